@@ -1,0 +1,38 @@
+"""Deep generative models for Pyro: energy-based and directed, with honest evidence."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "energy": [
+        "Binary", "BoltzmannDistribution", "Categorical", "Dense", "EnergyDistribution", "Gaussian", "Graph",
+        "Interaction", "Lateral", "LogPartition", "NegativePhaseError", "NotEnumerable", "Sparse", "Spin", "Unit",
+        "log_partition",
+    ],
+    "mcmc": ["BlockGibbs", "VectorizedMCMC"],
+    "objectives": ["CD", "PCD", "ExactNegativePhase", "negative_phase"],
+    "objectives.pseudolikelihood": ["pseudo_log_likelihood"],
+    "models.rbm": ["RBM"],
+    "models.boltzmann_machine": ["BoltzmannMachine"],
+}  # fmt: skip
+_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+_FOLDERS = ("data", "energy", "evaluation", "mcmc", "models", "nets", "objectives", "recipes", "registry", "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
+    if name in _FOLDERS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"pyro_dgm has no {name!r}; it has {', '.join(sorted(_MODULE))}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_MODULE, *_FOLDERS, "__version__"])
+
+
+__all__ = sorted(_MODULE)  # noqa: PLE0605

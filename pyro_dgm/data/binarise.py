@@ -1,0 +1,86 @@
+"""From grey levels to bits: three conventions whose figures must not be mixed."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pyro_dgm.data.dataset import Dataset, Split
+from pyro_dgm.data.space import Space
+from pyro_dgm.data.streams import stream
+
+BINARISATIONS = ("threshold", "fixed", "stochastic")
+
+
+def draw(grey: Tensor, generator: torch.Generator) -> Tensor:
+    """Bits that are 1 with probability `grey`, drawn on the generator's device so that every device gets the same.
+
+    Args:
+        grey: probabilities in [0, 1].
+        generator: source of the uniform numbers.
+
+    >>> draw(torch.tensor([0.0, 1.0]), stream(0))
+    tensor([0., 1.])
+    """
+    uniform = torch.rand(grey.shape, dtype=grey.dtype, generator=generator, device=generator.device)
+    return (uniform.to(grey.device) < grey).to(grey.dtype)
+
+
+def check_name(how: str) -> None:
+    """Refuse an unknown binarisation.
+
+    Raises:
+        ValueError: listing the valid names.
+    """
+    if how not in BINARISATIONS:
+        raise ValueError(f"Unknown binarisation {how!r}; expected one of: {', '.join(BINARISATIONS)}.")
+
+
+def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
+    """Turn a dataset of grey levels into a binary one.
+
+    Args:
+        dataset: grey levels in [0, 1].
+        how: "threshold" sets pixels above 0.5; "fixed" draws every split once, with the grey level as
+            probability; "stochastic" keeps the training split grey and draws it anew in every batch,
+            while validation and test are drawn once.
+        seed: seed of the draws of "fixed" and "stochastic".
+
+    Raises:
+        ValueError: if `how` is unknown, the data are binary already, or a level is outside [0, 1].
+
+    >>> grey = Split(torch.tensor([[0.2, 0.9]]), Space("unit interval", "grey levels"))
+    >>> binary = binarise(Dataset("toy", grey, grey, grey, (2,)), "threshold")
+    >>> binary.train.x, str(binary.train.space)
+    (tensor([[0., 1.]]), 'binary (threshold 0.5)')
+    """
+    check_name(how)
+    splits = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
+    for part, split in splits.items():
+        _check_grey(dataset.name, part, split, how)
+    kept = ("train",) if how == "stochastic" else ()
+    if how == "threshold":
+        space = Space("binary", "threshold 0.5")
+        bits = {part: (split.x > 0.5).to(split.x.dtype) for part, split in splits.items()}
+    else:
+        space = Space("binary", f"{how}, seed {seed}")
+        bits = {
+            part: draw(split.x, stream("binarise", seed, part)) for part, split in splits.items() if part not in kept
+        }
+    done = {part: replace(split, x=bits.get(part, split.x), space=space) for part, split in splits.items()}
+    redraw = draw if how == "stochastic" else None
+    return Dataset(dataset.name, done["train"], done["valid"], done["test"], dataset.shape, redraw)
+
+
+def _check_grey(name: str, part: str, split: Split, how: str) -> None:
+    where = f"Dataset {name!r}: split {part!r}"
+    if split.space.support == "binary":
+        raise ValueError(
+            f"{where} is already {split.space}; binarisation {how!r} needs grey levels: leave the binarisation out."
+        )
+    low, high = float(split.x.min()), float(split.x.max())
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{where} has values from {low:g} to {high:g}; binarisation {how!r} needs grey levels in [0, 1]: "
+            "rescale first (divide bytes by 255)."
+        )

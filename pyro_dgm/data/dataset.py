@@ -1,0 +1,154 @@
+"""Rows of data in three splits, and their batches."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_dgm.data.space import Space
+from pyro_dgm.data.streams import stream
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows `x` (N×D), the space they live in, and labels where there are any.
+
+    Args:
+        x: floating-point tensor of N rows and D columns.
+        space: the space of the rows.
+        labels: tensor whose first axis has length N, or None.
+
+    Raises:
+        ValueError: if `x` is not a floating-point matrix or `labels` has another length.
+
+    >>> split = Split(torch.eye(3), Space("binary"), torch.arange(3))
+    >>> len(split), split[1:].labels
+    (3, tensor([1, 2]))
+    """
+
+    x: Tensor
+    space: Space
+    labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 2 or not self.x.is_floating_point():
+            raise ValueError(
+                f"Split got x of shape {tuple(self.x.shape)} and {self.x.dtype}; expected a floating-point "
+                "N×D matrix: flatten pictures with x.flatten(1) and convert with x.float()."
+            )
+        if self.labels is not None and (self.labels.ndim == 0 or len(self.labels) != len(self.x)):
+            raise ValueError(
+                f"Split got labels of shape {tuple(self.labels.shape)} for {len(self.x)} rows; expected one per row."
+            )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: slice | Tensor) -> "Split":
+        """The rows picked by a slice or by a one-dimensional index tensor, as a Split.
+
+        Raises:
+            TypeError: if `index` is neither; a single row is `split[i:i + 1]`.
+        """
+        if not isinstance(index, slice) and not (isinstance(index, Tensor) and index.ndim == 1):
+            raise TypeError(
+                f"Split got index {index!r}; expected a slice or a 1-D index tensor (a single row is split[i:i + 1])."
+            )
+        return Split(self.x[index], self.space, None if self.labels is None else self.labels[index])
+
+    def to(self, device_or_dtype: torch.device | torch.dtype | str) -> "Split":
+        """The split on another device, or with `x` in another precision (labels keep theirs).
+
+        Args:
+            device_or_dtype: a device, its name, or a floating-point dtype.
+        """
+        if isinstance(device_or_dtype, torch.dtype):
+            return Split(self.x.to(device_or_dtype), self.space, self.labels)
+        labels = None if self.labels is None else self.labels.to(device_or_dtype)
+        return Split(self.x.to(device_or_dtype), self.space, labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training, validation and test rows of one data set.
+
+    Args:
+        name: what reports call it.
+        train: rows to learn from.
+        valid: rows to choose by.
+        test: rows to report on.
+        shape: shape of one row as a picture, such as (8, 8).
+        redraw: turns a batch of grey levels into a fresh binary batch, or None.
+
+    Raises:
+        ValueError: if a split is empty, widths differ, a value is NaN or infinite, or `shape` does not fit.
+
+    >>> split = Split(torch.eye(4), Space("binary"))
+    >>> data = Dataset("toy", split, split, split, (2, 2))
+    >>> data.visible, [len(x) for x in data.batches(epoch=0, batch_size=3, seed=0)]
+    (4, [3, 1])
+    """
+
+    name: str
+    train: Split
+    valid: Split
+    test: Split
+    shape: tuple[int, ...]
+    redraw: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        for part, split in (("train", self.train), ("valid", self.valid), ("test", self.test)):
+            where = f"Dataset {self.name!r}: split {part!r}"
+            if len(split) == 0:
+                raise ValueError(f"{where} has no rows; every split needs at least one.")
+            if split.x.shape[1] != self.visible:
+                raise ValueError(
+                    f"{where} has {split.x.shape[1]} columns but 'train' has {self.visible}; give all splits the same."
+                )
+            finite = torch.isfinite(split.x)
+            if not finite.all():
+                row = int((~finite).any(1).nonzero()[0])
+                raise ValueError(
+                    f"{where} has a NaN or infinite value, first in row {row}; every value must be finite: "
+                    "impute missing values (a column mean, for one) or drop those rows."
+                )
+        if math.prod(self.shape) != self.visible or any(side < 1 for side in self.shape):
+            raise ValueError(
+                f"Dataset {self.name!r}: shape {self.shape} has product {math.prod(self.shape)} but rows have "
+                f"{self.visible} columns; give a shape such as ({self.visible},)."
+            )
+
+    @property
+    def visible(self) -> int:
+        """Number of columns D."""
+        return self.train.x.shape[1]
+
+    def batches(self, epoch: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+        """Training batches of one epoch, the last one possibly smaller.
+
+        The order depends on (seed, epoch) alone, and a redrawn batch on (seed, epoch, batch index)
+        alone, so `start` gives exactly the tail of the full iteration.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            batch_size: rows in a batch.
+            seed: seed of order and redraws.
+            start: how many batches to skip.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        if batch_size < 1 or epoch < 0:
+            raise ValueError(f"batches got batch_size={batch_size}, epoch={epoch}; expected at least 1 and at least 0.")
+        count = math.ceil(len(self.train) / batch_size)
+        if not 0 <= start <= count:
+            raise ValueError(f"batches got start={start}; an epoch has {count} batches, so expected 0 to {count}.")
+        return self._iterate(epoch, batch_size, seed, range(start, count))
+
+    def _iterate(self, epoch: int, batch_size: int, seed: int, indices: range) -> Iterator[Tensor]:
+        order = torch.randperm(len(self.train), generator=stream("order", seed, epoch)).to(self.train.x.device)
+        for index in indices:
+            x = self.train.x[order[index * batch_size : (index + 1) * batch_size]]
+            yield x if self.redraw is None else self.redraw(x, stream("redraw", seed, epoch, index))

@@ -1,0 +1,167 @@
+"""Data sets in NumPy's npz files, plain or packed eight bits to a byte."""
+
+import pickle
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pyro_dgm.data.dataset import Dataset, Split
+from pyro_dgm.data.space import Space
+
+SPLIT_SEED = 0
+
+
+def permutation(count: int) -> np.ndarray:
+    """The fixed order in which data without published splits are dealt out.
+
+    >>> permutation(4).tolist()
+    [2, 3, 1, 0]
+    """
+    # RandomState's stream is frozen by NumPy's policy; that of default_rng may change between releases.
+    return np.random.RandomState(SPLIT_SEED).permutation(count)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an npz file; pickled objects are never loaded.
+
+    Raises:
+        ValueError: naming the file, if it is truncated, corrupt or no npz file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (
+        *(ValueError, TypeError, AttributeError, KeyError, EOFError, OSError, NotImplementedError),
+        *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError),
+    ) as error:
+        raise ValueError(
+            f"{path} cannot be read as an npz file of plain arrays ({error}); it is truncated, corrupt or holds "
+            "Python objects: fetch it again, or write it with numpy.savez(path, train=..., valid=..., test=...)."
+        ) from error
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{path}: member {key!r} is no array; write the file with numpy.savez.")
+    return arrays
+
+
+def unpack(path: Path, key: str, packed: np.ndarray, width: int) -> np.ndarray:
+    """Undo numpy.packbits(axis=1) on rows of `width` bits.
+
+    Raises:
+        ValueError: naming the file and array, if `packed` cannot hold rows of that width.
+    """
+    if packed.dtype != np.uint8 or packed.ndim != 2 or width < 1 or packed.shape[1] != -(-width // 8):
+        raise ValueError(
+            f"{path}: array {key!r} is {packed.dtype} of shape {packed.shape}; rows of {width} packed bits need "
+            f"uint8 of shape (N, {-(-width // 8)}), as numpy.packbits(bits, axis=1) makes them."
+        )
+    return np.unpackbits(packed, axis=1, count=width)
+
+
+def read_npz(path: Path) -> Dataset:
+    """Read `train`, and `valid` and `test` where present, from an npz file.
+
+    An array with a companion scalar such as `train_width` is packed bits; any other is N rows of
+    numbers of any shape. `train_labels` and so on are optional. A missing `valid` or `test` is a
+    tenth of `train`, split off by a fixed permutation. The space is binary when all values are 0
+    or 1, the unit interval when they lie in [0, 1], else real.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: naming the file, if its content does not fit that layout.
+    """
+    arrays = read_arrays(path)
+    sequences = [key for key in arrays if key.endswith("_lengths")]
+    if sequences:
+        raise ValueError(
+            f"{path} holds sequences (array {sequences[0]!r}); sequence data are for sequence models, and this "
+            "reads independent rows only."
+        )
+    if "train" not in arrays:
+        raise ValueError(
+            f"{path} has no array 'train', only: {', '.join(arrays) or 'nothing'}; write the rows with "
+            "numpy.savez(path, train=rows) (and valid, test where they exist)."
+        )
+    parts: list[str] = [part for part in ("train", "valid", "test") if part in arrays]
+    rows = {part: _rows(path, part, arrays) for part in parts}
+    labels = {part: _labels(path, part, arrays, len(rows[part])) for part in rows}
+    _split_off(path, rows, labels)
+    shape = rows["train"].shape[1:]
+    for part, array in rows.items():
+        if array.shape[1:] != shape:
+            raise ValueError(f"{path}: rows of {part!r} have shape {array.shape[1:]}, rows of 'train' {shape}.")
+    x = {part: torch.from_numpy(array.reshape(len(array), -1).astype(np.float32)) for part, array in rows.items()}
+    space = infer_space(list(x.values()))
+    splits = {part: Split(x[part], space, labels[part]) for part in x}
+    return Dataset(path.stem, splits["train"], splits["valid"], splits["test"], shape)
+
+
+def infer_space(parts: list[torch.Tensor]) -> Space:
+    """The smallest of binary, unit interval and real that holds all values, marked "as given".
+
+    >>> str(infer_space([torch.tensor([0.0, 0.5]), torch.tensor([1.0])]))
+    'unit interval (as given)'
+    """
+    if all(bool(((x == 0) | (x == 1)).all()) for x in parts):
+        return Space("binary", "as given")
+    if all(bool(((x >= 0) & (x <= 1)).all()) for x in parts):
+        return Space("unit interval", "as given")
+    return Space("real", "as given")
+
+
+def _rows(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    array, width = arrays[part], arrays.get(f"{part}_width")
+    if width is not None:
+        if width.ndim != 0 or width.dtype.kind not in "iu":
+            raise ValueError(f"{path}: '{part}_width' is {width!r}; expected a whole number, the bits in a row.")
+        array = unpack(path, part, array, int(width))
+    if array.ndim < 2 or array.dtype.kind not in "buif" or array.size == 0:
+        raise ValueError(
+            f"{path}: array {part!r} is {array.dtype} of shape {array.shape}; expected real numbers, N rows "
+            "of one or more axes, none of them empty."
+        )
+    # Checked here as well as in Dataset, whose row numbers are those after rows have been dealt into splits.
+    finite = np.isfinite(array).reshape(len(array), -1).all(1)
+    if not finite.all():
+        raise ValueError(
+            f"{path}: array {part!r} has a NaN or infinite value, first in row {int(np.argmin(finite))}; every value "
+            "must be finite: impute missing values (a column mean, for one) or drop those rows."
+        )
+    return array
+
+
+def _labels(path: Path, part: str, arrays: dict[str, np.ndarray], count: int) -> torch.Tensor | None:
+    array = arrays.get(f"{part}_labels")
+    if array is None:
+        return None
+    if array.shape != (count,) or array.dtype.kind not in "biu":
+        raise ValueError(
+            f"{path}: '{part}_labels' is {array.dtype} of shape {array.shape}; expected {count} whole numbers, "
+            "one for each row."
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _split_off(path: Path, rows: dict[str, np.ndarray], labels: dict[str, torch.Tensor | None]) -> None:
+    missing = [part for part in ("valid", "test") if part not in rows]
+    if not missing:
+        return
+    train, train_labels = rows["train"], labels["train"]
+    size = max(1, len(train) // 10)
+    if len(train) <= size * len(missing):
+        raise ValueError(
+            f"{path}: {len(train)} training rows are too few to split off {' and '.join(missing)}; give more rows."
+        )
+    order = permutation(len(train))
+    held = {part: order[i * size : (i + 1) * size] for i, part in enumerate(missing)}
+    for part, index in {**held, "train": order[len(missing) * size :]}.items():
+        rows[part] = train[index]
+        labels[part] = None if train_labels is None else train_labels[torch.from_numpy(index)]

@@ -1,0 +1,165 @@
+"""The data sets known by name, and `load`.
+
+To add one, write a function from the data folder to a Dataset and mark it with `@_source`.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pyro_dgm.data.binarise import binarise, check_name
+from pyro_dgm.data.dataset import Dataset, Split
+from pyro_dgm.data.idx import read_idx
+from pyro_dgm.data.locate import data_folder, find
+from pyro_dgm.data.npz import permutation, read_arrays, read_npz, unpack
+from pyro_dgm.data.space import Space
+
+Reader = Callable[[Path | None], Dataset]
+GREY = Space("unit interval", "grey levels")
+
+_SOURCES: dict[str, tuple[str, Reader]] = {}
+
+
+def _source(name: str, description: str) -> Callable[[Reader], Reader]:
+    def register(reader: Reader) -> Reader:
+        _SOURCES[name] = (description, reader)
+        return reader
+
+    return register
+
+
+def names() -> dict[str, str]:
+    """The data sets that `load` knows by name, each with a one-line description.
+
+    >>> "digits" in names()
+    True
+    """
+    return {name: description for name, (description, _) in _SOURCES.items()}
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    binarisation: str | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Load a data set by name, or from an npz file.
+
+    `digits`, `frey_faces` and npz files without published splits are dealt out in the order of
+    numpy.random.RandomState(0).permutation(N), whatever `seed` is.
+
+    Args:
+        name_or_path: one of `names()`, or a path that ends in .npz.
+        data_dir: folder of the data files; without it, the environment variable PYRO_DGM_DATA.
+        binarisation: "threshold", "fixed" or "stochastic" for grey levels; None leaves the data as they are.
+        seed: seed of the binarisation; the splits do not depend on it.
+
+    Raises:
+        FileNotFoundError: if a file is missing; says where it was looked for and where it may be had.
+        ValueError: if a name is unknown, a file is corrupt, or the binarisation does not fit the data.
+
+    >>> digits = load("digits", binarisation="threshold")
+    >>> digits.shape, len(digits.train), len(digits.valid), len(digits.test), str(digits.test.space)
+    ((8, 8), 1197, 300, 300, 'binary (threshold 0.5)')
+    """
+    if binarisation is not None:
+        check_name(binarisation)
+    dataset = _read(os.fspath(name_or_path), data_folder(data_dir))
+    return dataset if binarisation is None else binarise(dataset, binarisation, seed)
+
+
+def _read(name: str, folder: Path | None) -> Dataset:
+    if name in _SOURCES:
+        return _SOURCES[name][1](folder)
+    if not name.endswith(".npz"):
+        raise ValueError(
+            f"Unknown data set {name!r}; expected one of: {', '.join(_SOURCES)}; or a path that ends in .npz."
+        )
+    path = Path(name).expanduser()
+    relative = [Path.cwd()] if folder is None else [Path.cwd(), folder]
+    file, folders = (path.name, [path.parent]) if path.is_absolute() else (str(path), relative)
+    found = find([file], folders, "Or give the whole path of the file.")
+    # These two published files say nothing of their own layout, so their names must.
+    special = {"binarized_mnist.npz": "binarized_mnist", "frey_faces.npz": "frey_faces"}.get(found.name)
+    return read_npz(found) if special is None else _SOURCES[special][1](found.parent)
+
+
+def _deal(name: str, x: np.ndarray, labels: np.ndarray | None, sizes: tuple[int, int, int], top: float) -> Dataset:
+    """Grey pictures `x`, divided by `top`, dealt into splits by the fixed permutation."""
+    order = torch.from_numpy(permutation(len(x)))
+    rows = torch.from_numpy(x.reshape(len(x), -1).astype(np.float32)) / top
+    every = Split(rows, GREY, None if labels is None else torch.from_numpy(labels.astype(np.int64)))
+    train, valid, test = (every[index] for index in order.split(sizes))
+    return Dataset(name, train, valid, test, x.shape[1:])
+
+
+@_source("digits", "1797 grey 8×8 digits bundled with scikit-learn, 1197/300/300; needs no file")
+def _digits(folder: Path | None) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return _deal("digits", bunch.images, bunch.target, (1197, 300, 300), 16)
+
+
+@_source("mnist", "70,000 grey 28×28 digits, 50,000/10,000/10,000 (the last 10,000 training rows are valid)")
+def _mnist(folder: Path | None) -> Dataset:
+    train, test = _mnist_part("train", 60000, folder), _mnist_part("t10k", 10000, folder)
+    return Dataset("mnist", train[:50000], train[50000:], test, (28, 28))
+
+
+def _mnist_part(prefix: str, count: int, folder: Path | None) -> Split:
+    # The last of these is where torchvision.datasets.MNIST leaves the files.
+    folders = [] if folder is None else [folder / "mnist", folder, folder / "MNIST" / "raw"]
+    origin = "MNIST may be had from Yann LeCun's MNIST page, or with torchvision.datasets.MNIST(..., download=True)."
+    arrays = []
+    for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+        path = find([f"{prefix}-{kind}-ubyte.gz", f"{prefix}-{kind}-ubyte"], folders, origin)
+        array = read_idx(path)
+        if array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}; MNIST has uint8 of shape {shape}.")
+        arrays.append(array)
+    x = torch.from_numpy(arrays[0].reshape(count, -1)).float().div_(255)
+    return Split(x, GREY, torch.from_numpy(arrays[1].astype(np.int64)))
+
+
+@_source("binarized_mnist", "MNIST in a fixed binarisation, 50,000/10,000/10,000, no labels")
+def _binarized_mnist(folder: Path | None) -> Dataset:
+    origin = (
+        "Larochelle's binarized MNIST may be had as text files from its author; pack each split with "
+        "numpy.packbits(bits.astype('uint8'), axis=1) and save train, valid and test with numpy.savez."
+    )
+    path, arrays = _arrays("binarized_mnist.npz", folder, ("train", "valid", "test"), origin)
+    space = Space("binary", "fixed")
+    train, valid, test = (
+        Split(torch.from_numpy(unpack(path, part, arrays[part], 784)).float(), space)
+        for part in ("train", "valid", "test")
+    )
+    return Dataset("binarized_mnist", train, valid, test, (28, 28))
+
+
+@_source("frey_faces", "1965 grey 28×20 faces of one person, 1565/200/200 by a fixed permutation")
+def _frey_faces(folder: Path | None) -> Dataset:
+    origin = "Frey Faces may be had from Sam Roweis's data page; save them as uint8 array 'images', 1965×28×20."
+    path, arrays = _arrays("frey_faces.npz", folder, ("images",), origin)
+    images = arrays["images"]
+    if images.shape != (1965, 28, 20) or images.dtype != np.uint8:
+        raise ValueError(f"{path}: 'images' is {images.dtype} of shape {images.shape}; expected uint8 (1965, 28, 20).")
+    return _deal("frey_faces", images, None, (1565, 200, 200), 255)
+
+
+@_source("dna", "DNA splice junctions, 180 binary columns, 1400/600/1186")
+def _dna(folder: Path | None) -> Dataset:
+    origin = "The DNA data may be had from the LIBSVM data page or with the code of MADE; save train, valid and test."
+    return read_npz(find(["dna.npz"], [] if folder is None else [folder], origin))
+
+
+def _arrays(file: str, folder: Path | None, keys: tuple[str, ...], origin: str) -> tuple[Path, dict[str, np.ndarray]]:
+    path = find([file], [] if folder is None else [folder], origin)
+    arrays = read_arrays(path)
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise ValueError(f"{path} has no array {missing[0]!r}, only: {', '.join(arrays) or 'nothing'}. {origin}")
+    return path, arrays

@@ -1,0 +1,39 @@
+"""The space that a figure such as a log-likelihood refers to."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Space:
+    """What values the data take, and how they were made; figures compare only within one space.
+
+    Args:
+        support: the set of values, such as "binary", "unit interval" or "real".
+        preprocessing: how the values were made, such as "fixed" or "standardised".
+
+    Raises:
+        ValueError: if `support` is empty.
+
+    >>> str(Space("binary", "fixed"))
+    'binary (fixed)'
+    >>> str(Space("real"))
+    'real'
+    """
+
+    support: str
+    preprocessing: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.support.strip():
+            raise ValueError(f"Space got support {self.support!r}; give a name such as 'binary' or 'real'.")
+
+    def __str__(self) -> str:
+        return f"{self.support} ({self.preprocessing})" if self.preprocessing else self.support
+
+    def same_as(self, other: "Space") -> bool:
+        """Whether figures from this space and from `other` may stand side by side.
+
+        >>> Space("binary", "fixed").same_as(Space("binary", "threshold 0.5"))
+        False
+        """
+        return self == other

@@ -1,0 +1,45 @@
+"""Energy-based distributions: units and interactions on a graph, bound to parameters."""
+
+from .annealing import AnnealingPath, forward_ais, log_mean_exp, reverse_ais
+from .distribution import BoltzmannDistribution, EnergyDistribution, NegativePhaseError, without_gradient
+from .enumeration import NotEnumerable, all_states, exact_sample, log_states, log_sum
+from .graph import Block, Colour, Graph
+from .interactions import Dense, End, Interaction, Lateral, Sparse
+from .machine import Clamp, Machine, State
+from .partition import LogPartition, log_partition
+from .units import Binary, Categorical, Gaussian, ScalarUnit, Spin, Unit
+
+__all__ = [
+    "AnnealingPath",
+    "Binary",
+    "Block",
+    "BoltzmannDistribution",
+    "Categorical",
+    "Clamp",
+    "Colour",
+    "Dense",
+    "End",
+    "EnergyDistribution",
+    "Gaussian",
+    "Graph",
+    "Interaction",
+    "Lateral",
+    "LogPartition",
+    "Machine",
+    "NegativePhaseError",
+    "NotEnumerable",
+    "ScalarUnit",
+    "Sparse",
+    "Spin",
+    "State",
+    "Unit",
+    "all_states",
+    "exact_sample",
+    "forward_ais",
+    "log_mean_exp",
+    "log_partition",
+    "log_states",
+    "log_sum",
+    "reverse_ais",
+    "without_gradient",
+]

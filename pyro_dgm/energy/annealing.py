@@ -1,0 +1,188 @@
+"""Annealed importance sampling between a product distribution and a Boltzmann machine, with one colour summed out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .graph import Colour
+from .machine import Machine, State
+
+
+class AnnealingPath:
+    r"""The machines $p_\beta \propto e^{-E_\beta}$ whose fields go from a product distribution's to a machine's.
+
+    $\langle\eta_\beta\rangle = (1-\beta)\,\text{base} + \beta\,(\text{bias} + \text{couplings})$: fields are
+    interpolated, not weights. The colour with the most atoms is summed out of every weight, and the couplings' field
+    on it is computed once for a state and shared by the neighbouring temperatures and the next draw.
+
+    Args:
+        machine: the target, at $\beta = 1$.
+        base: natural parameters of the product distribution at $\beta = 0$, for every layer.
+    """
+
+    def __init__(self, machine: Machine, base: Mapping[str, tuple[Tensor, ...]]) -> None:
+        self.machine = machine
+        self.base = Machine(machine.graph, base, machine.weights).biases
+        zeros = {layer: tuple(torch.zeros_like(b) for b in entry) for layer, entry in machine.biases.items()}
+        self.couplings = _flat_machine(machine, zeros)
+        self.collapsed: Colour = machine.graph.colours[machine.graph.collapsed]
+        self.order: list[Colour] = [c for c in machine.graph.colours if c is not self.collapsed]
+
+    def log_base(self) -> Tensor:
+        """Log Z of the base: the sum of every unit's A."""
+        bases = _flat_machine(self.machine, self.base)
+        parts = [
+            bases.log_partition(block, bases._shaped(block, self.base[block.layer]))
+            for block in (self.machine.graph.block(layer) for layer in self.machine.graph.layers)
+        ]
+        return sum(parts[1:], start=parts[0])
+
+    def biases(self, beta: float) -> dict[str, tuple[Tensor, ...]]:
+        """The interpolated biases."""
+        return {
+            layer: tuple(torch.lerp(b0, b1, beta) for b0, b1 in zip(self.base[layer], entry, strict=True))
+            for layer, entry in self.machine.biases.items()
+        }
+
+    def start(self, chains: int, batch: torch.Size) -> State:
+        """Independent draws from the base."""
+        return _flat_machine(self.machine, self.base).neutral_state((chains, *batch))
+
+    def describe(self, state: State) -> _Shared:
+        """All that the weights at any temperature need of a state."""
+        statistics, whole = self.machine.without(self.collapsed, self.machine.statistics(state))
+        target = self.machine._value(statistics, whole)
+        base = _dot(self.base, statistics)
+        raw = [self.couplings.fields(block, statistics) for block in self.collapsed]
+        return _Shared(state, statistics, base, target, raw)
+
+    def log_weight(self, shared: _Shared, biases: Mapping[str, tuple[Tensor, ...]], beta: float) -> Tensor:
+        r"""$\log \sum_{colour} e^{-E_\beta}$ of a described state."""
+        total = torch.lerp(shared.base, shared.target, beta)
+        for block, eta in zip(self.collapsed, self._eta(shared, biases, beta), strict=True):
+            total = total + self.machine.log_partition(block, eta)
+        return total
+
+    def _eta(self, shared: _Shared, biases: Mapping[str, tuple[Tensor, ...]], beta: float) -> list[tuple[Tensor, ...]]:
+        fields = []
+        for block, raw in zip(self.collapsed, shared.raw, strict=True):
+            bias = biases[block.layer]
+            if block.entries is not None:
+                bias = tuple(b.index_select(-1, block.entries) for b in bias)
+            shaped = self.machine._shaped(block, bias)
+            fields.append(tuple(torch.add(b, r, alpha=beta) for b, r in zip(shaped, raw, strict=True)))
+        return fields
+
+    def move(self, shared: _Shared, biases: Mapping[str, tuple[Tensor, ...]], beta: float) -> State:
+        """One Gibbs sweep at a temperature, the summed colour first."""
+        machine = _flat_machine(self.machine, biases)
+        state = dict(shared.state)
+        for block, eta in zip(self.collapsed, self._eta(shared, biases, beta), strict=True):
+            state[block.layer] = machine._draw(block, eta, state[block.layer], None)
+        statistics = machine.statistics(state)
+        for colour in self.order:
+            for block in colour:
+                eta = machine.fields(block, statistics, beta)
+                state[block.layer] = machine._draw(block, eta, state[block.layer], None)
+                statistics[block.layer] = machine.statistics({block.layer: state[block.layer]})[block.layer]
+        return state
+
+
+class _Shared:
+    """A state with what all temperatures share of it."""
+
+    __slots__ = ("base", "raw", "state", "statistics", "target")
+
+    def __init__(
+        self,
+        state: State,
+        statistics: dict[str, tuple[Tensor, ...]],
+        base: Tensor,
+        target: Tensor,
+        raw: list[tuple[Tensor, ...]],
+    ) -> None:
+        self.state, self.statistics, self.base, self.target, self.raw = state, statistics, base, target, raw
+
+
+def _flat_machine(machine: Machine, flat_biases: Mapping[str, tuple[Tensor, ...]]) -> Machine:
+    """The same couplings with other biases that are flat already."""
+    other = object.__new__(Machine)
+    other.graph, other.weights, other.biases = machine.graph, machine.weights, dict(flat_biases)
+    return other
+
+
+def _dot(biases: Mapping[str, tuple[Tensor, ...]], statistics: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
+    terms = [(b * s).sum(-1) for layer, entry in statistics.items() for b, s in zip(biases[layer], entry, strict=True)]
+    return sum(terms[1:], start=terms[0]) if terms else next(iter(biases.values()))[0].new_zeros(())
+
+
+def forward_ais(path: AnnealingPath, betas: Tensor, chains: int, batch: torch.Size) -> tuple[Tensor, State]:
+    r"""Log weights of annealing from the base to the machine, and the final states.
+
+    $E[e^{\log w}] = Z / Z_{base}$ exactly, so $E[\log w] \le \log Z - \log Z_{base}$.
+
+    Args:
+        path: the family of machines.
+        betas: inverse temperatures from 0 to 1, increasing.
+        chains: how many independent runs.
+        batch: the batch shape of the parameters.
+    """
+    levels = betas.tolist()
+    state = path.start(chains, batch)
+    log_weight: Tensor | float = 0.0
+    biases = path.biases(levels[0])
+    for before, beta in zip(levels[:-1], levels[1:], strict=True):
+        shared = path.describe(state)
+        after = path.biases(beta)
+        log_weight = log_weight + (path.log_weight(shared, after, beta) - path.log_weight(shared, biases, before))
+        state, biases = path.move(shared, after, beta), after
+    return torch.as_tensor(log_weight), state
+
+
+def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
+    r"""Log weights of annealing from states of the machine down to the base.
+
+    $E[e^{\log w}] = Z_{base} / Z$ where the states are exact draws; then $-E[\log w] \ge \log Z - \log Z_{base}$.
+
+    Args:
+        path: the family of machines.
+        betas: inverse temperatures from 0 to 1, increasing.
+        state: draws from the machine, every layer, ``chains x batch_shape x layer shape``.
+    """
+    levels = betas.tolist()
+    log_weight: Tensor | float = 0.0
+    for beta, below in zip(levels[:0:-1], levels[-2::-1], strict=True):
+        biases = path.biases(beta)
+        state = path.move(path.describe(state), biases, beta)
+        shared = path.describe(state)
+        log_weight = log_weight + (
+            path.log_weight(shared, path.biases(below), below) - path.log_weight(shared, biases, beta)
+        )
+    return torch.as_tensor(log_weight)
+
+
+def temperatures(number: int) -> Tensor:
+    """A sigmoid-free default ladder: half of the steps below 0.5 finely spaced, as in Salakhutdinov and Murray (2008)."""
+    if number < 2:
+        raise ValueError(f"temperatures got {number}; expected at least 2 (the two ends of the path)")
+    first, second = number // 4, number // 4
+    rest = number - first - second
+    return torch.cat(
+        [
+            torch.linspace(0, 0.5, first + 1, dtype=torch.float64)[:-1],
+            torch.linspace(0.5, 0.9, second + 1, dtype=torch.float64)[:-1],
+            torch.linspace(0.9, 1.0, rest, dtype=torch.float64),
+        ]
+    ) if number >= 8 else torch.linspace(0, 1, number, dtype=torch.float64)
+
+
+def log_mean_exp(log_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of the mean weight along the first dimension, and its standard error by the delta method."""
+    count = log_weight.shape[0]
+    mean = torch.logsumexp(log_weight, 0) - math.log(count)
+    relative = torch.exp(log_weight - mean)
+    return mean, relative.std(0) / math.sqrt(count) if count > 1 else torch.full_like(mean, math.inf)

@@ -1,0 +1,233 @@
+"""Energy-based models as Pyro distributions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.poutine.runtime import am_i_wrapped
+from torch import Tensor
+from torch.distributions import constraints
+
+from .enumeration import LARGEST, NotEnumerable, batch_shape, exact_sample, log_states, log_sum
+from .graph import Graph
+from .machine import Machine, State
+from .partition import LogPartition
+
+Normaliser = Callable[["EnergyDistribution", Tensor], Tensor]
+
+
+class NegativePhaseError(RuntimeError):
+    """A gradient was asked of a log-partition function that has none to give."""
+
+
+_HOW = (
+    "wrap the program, as in SVI(dgm.negative_phase(model, dgm.PCD()), guide, ...), or with "
+    "dgm.ExactNegativePhase() where the machine is small"
+)
+
+
+class EnergyDistribution(TorchDistribution, ABC):
+    r"""A distribution known by its energy: $p(x) = e^{-F(x)} / Z$.
+
+    ``log_prob`` is $-F(x) - \log Z$; what $\log Z$ is comes from the normaliser that a negative phase binds, from a value
+    attached by ``with_log_partition``, or from exact enumeration, in this order. No annealing is ever run silently.
+    """
+
+    has_rsample = False
+
+    def __init__(self, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool | None = None) -> None:
+        self._normaliser: Normaliser | None = None
+        self._log_partition: Tensor | None = None
+        self._inside_program = am_i_wrapped()
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
+
+    @abstractmethod
+    def energy(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The energy of a joint state, in nats: ``batch_shape``."""
+
+    @abstractmethod
+    def free_energy(self, x: Tensor) -> Tensor:
+        r"""$F(x) = -\log\sum_h e^{-E(x,h)}$, in nats: ``batch_shape``."""
+
+    @abstractmethod
+    def exact_log_partition(self) -> Tensor:
+        """Log Z with its gradient, or ``NotEnumerable``."""
+
+    @abstractmethod
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The tensors that the energy depends on."""
+
+    @abstractmethod
+    def _copy(self, batch_shape: torch.Size) -> EnergyDistribution:
+        """The same distribution with another batch shape, without normaliser."""
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> EnergyDistribution:
+        """The same distribution with a larger batch shape; the parameters, and so log Z, stay shared."""
+        other = self._copy(torch.Size(batch_shape))
+        other._normaliser, other._log_partition = self._normaliser, self._log_partition
+        other._inside_program = self._inside_program
+        return other
+
+    def with_normaliser(self, normaliser: Normaliser) -> EnergyDistribution:
+        """A copy whose log Z is ``normaliser(distribution, value)``; negative phases use it."""
+        other = self.expand(self.batch_shape)
+        other._normaliser = normaliser
+        return other
+
+    def with_log_partition(self, value: Tensor | float | LogPartition) -> EnergyDistribution:
+        """A copy with a known log Z, so that ``log_prob`` can be read off; it cannot be trained through."""
+        other = self.expand(self.batch_shape)
+        tensor = value.value if isinstance(value, LogPartition) else torch.as_tensor(value)
+        other._log_partition = tensor.detach().to(self.parameters()[0])
+        return other
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        r"""$-F(x) - \log Z$ in nats: ``batch_shape``.
+
+        Raises:
+            NegativePhaseError: no value of log Z is at hand and the states are too many to list; or, at ``backward``,
+                the gradient of log Z was needed and no negative phase was bound.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        return -self.free_energy(value) - self._log_z(value)
+
+    def _log_z(self, value: Tensor) -> Tensor:
+        if self._normaliser is not None:
+            return self._normaliser(self, value)
+        if self._log_partition is not None:
+            return without_gradient(self._log_partition, self.parameters(), f"log Z was attached as a number; {_HOW}")
+        try:
+            log_z = self.exact_log_partition()
+        except NotEnumerable as error:
+            raise NegativePhaseError(
+                f"log_prob needs log Z, and {error}. To score data attach a value, as in "
+                f"dist.with_log_partition(dgm.log_partition(dist, method='ais')); to train, {_HOW}"
+            ) from None
+        if not self._inside_program:
+            return log_z
+        return without_gradient(
+            log_z.detach(), self.parameters(), f"an energy-based site was trained without a negative phase; {_HOW}"
+        )
+
+
+class BoltzmannDistribution(EnergyDistribution):
+    r"""The visible layer of a Boltzmann machine, $p(x) = \sum_h e^{-E(x,h)} / Z$ (20.2-5).
+
+    ``batch_shape`` comes from the parameters (a context shifts biases, one machine a row) and from ``expand``, which
+    shares them; ``event_shape`` is the visible layer's shape.
+
+    Args:
+        graph: the layers and couplings.
+        biases: natural parameters of every layer.
+        weights: one tensor an interaction.
+        visible: the layer that is the value of the distribution.
+        validate_args: as in every torch distribution.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN, or parameters without a normaliser.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(
+        self,
+        graph: Graph,
+        biases: Mapping[str, tuple[Tensor, ...]],
+        weights: Sequence[Tensor],
+        visible: str = "visible",
+        validate_args: bool | None = None,
+        *,
+        batch_shape_: torch.Size | None = None,
+    ) -> None:
+        self.machine = Machine(graph, biases, weights)
+        self.visible = visible
+        self.parameter_batch_shape = batch_shape(self.machine)
+        unit = graph.layers[visible]
+        shape = self.parameter_batch_shape if batch_shape_ is None else batch_shape_
+        super().__init__(shape, unit.shape, validate_args=validate_args)
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint:
+        """What a value must look like."""
+        unit = self.machine.graph.layers[self.visible]
+        return constraints.independent(unit.support, unit.event_dim - unit.inner_dim)
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        return tuple(b for entry in self.machine.biases.values() for b in entry) + self.machine.weights
+
+    def with_machine(self, machine: Machine) -> BoltzmannDistribution:
+        """A copy with other parameters of the same shapes."""
+        other = self.expand(self.batch_shape)
+        other.machine = machine
+        return other
+
+    def _copy(self, batch_shape: torch.Size) -> BoltzmannDistribution:
+        other = object.__new__(type(self))
+        other.machine, other.visible = self.machine, self.visible
+        other.parameter_batch_shape = self.parameter_batch_shape
+        if torch.broadcast_shapes(self.parameter_batch_shape, batch_shape) != batch_shape:
+            raise ValueError(f"cannot expand parameters of batch shape {tuple(self.parameter_batch_shape)} to {tuple(batch_shape)}")
+        EnergyDistribution.__init__(other, batch_shape, self.event_shape, validate_args=False)
+        other._validate_args = self._validate_args
+        return other
+
+    def energy(self, state: Mapping[str, Tensor]) -> Tensor:
+        """E of a state ``{layer: batch_shape x layer shape}``, in nats (20.3, 20.5)."""
+        missing = set(self.machine.graph.layers) - set(state)
+        if missing:
+            raise ValueError(f"the state lacks the layers {sorted(missing)}; it needs {list(self.machine.graph.layers)}")
+        return self.machine.energy({name: state[name] for name in self.machine.graph.layers})
+
+    def free_energy(self, x: Tensor) -> Tensor:
+        r"""$F(x) = -\log\sum_h e^{-E(x,h)}$, in nats: one colour of hidden units analytically, the rest by listing.
+
+        Raises:
+            NotEnumerable: the hidden units can be neither summed out nor listed.
+        """
+        return -log_sum(self.machine, {self.visible: x})
+
+    def exact_log_partition(self) -> Tensor:
+        return log_sum(self.machine, {})
+
+    def sample(self, sample_shape: Sequence[int] = (), sweeps: int = 1000) -> Tensor:
+        """Draws of the visible layer: exact where the states can be listed, else the end of Gibbs chains.
+
+        Args:
+            sample_shape: how many.
+            sweeps: the length of each chain from a start at the biases; nothing is claimed of its convergence (run
+                ``dgm.VectorizedMCMC`` and read R-hat).
+
+        Returns:
+            ``sample_shape x batch_shape x event_shape``.
+        """
+        shape = torch.Size(sample_shape) + self.batch_shape
+        with torch.no_grad():
+            if not self.parameter_batch_shape and log_states(self.machine, {}) <= min(LARGEST, 11.1):
+                return exact_sample(self.machine, shape.numel())[self.visible].view(*shape, *self.event_shape)
+            state: State = self.machine.neutral_state(shape)
+            for _ in range(sweeps):
+                state = self.machine.sweep(state)
+        return state[self.visible]
+
+
+class _Refuse(torch.autograd.Function):
+    """A constant that raises when a gradient is asked of it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, message: str, *parameters: Tensor) -> Tensor:
+        ctx.message = message
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise NegativePhaseError(ctx.message)
+
+
+def without_gradient(value: Tensor, parameters: Sequence[Tensor], message: str) -> Tensor:
+    """``value`` as a function of ``parameters`` whose gradient is refused with ``message``."""
+    return _Refuse.apply(value, message, *parameters)  # type: ignore[no-untyped-call]

@@ -1,0 +1,141 @@
+"""Exact sums: one colour analytically, the remaining units state by state."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from .graph import Block, Colour
+from .machine import Machine, State
+
+LARGEST = 22 * math.log(2.0)
+"""The log-number of states that is still enumerated (about four million)."""
+
+
+class NotEnumerable(ValueError):
+    """The units that cannot be summed out analytically have too many states to list."""
+
+
+def free_colours(machine: Machine, fixed: Mapping[str, Tensor]) -> list[Colour]:
+    """The colours restricted to layers outside ``fixed``, the largest first."""
+    free = (tuple(b for b in colour if b.layer not in fixed) for colour in machine.graph.colours)
+    return sorted((colour for colour in free if colour), key=machine.graph.size, reverse=True)
+
+
+def log_states(machine: Machine, fixed: Mapping[str, Tensor]) -> float:
+    """The log-number of states to list when all layers outside ``fixed`` are summed; infinite for real-valued ones."""
+    total = 0.0
+    for colour in free_colours(machine, fixed)[1:]:
+        for block in colour:
+            states = machine.graph.layers[block.layer].states_per_atom
+            if states is None:
+                return math.inf
+            total += machine.graph.size((block,)) * math.log(states)
+    return total
+
+
+def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARGEST, chunk: int = 4096) -> Tensor:
+    r"""$\log \sum_{free} e^{-E}$ over all layers outside ``fixed``: the batch shape of ``fixed`` and the parameters.
+
+    Args:
+        machine: the bound graph.
+        fixed: layers that are given, ``batch_shape x layer shape``.
+        largest: the log-number of states that is still enumerated.
+        chunk: how many states go through the machine at once.
+
+    Raises:
+        NotEnumerable: there are more states than that.
+    """
+    colours = free_colours(machine, fixed)
+    if not colours:
+        return -machine.energy(fixed)
+    if len(colours) == 1:
+        return machine.collapsed(colours[0], fixed)
+    if (needed := log_states(machine, fixed)) > largest:
+        raise NotEnumerable(
+            f"the sum over {sorted({b.layer for c in colours for b in c})} has e^{needed:.1f} states left after one "
+            f"colour is summed out; at most e^{largest:.1f} are enumerated. Use dgm.log_partition(..., method='ais')"
+        )
+    total: Tensor | None = None
+    for states in _states(machine, colours, fixed, chunk):
+        part = torch.logsumexp(machine.collapsed(colours[0], {**fixed, **states}), 0)
+        total = part if total is None else torch.logaddexp(total, part)
+    if total is None:
+        raise NotEnumerable("there is no state to sum over")
+    return total
+
+
+def _reference(machine: Machine) -> Tensor:
+    return next(iter(machine.biases.values()))[0]
+
+
+def _states(machine: Machine, colours: list[Colour], fixed: Mapping[str, Tensor], chunk: int) -> Iterator[State]:
+    """All states of the colours after the first, ``chunk x 1 ... x layer shape``; the first colour's units are zero."""
+    like = _reference(machine).detach()
+    batch = torch.broadcast_shapes(
+        *(x.shape[: x.dim() - machine.graph.layers[name].event_dim] for name, x in fixed.items()), batch_shape(machine)
+    )
+    blocks = [block for colour in colours[1:] for block in colour]
+    sizes = [machine.graph.size((block,)) for block in blocks]
+    per_atom = [machine.graph.layers[b.layer].states_per_atom or 0 for b in blocks]
+    radix = torch.tensor([k for k, n in zip(per_atom, sizes, strict=True) for _ in range(n)], device=like.device)
+    place = torch.cat([radix.new_ones(1), radix.cumprod(0)])
+    layers = {b.layer for b in blocks} | {b.layer for b in colours[0] if b.atoms is not None}
+    for start in range(0, int(place[-1]), chunk):
+        numbers = torch.arange(start, min(start + chunk, int(place[-1])), device=like.device)
+        digits = (numbers[:, None] // place[:-1]) % radix
+        state: State = {}
+        for name in layers:
+            shape = machine.graph.layers[name].shape
+            state[name] = like.new_zeros((len(numbers), *shape))
+        for block, part in zip(blocks, digits.split(sizes, dim=1), strict=True):
+            unit = machine.graph.layers[block.layer]
+            values = unit.atom_states(like)[part]
+            if block.atoms is None:
+                state[block.layer] = values.view(len(numbers), *unit.shape)
+            else:
+                state[block.layer].index_copy_(-1 - unit.inner_dim, block.atoms, values)
+        yield {n: x.view(len(numbers), *itertools.repeat(1, len(batch)), *x.shape[1:]) for n, x in state.items()}
+
+
+def batch_shape(machine: Machine) -> torch.Size:
+    """The batch shape that the parameters carry."""
+    shapes = [b.shape[:-1] for entry in machine.biases.values() for b in entry]
+    shapes += [w.shape[: w.dim() - len(s)] for w, s in zip(machine.weights, machine.graph.weight_shapes, strict=True)]
+    return torch.broadcast_shapes(*shapes)
+
+
+def all_states(machine: Machine) -> State:
+    """Every joint state of a small machine with finite units, ``states x layer shape``."""
+    colours: list[Colour] = [(), *((Block(layer),) for layer in machine.graph.layers)]
+    chunks = list(_states(machine, colours, {}, 1 << 16))
+    return {layer: torch.cat([c[layer] for c in chunks]).flatten(0, len(batch_shape(machine))) for layer in chunks[0]}
+
+
+def exact_sample(machine: Machine, count: int, largest: float = 16 * math.log(2.0)) -> State:
+    """Independent exact draws by enumeration; the parameters must have no batch shape.
+
+    Raises:
+        NotEnumerable: there are too many states to list.
+    """
+    colours = free_colours(machine, {})
+    if log_states(machine, {}) > largest or batch_shape(machine):
+        raise NotEnumerable("exact draws need a small machine without batch shape; use a Gibbs chain")
+    with torch.no_grad():
+        if len(colours) > 1:
+            chunks = list(_states(machine, colours, {}, 1 << 14))
+            logits = torch.cat([machine.collapsed(colours[0], chunk) for chunk in chunks])
+            chosen = torch.multinomial(torch.softmax(logits.double(), 0), count, replacement=True)
+            state = {name: torch.cat([c[name] for c in chunks])[chosen] for name in chunks[0]}
+        else:
+            state = {}
+        statistics, _ = machine.without(colours[0], machine.statistics(state))
+        for block in colours[0]:
+            old = state.get(block.layer, _reference(machine).new_zeros((count, *machine.graph.layers[block.layer].shape)))
+            eta = tuple(e.expand(count, *e.shape[-machine.graph.layers[block.layer].event_dim :]) for e in machine.fields(block, statistics))
+            state[block.layer] = machine._draw(block, eta, old, None)
+    return state

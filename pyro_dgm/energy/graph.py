@@ -1,0 +1,159 @@
+"""The graph of a Boltzmann machine: unit layers, interactions, and a proper colouring of their atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .interactions import Interaction
+from .units import Unit
+
+
+class Block(NamedTuple):
+    """Atoms of one layer that do not interact: all of them, or those in ``atoms``.
+
+    ``entries`` are the same atoms as columns of the flat statistics.
+    """
+
+    layer: str
+    atoms: Tensor | None = None
+    entries: Tensor | None = None
+
+
+Colour = tuple[Block, ...]
+
+
+class Graph:
+    """Which layers there are and how they are coupled; holds no parameters.
+
+    Args:
+        layers: units by name, in the order of a picture: the visible layer first.
+        interactions: couplings between (or within) those layers.
+
+    Raises:
+        ValueError: an interaction names a layer that is not there, or does not fit its layers.
+
+    Example:
+        >>> from pyro_dgm.energy import Binary, Dense
+        >>> graph = Graph({"visible": Binary(4), "hidden": Binary(3)}, [Dense("visible", "hidden")])
+        >>> [[block.layer for block in colour] for colour in graph.colours]
+        [['hidden'], ['visible']]
+    """
+
+    def __init__(self, layers: Mapping[str, Unit], interactions: Iterable[Interaction]) -> None:
+        self.layers = dict(layers)
+        self.interactions = tuple(interactions)
+        if not self.layers:
+            raise ValueError("a graph needs at least one layer, as in Graph({'visible': Binary(4)}, [])")
+        for interaction in self.interactions:
+            for end in interaction.ends:
+                if end.layer not in self.layers:
+                    raise ValueError(f"an interaction names the layer {end.layer!r}; there are {list(self.layers)}")
+                if not 0 <= end.statistic < len(self.layers[end.layer].statistics):
+                    raise ValueError(
+                        f"an interaction names statistic {end.statistic} of layer {end.layer!r}, "
+                        f"which has {list(self.layers[end.layer].statistics)}"
+                    )
+        self.weight_shapes = tuple(i.weight_shape(self.layers) for i in self.interactions)
+        self.touching = {
+            name: [
+                (number, position)
+                for number, interaction in enumerate(self.interactions)
+                for position in _positions(interaction, name)
+            ]
+            for name in self.layers
+        }
+
+    def block(self, layer: str, atoms: Tensor | None = None) -> Block:
+        """The block of some atoms of a layer (all of them by default)."""
+        if atoms is None:
+            return Block(layer)
+        unit = self.layers[layer]
+        inner = unit.shape.numel() // unit.atoms
+        entries = atoms if inner == 1 else (atoms[:, None] * inner + torch.arange(inner)).reshape(-1)
+        return Block(layer, atoms, entries)
+
+    @cached_property
+    def colours(self) -> tuple[Colour, ...]:
+        """Blocks that can be drawn together, as few as the colouring finds; those with visible units last."""
+        colouring = _colour(self)
+        visible = next(iter(self.layers))
+        number = max(int(c.max()) for c in colouring.values()) + 1
+        colours = []
+        for colour in range(number):
+            blocks = []
+            for layer, by_atom in colouring.items():
+                atoms = (by_atom == colour).nonzero().view(-1)
+                if len(atoms):
+                    blocks.append(self.block(layer, None if len(atoms) == len(by_atom) else atoms))
+            colours.append(tuple(blocks))
+        return tuple(sorted(colours, key=lambda colour: any(block.layer == visible for block in colour)))
+
+    def size(self, colour: Colour) -> int:
+        """The number of atoms in a colour."""
+        return sum(self.layers[b.layer].atoms if b.atoms is None else len(b.atoms) for b in colour)
+
+    @cached_property
+    def collapsed(self) -> int:
+        """The index of the colour worth summing out: the one with the most atoms, the first of equals."""
+        sizes = [self.size(colour) for colour in self.colours]
+        return sizes.index(max(sizes))
+
+
+def _positions(interaction: Interaction, layer: str) -> list[int]:
+    """The ends of an interaction at a layer; a lateral one is symmetric and answers for both ends at once."""
+    return [p for p, end in enumerate(interaction.ends) if end.layer == layer and end not in interaction.ends[:p]]
+
+
+def _colour(graph: Graph) -> dict[str, Tensor]:
+    """The colour of every atom of every layer.
+
+    A layer without inner or edge-wise couplings is one node of the coloured graph; others take part atom by atom.
+    """
+    import networkx as nx
+
+    split = {
+        end.layer
+        for interaction in graph.interactions
+        if interaction.pairs(graph.layers) is not None or len({e.layer for e in interaction.ends}) == 1
+        for end in interaction.ends
+    }
+
+    def nodes(layer: str, entries: Tensor | None = None) -> list[tuple[str, int]]:
+        if layer not in split:
+            return [(layer, 0)]
+        unit = graph.layers[layer]
+        if entries is None:
+            return [(layer, atom) for atom in range(unit.atoms)]
+        inner = unit.shape.numel() // unit.atoms
+        return [(layer, int(e) // inner) for e in entries]
+
+    coupled = nx.Graph()
+    for layer in graph.layers:
+        coupled.add_nodes_from(nodes(layer))
+    for interaction in graph.interactions:
+        pairs = interaction.pairs(graph.layers)
+        for a, first in enumerate(interaction.ends):
+            for b, second in enumerate(interaction.ends[:a]):
+                if pairs is None:
+                    every = ((u, v) for u in nodes(first.layer) for v in nodes(second.layer) if u != v)
+                    coupled.add_edges_from(every)
+                else:
+                    ends = zip(nodes(first.layer, pairs[a]), nodes(second.layer, pairs[b]), strict=False)
+                    coupled.add_edges_from((u, v) for u, v in ends if u != v)
+    by_node = nx.bipartite.color(coupled) if nx.is_bipartite(coupled) else _greedy(coupled)
+    return {
+        layer: torch.tensor([by_node[(layer, atom if layer in split else 0)] for atom in range(unit.atoms)])
+        for layer, unit in graph.layers.items()
+    }
+
+
+def _greedy(coupled) -> dict:  # type: ignore[no-untyped-def, type-arg]
+    import networkx as nx
+
+    attempts = (nx.greedy_color(coupled, strategy=s) for s in ("DSATUR", "smallest_last"))
+    return min(attempts, key=lambda colouring: max(colouring.values()))

@@ -1,0 +1,66 @@
+"""What a coupling between layers must know: it is multilinear in their sufficient statistics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..units import Unit
+
+Statistics = Mapping[str, tuple[Tensor, ...]]
+
+
+class End(NamedTuple):
+    """One end of an interaction: a statistic of a layer."""
+
+    layer: str
+    statistic: int = 0
+
+
+class Interaction(ABC):
+    """A term of -E that is linear in the statistics of each of its ends.
+
+    ``field(end, ...)`` is the derivative of ``value`` by the statistic at that end, which is minus the derivative of
+    the energy. A weight is ``batch_shape x weight_shape``; statistics are ``batch_shape x statistic shape``.
+    """
+
+    ends: tuple[End, ...]
+
+    @abstractmethod
+    def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
+        """The shape of one weight tensor; raises ``ValueError`` where the layers do not fit."""
+
+    @abstractmethod
+    def check(self, weight: Tensor) -> str | None:
+        """Why this weight is not allowed, or None."""
+
+    @abstractmethod
+    def field(
+        self,
+        end: int,
+        statistics: Statistics,
+        weight: Tensor,
+        indices: Tensor | None = None,
+        plus: Tensor | None = None,
+    ) -> Tensor:
+        """The field at one end, flat: ``batch_shape x entries``, or its columns ``indices`` alone.
+
+        ``plus`` (a bias of that shape) is added, fused into the product where that is faster.
+        """
+
+    @abstractmethod
+    def value(self, statistics: Statistics, weight: Tensor) -> Tensor:
+        """The value of the term: ``batch_shape``."""
+
+    @abstractmethod
+    def centred_gradient(self, gradient: Tensor, biases: tuple[Tensor, ...], offsets: tuple[Tensor, ...]) -> Tensor:
+        """The weight's gradient in centred coordinates (20.37), from the gradients of the biases and the offsets at
+        its ends (all flat, without batch)."""
+
+    @abstractmethod
+    def pairs(self, layers: Mapping[str, Unit]) -> tuple[Tensor, Tensor] | None:
+        """The coupled entries as two index vectors (first end, second end), or None where all pairs are coupled."""

@@ -1,0 +1,102 @@
+"""Sparse couplings along a list of edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..units import Unit
+from .interaction import End, Interaction, Statistics
+
+
+class Sparse(Interaction):
+    r"""One weight an edge: $\sum_e w_e\, T_a[i_e]\, T_b[j_e]$, within a layer or between two.
+
+    Work and memory of a field follow the number of edges. Each edge is named once.
+
+    Args:
+        first: the layer of the edges' first column.
+        second: the layer of their second column (it may be the same one).
+        edges: ``edges x 2`` integer indices into the flat layers.
+    """
+
+    def __init__(self, first: str, second: str, edges: Tensor) -> None:
+        edges = torch.as_tensor(edges)
+        if edges.dim() != 2 or edges.shape[1] != 2 or edges.is_floating_point():
+            raise ValueError(f"edges got shape {tuple(edges.shape)} and {edges.dtype}; expected integers, edges x 2")
+        self.ends = (End(first), End(second))
+        if first == second:
+            if (edges[:, 0] == edges[:, 1]).any():
+                raise ValueError("edges couple a unit to itself; drop them and put their weight into the bias")
+            keys = edges.sort(dim=1).values
+        else:
+            keys = edges
+        if len(torch.unique(keys, dim=0)) != len(keys):
+            raise ValueError("edges name a pair of units twice; name each edge once and add their weights")
+        self.edges = edges.long()
+        self._directed: dict[tuple[int, torch.device, int], tuple[Tensor, ...]] = {}
+
+    def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
+        for column, end in enumerate(self.ends):
+            size = layers[end.layer].shape.numel()
+            if len(self.edges) and not (0 <= self.edges[:, column].min() and self.edges[:, column].max() < size):
+                raise ValueError(
+                    f"edges name unit {int(self.edges[:, column].max())} of layer {end.layer!r}, "
+                    f"which has the units 0 to {size - 1}"
+                )
+        self._sizes = tuple(layers[end.layer].shape.numel() for end in self.ends)
+        return torch.Size([len(self.edges)])
+
+    def check(self, weight: Tensor) -> str | None:
+        return None
+
+    def _lists(self, end: int, device: torch.device, indices: Tensor | None) -> tuple[Tensor, ...]:
+        """Source, slot in the result and edge number of all that flows into ``end`` (or its ``indices``)."""
+        key = (end, device, 0 if indices is None else id(indices))
+        if key not in self._directed:
+            directions = [(self.edges[:, 1 - end], self.edges[:, end])]
+            if self.ends[0] == self.ends[1]:
+                directions.append((self.edges[:, end], self.edges[:, 1 - end]))
+            source = torch.cat([s for s, _ in directions])
+            target = torch.cat([t for _, t in directions])
+            edge = torch.arange(len(self.edges)).repeat(len(directions))
+            if indices is not None:
+                slot = torch.full((self._sizes[end],), -1)
+                slot[indices.cpu()] = torch.arange(len(indices))
+                keep = slot[target] >= 0
+                source, target, edge = source[keep], slot[target[keep]], edge[keep]
+            # The indices are kept with the lists: their id names them only while they live.
+            self._directed[key] = (*(t.to(device) for t in (source, target, edge)), indices)  # type: ignore[assignment]
+        return self._directed[key][:3]
+
+    def field(
+        self,
+        end: int,
+        statistics: Statistics,
+        weight: Tensor,
+        indices: Tensor | None = None,
+        plus: Tensor | None = None,
+    ) -> Tensor:
+        other = statistics[self.ends[1 - end].layer][self.ends[1 - end].statistic]
+        source, target, edge = self._lists(end, other.device, indices)
+        flow = other.index_select(-1, source) * weight.index_select(-1, edge)
+        size = self._sizes[end] if indices is None else len(indices)
+        result = flow.new_zeros((*flow.shape[:-1], size)).index_add_(-1, target, flow)
+        return result if plus is None else result + plus
+
+    def value(self, statistics: Statistics, weight: Tensor) -> Tensor:
+        columns = self.edges.to(weight.device).unbind(1)
+        first, second = (
+            statistics[end.layer][end.statistic].index_select(-1, column)
+            for end, column in zip(self.ends, columns, strict=True)
+        )
+        return (first * second * weight).sum(-1)
+
+    def centred_gradient(self, gradient: Tensor, biases: tuple[Tensor, ...], offsets: tuple[Tensor, ...]) -> Tensor:
+        i, j = self.edges.to(gradient.device).unbind(1)
+        return gradient - offsets[0][i] * biases[1][j] - biases[0][i] * offsets[1][j]
+
+    def pairs(self, layers: Mapping[str, Unit]) -> tuple[Tensor, Tensor]:
+        return self.edges[:, 0], self.edges[:, 1]

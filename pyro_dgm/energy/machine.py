@@ -1,0 +1,209 @@
+"""A graph bound to parameters: energies, fields, sweeps, mean field and sums over free units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .graph import Block, Colour, Graph
+
+State = dict[str, Tensor]
+Clamp = Mapping[str, tuple[Tensor, Tensor]]
+
+
+class Machine:
+    r"""A Boltzmann machine $p(x) \propto e^{-E(x)}$ with $-E = \sum_l \langle b_l, T_l\rangle + \sum_i I_i(T; W_i)$.
+
+    Binding is cheap: nothing is copied or checked. A state is ``{layer: batch_shape x layer shape}``; biases and
+    weights may carry batch dimensions of their own, which broadcast against the state's. Energies are in nats.
+
+    Args:
+        graph: the layers and couplings.
+        biases: for every layer its natural parameters, one tensor a statistic, ``batch_shape x layer shape``.
+        weights: one tensor an interaction.
+    """
+
+    def __init__(self, graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:
+        self.graph = graph
+        self.biases = {
+            name: biases[name] if unit.event_dim == 1 else tuple(b.flatten(-unit.event_dim) for b in biases[name])
+            for name, unit in graph.layers.items()
+        }
+        self.weights = tuple(weights)
+
+    def statistics(self, state: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+        """The sufficient statistics of every layer in ``state``, flat."""
+        return {name: self._flat(name, self.graph.layers[name].T(x)) for name, x in state.items()}
+
+    def _flat(self, layer: str, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        dims = self.graph.layers[layer].event_dim
+        return tensors if dims == 1 else tuple(t.flatten(-dims) for t in tensors)
+
+    def _shaped(self, block: Block, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        unit = self.graph.layers[block.layer]
+        if unit.event_dim == 1:
+            return tensors
+        shape = unit.shape if block.atoms is None else (len(block.atoms), *unit.shape[unit.event_dim - unit.inner_dim :])
+        return tuple(t.unflatten(-1, shape) for t in tensors)
+
+    def energy(self, state: Mapping[str, Tensor]) -> Tensor:
+        """$E$ of a full state: ``batch_shape``."""
+        return -self._value(self.statistics(state))
+
+    def _value(self, statistics: Mapping[str, tuple[Tensor, ...]], without: frozenset[str] = frozenset()) -> Tensor:
+        """-E over the layers outside ``without``."""
+        terms = [
+            (bias * statistic).sum(-1)
+            for layer, entry in statistics.items()
+            if layer not in without
+            for bias, statistic in zip(self.biases[layer], entry, strict=True)
+        ]
+        terms += [
+            interaction.value(statistics, weight)
+            for interaction, weight in zip(self.graph.interactions, self.weights, strict=True)
+            if without.isdisjoint(end.layer for end in interaction.ends)
+        ]
+        return sum(terms[1:], start=terms[0]) if terms else next(iter(self.biases.values()))[0].new_zeros(())
+
+    def fields(
+        self, block: Block, statistics: Mapping[str, tuple[Tensor, ...]], beta: Tensor | float | None = None
+    ) -> tuple[Tensor, ...]:
+        r"""Natural parameters of a block given the rest, $-\partial E / \partial T$, shaped as the block's atoms.
+
+        With ``beta`` the couplings' part is multiplied by it (biases are not): tempering acts on fields.
+        """
+        entries = block.entries
+        result = []
+        for number, bias in enumerate(self.biases[block.layer]):
+            total = bias if entries is None else bias.index_select(-1, entries)
+            for i, position in self.graph.touching[block.layer]:
+                interaction = self.graph.interactions[i]
+                if interaction.ends[position].statistic != number:
+                    continue
+                if beta is None:
+                    total = interaction.field(position, statistics, self.weights[i], entries, total)
+                else:
+                    total = total + beta * interaction.field(position, statistics, self.weights[i], entries)
+            result.append(total)
+        return self._shaped(block, tuple(result))
+
+    def sweep(
+        self,
+        state: State,
+        clamp: Clamp | None = None,
+        skip: frozenset[str] = frozenset(),
+        first_fields: list[tuple[Tensor, ...]] | None = None,
+    ) -> State:
+        """One Gibbs sweep over the colours, in order; returns a new state.
+
+        Args:
+            state: every layer, ``chains x layer shape``.
+            clamp: ``{layer: (mask, value)}``: entries held at a value.
+            skip: layers left as they are.
+            first_fields: the first colour's fields, where they are known already.
+        """
+        state = dict(state)
+        statistics = self.statistics(state)
+        for number, colour in enumerate(self.graph.colours):
+            for position, block in enumerate(colour):
+                if block.layer in skip:
+                    continue
+                known = first_fields is not None and number == 0
+                eta = first_fields[position] if known else self.fields(block, statistics)  # type: ignore[index]
+                state[block.layer] = self._draw(block, eta, state[block.layer], clamp)
+                statistics[block.layer] = self.statistics({block.layer: state[block.layer]})[block.layer]
+        return state
+
+    def _draw(self, block: Block, eta: tuple[Tensor, ...], old: Tensor, clamp: Clamp | None) -> Tensor:
+        unit = self.graph.layers[block.layer]
+        if clamp is None or block.layer not in clamp:
+            new = unit.sample(*eta)
+        else:
+            mask, value = (t.expand(old.shape) for t in clamp[block.layer])
+            if block.atoms is not None:
+                dim = -1 - unit.inner_dim
+                mask, value = (t.index_select(dim, block.atoms) for t in (mask, value))
+            new = unit.sample_clamped(eta, mask, value)
+        if block.atoms is None:
+            return new if new.shape == old.shape else new.expand(old.shape)
+        return old.index_copy(-1 - unit.inner_dim, block.atoms, new.expand(*old.shape[: -unit.event_dim], *new.shape[-unit.event_dim:]))
+
+    def neutral_state(self, shape: Sequence[int]) -> State:
+        """A state drawn from the biases alone, ``shape x layer shape``."""
+        state = {}
+        for layer, unit in self.graph.layers.items():
+            eta = self._shaped(Block(layer), self.biases[layer])
+            state[layer] = unit.sample(*(e.detach().expand(*shape, *unit.shape).contiguous() for e in eta))
+        return state
+
+    def mean_field(
+        self, fixed: Mapping[str, Tensor], steps: int = 10, start: Mapping[str, tuple[Tensor, ...]] | None = None
+    ) -> dict[str, tuple[Tensor, ...]]:
+        """Mean statistics of the free layers by ``steps`` rounds of the fixed-point equations, colour by colour.
+
+        Args:
+            fixed: the layers that are given.
+            steps: the number of rounds.
+            start: flat mean statistics to start from; by default those of the biases alone.
+        """
+        statistics = dict(self.statistics(fixed))
+        free = [layer for layer in self.graph.layers if layer not in fixed]
+        for layer in free:
+            eta = self._shaped(Block(layer), self.biases[layer])
+            means = self._flat(layer, self.graph.layers[layer].mean(*eta)) if start is None else start[layer]
+            statistics[layer] = means
+        for _ in range(steps):
+            for colour in self.graph.colours:
+                for block in colour:
+                    if block.layer in fixed:
+                        continue
+                    eta = self.fields(block, statistics)
+                    means = self.graph.layers[block.layer].mean(*eta)
+                    if block.atoms is None:
+                        statistics[block.layer] = self._flat(block.layer, means)
+                    else:
+                        new = (m.flatten(-self.graph.layers[block.layer].event_dim) for m in means)
+                        statistics[block.layer] = tuple(
+                            old.expand(*n.shape[:-1], old.shape[-1]).index_copy(-1, block.entries, n)
+                            for old, n in zip(statistics[block.layer], new, strict=True)
+                        )
+        return {layer: statistics[layer] for layer in free}
+
+    def colour_fields(self, colour: Colour, state: Mapping[str, Tensor]) -> list[tuple[Tensor, ...]]:
+        """The fields of every block of a colour, given the other units of ``state``."""
+        statistics, _ = self.without(colour, self.statistics(state))
+        return [self.fields(block, statistics) for block in colour]
+
+    def collapsed(
+        self, colour: Colour, state: Mapping[str, Tensor], fields: list[tuple[Tensor, ...]] | None = None
+    ) -> Tensor:
+        r"""$\log \sum_{colour} e^{-E}$: the units of one colour summed out, the others as in ``state``; ``batch_shape``.
+
+        Layers that lie in the colour as a whole need not be in ``state``. ``fields`` are the colour's, if known.
+        """
+        statistics, whole = self.without(colour, self.statistics(state))
+        total = self._value(statistics, whole)
+        for number, block in enumerate(colour):
+            eta = self.fields(block, statistics) if fields is None else fields[number]
+            total = total + self.log_partition(block, eta)
+        return total
+
+    def log_partition(self, block: Block, eta: tuple[Tensor, ...]) -> Tensor:
+        """The summed A of a block's atoms: ``batch_shape``."""
+        unit = self.graph.layers[block.layer]
+        atoms = unit.A(*eta)
+        dims = unit.event_dim - unit.inner_dim
+        return atoms.sum(-1) if dims == 1 or block.atoms is not None else atoms.flatten(-dims).sum(-1)
+
+    def without(
+        self, colour: Colour, statistics: Mapping[str, tuple[Tensor, ...]]
+    ) -> tuple[dict[str, tuple[Tensor, ...]], frozenset[str]]:
+        """The statistics with a colour's units zeroed (whole layers dropped), and the names of those layers."""
+        whole = frozenset(block.layer for block in colour if block.atoms is None)
+        kept = {layer: entry for layer, entry in statistics.items() if layer not in whole}
+        for block in colour:
+            if block.entries is not None:
+                kept[block.layer] = tuple(s.index_fill(-1, block.entries, 0.0) for s in kept[block.layer])
+        return kept, whole

@@ -1,0 +1,129 @@
+"""The log-partition function of an energy-based model: exact, or between annealing from below and above."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from . import annealing
+from .enumeration import batch_shape, exact_sample, log_states, log_sum
+from .machine import State
+
+if TYPE_CHECKING:
+    from .distribution import BoltzmannDistribution
+
+METHODS = ("exact", "ais")
+
+
+@dataclass(frozen=True)
+class LogPartition:
+    """A value of log Z in nats, with what is known of its error.
+
+    Attributes:
+        value: the value, ``batch_shape`` of the parameters.
+        stderr: its standard error (0 where exact).
+        lower: the mean of log w of the forward annealing: below log Z in expectation.
+        upper: the mean of log w of the reverse annealing: above log Z in expectation if its chains start at the model's
+            distribution; infinite where no reverse run was made.
+        method: how it was found.
+    """
+
+    value: Tensor
+    stderr: Tensor
+    lower: Tensor
+    upper: Tensor
+    method: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether the value is exact up to rounding."""
+        return self.method == "exact"
+
+
+def log_partition(
+    dist: BoltzmannDistribution,
+    method: str = "exact",
+    *,
+    chains: int = 100,
+    temperatures: int = 1000,
+    base: Tensor | None = None,
+    reverse: bool = True,
+    burn_in: int = 500,
+) -> LogPartition:
+    r"""Log Z of an energy distribution, in nats.
+
+    Args:
+        dist: an energy distribution, as ``rbm()`` returns it.
+        method: ``"exact"`` sums one colour of units analytically and lists the states of the rest; ``"ais"`` anneals
+            from a product distribution with the visible layer's mean (Neal 2001; Salakhutdinov and Murray 2008), and
+            back from the model with ``reverse`` (Burda, Grosse and Salakhutdinov 2015).
+        chains: annealing runs in each direction.
+        temperatures: steps between the base and the model.
+        base: visible rows, ``n x event_shape``, whose means the base takes (training data serve well) and from which the
+            reverse run's chains start; without them the means come from chains.
+        reverse: also anneal from the model back to the base.
+        burn_in: Gibbs sweeps before the reverse run starts.
+
+    Raises:
+        ValueError: the method is unknown, or too many states are left for an exact sum.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> rbm = dgm.RBM(visible=3, hidden=2)
+        >>> with torch.no_grad():
+        ...     _ = [p.zero_() for p in rbm.parameters()]
+        >>> round(float(dgm.log_partition(rbm()).value), 4) == round(5 * 0.693147, 4)
+        True
+    """
+    if method not in METHODS:
+        raise ValueError(f"method got {method!r}; expected one of {', '.join(METHODS)}")
+    machine = dist.machine
+    if method == "exact":
+        value = log_sum(machine, {})
+        return LogPartition(value, torch.zeros_like(value), value, value, "exact")
+    if chains < 2:
+        raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
+    with torch.no_grad():
+        betas = annealing.temperatures(temperatures)
+        batch = batch_shape(machine)
+        states = _model_states(dist, base, max(chains, 2), burn_in) if reverse or base is None else None
+        rows = base if base is not None else states[dist.visible].flatten(0, len(batch))  # type: ignore[index]
+        path = annealing.AnnealingPath(machine, _base(dist, rows))
+        log_base = path.log_base()
+        weights, _ = annealing.forward_ais(path, betas, chains, batch)
+        mean, stderr = annealing.log_mean_exp(weights)
+        upper = torch.full_like(mean, torch.inf)
+        if reverse and states is not None:
+            upper = log_base - annealing.reverse_ais(path, betas, states).mean(0)
+        lower = log_base + weights.mean(0)
+    return LogPartition(log_base + mean, stderr, lower, upper, "AIS and reverse AIS" if reverse else "AIS")
+
+
+def _base(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tuple[Tensor, ...]]:
+    """Natural parameters of the base: the visible layer from its mean statistics, the others neutral."""
+    graph = dist.machine.graph
+    like = rows
+    base = {layer: unit.neutral(like) for layer, unit in graph.layers.items()}
+    unit = graph.layers[dist.visible]
+    base[dist.visible] = unit.natural_from_mean(*(t.mean(0) for t in unit.T(rows)))
+    return base
+
+
+def _model_states(dist: BoltzmannDistribution, rows: Tensor | None, chains: int, burn_in: int) -> State:
+    """Exact draws where the machine is small; else chains from the rows (or a neutral start) after a burn-in."""
+    machine = dist.machine
+    batch = batch_shape(machine)
+    if not batch and log_states(machine, {}) <= 16 * 0.6931:
+        return exact_sample(machine, chains)
+    state = machine.neutral_state((chains, *batch))
+    if rows is not None:
+        chosen = torch.randint(len(rows), (chains,), device=rows.device)
+        start = rows[chosen].view(chains, *(1 for _ in batch), *dist.event_shape)
+        state[dist.visible] = start.expand(state[dist.visible].shape)
+    for _ in range(burn_in):
+        state = machine.sweep(state)
+    return state

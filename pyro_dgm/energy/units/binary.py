@@ -1,0 +1,55 @@
+"""Binary units in {0, 1}."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.nn import functional as F
+
+from ..fast import bernoulli
+from .unit import ScalarUnit
+
+
+class Binary(ScalarUnit):
+    r"""Units $x_i \in \{0, 1\}$ with $T(x) = x$, $A(\eta) = \log(1 + e^\eta)$ and mean $\sigma(\eta)$ (20.7-16).
+
+    Args:
+        shape: the event shape of the layer.
+
+    Example:
+        >>> import torch
+        >>> Binary(3).mean(torch.zeros(3))
+        (tensor([0.5000, 0.5000, 0.5000]),)
+    """
+
+    statistics = ("x",)
+    support = constraints.boolean
+
+    def T(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (x,)
+
+    def A(self, *eta: Tensor) -> Tensor:
+        return F.softplus(eta[0])
+
+    def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
+        return (torch.sigmoid(eta[0]),)
+
+    def sample(self, *eta: Tensor) -> Tensor:
+        return bernoulli(eta[0])
+
+    def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
+        return (torch.logit(mean[0], eps=1e-3),)
+
+    def check(self, *eta: Tensor) -> str | None:
+        return None
+
+    def neutral(self, like: Tensor) -> tuple[Tensor, ...]:
+        return (like.new_zeros(self.shape),)
+
+    @property
+    def states_per_atom(self) -> int:
+        return 2
+
+    def atom_states(self, like: Tensor) -> Tensor:
+        return like.new_tensor([0.0, 1.0])

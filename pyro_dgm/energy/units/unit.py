@@ -1,0 +1,97 @@
+"""What a layer of units must know: an exponential family in natural parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+
+class Unit(ABC):
+    r"""A layer of independent *atoms*, each with density $\exp(\langle\eta, T(x)\rangle - A(\eta))$.
+
+    An atom is what is drawn jointly: one binary unit, one categorical variable (a one-hot row). ``shape`` is the
+    event shape of the layer; its first dimensions count atoms, the last ``inner_dim`` lie inside an atom.
+
+    Natural parameters come as one tensor a statistic, each ``batch_shape x statistic shape``; all results are in nats.
+    A subclass states ``statistics``, ``inner_dim`` and ``support`` and fills in the methods below.
+    """
+
+    statistics: ClassVar[tuple[str, ...]]
+    inner_dim: ClassVar[int] = 0
+    support: ClassVar[constraints.Constraint]
+
+    def __init__(self, *shape: int) -> None:
+        if len(shape) <= self.inner_dim or any(not isinstance(n, int) or n < 1 for n in shape):
+            raise ValueError(
+                f"{type(self).__name__} got shape {shape}; expected at least {self.inner_dim + 1} positive integers, "
+                f"as in {type(self).__name__}({', '.join(['784', '10'][: self.inner_dim + 1])})"
+            )
+        self.shape = torch.Size(shape)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(str, self.shape))})"
+
+    @property
+    def atoms(self) -> int:
+        """The number of atoms."""
+        return self.shape[: len(self.shape) - self.inner_dim].numel()
+
+    @property
+    def event_dim(self) -> int:
+        """The number of dimensions of one state of the layer."""
+        return len(self.shape)
+
+    @abstractmethod
+    def T(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The sufficient statistics of ``x``, one tensor a name in ``statistics``."""
+
+    @abstractmethod
+    def A(self, *eta: Tensor) -> Tensor:
+        """The log-partition function of every atom: ``batch_shape x atoms``."""
+
+    @abstractmethod
+    def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
+        """The mean statistics, which are the gradient of ``A``."""
+
+    @abstractmethod
+    def sample(self, *eta: Tensor) -> Tensor:
+        """One state for every row of natural parameters; no gradient."""
+
+    @abstractmethod
+    def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:
+        """A state drawn given that it equals ``value`` where ``mask`` holds."""
+
+    @abstractmethod
+    def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
+        """The natural parameters with the given mean statistics (kept away from the boundary)."""
+
+    @abstractmethod
+    def check(self, *eta: Tensor) -> str | None:
+        """Why these natural parameters have no normaliser, or None where they do."""
+
+    @abstractmethod
+    def neutral(self, like: Tensor) -> tuple[Tensor, ...]:
+        """Natural parameters of a featureless layer, on the dtype and device of ``like``."""
+
+    @property
+    @abstractmethod
+    def states_per_atom(self) -> int | None:
+        """How many states an atom has, or None where they cannot be listed."""
+
+    @abstractmethod
+    def atom_states(self, like: Tensor) -> Tensor:
+        """Every state of one atom: ``states_per_atom x inner shape``."""
+
+
+class ScalarUnit(Unit):
+    """A unit whose atoms are single numbers, so that clamping is overwriting."""
+
+    inner_dim = 0
+
+    def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:
+        return torch.where(mask, value, self.sample(*eta))

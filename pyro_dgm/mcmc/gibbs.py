@@ -1,0 +1,89 @@
+"""Block Gibbs sampling over the colours of a Boltzmann machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..energy import BoltzmannDistribution, NotEnumerable, State
+from .kernel import ChainsKernel
+
+
+class BlockGibbs(ChainsKernel):
+    r"""Draws every colour of the graph in turn from its conditional (20.7-16; 20.26-28 where layers alternate).
+
+    Args:
+        dist: the Boltzmann distribution, as ``rbm()`` returns it.
+        clamp: what is known: ``{layer: (mask, value)}``, or ``(mask, value)`` for the visible layer; where the boolean
+            ``mask`` holds the layer stays at ``value``, and the chains converge to $p(x_a \mid x_b)$. Both broadcast to
+            ``chains x batch_shape x layer shape``.
+
+    Raises:
+        ValueError: the clamp names no layer of the graph, has the wrong shape, or values outside the support.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> rbm = dgm.RBM(visible=4, hidden=3)
+        >>> known = torch.tensor([True, True, False, False])
+        >>> kernel = dgm.BlockGibbs(rbm(), clamp=(known, torch.ones(4)))
+        >>> kernel.sample(kernel.start(2))["visible"][:, :2]
+        tensor([[1., 1.],
+                [1., 1.]])
+    """
+
+    def __init__(
+        self,
+        dist: BoltzmannDistribution,
+        clamp: Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        super().__init__(dist)
+        self.machine = dist.machine
+        self.visible = dist.visible
+        by_layer = {dist.visible: clamp} if isinstance(clamp, tuple) else clamp
+        self.clamp = None if not by_layer else {layer: self._checked(layer, *pair) for layer, pair in by_layer.items()}
+
+    def _checked(self, layer: str, mask: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        if layer not in self.machine.graph.layers:
+            raise ValueError(f"clamp names the layer {layer!r}; there are {list(self.machine.graph.layers)}")
+        unit = self.machine.graph.layers[layer]
+        like = self.machine.biases[layer][0]
+        mask, value = torch.as_tensor(mask, device=like.device), torch.as_tensor(value, device=like.device)
+        if mask.dtype != torch.bool:
+            raise ValueError(f"the clamp's mask of {layer!r} has dtype {mask.dtype}; expected bool, True where known")
+        for name, tensor in (("mask", mask), ("value", value)):
+            if tensor.shape[-unit.event_dim :] != unit.shape:
+                raise ValueError(
+                    f"the clamp's {name} of {layer!r} has shape {tuple(tensor.shape)}; "
+                    f"its last dimensions must be {tuple(unit.shape)}"
+                )
+        value = value.to(like.dtype)
+        known = torch.broadcast_tensors(mask, value)[0]
+        # Only known entries need to lie in the support; an atom known in part is checked entry by entry.
+        allowed = torch.isin(value, unit.atom_states(like)) if unit.states_per_atom else value.isfinite()
+        if not (allowed | ~known).all():
+            raise ValueError(f"the clamp holds {layer!r} at values outside the support of {unit}")
+        return mask, value
+
+    def start(self, chains: int) -> State:
+        with torch.no_grad():
+            state = self.machine.neutral_state((chains, *self.dist.batch_shape))
+            for layer, (mask, value) in (self.clamp or {}).items():
+                unit = self.machine.graph.layers[layer]
+                eta = tuple(t.expand(state[layer].shape) for t in unit.neutral(value))
+                state[layer] = unit.sample_clamped(eta, mask.expand(state[layer].shape), value.expand(state[layer].shape))
+        return state
+
+    def sample(self, params: State) -> State:
+        with torch.no_grad():
+            return self.machine.sweep(params, self.clamp)
+
+    def energies(self, params: State) -> dict[str, Tensor]:
+        with torch.no_grad():
+            scalars = {"energy": self.dist.energy(params)}
+            try:
+                scalars["free_energy"] = self.dist.free_energy(params[self.visible])
+            except NotEnumerable:
+                pass
+        return scalars

@@ -1,0 +1,53 @@
+"""Kernels that advance many chains at once, with the chains in the leading dimension."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
+from torch import Tensor
+
+from ..energy import EnergyDistribution, State
+
+
+class ChainsKernel(MCMCKernel):
+    """A Pyro ``MCMCKernel`` over ``{layer: chains x batch_shape x layer shape}``.
+
+    The kernel holds the distribution that it samples and no state of the chains.
+
+    Args:
+        dist: the energy distribution that the chains converge to.
+    """
+
+    model = None
+
+    def __init__(self, dist: EnergyDistribution) -> None:
+        if not isinstance(dist, EnergyDistribution):
+            hint = " (call the model: BlockGibbs(rbm()))" if callable(dist) else ""
+            raise ValueError(f"{type(self).__name__} got {type(dist).__name__}; expected an energy distribution{hint}")
+        self.dist = dist
+        self.transforms: dict[str, object] = {}
+        self.num_chains = 1
+        self._initial: State | None = None
+        super().__init__()
+
+    @property
+    def initial_params(self) -> State:
+        """The chains' first states: those set, else a draw from the kernel's start."""
+        return self.start(self.num_chains) if self._initial is None else self._initial
+
+    @initial_params.setter
+    def initial_params(self, params: State) -> None:
+        self._initial = params
+
+    @abstractmethod
+    def start(self, chains: int) -> State:
+        """First states for a number of chains."""
+
+    @abstractmethod
+    def sample(self, params: State) -> State:
+        """One step of every chain; no gradient is recorded."""
+
+    @abstractmethod
+    def energies(self, params: State) -> dict[str, Tensor]:
+        """Scalars of a state worth diagnosing, ``chains x batch_shape``: ``energy`` and ``free_energy``."""

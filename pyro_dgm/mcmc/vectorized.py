@@ -1,0 +1,148 @@
+"""Pyro's MCMC over one kernel that advances all chains together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer import MCMC
+from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict, StreamingStats
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..energy import State
+from .kernel import ChainsKernel
+
+
+class VectorizedMCMC(MCMC):
+    """Runs many chains of a ``ChainsKernel`` in one process, as one batch.
+
+    ``get_samples``, ``summary`` and ``diagnostics`` are those of ``pyro.infer.MCMC``. Memory follows what is kept, never
+    the number of sweeps: ``num_samples`` draws a chain, or running moments alone with ``keep="moments"``.
+
+    Args:
+        kernel: what advances the chains.
+        num_samples: draws kept a chain.
+        warmup_steps: sweeps dropped first (default: as many as ``num_samples``).
+        num_chains: chains, the leading dimension of every state.
+        thinning: sweeps between two kept draws.
+        initial_params: first states, ``{layer: num_chains x batch_shape x layer shape}``.
+        save_params: the layers to keep (default: all).
+        keep: ``"draws"``; or ``"moments"``, which keeps count, mean and variance of every chain's states, and draws only
+            of their energies.
+        disable_progbar: no progress bar.
+
+    Raises:
+        ValueError: a count below one, an unknown layer or ``keep``, first states of the wrong shape.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> rbm = dgm.RBM(visible=4, hidden=3)
+        >>> mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(rbm()), 10, 5, num_chains=7, disable_progbar=True)
+        >>> mcmc.run()
+        >>> mcmc.get_samples(group_by_chain=True)["visible"].shape
+        torch.Size([7, 10, 4])
+    """
+
+    def __init__(
+        self,
+        kernel: ChainsKernel,
+        num_samples: int,
+        warmup_steps: int | None = None,
+        num_chains: int = 1,
+        thinning: int = 1,
+        initial_params: State | None = None,
+        save_params: Sequence[str] | None = None,
+        keep: str = "draws",
+        disable_progbar: bool = False,
+    ) -> None:
+        for name, value in (("num_samples", num_samples), ("num_chains", num_chains), ("thinning", thinning)):
+            if value < 1:
+                raise ValueError(f"{name} got {value}; expected at least 1")
+        if not isinstance(kernel, ChainsKernel):
+            raise ValueError(
+                f"kernel got {type(kernel).__name__}; expected a kernel of pyro_dgm, such as dgm.BlockGibbs(rbm()). "
+                "Pyro's own kernels run under pyro.infer.MCMC"
+            )
+        if keep not in ("draws", "moments"):
+            raise ValueError(f"keep got {keep!r}; expected 'draws' or 'moments'")
+        # One chain as far as the base class is concerned: several would mean processes.
+        super().__init__(kernel, num_samples, warmup_steps, num_chains=1, transforms={}, disable_progbar=disable_progbar)
+        self.num_chains = num_chains
+        self.thinning = thinning
+        self.keep = keep
+        self.energies: dict[str, Tensor] = {}
+        self._layers = None if save_params is None else list(save_params)
+        self._progress = not disable_progbar
+        kernel.num_chains = num_chains
+        kernel.initial_params = initial_params  # type: ignore[assignment]
+
+    @poutine.block
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        """Warm up, then draw and keep; may be called again for a fresh run."""
+        kernel: ChainsKernel = self.kernel
+        kernel.setup(self.warmup_steps, *args, **kwargs)
+        params = kernel.initial_params
+        self._check(params)
+        layers = self._layers or sorted(params)
+        self.moments: StreamingStats = StatsOfDict(default=CountMeanVarianceStats)
+        draws: dict[str, Tensor] = {}
+        with tqdm(total=self.warmup_steps + self.num_samples * self.thinning, disable=not self._progress) as bar:
+            bar.set_description("warmup")
+            for _ in range(self.warmup_steps):
+                params = kernel.sample(params)
+                bar.update()
+            kernel.end_warmup()
+            bar.set_description("sample")
+            for number in range(self.num_samples):
+                for _ in range(self.thinning):
+                    params = kernel.sample(params)
+                bar.update(self.thinning)
+                if self.keep == "draws":
+                    kept = {layer: params[layer] for layer in layers}
+                else:
+                    self.moments.update({layer: params[layer].double() for layer in layers})
+                    kept = kernel.energies(params)
+                self._store(draws, kept, number)
+        self.last_params = params
+        self._samples = draws if self.keep == "draws" else {}
+        self.energies = draws if self.keep == "moments" else {}
+        self._diagnostics = [kernel.diagnostics() for _ in range(self.num_chains)]
+        kernel.cleanup()
+
+    def _store(self, draws: dict[str, Tensor], kept: dict[str, Tensor], number: int) -> None:
+        for name, value in kept.items():
+            if name not in draws:
+                draws[name] = value.new_empty((self.num_chains, self.num_samples, *value.shape[1:]))
+            draws[name][:, number] = value
+
+    def _check(self, params: State) -> None:
+        for layer, value in params.items():
+            if value.shape[:1] != (self.num_chains,):
+                raise ValueError(
+                    f"initial_params[{layer!r}] has shape {tuple(value.shape)}; its first dimension must be "
+                    f"num_chains={self.num_chains}"
+                )
+        unknown = set(self._layers or ()) - set(params)
+        if unknown:
+            raise ValueError(f"save_params names {sorted(unknown)}; the layers are {sorted(params)}")
+
+    def chain_energies(self, rows: int = 4096) -> dict[str, Tensor]:
+        """Energies and free energies of the kept draws, ``chains x draws x batch_shape``."""
+        if self._samples is None:
+            raise ValueError("nothing was drawn yet; call run() first")
+        if self.energies:
+            return self.energies
+        missing = set(self.last_params) - set(self._samples)
+        if missing:
+            raise ValueError(f"energies need all layers; save_params left out {sorted(missing)}")
+        per_chain = max(rows // self.num_chains, 1)
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, self.num_samples, per_chain):
+            chunk = {name: x[:, start : start + per_chain] for name, x in self._samples.items()}
+            flat = {name: x.flatten(0, 1) for name, x in chunk.items()}
+            shape = next(iter(chunk.values())).shape[:2]
+            parts.append({name: e.unflatten(0, shape) for name, e in self.kernel.energies(flat).items()})
+        return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}

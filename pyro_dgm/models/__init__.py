@@ -1,0 +1,1 @@
+"""Models, one file a family, in the order of the chapter."""

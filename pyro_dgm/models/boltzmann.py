@@ -1,0 +1,117 @@
+"""What all Boltzmann models share: Pyro programs, samples, evidence, and figures that show progress."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from ..energy import BoltzmannDistribution, log_partition, log_states
+from ..energy.enumeration import LARGEST
+from ..objectives import PCD, NegativePhase
+from ..objectives.pseudolikelihood import pseudo_log_likelihood
+from .model import Evidence, ProbabilisticModel, check_rows, check_support
+
+
+class BoltzmannModel(ProbabilisticModel):
+    """A model whose call returns a ``BoltzmannDistribution``; a subclass maps its parameters to biases and weights."""
+
+    @abstractmethod
+    def forward(self, *context: Tensor) -> BoltzmannDistribution:
+        """The distribution over the visible layer, with a batch shape where the context has one."""
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        """``x ~ p`` in a data plate; ``size`` is the number of rows that a mini-batch stands for."""
+        rows = (size or 1) if x is None else len(x)
+        with data_plate(rows, size):
+            return pyro.sample("x", self(), obs=x)
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
+        """There are no latent sites: hidden units are summed out."""
+
+    def sample(self, n: int, sweeps: int = 1000) -> Tensor:
+        """``n`` visible states: exact draws of a small machine, else the ends of ``n`` Gibbs chains."""
+        return self().sample((n,), sweeps=sweeps)
+
+    def negative_phase(self) -> NegativePhase:
+        """The negative phase that ``fit`` uses unless it is given another."""
+        return PCD(k=1, chains=100, centred=True)
+
+    def objective(self) -> Any:
+        from ..objectives.objective import NegativePhaseObjective
+
+        return NegativePhaseObjective(self.negative_phase())
+
+    def initialise(self, x: Tensor) -> None:
+        """Give every visible unit the bias that its mean asks for without couplings."""
+        with torch.no_grad():
+            unit = self().machine.graph.layers["visible"]
+            for parameter, natural in zip(
+                self.visible_biases(), unit.natural_from_mean(*(t.mean(0) for t in unit.T(x))), strict=True
+            ):
+                parameter.copy_(natural)
+
+    @abstractmethod
+    def visible_biases(self) -> tuple[Tensor, ...]:
+        """The parameters that hold the visible layer's natural parameters."""
+
+    def check_data(self, x: Tensor) -> None:
+        dist = self()
+        check_rows(x, dist.event_shape, type(self).__name__)
+        unit = dist.machine.graph.layers[dist.visible]
+        if unit.states_per_atom is not None:
+            states = unit.atom_states(x)
+            expected = f"{' or '.join(f'{v:g}' for v in states.unique().tolist())}"
+            hint = (
+                "Grey levels need a binarisation: name one, as in dgm.data.load('digits', binarisation='threshold') "
+                "or --binarisation threshold"
+            )
+            check_support(x, lambda v: torch.isin(v, states), type(self).__name__, expected, hint)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """Pseudo log-likelihood on both splits and the gap between their free energies, in nats a row."""
+        with torch.no_grad():
+            dist = self()
+            rows = train[:1000], valid[:1000]
+            free = [dist.free_energy(r).mean() for r in rows]
+            return {
+                "pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[0]).mean()),
+                "valid_pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[1]).mean()),
+                "free_energy_gap": float(free[1] - free[0]),
+            }
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""$-F(x) - \log Z$ for every row, log Z exact or between forward and reverse annealing."""
+        with torch.no_grad():
+            dist = self()
+            if method is None:
+                method = "exact" if log_states(dist.machine, {}) <= LARGEST else "ais"
+            if method == "ais":
+                options.setdefault("base", x)
+            log_z = log_partition(dist, method, **options)
+            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
+        return Evidence(
+            values,
+            kind="exact" if log_z.exact else "estimate",
+            method="enumeration" if log_z.exact else log_z.method,
+            stderr=float(log_z.stderr),
+            lower=float(log_z.value - log_z.upper),
+            upper=float(log_z.value - log_z.lower),
+            details={
+                "log_partition": float(log_z.value),
+                "log_partition_lower": float(log_z.lower),
+                "log_partition_upper": float(log_z.upper),
+            },
+        )
+
+
+def data_plate(rows: int, size: int | None) -> Any:
+    """The data plate: ``rows`` that stand for ``size`` rows (their log-probabilities are scaled by size / rows)."""
+    if size is None or size == rows:
+        return pyro.plate("data", rows)
+    if size < rows:
+        raise ValueError(f"size got {size}, fewer than the {rows} rows given; pass the number of rows of the whole data")
+    return pyro.plate("data", size, subsample=torch.arange(rows))

@@ -1,0 +1,228 @@
+"""Where the negative samples come from: the data (CD), persistent chains (PCD), or all states (exact)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..energy import BoltzmannDistribution, EnergyDistribution, Machine, State, log_mean_exp, log_partition, log_states
+from .centring import Centring
+
+
+class NegativePhase(nn.Module):
+    """Estimates log Z of an energy-based site, in a way that can be trained through."""
+
+    exact = False
+
+    def prepare(self, site: str, fn: EnergyDistribution) -> EnergyDistribution:
+        """The site's distribution as the phase wants it (with centred gradients, say)."""
+        return fn
+
+    @abstractmethod
+    def log_partition(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
+        """A tensor of the parameters' batch shape whose gradient is (an estimate of) that of log Z."""
+
+
+class ExactNegativePhase(NegativePhase):
+    r"""$\log Z$ by enumeration, with its exact gradient; for small machines.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> rbm, x = dgm.RBM.example()
+        >>> program = dgm.negative_phase(rbm.model, dgm.ExactNegativePhase())
+    """
+
+    exact = True
+
+    def log_partition(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
+        return fn.exact_log_partition()
+
+
+class GibbsPhase(NegativePhase):
+    """A negative phase by k Gibbs sweeps; subclasses say where the chains start."""
+
+    def __init__(self, k: int = 1, centred: bool = False) -> None:
+        super().__init__()
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise ValueError(f"k got {k!r}; expected the number of Gibbs sweeps, an integer of at least 1")
+        self.k = k
+        self.centred = centred
+        self.centring: dict[str, Centring] = {}
+
+    def prepare(self, site: str, fn: EnergyDistribution) -> BoltzmannDistribution:
+        if not isinstance(fn, BoltzmannDistribution):
+            raise ValueError(
+                f"site {site!r} is a {type(fn).__name__}, which {type(self).__name__} has no Gibbs sweep for; "
+                "use dgm.ExactNegativePhase() or a Boltzmann distribution"
+            )
+        if not self.centred:
+            return fn
+        if fn.parameter_batch_shape:
+            raise ValueError(
+                f"site {site!r} has parameters of batch shape {tuple(fn.parameter_batch_shape)}; a centred gradient "
+                "needs one set of parameters. Pass centred=False"
+            )
+        if site not in self.centring:
+            self.centring[site] = Centring()
+        return self.centring[site].apply(fn)
+
+    def log_partition(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
+        fn = fn if isinstance(fn, BoltzmannDistribution) else self.prepare(site, fn)
+        if self.centred:
+            self.centring[site].update(fn, value)
+        return self.surrogate(site, fn, value)
+
+    @abstractmethod
+    def surrogate(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> Tensor:
+        """The surrogate of log Z at this site."""
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"centring": {site: centring.state for site, centring in self.centring.items()}}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.centring = {site: Centring(saved) for site, saved in state["centring"].items()}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # Chains move along with the module (.to, .double) though they are no buffers: they appear at the first step.
+        self.set_extra_state(_map(fn, self.get_extra_state()))
+        return super()._apply(fn, recurse)
+
+
+class CD(GibbsPhase):
+    r"""Contrastive divergence: negative samples are k sweeps away from the data (Hinton 2002).
+
+    Every datum has its own chain, so a context that differs from row to row is welcome. The surrogate's value is minus
+    the negatives' free energy, so that the loss reads $F(x) - F(x^-)$: it is no likelihood.
+
+    Args:
+        k: Gibbs sweeps.
+        centred: centre the gradient (20.36-37).
+
+    Raises:
+        ValueError: ``k`` is no positive integer.
+    """
+
+    def __init__(self, k: int = 1, *, centred: bool = False) -> None:
+        super().__init__(k, centred)
+
+    def surrogate(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> Tensor:
+        machine = fn.machine
+        with torch.no_grad():
+            state = _from_visible(fn, value.detach())
+            for _ in range(self.k):
+                state = machine.sweep(state)
+        return _average_to(machine.collapsed(machine.graph.colours[0], state), fn.parameter_batch_shape)
+
+
+class PCD(GibbsPhase):
+    r"""Stochastic maximum likelihood: chains that persist between gradient steps (Younes 1999; Tieleman 2008).
+
+    The surrogate's value follows $\log Z$: annealed importance sampling finds it at the first step, and afterwards every
+    step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over the chains. It is an estimate that drifts, good enough
+    for score-function rewards and a readable loss; figures come from ``dgm.log_likelihood``.
+
+    Args:
+        k: Gibbs sweeps a step.
+        chains: persistent chains.
+        centred: centre the gradient (20.36-37).
+
+    Raises:
+        ValueError: ``k`` or ``chains`` is no positive integer; at the site, a context that differs from row to row
+            (a chain belongs to no row; use ``CD``).
+    """
+
+    def __init__(self, k: int = 1, chains: int = 100, *, centred: bool = False) -> None:
+        super().__init__(k, centred)
+        if not isinstance(chains, int) or isinstance(chains, bool) or chains < 1:
+            raise ValueError(f"chains got {chains!r}; expected the number of persistent chains, at least 1")
+        self.number = chains
+        self.chains: dict[str, State] = {}
+        self.tracked: dict[str, dict[str, Tensor]] = {}
+
+    def surrogate(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> Tensor:
+        _refuse_rowwise(site, fn, value)
+        machine = fn.machine
+        first = machine.graph.colours[0]
+        with torch.no_grad():
+            if not self._fits(site, fn):
+                self._start(site, fn, value)
+            tracked, state = self.tracked[site], self.chains[site]
+            fields = machine.colour_fields(first, state)
+            log_ratio = machine.collapsed(first, state, fields) - tracked["collapsed"]
+            tracked["log_z"] = tracked["log_z"] + log_mean_exp(log_ratio)[0]
+            state = machine.sweep(state, first_fields=fields)
+            for _ in range(self.k - 1):
+                state = machine.sweep(state)
+            self.chains[site] = state
+        collapsed = machine.collapsed(first, state)
+        tracked["collapsed"] = collapsed.detach()
+        surrogate = _average_to(collapsed, fn.parameter_batch_shape)
+        return surrogate - surrogate.detach() + tracked["log_z"]
+
+    def _fits(self, site: str, fn: BoltzmannDistribution) -> bool:
+        layers = fn.machine.graph.layers
+        return site in self.chains and all(
+            layer in layers and x.shape == (self.number, *fn.parameter_batch_shape, *layers[layer].shape)
+            for layer, x in self.chains[site].items()
+        )
+
+    def _start(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> None:
+        machine = fn.machine
+        rows = value.detach().reshape(-1, *fn.event_shape)
+        if log_states(machine, {}) < 9:
+            log_z = fn.exact_log_partition().detach()
+        else:
+            log_z = log_partition(fn, "ais", chains=64, temperatures=400, base=rows, reverse=False).value
+        self.chains[site] = machine.neutral_state((self.number, *fn.parameter_batch_shape))
+        collapsed = machine.collapsed(machine.graph.colours[0], self.chains[site])
+        self.tracked[site] = {"log_z": log_z, "collapsed": collapsed}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {**super().get_extra_state(), "chains": self.chains, "tracked": self.tracked}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        super().set_extra_state(state)
+        self.chains, self.tracked = state["chains"], state["tracked"]
+
+
+def _from_visible(fn: BoltzmannDistribution, value: Tensor) -> State:
+    """A state around visible rows: their batch broadcast with the parameters', hidden layers given them."""
+    machine = fn.machine
+    shape = torch.broadcast_shapes(value.shape[: value.dim() - len(fn.event_shape)], fn.parameter_batch_shape)
+    visible = value.expand(*shape, *fn.event_shape).to(fn.parameters()[0].dtype)
+    if len(machine.graph.colours) <= 2 and len(machine.graph.layers) > 1:
+        # One colour holds all hidden units, and the first sweep draws it from the visible rows alone.
+        layers = machine.graph.layers.items()
+        zeros = {layer: visible.new_zeros(()).expand(*shape, *unit.shape) for layer, unit in layers}
+        return {**zeros, fn.visible: visible}
+    state = {**machine.neutral_state(shape), fn.visible: visible}
+    for _ in range(10 if len(machine.graph.layers) > 1 else 0):
+        state = machine.sweep(state, skip=frozenset({fn.visible}))
+    return state
+
+
+def _average_to(values: Tensor, shape: torch.Size) -> Tensor:
+    """The mean over all dimensions that ``shape`` lacks or has at size one."""
+    values = values.flatten(0, values.dim() - len(shape) - 1).mean(0) if values.dim() > len(shape) else values
+    dims = [d for d, size in enumerate(shape) if size == 1 and values.shape[d] != 1]
+    return values.mean(dims, keepdim=True) if dims else values
+
+
+def _refuse_rowwise(site: str, fn: BoltzmannDistribution, value: Tensor) -> None:
+    rows = value.shape[: value.dim() - len(fn.event_shape)]
+    shared = zip(reversed(rows), reversed(fn.parameter_batch_shape), strict=False)
+    if any(a == b and a > 1 for a, b in shared):
+        raise ValueError(
+            f"site {site!r} has a context that differs from row to row (batch shape {tuple(fn.parameter_batch_shape)}); "
+            "persistent chains belong to no row. Use dgm.CD"
+        )
+
+
+def _map(fn: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _map(fn, value) for key, value in tree.items()}
+    return fn(tree) if isinstance(tree, Tensor) else tree

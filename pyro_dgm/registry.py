@@ -1,0 +1,35 @@
+"""The models there are, found by looking into ``pyro_dgm.models``: a new file there is all it takes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+
+
+@cache
+def models() -> dict[str, type]:
+    """Every concrete model by its name on the command line, which is its class name in lower case."""
+    from . import models as package
+    from .models.model import Model
+
+    found: dict[str, type] = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Model) and not inspect.isabstract(value):
+                if value.__module__ == module.__name__:
+                    found[value.__name__.lower()] = value
+    return found
+
+
+def model(name: str) -> type:
+    """The model class of that name.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    if name.lower() not in models():
+        raise ValueError(f"there is no model {name!r}; expected one of {', '.join(sorted(models()))}")
+    return models()[name.lower()]

@@ -1,0 +1,166 @@
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_dgm.data import load, names
+from pyro_dgm.data.idx import read_idx
+
+Writer = Callable[[Path, np.ndarray, bool], Path]
+FILES = {"mnist": "train-images-idx3-ubyte.gz", "binarized_mnist": "binarized_mnist.npz"}
+FILES |= {"frey_faces": "frey_faces.npz", "dna": "dna.npz"}
+
+
+def test_names_have_descriptions_of_one_line() -> None:
+    assert list(names()) == ["digits", "mnist", "binarized_mnist", "frey_faces", "dna"]
+    assert all(text and "\n" not in text for text in names().values())
+
+
+def test_import_is_light() -> None:
+    code = "import sys, pyro_dgm.data; sys.exit(any(m in sys.modules for m in ('sklearn', 'pyro', 'lightning')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.datasets import load_digits
+
+    monkeypatch.delenv("PYRO_DGM_DATA", raising=False)
+    data = load("digits")
+    parts = (data.train, data.valid, data.test)
+    assert [tuple(s.x.shape) for s in parts] == [(1197, 64), (300, 64), (300, 64)]
+    assert str(data.test.space) == "unit interval (grey levels)"
+    order = np.random.RandomState(0).permutation(1797)
+    bunch = load_digits()
+    assert torch.equal(torch.cat([s.x for s in parts]), torch.from_numpy(bunch.data[order]).float() / 16)
+    assert torch.cat([s.labels for s in parts if s.labels is not None]).tolist() == bunch.target[order].tolist()
+    assert float(data.train.x.max()) == 1
+    assert torch.equal(load("digits", seed=5).train.x, data.train.x)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYRO_DGM_DATA", str(tmp_path / "absent"))
+    with pytest.raises(FileNotFoundError) as caught:
+        load(name, tmp_path)
+    text = str(caught.value)
+    assert "absent" not in text
+    for word in (FILES[name], str(tmp_path), "--data-dir", "PYRO_DGM_DATA", "may be had"):
+        assert word in text
+    with pytest.raises(FileNotFoundError, match=r"absent.* \(no such folder\)"):
+        load(name)
+    monkeypatch.delenv("PYRO_DGM_DATA")
+    with pytest.raises(FileNotFoundError, match="looked nowhere, as no data folder was given"):
+        load(name)
+
+
+def test_missing_mnist_says_where_it_may_be_had(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"Yann LeCun.*torchvision"):
+        load("mnist", tmp_path)
+    with pytest.raises(FileNotFoundError, match="Larochelle"):
+        load("binarized_mnist", tmp_path)
+
+
+def test_missing_path_and_unknown_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match=r"No file gone\.npz: looked in .*--data-dir"):
+        load(tmp_path / "gone.npz")
+    with pytest.raises(
+        ValueError, match=r"'minst'; expected one of: digits, mnist, .*dna; or a path that ends in \.npz"
+    ):
+        load("minst")
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "here.npz", train=np.ones((10, 2)))
+    assert load("here.npz").name == "here"
+    (tmp_path / "sub").mkdir()
+    np.savez(tmp_path / "sub" / "there.npz", train=np.ones((10, 2)))
+    assert load("there.npz", data_dir="sub").name == "there"
+
+
+@pytest.mark.parametrize("folder", ["", "mnist", "MNIST/raw"])
+def test_generated_mnist(tmp_path: Path, write_idx: Writer, folder: str) -> None:
+    place = tmp_path / folder
+    place.mkdir(parents=True, exist_ok=True)
+    for prefix, count in (("train", 60000), ("t10k", 10000)):
+        images = np.zeros((count, 28, 28), dtype=np.uint8)
+        images[0, 0, 1] = images[-1, 27, 27] = 51
+        write_idx(place / f"{prefix}-images-idx3-ubyte", images, False)
+        write_idx(place / f"{prefix}-labels-idx1-ubyte.gz", (np.arange(count) // 5000).astype(np.uint8), True)
+    data = load("mnist", tmp_path)
+    assert [len(s) for s in (data.train, data.valid, data.test)] == [50000, 10000, 10000]
+    assert float(data.train.x[0, 1]) == float(data.valid.x[-1, -1]) == pytest.approx(0.2)
+    assert data.valid.labels is not None
+    assert data.valid.labels.unique().tolist() == [10, 11]
+    write_idx(place / "train-labels-idx1-ubyte.gz", np.zeros(59999, dtype=np.uint8), True)
+    with pytest.raises(ValueError, match=r"train-labels-idx1-ubyte\.gz holds uint8 of shape \(59999,\).*\(60000,\)"):
+        load("mnist", tmp_path)
+
+
+def test_files_of_known_name_with_other_content(tmp_path: Path) -> None:
+    np.savez(tmp_path / "frey_faces.npz", images=np.ones((5, 28, 20), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"frey_faces\.npz: 'images' is uint8 of shape \(5, 28, 20\)"):
+        load("frey_faces", tmp_path)
+    plain = np.ones((5, 784), dtype=np.uint8)
+    np.savez(tmp_path / "binarized_mnist.npz", train=np.ones((5, 98), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"binarized_mnist\.npz has no array 'valid', only: train"):
+        load("binarized_mnist", tmp_path)
+    np.savez(tmp_path / "binarized_mnist.npz", train=plain, valid=plain, test=plain)
+    with pytest.raises(ValueError, match=r"'train' is uint8 of shape \(5, 784\); rows of 784 packed bits"):
+        load("binarized_mnist", tmp_path)
+
+
+def test_real_mnist(real_data: str) -> None:
+    data = load("mnist", real_data)
+    assert [tuple(s.x.shape) for s in (data.train, data.valid, data.test)] == [(50000, 784), (10000, 784), (10000, 784)]
+    assert data.train.labels is not None
+    assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    sums = {"train": "6bbc9ace898e44ae57da46a324031adb", "t10k": "2646ac647ad5339dbf082846283269ea"}
+    pixels = {"train": torch.cat([data.train.x, data.valid.x]), "t10k": data.test.x}
+    for prefix, expected in sums.items():
+        raw = read_idx(next(Path(real_data).glob(f"**/{prefix}-images-idx3-ubyte*")))
+        header = b"".join(number.to_bytes(4, "big") for number in (0x803, *raw.shape))
+        loaded = (pixels[prefix] * 255).round().to(torch.uint8).numpy().tobytes()
+        assert hashlib.md5(header + loaded).hexdigest() == expected
+
+
+def test_real_binarized_mnist(real_data: str) -> None:
+    data = load("binarized_mnist")
+    assert [tuple(s.x.shape) for s in (data.train, data.valid, data.test)] == [(50000, 784), (10000, 784), (10000, 784)]
+    assert data.shape == (28, 28)
+    assert str(data.test.space) == "binary (fixed)"
+    assert set(data.test.x.unique().tolist()) == {0.0, 1.0}
+    by_path = load(Path(real_data) / "binarized_mnist.npz")
+    assert torch.equal(by_path.valid.x, data.valid.x)
+    assert by_path.test.space.same_as(data.test.space)
+    # Pixels of MNIST have mean 0.1307, and so must bits drawn with them as probabilities.
+    assert abs(float(data.train.x.mean()) - 0.1307) < 0.003
+    with pytest.raises(ValueError, match=r"already binary \(fixed\)"):
+        load("binarized_mnist", binarisation="stochastic")
+
+
+def test_real_frey_faces(real_data: str) -> None:
+    data = load("frey_faces")
+    assert [len(s) for s in (data.train, data.valid, data.test)] == [1565, 200, 200]
+    assert data.shape == (28, 20)
+    with np.load(Path(real_data) / "frey_faces.npz") as archive:
+        images = archive["images"].reshape(1965, 560)
+    order = np.random.RandomState(0).permutation(1965)
+    loaded = torch.cat([data.train.x, data.valid.x, data.test.x])
+    assert np.array_equal((loaded * 255).round().numpy(), images[order])
+
+
+def test_real_dna(real_data: str) -> None:
+    data = load("dna")
+    assert [tuple(s.x.shape) for s in (data.train, data.valid, data.test)] == [(1400, 180), (600, 180), (1186, 180)]
+    assert str(data.train.space) == "binary (as given)"
+    with pytest.raises(ValueError, match="already binary"):
+        load("dna", binarisation="fixed")
+
+
+@pytest.mark.parametrize("file", ["jsb_chorales", "nottingham", "mocap_mit"])
+def test_real_sequences_are_refused(real_data: str, file: str) -> None:
+    with pytest.raises(ValueError, match=rf"{file}\.npz holds sequences"):
+        load(f"{file}.npz")

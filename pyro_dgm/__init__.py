@@ -16,8 +16,13 @@ _WHERE = {
     "mcmc": ["BlockGibbs", "VectorizedMCMC"],
     "objectives": ["CD", "PCD", "ExactNegativePhase", "negative_phase"],
     "objectives.pseudolikelihood": ["pseudo_log_likelihood"],
+    "objectives.importance": ["IWAE", "log_weights"],
+    "objectives.objective": ["Elbo", "NegativePhaseObjective", "Objective"],
+    "evaluation": ["LogLikelihood", "log_likelihood", "to_arviz"],
+    "train": ["TrainingDiverged", "fit", "load"],
     "models.rbm": ["RBM"],
     "models.boltzmann_machine": ["BoltzmannMachine"],
+    "models.vae": ["VAE"],
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 _FOLDERS = ("data", "energy", "evaluation", "mcmc", "models", "nets", "objectives", "recipes", "registry", "train")
@@ -35,4 +40,4 @@ def __dir__() -> list[str]:
     return sorted([*_MODULE, *_FOLDERS, "__version__"])
 
 
-__all__ = sorted(_MODULE)  # noqa: PLE0605
+__all__ = sorted(_MODULE)

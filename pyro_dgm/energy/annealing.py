@@ -171,13 +171,17 @@ def temperatures(number: int) -> Tensor:
         raise ValueError(f"temperatures got {number}; expected at least 2 (the two ends of the path)")
     first, second = number // 4, number // 4
     rest = number - first - second
-    return torch.cat(
-        [
-            torch.linspace(0, 0.5, first + 1, dtype=torch.float64)[:-1],
-            torch.linspace(0.5, 0.9, second + 1, dtype=torch.float64)[:-1],
-            torch.linspace(0.9, 1.0, rest, dtype=torch.float64),
-        ]
-    ) if number >= 8 else torch.linspace(0, 1, number, dtype=torch.float64)
+    return (
+        torch.cat(
+            [
+                torch.linspace(0, 0.5, first + 1, dtype=torch.float64)[:-1],
+                torch.linspace(0.5, 0.9, second + 1, dtype=torch.float64)[:-1],
+                torch.linspace(0.9, 1.0, rest, dtype=torch.float64),
+            ]
+        )
+        if number >= 8
+        else torch.linspace(0, 1, number, dtype=torch.float64)
+    )
 
 
 def log_mean_exp(log_weight: Tensor) -> tuple[Tensor, Tensor]:

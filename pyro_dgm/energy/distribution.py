@@ -171,7 +171,9 @@ class BoltzmannDistribution(EnergyDistribution):
         other.machine, other.visible = self.machine, self.visible
         other.parameter_batch_shape = self.parameter_batch_shape
         if torch.broadcast_shapes(self.parameter_batch_shape, batch_shape) != batch_shape:
-            raise ValueError(f"cannot expand parameters of batch shape {tuple(self.parameter_batch_shape)} to {tuple(batch_shape)}")
+            raise ValueError(
+                f"cannot expand parameters of batch shape {tuple(self.parameter_batch_shape)} to {tuple(batch_shape)}"
+            )
         EnergyDistribution.__init__(other, batch_shape, self.event_shape, validate_args=False)
         other._validate_args = self._validate_args
         return other
@@ -180,7 +182,9 @@ class BoltzmannDistribution(EnergyDistribution):
         """E of a state ``{layer: batch_shape x layer shape}``, in nats (20.3, 20.5)."""
         missing = set(self.machine.graph.layers) - set(state)
         if missing:
-            raise ValueError(f"the state lacks the layers {sorted(missing)}; it needs {list(self.machine.graph.layers)}")
+            raise ValueError(
+                f"the state lacks the layers {sorted(missing)}; it needs {list(self.machine.graph.layers)}"
+            )
         return self.machine.energy({name: state[name] for name in self.machine.graph.layers})
 
     def free_energy(self, x: Tensor) -> Tensor:

@@ -135,7 +135,12 @@ def exact_sample(machine: Machine, count: int, largest: float = 16 * math.log(2.
             state = {}
         statistics, _ = machine.without(colours[0], machine.statistics(state))
         for block in colours[0]:
-            old = state.get(block.layer, _reference(machine).new_zeros((count, *machine.graph.layers[block.layer].shape)))
-            eta = tuple(e.expand(count, *e.shape[-machine.graph.layers[block.layer].event_dim :]) for e in machine.fields(block, statistics))
+            old = state.get(
+                block.layer, _reference(machine).new_zeros((count, *machine.graph.layers[block.layer].shape))
+            )
+            eta = tuple(
+                e.expand(count, *e.shape[-machine.graph.layers[block.layer].event_dim :])
+                for e in machine.fields(block, statistics)
+            )
             state[block.layer] = machine._draw(block, eta, old, None)
     return state

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from .graph import Block, Colour, Graph
@@ -45,7 +44,9 @@ class Machine:
         unit = self.graph.layers[block.layer]
         if unit.event_dim == 1:
             return tensors
-        shape = unit.shape if block.atoms is None else (len(block.atoms), *unit.shape[unit.event_dim - unit.inner_dim :])
+        shape = (
+            unit.shape if block.atoms is None else (len(block.atoms), *unit.shape[unit.event_dim - unit.inner_dim :])
+        )
         return tuple(t.unflatten(-1, shape) for t in tensors)
 
     def energy(self, state: Mapping[str, Tensor]) -> Tensor:
@@ -94,7 +95,6 @@ class Machine:
         state: State,
         clamp: Clamp | None = None,
         skip: frozenset[str] = frozenset(),
-        first_fields: list[tuple[Tensor, ...]] | None = None,
     ) -> State:
         """One Gibbs sweep over the colours, in order; returns a new state.
 
@@ -102,17 +102,14 @@ class Machine:
             state: every layer, ``chains x layer shape``.
             clamp: ``{layer: (mask, value)}``: entries held at a value.
             skip: layers left as they are.
-            first_fields: the first colour's fields, where they are known already.
         """
         state = dict(state)
         statistics = self.statistics(state)
-        for number, colour in enumerate(self.graph.colours):
-            for position, block in enumerate(colour):
+        for colour in self.graph.colours:
+            for block in colour:
                 if block.layer in skip:
                     continue
-                known = first_fields is not None and number == 0
-                eta = first_fields[position] if known else self.fields(block, statistics)  # type: ignore[index]
-                state[block.layer] = self._draw(block, eta, state[block.layer], clamp)
+                state[block.layer] = self._draw(block, self.fields(block, statistics), state[block.layer], clamp)
                 statistics[block.layer] = self.statistics({block.layer: state[block.layer]})[block.layer]
         return state
 
@@ -128,7 +125,9 @@ class Machine:
             new = unit.sample_clamped(eta, mask, value)
         if block.atoms is None:
             return new if new.shape == old.shape else new.expand(old.shape)
-        return old.index_copy(-1 - unit.inner_dim, block.atoms, new.expand(*old.shape[: -unit.event_dim], *new.shape[-unit.event_dim:]))
+        return old.index_copy(
+            -1 - unit.inner_dim, block.atoms, new.expand(*old.shape[: -unit.event_dim], *new.shape[-unit.event_dim :])
+        )
 
     def neutral_state(self, shape: Sequence[int]) -> State:
         """A state drawn from the biases alone, ``shape x layer shape``."""
@@ -171,23 +170,15 @@ class Machine:
                         )
         return {layer: statistics[layer] for layer in free}
 
-    def colour_fields(self, colour: Colour, state: Mapping[str, Tensor]) -> list[tuple[Tensor, ...]]:
-        """The fields of every block of a colour, given the other units of ``state``."""
-        statistics, _ = self.without(colour, self.statistics(state))
-        return [self.fields(block, statistics) for block in colour]
-
-    def collapsed(
-        self, colour: Colour, state: Mapping[str, Tensor], fields: list[tuple[Tensor, ...]] | None = None
-    ) -> Tensor:
+    def collapsed(self, colour: Colour, state: Mapping[str, Tensor]) -> Tensor:
         r"""$\log \sum_{colour} e^{-E}$: the units of one colour summed out, the others as in ``state``; ``batch_shape``.
 
-        Layers that lie in the colour as a whole need not be in ``state``. ``fields`` are the colour's, if known.
+        Layers that lie in the colour as a whole need not be in ``state``.
         """
         statistics, whole = self.without(colour, self.statistics(state))
         total = self._value(statistics, whole)
-        for number, block in enumerate(colour):
-            eta = self.fields(block, statistics) if fields is None else fields[number]
-            total = total + self.log_partition(block, eta)
+        for block in colour:
+            total = total + self.log_partition(block, self.fields(block, statistics))
         return total
 
     def log_partition(self, block: Block, eta: tuple[Tensor, ...]) -> Tensor:

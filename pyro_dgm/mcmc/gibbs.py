@@ -72,7 +72,9 @@ class BlockGibbs(ChainsKernel):
             for layer, (mask, value) in (self.clamp or {}).items():
                 unit = self.machine.graph.layers[layer]
                 eta = tuple(t.expand(state[layer].shape) for t in unit.neutral(value))
-                state[layer] = unit.sample_clamped(eta, mask.expand(state[layer].shape), value.expand(state[layer].shape))
+                state[layer] = unit.sample_clamped(
+                    eta, mask.expand(state[layer].shape), value.expand(state[layer].shape)
+                )
         return state
 
     def sample(self, params: State) -> State:

@@ -69,7 +69,9 @@ class VectorizedMCMC(MCMC):
         if keep not in ("draws", "moments"):
             raise ValueError(f"keep got {keep!r}; expected 'draws' or 'moments'")
         # One chain as far as the base class is concerned: several would mean processes.
-        super().__init__(kernel, num_samples, warmup_steps, num_chains=1, transforms={}, disable_progbar=disable_progbar)
+        super().__init__(
+            kernel, num_samples, warmup_steps, num_chains=1, transforms={}, disable_progbar=disable_progbar
+        )
         self.num_chains = num_chains
         self.thinning = thinning
         self.keep = keep

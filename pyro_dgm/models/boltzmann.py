@@ -11,9 +11,11 @@ from torch import Tensor
 
 from ..energy import BoltzmannDistribution, log_partition, log_states
 from ..energy.enumeration import LARGEST
-from ..objectives import PCD, NegativePhase
+from ..mcmc import BlockGibbs, VectorizedMCMC
+from ..objectives import CD, PCD, ExactNegativePhase
+from ..objectives.objective import NegativePhaseObjective, Objective
 from ..objectives.pseudolikelihood import pseudo_log_likelihood
-from .model import Evidence, ProbabilisticModel, check_rows, check_support
+from .model import Evidence, ProbabilisticModel, check_rows, check_support, data_plate
 
 
 class BoltzmannModel(ProbabilisticModel):
@@ -36,14 +38,15 @@ class BoltzmannModel(ProbabilisticModel):
         """``n`` visible states: exact draws of a small machine, else the ends of ``n`` Gibbs chains."""
         return self().sample((n,), sweeps=sweeps)
 
-    def negative_phase(self) -> NegativePhase:
-        """The negative phase that ``fit`` uses unless it is given another."""
-        return PCD(k=1, chains=100, centred=True)
-
-    def objective(self) -> Any:
-        from ..objectives.objective import NegativePhaseObjective
-
-        return NegativePhaseObjective(self.negative_phase())
+    def objective(self, phase: str = "pcd", k: int = 1, chains: int = 100, centred: bool = True) -> Objective:
+        """The likelihood's gradient with a negative phase: ``"pcd"``, ``"cd"`` or ``"exact"``."""
+        if phase == "pcd":
+            return NegativePhaseObjective(PCD(k, chains, centred=centred))
+        if phase == "cd":
+            return NegativePhaseObjective(CD(k, centred=centred))
+        if phase == "exact":
+            return NegativePhaseObjective(ExactNegativePhase())
+        raise ValueError(f"phase got {phase!r}; expected 'pcd', 'cd' or 'exact'")
 
     def initialise(self, x: Tensor) -> None:
         """Give every visible unit the bias that its mean asks for without couplings."""
@@ -83,6 +86,15 @@ class BoltzmannModel(ProbabilisticModel):
                 "free_energy_gap": float(free[1] - free[0]),
             }
 
+    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+        """Means of the unknown entries given the known ones, from one clamped chain a row."""
+        kernel = BlockGibbs(self(), clamp=(known, x))
+        mcmc = VectorizedMCMC(
+            kernel, sweeps, sweeps, num_chains=len(x), save_params=["visible"], keep="moments", disable_progbar=True
+        )
+        mcmc.run()
+        return torch.where(known, x, mcmc.moments.get()["visible"]["mean"].to(x))
+
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$-F(x) - \log Z$ for every row, log Z exact or between forward and reverse annealing."""
         with torch.no_grad():
@@ -106,12 +118,3 @@ class BoltzmannModel(ProbabilisticModel):
                 "log_partition_upper": float(log_z.upper),
             },
         )
-
-
-def data_plate(rows: int, size: int | None) -> Any:
-    """The data plate: ``rows`` that stand for ``size`` rows (their log-probabilities are scaled by size / rows)."""
-    if size is None or size == rows:
-        return pyro.plate("data", rows)
-    if size < rows:
-        raise ValueError(f"size got {size}, fewer than the {rows} rows given; pass the number of rows of the whole data")
-    return pyro.plate("data", size, subsample=torch.arange(rows))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+import pyro
 import torch
 from pyro.nn import PyroModule
 from pyro.nn.module import _Context
 from torch import Tensor, nn
+
+from ..objectives.objective import Objective
 
 _counts: Counter[str] = Counter()
 
@@ -39,7 +42,11 @@ class Program(nn.Module):
             return getattr(self.owner, self.method)(*args, **kwargs)
 
 
-class Model(PyroModule):
+class _AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
+    """PyroModule's metaclass, with abstract methods."""
+
+
+class Model(PyroModule, metaclass=_AbstractPyroModule):
     """A generative model: it owns parameters, draws samples and knows a default objective.
 
     Every instance has a name of its own; deep copies get new ones.
@@ -67,8 +74,8 @@ class Model(PyroModule):
         """``n`` draws from the model: ``n x event_shape``."""
 
     @abstractmethod
-    def objective(self) -> Any:
-        """The objective that ``fit`` trains with unless it is given another."""
+    def objective(self) -> Objective:
+        """The objective that ``fit`` trains with unless it is given another; options are keyword arguments."""
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -106,6 +113,10 @@ class ProbabilisticModel(Model):
     @abstractmethod
     def infer(self, x: Tensor | None = None, size: int | None = None) -> Any:
         """The guide's body."""
+
+    @abstractmethod
+    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+        """Means of the entries where ``known`` is False given the others: ``rows x event_shape``."""
 
     @abstractmethod
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
@@ -156,3 +167,14 @@ def check_support(x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, exp
     if outside.any():
         value = float(x[outside][0])
         raise ValueError(f"{name} got the value {value:g}; expected {expected}. {hint}")
+
+
+def data_plate(rows: int, size: int | None) -> Any:
+    """The data plate: ``rows`` that stand for ``size`` rows (their log-probabilities are scaled by size / rows)."""
+    if size is None or size == rows:
+        return pyro.plate("data", rows)
+    if size < rows:
+        raise ValueError(
+            f"size got {size}, fewer than the {rows} rows given; pass the number of rows of the whole data"
+        )
+    return pyro.plate("data", size, subsample=torch.arange(rows))

@@ -3,4 +3,12 @@
 from .negative_phase import NegativePhaseProgram, PhaseMessenger, negative_phase
 from .phases import CD, PCD, ExactNegativePhase, NegativePhase
 
-__all__ = ["CD", "PCD", "ExactNegativePhase", "NegativePhase", "NegativePhaseProgram", "PhaseMessenger", "negative_phase"]
+__all__ = [
+    "CD",
+    "PCD",
+    "ExactNegativePhase",
+    "NegativePhase",
+    "NegativePhaseProgram",
+    "PhaseMessenger",
+    "negative_phase",
+]

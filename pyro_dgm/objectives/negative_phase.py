@@ -36,9 +36,7 @@ class PhaseMessenger(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         site = msg["name"]
-        msg["fn"] = _bind(
-            msg["fn"], lambda fn: self.phase.prepare(site, fn).with_normaliser(self._normaliser(site))
-        )
+        msg["fn"] = _bind(msg["fn"], lambda fn: self.phase.prepare(site, fn).with_normaliser(self._normaliser(site)))
 
     def _normaliser(self, site: str) -> Callable[[EnergyDistribution, Tensor], Tensor]:
         refuse = not self.phase.exact and _inside_hmc()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..energy import BoltzmannDistribution, EnergyDistribution, Machine, State, log_mean_exp, log_partition, log_states
+from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_mean_exp, log_partition, log_states
 from .centring import Centring
 
 
@@ -122,8 +122,10 @@ class PCD(GibbsPhase):
     r"""Stochastic maximum likelihood: chains that persist between gradient steps (Younes 1999; Tieleman 2008).
 
     The surrogate's value follows $\log Z$: annealed importance sampling finds it at the first step, and afterwards every
-    step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over the chains. It is an estimate that drifts, good enough
-    for score-function rewards and a readable loss; figures come from ``dgm.log_likelihood``.
+    step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few further chains that take no part in the gradient
+    (over the gradient's own chains that mean is biased downwards, since the step was made to raise their energy). It is
+    an estimate that may drift, good enough for score-function rewards and a readable loss; figures come from
+    ``dgm.log_likelihood``.
 
     Args:
         k: Gibbs sweeps a step.
@@ -140,6 +142,7 @@ class PCD(GibbsPhase):
         if not isinstance(chains, int) or isinstance(chains, bool) or chains < 1:
             raise ValueError(f"chains got {chains!r}; expected the number of persistent chains, at least 1")
         self.number = chains
+        self.witnesses = max(chains // 10, 8)
         self.chains: dict[str, State] = {}
         self.tracked: dict[str, dict[str, Tensor]] = {}
 
@@ -151,22 +154,23 @@ class PCD(GibbsPhase):
             if not self._fits(site, fn):
                 self._start(site, fn, value)
             tracked, state = self.tracked[site], self.chains[site]
-            fields = machine.colour_fields(first, state)
-            log_ratio = machine.collapsed(first, state, fields) - tracked["collapsed"]
+            witnesses = {layer: x[self.number :] for layer, x in state.items()}
+            log_ratio = machine.collapsed(first, witnesses) - tracked["collapsed"]
             tracked["log_z"] = tracked["log_z"] + log_mean_exp(log_ratio)[0]
-            state = machine.sweep(state, first_fields=fields)
-            for _ in range(self.k - 1):
+            for _ in range(self.k):
                 state = machine.sweep(state)
             self.chains[site] = state
-        collapsed = machine.collapsed(first, state)
-        tracked["collapsed"] = collapsed.detach()
+            witnesses = {layer: x[self.number :] for layer, x in state.items()}
+            tracked["collapsed"] = machine.collapsed(first, witnesses)
+        collapsed = machine.collapsed(first, {layer: x[: self.number] for layer, x in state.items()})
         surrogate = _average_to(collapsed, fn.parameter_batch_shape)
         return surrogate - surrogate.detach() + tracked["log_z"]
 
     def _fits(self, site: str, fn: BoltzmannDistribution) -> bool:
         layers = fn.machine.graph.layers
         return site in self.chains and all(
-            layer in layers and x.shape == (self.number, *fn.parameter_batch_shape, *layers[layer].shape)
+            layer in layers
+            and x.shape == (self.number + self.witnesses, *fn.parameter_batch_shape, *layers[layer].shape)
             for layer, x in self.chains[site].items()
         )
 
@@ -177,9 +181,10 @@ class PCD(GibbsPhase):
             log_z = fn.exact_log_partition().detach()
         else:
             log_z = log_partition(fn, "ais", chains=64, temperatures=400, base=rows, reverse=False).value
-        self.chains[site] = machine.neutral_state((self.number, *fn.parameter_batch_shape))
-        collapsed = machine.collapsed(machine.graph.colours[0], self.chains[site])
-        self.tracked[site] = {"log_z": log_z, "collapsed": collapsed}
+        state = machine.neutral_state((self.number + self.witnesses, *fn.parameter_batch_shape))
+        witnesses = {layer: x[self.number :] for layer, x in state.items()}
+        self.chains[site] = state
+        self.tracked[site] = {"log_z": log_z, "collapsed": machine.collapsed(machine.graph.colours[0], witnesses)}
 
     def get_extra_state(self) -> dict[str, Any]:
         return {**super().get_extra_state(), "chains": self.chains, "tracked": self.tracked}

@@ -41,7 +41,7 @@ class Sparse(Interaction):
     def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
         for column, end in enumerate(self.ends):
             size = layers[end.layer].shape.numel()
-            if len(self.edges) and not (0 <= self.edges[:, column].min() and self.edges[:, column].max() < size):
+            if len(self.edges) and not (self.edges[:, column].min() >= 0 and self.edges[:, column].max() < size):
                 raise ValueError(
                     f"edges name unit {int(self.edges[:, column].max())} of layer {end.layer!r}, "
                     f"which has the units 0 to {size - 1}"

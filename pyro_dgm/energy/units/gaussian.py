@@ -32,7 +32,7 @@ class Gaussian(ScalarUnit):
         return x, x * x
 
     def A(self, *eta: Tensor) -> Tensor:
-        return -eta[0] ** 2 / (4 * eta[1]) + 0.5 * (math.log(math.pi) - torch.log(-eta[1]))
+        return -(eta[0] ** 2) / (4 * eta[1]) + 0.5 * (math.log(math.pi) - torch.log(-eta[1]))
 
     def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
         variance = -0.5 / eta[1]
@@ -51,7 +51,9 @@ class Gaussian(ScalarUnit):
     def check(self, *eta: Tensor) -> str | None:
         if (eta[1] < 0).all():
             return None
-        return f"the coefficient of x² must be negative everywhere (a positive precision), its largest is {eta[1].max():g}"
+        return (
+            f"the coefficient of x² must be negative everywhere (a positive precision), its largest is {eta[1].max():g}"
+        )
 
     def neutral(self, like: Tensor) -> tuple[Tensor, ...]:
         return like.new_zeros(self.shape), like.new_full(self.shape, -0.5)

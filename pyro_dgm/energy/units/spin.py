@@ -62,5 +62,3 @@ class Spin(ScalarUnit):
 
     def atom_states(self, like: Tensor) -> Tensor:
         return like.new_tensor([-1.0, 1.0])
-
-

@@ -1,0 +1,231 @@
+"""What the subcommands of ``pyro-dgm`` do, one function each."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from . import cli
+
+
+def list(options: Namespace) -> None:
+    """Print models, datasets and recipes."""
+    from . import data, recipes, registry
+
+    content = {
+        "models": {name: _summary(cls) for name, cls in sorted(registry.models().items())},
+        "data": data.names(),
+        "recipes": {name: recipe["title"] for name, recipe in recipes.recipes().items()},
+    }
+    if options.json:
+        cli.print_json(content)
+        return
+    for title, entries in content.items():
+        print(f"{title}:")
+        for name, text in entries.items():
+            print(f"  {name:<18} {text}")
+
+
+def _summary(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").splitlines()[0].rstrip(".")
+
+
+def fit(options: Namespace) -> None:
+    """Train a model and leave a run."""
+    from . import registry, train
+
+    binarisation = options.binarisation or ("threshold" if options.data == "digits" else "none")
+    source = {"source": options.data, "binarisation": binarisation, "seed": options.seed}
+    dataset = _load(source, options.data_dir)
+    model = build(registry.model(options.model), cli.model_options(options.set), dataset.visible, options.seed)
+    out = options.out or f"runs/{options.model.lower()}"
+    run = train.fit(
+        model, dataset, epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate,
+        optimiser=options.optimiser, decay=options.decay, average=options.average, patience=options.patience,
+        seed=options.seed, out=out, resume=options.resume, device=options.device, logger=options.logger,
+        progress=not options.quiet, source=source,
+    )  # fmt: skip
+    if run.history:
+        print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))
+    _training_picture(run, Path(out))
+    print(f"run written to {out}")
+
+
+def build(cls: type, settings: dict[str, Any], visible: int, seed: int) -> Any:
+    """An instance of a model for data of a given width.
+
+    Raises:
+        ValueError: an option that the model does not have, or a value that it refuses.
+    """
+    import pyro
+
+    accepted = [name for name in inspect.signature(cls).parameters]
+    unknown = [name for name in settings if name not in accepted]
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; it has {', '.join(accepted)}")
+    if "visible" in accepted:
+        settings = {"visible": visible, **settings}
+    pyro.set_rng_seed(seed)
+    try:
+        return cls(**settings)
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__} refused {settings}: {error}") from None
+
+
+def _load(source: dict[str, Any], data_dir: str | None) -> Any:
+    from . import data
+
+    how = source["binarisation"]
+    return data.load(
+        source["source"], data_dir=data_dir, binarisation=None if how == "none" else how, seed=source["seed"]
+    )
+
+
+def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
+    """A run's model, configuration and dataset; seeds the random state."""
+    import pyro
+
+    from . import train
+    from .train.checkpoint import read_config
+
+    config = read_config(options.run)
+    if "source" not in config["data"]:
+        raise ValueError(f"{options.run} does not say where its data came from; evaluate it from Python with dgm.load")
+    dataset = _load(config["data"], options.data_dir)
+    model = train.load(options.run, options.device)
+    pyro.set_rng_seed(options.seed)
+    return model, config, dataset
+
+
+def evaluate(options: Namespace) -> None:
+    """Print the log-likelihood of a run."""
+    from .evaluation import log_likelihood
+    from .models.boltzmann import BoltzmannModel
+
+    model, _, dataset = _open(options)
+    split = getattr(dataset, options.split)
+    if options.split == "train" and dataset.redraw is not None:
+        raise ValueError("the training rows are drawn anew in every batch; evaluate --split valid or test")
+    extra = {}
+    if isinstance(model, BoltzmannModel) and options.method != "exact":
+        extra = {"base": dataset.train.x} if dataset.redraw is None else {}
+    figure = log_likelihood(model, split.to(options.device), method=options.method, **extra)
+    if options.json:
+        cli.print_json(figure.as_dict())
+    else:
+        print(figure)
+
+
+def sample(options: Namespace) -> None:
+    """Draw samples; save them and pictures."""
+    import numpy as np
+
+    from .evaluation import pictures
+
+    model, _, dataset = _open(options)
+    if options.n < 1:
+        raise ValueError(f"-n got {options.n}; expected at least 1")
+    x = model.sample(options.n).cpu()
+    run = Path(options.run)
+    np.savez_compressed(run / "samples.npz", x=x.numpy())
+    if len(dataset.shape) >= 2:
+        pictures.sample_grid(x[:100], dataset.shape, path=run / "samples.png")
+        if hasattr(model, "weight") and getattr(model.weight, "shape", ())[:1] == (dataset.visible,):
+            pictures.filters(model.weight.detach().cpu(), dataset.shape, path=run / "filters.png")
+        if getattr(model, "latent", None) == 2:
+            pictures.latent_manifold(model.decode, dataset.shape, path=run / "manifold.png")
+    print(f"{len(x)} samples in {run / 'samples.npz'}; pictures beside it")
+
+
+def impute(options: Namespace) -> None:
+    """Fill in the unknown columns of test rows; save them and a picture."""
+    import numpy as np
+    import torch
+
+    from .evaluation import pictures
+
+    model, _, dataset = _open(options)
+    if not 0 < options.known < 1:
+        raise ValueError(f"--known got {options.known}; expected a share between 0 and 1")
+    x = dataset.test.x[: options.n].to(options.device)
+    known = torch.arange(dataset.visible, device=x.device) < math.ceil(options.known * dataset.visible)
+    means = model.impute(x, known, sweeps=options.sweeps)
+    run = Path(options.run)
+    np.savez_compressed(run / "imputed.npz", x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy())
+    if len(dataset.shape) >= 2:
+        pictures.reconstructions(x.cpu(), means.clamp(0, 1).cpu(), dataset.shape, path=run / "imputed.png")
+    print(f"{len(x)} rows with {int((~known).sum())} of {dataset.visible} columns imputed in {run / 'imputed.npz'}")
+
+
+def diagnose(options: Namespace) -> None:
+    """Run chains (or draw latents) and print ArviZ's summary; save the draws and a picture."""
+    import arviz
+
+    from .evaluation import pictures, to_arviz
+    from .mcmc import BlockGibbs, VectorizedMCMC
+    from .models.boltzmann import BoltzmannModel
+
+    model, _, dataset = _open(options)
+    run = Path(options.run)
+    if isinstance(model, BoltzmannModel):
+        mcmc = VectorizedMCMC(BlockGibbs(model()), options.draws, options.warmup, num_chains=options.chains)
+        mcmc.run()
+        idata = to_arviz(mcmc)
+        pictures.energy_trace(idata, path=run / "energies.png")
+    else:
+        idata = to_arviz(model, dataset.test.x[:10].to(options.device), num_samples=options.draws, num_chains=4)
+    with _wide_tables():
+        print(arviz.summary(idata))
+    idata.to_netcdf(str(run / "chains.nc"))
+    print(f"draws in {run / 'chains.nc'}")
+
+
+def _wide_tables() -> Any:
+    import pandas
+
+    return pandas.option_context("display.width", 120, "display.max_columns", 20, "display.max_rows", 30)
+
+
+def _training_picture(run: Any, out: Path) -> None:
+    from .evaluation import pictures
+
+    if run.history:
+        pictures.training_curve(run.history, path=out / "training.png")
+
+
+def reproduce(options: Namespace) -> None:
+    """Train and evaluate a recipe; write its result file."""
+    from . import recipes
+
+    result = recipes.reproduce(options.name, Path(options.out), data_dir=options.data_dir, fast=options.fast)
+    for line in result:
+        print(line)
+
+
+def demo(options: Namespace) -> None:
+    """The main job: an RBM on digits, from data to evidence."""
+    out = Path(options.out)
+    fitting = cli.parser().parse_args(
+        [
+            "fit",
+            "rbm",
+            "--data",
+            "digits",
+            "--out",
+            str(out),
+            "--set",
+            "hidden=200",
+            "--epochs",
+            "60",
+            "--batch-size",
+            "20",
+        ]
+        + ["--optimiser", "sgd", "--learning-rate", "0.05", "--decay", "linear", "--seed", str(options.seed)]
+    )
+    fit(fitting)
+    for command in (evaluate, sample, impute, diagnose):
+        print()
+        command(cli.parser().parse_args([command.__name__, str(out), "--seed", str(options.seed)]))

@@ -1,0 +1,114 @@
+"""Chains and models as ArviZ data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..energy import log_partition
+from ..mcmc import VectorizedMCMC
+from ..models.latent import LatentVariableModel
+from ..objectives.importance import posterior_draws
+
+OVERSAMPLE = 10
+"""Proposals from the guide for every draw that is kept."""
+
+
+def to_arviz(
+    source: Any, observed: Tensor | None = None, *, num_samples: int = 500, num_chains: int = 4, **options: Any
+) -> Any:
+    r"""ArviZ ``InferenceData`` (a ``DataTree`` from ArviZ 1.0 on) of chains or of a latent-variable model.
+
+    For chains, the posterior group holds ``energy`` and ``free_energy`` (chains x draws, in nats), since single units may
+    be constant and have no R-hat; the visible draws are the posterior predictive ``x``. With ``observed`` rows it also
+    holds their ``log_likelihood``, whose draws differ by the uncertainty of log Z alone.
+
+    For a latent-variable model and rows, the posterior group holds latents drawn from the guide and resampled by their
+    importance weights, with $\log p(x \mid z)$ and replicated data.
+
+    Args:
+        source: a ``VectorizedMCMC`` that has run, or a latent-variable model.
+        observed: data rows, ``n x event_shape``; needed for a model.
+        num_samples: draws a chain, for a model.
+        num_chains: chains, for a model (independent sets of draws).
+        options: for chains with ``observed``, those of ``dgm.log_partition``.
+
+    Raises:
+        ValueError: nothing was drawn yet; a model without rows; a source of another kind.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> rbm, x = dgm.RBM.example()
+        >>> mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(rbm()), 20, 5, num_chains=4, disable_progbar=True)
+        >>> mcmc.run()
+        >>> dict(dgm.to_arviz(mcmc).posterior.sizes)
+        {'chain': 4, 'draw': 20}
+    """
+    if isinstance(source, VectorizedMCMC):
+        groups = _from_chains(source, observed, options)
+    elif isinstance(source, LatentVariableModel):
+        if observed is None:
+            raise ValueError("to_arviz of a latent-variable model needs observed rows: its posterior is p(z | x)")
+        source.check_data(observed)
+        groups = _from_model(source, observed, num_samples, num_chains)
+    else:
+        raise ValueError(
+            f"to_arviz got {type(source).__name__}; expected a VectorizedMCMC that has run, or a latent-variable model "
+            "with observed rows"
+        )
+    return _from_dict(groups)
+
+
+def _from_dict(groups: dict[str, dict[str, np.ndarray]]) -> Any:
+    import arviz
+
+    if int(arviz.__version__.split(".")[0]) >= 1:
+        return arviz.from_dict(groups)
+    return arviz.from_dict(**groups)
+
+
+def _from_chains(
+    mcmc: VectorizedMCMC, observed: Tensor | None, options: dict[str, Any]
+) -> dict[str, dict[str, np.ndarray]]:
+    energies = mcmc.chain_energies()
+    groups = {"posterior": {name: _numpy(value) for name, value in energies.items()}}
+    dist = mcmc.kernel.dist
+    visible = mcmc.get_samples(group_by_chain=True).get(dist.visible) if mcmc.keep == "draws" else None
+    if visible is not None:
+        groups["posterior_predictive"] = {"x": _numpy(visible)}
+    if observed is not None:
+        chains, draws = next(iter(energies.values())).shape[:2]
+        with torch.no_grad():
+            log_z = log_partition(dist, **options)
+            noise = log_z.stderr * torch.randn(chains, draws, 1, device=log_z.value.device)
+            rows = -dist.free_energy(observed) - log_z.value - noise.to(log_z.value)
+        groups["log_likelihood"] = {"x": _numpy(rows)}
+        groups["observed_data"] = {"x": _numpy(observed)}
+    return groups
+
+
+def _from_model(model: LatentVariableModel, x: Tensor, draws: int, chains: int) -> dict[str, dict[str, np.ndarray]]:
+    """Sampling importance resampling from the guide, a few rows at a time."""
+    rows = max(1, int(2e7) // (OVERSAMPLE * draws * x[0].numel()))
+    parts = [
+        [
+            posterior_draws(model.model, model.guide, batch, draws=draws, proposals=OVERSAMPLE * draws)
+            for _ in range(chains)
+        ]
+        for batch in x.split(rows)
+    ]
+
+    def gather(group: str, name: str) -> np.ndarray:
+        return np.stack(
+            [np.concatenate([_numpy(part[chain][group][name]) for part in parts], 1) for chain in range(chains)]
+        )
+
+    groups = {group: {name: gather(group, name) for name in entry} for group, entry in parts[0][0].items()}
+    return {**groups, "observed_data": {name: _numpy(x) for name in groups["log_likelihood"]}}
+
+
+def _numpy(value: Tensor) -> np.ndarray:
+    return value.detach().cpu().numpy()

@@ -1,0 +1,150 @@
+"""Log-likelihood figures that say what they are, and refuse to be compared with what they are not."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import Space, Split
+from ..models.model import ProbabilisticModel
+
+KINDS = ("exact", "estimate", "lower bound", "upper bound")
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """A mean log-likelihood in nats a row, with what is known about it.
+
+    Subtract or order two of them: it works within one space, warns where an estimate meets a bound, and refuses
+    otherwise.
+
+    Attributes:
+        value: the mean over the rows.
+        stderr_estimator: its standard error from the estimator (log Z, or importance weights) with the rows fixed.
+        stderr_data: its standard error from the choice of rows.
+        lower: the lower end of the estimator's interval.
+        upper: the upper end; infinite where nothing bounds it.
+        kind: ``"exact"``, ``"estimate"``, ``"lower bound"`` or ``"upper bound"``.
+        method: how it was found.
+        space: the data's space, preprocessing and binarisation; None refuses all comparison.
+        n: the number of rows.
+    """
+
+    value: float
+    stderr_estimator: float
+    stderr_data: float
+    lower: float
+    upper: float
+    kind: str
+    method: str
+    space: str | None
+    n: int
+
+    def __str__(self) -> str:
+        space = self.space or "space not stated"
+        figure = f"{self.value:.2f} nats"
+        if self.kind == "exact":
+            return f"{figure} (exact), {self.method}, {space}"
+        if self.kind == "lower bound":
+            return f"≥ {figure} (± {self.stderr_estimator:.2g}), {self.method}, {space}"
+        if self.kind == "upper bound":
+            return f"≤ {figure} (± {self.stderr_estimator:.2g}), {self.method}, {space}"
+        lower = "-∞" if math.isinf(self.lower) else f"{self.lower:.2f}"
+        return f"{figure} [{lower}, {self.upper:.2f}], {self.method}, {space}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, with infinities and NaN as None, as JSON needs them."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+    def __sub__(self, other: LogLikelihood) -> float:
+        """The difference of two values, where they are comparable.
+
+        Raises:
+            ValueError: a space is not stated, or the spaces differ.
+        """
+        if not isinstance(other, LogLikelihood):
+            return NotImplemented
+        if self.space is None or other.space is None:
+            raise ValueError("a figure without a stated space cannot be compared; pass space= to log_likelihood")
+        if self.space != other.space:
+            raise ValueError(f"figures over different spaces cannot be compared: {self.space!r} and {other.space!r}")
+        if self.kind != other.kind and "exact" not in (self.kind, other.kind):
+            warnings.warn(f"comparing an {self.kind} with an {other.kind}".replace("an lower", "a lower"), stacklevel=2)
+        elif self.kind != other.kind and "bound" in self.kind + other.kind:
+            warnings.warn("comparing an exact figure with a bound", stacklevel=2)
+        return self.value - other.value
+
+    def __lt__(self, other: LogLikelihood) -> bool:
+        return (self - other) < 0
+
+    def __gt__(self, other: LogLikelihood) -> bool:
+        return (self - other) > 0
+
+    def __le__(self, other: LogLikelihood) -> bool:
+        return (self - other) <= 0
+
+    def __ge__(self, other: LogLikelihood) -> bool:
+        return (self - other) >= 0
+
+
+def log_likelihood(
+    model: ProbabilisticModel,
+    x: Tensor | Split,
+    space: str | Space | None = None,
+    method: str | None = None,
+    **options: Any,
+) -> LogLikelihood:
+    r"""The mean log-likelihood of rows under a model, in nats, with its interval, kind, method and space.
+
+    Energy-based models: $-F(x) - \log Z$ with log Z exact where it can be enumerated, else between forward and reverse
+    annealing. Latent-variable models: the importance-weighted lower bound (20.79).
+
+    Args:
+        model: a probabilistic model; models without a likelihood explain why they have none.
+        x: rows, or a split of a dataset (which knows its space).
+        space: the space of the rows, such as ``"binary (fixed)"``; without it the figure refuses comparison.
+        method: ``"exact"`` or ``"ais"``; ``"importance"``. By default the best that the model can do.
+        options: those of the method: ``chains``, ``temperatures``, ``base``, ``burn_in``; ``particles``.
+
+    Raises:
+        ValueError: the rows do not fit the model, or the model has no likelihood.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> rbm, x = dgm.RBM.example()
+        >>> dgm.log_likelihood(rbm, x, space="binary (toy)").kind
+        'exact'
+    """
+    if not isinstance(model, ProbabilisticModel):
+        raise ValueError(
+            f"log_likelihood got {type(model).__name__}, which defines no likelihood; compare its samples instead"
+        )
+    if isinstance(x, Split):
+        space = x.space if space is None else space
+        x = x.x
+    model.check_data(x)
+    evidence = model.evidence(x, method, **options)
+    value = float(evidence.values.double().mean())
+    spread = float(evidence.values.double().std()) / math.sqrt(len(x)) if len(x) > 1 else math.nan
+    return LogLikelihood(
+        value=value,
+        stderr_estimator=evidence.stderr,
+        stderr_data=spread,
+        lower=value + evidence.lower,
+        upper=value + evidence.upper,
+        kind=evidence.kind,
+        method=evidence.method,
+        space=None if space is None else str(space),
+        n=len(x),
+    )
+
+
+def per_row(model: ProbabilisticModel, x: Tensor, **options: Any) -> Tensor:
+    """The log-likelihood (or bound) of every row, in nats."""
+    with torch.no_grad():
+        return model.evidence(x, **options).values

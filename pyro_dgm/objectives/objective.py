@@ -1,0 +1,79 @@
+"""What ``fit`` needs of a training criterion: the loss of a batch, parameter groups, and a state to save."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from pyro.infer import ELBO, Trace_ELBO
+from torch import Tensor, nn
+
+from .negative_phase import negative_phase
+from .phases import NegativePhase
+
+
+class Objective(ABC):
+    """A training criterion of a model. One instance trains one model."""
+
+    @abstractmethod
+    def attach(self, model: Any) -> None:
+        """Bind the model that is to be trained; called once, before training."""
+
+    @abstractmethod
+    def loss(self, x: Tensor) -> Tensor:
+        """The mean loss of a batch, in nats a row."""
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """The optimiser's parameter groups; by default one, with all parameters of the model."""
+        return [{"params": list(model.parameters())}]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs of the criterion (persistent chains, say); by default nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        return None
+
+
+class Elbo(Objective):
+    """Any Pyro ELBO over the model's own programs.
+
+    Args:
+        elbo: the estimator; ``Trace_ELBO`` by default.
+    """
+
+    def __init__(self, elbo: ELBO | None = None) -> None:
+        self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
+
+    def attach(self, model: Any) -> None:
+        self._module = self.elbo(model.model, model.guide)
+
+    def loss(self, x: Tensor) -> Tensor:
+        return self._module(x) / len(x)
+
+
+class NegativePhaseObjective(Objective):
+    """The ELBO of a model with energy-based sites, with a negative phase around its program.
+
+    Args:
+        phase: where the negative samples come from.
+        elbo: the estimator; ``Trace_ELBO`` by default.
+    """
+
+    def __init__(self, phase: NegativePhase, elbo: ELBO | None = None) -> None:
+        self.phase = phase
+        self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
+
+    def attach(self, model: Any) -> None:
+        self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)
+
+    def loss(self, x: Tensor) -> Tensor:
+        return self._module(x) / len(x)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.phase.get_extra_state() if hasattr(self.phase, "chains") else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state:
+            self.phase.set_extra_state(state)

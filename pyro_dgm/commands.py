@@ -201,8 +201,8 @@ def reproduce(options: Namespace) -> None:
     from . import recipes
 
     result = recipes.reproduce(options.name, Path(options.out), data_dir=options.data_dir, fast=options.fast)
-    for line in result:
-        print(line)
+    print(result["text"])
+    print(f"result in {Path(options.out) / (options.name + ('-fast' if options.fast else ''))}")
 
 
 def demo(options: Namespace) -> None:

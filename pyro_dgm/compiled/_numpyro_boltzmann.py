@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
     r"""The visible units of a Boltzmann machine over one vector of binary units or spins.
 
     $p(v) = \sum_h e^{-E(v,h)} / Z$ with $-E(x) = b^\top x + \frac12 x^\top J x$ and $x = (v, h)$. Sums list every state
-    of the units, so they are exact up to rounding and cost $2^{\text{units}}$. Everything can be jitted and
+    of the units, so they are exact up to rounding and cost $2^{\text{units}}$. Everything is jitted and can be
     differentiated by ``bias`` and ``coupling``. Energies and log-probabilities are in nats.
 
     Args:
@@ -55,7 +56,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         0.8808 0.8808
     """
 
-    arg_constraints = {"bias": constraints.real_vector, "coupling": constraints.real_matrix}  # noqa: RUF012
+    arg_constraints = {"bias": constraints.real_vector, "coupling": constraints.real_matrix}
     pytree_data_fields = ("bias", "coupling")
     pytree_aux_fields = ("visible", "low")
 
@@ -86,6 +87,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         """The number of units, visible and hidden."""
         return len(self.low)
 
+    @jax.jit
     def energy(self, x: Any) -> Any:
         r"""$E(x) = -b^\top x - \frac12 x^\top J x$ of all units, in nats.
 
@@ -98,6 +100,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         x = jnp.asarray(x, self.bias.dtype)
         return -(x @ self.bias) - ((x @ self.coupling) * x).sum(-1) / 2
 
+    @jax.jit
     def free_energy(self, v: Any) -> Any:
         r"""$F(v) = -\log \sum_h e^{-E(v,h)}$ by listing the hidden units, in nats.
 
@@ -120,6 +123,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         alone = h @ self.bias[n:] + ((h @ self.coupling[n:, n:]) * h).sum(-1) / 2
         return -given - logsumexp((v @ self.coupling[:n, n:]) @ h.T + alone, axis=-1)
 
+    @jax.jit
     def log_partition(self) -> Any:
         r"""$\log Z$, in nats, by listing all units.
 
@@ -159,14 +163,18 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         Raises:
             ValueError: there are more than 20 units.
         """
+        return self._sample(key, tuple(sample_shape))
+
+    @partial(jax.jit, static_argnums=2)
+    def _sample(self, key: Any, sample_shape: tuple[int, ...]) -> Any:
         levels = [self._visible_logits()]
         for _ in range(self.visible):
             levels.append(logsumexp(levels[-1].reshape(-1, 2), axis=-1))
         node = jnp.zeros(sample_shape, int)
         values = []
-        steps = jax.random.split(key, self.visible)
-        for level, low, step in zip(levels[-2::-1], self.low[: self.visible], steps, strict=True):
-            bit = jax.random.bernoulli(step, jax.nn.sigmoid(level[2 * node + 1] - level[2 * node]))
+        uniform = jax.random.uniform(key, (self.visible, *sample_shape), self.bias.dtype)
+        for level, low, u in zip(levels[-2::-1], self.low[: self.visible], uniform, strict=True):
+            bit = u < jax.nn.sigmoid(level[2 * node + 1] - level[2 * node])
             node = 2 * node + bit
             values.append(jnp.where(bit, 1, low))
         return jnp.stack(values, -1).astype(self.bias.dtype)

@@ -25,11 +25,11 @@ class NumPyroGibbs(MCMCKernel):
     r"""Draws the colours of a Boltzmann machine in turn, each from its conditional.
 
     Unit $i$ takes its values $1$ and $l_i$ ($0$ or $-1$) with log-odds $(1 - l_i)(b_i + \sum_j J_{ij} x_j)$. The
-    colours come from a greedy colouring of the non-zero entries of $J$, so the units of one colour are independent given
-    the others. Batched keys make batched chains, as ``MCMC(..., chain_method="vectorized")`` passes them; all chain
-    methods work. ``MCMC.get_samples()`` returns ``{"visible": ..., "hidden": ...}`` (``hidden`` are all other layers side by
-    side, and is left out where there are none), and ``init_params`` has the same form. Compile time follows the number
-    of colours.
+    colours come from a greedy colouring of the non-zero entries of $J$, so the units of one colour are independent
+    given the others. Batched keys make batched chains, as ``MCMC(..., chain_method="vectorized")`` passes them; all
+    chain methods work. ``MCMC.get_samples()`` returns ``{"visible": ..., "hidden": ...}`` (``hidden`` are all other
+    layers side by side, and is left out where there are none), and ``init_params`` has the same form. Compile time
+    follows the number of colours.
 
     Args:
         dist: what ``to_numpyro`` returns.
@@ -115,8 +115,8 @@ class NumPyroGibbs(MCMCKernel):
         keys = rng_key[None] if single else rng_key
         if init_params is None:
             pairs = jax.vmap(jax.random.split)(keys)
-            start, keys = pairs[:, 0], pairs[:, 1]
-            x = jax.vmap(lambda key: self._draw(key, np.arange(self.dist.units), self.dist.bias))(start)
+            keys = pairs[:, 0]
+            x = self._values(jax.vmap(self._uniform)(pairs[:, 1]), self._low, self.dist.bias)
         else:
             x = self._joined(init_params, () if single else (keys.shape[0],)).reshape(-1, self.dist.units)
         x = self._clamped(x)
@@ -148,17 +148,19 @@ class NumPyroGibbs(MCMCKernel):
         return jnp.concatenate([jnp.asarray(parts[name], self.dist.bias.dtype) for name in sizes], -1)
 
     def _sweep(self, state: GibbsState) -> GibbsState:
-        keys = jax.random.split(state.rng_key, len(self.colours) + 1)
+        key, now = jax.random.split(state.rng_key)
+        uniform = self._uniform(now)
         x = self._clamped(state.x)
-        for number, (colour, source, weight) in enumerate(zip(self.colours, self._sources, self._weights, strict=True)):
+        for colour, source, weight in zip(self.colours, self._sources, self._weights, strict=True):
             field = self.dist.bias[colour] + x[source] @ weight
-            x = x.at[colour].set(self._draw(keys[number + 1], colour, field))
-        return GibbsState(x, keys[0])
+            x = x.at[colour].set(self._values(uniform[colour], self._low[colour], field))
+        return GibbsState(x, key)
 
-    def _draw(self, key: Any, units: NDArray[Any], field: Any) -> Any:
-        low = self._low[units]
-        ones = jax.random.bernoulli(key, jax.nn.sigmoid((1 - low) * field))
-        return jnp.where(ones, 1, low).astype(self.dist.bias.dtype)
+    def _uniform(self, key: Any) -> Any:
+        return jax.random.uniform(key, (self.dist.units,), self.dist.bias.dtype)
+
+    def _values(self, uniform: Any, low: NDArray[Any], field: Any) -> Any:
+        return jnp.where(uniform < jax.nn.sigmoid((1 - low) * field), 1, low).astype(self.dist.bias.dtype)
 
     def _clamped(self, x: Any) -> Any:
         return x.at[..., self._known].set(self._value) if self._known.size else x

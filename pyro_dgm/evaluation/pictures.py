@@ -162,9 +162,7 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: File = None) -> F
         raise ValueError(f"history got a value that is no number ({error}); drop it or make it a float") from error
     panels = list(dict.fromkeys(name.removeprefix("valid_") for entry in table for name in entry if name != "epoch"))
     if not panels or not all(math.isfinite(entry.get("epoch", math.nan)) for entry in table):
-        raise ValueError(
-            f"history got {len(table)} entries, one without epoch or none with more; expected {{'epoch': 1, 'loss': 2.5}} and so on"
-        )
+        raise ValueError(f"history got {len(table)} entries; expected each with epoch, as {{'epoch': 1, 'loss': 2.5}}")
     columns, rows = min(len(panels), 3), math.ceil(len(panels) / 3)
     figure = Figure((max(3.2 * columns, 4.5), 2.6 * rows), 100, facecolor="white", layout="constrained")
     for place, panel in enumerate(panels, start=1):
@@ -213,9 +211,9 @@ def _at_least_one(name: str, value: int) -> int:
     return value
 
 
-def _mosaic(pictures: np.ndarray, columns: int, frame: float = 0.75, blank: float = 1, gap: int = 1) -> np.ndarray:
+def _mosaic(pictures: np.ndarray, columns: int, frame: float = 0.75, blank: float = 1.0, gap: int = 1) -> np.ndarray:
     (down, right), colours = (side + gap for side in pictures.shape[1:3]), pictures.shape[3:]
-    image = np.full((math.ceil(len(pictures) / columns) * down + gap, columns * right + gap, *colours), blank)
+    image = np.full((math.ceil(len(pictures) / columns) * down + gap, columns * right + gap, *colours), float(blank))
     for index, picture in enumerate(pictures):
         top, left = index // columns * down, index % columns * right
         framed = np.pad(picture, [(gap, gap), (gap, gap), (0, 0)][: picture.ndim], constant_values=frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import torch
@@ -84,8 +85,6 @@ class BlockGibbs(ChainsKernel):
     def energies(self, params: State) -> dict[str, Tensor]:
         with torch.no_grad():
             scalars = {"energy": self.dist.energy(params)}
-            try:
+            with contextlib.suppress(NotEnumerable):
                 scalars["free_energy"] = self.dist.free_energy(params[self.visible])
-            except NotEnumerable:
-                pass
         return scalars

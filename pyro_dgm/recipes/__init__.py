@@ -2,8 +2,137 @@
 
 from __future__ import annotations
 
+import json
+import platform
+import shlex
+import time
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
+FILES = resources.files(__name__)
 
-def recipes() -> dict[str, Any]:
-    return {}
+
+def recipes() -> dict[str, dict[str, Any]]:
+    """Every recipe by name: title, model and options, data, training, evaluation."""
+    found = (p for p in FILES.iterdir() if p.name.endswith(".json"))
+    return {p.name.removesuffix(".json"): json.loads(p.read_text(encoding="utf-8")) for p in sorted(found, key=str)}
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """The recorded results by recipe name."""
+    folder = FILES / "results"
+    if not folder.is_dir():
+        return {}
+    found = (p for p in folder.iterdir() if p.name.endswith(".json"))
+    return {p.name.removesuffix(".json"): json.loads(p.read_text(encoding="utf-8")) for p in sorted(found, key=str)}
+
+
+def reproduce(
+    name: str, out: Path, *, data_dir: str | None = None, fast: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Train and evaluate a recipe, and write ``result.json`` into its run.
+
+    Args:
+        name: the recipe.
+        out: the folder in which the run ``NAME`` is made.
+        data_dir: folder of the data files.
+        fast: a few steps on a few rows, to see that the recipe works; the result says so.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: there is no such recipe, or the run exists already.
+    """
+    from .. import data, registry, train
+    from ..commands import build
+    from ..evaluation import log_likelihood
+    from ..train.checkpoint import write_json
+
+    known = recipes()
+    if name not in known:
+        raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(known) or 'none'}")
+    recipe = known[name]
+    dataset = data.load(recipe["data"], data_dir=data_dir, binarisation=recipe.get("binarisation"), seed=recipe["seed"])
+    training, evaluation = dict(recipe["training"]), dict(recipe["evaluation"])
+    if fast:
+        dataset = data.Dataset(
+            dataset.name, dataset.train[:500], dataset.valid[:100], dataset.test[:100], dataset.shape, dataset.redraw
+        )
+        training["epochs"] = 1
+        evaluation |= {key: 50 for key in ("chains", "temperatures", "burn_in", "particles") if key in evaluation}
+    model = build(registry.model(recipe["model"]), recipe["options"], dataset.visible, recipe["seed"])
+    run = out / (f"{name}-fast" if fast else name)
+    start = time.perf_counter()
+    fitted = train.fit(
+        model, dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=run,
+        progress=progress, source={"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none",
+                                   "seed": recipe["seed"]}, **training,
+    )  # fmt: skip
+    trained = time.perf_counter()
+    if evaluation.pop("base", None) == "train":
+        evaluation["base"] = dataset.train.x
+    figure = log_likelihood(model, dataset.test, **evaluation)
+    result = {
+        "recipe": name,
+        "title": recipe["title"],
+        "figure": figure.as_dict(),
+        "text": str(figure),
+        "fast": fast,
+        "training_seconds": round(trained - start, 1),
+        "evaluation_seconds": round(time.perf_counter() - trained, 1),
+        "epochs": len(fitted.history),
+        "last_epoch": fitted.history[-1],
+        "command": shlex.join(["pyro-dgm", "reproduce", name] + (["--fast"] if fast else [])),
+        "seed": recipe["seed"],
+        "versions": versions(),
+        "machine": machine(),
+    }
+    write_json(run / "result.json", result)
+    return result
+
+
+def versions() -> dict[str, str]:
+    """The versions that a figure depends on."""
+    import numpy
+    import pyro
+    import torch
+
+    from .. import __version__
+
+    return {
+        "pyro_dgm": __version__, "pyro": pyro.__version__, "torch": torch.__version__, "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def machine() -> str:
+    """The processor and the number of threads, in words."""
+    import torch
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.machine()
+    if torch.cuda.is_available():
+        name = f"{torch.cuda.get_device_name()}, {name}"
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def table() -> str:
+    """The results table of the README, in Markdown, from the recorded result files."""
+    rows = ["| recipe | test log-likelihood | space | published | training | machine |", "|---|---|---|---|---|---|"]
+    known = recipes()
+    for name, result in results().items():
+        figure = result["figure"]
+        value = result["text"].removesuffix(f", {figure['space']}")
+        published = known[name].get("published", "")
+        minutes = result["training_seconds"] / 60
+        rows.append(
+            f"| `{name}`: {result['title']} | {value} | {figure['space']} | {published} | {minutes:.1f} min | {result['machine']} |"
+        )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())

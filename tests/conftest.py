@@ -1,0 +1,29 @@
+"""Fixtures of all tests: seeds, threads, data."""
+
+import os
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test starts from the same random state and an empty parameter store."""
+    pyro.set_rng_seed(20)
+    pyro.clear_param_store()
+
+
+def pytest_configure(config):
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        # Two torch processes with two threads each on two cores slow small operations down a hundredfold.
+        torch.set_num_threads(1)
+
+
+@pytest.fixture
+def data_dir():
+    folder = os.environ.get("PYRO_DGM_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs the data files: set PYRO_DGM_DATA")
+    return folder

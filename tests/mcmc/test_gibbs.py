@@ -1,0 +1,143 @@
+"""Block Gibbs leaves the model's distribution where it is, and moves as its transition matrix says."""
+
+import numpy as np
+import oracle
+import pytest
+import torch
+
+import pyro_dgm as dgm
+
+MACHINES = oracle.machines()
+N = 40_000
+
+
+def joint(state, layers):
+    return torch.cat([state[layer] for layer in layers], -1).numpy()
+
+
+def split(states, model):
+    x = torch.as_tensor(states, dtype=torch.float32)
+    sizes = {name: unit.shape[0] for name, unit in model().machine.graph.layers.items()}
+    return dict(zip(sizes, x.split(list(sizes.values()), -1), strict=True))
+
+
+def unit_colours(model):
+    graph, offset, first = model().machine.graph, {}, 0
+    for name, unit in graph.layers.items():
+        offset[name] = first
+        first += unit.atoms
+    return [
+        [offset[b.layer] + a for b in colour for a in (range(graph.layers[b.layer].atoms) if b.atoms is None else b.atoms.tolist())]
+        for colour in graph.colours
+    ]
+
+
+def run(kernel, state, sweeps):
+    for _ in range(sweeps):
+        state = kernel.sample(state)
+    return state
+
+
+def exact_draws(exact, p, n=N, seed=0):
+    chosen = np.random.default_rng(seed).choice(len(p), n, p=p / p.sum())
+    return exact.states[chosen]
+
+
+def distance(exact, p, states):
+    return 0.5 * np.abs(oracle.frequencies(exact, states) - p).sum()
+
+
+class Identity(dgm.BlockGibbs):
+    def sample(self, params):
+        return params
+
+
+def swapped(model):
+    """A kernel whose visible biases are in the wrong order."""
+    dist = model()
+    biases = {**dist.machine.biases, "visible": (dist.machine.biases["visible"][0].flip(-1),)}
+    return dgm.BlockGibbs(dgm.BoltzmannDistribution(dist.machine.graph, biases, dist.machine.weights))
+
+
+@pytest.mark.parametrize(("name", "model", "exact"), MACHINES, ids=[m[0] for m in MACHINES])
+class TestFree:
+    def test_stationary(self, name, model, exact):
+        kernel = dgm.BlockGibbs(model())
+        final = run(kernel, split(exact_draws(exact, exact.p), model), 2)
+        layers = list(model().machine.graph.layers)
+        assert distance(exact, exact.p, joint(final, layers)) < oracle.total_variation_bound(exact.p, N)
+
+    def test_moves_as_the_transition_matrix(self, name, model, exact):
+        start = exact.states[len(exact.states) // 3]
+        p = np.linalg.matrix_power(exact.transition(unit_colours(model)), 2)[len(exact.states) // 3]
+        final = run(dgm.BlockGibbs(model()), split(np.tile(start, (N, 1)), model), 2)
+        layers = list(model().machine.graph.layers)
+        assert distance(exact, p, joint(final, layers)) < oracle.total_variation_bound(p, N)
+
+    def test_transition_matrix_is_stationary(self, name, model, exact):
+        T = exact.transition(unit_colours(model))
+        np.testing.assert_allclose(exact.p @ T, exact.p, atol=1e-7)
+
+    def test_clamped(self, name, model, exact):
+        layers = list(model().machine.graph.layers)
+        known = torch.zeros(exact.visible, dtype=torch.bool)
+        known[[0, 2]] = True
+        value = torch.full((exact.visible,), float(exact.values[1]))
+        agree = (exact.states[:, [0, 2]] == exact.values[1]).all(1)
+        p = np.where(agree, exact.p, 0.0)
+        p /= p.sum()
+        kernel = dgm.BlockGibbs(model(), clamp=(known, value))
+        final = run(kernel, split(exact_draws(exact, p), model), 2)
+        assert distance(exact, p, joint(final, layers)) < oracle.total_variation_bound(p, N)
+        begin = int(np.flatnonzero(agree)[1])
+        q = np.linalg.matrix_power(exact.transition(unit_colours(model), clamped=(0, 2)), 2)[begin]
+        final = run(kernel, split(np.tile(exact.states[begin], (N, 1)), model), 2)
+        assert distance(exact, q, joint(final, layers)) < oracle.total_variation_bound(q, N)
+
+    def test_wrong_kernels_fail(self, name, model, exact):
+        layers = list(model().machine.graph.layers)
+        draws = split(exact_draws(exact, exact.p), model)
+        assert distance(exact, exact.p, joint(run(swapped(model), draws, 2), layers)) > oracle.total_variation_bound(
+            exact.p, N
+        )
+        p = np.linalg.matrix_power(exact.transition(unit_colours(model)), 2)[0]
+        still = run(Identity(model()), split(np.tile(exact.states[0], (N, 1)), model), 2)
+        assert distance(exact, p, joint(still, layers)) > oracle.total_variation_bound(p, N)
+
+
+def test_start_honours_the_clamp():
+    rbm, _ = dgm.RBM.example()
+    known = torch.tensor([True, False, True, False, False, False])
+    kernel = dgm.BlockGibbs(rbm(), clamp={"visible": (known, torch.ones(6)), "hidden": (torch.ones(4) > 0, torch.zeros(4))})
+    state = kernel.sample(kernel.start(5))
+    assert (state["visible"][:, known] == 1).all()
+    assert (state["hidden"] == 0).all()
+
+
+def test_contexts_have_chains_of_their_own():
+    rbm, _ = dgm.RBM.example()
+    shift = torch.tensor([[20.0], [-20.0]]).expand(2, 6)
+    kernel = dgm.BlockGibbs(rbm(visible_shift=shift))
+    state = kernel.sample(kernel.start(7))
+    assert state["visible"].shape == (7, 2, 6)
+    assert (state["visible"][:, 0] == 1).all()
+    assert (state["visible"][:, 1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("clamp", "message"),
+    [
+        ({"hiden": (torch.ones(4) > 0, torch.zeros(4))}, "there are"),
+        ((torch.ones(6), torch.ones(6)), "expected bool"),
+        ((torch.ones(5) > 0, torch.ones(6)), "last dimensions"),
+        ((torch.ones(6) > 0, torch.full((6,), 0.5)), "outside the support"),
+    ],
+)
+def test_bad_clamps(clamp, message):
+    with pytest.raises(ValueError, match=message):
+        dgm.BlockGibbs(dgm.RBM.example()[0](), clamp=clamp)
+
+
+def test_a_model_instead_of_its_distribution():
+    with pytest.raises(ValueError, match=r"call the model"):
+        dgm.BlockGibbs(dgm.RBM.example()[0])

@@ -28,8 +28,9 @@ class BoltzmannModel(ProbabilisticModel):
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         """``x ~ p`` in a data plate; ``size`` is the number of rows that a mini-batch stands for."""
         rows = (size or 1) if x is None else len(x)
+        dist = self()  # outside the plate: parameters with a prior are drawn once, not once a row
         with data_plate(rows, size):
-            return pyro.sample("x", self(), obs=x)
+            return pyro.sample("x", dist, obs=x)
 
     def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
         """There are no latent sites: hidden units are summed out."""

@@ -1,0 +1,413 @@
+"""The negative phase gives exact gradients in every role that an RBM plays in a Pyro program."""
+
+import copy
+import itertools
+
+import oracle
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import HMC, MCMC, NUTS, SVI, Predictive, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.nn import PyroModule, PyroSample
+from pyro.optim import SGD, Adam
+
+import pyro_dgm as dgm
+
+
+def elbo():
+    return Trace_ELBO(max_plate_nesting=1)
+
+
+def exact_gradients(rbm, x):
+    """Of the summed log-likelihood, by NumPy enumeration: data statistics minus model statistics."""
+    exact = oracle.of_rbm(rbm)
+    mean, pairs = exact.gradients()
+    v = rbm.visible
+    hidden = torch.sigmoid(x @ rbm.weight + rbm.hidden_bias).detach()
+    n = len(x)
+    return {
+        "weight": x.T @ hidden - n * torch.as_tensor(pairs[:v, v:], dtype=x.dtype),
+        "visible_bias": x.sum(0) - n * torch.as_tensor(mean[:v], dtype=x.dtype),
+        "hidden_bias": hidden.sum(0) - n * torch.as_tensor(mean[v:], dtype=x.dtype),
+    }
+
+
+def gradients(model, program, x, loss=None, repeats=1):
+    module = (loss or elbo())(program, model.guide)
+    total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for _ in range(repeats):
+        model.zero_grad()
+        module(x).backward()
+        for name, p in model.named_parameters():
+            total[name] += p.grad / repeats
+    return total
+
+
+def close(found, expected, relative):
+    scale = max(float(e.abs().max()) for e in expected.values())
+    for name, e in expected.items():
+        assert float((found[name] + e).abs().max()) < relative * scale, name
+
+
+@pytest.mark.parametrize("loss", [Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO])
+def test_likelihood_exact(loss):
+    rbm, x = dgm.RBM.example()
+    program = dgm.negative_phase(rbm.model, dgm.ExactNegativePhase())
+    if loss is TraceGraph_ELBO:
+        svi = SVI(program, rbm.guide, SGD({"lr": 0.0}), loss(max_plate_nesting=1))
+        kept = {}
+        svi.optim = lambda params: kept.update({n: p.grad.clone() for n, p in rbm.named_parameters()})
+        svi.step(x)
+        close(kept, exact_gradients(rbm, x), 1e-5)
+    else:
+        close(gradients(rbm, program, x, loss(max_plate_nesting=1)), exact_gradients(rbm, x), 1e-5)
+
+
+def test_likelihood_value_is_the_log_likelihood():
+    rbm, x = dgm.RBM.example()
+    program = dgm.negative_phase(rbm.model, dgm.ExactNegativePhase())
+    exact = oracle.of_rbm(rbm)
+    assert float(elbo()(program, rbm.guide)(x).detach()) == pytest.approx(-(exact.marginal(x.numpy()) - exact.log_z).sum(), rel=1e-5)
+
+
+def test_pcd_at_stationarity():
+    """With many chains the gradient is the exact one up to sampling error: 1.5 % of the largest entry, over five times
+    the standard error of 200 averaged batches of 1000 correlated chains."""
+    rbm, x = dgm.RBM.example()
+    program = dgm.negative_phase(rbm.model, dgm.PCD(k=2, chains=1000))
+    gradients(rbm, program, x, repeats=50)
+    close(gradients(rbm, program, x, repeats=200), exact_gradients(rbm, x), 0.015)
+
+
+def test_cd_with_many_sweeps():
+    rbm, x = dgm.RBM.example()
+    program = dgm.negative_phase(rbm.model, dgm.CD(k=30))
+    data = x.repeat(200, 1)
+    found = {k: g / 200 for k, g in gradients(rbm, program, data, repeats=5).items()}
+    close(found, exact_gradients(rbm, x), 0.03)
+
+
+def test_cd_k_gradient_is_that_of_the_transition_matrix():
+    """CD-1 on average: start at the data, hidden from the posterior, one sweep by the explicit matrix."""
+    rbm, x = dgm.RBM.example()
+    exact = oracle.of_rbm(rbm)
+    T = exact.transition([range(6, 10), range(6)])
+    start = torch.zeros(len(exact.states))
+    for row in x:
+        start[int((exact.states == [*row.tolist(), 0, 0, 0, 0]).all(1).argmax())] += 1 / len(x)
+    p = start.numpy() @ T
+    visible = torch.as_tensor(exact.states[:, :6], dtype=torch.float32)
+    hidden = torch.sigmoid(visible @ rbm.weight + rbm.hidden_bias).detach()
+    expected = {"weight": torch.einsum("s,si,sj->ij", torch.as_tensor(p, dtype=torch.float32), visible, hidden) * len(x)}
+    positive = x.T @ torch.sigmoid(x @ rbm.weight + rbm.hidden_bias).detach()
+    expected["weight"] = positive - expected["weight"]
+    data = x.repeat(500, 1)
+    found = gradients(rbm, dgm.negative_phase(rbm.model, dgm.CD(k=1)), data, repeats=5)
+    close({"weight": found["weight"] / 500}, expected, 0.03)
+
+
+def test_wrong_phase_fails_the_gradient_test():
+    """The tolerance sees a missing negative phase."""
+    rbm, x = dgm.RBM.example()
+    loss = rbm().free_energy(x).sum()
+    loss.backward()
+    with pytest.raises(AssertionError):
+        close({n: p.grad for n, p in rbm.named_parameters()}, exact_gradients(rbm, x), 0.03)
+
+
+def test_subsampling_scales_both_phases():
+    rbm, x = dgm.RBM.example()
+    program = dgm.negative_phase(rbm.model, dgm.ExactNegativePhase())
+    module = elbo()(program, rbm.guide)
+    module(x, size=50).backward()
+    expected = {k: 5 * g for k, g in exact_gradients(rbm, x).items()}
+    close({n: p.grad for n, p in rbm.named_parameters()}, expected, 1e-5)
+
+
+def test_mask_and_scale_handlers():
+    rbm, x = dgm.RBM.example()
+    mask = torch.arange(10) < 4
+
+    def program(x):
+        with poutine.mask(mask=mask), poutine.scale(scale=3.0):
+            return rbm.model(x)
+
+    module = elbo()(dgm.negative_phase(program, dgm.ExactNegativePhase()), rbm.guide)
+    module(x).backward()
+    expected = {k: 3 * g for k, g in exact_gradients(rbm, x[:4]).items()}
+    close({n: p.grad for n, p in rbm.named_parameters()}, expected, 1e-5)
+
+
+@pytest.mark.parametrize("wrap", ["mask", "to_event"])
+def test_wrapped_distributions(wrap):
+    rbm, x = dgm.RBM.example()
+
+    def program(x):
+        if wrap == "mask":
+            with pyro.plate("data", len(x)):
+                return pyro.sample("x", rbm().mask(torch.arange(10) < 4), obs=x)
+        return pyro.sample("x", rbm().expand([10]).to_event(1), obs=x)
+
+    loss = Trace_ELBO(max_plate_nesting=1)(dgm.negative_phase(program, dgm.ExactNegativePhase()), lambda x: None)
+    value = loss(x)
+    value.backward()
+    rows = x[:4] if wrap == "mask" else x
+    close({n: p.grad for n, p in rbm.named_parameters()}, exact_gradients(rbm, rows), 1e-5)
+
+
+class BinaryVAE(PyroModule):
+    """A decoder on binary latents with an RBM prior; enumerable, so that the ELBO has an exact gradient."""
+
+    def __init__(self):
+        super().__init__("BinaryVAE")
+        self.prior = oracle.randomise(dgm.RBM(3, 2), torch.Generator().manual_seed(4))
+        self.decoder = torch.nn.Linear(3, 5)
+        self.encoder = torch.nn.Linear(5, 3)
+
+    def model(self, x):
+        pyro.module("vae", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", self.prior())
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+    def guide(self, x):
+        pyro.module("vae", self)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Bernoulli(logits=self.encoder(x)).to_event(1))
+
+
+def test_prior_of_a_vae_with_binary_latents():
+    """Score-function gradients, averaged over many particles, meet the enumerated gradient of the exact ELBO."""
+    vae = BinaryVAE()
+    x = torch.randint(0, 2, (4, 5)).float()
+    codes = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)))
+    q = dist.Bernoulli(logits=vae.encoder(x)[:, None]).to_event(1).log_prob(codes)
+    likelihood = dist.Bernoulli(logits=vae.decoder(codes)).to_event(1).log_prob(x[:, None])
+    hidden = torch.tensor(list(itertools.product([0.0, 1.0], repeat=2)))
+    p = vae.prior
+    joint = (codes @ p.visible_bias)[:, None] + (hidden @ p.hidden_bias) + codes @ p.weight @ hidden.T
+    log_prior = joint.logsumexp(1) - joint.flatten().logsumexp(0)
+    exact = -(q.exp() * (likelihood + log_prior - q)).sum()
+    names = [n for n, _ in vae.named_parameters()]
+    expected = dict(zip(names, torch.autograd.grad(exact, list(vae.parameters())), strict=True))
+    for phase in (dgm.ExactNegativePhase(), dgm.PCD(k=2, chains=500)):
+        program = dgm.negative_phase(vae.model, phase)
+        loss = Trace_ELBO(num_particles=2000, max_plate_nesting=1, vectorize_particles=True)
+        total = {n: torch.zeros_like(e) for n, e in expected.items()}
+        for _ in range(30):
+            vae.zero_grad()
+            loss.differentiable_loss(program, vae.guide, x).backward()
+            for n, parameter in vae.named_parameters():
+                total[n] += parameter.grad / 30
+        scale = max(float(e.abs().max()) for e in expected.values())
+        for n, e in expected.items():
+            assert float((total[n] - e).abs().max()) < 0.02 * scale, (type(phase).__name__, n)
+
+
+def test_prior_on_the_weights():
+    """An RBM whose weights have a normal prior: the MAP gradient under SVI is that of the penalised likelihood."""
+    rbm, x = dgm.RBM.example()
+    value = rbm.weight.detach().clone()
+    del rbm.weight
+    rbm.weight = PyroSample(dist.Normal(0.0, torch.ones(6, 4)).to_event(2))
+    program = dgm.negative_phase(rbm.model, dgm.ExactNegativePhase())
+    guide = AutoDelta(poutine.block(rbm.model, hide=["x"]), init_loc_fn=lambda site: value.clone())
+    loss = elbo().differentiable_loss(program, guide, x)
+    loss.backward()
+    reference, _ = dgm.RBM.example()
+    expected = exact_gradients(reference, x)["weight"] - value
+    location = next(iter(guide.parameters()))
+    torch.testing.assert_close(-location.grad, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_prior_on_the_weights_with_vectorised_particles():
+    """Every particle has weights, and so a log Z, of its own."""
+    rbm, x = dgm.RBM.example()
+    del rbm.weight
+    rbm.weight = PyroSample(dist.Normal(0.0, torch.ones(6, 4)).to_event(2))
+    guide = AutoNormal(poutine.block(rbm.model, hide=["x"]))
+    program = dgm.negative_phase(rbm.model, dgm.ExactNegativePhase())
+    batched = Trace_ELBO(num_particles=400, max_plate_nesting=1, vectorize_particles=True)
+    looped = Trace_ELBO(num_particles=400, max_plate_nesting=1)
+    with torch.no_grad():
+        a, b = batched.loss(program, guide, x), looped.loss(program, guide, x)
+    assert a == pytest.approx(b, rel=0.05)
+
+
+def test_context_dependent_biases():
+    """Every row has its own machine; the gradient reaches the context network."""
+    rbm, x = dgm.RBM.example()
+    network = torch.nn.Linear(2, 6)
+    context = torch.randn(len(x), 2)
+
+    def program(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", rbm(visible_shift=network(context)), obs=x)
+
+    elbo()(dgm.negative_phase(program, dgm.ExactNegativePhase()), lambda x: None)(x).backward()
+    expected = torch.zeros_like(network.weight)
+    for row, c, shift in zip(x, context, network(context).detach(), strict=True):
+        one = copy.deepcopy(rbm)
+        with torch.no_grad():
+            one.visible_bias += shift
+        expected += exact_gradients(one, row[None])["visible_bias"][:, None] * c
+    torch.testing.assert_close(-network.weight.grad, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_context_with_cd_and_without_pcd():
+    rbm, x = dgm.RBM.example()
+
+    def program(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", rbm(hidden_shift=torch.zeros(len(x), 4)), obs=x)
+
+    assert torch.isfinite(elbo()(dgm.negative_phase(program, dgm.CD(2)), lambda x: None)(x))
+    with pytest.raises(ValueError, match=r"Use dgm.CD"):
+        elbo()(dgm.negative_phase(program, dgm.PCD()), lambda x: None)(x)
+
+
+def test_training_without_a_negative_phase_is_refused():
+    rbm, x = dgm.RBM.example()
+    with pytest.raises(dgm.NegativePhaseError, match=r"dgm.negative_phase"):
+        SVI(rbm.model, rbm.guide, Adam({}), elbo()).step(x)
+    large = dgm.RBM(100, 100)
+    with pytest.raises(dgm.NegativePhaseError, match=r"dgm.negative_phase"):
+        SVI(large.model, large.guide, Adam({}), elbo()).step(torch.zeros(3, 100))
+
+
+def test_scoring_without_a_negative_phase_works():
+    rbm, x = dgm.RBM.example()
+    exact = oracle.of_rbm(rbm)
+    trace = poutine.trace(rbm.model).get_trace(x)
+    assert float(trace.log_prob_sum().detach()) == pytest.approx((exact.marginal(x.numpy()) - exact.log_z).sum(), rel=1e-5)
+    assert float(rbm().log_prob(x).sum().detach()) == pytest.approx((exact.marginal(x.numpy()) - exact.log_z).sum(), rel=1e-5)
+
+
+def test_log_prob_outside_a_program_has_the_exact_gradient():
+    rbm, x = dgm.RBM.example()
+    rbm().log_prob(x).sum().backward()
+    close({n: -p.grad for n, p in rbm.named_parameters()}, exact_gradients(rbm, x), 1e-5)
+
+
+def test_an_attached_log_partition_scores_but_does_not_train():
+    rbm, x = dgm.RBM.example()
+    known = rbm().with_log_partition(dgm.log_partition(rbm()))
+    torch.testing.assert_close(known.log_prob(x), rbm().log_prob(x))
+    with pytest.raises(dgm.NegativePhaseError, match="attached as a number"):
+        known.log_prob(x).sum().backward()
+
+
+@pytest.mark.parametrize("kernel", [HMC, NUTS])
+@pytest.mark.parametrize("phase", [None, "pcd"])
+def test_hmc_over_parameters_is_refused(kernel, phase):
+    rbm, x = dgm.RBM.example()
+    del rbm.weight
+    rbm.weight = PyroSample(dist.Normal(0.0, torch.ones(6, 4)).to_event(2))
+    program = rbm.model if phase is None else dgm.negative_phase(rbm.model, dgm.PCD(chains=10))
+    mcmc = MCMC(kernel(program), num_samples=2, warmup_steps=2, disable_progbar=True)
+    with pytest.raises(dgm.NegativePhaseError, match="negative phase"):
+        mcmc.run(x)
+
+
+def test_hmc_over_parameters_with_the_exact_phase_is_no_longer_intractable():
+    """One bias, a normal prior: the posterior mean against a grid."""
+    rbm, x = dgm.RBM.example()
+    base = rbm.visible_bias.detach().clone()
+    del rbm.visible_bias
+
+    def program(x):
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        rbm.visible_bias = torch.cat([b[None], base[1:]])
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", rbm(), obs=x)
+
+    mcmc = MCMC(NUTS(dgm.negative_phase(program, dgm.ExactNegativePhase())), 400, 200, disable_progbar=True)
+    mcmc.run(x)
+    grid = torch.linspace(-4, 4, 401)
+    log_p = []
+    for b in grid:
+        rbm.visible_bias = torch.cat([b[None], base[1:]])
+        log_p.append(float(rbm().log_prob(x).sum().detach()) - 0.5 * float(b) ** 2)
+    weight = torch.softmax(torch.tensor(log_p), 0)
+    mean = float((weight * grid).sum())
+    sd = float((weight * (grid - mean) ** 2).sum().sqrt())
+    # Effective sample size of NUTS on one dimension is above 50 of 400: six standard errors.
+    assert abs(float(mcmc.get_samples()["b"].mean()) - mean) < 6 * sd / 50**0.5
+
+
+def test_autoguide_prototypes_pass():
+    rbm, x = dgm.RBM.example()
+    del rbm.weight
+    rbm.weight = PyroSample(dist.Normal(0.0, torch.ones(6, 4)).to_event(2))
+    program = dgm.negative_phase(rbm.model, dgm.PCD(chains=50))
+    guide = AutoNormal(poutine.block(rbm.model, hide=["x"]))
+    svi = SVI(program, guide, Adam({"lr": 0.01}), elbo())
+    assert all(torch.isfinite(torch.tensor(svi.step(x))) for _ in range(3))
+
+
+def test_the_chain_advances_once_a_step():
+    rbm, x = dgm.RBM.example()
+    phase = dgm.PCD(k=1, chains=5)
+    program = dgm.negative_phase(rbm.model, phase)
+    svi = SVI(program, rbm.guide, SGD({"lr": 0.0}), Trace_ELBO())
+    svi.step(x)
+    before = {k: v.clone() for k, v in phase.chains["x"].items()}
+    calls = []
+    original = phase.surrogate
+    phase.surrogate = lambda *args: calls.append(1) or original(*args)
+    svi.step(x)
+    assert calls == [1]
+    assert any((before[k] != v).any() for k, v in phase.chains["x"].items())
+
+
+def test_the_tracked_log_partition_follows_training():
+    """After 300 steps the estimate is within 0.3 nats of the enumerated value, which has moved by more than 3."""
+    torch.manual_seed(1)
+    rbm = dgm.RBM(8, 5)
+    x = (torch.rand(200, 1) < 0.5).float().expand(200, 8) * (torch.rand(200, 8) < 0.9)
+    phase = dgm.PCD(k=2, chains=500)
+    svi = SVI(dgm.negative_phase(rbm.model, phase), rbm.guide, SGD({"lr": 2e-4}), elbo())
+    start = float(dgm.log_partition(rbm()).value)
+    for _ in range(300):
+        svi.step(x)
+    end = float(dgm.log_partition(rbm()).value)
+    assert abs(end - start) > 0.5
+    assert abs(float(phase.tracked["x"]["log_z"]) - end) < 0.3
+
+
+@pytest.mark.parametrize("options", [{"k": 0}, {"k": 1.5}, {"chains": 0}])
+def test_bad_phases(options):
+    with pytest.raises(ValueError, match="got"):
+        dgm.PCD(**options)
+
+
+def test_a_class_instead_of_an_instance():
+    with pytest.raises(ValueError, match="expected an instance"):
+        dgm.negative_phase(dgm.RBM.example()[0].model, dgm.PCD)
+
+
+def test_predictive_and_phase_moves_with_the_module():
+    rbm, x = dgm.RBM.example()
+    program = dgm.negative_phase(rbm.model, dgm.PCD(chains=10))
+    elbo()(program, rbm.guide)(x)
+    program.double()
+    assert program.phase.chains["x"]["visible"].dtype == torch.float64
+    assert torch.isfinite(elbo()(program, rbm.guide)(x.double()))
+    assert Predictive(rbm.model, num_samples=3)(None, 5)["x"].shape == (3, 5, 6)
+
+
+def test_phase_state_survives_a_round_trip():
+    rbm, x = dgm.RBM.example()
+    program = dgm.negative_phase(rbm.model, dgm.PCD(chains=10, centred=True))
+    for _ in range(3):
+        elbo()(program, rbm.guide)(x)
+    other = dgm.negative_phase(rbm.model, dgm.PCD(chains=10, centred=True))
+    other.load_state_dict(copy.deepcopy(program.state_dict()))
+    torch.manual_seed(0)
+    a = float(elbo()(program, rbm.guide)(x).detach())
+    torch.manual_seed(0)
+    b = float(elbo()(other, rbm.guide)(x).detach())
+    assert a == b

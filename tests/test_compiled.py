@@ -258,10 +258,10 @@ class Runner:
         self.kernel = NumPyroGibbs(self.flat, self.clamp)
         self._run = jax.jit(self._sweeps)
 
-    def _sweeps(self, dist, key, start, sweeps):
+    def _sweeps(self, dist, keys, start, sweeps):
         kernel = copy.copy(self.kernel)
         kernel.dist = dist
-        state = kernel.init(jax.random.split(key, len(start)), 0, kernel.split(start))
+        state = kernel.init(keys, 0, kernel.split(start))
         return jax.lax.fori_loop(0, sweeps, lambda _, s: kernel.sample(s), state).x
 
     def __call__(self, start: np.ndarray, seed: int, sweeps: int = SWEEPS, broken: bool = False) -> np.ndarray:
@@ -269,7 +269,8 @@ class Runner:
         dist = copy.copy(self.flat)
         if broken:
             dist.bias = np.array(dist.bias)[::-1]
-        return np.asarray(self._run(dist, np.array([0, seed], np.uint32), start.astype(np.float32), sweeps))
+        keys = jax.random.split(jax.random.PRNGKey(seed), len(start))
+        return np.asarray(self._run(dist, keys, start.astype(np.float32), sweeps))
 
 
 runner = functools.cache(Runner)

@@ -8,15 +8,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_SCALE, _OFFSET = 65536.0, 32768.0
+_CHUNK = 1 << 17
+"""Draws made at once: their scratch memory stays in the processor's cache."""
 
 
 def bernoulli(logits: Tensor) -> Tensor:
     r"""Bits with $P(1) = \sigma(\text{logits})$, on the dtype and device of ``logits``.
 
-    Sixteen random bits decide each draw; where they tie with the threshold $65536\,p$ a fresh double-precision uniform
-    decides on its fraction. So P(1) is the floating-point $p$ up to $2^{-16} \cdot 2^{-53}$, at a third of the random
-    numbers that ``rand < p`` spends.
+    Eight random bits decide most draws; where they tie with the threshold $256\,p$ a fresh double-precision uniform
+    decides on its fraction. So P(1) is the floating-point $p$ up to $2^{-8} \cdot 2^{-53}$, at an eighth of the random
+    bits that ``rand < p`` spends and without its floor at $2^{-24}$.
 
     Args:
         logits: any shape.
@@ -26,21 +27,23 @@ def bernoulli(logits: Tensor) -> Tensor:
         >>> bernoulli(torch.tensor([-torch.inf, torch.inf]))
         tensor([0., 1.])
     """
-    logits = logits.detach()
-    return bernoulli_(torch.sigmoid(logits))
+    return bernoulli_(torch.sigmoid(logits.detach()))
 
 
 def bernoulli_(p: Tensor) -> Tensor:
     """Overwrite probabilities by bits drawn with them; returns the same tensor."""
     if p.device.type != "cpu" or not p.is_contiguous() or p.numel() < 4096:
         return p.copy_(torch.rand_like(p, dtype=torch.float64) < p)
-    flat = p.view(-1)
-    words = torch.empty((flat.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    flat.mul_(_SCALE).sub_(words.view(torch.int16)[: flat.numel()].to(flat.dtype).add_(_OFFSET)).clamp_(0, 1)
-    tied = (flat != flat.round()).nonzero().view(-1)
-    if tied.numel():
-        fraction = flat[tied]
-        flat[tied] = (torch.rand(fraction.shape, dtype=torch.float64) < fraction).to(flat.dtype)
+    size = min(p.numel(), _CHUNK)
+    words = torch.empty((size + 7) // 8, dtype=torch.int64)
+    octets, scratch = words.view(torch.uint8), p.new_empty(size)
+    for part in p.view(-1).split(size):
+        words.random_(-(2**63), None)
+        part.mul_(256.0).sub_(octets[: part.numel()]).clamp_(0, 1)
+        tied = torch.frac(part, out=scratch[: part.numel()]).nonzero().view(-1)
+        if tied.numel():
+            fraction = part[tied]
+            part[tied] = (torch.rand(fraction.shape, dtype=torch.float64) < fraction).to(part.dtype)
     return p
 
 

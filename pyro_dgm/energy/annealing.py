@@ -116,7 +116,11 @@ def _flat_machine(machine: Machine, flat_biases: Mapping[str, tuple[Tensor, ...]
 
 
 def _dot(biases: Mapping[str, tuple[Tensor, ...]], statistics: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
-    terms = [(b * s).sum(-1) for layer, entry in statistics.items() for b, s in zip(biases[layer], entry, strict=True)]
+    terms = [
+        s @ b if b.dim() == 1 else (b * s).sum(-1)
+        for layer, entry in statistics.items()
+        for b, s in zip(biases[layer], entry, strict=True)
+    ]
     return sum(terms[1:], start=terms[0]) if terms else next(iter(biases.values()))[0].new_zeros(())
 
 

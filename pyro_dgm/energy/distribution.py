@@ -170,7 +170,7 @@ class BoltzmannDistribution(EnergyDistribution):
         other = object.__new__(type(self))
         other.machine, other.visible = self.machine, self.visible
         other.parameter_batch_shape = self.parameter_batch_shape
-        if torch.broadcast_shapes(self.parameter_batch_shape, batch_shape) != batch_shape:
+        if self.parameter_batch_shape and torch.broadcast_shapes(self.parameter_batch_shape, batch_shape) != batch_shape:
             raise ValueError(
                 f"cannot expand parameters of batch shape {tuple(self.parameter_batch_shape)} to {tuple(batch_shape)}"
             )

@@ -106,7 +106,7 @@ def batch_shape(machine: Machine) -> torch.Size:
     """The batch shape that the parameters carry."""
     shapes = [b.shape[:-1] for entry in machine.biases.values() for b in entry]
     shapes += [w.shape[: w.dim() - len(s)] for w, s in zip(machine.weights, machine.graph.weight_shapes, strict=True)]
-    return torch.broadcast_shapes(*shapes)
+    return torch.broadcast_shapes(*shapes) if any(shapes) else torch.Size()
 
 
 def all_states(machine: Machine) -> State:

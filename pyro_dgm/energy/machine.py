@@ -56,7 +56,7 @@ class Machine:
     def _value(self, statistics: Mapping[str, tuple[Tensor, ...]], without: frozenset[str] = frozenset()) -> Tensor:
         """-E over the layers outside ``without``."""
         terms = [
-            (bias * statistic).sum(-1)
+            statistic @ bias if bias.dim() == 1 else (bias * statistic).sum(-1)
             for layer, entry in statistics.items()
             if layer not in without
             for bias, statistic in zip(self.biases[layer], entry, strict=True)

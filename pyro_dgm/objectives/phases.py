@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_mean_exp, log_partition, log_states
+from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_partition, log_states
 from .centring import Centring
 
 
@@ -156,14 +157,13 @@ class PCD(GibbsPhase):
             tracked, state = self.tracked[site], self.chains[site]
             witnesses = {layer: x[self.number :] for layer, x in state.items()}
             log_ratio = machine.collapsed(first, witnesses) - tracked["collapsed"]
-            tracked["log_z"] = tracked["log_z"] + log_mean_exp(log_ratio)[0]
+            tracked["log_z"] = tracked["log_z"] + log_ratio.logsumexp(0) - math.log(self.witnesses)
             for _ in range(self.k):
                 state = machine.sweep(state)
             self.chains[site] = state
-            witnesses = {layer: x[self.number :] for layer, x in state.items()}
-            tracked["collapsed"] = machine.collapsed(first, witnesses)
-        collapsed = machine.collapsed(first, {layer: x[: self.number] for layer, x in state.items()})
-        surrogate = _average_to(collapsed, fn.parameter_batch_shape)
+        collapsed = machine.collapsed(first, state)
+        tracked["collapsed"] = collapsed[self.number :].detach()
+        surrogate = _average_to(collapsed[: self.number], fn.parameter_batch_shape)
         return surrogate - surrogate.detach() + tracked["log_z"]
 
     def _fits(self, site: str, fn: BoltzmannDistribution) -> bool:

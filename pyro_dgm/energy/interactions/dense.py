@@ -102,8 +102,6 @@ def product(x: Tensor, weight: Tensor, indices: Tensor | None = None, plus: Tens
         weight = weight.index_select(-1, indices)
     if weight.dim() == 2:
         if plus is not None and plus.dim() == 1 and x.dim() == 2:
-            if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or plus.requires_grad):
-                return torch.addmm(plus, x, weight)
             return linear(x, weight, plus)
         result = x @ weight
     else:

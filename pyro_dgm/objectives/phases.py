@@ -14,6 +14,10 @@ from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_parti
 from .centring import Centring
 
 
+ANCHOR_STEPS, ANCHOR_NATS = 200, 20.0
+"""PCD finds log Z anew once the parameters have moved it so far since the last time, but not more often than that."""
+
+
 class NegativePhase(nn.Module):
     """Estimates log Z of an energy-based site, in a way that can be trained through."""
 
@@ -122,8 +126,8 @@ class CD(GibbsPhase):
 class PCD(GibbsPhase):
     r"""Stochastic maximum likelihood: chains that persist between gradient steps (Younes 1999; Tieleman 2008).
 
-    The surrogate's value follows $\log Z$: annealed importance sampling finds it at the first step, and afterwards every
-    step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few further chains that take no part in the gradient
+    The surrogate's value follows $\log Z$: annealed importance sampling finds it at the first step, and again whenever
+    training has moved it far; in between every step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few further chains that take no part in the gradient
     (over the gradient's own chains that mean is biased downwards, since the step was made to raise their energy). It is
     an estimate that may drift, good enough for score-function rewards and a readable loss; figures come from
     ``dgm.log_likelihood``.
@@ -157,7 +161,12 @@ class PCD(GibbsPhase):
             tracked, state = self.tracked[site], self.chains[site]
             witnesses = {layer: x[self.number :] for layer, x in state.items()}
             log_ratio = machine.collapsed(first, witnesses) - tracked["collapsed"]
-            tracked["log_z"] = tracked["log_z"] + log_ratio.logsumexp(0) - math.log(self.witnesses)
+            change = log_ratio.logsumexp(0) - math.log(self.witnesses)
+            tracked["log_z"] = tracked["log_z"] + change
+            tracked["travelled"] = tracked["travelled"] + change.abs().max()
+            tracked["steps"] = tracked["steps"] + 1
+            if tracked["steps"] >= ANCHOR_STEPS and tracked["travelled"] > ANCHOR_NATS:
+                tracked |= self._anchor(fn, value)
             for _ in range(self.k):
                 state = machine.sweep(state)
             self.chains[site] = state
@@ -176,15 +185,21 @@ class PCD(GibbsPhase):
 
     def _start(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> None:
         machine = fn.machine
-        rows = value.detach().reshape(-1, *fn.event_shape)
-        if log_states(machine, {}) < 9:
-            log_z = fn.exact_log_partition().detach()
-        else:
-            log_z = log_partition(fn, "ais", chains=64, temperatures=400, base=rows, reverse=False).value
         state = machine.neutral_state((self.number + self.witnesses, *fn.parameter_batch_shape))
         witnesses = {layer: x[self.number :] for layer, x in state.items()}
         self.chains[site] = state
-        self.tracked[site] = {"log_z": log_z, "collapsed": machine.collapsed(machine.graph.colours[0], witnesses)}
+        collapsed = machine.collapsed(machine.graph.colours[0], witnesses)
+        self.tracked[site] = {"collapsed": collapsed, **self._anchor(fn, value)}
+
+    def _anchor(self, fn: BoltzmannDistribution, value: Tensor) -> dict[str, Tensor]:
+        """Find log Z anew, exactly where that is cheap, else by a short annealing."""
+        if log_states(fn.machine, {}) < 9:
+            log_z = fn.exact_log_partition().detach()
+        else:
+            rows = value.detach().reshape(-1, *fn.event_shape)
+            log_z = log_partition(fn, "ais", chains=50, temperatures=300, base=rows, reverse=False).value
+        zero = torch.zeros((), device=log_z.device)
+        return {"log_z": log_z, "travelled": zero, "steps": zero}
 
     def get_extra_state(self) -> dict[str, Any]:
         return {**super().get_extra_state(), "chains": self.chains, "tracked": self.tracked}

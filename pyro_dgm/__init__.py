@@ -25,7 +25,9 @@ _WHERE = {
     "models.vae": ["VAE"],
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
-_FOLDERS = ("data", "energy", "evaluation", "mcmc", "models", "nets", "objectives", "recipes", "registry", "train")
+_FOLDERS = (
+    "compiled", "data", "energy", "evaluation", "mcmc", "models", "nets", "objectives", "recipes", "registry", "train",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -40,7 +40,7 @@ def fit(options: Namespace) -> None:
     binarisation = options.binarisation or ("threshold" if options.data == "digits" else "none")
     source = {"source": options.data, "binarisation": binarisation, "seed": options.seed}
     dataset = _load(source, options.data_dir)
-    model = build(registry.model(options.model), cli.model_options(options.set), dataset.visible, options.seed)
+    model = registry.build(options.model, cli.model_options(options.set), dataset.visible, options.seed)
     out = options.out or f"runs/{options.model.lower()}"
     run = train.fit(
         model, dataset, epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate,
@@ -52,27 +52,6 @@ def fit(options: Namespace) -> None:
         print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))
     _training_picture(run, Path(out))
     print(f"run written to {out}")
-
-
-def build(cls: type, settings: dict[str, Any], visible: int, seed: int) -> Any:
-    """An instance of a model for data of a given width.
-
-    Raises:
-        ValueError: an option that the model does not have, or a value that it refuses.
-    """
-    import pyro
-
-    accepted = [name for name in inspect.signature(cls).parameters]
-    unknown = [name for name in settings if name not in accepted]
-    if unknown:
-        raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; it has {', '.join(accepted)}")
-    if "visible" in accepted:
-        settings = {"visible": visible, **settings}
-    pyro.set_rng_seed(seed)
-    try:
-        return cls(**settings)
-    except TypeError as error:
-        raise ValueError(f"{cls.__name__} refused {settings}: {error}") from None
 
 
 def _load(source: dict[str, Any], data_dir: str | None) -> Any:
@@ -205,27 +184,17 @@ def reproduce(options: Namespace) -> None:
     print(f"result in {Path(options.out) / (options.name + ('-fast' if options.fast else ''))}")
 
 
+DEMO_EPOCHS = 60
+
+
 def demo(options: Namespace) -> None:
     """The main job: an RBM on digits, from data to evidence."""
-    out = Path(options.out)
-    fitting = cli.parser().parse_args(
-        [
-            "fit",
-            "rbm",
-            "--data",
-            "digits",
-            "--out",
-            str(out),
-            "--set",
-            "hidden=200",
-            "--epochs",
-            "60",
-            "--batch-size",
-            "20",
-        ]
-        + ["--optimiser", "sgd", "--learning-rate", "0.05", "--decay", "linear", "--seed", str(options.seed)]
+    out = str(Path(options.out))
+    training = (
+        f"--set hidden=200 --epochs {DEMO_EPOCHS} --batch-size 20 --optimiser sgd --learning-rate 0.05 --decay linear"
     )
-    fit(fitting)
+    arguments = ["fit", "rbm", "--data", "digits", "--out", out, "--seed", str(options.seed), *training.split()]
+    fit(cli.parser().parse_args(arguments))
     for command in (evaluate, sample, impute, diagnose):
         print()
-        command(cli.parser().parse_args([command.__name__, str(out), "--seed", str(options.seed)]))
+        command(cli.parser().parse_args([command.__name__, out, "--seed", str(options.seed)]))

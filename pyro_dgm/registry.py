@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from functools import cache
+from typing import Any
 
 
 @cache
@@ -33,3 +34,25 @@ def model(name: str) -> type:
     if name.lower() not in models():
         raise ValueError(f"there is no model {name!r}; expected one of {', '.join(sorted(models()))}")
     return models()[name.lower()]
+
+
+def build(name: str, settings: dict[str, Any], visible: int, seed: int) -> Any:
+    """An instance of the model of that name, for data of a given width.
+
+    Raises:
+        ValueError: an option that the model does not have, or a value that it refuses.
+    """
+    import pyro
+
+    cls = model(name)
+    accepted = list(inspect.signature(cls).parameters)
+    unknown = [setting for setting in settings if setting not in accepted]
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; it has {', '.join(accepted)}")
+    if "visible" in accepted:
+        settings = {"visible": visible, **settings}
+    pyro.set_rng_seed(seed)
+    try:
+        return cls(**settings)
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__} refused {settings}: {error}") from None

@@ -42,7 +42,9 @@ class Oracle:
                 for choice in itertools.product((0, 1), repeat=len(free)):
                     new = state.copy()
                     new[free] = [self.values[c] for c in choice]
-                    T[s, index[tuple(new)]] += math.prod(p1[u] if c else 1 - p1[u] for u, c in zip(free, choice, strict=True))
+                    T[s, index[tuple(new)]] += math.prod(
+                        p1[u] if c else 1 - p1[u] for u, c in zip(free, choice, strict=True)
+                    )
             total = total @ T
         return total
 

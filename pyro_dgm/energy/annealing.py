@@ -159,13 +159,12 @@ def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
     """
     levels = betas.tolist()
     log_weight: Tensor | float = 0.0
+    shared, biases = path.describe(state), path.biases(levels[-1])
     for beta, below in zip(levels[:0:-1], levels[-2::-1], strict=True):
-        biases = path.biases(beta)
-        state = path.move(path.describe(state), biases, beta)
-        shared = path.describe(state)
-        log_weight = log_weight + (
-            path.log_weight(shared, path.biases(below), below) - path.log_weight(shared, biases, beta)
-        )
+        shared = path.describe(path.move(shared, biases, beta))
+        after = path.biases(below)
+        log_weight = log_weight + (path.log_weight(shared, after, below) - path.log_weight(shared, biases, beta))
+        biases = after
     return torch.as_tensor(log_weight)
 
 

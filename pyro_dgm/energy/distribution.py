@@ -170,10 +170,10 @@ class BoltzmannDistribution(EnergyDistribution):
         other = object.__new__(type(self))
         other.machine, other.visible = self.machine, self.visible
         other.parameter_batch_shape = self.parameter_batch_shape
-        if self.parameter_batch_shape and torch.broadcast_shapes(self.parameter_batch_shape, batch_shape) != batch_shape:
-            raise ValueError(
-                f"cannot expand parameters of batch shape {tuple(self.parameter_batch_shape)} to {tuple(batch_shape)}"
-            )
+        own = self.parameter_batch_shape
+        pairs = zip(reversed(own), reversed(batch_shape), strict=False)
+        if len(own) > len(batch_shape) or any(a not in (1, b) for a, b in pairs):
+            raise ValueError(f"cannot expand parameters of batch shape {tuple(own)} to {tuple(batch_shape)}")
         EnergyDistribution.__init__(other, batch_shape, self.event_shape, validate_args=False)
         other._validate_args = self._validate_args
         return other
@@ -234,4 +234,4 @@ class _Refuse(torch.autograd.Function):
 
 def without_gradient(value: Tensor, parameters: Sequence[Tensor], message: str) -> Tensor:
     """``value`` as a function of ``parameters`` whose gradient is refused with ``message``."""
-    return _Refuse.apply(value, message, *parameters)  # type: ignore[no-untyped-call]
+    return _Refuse.apply(value, message, *parameters)

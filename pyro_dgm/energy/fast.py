@@ -67,7 +67,7 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor) -> Tensor:
     if x.shape[0] * weight.numel() < _SMALL:
         return torch.addmm(plus, x, weight)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or plus.requires_grad):
-        return _Linear.apply(x, weight, plus)  # type: ignore[no-untyped-call, no-any-return]
+        return _Linear.apply(x, weight, plus)
     return _fastest()(x, weight, plus)
 
 

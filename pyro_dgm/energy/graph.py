@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -152,7 +152,7 @@ def _colour(graph: Graph) -> dict[str, Tensor]:
     }
 
 
-def _greedy(coupled) -> dict:  # type: ignore[no-untyped-def, type-arg]
+def _greedy(coupled: Any) -> dict[Any, int]:
     import networkx as nx
 
     attempts = (nx.greedy_color(coupled, strategy=s) for s in ("DSATUR", "smallest_last"))

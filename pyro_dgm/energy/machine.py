@@ -160,7 +160,7 @@ class Machine:
                         continue
                     eta = self.fields(block, statistics)
                     means = self.graph.layers[block.layer].mean(*eta)
-                    if block.atoms is None:
+                    if block.entries is None:
                         statistics[block.layer] = self._flat(block.layer, means)
                     else:
                         new = (m.flatten(-self.graph.layers[block.layer].event_dim) for m in means)

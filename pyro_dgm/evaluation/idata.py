@@ -67,7 +67,7 @@ def _from_dict(groups: dict[str, dict[str, np.ndarray]]) -> Any:
 
     if int(arviz.__version__.split(".")[0]) >= 1:
         return arviz.from_dict(groups)
-    return arviz.from_dict(**groups)
+    return arviz.from_dict(**groups)  # type: ignore[arg-type]
 
 
 def _from_chains(

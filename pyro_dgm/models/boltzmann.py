@@ -22,7 +22,7 @@ class BoltzmannModel(ProbabilisticModel):
     """A model whose call returns a ``BoltzmannDistribution``; a subclass maps its parameters to biases and weights."""
 
     @abstractmethod
-    def forward(self, *context: Tensor) -> BoltzmannDistribution:
+    def forward(self, *context: Any, **shifts: Any) -> BoltzmannDistribution:
         """The distribution over the visible layer, with a batch shape where the context has one."""
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:

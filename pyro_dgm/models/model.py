@@ -46,7 +46,7 @@ class _AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
     """PyroModule's metaclass, with abstract methods."""
 
 
-class Model(PyroModule, metaclass=_AbstractPyroModule):
+class Model(PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclass]
     """A generative model: it owns parameters, draws samples and knows a default objective.
 
     Every instance has a name of its own; deep copies get new ones.

@@ -49,19 +49,18 @@ class RBM(BoltzmannModel):
         self.visible_bias = nn.Parameter(torch.zeros(visible))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
 
-    def forward(self, visible_shift: Tensor | None = None, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
+    def forward(  # type: ignore[override]
+        self, visible_shift: Tensor | None = None, hidden_shift: Tensor | None = None
+    ) -> BoltzmannDistribution:
         """The distribution of the visible layer.
 
         Args:
             visible_shift: added to $b$, ``batch_shape x visible``: a context gives every row a machine of its own.
             hidden_shift: added to $c$, ``batch_shape x hidden``.
         """
-        weight, visible, hidden = self.weight, self.visible_bias, self.hidden_bias
-        if visible_shift is not None:
-            visible = visible + visible_shift
-        if hidden_shift is not None:
-            hidden = hidden + hidden_shift
-        return BoltzmannDistribution(self._graph, {"visible": (visible,), "hidden": (hidden,)}, (weight,))
+        visible = self.visible_bias if visible_shift is None else self.visible_bias + visible_shift
+        hidden = self.hidden_bias if hidden_shift is None else self.hidden_bias + hidden_shift
+        return BoltzmannDistribution(self._graph, {"visible": (visible,), "hidden": (hidden,)}, (self.weight,))
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)

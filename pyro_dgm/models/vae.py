@@ -59,8 +59,8 @@ class VAE(LatentVariableModel):
         hidden = tuple(hidden)
         self.visible, self.latent, self.hidden = visible, latent, hidden
         self.likelihood, self.activation = likelihood, activation
-        self.encoder = mlp((visible, *hidden, 2 * latent), activation)
-        self.decoder = mlp((latent, *reversed(hidden), visible), activation)
+        self.encoder: nn.Sequential = mlp((visible, *hidden, 2 * latent), activation)
+        self.decoder: nn.Sequential = mlp((latent, *reversed(hidden), visible), activation)
         if likelihood == "gaussian":
             self.log_scale = nn.Parameter(torch.zeros(visible))
 

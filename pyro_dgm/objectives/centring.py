@@ -55,7 +55,7 @@ class Centring:
 def centred(machine: Machine, offsets: dict[str, tuple[Tensor, ...]]) -> Machine:
     """The machine behind an identity that centres its gradients at ``offsets`` (flat mean statistics of every layer)."""
     biases = [b for entry in machine.biases.values() for b in entry]
-    passed = _Centre.apply(machine, offsets, *biases, *machine.weights)  # type: ignore[no-untyped-call]
+    passed = _Centre.apply(machine, offsets, *biases, *machine.weights)
     remaining = list(passed)
     other = object.__new__(Machine)
     other.graph = machine.graph

@@ -103,8 +103,9 @@ def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latent
         log_ratio = log_ratio + sign * (_per_datum(replayed, 1) - _per_datum(trace, 1))
     accept = torch.rand_like(log_ratio).log() < log_ratio
     for name, site in _sites(new):
+        drawn: Tensor = site["value"]
         shape = accept.shape + (1,) * (site["value"].dim() - accept.dim())
-        site["value"] = torch.where(accept.view(shape), site["value"], old.nodes[name]["value"])
+        site["value"] = torch.where(accept.view(shape), drawn, old.nodes[name]["value"])
     return new
 
 
@@ -189,5 +190,5 @@ class IWAE(ELBO):
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return torch_item(loss)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_partition, log_states
 from .centring import Centring
 
-
 ANCHOR_STEPS, ANCHOR_NATS = 200, 20.0
 """PCD finds log Z anew once the parameters have moved it so far since the last time, but not more often than that."""
 
@@ -127,10 +126,10 @@ class PCD(GibbsPhase):
     r"""Stochastic maximum likelihood: chains that persist between gradient steps (Younes 1999; Tieleman 2008).
 
     The surrogate's value follows $\log Z$: annealed importance sampling finds it at the first step, and again whenever
-    training has moved it far; in between every step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few further chains that take no part in the gradient
-    (over the gradient's own chains that mean is biased downwards, since the step was made to raise their energy). It is
-    an estimate that may drift, good enough for score-function rewards and a readable loss; figures come from
-    ``dgm.log_likelihood``.
+    training has moved it far; in between every step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few
+    further chains that take no part in the gradient (over the gradient's own chains that mean is biased downwards,
+    since the step was made to raise their energy). It is an estimate that may drift, good enough for score-function
+    rewards and a readable loss; figures come from ``dgm.log_likelihood``.
 
     Args:
         k: Gibbs sweeps a step.

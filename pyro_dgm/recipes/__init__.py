@@ -44,7 +44,6 @@ def reproduce(
         ValueError: there is no such recipe, or the run exists already.
     """
     from .. import data, registry, train
-    from ..commands import build
     from ..evaluation import log_likelihood
     from ..train.checkpoint import write_json
 
@@ -60,7 +59,7 @@ def reproduce(
         )
         training["epochs"] = 1
         evaluation |= {key: 50 for key in ("chains", "temperatures", "burn_in", "particles") if key in evaluation}
-    model = build(registry.model(recipe["model"]), recipe["options"], dataset.visible, recipe["seed"])
+    model = registry.build(recipe["model"], recipe["options"], dataset.visible, recipe["seed"])
     run = out / (f"{name}-fast" if fast else name)
     start = time.perf_counter()
     fitted = train.fit(
@@ -129,7 +128,8 @@ def table() -> str:
         published = known[name].get("published", "")
         minutes = result["training_seconds"] / 60
         rows.append(
-            f"| `{name}`: {result['title']} | {value} | {figure['space']} | {published} | {minutes:.1f} min | {result['machine']} |"
+            f"| `{name}`: {result['title']} | {value} | {figure['space']} | {published} | {minutes:.1f} min "
+            f"| {result['machine']} |"
         )
     return "\n".join(rows)
 

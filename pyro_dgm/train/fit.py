@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyro
 import torch
@@ -20,7 +20,7 @@ from ..models.model import Model
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, FORMAT, load_state, read_config, save_state, save_weights, write_json
 
-OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
+OPTIMISERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -223,9 +223,8 @@ class _Trainer:
 
         self.fabric = Fabric(accelerator=device, devices=1, loggers=_loggers(folder, logger))
         self.model = model.to(self.fabric.device)
-        self.data = Dataset(
-            data.name, *(s.to(self.fabric.device) for s in (data.train, data.valid, data.test)), data.shape, data.redraw
-        )
+        train, valid, test = (split.to(self.fabric.device) for split in (data.train, data.valid, data.test))
+        self.data = Dataset(data.name, train, valid, test, data.shape, data.redraw)
         self.objective, self.settings, self.folder, self.progress = objective, settings, folder, progress
         self.objective.attach(self.model)
         groups = objective.parameter_groups(self.model)
@@ -267,7 +266,12 @@ class _Trainer:
                 for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
                     group["lr"] = rate * share
             self.optimiser.zero_grad(set_to_none=True)
-            loss = self.objective.loss(x)
+            try:
+                loss = self.objective.loss(x)
+            except ValueError:
+                if self._finite():
+                    raise
+                self._diverged(epoch, number, math.nan)  # validation saw the NaN before the loss did
             self.fabric.backward(loss)
             value = float(loss.detach())
             if not math.isfinite(value) or abs(value) > self.limit:
@@ -279,7 +283,11 @@ class _Trainer:
             bar.update()
         return total / len(self.data.train)
 
-    def _diverged(self, epoch: int, number: int, value: float) -> None:
+    def _finite(self) -> bool:
+        """Whether the weights are sane: beyond 1e10 single precision overflows somewhere on the way to a likelihood."""
+        return all(bool((p.abs() < 1e10).all()) for p in self.parameters)
+
+    def _diverged(self, epoch: int, number: int, value: float) -> NoReturn:
         kept = (
             f" The last good checkpoint in {self.folder} is kept." if self.folder is not None and self.history else ""
         )
@@ -298,6 +306,8 @@ class _Trainer:
                     mean.copy_(kept)
 
     def _report(self, epoch: int, loss: float, seconds: float, bar: Any) -> None:
+        if not self._finite():
+            self._diverged(epoch, self.steps - 1, math.nan)
         self._with_averaged()
         train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
         figures = self.model.progress(train, self.data.valid.x)

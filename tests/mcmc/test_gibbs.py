@@ -27,7 +27,11 @@ def unit_colours(model):
         offset[name] = first
         first += unit.atoms
     return [
-        [offset[b.layer] + a for b in colour for a in (range(graph.layers[b.layer].atoms) if b.atoms is None else b.atoms.tolist())]
+        [
+            offset[b.layer] + a
+            for b in colour
+            for a in (range(graph.layers[b.layer].atoms) if b.atoms is None else b.atoms.tolist())
+        ]
         for colour in graph.colours
     ]
 
@@ -108,7 +112,9 @@ class TestFree:
 def test_start_honours_the_clamp():
     rbm, _ = dgm.RBM.example()
     known = torch.tensor([True, False, True, False, False, False])
-    kernel = dgm.BlockGibbs(rbm(), clamp={"visible": (known, torch.ones(6)), "hidden": (torch.ones(4) > 0, torch.zeros(4))})
+    kernel = dgm.BlockGibbs(
+        rbm(), clamp={"visible": (known, torch.ones(6)), "hidden": (torch.ones(4) > 0, torch.zeros(4))}
+    )
     state = kernel.sample(kernel.start(5))
     assert (state["visible"][:, known] == 1).all()
     assert (state["hidden"] == 0).all()

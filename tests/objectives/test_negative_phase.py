@@ -70,7 +70,9 @@ def test_likelihood_value_is_the_log_likelihood():
     rbm, x = dgm.RBM.example()
     program = dgm.negative_phase(rbm.model, dgm.ExactNegativePhase())
     exact = oracle.of_rbm(rbm)
-    assert float(elbo()(program, rbm.guide)(x).detach()) == pytest.approx(-(exact.marginal(x.numpy()) - exact.log_z).sum(), rel=1e-5)
+    assert float(elbo()(program, rbm.guide)(x).detach()) == pytest.approx(
+        -(exact.marginal(x.numpy()) - exact.log_z).sum(), rel=1e-5
+    )
 
 
 def test_pcd_at_stationarity():
@@ -101,7 +103,9 @@ def test_cd_k_gradient_is_that_of_the_transition_matrix():
     p = start.numpy() @ T
     visible = torch.as_tensor(exact.states[:, :6], dtype=torch.float32)
     hidden = torch.sigmoid(visible @ rbm.weight + rbm.hidden_bias).detach()
-    expected = {"weight": torch.einsum("s,si,sj->ij", torch.as_tensor(p, dtype=torch.float32), visible, hidden) * len(x)}
+    expected = {
+        "weight": torch.einsum("s,si,sj->ij", torch.as_tensor(p, dtype=torch.float32), visible, hidden) * len(x)
+    }
     positive = x.T @ torch.sigmoid(x @ rbm.weight + rbm.hidden_bias).detach()
     expected["weight"] = positive - expected["weight"]
     data = x.repeat(500, 1)
@@ -282,8 +286,12 @@ def test_scoring_without_a_negative_phase_works():
     rbm, x = dgm.RBM.example()
     exact = oracle.of_rbm(rbm)
     trace = poutine.trace(rbm.model).get_trace(x)
-    assert float(trace.log_prob_sum().detach()) == pytest.approx((exact.marginal(x.numpy()) - exact.log_z).sum(), rel=1e-5)
-    assert float(rbm().log_prob(x).sum().detach()) == pytest.approx((exact.marginal(x.numpy()) - exact.log_z).sum(), rel=1e-5)
+    assert float(trace.log_prob_sum().detach()) == pytest.approx(
+        (exact.marginal(x.numpy()) - exact.log_z).sum(), rel=1e-5
+    )
+    assert float(rbm().log_prob(x).sum().detach()) == pytest.approx(
+        (exact.marginal(x.numpy()) - exact.log_z).sum(), rel=1e-5
+    )
 
 
 def test_log_prob_outside_a_program_has_the_exact_gradient():

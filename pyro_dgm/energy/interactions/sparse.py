@@ -36,7 +36,7 @@ class Sparse(Interaction):
         if len(torch.unique(keys, dim=0)) != len(keys):
             raise ValueError("edges name a pair of units twice; name each edge once and add their weights")
         self.edges = edges.long()
-        self._directed: dict[tuple[int, torch.device, int], tuple[Tensor, ...]] = {}
+        self._directed: dict[tuple[int, torch.device, int], tuple[tuple[Tensor, ...], Tensor | None]] = {}
 
     def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
         for column, end in enumerate(self.ends):
@@ -68,8 +68,8 @@ class Sparse(Interaction):
                 keep = slot[target] >= 0
                 source, target, edge = source[keep], slot[target[keep]], edge[keep]
             # The indices are kept with the lists: their id names them only while they live.
-            self._directed[key] = (*(t.to(device) for t in (source, target, edge)), indices)  # type: ignore[assignment]
-        return self._directed[key][:3]
+            self._directed[key] = tuple(t.to(device) for t in (source, target, edge)), indices
+        return self._directed[key][0]
 
     def field(
         self,

@@ -1,0 +1,197 @@
+"""Speed, as ratios of medians measured in turn in one run; `pytest tests/benchmarks --benchmark-only -s` prints them.
+
+The ratios that CONTRIBUTING records come from here. Machines differ and are noisy, so nothing is asserted on time.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+
+import pyro
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+
+import pyro_dgm as dgm
+from pyro_dgm.energy import fast
+
+pytestmark = pytest.mark.benchmark(group="ratio")
+
+
+def ratios(benchmark, **functions):
+    """Medians of functions called in turn (the first by pytest-benchmark), and their ratios to the last one."""
+    names = list(functions)
+    seconds = {name: [] for name in names}
+
+    def once():
+        for name in names:
+            start = time.perf_counter()
+            functions[name]()
+            seconds[name].append(time.perf_counter() - start)
+
+    for _ in range(3):
+        once()
+    for name in names:
+        seconds[name].clear()
+    benchmark.pedantic(once, rounds=30, iterations=1)
+    medians = {name: statistics.median(s) for name, s in seconds.items()}
+    for name, median in medians.items():
+        benchmark.extra_info[name] = median
+    reference = names[-1]
+    text = ", ".join(f"{n} {m * 1e3:.2f} ms ({m / medians[reference]:.2f})" for n, m in medians.items())
+    print(f"\n{benchmark.name}: {text}")
+    return medians
+
+
+@pytest.mark.parametrize("chains", [100, 500, 2000])
+def test_gibbs_sweep(benchmark, chains):
+    """A block-Gibbs sweep of a 784×500 RBM against its two products by torch.addmm."""
+    rbm = dgm.RBM(784, 500)
+    with torch.no_grad():
+        rbm.weight.normal_(0, 0.05)
+        machine = rbm().machine
+        W, b, c = rbm.weight, rbm.visible_bias, rbm.hidden_bias
+        state = machine.neutral_state((chains,))
+        v, h = state["visible"], state["hidden"]
+
+        def hand_written():
+            hidden = (torch.rand_like(h) < torch.sigmoid(torch.addmm(c, v, W))).float()
+            return (torch.rand_like(v) < torch.sigmoid(torch.addmm(b, hidden, W.t()))).float()
+
+        ratios(
+            benchmark,
+            sweep=lambda: machine.sweep(state),
+            hand_written=hand_written,
+            addmm=lambda: (torch.addmm(c, v, W), torch.addmm(b, h, W.t())),
+        )
+
+
+def test_bits(benchmark):
+    """Exact bits against torch.bernoulli and rand < p, for 1000 rows of 784."""
+    logits = torch.randn(1000, 784)
+    ratios(
+        benchmark,
+        exact_bits=lambda: fast.bernoulli(logits),
+        torch_bernoulli=lambda: torch.bernoulli(torch.sigmoid(logits)),
+        rand_less_p=lambda: (torch.rand_like(logits) < torch.sigmoid(logits)).float(),
+    )
+
+
+def bare_pcd(x, chains=100, lr=0.01):
+    """PCD-1 written by hand, without Pyro or autograd."""
+    n, visible = x.shape
+    W, b, c = 0.01 * torch.randn(visible, 500), torch.zeros(visible), torch.zeros(500)
+    state = {"v": (torch.rand(chains, visible) < 0.5).float()}
+
+    def step():
+        v = state["v"]
+        h = (torch.rand(chains, 500) < torch.sigmoid(torch.addmm(c, v, W))).float()
+        v = state["v"] = (torch.rand(chains, visible) < torch.sigmoid(torch.addmm(b, h, W.t()))).float()
+        negative = torch.sigmoid(torch.addmm(c, v, W))
+        positive = torch.sigmoid(torch.addmm(c, x, W))
+        W.addmm_(x.t(), positive, alpha=lr / n).addmm_(v.t(), negative, alpha=-lr / chains)
+        b.add_(x.mean(0) - v.mean(0), alpha=lr)
+        c.add_(positive.mean(0) - negative.mean(0), alpha=lr)
+
+    return step
+
+
+def test_pcd_step(benchmark):
+    """PCD-1 on 784×500, batch 100: the whole Pyro stack, fit's step, a bare torch loop."""
+    x = (torch.rand(100, 784) < 0.2).float()
+    rbm, other = dgm.RBM(784, 500), dgm.RBM(784, 500)
+    svi = SVI(
+        dgm.negative_phase(rbm.model, dgm.PCD(chains=100)), rbm.guide, pyro.optim.SGD({"lr": 1e-4}),
+        Trace_ELBO(max_plate_nesting=1),
+    )  # fmt: skip
+    objective = other.objective(centred=True)
+    objective.attach(other)
+    optimiser = torch.optim.SGD(other.parameters(), lr=1e-2)
+
+    def fit_step():
+        optimiser.zero_grad()
+        objective.loss(x).backward()
+        optimiser.step()
+
+    ratios(benchmark, svi=lambda: svi.step(x), fit_centred=fit_step, bare=bare_pcd(x))
+
+
+def test_pcd_epoch_against_scikit_learn(benchmark):
+    """10,000 rows, batch 100, one pass: SVI against BernoulliRBM."""
+    from sklearn.neural_network import BernoulliRBM
+
+    x = (torch.rand(10_000, 784) < 0.2).float()
+    array = x.numpy()
+    rbm = dgm.RBM(784, 500)
+    svi = SVI(
+        dgm.negative_phase(rbm.model, dgm.PCD(chains=100)), rbm.guide, pyro.optim.SGD({"lr": 1e-4}),
+        Trace_ELBO(max_plate_nesting=1),
+    )  # fmt: skip
+
+    def ours():
+        for batch in x.split(100):
+            svi.step(batch)
+
+    def theirs():
+        BernoulliRBM(n_components=500, batch_size=100, n_iter=1, learning_rate=0.01, random_state=0).fit(array)
+
+    seconds = {"svi": [], "scikit_learn": []}
+
+    def once():
+        for name, run in (("svi", ours), ("scikit_learn", theirs)):
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+
+    once()
+    seconds = {name: [] for name in seconds}
+    benchmark.pedantic(once, rounds=5, iterations=1)
+    medians = {name: statistics.median(s) for name, s in seconds.items()}
+    print(f"\nPCD epoch: {medians}, ours is {medians['scikit_learn'] / medians['svi']:.2f} times as fast")
+
+
+def test_vae_step(benchmark):
+    """A VAE step, 784-200-200-50, batch 100: SVI, fit's step, bare torch."""
+    x = (torch.rand(100, 784) < 0.2).float()
+    vae, other, bare = dgm.VAE(784), dgm.VAE(784), dgm.VAE(784)
+    svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), TraceMeanField_ELBO(max_plate_nesting=1))
+    objective = other.objective()
+    objective.attach(other)
+    optimiser = torch.optim.Adam(other.parameters(), lr=1e-3)
+    plain = torch.optim.Adam(bare.parameters(), lr=1e-3)
+
+    def fit_step():
+        optimiser.zero_grad()
+        objective.loss(x).backward()
+        optimiser.step()
+
+    def bare_step():
+        plain.zero_grad()
+        location, log_scale = bare.encoder(x).chunk(2, -1)
+        z = location + log_scale.exp() * torch.randn_like(location)
+        error = torch.nn.functional.binary_cross_entropy_with_logits(bare.decoder(z), x, reduction="sum")
+        kl = 0.5 * (location**2 + (2 * log_scale).exp() - 1 - 2 * log_scale).sum()
+        ((error + kl) / 100).backward()
+        plain.step()
+
+    ratios(benchmark, svi=lambda: svi.step(x), fit=fit_step, bare=bare_step)
+
+
+def test_import_time(benchmark):
+    """import pyro_dgm above import pyro, each in fresh processes."""
+
+    def seconds(code):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - start
+
+    pairs = []
+    benchmark.pedantic(
+        lambda: pairs.append(
+            (seconds("import pyro; import pyro_dgm as d; d.RBM; d.VAE; d.fit"), seconds("import pyro"))
+        ),
+        rounds=5,
+        iterations=1,
+    )
+    print(f"\nimport: {statistics.median(a - b for a, b in pairs):.2f} s above import pyro")

@@ -1,0 +1,85 @@
+"""Figures say what they are and refuse unfair comparison."""
+
+import json
+import math
+
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm.data import Space, Split
+
+
+def figure(value=-1.0, kind="exact", space="binary (toy)"):
+    return dgm.LogLikelihood(value, 0.1, 0.2, value - 0.1, value + 0.1, kind, "a method", space, 10)
+
+
+def test_exact_figures():
+    rbm, x = dgm.RBM.example()
+    found = dgm.log_likelihood(rbm, x, space="binary (toy)")
+    assert found.kind == "exact"
+    assert found.lower == found.value == found.upper
+    assert found.stderr_estimator == 0
+    assert found.value == pytest.approx(float(rbm().log_prob(x).mean().detach()), abs=1e-5)
+    assert found.stderr_data == pytest.approx(float(rbm().log_prob(x).std().detach()) / math.sqrt(10), rel=1e-4)
+    assert "exact" in str(found)
+
+
+def test_annealed_figures_bracket_the_exact_one():
+    rbm, x = dgm.RBM.example()
+    exact = dgm.log_likelihood(rbm, x, space="s").value
+    found = dgm.log_likelihood(rbm, x, space="s", method="ais", chains=3000, temperatures=50)
+    assert found.kind == "estimate"
+    assert found.lower - 0.05 < exact < found.upper + 0.05
+    assert abs(found.value - exact) < 6 * found.stderr_estimator
+    assert "AIS and reverse AIS" in str(found)
+
+
+def test_a_bound_is_printed_as_one():
+    vae, x = dgm.VAE.example()
+    found = dgm.log_likelihood(vae, x, particles=10)
+    assert str(found).startswith("≥")
+    assert found.as_dict()["upper"] is None
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_a_split_knows_its_space():
+    rbm, x = dgm.RBM.example()
+    assert dgm.log_likelihood(rbm, Split(x, Space("binary", "fixed"))).space == "binary (fixed)"
+    assert dgm.log_likelihood(rbm, x).space is None
+
+
+def test_comparison_within_one_space():
+    assert figure(-1.0) > figure(-2.0)
+    assert figure(-1.0) - figure(-2.5) == 1.5
+    assert not figure(-1.0) <= figure(-2.0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [("binary (fixed)", "binary (threshold 0.5)"), (None, "x"), ("x", None), (None, None)]
+)
+def test_different_spaces_refuse(a, b):
+    for compare in (lambda p, q: p - q, lambda p, q: p < q, lambda p, q: p >= q):
+        with pytest.raises(ValueError, match="compared"):
+            compare(figure(space=a), figure(space=b))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [("estimate", "lower bound"), ("exact", "lower bound"), ("upper bound", "lower bound")]
+)
+def test_a_bound_beside_something_else_warns(a, b):
+    with pytest.warns(UserWarning, match="comparing"):
+        figure(kind=a) > figure(kind=b)  # noqa: B015
+
+
+def test_refusals():
+    rbm, x = dgm.RBM.example()
+    with pytest.raises(ValueError, match="no likelihood"):
+        dgm.log_likelihood(torch.nn.Linear(2, 2), x)
+    with pytest.raises(ValueError, match="expected one of"):
+        dgm.log_likelihood(rbm, x, method="guess")
+    vae, y = dgm.VAE.example()
+    with pytest.raises(ValueError, match="particles"):
+        dgm.log_likelihood(vae, y, particles=0)
+    with pytest.raises(ValueError, match="importance"):
+        dgm.log_likelihood(vae, y, method="ais")

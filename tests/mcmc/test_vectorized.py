@@ -1,0 +1,104 @@
+"""Many chains in one process, under Pyro's MCMC interface."""
+
+import gc
+
+import psutil
+import pytest
+import torch
+from pyro.infer import MCMC
+
+import pyro_dgm as dgm
+
+
+def run(**options):
+    rbm, _ = dgm.RBM.example()
+    mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(rbm()), disable_progbar=True, **options)
+    mcmc.run()
+    return mcmc
+
+
+def test_shapes_and_pyros_own_diagnostics(capsys):
+    mcmc = run(num_samples=30, warmup_steps=5, num_chains=8)
+    assert isinstance(mcmc, MCMC)
+    assert mcmc.get_samples(group_by_chain=True)["hidden"].shape == (8, 30, 4)
+    assert mcmc.get_samples()["visible"].shape == (240, 6)
+    assert mcmc.get_samples(num_samples=11)["visible"].shape == (11, 6)
+    assert mcmc.diagnostics()["visible"]["r_hat"].shape == (6,)
+    mcmc.summary()
+    assert "visible[0]" in capsys.readouterr().out
+
+
+def test_no_processes_and_no_warning_for_many_chains(recwarn):
+    run(num_samples=2, warmup_steps=0, num_chains=300)
+    assert not [w for w in recwarn if "num_chains" in str(w.message)]
+
+
+def test_chains_are_the_kernels_steps():
+    """The same seed gives the same states as calling the kernel by hand, thinning included."""
+    rbm, _ = dgm.RBM.example()
+    kernel = dgm.BlockGibbs(rbm())
+    torch.manual_seed(3)
+    mcmc = dgm.VectorizedMCMC(kernel, 4, 2, num_chains=3, thinning=5, disable_progbar=True)
+    mcmc.run()
+    torch.manual_seed(3)
+    state = kernel.start(3)
+    for _ in range(2 + 5):
+        state = kernel.sample(state)
+    assert torch.equal(mcmc.get_samples(group_by_chain=True)["visible"][:, 0], state["visible"])
+
+
+def test_first_states_and_saved_layers():
+    first = {"visible": torch.ones(3, 6), "hidden": torch.zeros(3, 4)}
+    mcmc = run(num_samples=2, warmup_steps=0, num_chains=3, initial_params=first, save_params=["hidden"])
+    assert list(mcmc.get_samples()) == ["hidden"]
+    with pytest.raises(ValueError, match="save_params left out"):
+        mcmc.chain_energies()
+
+
+def test_moments_are_those_of_the_draws():
+    torch.manual_seed(0)
+    kept = run(num_samples=50, warmup_steps=0, num_chains=4)
+    torch.manual_seed(0)
+    moments = run(num_samples=50, warmup_steps=0, num_chains=4, keep="moments")
+    draws = kept.get_samples(group_by_chain=True)["visible"].double()
+    found = moments.moments.get()["visible"]
+    torch.testing.assert_close(found["mean"], draws.mean(1))
+    torch.testing.assert_close(found["variance"], draws.var(1))
+    for name, energy in kept.chain_energies().items():
+        torch.testing.assert_close(moments.chain_energies()[name], energy)
+
+
+@pytest.mark.parametrize("options", [{"thinning": 200, "num_samples": 5}, {"keep": "moments", "num_samples": 1000}])
+def test_memory_does_not_grow_with_the_sweeps(options):
+    """1000 sweeps of 200 chains of 784+500 units would be 1 GB as draws; thinned or summed up they stay below 60 MB."""
+    rbm = dgm.RBM(784, 500)
+    kernel = dgm.BlockGibbs(rbm())
+    dgm.VectorizedMCMC(kernel, 3, 0, num_chains=200, disable_progbar=True).run()
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    mcmc = dgm.VectorizedMCMC(kernel, warmup_steps=0, num_chains=200, disable_progbar=True, **options)
+    mcmc.run()
+    assert psutil.Process().memory_info().rss - before < 60e6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_samples": 0}, "num_samples got 0"),
+        ({"num_samples": 1, "num_chains": 0}, "num_chains got 0"),
+        ({"num_samples": 1, "thinning": 0}, "thinning got 0"),
+        ({"num_samples": 1, "keep": "all"}, "expected 'draws'"),
+        ({"num_samples": 1, "save_params": ["hiden"]}, "the layers are"),
+        ({"num_samples": 1, "num_chains": 2, "initial_params": {"visible": torch.ones(3, 6)}}, "num_chains=2"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        run(warmup_steps=0, **options)
+
+
+def test_other_kernels_are_sent_to_pyro():
+    from pyro.infer import NUTS
+
+    with pytest.raises(ValueError, match=r"pyro.infer.MCMC"):
+        dgm.VectorizedMCMC(NUTS(lambda: None), 1)

@@ -1,0 +1,165 @@
+"""What every registered model promises, whichever it is."""
+
+import copy
+import inspect
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Predictive, Trace_ELBO
+from pyro.optim import Adam
+
+import pyro_dgm as dgm
+from pyro_dgm import registry
+from pyro_dgm.models.boltzmann import BoltzmannModel
+from pyro_dgm.models.model import ProbabilisticModel
+
+MODELS = pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
+
+
+def trainable(model):
+    """The model's program, with the negative phase that an energy-based site needs."""
+    return dgm.negative_phase(model.model, dgm.PCD(chains=20)) if isinstance(model, BoltzmannModel) else model.model
+
+
+def svi(model, lr=0.05):
+    return SVI(trainable(model), model.guide, Adam({"lr": lr}), Trace_ELBO(max_plate_nesting=1))
+
+
+def snapshot(model):
+    return {n: p.detach().clone() for n, p in model.named_parameters()}
+
+
+def changed(model, before):
+    return {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+
+
+@MODELS
+class TestContract:
+    def test_example_and_options_round_trip(self, cls):
+        model, x = cls.example()
+        again = cls(**model.options())
+        assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in again.named_parameters()}
+        model.check_data(x)
+        assert model.sample(3).shape == (3, *x.shape[1:])
+
+    def test_example_is_the_same_every_time(self, cls):
+        (a, x), (b, y) = cls.example(), cls.example()
+        assert torch.equal(x, y)
+        assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+    def test_docstring_has_its_parts(self, cls):
+        text = inspect.getdoc(cls)
+        assert text
+        for part in ("Args:", "Raises:", "Example:", "(20."):
+            assert part in text, part
+
+    def test_stock_svi_trains_every_parameter(self, cls):
+        model, x = cls.example()
+        before = snapshot(model)
+        step = svi(model)
+        for _ in range(3):
+            step.step(x)
+        assert changed(model, before) == set(before)
+
+    def test_several_instances_and_copies_train_apart(self, cls):
+        first, x = cls.example()
+        second, _ = cls.example()
+        third = copy.deepcopy(first)
+        for trained, others in ((first, (second, third)), (second, (first, third)), (third, (first, second))):
+            before = snapshot(trained)
+            kept = [snapshot(o) for o in others]
+            svi(trained).step(x)
+            assert changed(trained, before) == set(before)
+            assert not any(changed(o, k) for o, k in zip(others, kept, strict=True))
+
+    def test_a_copy_of_a_used_model_trains_after_clearing_the_store(self, cls):
+        model, x = cls.example()
+        svi(model).step(x)
+        pyro.clear_param_store()
+        other = copy.deepcopy(copy.deepcopy(model))
+        before = snapshot(other)
+        svi(other).step(x)
+        assert changed(other, before) == set(before)
+
+    def test_elbo_as_module_with_torch_optim(self, cls):
+        model, x = cls.example()
+        module = Trace_ELBO(max_plate_nesting=1)(trainable(model), model.guide)
+        assert {id(p) for p in module.parameters()} == {id(p) for p in model.parameters()}
+        optimiser = torch.optim.SGD(module.parameters(), lr=0.01)
+        before = snapshot(model)
+        module(x).backward()
+        optimiser.step()
+        assert changed(model, before) == set(before)
+
+    def test_predictive(self, cls):
+        model, x = cls.example()
+        draws = Predictive(model.model, num_samples=4)(None, 5)["x"]
+        assert draws.shape == (4, 5, *x.shape[1:])
+        model.check_data(draws.flatten(0, 1))
+
+    def test_observed_site_and_data_plate(self, cls):
+        model, x = cls.example()
+        trace = poutine.trace(model.model).get_trace(x)
+        site = trace.nodes["x"]
+        assert site["is_observed"]
+        assert [f.dim for f in site["cond_indep_stack"]] == [-1]
+        assert site["fn"].log_prob(site["value"]).shape == (len(x),)
+
+    def test_subsampling_scales_the_site(self, cls):
+        model, x = cls.example()
+        trace = poutine.trace(model.model).get_trace(x, size=4 * len(x))
+        assert trace.nodes["x"]["scale"] == 4
+        with pytest.raises(ValueError, match="size got"):
+            model.model(x, size=1)
+
+    def test_double_precision(self, cls):
+        model, x = cls.example()
+        model.double()
+        assert torch.isfinite(torch.tensor(svi(model).step(x.double())))
+        assert all(p.dtype == torch.float64 for p in model.parameters())
+        assert model.sample(2).dtype == torch.float64
+
+    def test_log_likelihood_says_what_it_is(self, cls):
+        model, x = cls.example()
+        figure = dgm.log_likelihood(model, x, space="binary (toy)")
+        assert figure.kind in ("exact", "estimate", "lower bound", "upper bound")
+        assert figure.n == len(x)
+        assert figure.lower <= figure.value <= figure.upper
+        assert figure.space == "binary (toy)"
+
+    def test_bad_data_is_refused(self, cls):
+        model, x = cls.example()
+        if not isinstance(model, ProbabilisticModel):
+            pytest.skip("no likelihood")
+        for bad, message in (
+            (x[:, :-1], "expected rows"),
+            (x[:0], "empty"),
+            (x + torch.nan, "NaN"),
+            (x * 0.5 + 0.25, "binarisation"),
+            (x.tolist(), "expected a tensor"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                model.check_data(bad)
+            with pytest.raises(ValueError, match=message):
+                dgm.log_likelihood(model, bad)
+
+    def test_fit_runs_and_reports(self, cls):
+        model, x = cls.example()
+        run = dgm.fit(model, x, epochs=2, batch_size=4, progress=False)
+        assert len(run.history) == 2
+        assert any(name.startswith("valid_") for name in run.history[0])
+
+    def test_impute_keeps_what_is_known(self, cls):
+        model, x = cls.example()
+        known = torch.arange(x.shape[1]) < 3
+        filled = model.impute(x, known, sweeps=10)
+        assert torch.equal(filled[:, known], x[:, known])
+        assert ((filled >= 0) & (filled <= 1)).all()
+
+
+def test_registry_knows_the_names():
+    assert {"rbm", "boltzmannmachine", "vae"} <= set(registry.models())
+    with pytest.raises(ValueError, match="rbm"):
+        registry.model("rmb")

@@ -1,0 +1,161 @@
+"""The command line, in the user's words."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pyro_dgm.cli import main, model_options
+
+FAST = ["--epochs", "2", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def rbm_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "rbm"
+    assert main(["fit", "rbm", "--data", "digits", "--out", str(out), "--set", "hidden=8", *FAST]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def vae_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "vae"
+    options = ["--set", "latent=2", "--set", "hidden=(10,)"]
+    assert main(["fit", "vae", "--data", "digits", "--out", str(out), *options, *FAST]) == 0
+    return out
+
+
+def test_list(capsys):
+    assert main(["list", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert {"rbm", "vae", "boltzmannmachine"} <= set(content["models"])
+    assert "digits" in content["data"]
+    assert "rbm-binarized-mnist" in content["recipes"]
+    assert main(["list"]) == 0
+    assert "rbm" in capsys.readouterr().out
+
+
+def test_evaluate_json(rbm_run, capsys):
+    assert main(["evaluate", str(rbm_run), "--json"]) == 0
+    figure = json.loads(capsys.readouterr().out)
+    assert figure["kind"] == "exact"
+    assert figure["space"] == "binary (threshold 0.5)"
+    assert figure["n"] == 300
+    assert set(figure) == {
+        "value", "stderr_estimator", "stderr_data", "lower", "upper", "kind", "method", "space", "n"
+    }  # fmt: skip
+
+
+def test_evaluate_is_repeatable(rbm_run, capsys):
+    printed = []
+    for _ in range(2):
+        assert main(["evaluate", str(rbm_run), "--method", "ais", "--seed", "3"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert "AIS and reverse AIS" in printed[0]
+
+
+def test_evaluate_a_vae(vae_run, capsys):
+    assert main(["evaluate", str(vae_run), "--split", "valid"]) == 0
+    assert capsys.readouterr().out.startswith("≥")
+
+
+def test_sample_and_pictures(rbm_run, vae_run):
+    assert main(["sample", str(rbm_run), "-n", "20"]) == 0
+    assert np.load(rbm_run / "samples.npz")["x"].shape == (20, 64)
+    assert {"samples.png", "filters.png", "training.png"} <= {p.name for p in rbm_run.iterdir()}
+    assert main(["sample", str(vae_run), "-n", "5"]) == 0
+    assert (vae_run / "manifold.png").exists()
+
+
+@pytest.mark.parametrize("run", ["rbm_run", "vae_run"])
+def test_impute(run, request):
+    folder = request.getfixturevalue(run)
+    assert main(["impute", str(folder), "-n", "3", "--sweeps", "20"]) == 0
+    found = np.load(folder / "imputed.npz")
+    assert (found["means"][:, found["known"]] == found["x"][:, found["known"]]).all()
+
+
+def test_diagnose(rbm_run, vae_run, capsys):
+    assert main(["diagnose", str(rbm_run), "--draws", "50", "--warmup", "10", "--chains", "4"]) == 0
+    assert "r_hat" in capsys.readouterr().out
+    assert (rbm_run / "chains.nc").exists()
+    assert main(["diagnose", str(vae_run), "--draws", "50"]) == 0
+    assert "z[0, 0]" in capsys.readouterr().out
+
+
+def test_resume(rbm_run, capsys):
+    command = ["fit", "rbm", "--data", "digits", "--out", str(rbm_run), "--set", "hidden=8", "--epochs", "3", "--quiet"]
+    assert main([*command, "--resume"]) == 0
+    assert "epoch 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["fit", "rmb"], "expected one of"),
+        (["fit", "rbm", "--data", "mnits"], "mnits"),
+        (["fit", "rbm", "--data", "nothing.npz"], "nothing.npz"),
+        (["fit", "rbm", "--set", "hiden=3"], "has no option 'hiden'"),
+        (["fit", "rbm", "--set", "hidden"], "NAME=VALUE"),
+        (["fit", "rbm", "--set", "hidden=0"], "positive integers"),
+        (["fit", "rbm", "--set", "hidden=many"], "positive integers"),
+        (["fit", "rbm", "--binarisation", "none"], "binarisation"),
+        (["fit", "rbm", "--binarisation", "dither"], "dither"),
+        (["fit", "rbm", "--epochs", "0"], "epochs got 0"),
+        (["evaluate", "no-such-run"], "holds no run"),
+        (["reproduce", "nothing"], "no recipe"),
+        (["fit", "rbm", "--device", "tpuu"], "tpuu"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(command, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    extra = ["--quiet"] if command[0] == "fit" else []
+    assert main([*command, *extra]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("pyro-dgm: ")
+    assert message in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_data_says_where_to_get_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYRO_DGM_DATA", raising=False)
+    assert main(["fit", "rbm", "--data", "mnist", "--data-dir", str(tmp_path), "--quiet"]) == 2
+    assert "PYRO_DGM_DATA" in capsys.readouterr().err
+
+
+def test_unknown_arguments_exit_with_2():
+    result = subprocess.run([sys.executable, "-m", "pyro_dgm.cli", "fit"], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_an_npz_of_ones_own(tmp_path, capsys):
+    path = tmp_path / "bits.npz"
+    np.savez(path, train=np.random.default_rng(0).integers(0, 2, (200, 9)))
+    out = tmp_path / "run"
+    assert main(["fit", "rbm", "--data", str(path), "--out", str(out), "--set", "hidden=3", *FAST]) == 0
+    assert main(["evaluate", str(out)]) == 0
+    assert "binary (as given)" in capsys.readouterr().out
+    assert main(["sample", str(out), "-n", "4"]) == 0
+
+
+def test_model_options():
+    assert model_options(["a=1", "b-c=x", "d=(1,2)"]) == {"a": 1, "b_c": "x", "d": (1, 2)}
+    with pytest.raises(ValueError, match="twice"):
+        model_options(["a=1", "a=2"])
+
+
+def test_demo(tmp_path, monkeypatch, capsys):
+    from pyro_dgm import commands
+
+    monkeypatch.setattr(commands, "DEMO_EPOCHS", 2)
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    printed = capsys.readouterr().out
+    assert "nats [" in printed
+    assert "r_hat" in printed
+    names = {p.name for p in (tmp_path / "demo").iterdir()}
+    assert {"weights.safetensors", "chains.nc", "samples.png", "imputed.png", "energies.png", "filters.png"} <= names

@@ -1,0 +1,135 @@
+"""The shape of the package: imports one way, light and without side effects, documents that are true."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm import recipes
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "pyro_dgm"
+ORDER = ["energy", "mcmc", "objectives", "models", "evaluation", "train", "recipes", "commands", "cli"]
+LEAVES = ["data", "nets"]
+
+
+def imports(path):
+    """The parts of the package that a file imports, at the top or inside functions."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            full = [*base, *(node.module.split(".") if node.module else [])]
+            names = [[*full, alias.name] for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name[0] == "pyro_dgm" and len(name) > 1:
+                yield name[1]
+
+
+def part(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    own = part(path)
+    for other in imports(path):
+        if other == own:
+            continue
+        if own in LEAVES:
+            assert other not in ORDER, f"{own} imports {other}"
+        if own in ORDER and other in ORDER and {own, other} != {"commands", "cli"}:
+            assert ORDER.index(other) < ORDER.index(own), f"{own} imports {other}"
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_is_light_and_lazy():
+    heavy = ["jax", "numpyro", "lightning", "arviz", "matplotlib", "sklearn", "networkx.algorithms.coloring"]
+    code = f"import sys, pyro; before = set(sys.modules); import pyro_dgm as dgm; dgm.RBM, dgm.VAE, dgm.fit, dgm.data; \
+print([m for m in {heavy!r} if m in set(sys.modules) - before])"
+    assert python(code) == "[]"
+
+
+def test_import_has_no_side_effects():
+    code = (
+        "import torch, pyro, random; from torch.distributions import Distribution as D\n"
+        "def look(): return (torch.get_rng_state().sum().item(), torch.get_num_threads(), torch.get_default_dtype(), "
+        "D._Distribution__validate_args if hasattr(D, '_Distribution__validate_args') else D._validate_args, "
+        "pyro.settings.get(), len(pyro.get_param_store()), random.getstate()[1][:3])\n"
+        "a = look(); import pyro_dgm as dgm\n"
+        "dgm.RBM, dgm.VAE, dgm.fit, dgm.log_likelihood, dgm.VectorizedMCMC; print(a == look())"
+    )
+    assert python(code) == "True"
+
+
+def test_public_names_exist_and_are_documented():
+    for name in dgm.__all__:
+        value = getattr(dgm, name)
+        assert value.__doc__, name
+    with pytest.raises(AttributeError, match="it has"):
+        dgm.Nothing  # noqa: B018
+
+
+def test_the_readmes_test_command_is_the_one_that_ci_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = re.search(r"<!-- test-command -->\n```bash\n(.*?)\n```", readme, re.S)[1]
+    assert command.startswith("pip install -c constraints.txt")
+    assert "pytest" in command
+    assert "<!-- test-command -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_readmes_code_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", readme, re.S)[1]
+    for slow, fast in (("range(20)", "range(1)"), ("epochs=20", "epochs=1"), ("=500", "=20")):
+        assert slow in code
+        code = code.replace(slow, fast)
+    code = code.replace("num_chains=20)", "num_chains=20, disable_progbar=True)").replace(
+        "epochs=1)", "epochs=1, progress=False)"
+    )
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_results_table_is_generated():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", readme, re.S)[1].strip()
+    assert table == recipes.table()
+
+
+def test_results_are_of_their_recipes():
+    known = recipes.recipes()
+    for name, result in recipes.results().items():
+        assert name in known
+        assert not result["fast"]
+        assert result["command"] == f"pyro-dgm reproduce {name}"
+        assert {"figure", "seed", "versions", "machine", "training_seconds"} <= set(result)
+
+
+def test_constraints_pin_what_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
+    wanted = {re.split(r"[<>=\[]", w)[0] for w in wanted} - {"pyro-dgm"}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.split("==")[0] for line in lines if "==" in line}
+    assert wanted <= pinned
+
+
+@pytest.mark.parametrize("name", recipes.recipes())
+def test_recipes_run_in_fast_mode(name, tmp_path, data_dir):
+    result = recipes.reproduce(name, tmp_path, data_dir=data_dir, fast=True, progress=False)
+    assert result["fast"]
+    assert torch.isfinite(torch.tensor(result["figure"]["value"]))
+    assert (tmp_path / f"{name}-fast" / "result.json").exists()

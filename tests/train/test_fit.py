@@ -1,0 +1,250 @@
+"""Training runs: resuming after a kill, what is refused, what is kept."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm.train.checkpoint import CONFIG, STATE, WEIGHTS, load_state, read_config
+
+SCRIPT = """
+import importlib, sys, time
+import pyro
+import pyro_dgm as dgm
+module = importlib.import_module("pyro_dgm.train.fit")
+kind, out, resume, slow = sys.argv[1], sys.argv[2], sys.argv[3] == "resume", sys.argv[4] == "slow"
+if slow:
+    original = module._Trainer._checkpoint
+    def checkpoint(self, epoch):
+        original(self, epoch)
+        print("epoch", epoch, flush=True)
+        time.sleep(0.3)
+    module._Trainer._checkpoint = checkpoint
+pyro.set_rng_seed(1)
+digits = dgm.data.load("digits", binarisation="threshold" if kind == "rbm" else "stochastic")
+model = dgm.RBM(64, 20) if kind == "rbm" else dgm.VAE(64, latent=3, hidden=(10,))
+dgm.fit(model, digits, epochs=4, batch_size=50, learning_rate=0.01, average=0.99, decay="linear", seed=5, out=out,
+        resume=resume, progress=False)
+"""
+
+
+def run(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
+    )  # fmt: skip
+
+
+def equal(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a if k != "seconds")
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+@pytest.mark.parametrize("kind", ["rbm", "vae"])
+def test_killed_and_resumed_is_bit_identical(kind, tmp_path):
+    """kill -9 in mid-training, resume, and compare everything with an undisturbed run."""
+    whole = run(kind, str(tmp_path / "whole"), "new", "fast")
+    killed = run(kind, str(tmp_path / "killed"), "new", "slow")
+    for line in killed.stdout:
+        if line.startswith("epoch 2"):
+            time.sleep(0.1)
+            os.kill(killed.pid, signal.SIGKILL)
+            break
+    assert killed.wait() == -signal.SIGKILL
+    assert load_state(tmp_path / "killed")["epoch"] < 4
+    assert run(kind, str(tmp_path / "killed"), "resume", "fast").wait() == 0
+    assert whole.wait() == 0
+    a, b = load_state(tmp_path / "whole"), load_state(tmp_path / "killed")
+    assert equal(a, b)
+    assert (tmp_path / "whole" / WEIGHTS).read_bytes() == (tmp_path / "killed" / WEIGHTS).read_bytes()
+    if kind == "rbm":
+        assert "chains" in a["objective"]
+
+
+def fitted(tmp_path, **options):
+    rbm, x = dgm.RBM.example()
+    return rbm, x, dgm.fit(rbm, x, epochs=2, batch_size=4, out=tmp_path / "run", progress=False, **options)
+
+
+def test_a_run_can_be_loaded(tmp_path):
+    rbm, x, _ = fitted(tmp_path)
+    again = dgm.load(tmp_path / "run")
+    assert type(again) is dgm.RBM
+    torch.testing.assert_close(again().log_prob(x), rbm().log_prob(x))
+    config = read_config(tmp_path / "run")
+    assert config["options"] == {"visible": 6, "hidden": 4}
+    assert {"torch", "pyro", "pyro_dgm"} <= set(config["versions"])
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [CONFIG, "logs", STATE, WEIGHTS]
+
+
+def test_averaged_weights_are_what_is_saved(tmp_path):
+    rbm, _, _ = fitted(tmp_path, average=0.9)
+    state = load_state(tmp_path / "run")
+    assert not torch.equal(state["model"]["weight"], state["averaged"][0])
+    assert torch.equal(rbm.weight, state["averaged"][0])
+    assert torch.equal(dgm.load(tmp_path / "run").weight, rbm.weight)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, STATE])
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "empty"])
+def test_damaged_files_give_a_clear_error_and_stay(name, damage, tmp_path):
+    fitted(tmp_path)
+    path = tmp_path / "run" / name
+    content = {"truncated": path.read_bytes()[: path.stat().st_size // 2], "foreign": b"[1, 2, 3]", "empty": b""}[
+        damage
+    ]
+    path.write_bytes(content)
+    rbm, x = dgm.RBM.example()
+
+    def resume():
+        dgm.fit(rbm, x, epochs=3, batch_size=4, out=tmp_path / "run", resume=True, progress=False)
+
+    with pytest.raises(ValueError, match=name):
+        resume() if name == STATE else dgm.load(tmp_path / "run")
+    assert path.read_bytes() == content
+
+
+def test_a_state_that_wants_to_execute_code_is_refused(tmp_path):
+    fitted(tmp_path)
+
+    class Evil:
+        def __reduce__(self):
+            return (os.system, ("true",))
+
+    torch.save({"model": Evil(), "epoch": 1}, tmp_path / "run" / STATE)
+    with pytest.raises(ValueError, match=STATE):
+        load_state(tmp_path / "run")
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    from pyro_dgm.train.checkpoint import write_atomically
+
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path):
+    _, x, _ = fitted(tmp_path)
+    before = (tmp_path / "run" / WEIGHTS).read_bytes()
+    with pytest.raises(ValueError, match="holds a run already"):
+        dgm.fit(dgm.RBM.example()[0], x, out=tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == before
+
+
+def test_resuming_needs_the_same_model_and_settings(tmp_path):
+    _, x, _ = fitted(tmp_path)
+    with pytest.raises(ValueError, match="resume with the same model"):
+        dgm.fit(dgm.RBM(6, 5), x, epochs=3, batch_size=4, out=tmp_path / "run", resume=True, progress=False)
+    with pytest.raises(ValueError, match="batch_size=4, not 5"):
+        dgm.fit(dgm.RBM.example()[0], x, epochs=3, batch_size=5, out=tmp_path / "run", resume=True, progress=False)
+    with pytest.raises(ValueError, match="needs out="):
+        dgm.fit(dgm.RBM.example()[0], x, resume=True, progress=False)
+
+
+def test_more_epochs_by_resuming(tmp_path):
+    rbm, x, first = fitted(tmp_path)
+    run = dgm.fit(rbm, x, epochs=5, batch_size=4, out=tmp_path / "run", resume=True, progress=False)
+    assert [row["epoch"] for row in run.history] == [1, 2, 3, 4, 5]
+    assert run.history[:2] == first.history
+
+
+@pytest.mark.parametrize("what", ["learning rate", "loss"])
+def test_divergence_stops_and_keeps_the_last_checkpoint(what, tmp_path):
+    rbm, x = dgm.RBM.example()
+    dgm.fit(rbm, x, epochs=1, batch_size=4, out=tmp_path / "run", progress=False)
+    before = (tmp_path / "run" / WEIGHTS).read_bytes()
+
+    class Exploding(dgm.Objective):
+        def attach(self, model):
+            self.model = model
+
+        def loss(self, x):
+            return self.model.weight.sum() * (math.nan if what == "loss" else 1e12)
+
+    with pytest.raises(dgm.TrainingDiverged, match="epoch 2"):
+        dgm.fit(
+            rbm, x, epochs=3, batch_size=4, out=tmp_path / "run", resume=True, objective=Exploding(), progress=False
+        )
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == before
+
+
+def test_nan_weights_are_never_saved(tmp_path):
+    vae, x = dgm.VAE.example()
+    with pytest.raises(dgm.TrainingDiverged):
+        dgm.fit(vae, x, epochs=20, learning_rate=1e30, out=tmp_path / "run", progress=False)
+    if (tmp_path / "run" / WEIGHTS).exists():
+        assert all(torch.isfinite(p).all() for p in dgm.load(tmp_path / "run").parameters())
+
+
+def test_early_stopping():
+    rbm, x = dgm.RBM.example()
+
+    class Still(dgm.Objective):
+        def attach(self, model):
+            self.model = model
+
+        def loss(self, x):
+            return 0 * self.model.weight.sum()
+
+    rbm.progress = lambda train, valid: {"valid_figure": -1.0}
+    run = dgm.fit(rbm, x, epochs=50, patience=3, objective=Still(), progress=False)
+    assert len(run.history) == 4
+
+
+def test_logs_hold_every_figure(tmp_path):
+    _, _, run = fitted(tmp_path)
+    text = next((tmp_path / "run" / "logs").rglob("metrics.csv")).read_text()
+    for name in run.history[0]:
+        assert name in text or name == "epoch"
+    json.dumps(run.history)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs got 0"),
+        ({"batch_size": 0}, "batch_size got 0"),
+        ({"learning_rate": -1.0}, "positive number"),
+        ({"learning_rate": math.nan}, "positive number"),
+        ({"optimiser": "lbfgs"}, "expected one of"),
+        ({"decay": "cosine"}, "linear"),
+        ({"average": 1.5}, "between 0 and 1"),
+        ({"logger": "wandb"}, "'csv' or 'tensorboard'"),
+    ],
+)
+def test_bad_options_before_anything_starts(options, message, tmp_path):
+    rbm, x = dgm.RBM.example()
+    with pytest.raises(ValueError, match=message):
+        dgm.fit(rbm, x, out=tmp_path / "run", progress=False, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_grey_levels_are_refused_before_training():
+    digits = dgm.data.load("digits")
+    for model in (dgm.RBM(64, 5), dgm.VAE(64, latent=2)):
+        with pytest.raises(ValueError, match="binarisation"):
+            dgm.fit(model, digits, progress=False)
+
+
+def test_wrong_width():
+    with pytest.raises(ValueError, match=r"\(63,\)"):
+        dgm.fit(dgm.RBM(63, 5), dgm.data.load("digits", binarisation="threshold"), progress=False)

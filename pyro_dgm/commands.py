@@ -69,7 +69,9 @@ def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
 
     from . import train
     from .train.checkpoint import read_config
+    from .train.settings import check_device
 
+    check_device(options.device)
     config = read_config(options.run)
     if "source" not in config["data"]:
         raise ValueError(f"{options.run} does not say where its data came from; evaluate it from Python with dgm.load")

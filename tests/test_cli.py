@@ -108,6 +108,7 @@ def test_resume(rbm_run, capsys):
         (["evaluate", "no-such-run"], "holds no run"),
         (["reproduce", "nothing"], "no recipe"),
         (["fit", "rbm", "--device", "tpuu"], "tpuu"),
+        (["evaluate", "x", "--device", "tpuu"], "tpuu"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(command, message, capsys, tmp_path, monkeypatch):

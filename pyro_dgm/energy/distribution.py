@@ -129,7 +129,8 @@ class BoltzmannDistribution(EnergyDistribution):
         validate_args: as in every torch distribution.
 
     Raises:
-        ValueError: shapes that do not fit, NaN, or parameters without a normaliser.
+        ValueError: shapes that do not fit; with ``validate_args``, parameters without a normaliser or couplings that
+            are not symmetric.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
@@ -141,15 +142,14 @@ class BoltzmannDistribution(EnergyDistribution):
         weights: Sequence[Tensor],
         visible: str = "visible",
         validate_args: bool | None = None,
-        *,
-        batch_shape_: torch.Size | None = None,
     ) -> None:
+        _check_shapes(graph, biases, weights)
         self.machine = Machine(graph, biases, weights)
         self.visible = visible
         self.parameter_batch_shape = batch_shape(self.machine)
-        unit = graph.layers[visible]
-        shape = self.parameter_batch_shape if batch_shape_ is None else batch_shape_
-        super().__init__(shape, unit.shape, validate_args=validate_args)
+        super().__init__(self.parameter_batch_shape, graph.layers[visible].shape, validate_args=validate_args)
+        if self._validate_args:
+            _check_values(graph, biases, weights)
 
     @constraints.dependent_property
     def support(self) -> constraints.Constraint:
@@ -235,3 +235,31 @@ class _Refuse(torch.autograd.Function):
 def without_gradient(value: Tensor, parameters: Sequence[Tensor], message: str) -> Tensor:
     """``value`` as a function of ``parameters`` whose gradient is refused with ``message``."""
     return _Refuse.apply(value, message, *parameters)
+
+
+def _check_shapes(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:
+    for layer, unit in graph.layers.items():
+        for name, bias in zip(unit.statistics, biases[layer], strict=True):
+            if bias.shape[bias.dim() - unit.event_dim :] != unit.shape:
+                raise ValueError(
+                    f"the bias of {layer!r} for {name} has shape {tuple(bias.shape)}; "
+                    f"its last dimensions must be {tuple(unit.shape)}"
+                )
+    if len(weights) != len(graph.interactions):
+        raise ValueError(f"got {len(weights)} weights; the graph has {len(graph.interactions)} interactions")
+    for interaction, shape, weight in zip(graph.interactions, graph.weight_shapes, weights, strict=True):
+        if weight.shape[weight.dim() - len(shape) :] != shape:
+            ends = " and ".join(end.layer for end in interaction.ends)
+            raise ValueError(
+                f"the weight between {ends} has shape {tuple(weight.shape)}; its last dimensions must be {tuple(shape)}"
+            )
+
+
+def _check_values(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:
+    for layer, unit in graph.layers.items():
+        if reason := unit.check(*biases[layer]):
+            raise ValueError(f"layer {layer!r} has no normaliser: {reason}")
+    for interaction, weight in zip(graph.interactions, weights, strict=True):
+        if reason := interaction.check(weight):
+            ends = " and ".join(end.layer for end in interaction.ends)
+            raise ValueError(f"the weight between {ends} is not allowed: {reason}")

@@ -87,9 +87,7 @@ class BoltzmannMachine(BoltzmannModel):
         self._groups = [group.nonzero().view(-1) for group in self._groups if group.any()]
         return interactions
 
-    def forward(  # type: ignore[override]
-        self, visible_shift: Tensor | None = None, hidden_shift: Tensor | None = None
-    ) -> BoltzmannDistribution:
+    def forward(self, visible_shift: Tensor | None = None, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
         """The distribution of the visible units; shifts of the biases bring their batch shape."""
         weight, bias = self.weight, self.visible_bias
         biases = {"visible": (bias if visible_shift is None else bias + visible_shift,)}

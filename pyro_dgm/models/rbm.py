@@ -49,9 +49,7 @@ class RBM(BoltzmannModel):
         self.visible_bias = nn.Parameter(torch.zeros(visible))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
 
-    def forward(  # type: ignore[override]
-        self, visible_shift: Tensor | None = None, hidden_shift: Tensor | None = None
-    ) -> BoltzmannDistribution:
+    def forward(self, visible_shift: Tensor | None = None, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
         """The distribution of the visible layer.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pyro
 import pyro.distributions as dist
@@ -45,6 +45,9 @@ class VAE(LatentVariableModel):
         torch.Size([3, 784])
     """
 
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+
     def __init__(
         self,
         visible: int,
@@ -59,8 +62,8 @@ class VAE(LatentVariableModel):
         hidden = tuple(hidden)
         self.visible, self.latent, self.hidden = visible, latent, hidden
         self.likelihood, self.activation = likelihood, activation
-        self.encoder: nn.Sequential = mlp((visible, *hidden, 2 * latent), activation)
-        self.decoder: nn.Sequential = mlp((latent, *reversed(hidden), visible), activation)
+        self.encoder = mlp((visible, *hidden, 2 * latent), activation)
+        self.decoder = mlp((latent, *reversed(hidden), visible), activation)
         if likelihood == "gaussian":
             self.log_scale = nn.Parameter(torch.zeros(visible))
 
@@ -83,7 +86,7 @@ class VAE(LatentVariableModel):
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):
-            like = self.decoder[0].weight
+            like = next(self.decoder.parameters())
             z = pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
             return pyro.sample("x", self.observe(z), obs=x)
 
@@ -97,7 +100,7 @@ class VAE(LatentVariableModel):
         """Start the decoder's output bias at the columns' means."""
         with torch.no_grad():
             mean = x.mean(0)
-            output = self.decoder[-1]
+            output = cast(nn.Linear, self.decoder[-1])
             output.bias.copy_(torch.logit(mean, eps=1e-2) if self.likelihood == "bernoulli" else mean)
             if self.likelihood == "gaussian":
                 self.log_scale.copy_(x.std(0).clamp_min(1e-2).log())

@@ -103,9 +103,10 @@ def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latent
         log_ratio = log_ratio + sign * (_per_datum(replayed, 1) - _per_datum(trace, 1))
     accept = torch.rand_like(log_ratio).log() < log_ratio
     for name, site in _sites(new):
-        drawn: Tensor = site["value"]
+        drawn: Any = site["value"]
+        kept: Any = old.nodes[name]["value"]
         shape = accept.shape + (1,) * (site["value"].dim() - accept.dim())
-        site["value"] = torch.where(accept.view(shape), drawn, old.nodes[name]["value"])
+        site["value"] = torch.where(accept.view(shape), drawn, kept)
     return new
 
 

@@ -1,6 +1,7 @@
 """Training runs: fit, checkpoints, resuming."""
 
 from .checkpoint import load
-from .fit import Run, TrainingDiverged, fit
+from .fit import fit
+from .trainer import Run, TrainingDiverged
 
 __all__ = ["Run", "TrainingDiverged", "fit", "load"]

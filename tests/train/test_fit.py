@@ -18,15 +18,15 @@ SCRIPT = """
 import importlib, sys, time
 import pyro
 import pyro_dgm as dgm
-module = importlib.import_module("pyro_dgm.train.fit")
+module = importlib.import_module("pyro_dgm.train.trainer")
 kind, out, resume, slow = sys.argv[1], sys.argv[2], sys.argv[3] == "resume", sys.argv[4] == "slow"
 if slow:
-    original = module._Trainer._checkpoint
+    original = module.Trainer._checkpoint
     def checkpoint(self, epoch):
         original(self, epoch)
         print("epoch", epoch, flush=True)
         time.sleep(0.3)
-    module._Trainer._checkpoint = checkpoint
+    module.Trainer._checkpoint = checkpoint
 pyro.set_rng_seed(1)
 digits = dgm.data.load("digits", binarisation="threshold" if kind == "rbm" else "stochastic")
 model = dgm.RBM(64, 20) if kind == "rbm" else dgm.VAE(64, latent=3, hidden=(10,))

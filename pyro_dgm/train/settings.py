@@ -1,0 +1,108 @@
+"""What decides the course of a run, and whether a folder can take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+
+from .. import __version__
+from ..data import Dataset
+from ..models.model import Model
+from .checkpoint import CONFIG, FORMAT, read_config, write_json
+
+OPTIMISERS: dict[str, Any] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+@dataclass
+class Settings:
+    """Everything that decides the course of training; a resumed run must agree on all but the number of epochs."""
+
+    learning_rate: float
+    optimiser: str
+    decay: str | None
+    batch_size: int
+    epochs: int
+    average: float | None
+    patience: int | None
+    seed: int
+    optimiser_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"optimiser got {self.optimiser!r}; expected one of {', '.join(OPTIMISERS)}")
+        if self.decay not in (None, "linear"):
+            raise ValueError(f"decay got {self.decay!r}; expected None or 'linear'")
+        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} got {value}; expected at least 1")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate got {self.learning_rate}; expected a positive number")
+        if self.average is not None and not 0 < self.average < 1:
+            raise ValueError(f"average got {self.average}; expected a decay between 0 and 1, such as 0.999")
+
+
+def check_folder(folder: Path | None, resume: bool, model: Model, settings: Settings) -> None:
+    """Refuse a folder that holds another run, or one that this run cannot go on with."""
+    if folder is None:
+        if resume:
+            raise ValueError("resume needs out=, the folder of the run to go on with")
+        return
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out got {folder}, which is a file; expected a folder")
+    if not resume:
+        if (folder / CONFIG).exists():
+            raise ValueError(
+                f"{folder} holds a run already; choose another folder, or go on with it by resume (--resume)"
+            )
+        return
+    config = read_config(folder)
+    if config["model"] != type(model).__name__.lower() or config["options"] != model.options():
+        raise ValueError(
+            f"{folder} holds a run of {config['model']} with {config['options']}; resume with the same model"
+        )
+    stored = config["training"]
+    for name, value in vars(settings).items():
+        if name != "epochs" and stored[name] != value:
+            raise ValueError(f"{folder} was trained with {name}={stored[name]!r}, not {value!r}; resume with the same")
+    if settings.decay and stored["epochs"] != settings.epochs:
+        raise ValueError(f"{folder} decays its step size over {stored['epochs']} epochs; resume with the same number")
+
+
+def write_config(folder: Path, model: Model, data: Dataset, settings: Settings, source: dict[str, Any] | None) -> None:
+    """Write what rebuilds the model and explains the run."""
+    write_json(
+        folder / CONFIG,
+        {
+            "format": FORMAT,
+            "model": type(model).__name__.lower(),
+            "options": model.options(),
+            "training": vars(settings),
+            "data": {"name": data.name, "shape": list(data.shape), "space": str(data.test.space), **(source or {})},
+            "versions": {"pyro_dgm": __version__, "pyro": pyro.__version__, "torch": torch.__version__},
+        },
+    )
+
+
+def check_device(name: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: no such device, or it is not there.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {str(name)!r} cannot be used here ({reason}); use cpu, or cuda or mps where there is one"
+        ) from None
+    return device

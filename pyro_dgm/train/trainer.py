@@ -1,0 +1,222 @@
+"""The training loop: one for every model, since the objective knows the loss and the model its progress."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..data import Dataset
+from ..models.model import Model
+from ..objectives.objective import Objective
+from .checkpoint import save_state, save_weights
+from .settings import OPTIMISERS, Settings
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss became NaN, infinite, or absurdly large; the last good checkpoint is kept."""
+
+
+@dataclass
+class Run:
+    """A finished training run.
+
+    Attributes:
+        model: the trained model (with averaged weights, where averaging was asked for).
+        history: one dictionary an epoch: epoch, seconds, loss and the model's progress figures.
+        out: the folder it was written to, or None.
+    """
+
+    model: Any
+    history: list[dict[str, float]]
+    out: Path | None
+
+
+class Trainer:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        model: Model,
+        data: Dataset,
+        objective: Objective,
+        settings: Settings,
+        folder: Path | None,
+        device: str,
+        logger: str,
+        progress: bool,
+    ) -> None:
+        from lightning.fabric import Fabric
+
+        place = torch.device(device)
+        devices = 1 if place.index is None else [place.index]
+        self.fabric = Fabric(accelerator=place.type, devices=devices, loggers=_loggers(folder, logger))
+        self.model = model.to(self.fabric.device)
+        train, valid, test = (split.to(self.fabric.device) for split in (data.train, data.valid, data.test))
+        self.data = Dataset(data.name, train, valid, test, data.shape, data.redraw)
+        self.objective, self.settings, self.folder, self.progress = objective, settings, folder, progress
+        self.objective.attach(self.model)
+        groups = objective.parameter_groups(self.model)
+        self.optimiser = OPTIMISERS[settings.optimiser](groups, lr=settings.learning_rate, **settings.optimiser_options)
+        self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.parameters = list(self.model.parameters())
+        self.averaged: list[Tensor] | None = None
+        self.history: list[dict[str, float]] = []
+        self.best, self.stale = -math.inf, 0
+        self.steps = math.ceil(len(data.train) / settings.batch_size)
+        self.limit = 1e4 * data.visible
+
+    def run(self, state: dict[str, Any] | None) -> Run:
+        first = 0 if state is None else self._restore(state)
+        if state is None and self.settings.average is not None:
+            self.averaged = [p.detach().clone() for p in self.parameters]
+        total = self.steps * self.settings.epochs
+        with tqdm(total=total, initial=first * self.steps, disable=not self.progress, unit="step") as bar:
+            for epoch in range(first, self.settings.epochs):
+                if self._patience_is_over():
+                    break
+                start = time.perf_counter()
+                loss = self._epoch(epoch, bar)
+                self._report(epoch, loss, time.perf_counter() - start, bar)
+                self._checkpoint(epoch + 1)
+        if self.averaged is not None:
+            with torch.no_grad():
+                for parameter, mean in zip(self.parameters, self.averaged, strict=True):
+                    parameter.copy_(mean)
+        for logger in self.fabric.loggers:
+            logger.finalize("success")
+        return Run(self.model, self.history, self.folder)
+
+    def _epoch(self, epoch: int, bar: Any) -> float:
+        settings, total = self.settings, 0.0
+        for number, x in enumerate(self.data.batches(epoch, settings.batch_size, settings.seed)):
+            if settings.decay == "linear":
+                share = 1 - (epoch * self.steps + number) / (self.steps * settings.epochs)
+                for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+                    group["lr"] = rate * share
+            self.optimiser.zero_grad(set_to_none=True)
+            try:
+                loss = self.objective.loss(x)
+            except ValueError:
+                if self._finite():
+                    raise
+                self._diverged(epoch, number, math.nan)  # validation saw the NaN before the loss did
+            self.fabric.backward(loss)
+            value = float(loss.detach())
+            if not math.isfinite(value) or abs(value) > self.limit:
+                self._diverged(epoch, number, value)
+            self.optimiser.step()
+            if self.averaged is not None:
+                torch._foreach_lerp_(self.averaged, [p.detach() for p in self.parameters], 1 - settings.average)  # type: ignore[operator]
+            total += value * len(x)
+            bar.update()
+        return total / len(self.data.train)
+
+    def _finite(self) -> bool:
+        """Whether the weights are sane: beyond 1e10 single precision overflows somewhere on the way to a likelihood."""
+        return all(bool((p.abs() < 1e10).all()) for p in self.parameters)
+
+    def _diverged(self, epoch: int, number: int, value: float) -> NoReturn:
+        kept = (
+            f" The last good checkpoint in {self.folder} is kept." if self.folder is not None and self.history else ""
+        )
+        raise TrainingDiverged(
+            f"the loss became {value:g} in epoch {epoch + 1}, step {number + 1}; training stopped.{kept} "
+            f"Try a smaller learning_rate than {self.settings.learning_rate:g}."
+        )
+
+    def _with_averaged(self) -> None:
+        """Exchange the weights and their moving average."""
+        if self.averaged is not None:
+            with torch.no_grad():
+                for parameter, mean in zip(self.parameters, self.averaged, strict=True):
+                    kept = parameter.detach().clone()
+                    parameter.copy_(mean)
+                    mean.copy_(kept)
+
+    def _report(self, epoch: int, loss: float, seconds: float, bar: Any) -> None:
+        if not self._finite():
+            self._diverged(epoch, self.steps - 1, math.nan)
+        self._with_averaged()
+        train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
+        figures = self.model.progress(train, self.data.valid.x)
+        self._with_averaged()
+        row = {"epoch": epoch + 1, "loss": loss, **figures, "seconds": seconds}
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            self._diverged(epoch, self.steps - 1, row[bad[0]])
+        self.history.append(row)
+        bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k not in ("epoch", "seconds")}, refresh=False)
+        self.fabric.log_dict({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
+        monitored = next((value for name, value in figures.items() if name.startswith("valid_")), -loss)
+        improved = monitored > self.best
+        self.best, self.stale = (monitored, 0) if improved else (self.best, self.stale + 1)
+
+    def _patience_is_over(self) -> bool:
+        return self.settings.patience is not None and self.stale >= self.settings.patience
+
+    def _checkpoint(self, epoch: int) -> None:
+        if self.folder is None:
+            return
+        save_state(
+            self.folder,
+            {
+                "epoch": epoch,
+                "model": self.model.state_dict(),
+                "averaged": self.averaged,
+                "optimiser": self.optimiser.state_dict(),
+                "objective": self.objective.state_dict(),
+                "history": self.history,
+                "best": self.best,
+                "stale": self.stale,
+                "random": torch.get_rng_state(),
+                "random_device": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
+            },
+        )
+        self._with_averaged()
+        save_weights(self.folder, self.model)
+        self._with_averaged()
+
+    def _restore(self, state: dict[str, Any]) -> int:
+        device = self.fabric.device
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.objective.load_state_dict(_to(state["objective"], device))
+            self.averaged = _to(state["averaged"], device)
+            self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
+            torch.set_rng_state(state["random"])
+            if state["random_device"] is not None:
+                torch.cuda.set_rng_state(state["random_device"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"the training state in {self.folder} does not fit this model: {error}") from None
+        return state["epoch"]
+
+
+def _to(tree: Any, device: torch.device) -> Any:
+    if isinstance(tree, dict):
+        return {key: _to(value, device) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_to(value, device) for value in tree]
+    return tree.to(device) if isinstance(tree, Tensor) else tree
+
+
+def _loggers(folder: Path | None, kind: str) -> list[Any]:
+    if kind not in ("csv", "tensorboard"):
+        raise ValueError(f"logger got {kind!r}; expected 'csv' or 'tensorboard'")
+    if folder is None:
+        return []
+    from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
+
+    if kind == "csv":
+        return [CSVLogger(folder, name="logs", flush_logs_every_n_steps=1)]
+    try:
+        return [TensorBoardLogger(folder, name="logs")]
+    except ModuleNotFoundError:
+        raise ValueError("logger='tensorboard' needs the tensorboard package; pip install tensorboard") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from .graph import Block, Colour, Graph
@@ -197,4 +198,9 @@ class Machine:
         for block in colour:
             if block.entries is not None:
                 kept[block.layer] = tuple(s.index_fill(-1, block.entries, 0.0) for s in kept[block.layer])
+        for interaction in self.graph.interactions:
+            layers = {end.layer for end in interaction.ends}
+            if len(layers & {block.layer for block in colour}) > 1:
+                # Edges between two layers may leave both in one colour: each then asks for the other's statistics.
+                kept |= {n: tuple(torch.zeros_like(b) for b in self.biases[n]) for n in layers & whole}
         return kept, whole

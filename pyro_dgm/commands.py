@@ -129,9 +129,12 @@ def impute(options: Namespace) -> None:
     from .evaluation import pictures
 
     model, _, dataset = _open(options)
+    if options.n < 1 or options.sweeps < 2:
+        raise ValueError(f"-n and --sweeps got {options.n} and {options.sweeps}; expected at least 1 and 2")
     if not 0 < options.known < 1:
         raise ValueError(f"--known got {options.known}; expected a share between 0 and 1")
-    x = dataset.test.x[: options.n].to(options.device)
+    spread = torch.linspace(0, len(dataset.test) - 1, min(options.n, len(dataset.test))).long()
+    x = dataset.test.x[spread].to(options.device)
     known = torch.arange(dataset.visible, device=x.device) < math.ceil(options.known * dataset.visible)
     means = model.impute(x, known, sweeps=options.sweeps)
     run = Path(options.run)

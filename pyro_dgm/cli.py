@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     fitting.add_argument("--binarisation", help="threshold, fixed or stochastic (digits: threshold by default)")
     fitting.add_argument("--out", help="folder of the run (default: runs/MODEL)")
     fitting.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a model option, hidden=500")
+    fitting.add_argument(
+        "--objective", action="append", default=[], metavar="NAME=VALUE", help="phase=cd, k=5, bound=iwae"
+    )
     fitting.add_argument("--epochs", type=int, default=10)
     fitting.add_argument("--batch-size", type=int, default=100)
     fitting.add_argument("--learning-rate", type=float, default=1e-3)
@@ -100,24 +103,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def model_options(settings: Sequence[str]) -> dict[str, Any]:
+def settings(pairs: Sequence[str], flag: str = "--set") -> dict[str, Any]:
     """``NAME=VALUE`` pairs as keyword arguments; values are Python literals, or else text.
 
     Raises:
         ValueError: a setting without ``=``, or named twice.
 
     Example:
-        >>> model_options(["hidden=(200,200)", "likelihood=bernoulli"])
+        >>> settings(["hidden=(200,200)", "likelihood=bernoulli"])
         {'hidden': (200, 200), 'likelihood': 'bernoulli'}
     """
     found: dict[str, Any] = {}
-    for setting in settings:
+    for setting in pairs:
         name, equals, text = setting.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name:
-            raise ValueError(f"--set got {setting!r}; expected NAME=VALUE, as in --set hidden=500")
+            raise ValueError(f"{flag} got {setting!r}; expected NAME=VALUE, as in --set hidden=500")
         if name in found:
-            raise ValueError(f"--set names {name!r} twice; keep one")
+            raise ValueError(f"{flag} names {name!r} twice; keep one")
         try:
             found[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

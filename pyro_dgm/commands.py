@@ -40,14 +40,29 @@ def fit(options: Namespace) -> None:
     binarisation = options.binarisation or ("threshold" if options.data == "digits" else "none")
     source = {"source": options.data, "binarisation": binarisation, "seed": options.seed}
     dataset = _load(source, options.data_dir)
-    model = registry.build(options.model, cli.model_options(options.set), dataset.visible, options.seed)
+    model = registry.build(options.model, cli.settings(options.set), dataset.visible, options.seed)
+    chosen = cli.settings(options.objective, "--objective")
+    objective = registry.call(model.objective, chosen, f"the objective of {type(model).__name__}")
     out = options.out or f"runs/{options.model.lower()}"
     run = train.fit(
-        model, dataset, epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate,
-        optimiser=options.optimiser, decay=options.decay, average=options.average, patience=options.patience,
-        seed=options.seed, out=out, resume=options.resume, device=options.device, logger=options.logger,
-        progress=not options.quiet, source=source,
-    )  # fmt: skip
+        model,
+        dataset,
+        objective=objective,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        optimiser=options.optimiser,
+        decay=options.decay,
+        average=options.average,
+        patience=options.patience,
+        seed=options.seed,
+        out=out,
+        resume=options.resume,
+        device=options.device,
+        logger=options.logger,
+        progress=not options.quiet,
+        source=source,
+    )
     if run.history:
         print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))
     _training_picture(run, Path(out))
@@ -196,7 +211,8 @@ def demo(options: Namespace) -> None:
     """The main job: an RBM on digits, from data to evidence."""
     out = str(Path(options.out))
     training = (
-        f"--set hidden=200 --epochs {DEMO_EPOCHS} --batch-size 20 --optimiser sgd --learning-rate 0.05 --decay linear"
+        f"--set hidden=200 --epochs {DEMO_EPOCHS} --batch-size 20 --optimiser sgd --learning-rate 0.05 --decay linear "
+        "--objective centred=True"
     )
     arguments = ["fit", "rbm", "--data", "digits", "--out", out, "--seed", str(options.seed), *training.split()]
     fit(cli.parser().parse_args(arguments))

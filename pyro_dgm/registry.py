@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -45,14 +46,23 @@ def build(name: str, settings: dict[str, Any], visible: int, seed: int) -> Any:
     import pyro
 
     cls = model(name)
-    accepted = list(inspect.signature(cls).parameters)
-    unknown = [setting for setting in settings if setting not in accepted]
-    if unknown:
-        raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; it has {', '.join(accepted)}")
-    if "visible" in accepted:
+    if "visible" in inspect.signature(cls).parameters:
         settings = {"visible": visible, **settings}
     pyro.set_rng_seed(seed)
+    return call(cls, settings, cls.__name__)
+
+
+def call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> Any:
+    """Call a function with settings that a user named.
+
+    Raises:
+        ValueError: a setting that the function does not have, or a value that it refuses.
+    """
+    accepted = list(inspect.signature(function).parameters)
+    unknown = [setting for setting in settings if setting not in accepted]
+    if unknown:
+        raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(accepted) or 'none'}")
     try:
-        return cls(**settings)
+        return function(**settings)
     except TypeError as error:
-        raise ValueError(f"{cls.__name__} refused {settings}: {error}") from None
+        raise ValueError(f"{name} refused {settings}: {error}") from None

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from pyro_dgm.cli import main, model_options
+from pyro_dgm.cli import main, settings
 
 FAST = ["--epochs", "2", "--quiet"]
 
@@ -100,6 +100,8 @@ def test_resume(rbm_run, capsys):
         (["fit", "rbm", "--data", "nothing.npz"], "nothing.npz"),
         (["fit", "rbm", "--set", "hiden=3"], "has no option 'hiden'"),
         (["fit", "rbm", "--set", "hidden"], "NAME=VALUE"),
+        (["fit", "rbm", "--objective", "chain=3"], "has no option 'chain'"),
+        (["fit", "rbm", "--objective", "phase=pcdd"], "'pcd', 'cd' or 'exact'"),
         (["fit", "rbm", "--set", "hidden=0"], "positive integers"),
         (["fit", "rbm", "--set", "hidden=many"], "positive integers"),
         (["fit", "rbm", "--binarisation", "none"], "binarisation"),
@@ -144,10 +146,10 @@ def test_an_npz_of_ones_own(tmp_path, capsys):
     assert main(["sample", str(out), "-n", "4"]) == 0
 
 
-def test_model_options():
-    assert model_options(["a=1", "b-c=x", "d=(1,2)"]) == {"a": 1, "b_c": "x", "d": (1, 2)}
+def test_settings():
+    assert settings(["a=1", "b-c=x", "d=(1,2)"]) == {"a": 1, "b_c": "x", "d": (1, 2)}
     with pytest.raises(ValueError, match="twice"):
-        model_options(["a=1", "a=2"])
+        settings(["a=1", "a=2"])
 
 
 def test_demo(tmp_path, monkeypatch, capsys):

@@ -57,8 +57,9 @@ def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARG
         return machine.collapsed(colours[0], fixed)
     if (needed := log_states(machine, fixed)) > largest:
         raise NotEnumerable(
-            f"the sum over {sorted({b.layer for c in colours for b in c})} has e^{needed:.1f} states left after one "
-            f"colour is summed out; at most e^{largest:.1f} are enumerated. Use dgm.log_partition(..., method='ais')"
+            f"the sum over {sorted({b.layer for c in colours for b in c})} has 2^{needed / math.log(2):.0f} states left after "
+            f"one colour is summed out; at most 2^{largest / math.log(2):.0f} are listed. "
+            "Use dgm.log_partition(..., method='ais')"
         )
     total: Tensor | None = None
     for states in _states(machine, colours, fixed, chunk):

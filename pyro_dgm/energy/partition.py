@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ METHODS = ("exact", "ais")
 
 @dataclass(frozen=True)
 class LogPartition:
-    """A value of log Z in nats, with what is known of its error.
+    """A value of log Z in nats, without gradient, with what is known of its error.
 
     Attributes:
         value: the value, ``batch_shape`` of the parameters.
@@ -29,6 +30,8 @@ class LogPartition:
         lower: the mean of log w of the forward annealing: below log Z in expectation.
         upper: the mean of log w of the reverse annealing: above log Z in expectation if its chains start at the model's
             distribution; infinite where no reverse run was made.
+        stderr_lower: the standard error of ``lower``.
+        stderr_upper: the standard error of ``upper``.
         method: how it was found.
     """
 
@@ -36,6 +39,8 @@ class LogPartition:
     stderr: Tensor
     lower: Tensor
     upper: Tensor
+    stderr_lower: Tensor
+    stderr_upper: Tensor
     method: str
 
     @property
@@ -83,8 +88,10 @@ def log_partition(
         raise ValueError(f"method got {method!r}; expected one of {', '.join(METHODS)}")
     machine = dist.machine
     if method == "exact":
-        value = log_sum(machine, {})
-        return LogPartition(value, torch.zeros_like(value), value, value, "exact")
+        with torch.no_grad():
+            value = log_sum(machine, {})
+        zero = torch.zeros_like(value)
+        return LogPartition(value, zero, value, value, zero, zero, "exact")
     if chains < 2:
         raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
     with torch.no_grad():
@@ -96,11 +103,13 @@ def log_partition(
         log_base = path.log_base()
         weights, _ = annealing.forward_ais(path, betas, chains, batch)
         mean, stderr = annealing.log_mean_exp(weights)
-        upper = torch.full_like(mean, torch.inf)
+        lower, stderr_lower = log_base + weights.mean(0), weights.std(0) / math.sqrt(chains)
+        upper, stderr_upper = torch.full_like(mean, torch.inf), torch.zeros_like(mean)
         if reverse and states is not None:
-            upper = log_base - annealing.reverse_ais(path, betas, states).mean(0)
-        lower = log_base + weights.mean(0)
-    return LogPartition(log_base + mean, stderr, lower, upper, "AIS and reverse AIS" if reverse else "AIS")
+            back = annealing.reverse_ais(path, betas, states)
+            upper, stderr_upper = log_base - back.mean(0), back.std(0) / math.sqrt(chains)
+    method = "AIS and reverse AIS" if reverse else "AIS"
+    return LogPartition(log_base + mean, stderr, lower, upper, stderr_lower, stderr_upper, method)
 
 
 def _base(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tuple[Tensor, ...]]:

@@ -10,7 +10,7 @@ from pyro import poutine
 from pyro.infer import MCMC
 from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict, StreamingStats
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..energy import State
 from .kernel import ChainsKernel

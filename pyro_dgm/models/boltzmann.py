@@ -39,8 +39,12 @@ class BoltzmannModel(ProbabilisticModel):
         """``n`` visible states: exact draws of a small machine, else the ends of ``n`` Gibbs chains."""
         return self().sample((n,), sweeps=sweeps)
 
-    def objective(self, phase: str = "pcd", k: int = 1, chains: int = 100, centred: bool = True) -> Objective:
-        """The likelihood's gradient with a negative phase: ``"pcd"``, ``"cd"`` or ``"exact"``."""
+    def objective(self, phase: str = "pcd", k: int = 1, chains: int = 100, centred: bool = False) -> Objective:
+        """The likelihood's gradient with a negative phase: ``"pcd"``, ``"cd"`` or ``"exact"``.
+
+        A centred gradient is a change of coordinates for plain SGD; optimisers that rescale every coordinate, as Adam
+        does, undo it and train badly with it.
+        """
         if phase == "pcd":
             return NegativePhaseObjective(PCD(k, chains, centred=centred))
         if phase == "cd":
@@ -97,7 +101,10 @@ class BoltzmannModel(ProbabilisticModel):
         return torch.where(known, x, mcmc.moments.get()["visible"]["mean"].to(x))
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        r"""$-F(x) - \log Z$ for every row, log Z exact or between forward and reverse annealing."""
+        r"""$-F(x) - \log Z$ for every row, log Z exact or between forward and reverse annealing.
+
+        The interval goes from the mean log weight of the one to that of the other, each widened by 1.96 standard errors.
+        """
         with torch.no_grad():
             dist = self()
             if method is None:
@@ -111,8 +118,8 @@ class BoltzmannModel(ProbabilisticModel):
             kind="exact" if log_z.exact else "estimate",
             method="enumeration" if log_z.exact else log_z.method,
             stderr=float(log_z.stderr),
-            lower=float(log_z.value - log_z.upper),
-            upper=float(log_z.value - log_z.lower),
+            lower=min(float(log_z.value - log_z.upper - 1.96 * log_z.stderr_upper), 0.0),
+            upper=max(float(log_z.value - log_z.lower + 1.96 * log_z.stderr_lower), 0.0),
             details={
                 "log_partition": float(log_z.value),
                 "log_partition_lower": float(log_z.lower),

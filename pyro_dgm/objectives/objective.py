@@ -27,6 +27,10 @@ class Objective(ABC):
         """The optimiser's parameter groups; by default one, with all parameters of the model."""
         return [{"params": list(model.parameters())}]
 
+    def options(self) -> dict[str, Any]:
+        """What a run on disk says of its criterion; a resumed run must say the same."""
+        return {"objective": type(self).__name__}
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs of the criterion (persistent chains, say); by default nothing."""
         return {}
@@ -46,6 +50,9 @@ class Elbo(Objective):
     def __init__(self, elbo: ELBO | None = None) -> None:
         self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
 
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "elbo": type(self.elbo).__name__, "particles": self.elbo.num_particles}
+
     def attach(self, model: Any) -> None:
         self._module = self.elbo(model.model, model.guide)
 
@@ -64,6 +71,9 @@ class NegativePhaseObjective(Objective):
     def __init__(self, phase: NegativePhase, elbo: ELBO | None = None) -> None:
         self.phase = phase
         self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "elbo": type(self.elbo).__name__, **self.phase.options()}
 
     def attach(self, model: Any) -> None:
         self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)

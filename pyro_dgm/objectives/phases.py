@@ -26,6 +26,10 @@ class NegativePhase(nn.Module):
         """The site's distribution as the phase wants it (with centred gradients, say)."""
         return fn
 
+    def options(self) -> dict[str, Any]:
+        """The phase's name and settings."""
+        return {"phase": type(self).__name__}
+
     @abstractmethod
     def log_partition(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
         """A tensor of the parameters' batch shape whose gradient is (an estimate of) that of log Z."""
@@ -79,6 +83,9 @@ class GibbsPhase(NegativePhase):
         if self.centred:
             self.centring[site].update(fn, value)
         return self.surrogate(site, fn, value)
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "k": self.k, "centred": self.centred}
 
     @abstractmethod
     def surrogate(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> Tensor:
@@ -173,6 +180,9 @@ class PCD(GibbsPhase):
         tracked["collapsed"] = collapsed[self.number :].detach()
         surrogate = _average_to(collapsed[: self.number], fn.parameter_batch_shape)
         return surrogate - surrogate.detach() + tracked["log_z"]
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "chains": self.number}
 
     def _fits(self, site: str, fn: BoltzmannDistribution) -> bool:
         layers = fn.machine.graph.layers

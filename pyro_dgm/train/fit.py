@@ -87,14 +87,15 @@ def fit(
             model.check_data(split.x)
     check_device(device)
     folder = None if out is None else Path(out)
-    check_folder(folder, resume, model, settings)
+    objective = objective or model.objective()
+    check_folder(folder, resume, model, objective, settings)
     state = load_state(folder) if resume and folder is not None else None
-    trainer = Trainer(model, data, objective or model.objective(), settings, folder, device, logger, progress)
+    trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
     if state is None:
         pyro.set_rng_seed(seed)
         model.initialise(data.train.x.to(trainer.fabric.device))
         if folder is not None:
-            write_config(folder, model, data, settings, source)
+            write_config(folder, model, data, objective, settings, source)
     elif folder is not None:
         write_json(folder / CONFIG, {**read_config(folder), "training": vars(settings)})
     return trainer.run(state)

@@ -12,6 +12,7 @@ import torch
 from .. import __version__
 from ..data import Dataset
 from ..models.model import Model
+from ..objectives.objective import Objective
 from .checkpoint import CONFIG, FORMAT, read_config, write_json
 
 OPTIMISERS: dict[str, Any] = {
@@ -49,7 +50,7 @@ class Settings:
             raise ValueError(f"average got {self.average}; expected a decay between 0 and 1, such as 0.999")
 
 
-def check_folder(folder: Path | None, resume: bool, model: Model, settings: Settings) -> None:
+def check_folder(folder: Path | None, resume: bool, model: Model, objective: Objective, settings: Settings) -> None:
     """Refuse a folder that holds another run, or one that this run cannot go on with."""
     if folder is None:
         if resume:
@@ -68,6 +69,10 @@ def check_folder(folder: Path | None, resume: bool, model: Model, settings: Sett
         raise ValueError(
             f"{folder} holds a run of {config['model']} with {config['options']}; resume with the same model"
         )
+    if config["objective"] != objective.options():
+        raise ValueError(
+            f"{folder} was trained with {config['objective']}, not {objective.options()}; resume with the same objective"
+        )
     stored = config["training"]
     for name, value in vars(settings).items():
         if name != "epochs" and stored[name] != value:
@@ -76,7 +81,14 @@ def check_folder(folder: Path | None, resume: bool, model: Model, settings: Sett
         raise ValueError(f"{folder} decays its step size over {stored['epochs']} epochs; resume with the same number")
 
 
-def write_config(folder: Path, model: Model, data: Dataset, settings: Settings, source: dict[str, Any] | None) -> None:
+def write_config(
+    folder: Path,
+    model: Model,
+    data: Dataset,
+    objective: Objective,
+    settings: Settings,
+    source: dict[str, Any] | None,
+) -> None:
     """Write what rebuilds the model and explains the run."""
     write_json(
         folder / CONFIG,
@@ -84,6 +96,7 @@ def write_config(folder: Path, model: Model, data: Dataset, settings: Settings, 
             "format": FORMAT,
             "model": type(model).__name__.lower(),
             "options": model.options(),
+            "objective": objective.options(),
             "training": vars(settings),
             "data": {"name": data.name, "shape": list(data.shape), "space": str(data.test.space), **(source or {})},
             "versions": {"pyro_dgm": __version__, "pyro": pyro.__version__, "torch": torch.__version__},

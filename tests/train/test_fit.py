@@ -156,6 +156,9 @@ def test_resuming_needs_the_same_model_and_settings(tmp_path):
         dgm.fit(dgm.RBM(6, 5), x, epochs=3, batch_size=4, out=tmp_path / "run", resume=True, progress=False)
     with pytest.raises(ValueError, match="batch_size=4, not 5"):
         dgm.fit(dgm.RBM.example()[0], x, epochs=3, batch_size=5, out=tmp_path / "run", resume=True, progress=False)
+    with pytest.raises(ValueError, match="resume with the same objective"):
+        dgm.fit(dgm.RBM.example()[0], x, epochs=3, batch_size=4, out=tmp_path / "run", resume=True, progress=False,
+                objective=dgm.NegativePhaseObjective(dgm.CD()))  # fmt: skip
     with pytest.raises(ValueError, match="needs out="):
         dgm.fit(dgm.RBM.example()[0], x, resume=True, progress=False)
 
@@ -167,22 +170,31 @@ def test_more_epochs_by_resuming(tmp_path):
     assert run.history[:2] == first.history
 
 
-@pytest.mark.parametrize("what", ["learning rate", "loss"])
-def test_divergence_stops_and_keeps_the_last_checkpoint(what, tmp_path):
-    rbm, x = dgm.RBM.example()
-    dgm.fit(rbm, x, epochs=1, batch_size=4, out=tmp_path / "run", progress=False)
-    before = (tmp_path / "run" / WEIGHTS).read_bytes()
-
+def exploding(what):
     class Exploding(dgm.Objective):
+        def __init__(self, strength):
+            self.strength = strength
+
         def attach(self, model):
             self.model = model
 
         def loss(self, x):
-            return self.model.weight.sum() * (math.nan if what == "loss" else 1e12)
+            bad = math.nan if what == "nan" else 1e12
+            return self.model.weight.sum() * (bad if self.strength else 0.0)
+
+    return Exploding
+
+
+@pytest.mark.parametrize("what", ["nan", "huge"])
+def test_divergence_stops_and_keeps_the_last_checkpoint(what, tmp_path):
+    rbm, x = dgm.RBM.example()
+    Exploding = exploding(what)
+    dgm.fit(rbm, x, epochs=1, batch_size=4, out=tmp_path / "run", objective=Exploding(0.0), progress=False)
+    before = (tmp_path / "run" / WEIGHTS).read_bytes()
 
     with pytest.raises(dgm.TrainingDiverged, match="epoch 2"):
         dgm.fit(
-            rbm, x, epochs=3, batch_size=4, out=tmp_path / "run", resume=True, objective=Exploding(), progress=False
+            rbm, x, epochs=3, batch_size=4, out=tmp_path / "run", resume=True, objective=Exploding(1.0), progress=False
         )
     assert (tmp_path / "run" / WEIGHTS).read_bytes() == before
 

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     try:
         getattr(commands, options.command)(options)
-    except (ValueError, FileNotFoundError, IsADirectoryError, PermissionError, TrainingDiverged) as error:
+    except (ValueError, OSError, TrainingDiverged) as error:
         print(f"pyro-dgm: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -64,5 +64,5 @@ def call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> A
         raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(accepted) or 'none'}")
     try:
         return function(**settings)
-    except TypeError as error:
+    except (TypeError, RuntimeError) as error:
         raise ValueError(f"{name} refused {settings}: {error}") from None

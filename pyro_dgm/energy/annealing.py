@@ -29,8 +29,8 @@ class AnnealingPath:
         self.base = Machine(machine.graph, base, machine.weights).biases
         zeros = {layer: tuple(torch.zeros_like(b) for b in entry) for layer, entry in machine.biases.items()}
         self.couplings = _flat_machine(machine, zeros)
-        self.collapsed: Colour = machine.graph.colours[machine.graph.collapsed]
-        self.order: list[Colour] = [c for c in machine.graph.colours if c is not self.collapsed]
+        self.collapsed: Colour = machine.colours[machine.graph.collapsed]
+        self.order: list[Colour] = [c for c in machine.colours if c is not self.collapsed]
 
     def log_base(self) -> Tensor:
         """Log Z of the base: the sum of every unit's A."""
@@ -144,7 +144,8 @@ def forward_ais(path: AnnealingPath, betas: Tensor, chains: int, batch: torch.Si
         after = path.biases(beta)
         log_weight = log_weight + (path.log_weight(shared, after, beta) - path.log_weight(shared, biases, before))
         state, biases = path.move(shared, after, beta), after
-    return torch.as_tensor(log_weight), state
+    # Where one colour holds all units nothing depends on a chain's state, and the weights have no chain dimension yet.
+    return torch.as_tensor(log_weight).expand(chains, *batch), state
 
 
 def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
@@ -165,7 +166,9 @@ def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
         after = path.biases(below)
         log_weight = log_weight + (path.log_weight(shared, after, below) - path.log_weight(shared, biases, beta))
         biases = after
-    return torch.as_tensor(log_weight)
+    layer, unit = next(iter(path.machine.graph.layers.items()))
+    first = state[layer]
+    return torch.as_tensor(log_weight).expand(first.shape[: first.dim() - unit.event_dim])
 
 
 def temperatures(number: int) -> Tensor:

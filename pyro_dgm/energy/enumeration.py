@@ -22,7 +22,7 @@ class NotEnumerable(ValueError):
 
 def free_colours(machine: Machine, fixed: Mapping[str, Tensor]) -> list[Colour]:
     """The colours restricted to layers outside ``fixed``, the largest first."""
-    free = (tuple(b for b in colour if b.layer not in fixed) for colour in machine.graph.colours)
+    free = (tuple(b for b in colour if b.layer not in fixed) for colour in machine.colours)
     return sorted((colour for colour in free if colour), key=machine.graph.size, reverse=True)
 
 

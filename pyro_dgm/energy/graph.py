@@ -46,6 +46,7 @@ class Graph:
 
     def __init__(self, layers: Mapping[str, Unit], interactions: Iterable[Interaction]) -> None:
         self.layers = dict(layers)
+        self._on_device: dict[torch.device, tuple[Colour, ...]] = {}
         self.interactions = tuple(interactions)
         if not self.layers:
             raise ValueError("a graph needs at least one layer, as in Graph({'visible': Binary(4)}, [])")
@@ -57,6 +58,16 @@ class Graph:
                     raise ValueError(
                         f"an interaction names statistic {end.statistic} of layer {end.layer!r}, "
                         f"which has {list(self.layers[end.layer].statistics)}"
+                    )
+        for interaction in self.interactions:
+            for end in interaction.ends:
+                unit = self.layers[end.layer]
+                if interaction.pairs(self.layers) is None and len({e.layer for e in interaction.ends}) > 1:
+                    continue
+                if unit.event_dim - unit.inner_dim > 1:
+                    raise ValueError(
+                        f"layer {end.layer!r} of shape {tuple(unit.shape)} has couplings unit by unit; "
+                        f"give it one dimension of atoms, as in {type(unit).__name__}({unit.atoms})"
                     )
         self.weight_shapes = tuple(i.weight_shape(self.layers) for i in self.interactions)
         self.touching = {
@@ -92,6 +103,15 @@ class Graph:
                     blocks.append(self.block(layer, None if len(atoms) == len(by_atom) else atoms))
             colours.append(tuple(blocks))
         return tuple(sorted(colours, key=lambda colour: any(block.layer == visible for block in colour)))
+
+    def colours_on(self, device: torch.device) -> tuple[Colour, ...]:
+        """The colours with their indices on a device."""
+        if device not in self._on_device:
+            self._on_device[device] = tuple(
+                tuple(Block(b.layer, *(None if t is None else t.to(device) for t in b[1:])) for b in colour)
+                for colour in self.colours
+            )
+        return self._on_device[device]
 
     def size(self, colour: Colour) -> int:
         """The number of atoms in a colour."""

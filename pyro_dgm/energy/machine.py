@@ -33,6 +33,11 @@ class Machine:
         }
         self.weights = tuple(weights)
 
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """The graph's colours, with indices on the parameters' device."""
+        return self.graph.colours_on(next(iter(self.biases.values()))[0].device)
+
     def statistics(self, state: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
         """The sufficient statistics of every layer in ``state``, flat."""
         return {name: self._flat(name, self.graph.layers[name].T(x)) for name, x in state.items()}
@@ -106,7 +111,7 @@ class Machine:
         """
         state = dict(state)
         statistics = self.statistics(state)
-        for colour in self.graph.colours:
+        for colour in self.colours:
             for block in colour:
                 if block.layer in skip:
                     continue
@@ -155,7 +160,7 @@ class Machine:
             means = self._flat(layer, self.graph.layers[layer].mean(*eta)) if start is None else start[layer]
             statistics[layer] = means
         for _ in range(steps):
-            for colour in self.graph.colours:
+            for colour in self.colours:
                 for block in colour:
                     if block.layer in fixed:
                         continue
@@ -200,7 +205,7 @@ class Machine:
                 kept[block.layer] = tuple(s.index_fill(-1, block.entries, 0.0) for s in kept[block.layer])
         for interaction in self.graph.interactions:
             layers = {end.layer for end in interaction.ends}
-            if len(layers & {block.layer for block in colour}) > 1:
-                # Edges between two layers may leave both in one colour: each then asks for the other's statistics.
+            if layers <= {block.layer for block in colour}:
+                # Both ends may share a colour without a coupled pair in it: each then asks for the other's statistics.
                 kept |= {n: tuple(torch.zeros_like(b) for b in self.biases[n]) for n in layers & whole}
         return kept, whole

@@ -127,6 +127,7 @@ def log_likelihood(
     if isinstance(x, Split):
         space = x.space if space is None else space
         x = x.x
+    x = x.to(next(model.parameters()).dtype) if isinstance(x, Tensor) else x
     model.check_data(x)
     evidence = model.evidence(x, method, **options)
     value = float(evidence.values.double().mean())

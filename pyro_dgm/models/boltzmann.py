@@ -103,7 +103,8 @@ class BoltzmannModel(ProbabilisticModel):
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$-F(x) - \log Z$ for every row, log Z exact or between forward and reverse annealing.
 
-        The interval goes from the mean log weight of the one to that of the other, each widened by 1.96 standard errors.
+        The interval goes from the mean log weight of the one to that of the other, widened by 1.96 standard errors of
+        those means, and always holds the value.
         """
         with torch.no_grad():
             dist = self()
@@ -124,5 +125,7 @@ class BoltzmannModel(ProbabilisticModel):
                 "log_partition": float(log_z.value),
                 "log_partition_lower": float(log_z.lower),
                 "log_partition_upper": float(log_z.upper),
+                "log_partition_lower_stderr": float(log_z.stderr_lower),
+                "log_partition_upper_stderr": float(log_z.stderr_upper),
             },
         )

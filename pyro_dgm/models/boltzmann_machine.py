@@ -58,7 +58,7 @@ class BoltzmannMachine(BoltzmannModel):
             raise ValueError(f"hidden got {hidden}; expected the number of hidden units, 0 or more")
         self.visible, self.hidden, self.unit = visible, hidden, unit
         layers = {"visible": UNITS[unit](visible)} | ({"hidden": UNITS[unit](hidden)} if hidden else {})
-        self._edges = None if edges is None else torch.as_tensor(edges).reshape(-1, 2)
+        self._edges = None if edges is None else _checked(torch.as_tensor(edges))
         self._graph = Graph(layers, self._interactions())
         total = visible + hidden
         count = total * (total - 1) // 2 if self._edges is None else len(self._edges)
@@ -125,3 +125,9 @@ class BoltzmannMachine(BoltzmannModel):
             for parameter in machine.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
         return machine, torch.randint(0, 2, (10, 5), generator=generator).float()
+
+
+def _checked(edges: Tensor) -> Tensor:
+    if edges.numel() and (edges.dim() != 2 or edges.shape[1] != 2 or edges.is_floating_point()):
+        raise ValueError(f"edges got shape {tuple(edges.shape)} and {edges.dtype}; expected integers, edges x 2")
+    return edges.reshape(-1, 2).long()

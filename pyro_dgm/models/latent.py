@@ -42,6 +42,8 @@ class LatentVariableModel(ProbabilisticModel):
         $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$. The first half of the sweeps is
         dropped.
         """
+        if sweeps < 2:
+            raise ValueError(f"sweeps got {sweeps}; expected at least 2")
         with torch.no_grad():
             current = torch.where(known, x, self.sample(len(x)))
             latents = poutine.trace(self.guide).get_trace(current)

@@ -64,6 +64,13 @@ class Model(PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclas
         other._pyro_set_supermodule(_unique(type(self)), other._pyro_context)
         return other
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for module in self.modules():
+            if isinstance(module, PyroModule):
+                module._pyro_context = _Context()
+        self._pyro_set_supermodule(_unique(type(self)), self._pyro_context)
+
     @classmethod
     @abstractmethod
     def example(cls) -> tuple[Self, Tensor]:

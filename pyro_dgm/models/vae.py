@@ -59,6 +59,10 @@ class VAE(LatentVariableModel):
         super().__init__()
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood got {likelihood!r}; expected one of {', '.join(LIKELIHOODS)}")
+        if not isinstance(hidden, Sequence):
+            raise ValueError(
+                f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(200, 200)"
+            )
         hidden = tuple(hidden)
         self.visible, self.latent, self.hidden = visible, latent, hidden
         self.likelihood, self.activation = likelihood, activation

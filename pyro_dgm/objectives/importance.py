@@ -182,7 +182,14 @@ class IWAE(ELBO):
                     "IWAE's gradient would be biased. Use a continuous latent"
                 )
         weights = _weights(model_trace, guide_trace, self.num_particles, nesting)
-        scale = max(float(site["scale"]) for _, site in _sites(model_trace))
+        scales = {name: float(site["scale"]) for trace in (model_trace, guide_trace) for name, site in _sites(trace)}
+        scale = next(iter(scales.values()))
+        for name, other in scales.items():
+            if other != scale:
+                raise ValueError(
+                    f"site {name!r} is scaled by {other:g} and another one by {scale:g}; the bound of a datum has one scale, "
+                    "that of the data plate"
+                )
         return -scale * (torch.logsumexp(weights, 0) - math.log(self.num_particles)).sum()
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 from pyro.infer.autoguide.initialization import InitMessenger
 from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.messenger import Messenger
@@ -43,9 +44,12 @@ class PhaseMessenger(Messenger):
         done: list[Tensor] = []
 
         def normaliser(fn: EnergyDistribution, value: Tensor) -> Tensor:
-            if not done:
+            if not done or not torch.is_grad_enabled():
                 log_z = self.phase.log_partition(site, fn, value)
-                done.append(without_gradient(log_z.detach(), fn.parameters(), _REFUSED) if refuse else log_z)
+                log_z = without_gradient(log_z.detach(), fn.parameters(), _REFUSED) if refuse else log_z
+                if not torch.is_grad_enabled():
+                    return log_z
+                done.append(log_z)
             return done[0]
 
         return normaliser
@@ -104,7 +108,7 @@ def negative_phase(program: Callable[..., Any], phase: NegativePhase) -> Negativ
         phase: ``dgm.CD``, ``dgm.PCD`` or ``dgm.ExactNegativePhase``.
 
     Raises:
-        ValueError: ``phase`` is no negative phase (a class instead of an instance, say).
+        ValueError: ``phase`` is no negative phase (a class instead of an instance, say), or serves another model already.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -119,4 +123,5 @@ def negative_phase(program: Callable[..., Any], phase: NegativePhase) -> Negativ
         raise ValueError(f"phase got {phase!r}; expected an instance such as dgm.PCD(k=1, chains=100)")
     if not callable(program):
         raise ValueError(f"program got {type(program).__name__}; expected a Pyro program such as rbm.model")
+    phase.claim(getattr(program, "owner", getattr(program, "__self__", program)))
     return NegativePhaseProgram(program, phase)

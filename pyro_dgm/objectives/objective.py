@@ -82,7 +82,7 @@ class NegativePhaseObjective(Objective):
         return self._module(x) / len(x)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.phase.get_extra_state() if hasattr(self.phase, "chains") else {}
+        return self.phase.get_extra_state()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:

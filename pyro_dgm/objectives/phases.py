@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +23,18 @@ class NegativePhase(nn.Module):
 
     exact = False
 
+    def get_extra_state(self) -> dict[str, Any]:
+        return {}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        return None
+
     def prepare(self, site: str, fn: EnergyDistribution) -> EnergyDistribution:
         """The site's distribution as the phase wants it (with centred gradients, say)."""
         return fn
+
+    def claim(self, owner: Any) -> None:
+        """Note the model that the phase serves; a phase with chains refuses a second one."""
 
     def options(self) -> dict[str, Any]:
         """The phase's name and settings."""
@@ -32,7 +42,7 @@ class NegativePhase(nn.Module):
 
     @abstractmethod
     def log_partition(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
-        """A tensor of the parameters' batch shape whose gradient is (an estimate of) that of log Z."""
+        """A tensor whose gradient is (an estimate of) that of log Z, of the parameters' batch shape or one a row."""
 
 
 class ExactNegativePhase(NegativePhase):
@@ -60,6 +70,7 @@ class GibbsPhase(NegativePhase):
         self.k = k
         self.centred = centred
         self.centring: dict[str, Centring] = {}
+        self._owner: weakref.ref[Any] | None = None
 
     def prepare(self, site: str, fn: EnergyDistribution) -> BoltzmannDistribution:
         if not isinstance(fn, BoltzmannDistribution):
@@ -84,6 +95,15 @@ class GibbsPhase(NegativePhase):
             self.centring[site].update(fn, value)
         return self.surrogate(site, fn, value)
 
+    def claim(self, owner: Any) -> None:
+        before = None if self._owner is None else self._owner()
+        if before is not None and before is not owner:
+            raise ValueError(
+                f"this {type(self).__name__} serves another model already, and its state must not be mixed with a second "
+                "one's; make a phase for every model"
+            )
+        self._owner = weakref.ref(owner)
+
     def options(self) -> dict[str, Any]:
         return {**super().options(), "k": self.k, "centred": self.centred}
 
@@ -106,8 +126,9 @@ class GibbsPhase(NegativePhase):
 class CD(GibbsPhase):
     r"""Contrastive divergence: negative samples are k sweeps away from the data (Hinton 2002).
 
-    Every datum has its own chain, so a context that differs from row to row is welcome. The surrogate's value is minus
-    the negatives' free energy, so that the loss reads $F(x) - F(x^-)$: it is no likelihood.
+    Every datum has its own chain, so a context that differs from row to row is welcome, and masks and scales of rows
+    reach their negatives. The surrogate's value is minus the negatives' free energy, so that the loss reads
+    $F(x) - F(x^-)$: it is no likelihood.
 
     Args:
         k: Gibbs sweeps.
@@ -126,7 +147,7 @@ class CD(GibbsPhase):
             state = _from_visible(fn, value.detach())
             for _ in range(self.k):
                 state = machine.sweep(state)
-        return _average_to(machine.collapsed(machine.graph.colours[0], state), fn.parameter_batch_shape)
+        return machine.collapsed(machine.colours[0], state)
 
 
 class PCD(GibbsPhase):
@@ -160,7 +181,7 @@ class PCD(GibbsPhase):
     def surrogate(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> Tensor:
         _refuse_rowwise(site, fn, value)
         machine = fn.machine
-        first = machine.graph.colours[0]
+        first = machine.colours[0]
         with torch.no_grad():
             if not self._fits(site, fn):
                 self._start(site, fn, value)
@@ -197,7 +218,7 @@ class PCD(GibbsPhase):
         state = machine.neutral_state((self.number + self.witnesses, *fn.parameter_batch_shape))
         witnesses = {layer: x[self.number :] for layer, x in state.items()}
         self.chains[site] = state
-        collapsed = machine.collapsed(machine.graph.colours[0], witnesses)
+        collapsed = machine.collapsed(machine.colours[0], witnesses)
         self.tracked[site] = {"collapsed": collapsed, **self._anchor(fn, value)}
 
     def _anchor(self, fn: BoltzmannDistribution, value: Tensor) -> dict[str, Tensor]:
@@ -223,8 +244,9 @@ def _from_visible(fn: BoltzmannDistribution, value: Tensor) -> State:
     machine = fn.machine
     shape = torch.broadcast_shapes(value.shape[: value.dim() - len(fn.event_shape)], fn.parameter_batch_shape)
     visible = value.expand(*shape, *fn.event_shape).to(fn.parameters()[0].dtype)
-    if len(machine.graph.colours) <= 2 and len(machine.graph.layers) > 1:
-        # One colour holds all hidden units, and the first sweep draws it from the visible rows alone.
+    first = machine.colours[0]
+    if {b.layer for b in first} == machine.graph.layers.keys() - {fn.visible} and all(b.atoms is None for b in first):
+        # The first colour is exactly the hidden units: the first sweep draws them from the visible rows alone.
         layers = machine.graph.layers.items()
         zeros = {layer: visible.new_zeros(()).expand(*shape, *unit.shape) for layer, unit in layers}
         return {**zeros, fn.visible: visible}
@@ -254,4 +276,6 @@ def _refuse_rowwise(site: str, fn: BoltzmannDistribution, value: Tensor) -> None
 def _map(fn: Callable[[Tensor], Tensor], tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _map(fn, value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(_map(fn, value) for value in tree)
     return fn(tree) if isinstance(tree, Tensor) else tree

@@ -14,7 +14,7 @@ from ..data import Dataset, Space, Split
 from ..models.model import Model
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, load_state, read_config, write_json
-from .settings import Settings, check_device, check_folder, write_config
+from .settings import Settings, check_device, check_folder, describe, write_config
 from .trainer import Run, Trainer
 
 
@@ -77,10 +77,18 @@ def fit(
         >>> sorted(run.history[-1])
         ['epoch', 'loss', 'seconds', 'valid_elbo']
     """
+    if not isinstance(model, Model):
+        hint = "; call it to make an instance" if isinstance(model, type) else ""
+        raise ValueError(f"model got {model!r}; expected a model of pyro_dgm{hint}")
+    if objective is not None and not isinstance(objective, Objective):
+        raise ValueError(
+            f"objective got {objective!r}; expected an objective, as model.objective(...) or "
+            "dgm.NegativePhaseObjective(dgm.PCD()) makes one"
+        )
     settings = Settings(
         learning_rate, optimiser, decay, batch_size, epochs, average, patience, seed, optimiser_options or {}
     )
-    data = _as_dataset(data)
+    data = _as_dataset(data, next(model.parameters()).dtype)
     for name in ("train", "valid"):
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:
@@ -88,7 +96,7 @@ def fit(
     check_device(device)
     folder = None if out is None else Path(out)
     objective = objective or model.objective()
-    check_folder(folder, resume, model, objective, settings)
+    check_folder(folder, resume, model, objective, settings, describe(data, source))
     state = load_state(folder) if resume and folder is not None else None
     trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
     if state is None:
@@ -101,10 +109,11 @@ def fit(
     return trainer.run(state)
 
 
-def _as_dataset(data: Dataset | Split | Tensor) -> Dataset:
+def _as_dataset(data: Dataset | Split | Tensor, dtype: torch.dtype) -> Dataset:
     if isinstance(data, Dataset):
-        return data
-    split = data if isinstance(data, Split) else Split(torch.as_tensor(data), Space("not stated"))
+        train, valid, test = (split.to(dtype) for split in (data.train, data.valid, data.test))
+        return Dataset(data.name, train, valid, test, data.shape, data.redraw)
+    split = (data if isinstance(data, Split) else Split(torch.as_tensor(data).to(dtype), Space("not stated"))).to(dtype)
     if len(split) < 2:
         raise ValueError(f"fit got {len(split)} rows; expected at least 2 (a tenth is held out for validation)")
     held = max(len(split) // 10, 1)

@@ -42,15 +42,24 @@ class Settings:
         if self.decay not in (None, "linear"):
             raise ValueError(f"decay got {self.decay!r}; expected None or 'linear'")
         for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} got {value}; expected at least 1")
-        if not self.learning_rate > 0:
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} got {value}; expected an integer of at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience got {self.patience}; expected at least 1 epoch, or None")
+        if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate got {self.learning_rate}; expected a positive number")
         if self.average is not None and not 0 < self.average < 1:
             raise ValueError(f"average got {self.average}; expected a decay between 0 and 1, such as 0.999")
 
 
-def check_folder(folder: Path | None, resume: bool, model: Model, objective: Objective, settings: Settings) -> None:
+def check_folder(
+    folder: Path | None,
+    resume: bool,
+    model: Model,
+    objective: Objective,
+    settings: Settings,
+    described: dict[str, Any],
+) -> None:
     """Refuse a folder that holds another run, or one that this run cannot go on with."""
     if folder is None:
         if resume:
@@ -73,12 +82,24 @@ def check_folder(folder: Path | None, resume: bool, model: Model, objective: Obj
         raise ValueError(
             f"{folder} was trained with {config['objective']}, not {objective.options()}; resume with the same objective"
         )
+    if config["data"] != described:
+        raise ValueError(f"{folder} was trained on {config['data']}, not {described}; resume with the same data")
     stored = config["training"]
     for name, value in vars(settings).items():
         if name != "epochs" and stored[name] != value:
             raise ValueError(f"{folder} was trained with {name}={stored[name]!r}, not {value!r}; resume with the same")
     if settings.decay and stored["epochs"] != settings.epochs:
         raise ValueError(f"{folder} decays its step size over {stored['epochs']} epochs; resume with the same number")
+
+
+def describe(data: Dataset, source: dict[str, Any] | None) -> dict[str, Any]:
+    """What a run says of its data: name, shape, space, rows and their sum, and where they came from."""
+    rows = [len(data.train), len(data.valid), len(data.test)]
+    total = float(data.train.x.double().sum())
+    return {
+        "name": data.name, "shape": list(data.shape), "space": str(data.test.space), "rows": rows, "sum": total,
+        **(source or {}),
+    }  # fmt: skip
 
 
 def write_config(
@@ -98,7 +119,7 @@ def write_config(
             "options": model.options(),
             "objective": objective.options(),
             "training": vars(settings),
-            "data": {"name": data.name, "shape": list(data.shape), "space": str(data.test.space), **(source or {})},
+            "data": describe(data, source),
             "versions": {"pyro_dgm": __version__, "pyro": pyro.__version__, "torch": torch.__version__},
         },
     )

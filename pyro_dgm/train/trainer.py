@@ -63,7 +63,12 @@ class Trainer:
         self.objective, self.settings, self.folder, self.progress = objective, settings, folder, progress
         self.objective.attach(self.model)
         groups = objective.parameter_groups(self.model)
-        self.optimiser = OPTIMISERS[settings.optimiser](groups, lr=settings.learning_rate, **settings.optimiser_options)
+        try:
+            self.optimiser = OPTIMISERS[settings.optimiser](
+                groups, lr=settings.learning_rate, **settings.optimiser_options
+            )
+        except TypeError as error:
+            raise ValueError(f"optimiser_options got {settings.optimiser_options}: {error}") from None
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.parameters = list(self.model.parameters())
         self.averaged: list[Tensor] | None = None
@@ -89,6 +94,8 @@ class Trainer:
             with torch.no_grad():
                 for parameter, mean in zip(self.parameters, self.averaged, strict=True):
                     parameter.copy_(mean)
+        if self.folder is not None:
+            save_weights(self.folder, self.model)
         for logger in self.fabric.loggers:
             logger.finalize("success")
         return Run(self.model, self.history, self.folder)
@@ -202,8 +209,8 @@ class Trainer:
 def _to(tree: Any, device: torch.device) -> Any:
     if isinstance(tree, dict):
         return {key: _to(value, device) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_to(value, device) for value in tree]
+    if isinstance(tree, list | tuple):
+        return type(tree)(_to(value, device) for value in tree)
     return tree.to(device) if isinstance(tree, Tensor) else tree
 
 

@@ -66,11 +66,17 @@ class Lateral(Interaction):
         self.ends = (_end(layer), _end(layer))
 
     def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
+        unit = layers[self.ends[0].layer]
+        self._inner = unit.shape.numel() // unit.atoms
         return torch.Size(layers[end.layer].shape.numel() for end in self.ends)
 
     def check(self, weight: Tensor) -> str | None:
-        if (weight.diagonal(dim1=-2, dim2=-1) != 0).any():
-            return "the diagonal must be zero (a unit is not coupled to itself); put the diagonal into the bias"
+        atom = torch.arange(weight.shape[-1], device=weight.device) // self._inner
+        if (weight[..., atom[:, None] == atom] != 0).any():
+            return (
+                "the diagonal (the block of every atom) must be zero: a unit is not coupled to itself; "
+                "put such terms into the bias"
+            )
         if not torch.allclose(weight, weight.mT, rtol=1e-5, atol=1e-7):
             return "the matrix must be symmetric; pass (U + U.T) / 2"
         return None

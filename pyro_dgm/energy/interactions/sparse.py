@@ -46,6 +46,10 @@ class Sparse(Interaction):
                     f"edges name unit {int(self.edges[:, column].max())} of layer {end.layer!r}, "
                     f"which has the units 0 to {size - 1}"
                 )
+        unit = layers[self.ends[0].layer]
+        atoms = self.edges // (unit.shape.numel() // unit.atoms)
+        if self.ends[0] == self.ends[1] and (atoms[:, 0] == atoms[:, 1]).any():
+            raise ValueError("edges couple the categories of one unit; put their weight into the bias")
         self._sizes = tuple(layers[end.layer].shape.numel() for end in self.ends)
         return torch.Size([len(self.edges)])
 
@@ -55,7 +59,7 @@ class Sparse(Interaction):
     def _lists(self, end: int, device: torch.device, indices: Tensor | None) -> tuple[Tensor, ...]:
         """Source, slot in the result and edge number of all that flows into ``end`` (or its ``indices``)."""
         key = (end, device, 0 if indices is None else id(indices))
-        if key not in self._directed:
+        if key not in self._directed or self._directed[key][1] is not indices:
             directions = [(self.edges[:, 1 - end], self.edges[:, end])]
             if self.ends[0] == self.ends[1]:
                 directions.append((self.edges[:, end], self.edges[:, 1 - end]))

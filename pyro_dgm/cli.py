@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     reproducing = command("reproduce", "train and evaluate a recorded recipe and write its result file")
     reproducing.add_argument("name", help="a recipe from `pyro-dgm list`")
     reproducing.add_argument("--out", default="runs", help="folder for the run")
+    reproducing.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     reproducing.add_argument(
         "--fast", action="store_true", help="a few steps only, to try the recipe; writes no result"
     )

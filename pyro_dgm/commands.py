@@ -199,7 +199,9 @@ def reproduce(options: Namespace) -> None:
     """Train and evaluate a recipe; write its result file."""
     from . import recipes
 
-    result = recipes.reproduce(options.name, Path(options.out), data_dir=options.data_dir, fast=options.fast)
+    result = recipes.reproduce(
+        options.name, Path(options.out), data_dir=options.data_dir, fast=options.fast, resume=options.resume
+    )
     print(result["text"])
     print(f"result in {Path(options.out) / (options.name + ('-fast' if options.fast else ''))}")
 

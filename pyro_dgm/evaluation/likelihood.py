@@ -7,7 +7,6 @@ import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data import Space, Split
@@ -120,6 +119,17 @@ def log_likelihood(
         >>> dgm.log_likelihood(rbm, x, space="binary (toy)").kind
         'exact'
     """
+    return with_details(model, x, space, method, **options)[0]
+
+
+def with_details(
+    model: ProbabilisticModel,
+    x: Tensor | Split,
+    space: str | Space | None = None,
+    method: str | None = None,
+    **options: Any,
+) -> tuple[LogLikelihood, dict[str, float]]:
+    """``log_likelihood`` and the figures behind it: both ends of log Z, or the effective sample size."""
     if not isinstance(model, ProbabilisticModel):
         raise ValueError(
             f"log_likelihood got {type(model).__name__}, which defines no likelihood; compare its samples instead"
@@ -132,7 +142,7 @@ def log_likelihood(
     evidence = model.evidence(x, method, **options)
     value = float(evidence.values.double().mean())
     spread = float(evidence.values.double().std()) / math.sqrt(len(x)) if len(x) > 1 else math.nan
-    return LogLikelihood(
+    figure = LogLikelihood(
         value=value,
         stderr_estimator=evidence.stderr,
         stderr_data=spread,
@@ -143,9 +153,4 @@ def log_likelihood(
         space=None if space is None else str(space),
         n=len(x),
     )
-
-
-def per_row(model: ProbabilisticModel, x: Tensor, **options: Any) -> Tensor:
-    """The log-likelihood (or bound) of every row, in nats."""
-    with torch.no_grad():
-        return model.evidence(x, **options).values
+    return figure, evidence.details

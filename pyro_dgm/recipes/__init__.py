@@ -51,7 +51,7 @@ def reproduce(
         ValueError: there is no such recipe, or the run exists already.
     """
     from .. import data, registry, train
-    from ..evaluation import log_likelihood
+    from ..evaluation.likelihood import with_details
     from ..train.checkpoint import write_json
 
     known = recipes()
@@ -76,12 +76,13 @@ def reproduce(
     start = time.perf_counter()
     if evaluation.pop("base", None) == "train":
         evaluation["base"] = dataset.train.x
-    figure = log_likelihood(model, dataset.test, **evaluation)
+    figure, details = with_details(model, dataset.test, **evaluation)
     result = {
         "recipe": name,
         "title": recipe["title"],
         "figure": figure.as_dict(),
         "text": str(figure),
+        "details": details,
         "fast": fast,
         "training_seconds": round(sum(row["seconds"] for row in fitted.history), 1),
         "evaluation_seconds": round(time.perf_counter() - start, 1),

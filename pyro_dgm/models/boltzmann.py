@@ -54,7 +54,9 @@ class BoltzmannModel(ProbabilisticModel):
         raise ValueError(f"phase got {phase!r}; expected 'pcd', 'cd' or 'exact'")
 
     def initialise(self, x: Tensor) -> None:
-        """Give every visible unit the bias that its mean asks for without couplings."""
+        """Give every visible unit the bias that its mean asks for without couplings, unless biases were set already."""
+        if any(bool(b.detach().any()) for b in self.visible_biases()):
+            return
         with torch.no_grad():
             unit = self().machine.graph.layers["visible"]
             for parameter, natural in zip(

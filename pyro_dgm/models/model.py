@@ -54,6 +54,7 @@ class Model(PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclas
 
     def __init__(self) -> None:
         super().__init__(_unique(type(self)))
+        self.fresh = True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = type(self).__new__(type(self))
@@ -93,7 +94,7 @@ class Model(PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclas
         """Raise ``ValueError`` where ``x`` is no data for this model: wrong shape, NaN, values outside the support."""
 
     def initialise(self, x: Tensor) -> None:
-        """Set parameters from data before training starts; by default nothing."""
+        """Set parameters of a fresh model from data before its first ``fit``; by default nothing."""
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """Figures that tell whether training works, beyond the loss; by default none."""

@@ -97,6 +97,7 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any
     except (SafetensorError, RuntimeError, StopIteration, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is truncated or holds no weights of {config['model']} ({reason})") from None
+    model.fresh = False
     return model.to(device)
 
 

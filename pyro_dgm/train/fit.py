@@ -101,11 +101,13 @@ def fit(
     trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
     if state is None:
         pyro.set_rng_seed(seed)
-        model.initialise(data.train.x.to(trainer.fabric.device))
+        if model.fresh:
+            model.initialise(data.train.x.to(trainer.fabric.device))
         if folder is not None:
             write_config(folder, model, data, objective, settings, source)
     elif folder is not None:
         write_json(folder / CONFIG, {**read_config(folder), "training": vars(settings)})
+    model.fresh = False
     return trainer.run(state)
 
 

@@ -260,3 +260,14 @@ def test_grey_levels_are_refused_before_training():
 def test_wrong_width():
     with pytest.raises(ValueError, match=r"\(63,\)"):
         dgm.fit(dgm.RBM(63, 5), dgm.data.load("digits", binarisation="threshold"), progress=False)
+
+
+def test_a_second_fit_goes_on_from_the_first():
+    for cls in (dgm.RBM, dgm.VAE):
+        model = cls(6)
+        x = torch.randint(0, 2, (50, 6)).float()
+        dgm.fit(model, x, epochs=1, progress=False)
+        before = [p.detach().clone() for p in model.parameters()]
+        dgm.fit(model, x, epochs=1, learning_rate=1e-12, progress=False)
+        for a, b in zip(before, model.parameters(), strict=True):
+            torch.testing.assert_close(a, b.detach(), atol=1e-6, rtol=0)

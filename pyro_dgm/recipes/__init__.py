@@ -68,6 +68,8 @@ def reproduce(
         evaluation |= {key: 50 for key in ("chains", "temperatures", "burn_in", "particles") if key in evaluation}
     model = registry.build(recipe["model"], recipe["options"], dataset.visible, recipe["seed"])
     run = out / (f"{name}-fast" if fast else name)
+    earlier = run / "result.json"
+    trained_on = json.loads(earlier.read_text("utf-8"))["machine"] if resume and earlier.is_file() else machine()
     fitted = train.fit(
         model, dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=run, resume=resume,
         progress=progress, source={"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none",
@@ -91,7 +93,8 @@ def reproduce(
         "command": shlex.join(["pyro-dgm", "reproduce", name] + (["--fast"] if fast else [])),
         "seed": recipe["seed"],
         "versions": versions(),
-        "machine": machine(),
+        "machine": trained_on,
+        "evaluation_machine": machine(),
     }
     write_json(run / "result.json", result)
     return result

@@ -145,8 +145,8 @@ def test_iwae_refuses_sites_of_different_scale():
 
 
 def test_the_interval_covers_the_exact_value():
-    """Near-trivial machines, where the noise of both ends exceeds their distance: at 95 % or more each, 16 of 20 fail
-    with probability below 1e-3."""
+    """Near-trivial machines, where the noise of both ends exceeds their distance: at a coverage of 95 %, fewer than 15 of
+    20 have probability 3e-4. Without the widening 8 of 20 intervals hold the exact value."""
     covered = 0
     for seed in range(20):
         torch.manual_seed(seed)
@@ -158,4 +158,4 @@ def test_the_interval_covers_the_exact_value():
         found = dgm.log_likelihood(rbm, x, method="ais", chains=100, temperatures=200)
         assert found.lower <= found.value <= found.upper
         covered += found.lower <= exact.value <= found.upper
-    assert covered >= 17
+    assert covered >= 15

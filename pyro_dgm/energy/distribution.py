@@ -17,7 +17,8 @@ from .graph import Graph
 from .machine import Machine, State
 from .partition import LogPartition
 
-Normaliser = Callable[["EnergyDistribution", Tensor], Tensor]
+Terms = Callable[["EnergyDistribution", Tensor], tuple[Tensor, Tensor]]
+"""From a distribution and a value to F(x) and log Z."""
 
 
 class NegativePhaseError(RuntimeError):
@@ -33,14 +34,14 @@ _HOW = (
 class EnergyDistribution(TorchDistribution, ABC):
     r"""A distribution known by its energy: $p(x) = e^{-F(x)} / Z$.
 
-    ``log_prob`` is $-F(x) - \log Z$; what $\log Z$ is comes from the normaliser that a negative phase binds, from a value
+    ``log_prob`` is $-F(x) - \log Z$; what $\log Z$ is comes from the terms that a negative phase binds, from a value
     attached by ``with_log_partition``, or from exact enumeration, in this order. No annealing is ever run silently.
     """
 
     has_rsample = False
 
     def __init__(self, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool | None = None) -> None:
-        self._normaliser: Normaliser | None = None
+        self._terms: Terms | None = None
         self._log_partition: Tensor | None = None
         self._inside_program = am_i_wrapped()
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
@@ -63,19 +64,19 @@ class EnergyDistribution(TorchDistribution, ABC):
 
     @abstractmethod
     def _copy(self, batch_shape: torch.Size) -> EnergyDistribution:
-        """The same distribution with another batch shape, without normaliser."""
+        """The same distribution with another batch shape, without log Z."""
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> EnergyDistribution:
         """The same distribution with a larger batch shape; the parameters, and so log Z, stay shared."""
         other = self._copy(torch.Size(batch_shape))
-        other._normaliser, other._log_partition = self._normaliser, self._log_partition
+        other._terms, other._log_partition = self._terms, self._log_partition
         other._inside_program = self._inside_program
         return other
 
-    def with_normaliser(self, normaliser: Normaliser) -> EnergyDistribution:
-        """A copy whose log Z is ``normaliser(distribution, value)``; negative phases use it."""
+    def with_terms(self, terms: Terms) -> EnergyDistribution:
+        """A copy whose F(x) and log Z are ``terms(distribution, value)``; negative phases use it."""
         other = self.expand(self.batch_shape)
-        other._normaliser = normaliser
+        other._terms = terms
         return other
 
     def with_log_partition(self, value: Tensor | float | LogPartition) -> EnergyDistribution:
@@ -94,11 +95,12 @@ class EnergyDistribution(TorchDistribution, ABC):
         """
         if self._validate_args:
             self._validate_sample(value)
-        return -self.free_energy(value) - self._log_z(value)
+        if self._terms is not None:
+            free_energy, log_z = self._terms(self, value)
+            return -free_energy - log_z
+        return -self.free_energy(value) - self._log_z()
 
-    def _log_z(self, value: Tensor) -> Tensor:
-        if self._normaliser is not None:
-            return self._normaliser(self, value)
+    def _log_z(self) -> Tensor:
         if self._log_partition is not None:
             return without_gradient(self._log_partition, self.parameters(), f"log Z was attached as a number; {_HOW}")
         try:
@@ -177,6 +179,13 @@ class BoltzmannDistribution(EnergyDistribution):
         EnergyDistribution.__init__(other, batch_shape, self.event_shape, validate_args=False)
         other._validate_args = self._validate_args
         return other
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the hidden units are exactly the first colour: independent of each other given the visible ones."""
+        first = self.machine.colours[0]
+        hidden = self.machine.graph.layers.keys() - {self.visible}
+        return {b.layer for b in first} == hidden and all(b.atoms is None for b in first)
 
     def energy(self, state: Mapping[str, Tensor]) -> Tensor:
         """E of a state ``{layer: batch_shape x layer shape}``, in nats (20.3, 20.5)."""

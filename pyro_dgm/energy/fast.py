@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 17
-"""Draws made at once: their scratch memory stays in the processor's cache."""
+_FEW = 4096
+"""Draws below which the compiled loop is not worth its import."""
+
+_COMPILED = (torch.float32, torch.float64)
 
 _SMALL = 1 << 20
 """Multiplications below which oneDNN's fixed cost of a call outweighs its speed."""
@@ -19,9 +21,10 @@ _SMALL = 1 << 20
 def bernoulli(logits: Tensor) -> Tensor:
     r"""Bits with $P(1) = \sigma(\text{logits})$, on the dtype and device of ``logits``.
 
-    Eight random bits decide most draws; where they tie with the threshold $256\,p$ a fresh double-precision uniform
-    decides on its fraction. So P(1) is the floating-point $p$ up to $2^{-8} \cdot 2^{-53}$, at an eighth of the random
-    bits that ``rand < p`` spends and without its floor at $2^{-24}$.
+    On the processor sixteen random bits decide most draws; where they tie with the threshold $2^{16} p$ a fresh
+    double-precision uniform decides on its fraction. So P(1) is the floating-point $p$ up to $2^{-69}$, without the floor
+    of ``rand < p`` at $2^{-24}$. Two words of torch's generator seed every call, so that ``manual_seed`` and saved random
+    states govern these bits too.
 
     Args:
         logits: any shape.
@@ -36,19 +39,18 @@ def bernoulli(logits: Tensor) -> Tensor:
 
 def bernoulli_(p: Tensor) -> Tensor:
     """Overwrite probabilities by bits drawn with them; returns the same tensor."""
-    if p.device.type != "cpu" or not p.is_contiguous() or p.numel() < 4096:
+    if p.device.type != "cpu" or p.numel() < _FEW or not p.is_contiguous() or p.dtype not in _COMPILED:
         return p.copy_(torch.rand_like(p, dtype=torch.float64) < p)
-    size = min(p.numel(), _CHUNK)
-    words = torch.empty((size + 7) // 8, dtype=torch.int64)
-    octets, scratch = words.view(torch.uint8), p.new_empty(size)
-    for part in p.view(-1).split(size):
-        words.random_(-(2**63), None)
-        part.mul_(256.0).sub_(octets[: part.numel()]).clamp_(0, 1)
-        tied = torch.frac(part, out=scratch[: part.numel()]).nonzero().view(-1)
-        if tied.numel():
-            fraction = part[tied]
-            part[tied] = (torch.rand(fraction.shape, dtype=torch.float64) < fraction).to(part.dtype)
+    seed, stream = torch.empty(2, dtype=torch.int64).random_(-(2**63), None).numpy().view("uint64")
+    _draw()(p.detach().view(-1).numpy(), seed, stream)
     return p
+
+
+@functools.cache
+def _draw() -> Callable[..., None]:
+    from .bits import draw
+
+    return draw
 
 
 def linear(x: Tensor, weight: Tensor, plus: Tensor) -> Tensor:

@@ -101,6 +101,7 @@ class Machine:
         state: State,
         clamp: Clamp | None = None,
         skip: frozenset[str] = frozenset(),
+        first: Sequence[tuple[Tensor, ...]] | None = None,
     ) -> State:
         """One Gibbs sweep over the colours, in order; returns a new state.
 
@@ -108,14 +109,17 @@ class Machine:
             state: every layer, ``chains x layer shape``.
             clamp: ``{layer: (mask, value)}``: entries held at a value.
             skip: layers left as they are.
+            first: the fields of the first colour's blocks, where they are known already.
         """
         state = dict(state)
         statistics = self.statistics(state)
         for colour in self.colours:
-            for block in colour:
+            known = [None] * len(colour) if first is None or colour is not self.colours[0] else first
+            for block, eta in zip(colour, known, strict=True):
                 if block.layer in skip:
                     continue
-                state[block.layer] = self._draw(block, self.fields(block, statistics), state[block.layer], clamp)
+                eta = self.fields(block, statistics) if eta is None else eta
+                state[block.layer] = self._draw(block, eta, state[block.layer], clamp)
                 statistics[block.layer] = self.statistics({block.layer: state[block.layer]})[block.layer]
         return state
 
@@ -176,15 +180,24 @@ class Machine:
                         )
         return {layer: statistics[layer] for layer in free}
 
-    def collapsed(self, colour: Colour, state: Mapping[str, Tensor]) -> Tensor:
+    def colour_fields(self, colour: Colour, state: Mapping[str, Tensor]) -> list[tuple[Tensor, ...]]:
+        """The fields of a colour's blocks."""
+        statistics = self.statistics(state)
+        return [self.fields(block, statistics) for block in colour]
+
+    def collapsed(
+        self, colour: Colour, state: Mapping[str, Tensor], fields: Sequence[tuple[Tensor, ...]] | None = None
+    ) -> Tensor:
         r"""$\log \sum_{colour} e^{-E}$: the units of one colour summed out, the others as in ``state``; ``batch_shape``.
 
-        Layers that lie in the colour as a whole need not be in ``state``.
+        Layers that lie in the colour as a whole need not be in ``state``. ``fields`` are those of the colour's blocks,
+        where they are known already.
         """
         statistics, whole = self.without(colour, self.statistics(state))
         total = self._value(statistics, whole)
-        for block in colour:
-            total = total + self.log_partition(block, self.fields(block, statistics))
+        for number, block in enumerate(colour):
+            eta = self.fields(block, statistics) if fields is None else fields[number]
+            total = total + self.log_partition(block, eta)
         return total
 
     def log_partition(self, block: Block, eta: tuple[Tensor, ...]) -> Tensor:

@@ -15,6 +15,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
 from ..energy import EnergyDistribution, without_gradient
+from ..energy.distribution import Terms
 from .phases import NegativePhase
 
 _REFUSED = (
@@ -37,22 +38,22 @@ class PhaseMessenger(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         site = msg["name"]
-        msg["fn"] = _bind(msg["fn"], lambda fn: self.phase.prepare(site, fn).with_normaliser(self._normaliser(site)))
+        msg["fn"] = _bind(msg["fn"], lambda fn: self.phase.prepare(site, fn).with_terms(self._terms(site)))
 
-    def _normaliser(self, site: str) -> Callable[[EnergyDistribution, Tensor], Tensor]:
+    def _terms(self, site: str) -> Terms:
         refuse = not self.phase.exact and _inside_hmc()
         done: list[Tensor] = []
 
-        def normaliser(fn: EnergyDistribution, value: Tensor) -> Tensor:
-            if not done or not torch.is_grad_enabled():
-                log_z = self.phase.log_partition(site, fn, value)
-                log_z = without_gradient(log_z.detach(), fn.parameters(), _REFUSED) if refuse else log_z
-                if not torch.is_grad_enabled():
-                    return log_z
+        def terms(fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
+            if done and torch.is_grad_enabled():
+                return fn.free_energy(value), done[0]
+            free_energy, log_z = self.phase.terms(site, fn, value)
+            log_z = without_gradient(log_z.detach(), fn.parameters(), _REFUSED) if refuse else log_z
+            if torch.is_grad_enabled():
                 done.append(log_z)
-            return done[0]
+            return free_energy, log_z
 
-        return normaliser
+        return terms
 
 
 def _bind(fn: Any, bind: Callable[[EnergyDistribution], EnergyDistribution]) -> Any:

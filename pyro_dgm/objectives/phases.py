@@ -41,8 +41,8 @@ class NegativePhase(nn.Module):
         return {"phase": type(self).__name__}
 
     @abstractmethod
-    def log_partition(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
-        """A tensor whose gradient is (an estimate of) that of log Z, of the parameters' batch shape or one a row."""
+    def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
+        """F(x), and a tensor whose gradient is (an estimate of) that of log Z: one a parameter batch, or one a row."""
 
 
 class ExactNegativePhase(NegativePhase):
@@ -56,8 +56,8 @@ class ExactNegativePhase(NegativePhase):
 
     exact = True
 
-    def log_partition(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
-        return fn.exact_log_partition()
+    def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
+        return fn.free_energy(value), fn.exact_log_partition()
 
 
 class GibbsPhase(NegativePhase):
@@ -89,11 +89,19 @@ class GibbsPhase(NegativePhase):
             self.centring[site] = Centring()
         return self.centring[site].apply(fn)
 
-    def log_partition(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
+    def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
         fn = fn if isinstance(fn, BoltzmannDistribution) else self.prepare(site, fn)
         if self.centred:
             self.centring[site].update(fn, value)
-        return self.surrogate(site, fn, value)
+        with torch.no_grad():
+            state = self.negatives(site, fn, value)
+        first, visible = fn.machine.colours[0], state[fn.visible]
+        alike = value.shape[1:] == visible.shape[1:] == fn.event_shape and value.dtype == visible.dtype
+        if fn.restricted and alike and not fn.parameter_batch_shape:
+            # One product for data and negatives together.
+            rows = fn.machine.collapsed(first, {fn.visible: torch.cat([value, visible])})
+            return -rows[: len(value)], self.surrogate(site, fn, rows[len(value) :])
+        return fn.free_energy(value), self.surrogate(site, fn, fn.machine.collapsed(first, state))
 
     def claim(self, owner: Any) -> None:
         before = None if self._owner is None else self._owner()
@@ -108,8 +116,12 @@ class GibbsPhase(NegativePhase):
         return {**super().options(), "k": self.k, "centred": self.centred}
 
     @abstractmethod
-    def surrogate(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> Tensor:
-        """The surrogate of log Z at this site."""
+    def negatives(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> State:
+        """Negative samples: every layer, ``rows x parameter batch x layer shape``."""
+
+    @abstractmethod
+    def surrogate(self, site: str, fn: BoltzmannDistribution, collapsed: Tensor) -> Tensor:
+        """The surrogate of log Z, from the negatives with their first colour summed out."""
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"centring": {site: centring.state for site, centring in self.centring.items()}}
@@ -141,13 +153,14 @@ class CD(GibbsPhase):
     def __init__(self, k: int = 1, *, centred: bool = False) -> None:
         super().__init__(k, centred)
 
-    def surrogate(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> Tensor:
-        machine = fn.machine
-        with torch.no_grad():
-            state = _from_visible(fn, value.detach())
-            for _ in range(self.k):
-                state = machine.sweep(state)
-        return machine.collapsed(machine.colours[0], state)
+    def negatives(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> State:
+        state = _from_visible(fn, value.detach())
+        for _ in range(self.k):
+            state = fn.machine.sweep(state)
+        return state
+
+    def surrogate(self, site: str, fn: BoltzmannDistribution, collapsed: Tensor) -> Tensor:
+        return collapsed
 
 
 class PCD(GibbsPhase):
@@ -178,26 +191,35 @@ class PCD(GibbsPhase):
         self.chains: dict[str, State] = {}
         self.tracked: dict[str, dict[str, Tensor]] = {}
 
-    def surrogate(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> Tensor:
+    def negatives(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> State:
         _refuse_rowwise(site, fn, value)
         machine = fn.machine
-        first = machine.colours[0]
-        with torch.no_grad():
-            if not self._fits(site, fn):
-                self._start(site, fn, value)
-            tracked, state = self.tracked[site], self.chains[site]
-            witnesses = {layer: x[self.number :] for layer, x in state.items()}
-            log_ratio = machine.collapsed(first, witnesses) - tracked["collapsed"]
-            change = log_ratio.logsumexp(0) - math.log(self.witnesses)
-            tracked["log_z"] = tracked["log_z"] + change
-            tracked["travelled"] = tracked["travelled"] + change.abs().max()
-            tracked["steps"] = tracked["steps"] + 1
-            if tracked["steps"] >= ANCHOR_STEPS and tracked["travelled"] > ANCHOR_NATS:
-                tracked |= self._anchor(fn, value)
-            for _ in range(self.k):
-                state = machine.sweep(state)
-            self.chains[site] = state
-        collapsed = machine.collapsed(first, state)
+        if not self._fits(site, fn):
+            self._start(site, fn, value)
+        state = self.chains[site]
+        fields = machine.colour_fields(machine.colours[0], state)
+        self._track(site, fn, value, fields)
+        state = machine.sweep(state, first=fields)
+        for _ in range(self.k - 1):
+            state = machine.sweep(state)
+        self.chains[site] = state
+        return state
+
+    def _track(self, site: str, fn: BoltzmannDistribution, value: Tensor, fields: list[tuple[Tensor, ...]]) -> None:
+        """Follow log Z over the last change of the parameters, by the witnesses as they were left."""
+        tracked, machine = self.tracked[site], fn.machine
+        witnesses = {layer: x[self.number :] for layer, x in self.chains[site].items()}
+        theirs = [tuple(e[self.number :] for e in eta) for eta in fields]
+        log_ratio = machine.collapsed(machine.colours[0], witnesses, theirs) - tracked["collapsed"]
+        change = log_ratio.logsumexp(0) - math.log(self.witnesses)
+        tracked["log_z"] = tracked["log_z"] + change
+        tracked["travelled"] = tracked["travelled"] + change.abs().max()
+        tracked["steps"] = tracked["steps"] + 1
+        if tracked["steps"] >= ANCHOR_STEPS and tracked["travelled"] > ANCHOR_NATS:
+            tracked |= self._anchor(fn, value)
+
+    def surrogate(self, site: str, fn: BoltzmannDistribution, collapsed: Tensor) -> Tensor:
+        tracked = self.tracked[site]
         tracked["collapsed"] = collapsed[self.number :].detach()
         surrogate = _average_to(collapsed[: self.number], fn.parameter_batch_shape)
         return surrogate - surrogate.detach() + tracked["log_z"]
@@ -244,9 +266,8 @@ def _from_visible(fn: BoltzmannDistribution, value: Tensor) -> State:
     machine = fn.machine
     shape = torch.broadcast_shapes(value.shape[: value.dim() - len(fn.event_shape)], fn.parameter_batch_shape)
     visible = value.expand(*shape, *fn.event_shape).to(fn.parameters()[0].dtype)
-    first = machine.colours[0]
-    if {b.layer for b in first} == machine.graph.layers.keys() - {fn.visible} and all(b.atoms is None for b in first):
-        # The first colour is exactly the hidden units: the first sweep draws them from the visible rows alone.
+    if fn.restricted:
+        # The first sweep draws the hidden units from the visible rows alone.
         layers = machine.graph.layers.items()
         zeros = {layer: visible.new_zeros(()).expand(*shape, *unit.shape) for layer, unit in layers}
         return {**zeros, fn.visible: visible}

@@ -2,49 +2,71 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from pyro_dgm.energy import fast
+from pyro_dgm.energy import bits, fast
 
 N = 4_000_000
 
 
-@pytest.mark.parametrize("p", [0.5, 0.1, 0.9, 1 / 256, 2.5 / 256, 1 - 3.5 / 256, 1e-3, 1e-6, 0.3333333])
+@pytest.mark.parametrize("p", [0.5, 0.1, 0.9, 1 / 65536, 2.5 / 65536, 1 - 3.5 / 65536, 1e-3, 1e-6, 0.3333333])
 def test_probability_of_a_bit(p):
-    """Within six standard deviations of a binomial; small p would be lost by 8 bits without a tie-breaker."""
-    bits = fast.bernoulli_(torch.full((N,), p, dtype=torch.float64))
-    assert set(bits.unique().tolist()) <= {0.0, 1.0}
-    assert abs(float(bits.sum()) - N * p) < 6 * math.sqrt(N * p * (1 - p)) + 1
+    """Within six standard deviations of a binomial; small p would be lost by 16 bits without a tie-breaker."""
+    drawn = fast.bernoulli_(torch.full((N,), p, dtype=torch.float64))
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+    assert abs(float(drawn.sum()) - N * p) < 6 * math.sqrt(N * p * (1 - p)) + 1
 
 
 def test_every_lane_of_the_words_is_fair():
-    bits = fast.bernoulli(torch.zeros(N)).view(-1, 8).mean(0)
-    assert (bits - 0.5).abs().max() < 6 * 0.5 / math.sqrt(N / 8)
+    drawn = fast.bernoulli(torch.zeros(N)).view(-1, 16).mean(0)
+    assert (drawn - 0.5).abs().max() < 6 * 0.5 / math.sqrt(N / 16)
 
 
 def test_neighbours_are_independent():
-    bits = fast.bernoulli(torch.zeros(N)) - 0.5
+    drawn = fast.bernoulli(torch.zeros(N)) - 0.5
     for lag in (1, 2, 3, 4, 8, 16):
-        assert abs(float((bits[lag:] * bits[:-lag]).mean())) < 6 * 0.25 / math.sqrt(N)
+        assert abs(float((drawn[lag:] * drawn[:-lag]).mean())) < 6 * 0.25 / math.sqrt(N)
 
 
 def test_ties_are_broken_by_the_fraction():
-    """Given a tie, the bit is 1 with the threshold's fraction: forced by giving every word the same bits."""
-    p = torch.full((N,), 100.25 / 256)
-    original = torch.Tensor.random_
+    """Given a tie, the bit is 1 with the threshold's fraction: forced by giving every draw the same sixteen bits."""
+    p = np.full(N, 100.25 / 65536, np.float32)
+    lanes = np.full(N, 100, np.uint16)
+    bits.decide(p, lanes, np.uint64(1), np.uint64(0x9E3779B97F4A7C15))
+    assert abs(float(p.mean()) - 0.25) < 6 * math.sqrt(0.25 * 0.75 / N)
 
-    def same(self, *args):
-        result = original(self, *args)
-        result.view(torch.uint8).fill_(100)
-        return result
 
-    torch.Tensor.random_ = same
-    try:
-        bits = fast.bernoulli_(p)
-    finally:
-        torch.Tensor.random_ = original
-    assert abs(float(bits.mean()) - 0.25) < 6 * math.sqrt(0.25 * 0.75 / N)
+def test_sixteen_bits_decide_without_a_tie():
+    lanes = np.array([99, 100, 101], np.uint16)
+    p = np.full(3, 100 / 65536)
+    bits.decide(p, lanes, np.uint64(1), np.uint64(1))
+    assert p.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_words_are_those_of_splitmix64():
+    """The first outputs of the published generator from seed 1234567."""
+    golden = 0x9E3779B97F4A7C15
+    words = [int(bits.mix(np.uint64((1234567 + n * golden) % 2**64))) for n in (1, 2, 3)]
+    assert words == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_streams_are_odd_and_irregular():
+    for word in range(200):
+        gamma = int(bits.increment(np.uint64(word)))
+        assert gamma % 2 == 1
+        assert (gamma ^ (gamma >> 1)).bit_count() >= 24
+
+
+def test_bits_follow_the_generator_of_torch():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    first = fast.bernoulli(torch.zeros(10_000))
+    second = fast.bernoulli(torch.zeros(10_000))
+    torch.set_rng_state(state)
+    assert torch.equal(fast.bernoulli(torch.zeros(10_000)), first)
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("shape", [(3,), (5000,), (70, 71), (3, 50, 60)])
@@ -59,8 +81,8 @@ def test_shapes_dtypes_and_extremes(shape, dtype):
 
 def test_noncontiguous_input():
     p = torch.rand(100, 200).t()
-    bits = fast.bernoulli(torch.logit(p))
-    assert abs(float((bits - p).mean())) < 6 * 0.5 / math.sqrt(p.numel())
+    drawn = fast.bernoulli(torch.logit(p))
+    assert abs(float((drawn - p).mean())) < 6 * 0.5 / math.sqrt(p.numel())
 
 
 @pytest.mark.parametrize("transposed", [False, True])

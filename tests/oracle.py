@@ -123,3 +123,18 @@ def frequencies(oracle, states):
     digits = (np.asarray(states) == oracle.values[1]).astype(int)
     index = digits @ (1 << np.arange(digits.shape[1])[::-1])
     return np.bincount(index, minlength=len(oracle.states)) / len(states)
+
+
+def meets(blocks, expected, power):
+    """Averages of blocks of a simulation meet what was computed exactly, for every entry of dictionaries of tensors.
+
+    The tolerance is six standard errors, estimated from the blocks (long enough to be nearly independent). ``power`` is the
+    share of the largest entry that six standard errors may reach: above it the simulation could not see a mistake.
+    """
+    scale = max(float(e.abs().max()) for e in expected.values())
+    for name, exact in expected.items():
+        drawn = np.stack([block[name].detach().numpy() for block in blocks])
+        tolerance = 6 * drawn.std(0, ddof=1) / len(blocks) ** 0.5
+        assert float(tolerance.max()) < power * scale, (name, "too few draws", float(tolerance.max()) / scale)
+        excess = np.abs(drawn.mean(0) - exact.detach().numpy()) - tolerance
+        assert float(excess.max()) < 1e-5 * scale, (name, float(excess.max()) / scale)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks import speed
 
 import pyro_dgm as dgm
 from pyro_dgm import recipes
@@ -57,7 +58,7 @@ def python(code):
 
 
 def test_import_is_light_and_lazy():
-    heavy = ["jax", "numpyro", "lightning", "arviz", "matplotlib", "sklearn", "networkx.algorithms.coloring"]
+    heavy = ["jax", "numpyro", "lightning", "arviz", "matplotlib", "sklearn", "numba", "networkx.algorithms.coloring"]
     code = f"import sys, pyro; before = set(sys.modules); import pyro_dgm as dgm; dgm.RBM, dgm.VAE, dgm.fit, dgm.data; \
 print([m for m in {heavy!r} if m in set(sys.modules) - before])"
     assert python(code) == "[]"
@@ -107,6 +108,11 @@ def test_the_results_table_is_generated():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", readme, re.S)[1].strip()
     assert table == recipes.table()
+
+
+def test_the_speed_table_is_generated():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.search(r"<!-- speed -->\n(.*?)<!-- /speed -->", text, re.S)[1].strip() == speed.table()
 
 
 def test_results_are_of_their_recipes():

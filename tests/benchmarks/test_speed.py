@@ -1,12 +1,11 @@
-"""Speed, as ratios of medians measured in turn in one run; `pytest tests/benchmarks --benchmark-only -s` prints them.
+"""Speed, as ratios of medians measured in turn in one run: `pytest tests/benchmarks --benchmark-only -s`.
 
-The ratios that CONTRIBUTING records come from here. Machines differ and are noisy, so nothing is asserted on time.
+With ``--record`` the ratios go into ``speed.json``, from which CONTRIBUTING's table is made. Machines differ and are noisy,
+so nothing is asserted on time.
 """
 
-import statistics
 import subprocess
 import sys
-import time
 
 import pyro
 import pytest
@@ -16,32 +15,9 @@ from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 import pyro_dgm as dgm
 from pyro_dgm.energy import fast
 
+from .speed import ratios
+
 pytestmark = pytest.mark.benchmark(group="ratio")
-
-
-def ratios(benchmark, **functions):
-    """Medians of functions called in turn (the first by pytest-benchmark), and their ratios to the last one."""
-    names = list(functions)
-    seconds = {name: [] for name in names}
-
-    def once():
-        for name in names:
-            start = time.perf_counter()
-            functions[name]()
-            seconds[name].append(time.perf_counter() - start)
-
-    for _ in range(3):
-        once()
-    for name in names:
-        seconds[name].clear()
-    benchmark.pedantic(once, rounds=30, iterations=1)
-    medians = {name: statistics.median(s) for name, s in seconds.items()}
-    for name, median in medians.items():
-        benchmark.extra_info[name] = median
-    reference = names[-1]
-    text = ", ".join(f"{n} {m * 1e3:.2f} ms ({m / medians[reference]:.2f})" for n, m in medians.items())
-    print(f"\n{benchmark.name}: {text}")
-    return medians
 
 
 @pytest.mark.parametrize("chains", [100, 500, 2000])
@@ -61,6 +37,8 @@ def test_gibbs_sweep(benchmark, chains):
 
         ratios(
             benchmark,
+            f"Gibbs sweep 784×500, {chains} chains, against its two `addmm`",
+            "≤ 1.1",
             sweep=lambda: machine.sweep(state),
             hand_written=hand_written,
             addmm=lambda: (torch.addmm(c, v, W), torch.addmm(b, h, W.t())),
@@ -72,6 +50,8 @@ def test_bits(benchmark):
     logits = torch.randn(1000, 784)
     ratios(
         benchmark,
+        "784,000 exact bits, against `rand < p`",
+        "",
         exact_bits=lambda: fast.bernoulli(logits),
         torch_bernoulli=lambda: torch.bernoulli(torch.sigmoid(logits)),
         rand_less_p=lambda: (torch.rand_like(logits) < torch.sigmoid(logits)).float(),
@@ -114,7 +94,14 @@ def test_pcd_step(benchmark):
         objective.loss(x).backward()
         optimiser.step()
 
-    ratios(benchmark, svi=lambda: svi.step(x), fit_centred=fit_step, bare=bare_pcd(x))
+    ratios(
+        benchmark,
+        "PCD-1 step, 784×500, batch 100, against a bare loop",
+        "≤ 1.2",
+        svi=lambda: svi.step(x),
+        fit_centred=fit_step,
+        bare=bare_pcd(x),
+    )
 
 
 def test_pcd_epoch_against_scikit_learn(benchmark):
@@ -136,19 +123,14 @@ def test_pcd_epoch_against_scikit_learn(benchmark):
     def theirs():
         BernoulliRBM(n_components=500, batch_size=100, n_iter=1, learning_rate=0.01, random_state=0).fit(array)
 
-    seconds = {"svi": [], "scikit_learn": []}
-
-    def once():
-        for name, run in (("svi", ours), ("scikit_learn", theirs)):
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-
-    once()
-    seconds = {name: [] for name in seconds}
-    benchmark.pedantic(once, rounds=5, iterations=1)
-    medians = {name: statistics.median(s) for name, s in seconds.items()}
-    print(f"\nPCD epoch: {medians}, ours is {medians['scikit_learn'] / medians['svi']:.2f} times as fast")
+    ratios(
+        benchmark,
+        "PCD-1, 10,000 rows of 784 by batches of 100, 500 hidden, against scikit-learn's `BernoulliRBM`",
+        "≤ 0.83",
+        rounds=7,
+        svi=ours,
+        scikit_learn=theirs,
+    )
 
 
 def test_vae_step(benchmark):
@@ -175,23 +157,27 @@ def test_vae_step(benchmark):
         ((error + kl) / 100).backward()
         plain.step()
 
-    ratios(benchmark, svi=lambda: svi.step(x), fit=fit_step, bare=bare_step)
+    ratios(
+        benchmark,
+        "VAE step, 784-200-200-50, batch 100, against bare torch",
+        "",
+        svi=lambda: svi.step(x),
+        fit=fit_step,
+        bare=bare_step,
+    )
 
 
 def test_import_time(benchmark):
     """import pyro_dgm above import pyro, each in fresh processes."""
 
-    def seconds(code):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
-        return time.perf_counter() - start
+    def run(code):
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
 
-    pairs = []
-    benchmark.pedantic(
-        lambda: pairs.append(
-            (seconds("import pyro; import pyro_dgm as d; d.RBM; d.VAE; d.fit"), seconds("import pyro"))
-        ),
-        rounds=5,
-        iterations=1,
+    ratios(
+        benchmark,
+        "import in a fresh process, against `import pyro`",
+        "≤ 0.3 s above",
+        rounds=7,
+        pyro_dgm=run("import pyro; import pyro_dgm as d; d.RBM; d.VAE; d.fit"),
+        pyro=run("import pyro"),
     )
-    print(f"\nimport: {statistics.median(a - b for a, b in pairs):.2f} s above import pyro")

@@ -39,6 +39,8 @@ class EnergyDistribution(TorchDistribution, ABC):
     """
 
     has_rsample = False
+    visible = "visible"
+    parameter_batch_shape = torch.Size()
 
     def __init__(self, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool | None = None) -> None:
         self._terms: Terms | None = None
@@ -53,6 +55,20 @@ class EnergyDistribution(TorchDistribution, ABC):
     @abstractmethod
     def free_energy(self, x: Tensor) -> Tensor:
         r"""$F(x) = -\log\sum_h e^{-E(x,h)}$, in nats: ``batch_shape``."""
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """The event shape of every layer of a joint state."""
+        return {self.visible: self.event_shape}
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the free energy of visible rows is one pass, as of independent hidden units."""
+        return True
+
+    def collapsed(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The log-probability of a state up to log Z, with units summed out where that lowers the variance."""
+        return -self.free_energy(state[self.visible])
 
     @abstractmethod
     def exact_log_partition(self) -> Tensor:
@@ -181,11 +197,20 @@ class BoltzmannDistribution(EnergyDistribution):
         return other
 
     @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """The event shape of every layer of a joint state."""
+        return {layer: unit.shape for layer, unit in self.machine.graph.layers.items()}
+
+    @property
     def restricted(self) -> bool:
         """Whether the hidden units are exactly the first colour: independent of each other given the visible ones."""
         first = self.machine.colours[0]
         hidden = self.machine.graph.layers.keys() - {self.visible}
         return {b.layer for b in first} == hidden and all(b.atoms is None for b in first)
+
+    def collapsed(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The log-probability of a joint state up to log Z, with the first colour summed out."""
+        return self.machine.collapsed(self.machine.colours[0], state)
 
     def energy(self, state: Mapping[str, Tensor]) -> Tensor:
         """E of a state ``{layer: batch_shape x layer shape}``, in nats (20.3, 20.5)."""

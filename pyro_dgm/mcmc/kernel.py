@@ -13,7 +13,8 @@ from ..energy import EnergyDistribution, State
 class ChainsKernel(MCMCKernel):
     """A Pyro ``MCMCKernel`` over ``{layer: chains x batch_shape x layer shape}``.
 
-    The kernel holds the distribution that it samples and no state of the chains.
+    The kernel holds the distribution that it samples and no state of the chains. What a kernel learns while it runs (step
+    sizes, temperatures) is in ``tuning``, so that it can be saved and given to another instance.
 
     Args:
         dist: the energy distribution that the chains converge to.
@@ -27,6 +28,7 @@ class ChainsKernel(MCMCKernel):
             raise ValueError(f"{type(self).__name__} got {type(dist).__name__}; expected an energy distribution{hint}")
         self.dist = dist
         self.transforms: dict[str, object] = {}
+        self.tuning: dict[str, Tensor] = {}
         self.num_chains = 1
         self._initial: State | None = None
         super().__init__()
@@ -48,6 +50,10 @@ class ChainsKernel(MCMCKernel):
     def sample(self, params: State) -> State:
         """One step of every chain; no gradient is recorded."""
 
+    def draws(self, params: State) -> State:
+        """The part of the chains' state that is distributed as the target: all of it, unless a kernel keeps more."""
+        return params
+
     @abstractmethod
     def energies(self, params: State) -> dict[str, Tensor]:
-        """Scalars of a state worth diagnosing, ``chains x batch_shape``: ``energy`` and ``free_energy``."""
+        """Scalars of a draw worth diagnosing, ``chains x batch_shape``: ``energy`` and ``free_energy``."""

@@ -88,7 +88,7 @@ class VectorizedMCMC(MCMC):
         kernel.setup(self.warmup_steps, *args, **kwargs)
         params = kernel.initial_params
         self._check(params)
-        layers = self._layers or sorted(params)
+        layers = self._layers or sorted(kernel.draws(params))
         self.moments: StreamingStats = StatsOfDict(default=CountMeanVarianceStats)
         draws: dict[str, Tensor] = {}
         with tqdm(total=self.warmup_steps + self.num_samples * self.thinning, disable=not self._progress) as bar:
@@ -102,11 +102,12 @@ class VectorizedMCMC(MCMC):
                 for _ in range(self.thinning):
                     params = kernel.sample(params)
                 bar.update(self.thinning)
+                drawn = kernel.draws(params)
                 if self.keep == "draws":
-                    kept = {layer: params[layer] for layer in layers}
+                    kept = {layer: drawn[layer] for layer in layers}
                 else:
-                    self.moments.update({layer: params[layer].double() for layer in layers})
-                    kept = kernel.energies(params)
+                    self.moments.update({layer: drawn[layer].double() for layer in layers})
+                    kept = kernel.energies(drawn)
                 self._store(draws, kept, number)
         self.last_params = params
         self._samples = draws if self.keep == "draws" else {}
@@ -127,9 +128,10 @@ class VectorizedMCMC(MCMC):
                     f"initial_params[{layer!r}] has shape {tuple(value.shape)}; its first dimension must be "
                     f"num_chains={self.num_chains}"
                 )
-        unknown = set(self._layers or ()) - set(params)
+        drawn = self.kernel.draws(params)
+        unknown = set(self._layers or ()) - set(drawn)
         if unknown:
-            raise ValueError(f"save_params names {sorted(unknown)}; the layers are {sorted(params)}")
+            raise ValueError(f"save_params names {sorted(unknown)}; the layers are {sorted(drawn)}")
 
     def chain_energies(self, rows: int = 4096) -> dict[str, Tensor]:
         """Energies and free energies of the kept draws, ``chains x draws x batch_shape``."""
@@ -137,7 +139,7 @@ class VectorizedMCMC(MCMC):
             raise ValueError("nothing was drawn yet; call run() first")
         if self.energies:
             return self.energies
-        missing = set(self.last_params) - set(self._samples)
+        missing = set(self.kernel.draws(self.last_params)) - set(self._samples)
         if missing:
             raise ValueError(f"energies need all layers; save_params left out {sorted(missing)}")
         per_chain = max(rows // self.num_chains, 1)

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_partition, log_states
+from ..mcmc import ChainsKernel, default_kernel
 from .centring import Centring
+
+MakeKernel = Callable[[EnergyDistribution], ChainsKernel]
 
 ANCHOR_STEPS, ANCHOR_NATS = 200, 20.0
 """PCD finds log Z anew once the parameters have moved it so far since the last time, but not more often than that."""
@@ -60,26 +63,29 @@ class ExactNegativePhase(NegativePhase):
         return fn.free_energy(value), fn.exact_log_partition()
 
 
-class GibbsPhase(NegativePhase):
-    """A negative phase by k Gibbs sweeps; subclasses say where the chains start."""
+class ChainsPhase(NegativePhase):
+    """A negative phase by k steps of a kernel; subclasses say where the chains start."""
 
-    def __init__(self, k: int = 1, centred: bool = False) -> None:
+    def __init__(self, k: int = 1, centred: bool = False, kernel: MakeKernel | None = None) -> None:
         super().__init__()
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise ValueError(f"k got {k!r}; expected the number of Gibbs sweeps, an integer of at least 1")
+            raise ValueError(f"k got {k!r}; expected the number of steps of the chains, an integer of at least 1")
+        if kernel is not None and not callable(kernel):
+            raise ValueError(f"kernel got {kernel!r}; expected a class or a function from a distribution to a kernel")
         self.k = k
         self.centred = centred
+        self.kernel = kernel
+        self.tuning: dict[str, dict[str, Tensor]] = {}
         self.centring: dict[str, Centring] = {}
         self._owner: weakref.ref[Any] | None = None
 
-    def prepare(self, site: str, fn: EnergyDistribution) -> BoltzmannDistribution:
-        if not isinstance(fn, BoltzmannDistribution):
-            raise ValueError(
-                f"site {site!r} is a {type(fn).__name__}, which {type(self).__name__} has no Gibbs sweep for; "
-                "use dgm.ExactNegativePhase() or a Boltzmann distribution"
-            )
+    def prepare(self, site: str, fn: EnergyDistribution) -> EnergyDistribution:
         if not self.centred:
             return fn
+        if not isinstance(fn, BoltzmannDistribution):
+            raise ValueError(
+                f"site {site!r} is a {type(fn).__name__}, which has no layers to centre; pass centred=False"
+            )
         if fn.parameter_batch_shape:
             raise ValueError(
                 f"site {site!r} has parameters of batch shape {tuple(fn.parameter_batch_shape)}; a centred gradient "
@@ -90,18 +96,24 @@ class GibbsPhase(NegativePhase):
         return self.centring[site].apply(fn)
 
     def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
-        fn = fn if isinstance(fn, BoltzmannDistribution) else self.prepare(site, fn)
-        if self.centred:
+        if self.centred and isinstance(fn, BoltzmannDistribution):
             self.centring[site].update(fn, value)
         with torch.no_grad():
             state = self.negatives(site, fn, value)
-        first, visible = fn.machine.colours[0], state[fn.visible]
+        visible = state[fn.visible]
         alike = value.shape[1:] == visible.shape[1:] == fn.event_shape and value.dtype == visible.dtype
         if fn.restricted and alike and not fn.parameter_batch_shape:
             # One product for data and negatives together.
-            rows = fn.machine.collapsed(first, {fn.visible: torch.cat([value, visible])})
-            return -rows[: len(value)], self.surrogate(site, fn, rows[len(value) :])
-        return fn.free_energy(value), self.surrogate(site, fn, fn.machine.collapsed(first, state))
+            rows = fn.free_energy(torch.cat([value, visible]))
+            return rows[: len(value)], self.surrogate(site, fn, -rows[len(value) :])
+        return fn.free_energy(value), self.surrogate(site, fn, fn.collapsed(state))
+
+    def chains_kernel(self, site: str, fn: EnergyDistribution) -> ChainsKernel:
+        """The kernel for this site's distribution as it is now, with what earlier ones have learnt."""
+        make = default_kernel(fn) if self.kernel is None else self.kernel
+        kernel = make(fn.expand(fn.parameter_batch_shape))  # one set of chains, however many rows the plate has
+        kernel.tuning = self.tuning.setdefault(site, kernel.tuning)
+        return kernel
 
     def claim(self, owner: Any) -> None:
         before = None if self._owner is None else self._owner()
@@ -113,21 +125,23 @@ class GibbsPhase(NegativePhase):
         self._owner = weakref.ref(owner)
 
     def options(self) -> dict[str, Any]:
-        return {**super().options(), "k": self.k, "centred": self.centred}
+        kernel = {} if self.kernel is None else {"kernel": _named(self.kernel)}
+        return {**super().options(), "k": self.k, "centred": self.centred, **kernel}
 
     @abstractmethod
-    def negatives(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> State:
+    def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
         """Negative samples: every layer, ``rows x parameter batch x layer shape``."""
 
     @abstractmethod
-    def surrogate(self, site: str, fn: BoltzmannDistribution, collapsed: Tensor) -> Tensor:
-        """The surrogate of log Z, from the negatives with their first colour summed out."""
+    def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
+        """The surrogate of log Z, from the negatives' log-probabilities up to log Z."""
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"centring": {site: centring.state for site, centring in self.centring.items()}}
+        return {"centring": {site: centring.state for site, centring in self.centring.items()}, "tuning": self.tuning}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.centring = {site: Centring(saved) for site, saved in state["centring"].items()}
+        self.tuning = state["tuning"]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # Chains move along with the module (.to, .double) though they are no buffers: they appear at the first step.
@@ -135,7 +149,7 @@ class GibbsPhase(NegativePhase):
         return super()._apply(fn, recurse)
 
 
-class CD(GibbsPhase):
+class CD(ChainsPhase):
     r"""Contrastive divergence: negative samples are k sweeps away from the data (Hinton 2002).
 
     Every datum has its own chain, so a context that differs from row to row is welcome, and masks and scales of rows
@@ -143,47 +157,55 @@ class CD(GibbsPhase):
     $F(x) - F(x^-)$: it is no likelihood.
 
     Args:
-        k: Gibbs sweeps.
+        k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution).
         centred: centre the gradient (20.36-37).
+        kernel: what moves the chains, a function from the distribution to a kernel that keeps no more than a draw; by
+            default ``dgm.BlockGibbs``, or ``dgm.HMC`` where there is only a free energy.
 
     Raises:
         ValueError: ``k`` is no positive integer.
     """
 
-    def __init__(self, k: int = 1, *, centred: bool = False) -> None:
-        super().__init__(k, centred)
+    def __init__(self, k: int = 1, *, centred: bool = False, kernel: MakeKernel | None = None) -> None:
+        super().__init__(k, centred, kernel)
 
-    def negatives(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> State:
-        state = _from_visible(fn, value.detach())
+    def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
+        kernel = self.chains_kernel(site, fn)
+        state = _from_visible(fn, value.detach()) if isinstance(fn, BoltzmannDistribution) else {fn.visible: value}
         for _ in range(self.k):
-            state = fn.machine.sweep(state)
+            state = kernel.sample(state)
         return state
 
-    def surrogate(self, site: str, fn: BoltzmannDistribution, collapsed: Tensor) -> Tensor:
+    def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
         return collapsed
 
 
-class PCD(GibbsPhase):
+class PCD(ChainsPhase):
     r"""Stochastic maximum likelihood: chains that persist between gradient steps (Younes 1999; Tieleman 2008).
 
     The surrogate's value follows $\log Z$: annealed importance sampling finds it at the first step, and again whenever
     training has moved it far; in between every step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few
     further chains that take no part in the gradient (over the gradient's own chains that mean is biased downwards,
     since the step was made to raise their energy). It is an estimate that may drift, good enough for score-function
-    rewards and a readable loss; figures come from ``dgm.log_likelihood``.
+    rewards and a readable loss; figures come from ``dgm.log_likelihood``. A distribution that is no Boltzmann machine has
+    no annealing path: its log Z is counted from zero at the first step.
 
     Args:
-        k: Gibbs sweeps a step.
+        k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution) a gradient step.
         chains: persistent chains.
         centred: centre the gradient (20.36-37).
+        kernel: what moves the chains, a function from the distribution to a kernel; by default ``dgm.BlockGibbs``, or
+            ``dgm.HMC`` where there is only a free energy.
 
     Raises:
         ValueError: ``k`` or ``chains`` is no positive integer; at the site, a context that differs from row to row
             (a chain belongs to no row; use ``CD``).
     """
 
-    def __init__(self, k: int = 1, chains: int = 100, *, centred: bool = False) -> None:
-        super().__init__(k, centred)
+    def __init__(
+        self, k: int = 1, chains: int = 100, *, centred: bool = False, kernel: MakeKernel | None = None
+    ) -> None:
+        super().__init__(k, centred, kernel)
         if not isinstance(chains, int) or isinstance(chains, bool) or chains < 1:
             raise ValueError(f"chains got {chains!r}; expected the number of persistent chains, at least 1")
         self.number = chains
@@ -191,34 +213,41 @@ class PCD(GibbsPhase):
         self.chains: dict[str, State] = {}
         self.tracked: dict[str, dict[str, Tensor]] = {}
 
-    def negatives(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> State:
+    def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
         _refuse_rowwise(site, fn, value)
-        machine = fn.machine
-        if not self._fits(site, fn):
-            self._start(site, fn, value)
+        kernel = self.chains_kernel(site, fn)
+        if not self._fits(site, fn, kernel):
+            self._start(site, fn, kernel, value)
         state = self.chains[site]
-        fields = machine.colour_fields(machine.colours[0], state)
-        self._track(site, fn, value, fields)
-        state = machine.sweep(state, first=fields)
-        for _ in range(self.k - 1):
-            state = machine.sweep(state)
+        if self.kernel is None and isinstance(fn, BoltzmannDistribution):
+            machine = fn.machine
+            fields = machine.colour_fields(machine.colours[0], state)
+            theirs = [tuple(e[self.number :] for e in eta) for eta in fields]
+            witnesses = {layer: x[self.number :] for layer, x in state.items()}
+            self._track(site, fn, value, machine.collapsed(machine.colours[0], witnesses, theirs))
+            state = machine.sweep(state, first=fields)
+            left = self.k - 1
+        else:
+            witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
+            self._track(site, fn, value, fn.collapsed(witnesses))
+            left = self.k
+        for _ in range(left):
+            state = kernel.sample(state)
         self.chains[site] = state
-        return state
+        return kernel.draws(state)
 
-    def _track(self, site: str, fn: BoltzmannDistribution, value: Tensor, fields: list[tuple[Tensor, ...]]) -> None:
+    def _track(self, site: str, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
         """Follow log Z over the last change of the parameters, by the witnesses as they were left."""
-        tracked, machine = self.tracked[site], fn.machine
-        witnesses = {layer: x[self.number :] for layer, x in self.chains[site].items()}
-        theirs = [tuple(e[self.number :] for e in eta) for eta in fields]
-        log_ratio = machine.collapsed(machine.colours[0], witnesses, theirs) - tracked["collapsed"]
-        change = log_ratio.logsumexp(0) - math.log(self.witnesses)
+        tracked = self.tracked[site]
+        change = (collapsed - tracked["collapsed"]).logsumexp(0) - math.log(self.witnesses)
         tracked["log_z"] = tracked["log_z"] + change
         tracked["travelled"] = tracked["travelled"] + change.abs().max()
         tracked["steps"] = tracked["steps"] + 1
         if tracked["steps"] >= ANCHOR_STEPS and tracked["travelled"] > ANCHOR_NATS:
-            tracked |= self._anchor(fn, value)
+            if isinstance(fn, BoltzmannDistribution):
+                tracked |= self._anchor(fn, value)
 
-    def surrogate(self, site: str, fn: BoltzmannDistribution, collapsed: Tensor) -> Tensor:
+    def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
         tracked = self.tracked[site]
         tracked["collapsed"] = collapsed[self.number :].detach()
         surrogate = _average_to(collapsed[: self.number], fn.parameter_batch_shape)
@@ -227,30 +256,28 @@ class PCD(GibbsPhase):
     def options(self) -> dict[str, Any]:
         return {**super().options(), "chains": self.number}
 
-    def _fits(self, site: str, fn: BoltzmannDistribution) -> bool:
-        layers = fn.machine.graph.layers
-        return site in self.chains and all(
-            layer in layers
-            and x.shape == (self.number + self.witnesses, *fn.parameter_batch_shape, *layers[layer].shape)
-            for layer, x in self.chains[site].items()
-        )
+    def _fits(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel) -> bool:
+        if site not in self.chains:
+            return False
+        lead = (self.number + self.witnesses, *fn.parameter_batch_shape)
+        kept = {layer: x.shape for layer, x in kernel.draws(self.chains[site]).items()}
+        return kept == {layer: lead + shape for layer, shape in fn.shapes.items()}
 
-    def _start(self, site: str, fn: BoltzmannDistribution, value: Tensor) -> None:
-        machine = fn.machine
-        state = machine.neutral_state((self.number + self.witnesses, *fn.parameter_batch_shape))
-        witnesses = {layer: x[self.number :] for layer, x in state.items()}
-        self.chains[site] = state
-        collapsed = machine.collapsed(machine.colours[0], witnesses)
-        self.tracked[site] = {"collapsed": collapsed, **self._anchor(fn, value)}
+    def _start(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> None:
+        state = self.chains[site] = kernel.start(self.number + self.witnesses)
+        witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
+        self.tracked[site] = {"collapsed": fn.collapsed(witnesses), **self._anchor(fn, value)}
 
-    def _anchor(self, fn: BoltzmannDistribution, value: Tensor) -> dict[str, Tensor]:
-        """Find log Z anew, exactly where that is cheap, else by a short annealing."""
-        if log_states(fn.machine, {}) < 9:
+    def _anchor(self, fn: EnergyDistribution, value: Tensor) -> dict[str, Tensor]:
+        """Find log Z anew, exactly where that is cheap, else by a short annealing; zero where there is no path."""
+        zero = torch.zeros((), device=value.device)
+        if not isinstance(fn, BoltzmannDistribution):
+            log_z = zero
+        elif log_states(fn.machine, {}) < 9:
             log_z = fn.exact_log_partition().detach()
         else:
             rows = value.detach().reshape(-1, *fn.event_shape)
             log_z = log_partition(fn, "ais", chains=50, temperatures=300, base=rows, reverse=False).value
-        zero = torch.zeros((), device=log_z.device)
         return {"log_z": log_z, "travelled": zero, "steps": zero}
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -284,7 +311,12 @@ def _average_to(values: Tensor, shape: torch.Size) -> Tensor:
     return values.mean(dims, keepdim=True) if dims else values
 
 
-def _refuse_rowwise(site: str, fn: BoltzmannDistribution, value: Tensor) -> None:
+def _named(kernel: MakeKernel) -> str:
+    """A name for a run's options."""
+    return getattr(kernel, "__name__", repr(kernel))
+
+
+def _refuse_rowwise(site: str, fn: EnergyDistribution, value: Tensor) -> None:
     rows = value.shape[: value.dim() - len(fn.event_shape)]
     shared = zip(reversed(rows), reversed(fn.parameter_batch_shape), strict=False)
     if any(a == b and a > 1 for a, b in shared):

@@ -125,6 +125,17 @@ class Dataset:
         """Number of columns D."""
         return self.train.x.shape[1]
 
+    def with_validation_in_training(self) -> "Dataset":
+        """The same data with the validation rows among the training rows, once nothing is chosen by them any more.
+
+        They stay in ``valid`` as well: figures on them are then training figures.
+        """
+        labels = None
+        if self.train.labels is not None and self.valid.labels is not None:
+            labels = torch.cat([self.train.labels, self.valid.labels])
+        train = Split(torch.cat([self.train.x, self.valid.x]), self.train.space, labels)
+        return Dataset(self.name, train, self.valid, self.test, self.shape, self.redraw)
+
     def batches(self, epoch: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
         """Training batches of one epoch, the last one possibly smaller.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -171,23 +171,44 @@ def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
     return torch.as_tensor(log_weight).expand(first.shape[: first.dim() - unit.event_dim])
 
 
-def temperatures(number: int) -> Tensor:
-    """A sigmoid-free default ladder: half of the steps below 0.5 finely spaced, as in Salakhutdinov and Murray (2008)."""
-    if number < 2:
-        raise ValueError(f"temperatures got {number}; expected at least 2 (the two ends of the path)")
-    first, second = number // 4, number // 4
-    rest = number - first - second
-    return (
-        torch.cat(
-            [
-                torch.linspace(0, 0.5, first + 1, dtype=torch.float64)[:-1],
-                torch.linspace(0.5, 0.9, second + 1, dtype=torch.float64)[:-1],
-                torch.linspace(0.9, 1.0, rest, dtype=torch.float64),
-            ]
-        )
-        if number >= 8
-        else torch.linspace(0, 1, number, dtype=torch.float64)
+def temperatures(ladder: int | Sequence[float] | Tensor) -> Tensor:
+    """Inverse temperatures from 0 to 1, in double precision.
+
+    Args:
+        ladder: how many (a quarter of them below 0.5, a quarter up to 0.9, the rest above, after Salakhutdinov and
+            Murray 2008); or the inverse temperatures themselves.
+
+    Raises:
+        ValueError: fewer than two, or no increasing sequence from 0 to 1.
+    """
+    if not isinstance(ladder, int):
+        return _checked(torch.as_tensor(ladder, dtype=torch.float64))
+    if ladder < 2:
+        raise ValueError(f"temperatures got {ladder}; expected at least 2 (the two ends of the path)")
+    if ladder < 8:
+        return torch.linspace(0, 1, ladder, dtype=torch.float64)
+    quarter = ladder // 4
+    return torch.cat(
+        [
+            torch.linspace(0, 0.5, quarter + 1, dtype=torch.float64)[:-1],
+            torch.linspace(0.5, 0.9, quarter + 1, dtype=torch.float64)[:-1],
+            torch.linspace(0.9, 1.0, ladder - 2 * quarter, dtype=torch.float64),
+        ]
     )
+
+
+def _checked(betas: Tensor) -> Tensor:
+    if betas.dim() != 1 or len(betas) < 2:
+        raise ValueError(
+            f"temperatures got a sequence of shape {tuple(betas.shape)}; expected at least 2 inverse temperatures, from 0 "
+            "to 1, or their number"
+        )
+    if not (betas[1:] > betas[:-1]).all() or betas[0] != 0 or betas[-1] != 1:
+        raise ValueError(
+            f"temperatures got a sequence from {float(betas[0]):g} to {float(betas[-1]):g}; expected inverse "
+            "temperatures that increase from exactly 0 (the base) to exactly 1 (the model)"
+        )
+    return betas
 
 
 def log_mean_exp(log_weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,3 +217,32 @@ def log_mean_exp(log_weight: Tensor) -> tuple[Tensor, Tensor]:
     mean = torch.logsumexp(log_weight, 0) - math.log(count)
     relative = torch.exp(log_weight - mean)
     return mean, relative.std(0) / math.sqrt(count) if count > 1 else torch.full_like(mean, math.inf)
+
+
+def bridge(forward: Tensor, reverse: Tensor) -> tuple[Tensor, Tensor]:
+    r"""$\ell = \log Z - \log Z_{base}$ by bridge sampling between whole annealing runs, and its standard error.
+
+    With log weights $w_i$ of n forward and $v_j$ of n reverse runs the optimal bridge (Bennett 1976; Meng and Wong 1996)
+    solves $\sum_i \sigma(w_i - \ell) = \sum_j \sigma(v_j + \ell)$: the forward runs taken for reverse ones weigh as much
+    as the reverse runs taken for forward ones. The error is the delta method's, with the empirical variances of both
+    sides.
+
+    Args:
+        forward: what ``forward_ais`` returned, ``n x batch_shape``.
+        reverse: what ``reverse_ais`` returned from draws of the machine, of the same shape.
+    """
+    up, down = forward.double(), -reverse.double()
+    both = torch.cat([up, down])
+    low, high = both.amin(0), both.amax(0)
+    # The difference of the two sides falls with l, and the extreme log weights lie on both sides of its root.
+    while bool((high - low > 1e-12 * (1 + low.abs())).any()):
+        middle = (low + high) / 2
+        if bool(((middle == low) | (middle == high)).all()):
+            break
+        above = torch.sigmoid(up - middle).sum(0) < torch.sigmoid(middle - down).sum(0)
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    root = (low + high) / 2
+    a, b = torch.sigmoid(up - root), torch.sigmoid(root - down)
+    slope = (a * (1 - a)).sum(0) + (b * (1 - b)).sum(0)
+    variance = len(a) * (a.var(0) + b.var(0)) / slope.square()
+    return root.to(forward), variance.sqrt().to(forward)

@@ -164,6 +164,7 @@ class BoltzmannDistribution(EnergyDistribution):
         _check_shapes(graph, biases, weights)
         self.machine = Machine(graph, biases, weights)
         self.visible = visible
+        self.known: State = {}
         self.parameter_batch_shape = batch_shape(self.machine)
         super().__init__(self.parameter_batch_shape, graph.layers[visible].shape, validate_args=validate_args)
         if self._validate_args:
@@ -184,9 +185,28 @@ class BoltzmannDistribution(EnergyDistribution):
         other.machine = machine
         return other
 
+    def given(self, known: State) -> BoltzmannDistribution:
+        r"""A copy whose ``free_energy(x)`` is that of x together with some layers' states.
+
+        Then ``log_prob(x)`` is $\log p(x, h)$ with the same $\log Z$, the other layers summed out, and ``sample`` draws x
+        given them. Mean statistics may stand for states of binary layers, since the energy is linear in each.
+
+        Args:
+            known: ``{layer: batch_shape x layer shape}``.
+        """
+        unknown = set(known) - (set(self.machine.graph.layers) - {self.visible})
+        if unknown:
+            raise ValueError(
+                f"given names {sorted(unknown)}; the hidden layers are "
+                f"{[layer for layer in self.machine.graph.layers if layer != self.visible]}"
+            )
+        other = self.expand(self.batch_shape)
+        other.known = dict(known)
+        return other
+
     def _copy(self, batch_shape: torch.Size) -> BoltzmannDistribution:
         other = object.__new__(type(self))
-        other.machine, other.visible = self.machine, self.visible
+        other.machine, other.visible, other.known = self.machine, self.visible, self.known
         other.parameter_batch_shape = self.parameter_batch_shape
         own = self.parameter_batch_shape
         pairs = zip(reversed(own), reversed(batch_shape), strict=False)
@@ -206,7 +226,7 @@ class BoltzmannDistribution(EnergyDistribution):
         """Whether the hidden units are exactly the first colour: independent of each other given the visible ones."""
         first = self.machine.colours[0]
         hidden = self.machine.graph.layers.keys() - {self.visible}
-        return {b.layer for b in first} == hidden and all(b.atoms is None for b in first)
+        return not self.known and {b.layer for b in first} == hidden and all(b.atoms is None for b in first)
 
     def collapsed(self, state: Mapping[str, Tensor]) -> Tensor:
         """The log-probability of a joint state up to log Z, with the first colour summed out."""
@@ -227,7 +247,7 @@ class BoltzmannDistribution(EnergyDistribution):
         Raises:
             NotEnumerable: the hidden units can be neither summed out nor listed.
         """
-        return -log_sum(self.machine, {self.visible: x})
+        return -log_sum(self.machine, {self.visible: x, **self.known})
 
     def exact_log_partition(self) -> Tensor:
         return log_sum(self.machine, {})
@@ -243,14 +263,25 @@ class BoltzmannDistribution(EnergyDistribution):
         Returns:
             ``sample_shape x batch_shape x event_shape``.
         """
+        return self.sample_state(sample_shape, sweeps)[self.visible]
+
+    def sample_state(self, sample_shape: Sequence[int] = (), sweeps: int = 1000) -> State:
+        """Draws of all layers, as ``sample`` makes them: ``{layer: sample_shape x batch_shape x layer shape}``."""
         shape = torch.Size(sample_shape) + self.batch_shape
+        layers = self.machine.graph.layers.items()
         with torch.no_grad():
-            if not self.parameter_batch_shape and log_states(self.machine, {}) <= min(LARGEST, 11.1):
-                return exact_sample(self.machine, shape.numel())[self.visible].view(*shape, *self.event_shape)
-            state: State = self.machine.neutral_state(shape)
-            for _ in range(sweeps):
-                state = self.machine.sweep(state)
-        return state[self.visible]
+            if not self.known and not self.parameter_batch_shape and log_states(self.machine, {}) <= min(LARGEST, 11.1):
+                drawn = exact_sample(self.machine, shape.numel())
+                return {layer: drawn[layer].view(*shape, *unit.shape) for layer, unit in layers}
+            state = self.machine.neutral_state(shape)
+            for layer, x in self.known.items():
+                state[layer] = x.expand(*shape, *self.machine.graph.layers[layer].shape)
+            settled = len(self.known) == len(state) - 1 and all(
+                b.atoms is None for colour in self.machine.colours for b in colour if b.layer == self.visible
+            )
+            for _ in range(1 if settled else sweeps):
+                state = self.machine.sweep(state, skip=frozenset(self.known))
+        return state
 
 
 class _Refuse(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,13 @@ from .graph import Block, Colour, Graph
 
 State = dict[str, Tensor]
 Clamp = Mapping[str, tuple[Tensor, Tensor]]
+
+
+class MeanField(NamedTuple):
+    """A factorial distribution of some layers: flat mean statistics, and the entropy of every row in nats."""
+
+    statistics: dict[str, tuple[Tensor, ...]]
+    entropy: Tensor
 
 
 class Machine:
@@ -75,11 +83,16 @@ class Machine:
         return sum(terms[1:], start=terms[0]) if terms else next(iter(self.biases.values()))[0].new_zeros(())
 
     def fields(
-        self, block: Block, statistics: Mapping[str, tuple[Tensor, ...]], beta: Tensor | float | None = None
+        self,
+        block: Block,
+        statistics: Mapping[str, tuple[Tensor, ...]],
+        beta: Tensor | float | None = None,
+        skip: frozenset[int] = frozenset(),
     ) -> tuple[Tensor, ...]:
         r"""Natural parameters of a block given the rest, $-\partial E / \partial T$, shaped as the block's atoms.
 
-        With ``beta`` the couplings' part is multiplied by it (biases are not): tempering acts on fields.
+        With ``beta`` the couplings' part is multiplied by it (biases are not): tempering acts on fields. Interactions whose
+        numbers are in ``skip`` are left out.
         """
         entries = block.entries
         result = []
@@ -87,7 +100,7 @@ class Machine:
             total = bias if entries is None else bias.index_select(-1, entries)
             for i, position in self.graph.touching[block.layer]:
                 interaction = self.graph.interactions[i]
-                if interaction.ends[position].statistic != number:
+                if i in skip or interaction.ends[position].statistic != number:
                     continue
                 if beta is None:
                     total = interaction.field(position, statistics, self.weights[i], entries, total)
@@ -149,12 +162,14 @@ class Machine:
 
     def mean_field(
         self, fixed: Mapping[str, Tensor], steps: int = 10, start: Mapping[str, tuple[Tensor, ...]] | None = None
-    ) -> dict[str, tuple[Tensor, ...]]:
-        """Mean statistics of the free layers by ``steps`` rounds of the fixed-point equations, colour by colour.
+    ) -> MeanField:
+        r"""The factorial distribution of the free layers by ``steps`` rounds of the fixed-point equations (20.33-34).
+
+        The fields of the fixed layers are computed once; rounds go colour by colour.
 
         Args:
             fixed: the layers that are given.
-            steps: the number of rounds.
+            steps: the number of rounds, at least 1.
             start: flat mean statistics to start from; by default those of the biases alone.
         """
         statistics = dict(self.statistics(fixed))
@@ -163,13 +178,18 @@ class Machine:
             eta = self._shaped(Block(layer), self.biases[layer])
             means = self._flat(layer, self.graph.layers[layer].mean(*eta)) if start is None else start[layer]
             statistics[layer] = means
+        outer, conditioned = self._conditioned(free, statistics)
+        entropy: Tensor | float = 0.0
         for _ in range(steps):
+            entropy = 0.0
             for colour in self.colours:
                 for block in colour:
                     if block.layer in fixed:
                         continue
-                    eta = self.fields(block, statistics)
+                    eta = conditioned.fields(block, statistics, skip=outer)
                     means = self.graph.layers[block.layer].mean(*eta)
+                    inner = sum((e * m).flatten(e.dim() - self._atom_dims(block)).sum(-1) for e, m in zip(eta, means))
+                    entropy = entropy + self.log_partition(block, eta) - inner
                     if block.entries is None:
                         statistics[block.layer] = self._flat(block.layer, means)
                     else:
@@ -178,7 +198,31 @@ class Machine:
                             old.expand(*n.shape[:-1], old.shape[-1]).index_copy(-1, block.entries, n)
                             for old, n in zip(statistics[block.layer], new, strict=True)
                         )
-        return {layer: statistics[layer] for layer in free}
+        return MeanField({layer: statistics[layer] for layer in free}, torch.as_tensor(entropy))
+
+    def _atom_dims(self, block: Block) -> int:
+        """The trailing dimensions that a block's shaped fields have."""
+        unit = self.graph.layers[block.layer]
+        return unit.event_dim if block.atoms is None else 1 + unit.inner_dim
+
+    def _conditioned(
+        self, free: Sequence[str], statistics: Mapping[str, tuple[Tensor, ...]]
+    ) -> tuple[frozenset[int], Machine]:
+        """The interactions that lead from fixed layers only, and the machine with their fields added to the biases."""
+        outer = set()
+        biases = {layer: list(entry) for layer, entry in self.biases.items()}
+        for number, interaction in enumerate(self.graph.interactions):
+            ends = [end.layer in free for end in interaction.ends]
+            if sum(ends) == 1:
+                outer.add(number)
+                position = ends.index(True)
+                end = interaction.ends[position]
+                field = interaction.field(position, statistics, self.weights[number])
+                biases[end.layer][end.statistic] = biases[end.layer][end.statistic] + field
+        other = object.__new__(Machine)
+        other.graph, other.weights = self.graph, self.weights
+        other.biases = {layer: tuple(entry) for layer, entry in biases.items()}
+        return frozenset(outer), other
 
     def colour_fields(self, colour: Colour, state: Mapping[str, Tensor]) -> list[tuple[Tensor, ...]]:
         """The fields of a colour's blocks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from .machine import State
 if TYPE_CHECKING:
     from .distribution import BoltzmannDistribution
 
-METHODS = ("exact", "ais")
+METHODS = ("exact", "ais", "bridge")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def log_partition(
     method: str = "exact",
     *,
     chains: int = 100,
-    temperatures: int = 1000,
+    temperatures: int | Sequence[float] | Tensor = 1000,
     base: Tensor | None = None,
     reverse: bool = True,
     burn_in: int = 500,
@@ -65,16 +65,21 @@ def log_partition(
         dist: an energy distribution, as ``rbm()`` returns it.
         method: ``"exact"`` sums one colour of units analytically and lists the states of the rest; ``"ais"`` anneals
             from a product distribution with the visible layer's mean (Neal 2001; Salakhutdinov and Murray 2008), and
-            back from the model with ``reverse`` (Burda, Grosse and Salakhutdinov 2015).
+            back from the model with ``reverse`` (Burda, Grosse and Salakhutdinov 2015); ``"bridge"`` runs both and
+            takes the value between them that Bennett's acceptance ratio finds (Bennett 1976; Meng and Wong 1996): the
+            smallest error of the three kinds where the reverse chains start at the model's distribution, and like their
+            mean off where they do not.
         chains: annealing runs in each direction.
-        temperatures: steps between the base and the model.
+        temperatures: the number of inverse temperatures from the base to the model, or an increasing sequence of them
+            from 0 to 1.
         base: visible rows, ``n x event_shape``, whose means the base takes (training data serve well) and from which the
             reverse run's chains start; without them the means come from chains.
-        reverse: also anneal from the model back to the base.
+        reverse: also anneal from the model back to the base (bridge sampling cannot do without).
         burn_in: Gibbs sweeps before the reverse run starts.
 
     Raises:
-        ValueError: the method is unknown, or too many states are left for an exact sum.
+        ValueError: the method is unknown, its options contradict each other, temperatures that do not increase from 0 to
+            1, or too many states are left for an exact sum.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -94,12 +99,14 @@ def log_partition(
         return LogPartition(value, zero, value, value, zero, zero, "exact")
     if chains < 2:
         raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
+    if method == "bridge" and not reverse:
+        raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")
     with torch.no_grad():
         betas = annealing.temperatures(temperatures)
         batch = batch_shape(machine)
         states = _model_states(dist, base, max(chains, 2), burn_in) if reverse or base is None else None
         rows = base if base is not None else states[dist.visible].flatten(0, len(batch))  # type: ignore[index]
-        path = annealing.AnnealingPath(machine, _base(dist, rows))
+        path = annealing.AnnealingPath(machine, base_from_rows(dist, rows))
         log_base = path.log_base()
         weights, _ = annealing.forward_ais(path, betas, chains, batch)
         mean, stderr = annealing.log_mean_exp(weights)
@@ -108,11 +115,13 @@ def log_partition(
         if reverse and states is not None:
             back = annealing.reverse_ais(path, betas, states)
             upper, stderr_upper = log_base - back.mean(0), back.std(0) / math.sqrt(chains)
-    method = "AIS and reverse AIS" if reverse else "AIS"
-    return LogPartition(log_base + mean, stderr, lower, upper, stderr_lower, stderr_upper, method)
+            if method == "bridge":
+                mean, stderr = annealing.bridge(weights, back)
+    names = {"bridge": "bridge sampling", "ais": "AIS and reverse AIS" if reverse else "AIS"}
+    return LogPartition(log_base + mean, stderr, lower, upper, stderr_lower, stderr_upper, names[method])
 
 
-def _base(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tuple[Tensor, ...]]:
+def base_from_rows(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tuple[Tensor, ...]]:
     """Natural parameters of the base: the visible layer from its mean statistics, the others neutral."""
     graph = dist.machine.graph
     like = rows

@@ -1,7 +1,10 @@
 """Training criteria that Pyro lacks, usable around any Pyro program."""
 
 from .negative_phase import NegativePhaseProgram, PhaseMessenger, negative_phase
+from .noise_contrastive import NoiseContrastive
 from .phases import CD, PCD, ExactNegativePhase, NegativePhase
+from .pseudolikelihood import PseudoLikelihood, pseudo_log_likelihood
+from .ratio_matching import RatioMatching
 
 __all__ = [
     "CD",
@@ -9,6 +12,10 @@ __all__ = [
     "ExactNegativePhase",
     "NegativePhase",
     "NegativePhaseProgram",
+    "NoiseContrastive",
     "PhaseMessenger",
+    "PseudoLikelihood",
+    "RatioMatching",
     "negative_phase",
+    "pseudo_log_likelihood",
 ]

@@ -66,6 +66,8 @@ def reproduce(
         )
         training["epochs"] = 1
         evaluation |= {key: 50 for key in ("chains", "temperatures", "burn_in", "particles") if key in evaluation}
+    if recipe.get("train_on") == "train and valid":
+        dataset = dataset.with_validation_in_training()
     model = registry.build(recipe["model"], recipe["options"], dataset.visible, recipe["seed"])
     run = out / (f"{name}-fast" if fast else name)
     earlier = run / "result.json"

@@ -12,6 +12,17 @@ def split(rows: int, columns: int = 4) -> Split:
     return Split(torch.arange(rows * columns, dtype=torch.float32).reshape(rows, columns), BINARY)
 
 
+def test_validation_rows_join_the_training_rows() -> None:
+    whole = Split(split(6).x, BINARY, torch.arange(6))
+    data = Dataset("toy", whole[:2], whole[2:4], whole[4:], (4,))
+    joined = data.with_validation_in_training()
+    assert torch.equal(joined.train.x, whole.x[:4])
+    assert joined.train.labels is not None
+    assert torch.equal(joined.train.labels, torch.arange(4))
+    assert joined.valid is data.valid
+    assert joined.test is data.test
+
+
 def test_space_names_and_comparison() -> None:
     assert str(BINARY) == "binary (fixed)"
     assert str(Space("real")) == "real"

@@ -125,7 +125,7 @@ def test_number_of_colours():
 def test_mean_field_of_an_rbm_is_its_posterior():
     rbm, x = dgm.RBM.example()
     exact = oracle.of_rbm(rbm)
-    means = rbm().machine.mean_field({"visible": x}, steps=1)["hidden"][0].detach()
+    means = rbm().machine.mean_field({"visible": x}, steps=1).statistics["hidden"][0].detach()
     for row, mean in zip(x.numpy(), means.numpy(), strict=True):
         weight = exact.p * (exact.states[:, :6] == row).all(1)
         np.testing.assert_allclose(mean, weight @ exact.states[:, 6:] / weight.sum(), atol=1e-5)
@@ -134,8 +134,8 @@ def test_mean_field_of_an_rbm_is_its_posterior():
 def test_mean_field_reaches_a_fixed_point():
     machine, x = dgm.BoltzmannMachine.example()
     bound = machine().machine
-    means = bound.mean_field({"visible": x}, steps=300)
-    again = bound.mean_field({"visible": x}, steps=1, start=means)
+    means = bound.mean_field({"visible": x}, steps=300).statistics
+    again = bound.mean_field({"visible": x}, steps=1, start=means).statistics
     torch.testing.assert_close(means["hidden"][0], again["hidden"][0], atol=1e-4, rtol=1e-4)
 
 

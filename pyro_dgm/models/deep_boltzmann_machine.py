@@ -1,0 +1,207 @@
+"""Deep Boltzmann machine, section 20.4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from ..energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph, Unit, log_partition, log_states
+from ..energy.enumeration import LARGEST
+from .boltzmann import BoltzmannModel
+from .model import Evidence, data_plate
+
+UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
+
+
+class DBM(BoltzmannModel):
+    r"""Deep Boltzmann machine with any number of binary hidden layers (Salakhutdinov and Hinton 2009).
+
+    $E(v, h) = -b^\top v - \sum_l c_l^\top h_l - v^\top W_1 h_1 - \sum_{l>1} h_{l-1}^\top W_l h_l$ (20.24-25, with biases). The
+    odd and the even layers are two blocks of Gibbs sampling (20.26-28).
+
+    ``model(x)`` has a site for every hidden layer and ``"x"``; their joint log-probability is $-E(x, h) - \log Z$. The guide is
+    the mean-field posterior (20.29-34) by ``steps`` rounds of its fixed-point equations, so that ``Trace_ELBO`` with
+    ``dgm.PCD`` is variational stochastic maximum likelihood (algorithm 20.1) and the ELBO is (20.35). Any other guide with the
+    same sites works too, a recognition network for one.
+
+    Args:
+        visible: the number of visible units.
+        hidden: units of every hidden layer, the lowest first.
+        unit: the visible units, ``"binary"`` or ``"gaussian"`` (of precision one: standardise the data).
+        steps: rounds of mean field in the guide.
+
+    Attributes:
+        weights: $W_1, W_2, \ldots$, each ``layer below x layer``.
+        visible_bias: $b$, ``visible``.
+        hidden_biases: $c_1, c_2, \ldots$
+
+    Raises:
+        ValueError: no hidden layer, an unknown unit, or no round of mean field.
+
+    See also:
+        ``dgm.pretrain`` for greedy pretraining; ``dgm.PCD(centred=True)`` trains it without.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> dbm = dgm.DBM(visible=6, hidden=(4, 3))
+        >>> [tuple(mean.shape) for mean in dbm.posterior(torch.zeros(2, 6))]
+        [(2, 4), (2, 3)]
+    """
+
+    def __init__(
+        self, visible: int, hidden: Sequence[int] = (500, 1000), unit: str = "binary", steps: int = 10
+    ) -> None:
+        super().__init__()
+        if not isinstance(hidden, Sequence) or len(hidden) < 1:
+            raise ValueError(f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(500, 1000)")
+        if unit not in UNITS:
+            raise ValueError(f"unit got {unit!r}; expected one of {', '.join(UNITS)}")
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
+        self.visible, self.hidden, self.unit, self.steps = visible, tuple(hidden), unit, steps
+        self.names = tuple(f"hidden{number + 1}" for number in range(len(hidden)))
+        below = ("visible", *self.names)
+        units: dict[str, Unit] = {"visible": UNITS[unit](visible)}
+        units |= {name: Binary(n) for name, n in zip(self.names, hidden, strict=True)}
+        self._graph = Graph(units, [Dense(a, b) for a, b in zip(below[:-1], below[1:], strict=True)])
+        sizes = (visible, *hidden)
+        self.weights = nn.ParameterList(0.01 * torch.randn(m, n) for m, n in zip(sizes[:-1], sizes[1:], strict=True))
+        self.visible_bias = nn.Parameter(torch.zeros(visible))
+        self.hidden_biases = nn.ParameterList(torch.zeros(n) for n in hidden)
+
+    def forward(self) -> BoltzmannDistribution:
+        """The distribution of the visible layer."""
+        like = self.visible_bias
+        visible = (like,) if self.unit == "binary" else (like, torch.full_like(like, -0.5))
+        biases = {"visible": visible} | {n: (b,) for n, b in zip(self.names, self.hidden_biases, strict=True)}
+        return BoltzmannDistribution(self._graph, biases, tuple(self.weights))
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        rows = (size or 1) if x is None else len(x)
+        dist_x = self()
+        joint = _Joint(dist_x, rows)
+        with data_plate(rows, size):
+            known = {name: pyro.sample(name, _Layer(joint, name, self.visible_bias)) for name in self.names}
+            return pyro.sample("x", dist_x.given(known), obs=x)
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
+        if x is None:
+            raise ValueError("the guide needs data: the posterior is a function of x. Pass rows, or run the model alone")
+        with torch.no_grad():
+            found = self().machine.mean_field({"visible": x}, self.steps)
+        share = found.entropy / len(self.names)
+        with data_plate(len(x), size):
+            for name in self.names:
+                pyro.sample(name, dist.Delta(found.statistics[name][0], log_density=-share, event_dim=1))
+
+    def posterior(self, x: Tensor, steps: int = 50) -> tuple[Tensor, ...]:
+        """Mean-field means of every hidden layer given rows (20.33-34); features for a classifier."""
+        with torch.no_grad():
+            found = self().machine.mean_field({"visible": x}, steps)
+        return tuple(found.statistics[name][0] for name in self.names)
+
+    def bound(self, x: Tensor, steps: int = 50) -> Tensor:
+        r"""The variational bound (20.35) up to log Z, $E_q[-E(x, h)] + H(q)$: one figure a row."""
+        with torch.no_grad():
+            machine = self().machine
+            found = machine.mean_field({"visible": x}, steps)
+            return found.entropy - machine.energy({"visible": x, **{n: found.statistics[n][0] for n in self.names}})
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""The variational bound (20.35) with log Z by annealing, or exact figures where the machine is small.
+
+        Args:
+            x: data.
+            method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
+        """
+        machine = self().machine
+        small = max(log_states(machine, {}), log_states(machine, {"visible": x[:1]})) <= LARGEST
+        if method == "exact" or (method is None and small):
+            return super().evidence(x, "exact", **options)
+        options.setdefault("base", x)
+        with torch.no_grad():
+            log_z = log_partition(self(), method or "ais", **options)
+        values = torch.cat([self.bound(rows) for rows in x.split(2000)]) - log_z.value
+        return Evidence(
+            values,
+            kind="lower bound",
+            method=f"variational bound, {log_z.method}",
+            stderr=float(log_z.stderr),
+            lower=min(float(log_z.value - log_z.upper - 1.96 * log_z.stderr_upper), 0.0),
+            upper=float("inf"),
+            details={
+                "log_partition": float(log_z.value),
+                "log_partition_lower": float(log_z.lower),
+                "log_partition_upper": float(log_z.upper),
+            },
+        )
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The gap between the splits' variational bounds, and the validation rows' mean-field reconstruction, in nats a row."""
+        rows = train[:1000], valid[:1000]
+        gap = [-self.bound(r, self.steps).mean() for r in rows]
+        with torch.no_grad():
+            means = self.posterior(rows[1], self.steps)
+            known = dict(zip(self.names, means, strict=True))
+            machine = self().machine
+            block = machine.graph.block("visible")
+            eta = machine.fields(block, machine.statistics(known))
+            score = sum((e * t).sum(-1) for e, t in zip(eta, machine.graph.layers["visible"].T(rows[1]), strict=True))
+            reconstruction = score - machine.log_partition(block, eta)
+        return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": float(gap[1] - gap[0])}
+
+    def visible_biases(self) -> tuple[Tensor, ...]:
+        return (self.visible_bias,)
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit, "steps": self.steps}
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        dbm = cls(visible=5, hidden=(4, 3))
+        with torch.no_grad():
+            for parameter in dbm.parameters():
+                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
+        return dbm, torch.randint(0, 2, (10, 5), generator=generator).float()
+
+
+class _Joint:
+    """One joint draw of all layers, made when the first hidden site asks for it."""
+
+    def __init__(self, dist_x: BoltzmannDistribution, rows: int) -> None:
+        self.dist_x, self.rows = dist_x, rows
+        self.state: dict[str, Tensor] | None = None
+
+    def layer(self, name: str) -> Tensor:
+        if self.state is None:
+            self.state = self.dist_x.sample_state((self.rows,))
+        return self.state[name]
+
+
+class _Layer(TorchDistribution):
+    """A hidden layer's site: its draws are a part of the joint draw, its log-probability is with the visible site's."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    support = constraints.real_vector
+
+    def __init__(self, joint: _Joint, name: str, like: Tensor, batch_shape: torch.Size = torch.Size()) -> None:
+        self.joint, self.name, self.like = joint, name, like
+        shape = joint.dist_x.machine.graph.layers[name].shape
+        super().__init__(batch_shape, shape, validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _Layer:
+        return _Layer(self.joint, self.name, self.like, torch.Size(batch_shape))
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self.joint.layer(self.name).expand(*sample_shape, *self.batch_shape, *self.event_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.like.new_zeros(()).expand(value.shape[:-1])

@@ -21,7 +21,7 @@ def models() -> dict[str, type]:
         module = importlib.import_module(f"{package.__name__}.{info.name}")
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Model) and not inspect.isabstract(value):
-                if value.__module__ == module.__name__:
+                if value.__module__ == module.__name__ and not value.__name__.startswith("_"):
                     found[value.__name__.lower()] = value
     return found
 

@@ -7,7 +7,8 @@ from .graph import Block, Colour, Graph
 from .interactions import Dense, End, Interaction, Lateral, Sparse
 from .machine import Clamp, Machine, State
 from .partition import LogPartition, log_partition
-from .units import Binary, Categorical, Gaussian, ScalarUnit, Spin, Unit
+from .units import Binary, Categorical, Gaussian, ScalarUnit, SpikeSlab, Spin, Unit
+from .validity import Validity, spike_slab_validity
 
 __all__ = [
     "AnnealingPath",
@@ -30,9 +31,11 @@ __all__ = [
     "NotEnumerable",
     "ScalarUnit",
     "Sparse",
+    "SpikeSlab",
     "Spin",
     "State",
     "Unit",
+    "Validity",
     "all_states",
     "exact_sample",
     "forward_ais",
@@ -41,5 +44,6 @@ __all__ = [
     "log_states",
     "log_sum",
     "reverse_ais",
+    "spike_slab_validity",
     "without_gradient",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .graph import Colour
 from .machine import Machine, State
+from .rise import rise
 
 
 class AnnealingPath:
@@ -60,11 +61,19 @@ class AnnealingPath:
         raw = [self.couplings.fields(block, statistics) for block in self.collapsed]
         return _Shared(state, statistics, base, target, raw)
 
-    def log_weight(self, shared: _Shared, biases: Mapping[str, tuple[Tensor, ...]], beta: float) -> Tensor:
-        r"""$\log \sum_{colour} e^{-E_\beta}$ of a described state."""
-        total = torch.lerp(shared.base, shared.target, beta)
-        for block, eta in zip(self.collapsed, self._eta(shared, biases, beta), strict=True):
-            total = total + self.machine.log_partition(block, eta)
+    def rise(
+        self,
+        shared: _Shared,
+        before: tuple[Mapping[str, tuple[Tensor, ...]], float],
+        after: tuple[Mapping[str, tuple[Tensor, ...]], float],
+    ) -> Tensor:
+        r"""$\log \sum_{colour} e^{-E_\beta}$ of a described state after a change of temperature (biases, $\beta$), less before."""
+        total = (after[1] - before[1]) * (shared.target - shared.base)
+        shared.eta = self._eta(shared, *after)
+        for block, low, high in zip(self.collapsed, self._eta(shared, *before), shared.eta, strict=True):
+            unit = self.machine.graph.layers[block.layer]
+            atoms, dims = rise(unit, low, high), unit.event_dim - unit.inner_dim
+            total = total + (atoms.sum(-1) if block.atoms is not None else atoms.flatten(-dims).sum(-1))
         return total
 
     def _eta(self, shared: _Shared, biases: Mapping[str, tuple[Tensor, ...]], beta: float) -> list[tuple[Tensor, ...]]:
@@ -78,15 +87,18 @@ class AnnealingPath:
         return fields
 
     def move(self, shared: _Shared, biases: Mapping[str, tuple[Tensor, ...]], beta: float) -> State:
-        """One Gibbs sweep at a temperature, the summed colour first."""
-        machine = _flat_machine(self.machine, biases)
+        """One Gibbs sweep at a temperature above 0, the summed colour first (at the fields that ``rise`` ended at)."""
+        # b + beta f = beta (b / beta + f): the fields then come from one fused product with its bias.
+        scaled = {layer: tuple(b / beta for b in entry) for layer, entry in biases.items()}
+        machine = _flat_machine(self.machine, scaled)
         state = dict(shared.state)
-        for block, eta in zip(self.collapsed, self._eta(shared, biases, beta), strict=True):
+        first = self._eta(shared, biases, beta) if shared.eta is None else shared.eta
+        for block, eta in zip(self.collapsed, first, strict=True):
             state[block.layer] = machine._draw(block, eta, state[block.layer], None)
         statistics = machine.statistics(state)
         for colour in self.order:
             for block in colour:
-                eta = machine.fields(block, statistics, beta)
+                eta = tuple(beta * e for e in machine.fields(block, statistics))
                 state[block.layer] = machine._draw(block, eta, state[block.layer], None)
                 statistics[block.layer] = machine.statistics({block.layer: state[block.layer]})[block.layer]
         return state
@@ -95,7 +107,7 @@ class AnnealingPath:
 class _Shared:
     """A state with what all temperatures share of it."""
 
-    __slots__ = ("base", "raw", "state", "statistics", "target")
+    __slots__ = ("base", "eta", "raw", "state", "statistics", "target")
 
     def __init__(
         self,
@@ -106,6 +118,7 @@ class _Shared:
         raw: list[tuple[Tensor, ...]],
     ) -> None:
         self.state, self.statistics, self.base, self.target, self.raw = state, statistics, base, target, raw
+        self.eta: list[tuple[Tensor, ...]] | None = None
 
 
 def _flat_machine(machine: Machine, flat_biases: Mapping[str, tuple[Tensor, ...]]) -> Machine:
@@ -142,7 +155,7 @@ def forward_ais(path: AnnealingPath, betas: Tensor, chains: int, batch: torch.Si
     for before, beta in zip(levels[:-1], levels[1:], strict=True):
         shared = path.describe(state)
         after = path.biases(beta)
-        log_weight = log_weight + (path.log_weight(shared, after, beta) - path.log_weight(shared, biases, before))
+        log_weight = log_weight + path.rise(shared, (biases, before), (after, beta))
         state, biases = path.move(shared, after, beta), after
     # Where one colour holds all units nothing depends on a chain's state, and the weights have no chain dimension yet.
     return torch.as_tensor(log_weight).expand(chains, *batch), state
@@ -160,11 +173,12 @@ def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
     """
     levels = betas.tolist()
     log_weight: Tensor | float = 0.0
-    shared, biases = path.describe(state), path.biases(levels[-1])
+    biases = path.biases(levels[-1])
+    shared = path.describe(state)
     for beta, below in zip(levels[:0:-1], levels[-2::-1], strict=True):
         shared = path.describe(path.move(shared, biases, beta))
         after = path.biases(below)
-        log_weight = log_weight + (path.log_weight(shared, after, below) - path.log_weight(shared, biases, beta))
+        log_weight = log_weight + path.rise(shared, (biases, beta), (after, below))
         biases = after
     layer, unit = next(iter(path.machine.graph.layers.items()))
     first = state[layer]

@@ -15,6 +15,7 @@ from torch.distributions import constraints
 from .enumeration import LARGEST, NotEnumerable, batch_shape, exact_sample, log_states, log_sum
 from .graph import Graph
 from .machine import Machine, State
+from .normaliser import improper
 from .partition import LogPartition
 
 Terms = Callable[["EnergyDistribution", Tensor], tuple[Tensor, Tensor]]
@@ -44,6 +45,7 @@ class EnergyDistribution(TorchDistribution, ABC):
 
     def __init__(self, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool | None = None) -> None:
         self._terms: Terms | None = None
+        self._sampler: Callable[[torch.Size], Tensor] | None = None
         self._log_partition: Tensor | None = None
         self._inside_program = am_i_wrapped()
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
@@ -86,13 +88,17 @@ class EnergyDistribution(TorchDistribution, ABC):
         """The same distribution with a larger batch shape; the parameters, and so log Z, stay shared."""
         other = self._copy(torch.Size(batch_shape))
         other._terms, other._log_partition = self._terms, self._log_partition
+        other._sampler = self._sampler
         other._inside_program = self._inside_program
         return other
 
-    def with_terms(self, terms: Terms) -> EnergyDistribution:
-        """A copy whose F(x) and log Z are ``terms(distribution, value)``; negative phases use it."""
+    def with_terms(self, terms: Terms, sampler: Callable[[torch.Size], Tensor] | None = None) -> EnergyDistribution:
+        """A copy whose F(x) and log Z are ``terms(distribution, value)``; negative phases use it.
+
+        With a ``sampler`` the copy's draws come from there: from a phase's persistent chains, say.
+        """
         other = self.expand(self.batch_shape)
-        other._terms = terms
+        other._terms, other._sampler = terms, sampler
         return other
 
     def with_log_partition(self, value: Tensor | float | LogPartition) -> EnergyDistribution:
@@ -263,6 +269,8 @@ class BoltzmannDistribution(EnergyDistribution):
         Returns:
             ``sample_shape x batch_shape x event_shape``.
         """
+        if self._sampler is not None:
+            return self._sampler(torch.Size(sample_shape) + self.batch_shape)
         return self.sample_state(sample_shape, sweeps)[self.visible]
 
     def sample_state(self, sample_shape: Sequence[int] = (), sweeps: int = 1000) -> State:
@@ -328,3 +336,5 @@ def _check_values(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weight
         if reason := interaction.check(weight):
             ends = " and ".join(end.layer for end in interaction.ends)
             raise ValueError(f"the weight between {ends} is not allowed: {reason}")
+    if reason := improper(graph, biases, weights):
+        raise ValueError(f"biases and weights have no normaliser: {reason}")

@@ -21,21 +21,20 @@ class NotEnumerable(ValueError):
 
 
 def free_colours(machine: Machine, fixed: Mapping[str, Tensor]) -> list[Colour]:
-    """The colours restricted to layers outside ``fixed``, the largest first."""
+    """The colours restricted to layers outside ``fixed``, the one with the most states first."""
     free = (tuple(b for b in colour if b.layer not in fixed) for colour in machine.colours)
-    return sorted((colour for colour in free if colour), key=machine.graph.size, reverse=True)
+    return sorted((colour for colour in free if colour), key=lambda colour: _log_count(machine, colour), reverse=True)
+
+
+def _log_count(machine: Machine, colour: Colour) -> float:
+    """The log-number of states of a colour's units; infinite for real-valued ones."""
+    states = ((machine.graph.size((block,)), machine.graph.layers[block.layer].states_per_atom) for block in colour)
+    return sum(math.inf if count is None else size * math.log(count) for size, count in states)
 
 
 def log_states(machine: Machine, fixed: Mapping[str, Tensor]) -> float:
     """The log-number of states to list when all layers outside ``fixed`` are summed; infinite for real-valued ones."""
-    total = 0.0
-    for colour in free_colours(machine, fixed)[1:]:
-        for block in colour:
-            states = machine.graph.layers[block.layer].states_per_atom
-            if states is None:
-                return math.inf
-            total += machine.graph.size((block,)) * math.log(states)
-    return total
+    return sum(_log_count(machine, colour) for colour in free_colours(machine, fixed)[1:])
 
 
 def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARGEST, chunk: int = 4096) -> Tensor:

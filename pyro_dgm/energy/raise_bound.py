@@ -97,7 +97,7 @@ def _hidden(dist: BoltzmannDistribution, x: Tensor) -> tuple[State, Tensor]:
     """A joint state with hidden layers from their mean field given the rows, and the log-density of those."""
     machine = dist.machine
     given = {dist.visible: x}
-    statistics = machine.statistics(given) | machine.mean_field(given)
+    statistics = machine.statistics(given) | machine.mean_field(given).statistics
     state, log_q = dict(given), x.new_zeros(len(x))
     for layer, unit in machine.graph.layers.items():
         if layer == dist.visible:

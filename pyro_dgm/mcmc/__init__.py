@@ -1,15 +1,31 @@
 """Kernels over many chains, and Pyro's MCMC interface over them."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from ..energy import BoltzmannDistribution, EnergyDistribution
 from .gibbs import BlockGibbs
+from .hamiltonian import HMC, GibbsLangevin
+from .hamiltonian_annealing import hamiltonian_ais
 from .kernel import ChainsKernel
+from .tempering import ParallelTempering
+from .transitions import TemperedTransitions
 from .vectorized import VectorizedMCMC
 
-__all__ = ["BlockGibbs", "ChainsKernel", "VectorizedMCMC", "default_kernel"]
+__all__ = [
+    "HMC",
+    "BlockGibbs",
+    "ChainsKernel",
+    "GibbsLangevin",
+    "ParallelTempering",
+    "TemperedTransitions",
+    "VectorizedMCMC",
+    "default_kernel",
+    "hamiltonian_ais",
+]
 
 
-def default_kernel(dist: EnergyDistribution) -> type[ChainsKernel]:
-    """The kernel that fits a distribution: block Gibbs where there are units to draw."""
-    if isinstance(dist, BoltzmannDistribution):
-        return BlockGibbs
-    raise ValueError(f"{type(dist).__name__} has no default kernel; pass one, as in dgm.PCD(kernel=...)")
+def default_kernel(dist: EnergyDistribution) -> Callable[..., ChainsKernel]:
+    """The kernel that fits a distribution: block Gibbs where there are units to draw, HMC where there is a free energy."""
+    return BlockGibbs if isinstance(dist, BoltzmannDistribution) else HMC

@@ -5,35 +5,24 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, log_partition, log_states
 from ..energy.enumeration import LARGEST
-from ..mcmc import BlockGibbs, VectorizedMCMC
 from ..objectives import CD, PCD, ExactNegativePhase
 from ..objectives.objective import NegativePhaseObjective, Objective
 from ..objectives.pseudolikelihood import pseudo_log_likelihood
-from .model import Evidence, ProbabilisticModel, check_rows, check_support, data_plate
+from .energy_based import EnergyModel, between
+from .model import Evidence, check_rows, check_support
 
 
-class BoltzmannModel(ProbabilisticModel):
+class BoltzmannModel(EnergyModel):
     """A model whose call returns a ``BoltzmannDistribution``; a subclass maps its parameters to biases and weights."""
 
     @abstractmethod
     def forward(self, *context: Any, **shifts: Any) -> BoltzmannDistribution:
         """The distribution over the visible layer, with a batch shape where the context has one."""
-
-    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
-        """``x ~ p`` in a data plate; ``size`` is the number of rows that a mini-batch stands for."""
-        rows = (size or 1) if x is None else len(x)
-        dist = self()  # outside the plate: parameters with a prior are drawn once, not once a row
-        with data_plate(rows, size):
-            return pyro.sample("x", dist, obs=x)
-
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
-        """There are no latent sites: hidden units are summed out."""
 
     def sample(self, n: int, sweeps: int = 1000) -> Tensor:
         """``n`` visible states: exact draws of a small machine, else the ends of ``n`` Gibbs chains."""
@@ -93,15 +82,6 @@ class BoltzmannModel(ProbabilisticModel):
                 "free_energy_gap": float(free[1] - free[0]),
             }
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
-        """Means of the unknown entries given the known ones, from one clamped chain a row."""
-        kernel = BlockGibbs(self(), clamp=(known, x))
-        mcmc = VectorizedMCMC(
-            kernel, sweeps, sweeps, num_chains=len(x), save_params=["visible"], keep="moments", disable_progbar=True
-        )
-        mcmc.run()
-        return torch.where(known, x, mcmc.moments.get()["visible"]["mean"].to(x))
-
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$-F(x) - \log Z$ for every row, log Z exact or between forward and reverse annealing.
 
@@ -116,18 +96,4 @@ class BoltzmannModel(ProbabilisticModel):
                 options.setdefault("base", x)
             log_z = log_partition(dist, method, **options)
             values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
-        return Evidence(
-            values,
-            kind="exact" if log_z.exact else "estimate",
-            method="enumeration" if log_z.exact else log_z.method,
-            stderr=float(log_z.stderr),
-            lower=min(float(log_z.value - log_z.upper - 1.96 * log_z.stderr_upper), 0.0),
-            upper=max(float(log_z.value - log_z.lower + 1.96 * log_z.stderr_lower), 0.0),
-            details={
-                "log_partition": float(log_z.value),
-                "log_partition_lower": float(log_z.lower),
-                "log_partition_upper": float(log_z.upper),
-                "log_partition_lower_stderr": float(log_z.stderr_lower),
-                "log_partition_upper_stderr": float(log_z.stderr_upper),
-            },
-        )
+        return between(values, log_z)

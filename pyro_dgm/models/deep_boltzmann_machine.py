@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import pyro
@@ -15,12 +15,13 @@ from torch.distributions import constraints
 from ..energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph, Unit, log_partition, log_states
 from ..energy.enumeration import LARGEST
 from .boltzmann import BoltzmannModel
+from .layerwise import Layerwise, Stage, _Repeated
 from .model import Evidence, data_plate
 
 UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
 
 
-class DBM(BoltzmannModel):
+class DBM(BoltzmannModel, Layerwise):
     r"""Deep Boltzmann machine with any number of binary hidden layers (Salakhutdinov and Hinton 2009).
 
     $E(v, h) = -b^\top v - \sum_l c_l^\top h_l - v^\top W_1 h_1 - \sum_{l>1} h_{l-1}^\top W_l h_l$ (20.24-25, with biases). The
@@ -60,7 +61,9 @@ class DBM(BoltzmannModel):
     ) -> None:
         super().__init__()
         if not isinstance(hidden, Sequence) or len(hidden) < 1:
-            raise ValueError(f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(500, 1000)")
+            raise ValueError(
+                f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(500, 1000)"
+            )
         if unit not in UNITS:
             raise ValueError(f"unit got {unit!r}; expected one of {', '.join(UNITS)}")
         if not isinstance(steps, int) or steps < 1:
@@ -93,7 +96,9 @@ class DBM(BoltzmannModel):
 
     def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
         if x is None:
-            raise ValueError("the guide needs data: the posterior is a function of x. Pass rows, or run the model alone")
+            raise ValueError(
+                "the guide needs data: the posterior is a function of x. Pass rows, or run the model alone"
+            )
         with torch.no_grad():
             found = self().machine.mean_field({"visible": x}, self.steps)
         share = found.entropy / len(self.names)
@@ -156,6 +161,31 @@ class DBM(BoltzmannModel):
             score = sum((e * t).sum(-1) for e, t in zip(eta, machine.graph.layers["visible"].T(rows[1]), strict=True))
             reconstruction = score - machine.log_partition(block, eta)
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": float(gap[1] - gap[0])}
+
+    def stages(self) -> Iterator[Stage]:
+        """Machines with the doubled inputs that other layers will bring (20.4.4): two visible copies below, two hidden ones on
+        top, and twice the weights between."""
+        if self.unit != "binary":
+            raise ValueError(
+                "pretraining a DBM needs binary visible units; train it with dgm.fit and centred gradients"
+            )
+        depth = len(self.hidden)
+        for l, (m, n) in enumerate(zip((self.visible, *self.hidden[:-1]), self.hidden, strict=True)):
+            copies = (2 if l == 0 < depth - 1 else 1, 2 if 0 < l == depth - 1 else 1)
+            machine = _Repeated(m, n, copies, 2.0 if 0 < l < depth - 1 else 1.0)
+            yield machine, lambda rows, l=l: self._upward(rows, l)
+            with torch.no_grad():
+                self.weights[l].copy_(machine.weight)
+                if l == 0:
+                    self.visible_bias.copy_(machine.visible_bias)
+                self.hidden_biases[l].copy_(machine.hidden_bias)
+
+    def _upward(self, rows: Tensor, layer: int) -> Tensor:
+        """The layer's means on an upward pass whose inputs count twice, as many times as the next machine has copies."""
+        h = rows
+        for W, c in zip(self.weights[:layer], self.hidden_biases[:layer], strict=True):
+            h = torch.sigmoid(2 * h @ W + c)
+        return h.repeat(1, 2) if layer == 0 < len(self.hidden) - 1 else h
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)

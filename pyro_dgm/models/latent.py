@@ -74,6 +74,10 @@ class LatentVariableModel(ProbabilisticModel):
             )
         if particles < 1:
             raise ValueError(f"particles got {particles}; expected at least 1")
+        return self._importance_weighted(self.model, x, particles, rows)
+
+    def _importance_weighted(self, model: Any, x: Tensor, particles: int, rows: int) -> Evidence:
+        """The bound under ``model``, which may be the model's own program with handlers around it."""
         bounds, errors, sizes = [], [], []
         # Distributions would check their parameters for every particle; the data were checked once.
         with torch.no_grad(), pyro.validation_enabled(False):
@@ -81,7 +85,7 @@ class LatentVariableModel(ProbabilisticModel):
                 chunk = max(rows // len(batch), 1)
                 weights = torch.cat(
                     [
-                        log_weights(self.model, self.guide, batch, particles=min(chunk, particles - start))
+                        log_weights(model, self.guide, batch, particles=min(chunk, particles - start))
                         for start in range(0, particles, chunk)
                     ]
                 )

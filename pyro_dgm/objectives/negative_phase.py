@@ -38,7 +38,10 @@ class PhaseMessenger(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         site = msg["name"]
-        msg["fn"] = _bind(msg["fn"], lambda fn: self.phase.prepare(site, fn).with_terms(self._terms(site)))
+        msg["fn"] = _bind(
+            msg["fn"],
+            lambda fn: self.phase.prepare(site, fn).with_terms(self._terms(site), self.phase.sampler(site, fn)),
+        )
 
     def _terms(self, site: str) -> Terms:
         refuse = not self.phase.exact and _inside_hmc()

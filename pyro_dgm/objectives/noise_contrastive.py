@@ -49,7 +49,9 @@ class NoiseContrastive(Objective):
 
     def __init__(self, noise: Any = None, ratio: int = 1) -> None:
         if not isinstance(ratio, int) or isinstance(ratio, bool) or ratio < 1:
-            raise ValueError(f"ratio got {ratio!r}; expected the number of noise rows a datum, an integer of at least 1")
+            raise ValueError(
+                f"ratio got {ratio!r}; expected the number of noise rows a datum, an integer of at least 1"
+            )
         if noise is not None and not (hasattr(noise, "log_prob") and hasattr(noise, "sample")):
             raise ValueError(
                 f"noise got {type(noise).__name__}; expected a distribution over the visible layer, such as "

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_partition, log_states
+from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_partition, log_states, without_gradient
 from ..mcmc import ChainsKernel, default_kernel
 from .centring import Centring
+from .fast_weights import FastWeights, average_to
 
 MakeKernel = Callable[[EnergyDistribution], ChainsKernel]
 
@@ -35,6 +36,10 @@ class NegativePhase(nn.Module):
     def prepare(self, site: str, fn: EnergyDistribution) -> EnergyDistribution:
         """The site's distribution as the phase wants it (with centred gradients, say)."""
         return fn
+
+    def sampler(self, site: str, fn: EnergyDistribution) -> Callable[[torch.Size], Tensor] | None:
+        """Where a program under this phase draws the site from; None leaves it to the distribution."""
+        return None
 
     def claim(self, owner: Any) -> None:
         """Note the model that the phase serves; a phase with chains refuses a second one."""
@@ -61,6 +66,24 @@ class ExactNegativePhase(NegativePhase):
 
     def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
         return fn.free_energy(value), fn.exact_log_partition()
+
+
+class KnownLogPartition(NegativePhase):
+    """Log Z as a known number, to score data under a program with an energy-based site; refuses to train.
+
+    Args:
+        value: log Z in nats.
+    """
+
+    exact = True
+
+    def __init__(self, value: Tensor | float) -> None:
+        super().__init__()
+        self.value = torch.as_tensor(value)
+
+    def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
+        log_z = without_gradient(self.value, fn.parameters(), f"log Z of the site {site!r} was given as a number")
+        return fn.free_energy(value), log_z
 
 
 class ChainsPhase(NegativePhase):
@@ -196,22 +219,40 @@ class PCD(ChainsPhase):
         centred: centre the gradient (20.36-37).
         kernel: what moves the chains, a function from the distribution to a kernel; by default ``dgm.BlockGibbs``, or
             ``dgm.HMC`` where there is only a free energy.
+        fast: the learning rate of fast weights: the chains are moved by a machine with offsets that follow the gradient
+            and decay, so that they leave modes in which they linger (Tieleman and Hinton 2009). The witnesses of log Z are
+            moved without them.
+        fast_decay: the share of the fast weights that is left after a step.
 
     Raises:
-        ValueError: ``k`` or ``chains`` is no positive integer; at the site, a context that differs from row to row
-            (a chain belongs to no row; use ``CD``).
+        ValueError: ``k`` or ``chains`` is no positive integer; ``fast`` is negative or ``fast_decay`` outside [0, 1); at the
+            site, a context that differs from row to row (a chain belongs to no row; use ``CD``), or fast weights of a
+            distribution that is no Boltzmann machine.
     """
 
     def __init__(
-        self, k: int = 1, chains: int = 100, *, centred: bool = False, kernel: MakeKernel | None = None
+        self,
+        k: int = 1,
+        chains: int = 100,
+        *,
+        centred: bool = False,
+        kernel: MakeKernel | None = None,
+        fast: float | None = None,
+        fast_decay: float = 0.95,
     ) -> None:
         super().__init__(k, centred, kernel)
+        if fast is not None and not 0 <= fast < math.inf:
+            raise ValueError(f"fast got {fast!r}; expected the fast weights' learning rate, at least 0, or None")
+        if not 0 <= fast_decay < 1:
+            raise ValueError(f"fast_decay got {fast_decay!r}; expected the share that a step leaves, in [0, 1)")
         if not isinstance(chains, int) or isinstance(chains, bool) or chains < 1:
             raise ValueError(f"chains got {chains!r}; expected the number of persistent chains, at least 1")
         self.number = chains
         self.witnesses = max(chains // 10, 8)
         self.chains: dict[str, State] = {}
         self.tracked: dict[str, dict[str, Tensor]] = {}
+        self.fast, self.fast_decay = fast, fast_decay
+        self.fast_weights: dict[str, FastWeights] = {}
 
     def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
         _refuse_rowwise(site, fn, value)
@@ -219,10 +260,13 @@ class PCD(ChainsPhase):
         if not self._fits(site, fn, kernel):
             self._start(site, fn, kernel, value)
         state = self.chains[site]
-        if self.kernel is None and isinstance(fn, BoltzmannDistribution):
+        if self.fast is not None:
+            state = self._fast_step(site, fn, kernel, value)
+            left = 0
+        elif self.kernel is None and isinstance(fn, BoltzmannDistribution):
             machine = fn.machine
             fields = machine.colour_fields(machine.colours[0], state)
-            theirs = [tuple(e[self.number :] for e in eta) for eta in fields]
+            theirs = [tuple(e[self.number :] for e in torch.broadcast_tensors(*eta)) for eta in fields]
             witnesses = {layer: x[self.number :] for layer, x in state.items()}
             self._track(site, fn, value, machine.collapsed(machine.colours[0], witnesses, theirs))
             state = machine.sweep(state, first=fields)
@@ -235,6 +279,20 @@ class PCD(ChainsPhase):
             state = kernel.sample(state)
         self.chains[site] = state
         return kernel.draws(state)
+
+    def _fast_step(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> State:
+        """Move the chains by the fast weights and the witnesses without, and let the fast weights learn."""
+        if not isinstance(fn, BoltzmannDistribution):
+            raise ValueError(f"site {site!r} is a {type(fn).__name__}, which has no fast weights; pass fast=None")
+        parts = slice(None, self.number), slice(self.number, None)
+        chains, witnesses = ({layer: x[part] for layer, x in self.chains[site].items()} for part in parts)
+        self._track(site, fn, value, fn.collapsed(kernel.draws(witnesses)))
+        weights = self.fast_weights.setdefault(site, FastWeights(self.fast or 0.0, self.fast_decay))
+        moving = self.chains_kernel(site, weights.apply(site, fn))
+        for _ in range(self.k):
+            chains, witnesses = moving.sample(chains), kernel.sample(witnesses)
+        weights.update(fn, value, moving.draws(chains))
+        return {layer: torch.cat([x, witnesses[layer]]) for layer, x in chains.items()}
 
     def _track(self, site: str, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
         """Follow log Z over the last change of the parameters, by the witnesses as they were left."""
@@ -250,11 +308,24 @@ class PCD(ChainsPhase):
     def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
         tracked = self.tracked[site]
         tracked["collapsed"] = collapsed[self.number :].detach()
-        surrogate = _average_to(collapsed[: self.number], fn.parameter_batch_shape)
+        surrogate = average_to(collapsed[: self.number], fn.parameter_batch_shape)
         return surrogate - surrogate.detach() + tracked["log_z"]
 
+    def sampler(self, site: str, fn: EnergyDistribution) -> Callable[[torch.Size], Tensor] | None:
+        if site not in self.chains or fn.parameter_batch_shape:
+            return None
+
+        def from_chains(shape: torch.Size) -> Tensor:
+            kernel = self.chains_kernel(site, fn)
+            rows = kernel.draws(self.chains[site])[fn.visible]
+            chosen = torch.randperm(max(len(rows), shape.numel()), device=rows.device)[: shape.numel()] % len(rows)
+            return rows[chosen].view(*shape, *fn.event_shape)
+
+        return from_chains
+
     def options(self) -> dict[str, Any]:
-        return {**super().options(), "chains": self.number}
+        fast = {} if self.fast is None else {"fast": self.fast, "fast_decay": self.fast_decay}
+        return {**super().options(), "chains": self.number, **fast}
 
     def _fits(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel) -> bool:
         if site not in self.chains:
@@ -265,6 +336,7 @@ class PCD(ChainsPhase):
 
     def _start(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> None:
         state = self.chains[site] = kernel.start(self.number + self.witnesses)
+        self.fast_weights.pop(site, None)
         witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
         self.tracked[site] = {"collapsed": fn.collapsed(witnesses), **self._anchor(fn, value)}
 
@@ -281,11 +353,14 @@ class PCD(ChainsPhase):
         return {"log_z": log_z, "travelled": zero, "steps": zero}
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {**super().get_extra_state(), "chains": self.chains, "tracked": self.tracked}
+        fast = {site: weights.offsets for site, weights in self.fast_weights.items()}
+        return {**super().get_extra_state(), "chains": self.chains, "tracked": self.tracked, "fast": fast}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         super().set_extra_state(state)
         self.chains, self.tracked = state["chains"], state["tracked"]
+        saved = state.get("fast", {})  # states of before there were fast weights have none
+        self.fast_weights = {site: FastWeights(self.fast or 0.0, self.fast_decay, x) for site, x in saved.items()}
 
 
 def _from_visible(fn: BoltzmannDistribution, value: Tensor) -> State:
@@ -302,13 +377,6 @@ def _from_visible(fn: BoltzmannDistribution, value: Tensor) -> State:
     for _ in range(10 if len(machine.graph.layers) > 1 else 0):
         state = machine.sweep(state, skip=frozenset({fn.visible}))
     return state
-
-
-def _average_to(values: Tensor, shape: torch.Size) -> Tensor:
-    """The mean over all dimensions that ``shape`` lacks or has at size one."""
-    values = values.flatten(0, values.dim() - len(shape) - 1).mean(0) if values.dim() > len(shape) else values
-    dims = [d for d, size in enumerate(shape) if size == 1 and values.shape[d] != 1]
-    return values.mean(dims, keepdim=True) if dims else values
 
 
 def _named(kernel: MakeKernel) -> str:

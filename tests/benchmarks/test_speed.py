@@ -13,7 +13,9 @@ import torch
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import fast
+from pyro_dgm.energy import AnnealingPath, fast, forward_ais
+from pyro_dgm.energy.annealing import temperatures as ladder
+from pyro_dgm.energy.partition import base_from_rows
 
 from .speed import ratios
 
@@ -56,6 +58,32 @@ def test_bits(benchmark):
         torch_bernoulli=lambda: torch.bernoulli(torch.sigmoid(logits)),
         rand_less_p=lambda: (torch.rand_like(logits) < torch.sigmoid(logits)).float(),
     )
+
+
+def test_ais(benchmark):
+    """Annealing 500 chains of a 784×500 RBM: a temperature against its two products by torch.addmm."""
+    rbm = dgm.RBM(784, 500)
+    temperatures, chains = 5000, 500
+    with torch.no_grad():
+        rbm.weight.normal_(0, 0.05)
+        W, b, c = rbm.weight, rbm.visible_bias, rbm.hidden_bias
+        dist = rbm()
+        path = AnnealingPath(dist.machine, base_from_rows(dist, (torch.rand(100, 784) < 0.2).float()))
+        # Ten steps of the ladder with 5000: the cost of one does not depend on where it is.
+        betas = ladder(temperatures)[2000:2011]
+        v, h = dist.machine.neutral_state((chains,)).values()
+
+        def addmm():
+            for _ in range(len(betas) - 1):
+                torch.addmm(c, v, W), torch.addmm(b, h, W.t())
+
+        ratios(
+            benchmark,
+            "AIS 784×500, 500 chains, ten of 5000 temperatures, against their products by `addmm`",
+            "≤ 1.2",
+            ais=lambda: forward_ais(path, betas, chains, torch.Size()),
+            addmm=addmm,
+        )
 
 
 def bare_pcd(x, chains=100, lr=0.01):

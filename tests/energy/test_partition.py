@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import oracle
 import pytest
 import torch
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import AnnealingPath, exact_sample, forward_ais, reverse_ais
+from pyro_dgm.energy.annealing import bridge, temperatures
+from pyro_dgm.energy.raise_bound import log_weights
 
 MACHINES = oracle.machines()
 CASES = pytest.mark.parametrize(("name", "model", "exact"), MACHINES, ids=[m[0] for m in MACHINES])
@@ -107,7 +110,12 @@ def test_bars_and_stripes_optimum_is_what_enumeration_says():
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"method": "magic"}, "expected one of"), ({"method": "ais", "chains": 1}, "at least 2"),
-     ({"method": "ais", "temperatures": 1}, "at least 2")],
+     ({"method": "ais", "temperatures": 1}, "at least 2"), ({"method": "ais", "temperatures": [0.0]}, "at least 2"),
+     ({"method": "ais", "temperatures": [0.0, 0.5, 0.5, 1.0]}, "increase"),
+     ({"method": "ais", "temperatures": [1.0, 0.5, 0.0]}, "increase"),
+     ({"method": "ais", "temperatures": [0.1, 0.5, 1.0]}, "exactly 0"),
+     ({"method": "ais", "temperatures": [0.0, math.nan, 1.0]}, "increase"),
+     ({"method": "bridge", "reverse": False}, "needs both runs")],
 )  # fmt: skip
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
@@ -117,3 +125,167 @@ def test_bad_options(options, message):
 def test_too_many_states_for_an_exact_sum():
     with pytest.raises(dgm.NotEnumerable, match="ais"):
         dgm.log_partition(dgm.RBM(100, 100)())
+
+
+def unit_path(model, base=0.0):
+    """The path from a product distribution whose natural parameters are all ``base``."""
+    machine = model().machine
+    naturals = {layer: (torch.full(unit.shape, base),) for layer, unit in machine.graph.layers.items()}
+    return AnnealingPath(machine, naturals)
+
+
+def test_a_sequence_of_temperatures_is_taken_as_it_is():
+    rbm, _ = dgm.RBM.example()
+    for ladder in ([0.0, 0.2, 0.7, 1.0], torch.tensor([0.0, 0.2, 0.7, 1.0]), np.array([0.0, 0.2, 0.7, 1.0])):
+        torch.testing.assert_close(temperatures(ladder).float(), torch.tensor([0.0, 0.2, 0.7, 1.0]))
+    torch.manual_seed(0)
+    given = dgm.log_partition(rbm(), "ais", chains=20, temperatures=temperatures(50).tolist()).value
+    torch.manual_seed(0)
+    assert given == dgm.log_partition(rbm(), "ais", chains=20, temperatures=50).value
+
+
+@CASES
+def test_the_bridge_finds_log_z_and_knows_its_error(name, model, exact):
+    """Of 400 intervals of 1.96 standard errors 95 % hold log Z up to O(1 / chains): the count is Binomial(400, 0.95),
+    below 360 with probability 2e-5, and is allowed 4 more for the delta method's remainder at 200 chains; errors twice
+    too large or too small fail. The mean of all estimates meets log Z within five of its own errors and the second-order
+    bias of a logarithm, which is of the size of one estimate's variance."""
+    path = unit_path(model)
+    runs, chains = 400, 200
+    betas = torch.linspace(0, 1, 9)
+    with torch.no_grad():
+        # Runs are independent chains of one batch.
+        up, _ = forward_ais(path, betas, runs * chains, torch.Size())
+        down = reverse_ais(path, betas, exact_sample(path.machine, runs * chains))
+        value, stderr = bridge(up.double().view(chains, runs), down.double().view(chains, runs))
+        error = value + path.log_base() - exact.log_z
+        score = error / stderr
+    assert int((score.abs() < 1.96).sum()) > 356
+    assert int((score.abs() < 0.98).sum()) < 356
+    assert abs(float(error.mean())) < 5 * float(error.std()) / math.sqrt(runs) + float(error.var())
+
+
+@CASES
+def test_the_bridge_errs_less_than_either_end(name, model, exact):
+    """The optimal bridge over both runs against the forward estimate alone: mean squared errors over 400 repetitions."""
+    path = unit_path(model)
+    with torch.no_grad():
+        up, _ = forward_ais(path, torch.linspace(0, 1, 4), 400 * 100, torch.Size())
+        down = reverse_ais(path, torch.linspace(0, 1, 4), exact_sample(path.machine, 400 * 100))
+        up, down = up.double().view(100, 400), down.double().view(100, 400)
+        target = exact.log_z - float(path.log_base())
+        forward = (up.logsumexp(0) - math.log(100) - target).square().mean()
+        both = (bridge(up, down)[0] - target).square().mean()
+    assert both < 0.8 * forward
+
+
+def test_the_bridge_solves_its_equation_and_keeps_batches():
+    up, down = torch.randn(50, 3).double() * 3 + 1, torch.randn(50, 3).double() - 2
+    value, _ = bridge(up, down)
+    assert value.shape == (3,)
+    sides = torch.sigmoid(up - value).sum(0), torch.sigmoid(down + value).sum(0)
+    torch.testing.assert_close(*sides, rtol=1e-9, atol=1e-9)
+    constant, stderr = bridge(torch.full((5,), 2.0), torch.full((5,), -2.0))
+    assert (float(constant), float(stderr)) == (2.0, 0.0)
+
+
+def test_bridge_sampling_through_the_front_door():
+    rbm, _ = dgm.RBM.example()
+    exact = oracle.of_rbm(rbm).log_z
+    result = dgm.log_partition(rbm(), "bridge", chains=500, temperatures=20)
+    assert result.method == "bridge sampling"
+    assert not result.exact
+    assert abs(float(result.value) - exact) < 5 * float(result.stderr)
+    assert float(result.stderr) < 0.02
+    shifted = dgm.log_partition(rbm(visible_shift=torch.randn(3, 6)), "bridge", chains=50, temperatures=5)
+    assert shifted.value.shape == shifted.stderr.shape == (3,)
+
+
+def unit_order(machine):
+    """The numbers of the units in the summed colour, and the other colours, in the order of the sweep."""
+    offset, first = {}, 0
+    for name, unit in machine.graph.layers.items():
+        offset[name] = first
+        first += unit.atoms
+    colours = [
+        [
+            offset[b.layer] + a
+            for b in colour
+            for a in (range(machine.graph.layers[b.layer].atoms) if b.atoms is None else b.atoms.tolist())
+        ]
+        for colour in machine.graph.colours
+    ]
+    summed = colours.pop(machine.graph.collapsed)
+    return summed, colours
+
+
+def annealing_model(exact, machine, betas, base):
+    """The visible probabilities that annealing ends in, through explicit matrices.
+
+    The units outside the summed colour move by the reversal of (draw the summed colour, then the others), and the summed
+    colour is drawn at the end.
+    """
+    summed, others = unit_order(machine)
+    rest = [u for colour in others for u in colour]
+    index = (
+        np.unique(exact.states[:, rest], axis=0, return_inverse=True)[1].ravel()
+        if rest
+        else np.zeros(len(exact.states), int)
+    )
+    count = index.max() + 1
+    fold = np.eye(count)[index]
+    at = [
+        oracle.Oracle((1 - t) * np.full_like(exact.b, base) + t * exact.b, t * exact.J, exact.visible, exact.values)
+        for t in betas
+    ]
+    marginals = [o.p @ fold for o in at]
+    q = marginals[0]
+    for o, p in zip(at[1:], marginals[1:], strict=True):
+        T = o.transition([summed, *others])
+        M = np.stack([T[np.flatnonzero(index == r)[0]] @ fold for r in range(count)])
+        q = q @ ((M * p[:, None]).T / p[:, None])
+    joint = q[index] * exact.p / marginals[-1][index]
+    rows = np.unique(exact.states[:, : exact.visible], axis=0)
+    return rows, np.array([joint[(exact.states[:, : exact.visible] == r).all(1)].sum() for r in rows])
+
+
+@CASES
+def test_raise_weights_average_to_the_annealing_model(name, model, exact):
+    """E[w] = p_ann(x) for every row (six standard errors), which differs from p(x); and its log lies below on average."""
+    base, betas = 0.3, torch.tensor([0.0, 0.2, 0.5, 1.0], dtype=torch.float64)
+    path = unit_path(model, base)
+    rows, expected = annealing_model(exact, path.machine, betas.tolist(), base)
+    fold = 400_000 // len(rows)
+    assert math.isclose(expected.sum(), 1, abs_tol=1e-9)
+    with torch.no_grad():
+        log_w = log_weights(model(), path, betas, torch.tensor(rows, dtype=torch.float32), fold).double()
+    ratio = log_w.exp() / torch.tensor(expected)
+    error = ratio.std(0) / math.sqrt(fold) + 1e-5
+    assert ((ratio.mean(0) - 1).abs() < 6 * error).all()
+    truth = np.exp(exact.marginal(rows) - exact.log_z)
+    apart = torch.tensor(np.abs(truth / expected - 1))
+    assert (apart > 6 * error).any()
+    mean = log_w.mean(0)
+    assert (mean < torch.tensor(np.log(expected)) + 6 * log_w.std(0) / math.sqrt(fold) + 1e-5).all()
+
+
+def test_raise_is_conservative_and_tightens_with_temperatures():
+    rbm, _ = dgm.RBM.example()
+    x = rbm.sample(50)
+    exact = float(rbm().log_prob(x).mean().detach())
+    coarse, fine = (dgm.raise_bound(rbm(), x, chains=50, temperatures=n) for n in (3, 300))
+    assert coarse.values.shape == coarse.stderr.shape == (50,)
+    assert float(coarse.values.mean()) < float(fine.values.mean())
+    assert abs(float(fine.values.mean()) - exact) < 0.02
+    assert torch.isinf(dgm.raise_bound(rbm(), x, chains=1, temperatures=3).stderr).all()
+
+
+@pytest.mark.parametrize(
+    ("shift", "rows", "options", "message"),
+    [(torch.zeros(2, 6), torch.zeros(3, 6), {}, "one machine"), (None, torch.zeros(3, 5), {}, "rows of shape"),
+     (None, torch.zeros(3, 6), {"chains": 0}, "at least 1"), (None, torch.zeros(0, 6), {}, "rows of shape"),
+     (None, torch.zeros(3, 6), {"temperatures": [0.0, 2.0]}, "increase")],
+)  # fmt: skip
+def test_bad_raise(shift, rows, options, message):
+    with pytest.raises(ValueError, match=message):
+        dgm.raise_bound(dgm.RBM.example()[0](visible_shift=shift), rows, **options)

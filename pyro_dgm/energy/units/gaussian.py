@@ -27,6 +27,7 @@ class Gaussian(ScalarUnit):
 
     statistics = ("x", "x2")
     support = constraints.real
+    degrees = (1, 2)
 
     def T(self, x: Tensor) -> tuple[Tensor, ...]:
         return x, x * x

@@ -18,12 +18,17 @@ class Unit(ABC):
     event shape of the layer; its first dimensions count atoms, the last ``inner_dim`` lie inside an atom.
 
     Natural parameters come as one tensor a statistic, each ``batch_shape x statistic shape``; all results are in nats.
-    A subclass states ``statistics``, ``inner_dim`` and ``support`` and fills in the methods below.
+    A subclass states ``statistics``, ``inner_dim`` and ``support`` and fills in the methods below. One with parts on the
+    whole real line also states the ``degrees`` of its statistics in them: a linear one first and its square second, as
+    (1, 2); ``gated`` where the first entry of an atom is a spike that switches the linear statistic of the others. Its
+    couplings are then checked for a normaliser.
     """
 
     statistics: ClassVar[tuple[str, ...]]
     inner_dim: ClassVar[int] = 0
     support: ClassVar[constraints.Constraint]
+    degrees: ClassVar[tuple[int, ...]] = ()
+    gated: ClassVar[bool] = False
 
     def __init__(self, *shape: int) -> None:
         if len(shape) <= self.inner_dim or any(not isinstance(n, int) or n < 1 for n in shape):

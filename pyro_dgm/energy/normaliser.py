@@ -1,0 +1,176 @@
+"""Whether a machine with real-valued units has a normaliser: its quadratic form must be positive definite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .graph import Graph
+from .interactions import End, Interaction
+from .validity import spike_slab_validity
+
+_FIX = "make the couplings smaller or the precisions larger"
+
+
+def improper(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> str | None:
+    r"""Why the couplings of real-valued layers leave no normaliser, or None.
+
+    Without couplings of degree two in real-valued parts there is nothing to do. Else the quadratic form of all real-valued
+    units is assembled, with slabs integrated out and spikes (and finite units coupled to a square) as its switches, and
+    decided as in ``spike_slab_validity``. Finite units with more than two states are replaced by the range of each of
+    their statistics, which is on the safe side. Couplings of more than two layers are not looked at.
+    """
+    curved = [
+        (interaction, weight)
+        for interaction, weight in zip(graph.interactions, weights, strict=True)
+        if len(interaction.ends) == 2 and sum(_degree(graph, end) for end in interaction.ends) > 1
+    ]
+    if not curved:
+        return None
+    touched = {end.layer for interaction, _ in curved for end in interaction.ends}
+    real = {name: graph.layers[name] for name in graph.layers if name in touched and graph.layers[name].degrees}
+    with torch.no_grad():
+        precisions = {
+            name: (-2 * biases[name][unit.degrees.index(2)]).flatten(-unit.event_dim) for name, unit in real.items()
+        }
+        matrices = [(interaction.ends, _matrix(graph, interaction, weight)) for interaction, weight in curved]
+        batches = [p.shape[:-1] for p in precisions.values()] + [m.shape[:-2] for _, m in matrices]
+        for row in range(torch.broadcast_shapes(*batches).numel()):
+            batch = torch.broadcast_shapes(*batches)
+            form = _Assembly(graph, {name: _row(p, batch, row, 1) for name, p in precisions.items()})
+            for ends, matrix in matrices:
+                if reason := form.add(ends, _row(matrix, batch, row, 2)):
+                    return reason
+            if reason := form.decide():
+                return reason
+    return None
+
+
+def _degree(graph: Graph, end: End) -> int:
+    degrees = graph.layers[end.layer].degrees
+    return degrees[end.statistic] if degrees else 0
+
+
+def _row(tensor: Tensor, batch: torch.Size, row: int, dims: int) -> Tensor:
+    shape = tensor.shape[tensor.dim() - dims :]
+    return tensor.expand(*batch, *shape).reshape(-1, *shape)[row] if batch else tensor
+
+
+def _matrix(graph: Graph, interaction: Interaction, weight: Tensor) -> Tensor:
+    """The second derivative of an interaction by the statistics of its two ends, flat."""
+    first, second = interaction.ends
+    sizes = tuple(graph.layers[end.layer].shape.numel() for end in interaction.ends)
+    if first.layer != second.layer and weight.shape[-2:] == sizes:
+        return weight  # one weight a pair
+    basis = torch.eye(sizes[0], dtype=weight.dtype, device=weight.device)
+    batch = weight.shape[: weight.dim() - len(interaction.weight_shape(graph.layers))]
+    basis = basis.view(sizes[0], *(1 for _ in batch), sizes[0])
+    layer = graph.layers[first.layer]
+    statistics = {
+        first.layer: tuple(basis if k == first.statistic else 0 * basis for k, _ in enumerate(layer.statistics))
+    }
+    return interaction.field(1, statistics, weight).movedim(0, -2)
+
+
+class _Assembly:
+    """The quadratic form of one machine: plain real units, switches of their squares, and slabs."""
+
+    def __init__(self, graph: Graph, precisions: Mapping[str, Tensor]) -> None:
+        self.graph = graph
+        self.names = list(precisions)
+        plain = [name for name in precisions if not graph.layers[name].gated]
+        self.at: dict[str, slice] = {}
+        start = 0
+        for name in plain:
+            self.at[name] = slice(start, start + len(precisions[name]))
+            start += len(precisions[name])
+        like = next(iter(precisions.values()))
+        self.size = start
+        self.precision = torch.cat([precisions[name] for name in plain]) if plain else like.new_zeros(0)
+        self.couplings: Tensor | None = None
+        self.square: dict[str, Tensor] = {}
+        self.slabs: dict[str, Tensor] = {}
+        self.alpha = {
+            name: precisions[name].view(graph.layers[name].atoms, -1)[:, 1:]
+            for name in precisions
+            if graph.layers[name].gated
+        }
+
+    def add(self, ends: Sequence[End], matrix: Tensor) -> str | None:
+        """Enter one coupling; returns why it cannot be."""
+        if ends[0].layer not in self.at:
+            ends, matrix = ends[::-1], matrix.mT
+        (first, k), (second, j) = ends
+        if first not in self.at:
+            pieces = matrix.unflatten(-1, (self.graph.layers[second].atoms, -1))
+            if not (pieces != 0).any():
+                return None
+            return (
+                f"slabs of {first!r} are coupled to {second!r}, which cannot be checked; couple slabs to Gaussian units"
+            )
+        if second in self.at:
+            if k or j:
+                return self._nothing(matrix, f"the square of {first!r} is coupled to the real-valued {second!r}")
+            if self.couplings is None:
+                self.couplings = matrix.new_zeros(self.size, self.size)
+            self.couplings[self.at[first], self.at[second]] -= matrix
+            if first != second:
+                self.couplings[self.at[second], self.at[first]] -= matrix.mT
+            return None
+        other = self.graph.layers[second]
+        if not other.degrees:
+            return self._finite(first, second, j, matrix) if other.states_per_atom is not None else None
+        pieces = matrix.unflatten(-1, (other.atoms, -1))
+        if j:
+            return self._nothing(matrix, f"the real-valued {first!r} is coupled to the square of {second!r}")
+        if k:
+            self._enter(self.square, first, second, -2 * pieces[..., 0])
+            return self._nothing(pieces[..., 1:], f"the square of {first!r} is coupled to slabs of {second!r}")
+        self._enter(self.slabs, first, second, pieces[..., 1:])
+        return None
+
+    def _nothing(self, matrix: Tensor, what: str) -> str | None:
+        return f"{what}: the energy would not be quadratic; set these weights to zero" if (matrix != 0).any() else None
+
+    def _finite(self, first: str, second: str, statistic: int, matrix: Tensor) -> str | None:
+        """A finite unit at the square: a constant, plus the range of its statistic as a switch."""
+        unit = self.graph.layers[second]
+        atom = unit.T(unit.atom_states(matrix).view(-1, *unit.shape[unit.event_dim - unit.inner_dim :]))[statistic]
+        low, high = (bound.reshape(-1).repeat(unit.atoms) for bound in (atom.amin(0), atom.amax(0)))
+        self.precision[self.at[first]] -= 2 * (matrix @ low)
+        self._enter(self.square, first, second, -2 * matrix * (high - low))
+        return None
+
+    def _enter(self, table: dict[str, Tensor], first: str, second: str, block: Tensor) -> None:
+        if second not in table:
+            table[second] = block.new_zeros(self.size, *block.shape[1:])
+        table[second][self.at[first]] += block
+
+    def decide(self) -> str | None:
+        """Why the form is not positive definite, or None."""
+        switches = sorted({*self.square, *self.slabs})
+        widest = max((s.shape[-1] for s in self.slabs.values()), default=1)
+        precision = self.precision
+        if self.couplings is not None:
+            precision = precision.diag() + self.couplings
+        squares, slabs, alphas = [precision.new_zeros(self.size, 0)], [], []
+        slabs.append(precision.new_zeros(self.size, 0, widest))
+        alphas.append(precision.new_ones(0, widest))
+        for name in switches:
+            unit_slabs = self.slabs.get(name)
+            count = (self.square[name] if unit_slabs is None else unit_slabs).shape[1]
+            squares.append(self.square.get(name, precision.new_zeros(self.size, count)))
+            unit_slabs = precision.new_zeros(self.size, count, 0) if unit_slabs is None else unit_slabs
+            slabs.append(F.pad(unit_slabs, (0, widest - unit_slabs.shape[-1])))
+            alpha = self.alpha[name] if name in self.alpha else precision.new_ones(count, 0)
+            alpha = alpha[:, : unit_slabs.shape[-1]]
+            alphas.append(F.pad(alpha, (0, widest - alpha.shape[-1]), value=1.0))
+        found = spike_slab_validity(precision, torch.cat(squares, 1), torch.cat(slabs, 1), torch.cat(alphas, 0))
+        if found.valid:
+            return None
+        layers = " and ".join(repr(name) for name in dict.fromkeys([*self.names, *switches]))
+        known = "" if found.exact else "it cannot be shown that there is one: "
+        return f"{known}{found.reason}, over the layers {layers}; {_FIX}"

@@ -1,0 +1,158 @@
+"""Kernels that follow the gradient of a (free) energy: Hamiltonian Monte Carlo, and Langevin steps between Gibbs draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..energy import BoltzmannDistribution, EnergyDistribution, State
+from .gibbs import BlockGibbs
+from .leapfrog import GradientKernel
+
+
+class HMC(GradientKernel):
+    r"""Hamiltonian Monte Carlo on the free energy, all chains in one batch, with a decision per chain (Neal 2011).
+
+    A proposal is ``num_steps`` leapfrog steps of $H(x, p) = F(x) + \tfrac12 p^\top p$ from a fresh
+    $p \sim \mathcal N(0, I)$; a chain takes it with probability $\min(1, e^{H - H'})$, so that $e^{-F}$ (20.43-49) is left
+    where it is. Non-finite proposals are refused. A state is ``{"visible": chains x batch_shape x event_shape}``.
+
+    Args:
+        dist: an energy distribution over real-valued visible units, as ``dgm.MeanCovarianceRBM(...)()`` returns it.
+        step_size: the first leapfrog step. It adapts: fast during the warm-up of ``dgm.VectorizedMCMC``, slowly at every
+            step under ``dgm.PCD``. Each chain's own step lies within a fifth of it.
+        num_steps: leapfrog steps a proposal, each with one gradient.
+        clamp: what is known, ``(mask, value)`` or ``{"visible": (mask, value)}``: entries where the boolean mask holds
+            have no momentum and stay at ``value``. Both broadcast to ``chains x batch_shape x event_shape``.
+        target_acceptance: the rate that the step size aims at; None keeps the step size.
+
+    Raises:
+        ValueError: visible units that are not real-valued; a clamp of the wrong layer, shape or type; a step size,
+            number of steps or rate out of range.
+
+    See also:
+        ``dgm.GibbsLangevin`` where there are hidden units to draw.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> model, x = dgm.MeanCovarianceRBM.example()
+        >>> mcmc = dgm.VectorizedMCMC(dgm.HMC(model()), 5, 20, num_chains=10, disable_progbar=True)
+        >>> mcmc.run()
+        >>> mcmc.get_samples(group_by_chain=True)["visible"].shape
+        torch.Size([10, 5, 3])
+    """
+
+    def __init__(
+        self,
+        dist: EnergyDistribution,
+        step_size: float = 0.1,
+        num_steps: int = 20,
+        clamp: Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None = None,
+        target_acceptance: float | None = 0.65,
+    ) -> None:
+        super().__init__(dist, step_size, target_acceptance)
+        if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
+            raise ValueError(f"num_steps got {num_steps!r}; expected the number of leapfrog steps, at least 1")
+        self.num_steps = num_steps
+        self.clamp = _checked(dist, {dist.visible: clamp} if isinstance(clamp, tuple) else clamp)
+
+    def start(self, chains: int) -> State:
+        """Independent standard normal entries, as of standardised data; clamped ones at their values."""
+        like = self.dist.parameters()[0].detach()
+        x = torch.randn((chains, *self.dist.batch_shape, *self.dist.event_shape), dtype=like.dtype, device=like.device)
+        return {self.visible: self._held(x)}
+
+    def _held(self, x: Tensor) -> Tensor:
+        return x if self.clamp is None else torch.where(self.clamp[0], self.clamp[1], x)
+
+    def sample(self, params: State) -> State:
+        with torch.no_grad():
+            known = None if self.clamp is None else self.clamp[0]
+            x = self._held(params[self.visible])
+            return {self.visible: self._propose(self.dist.free_energy, x, self.num_steps, known)}
+
+    def energies(self, params: State) -> dict[str, Tensor]:
+        with torch.no_grad():
+            free_energy = self.dist.free_energy(params[self.visible])
+        return {"energy": free_energy, "free_energy": free_energy}
+
+
+class GibbsLangevin(GradientKernel):
+    r"""Gibbs draws of the hidden units and a Metropolis-adjusted Langevin step of the visible ones (Liao et al. 2022).
+
+    $h \sim p(h \mid x)$ (20.40-42, one sweep), then $x' = x - \tfrac{\epsilon^2}{2} \partial_x E(x, h) + \epsilon\,\xi$ with
+    $\xi \sim \mathcal N(0, I)$, which a chain takes with the Metropolis-Hastings probability: the joint $e^{-E}$ is left
+    where it is. A state is ``{layer: chains x batch_shape x layer shape}``.
+
+    Args:
+        dist: a Boltzmann distribution with real-valued visible units.
+        step_size: the first $\epsilon$; it adapts as that of ``dgm.HMC``.
+        clamp: as of ``dgm.BlockGibbs``: ``{layer: (mask, value)}``, or ``(mask, value)`` for the visible layer.
+        target_acceptance: the rate that the step size aims at; None keeps the step size.
+
+    Raises:
+        ValueError: the distribution has no graph, or visible units that are not real-valued; a clamp that does not fit.
+
+    Example:
+        >>> import torch
+        >>> from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph
+        >>> graph = Graph({"visible": Gaussian(2), "hidden": Binary(3)}, [Dense(("visible", 0), "hidden")])
+        >>> biases = {"visible": (torch.zeros(2), torch.full((2,), -0.5)), "hidden": (torch.zeros(3),)}
+        >>> kernel = GibbsLangevin(BoltzmannDistribution(graph, biases, (torch.ones(2, 3),)))
+        >>> sorted(kernel.sample(kernel.start(4)))
+        ['hidden', 'visible']
+    """
+
+    def __init__(
+        self,
+        dist: BoltzmannDistribution,
+        step_size: float = 0.5,
+        clamp: Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None = None,
+        target_acceptance: float | None = 0.574,
+    ) -> None:
+        super().__init__(dist, step_size, target_acceptance)
+        if not isinstance(dist, BoltzmannDistribution):
+            raise ValueError(f"GibbsLangevin got {type(dist).__name__}, which has no hidden units to draw; use dgm.HMC")
+        self._gibbs = BlockGibbs(dist, clamp)
+        self.clamp = self._gibbs.clamp
+
+    def start(self, chains: int) -> State:
+        return self._gibbs.start(chains)
+
+    def sample(self, params: State) -> State:
+        with torch.no_grad():
+            state = self._gibbs.machine.sweep(params, self.clamp, skip=frozenset({self.visible}))
+            x, known = state[self.visible], None
+            if self.clamp is not None and self.visible in self.clamp:
+                known, value = self.clamp[self.visible]
+                x = torch.where(known, value, x)
+            # A leapfrog proposal of one step is the Langevin proposal.
+            x = self._propose(lambda y: self._gibbs.machine.energy({**state, self.visible: y}), x, 1, known)
+        return {**state, self.visible: x}
+
+    def energies(self, params: State) -> dict[str, Tensor]:
+        return self._gibbs.energies(params)
+
+
+def _checked(
+    dist: EnergyDistribution, clamp: Mapping[str, tuple[Tensor, Tensor]] | None
+) -> tuple[Tensor, Tensor] | None:
+    """The clamp's mask and value on the parameters' type and device."""
+    if not clamp:
+        return None
+    if set(clamp) != {dist.visible}:
+        raise ValueError(f"clamp names the layers {sorted(clamp)}; HMC moves only {dist.visible!r}")
+    like = dist.parameters()[0]
+    mask, value = (torch.as_tensor(t, device=like.device) for t in clamp[dist.visible])
+    if mask.dtype != torch.bool:
+        raise ValueError(f"the clamp's mask has dtype {mask.dtype}; expected bool, True where known")
+    for name, tensor in (("mask", mask), ("value", value)):
+        if tensor.shape[tensor.dim() - len(dist.event_shape) :] != dist.event_shape:
+            raise ValueError(
+                f"the clamp's {name} has shape {tuple(tensor.shape)}; its last dimensions must be {tuple(dist.event_shape)}"
+            )
+    if not (value.isfinite() | ~mask).all():
+        raise ValueError("the clamp holds entries at values that are not finite")
+    return mask, value.to(like.dtype).nan_to_num(0.0)

@@ -1,0 +1,163 @@
+"""Leapfrog proposals with a decision per chain, and step sizes that adapt: what gradient-based kernels share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from ..energy import EnergyDistribution
+from .kernel import ChainsKernel
+
+Potential = Callable[[Tensor], Tensor]
+"""From positions, ``chains x batch_shape x event_shape``, to energies in nats, ``chains x batch_shape``."""
+
+SLOW = 0.05
+"""How fast the log step size follows the acceptance outside a warm-up."""
+
+
+class GradientKernel(ChainsKernel):
+    """What kernels with leapfrog proposals share: a step size that adapts, a decision per chain, and counts.
+
+    The log step size is in ``tuning["log_step_size"]``. It follows the mean acceptance of all chains: fast between
+    ``setup`` and ``end_warmup``, not at all afterwards, and slowly where neither was called, as under a negative phase,
+    whose target moves anyway.
+    """
+
+    def __init__(self, dist: EnergyDistribution, step_size: float, target_acceptance: float | None) -> None:
+        super().__init__(dist)
+        base = dist.support
+        while isinstance(base, constraints.independent):
+            base = base.base_constraint
+        if base is not constraints.real:
+            raise ValueError(
+                f"{type(self).__name__} needs real-valued visible units; the distribution's support is {dist.support}. "
+                "Use dgm.BlockGibbs for units with discrete states"
+            )
+        if not 0 < step_size < math.inf:
+            raise ValueError(f"step_size got {step_size!r}; expected a positive number")
+        if target_acceptance is not None and not 0 < target_acceptance < 1:
+            raise ValueError(
+                f"target_acceptance got {target_acceptance!r}; expected a rate between 0 and 1, or None to keep the step size"
+            )
+        self.visible = dist.visible
+        self.step_size, self.target_acceptance = float(step_size), target_acceptance
+        self._warm_up: int | None = None
+        self._fixed = target_acceptance is None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._accepted: Tensor | None = None
+        self._steps, self._divergent = 0, 0
+
+    def setup(self, warmup_steps: int, *args: object, **kwargs: object) -> None:
+        """Begin a warm-up, in which the step size adapts fast."""
+        self._warm_up, self._fixed = 0, self.target_acceptance is None
+        self._reset()
+
+    def end_warmup(self) -> None:
+        """Hold the step size from now on, and count acceptances anew."""
+        self._warm_up, self._fixed = None, True
+        self._reset()
+
+    def log_step_size(self) -> Tensor:
+        """The log step size as it is now."""
+        if "log_step_size" not in self.tuning:
+            like = self.dist.parameters()[0].detach()
+            self.tuning["log_step_size"] = like.new_tensor(math.log(self.step_size))
+        return self.tuning["log_step_size"]
+
+    def diagnostics(self) -> dict[str, float]:
+        """Acceptance rates since the warm-up, over all chains and of the worst one; divergences; the step size."""
+        rates = torch.zeros(1) if self._accepted is None else self._accepted / max(self._steps, 1)
+        return {
+            "acceptance rate": float(rates.mean()),
+            "lowest acceptance rate": float(rates.min()),
+            "divergences": float(self._divergent),
+            "step size": float(self.log_step_size().exp()),
+        }
+
+    def _propose(self, potential: Potential, x: Tensor, num_steps: int, known: Tensor | None) -> Tensor:
+        """One leapfrog proposal for every chain, and every chain's own decision; the new positions."""
+        dims = len(self.dist.event_shape)
+        lead = x.shape[: x.dim() - dims]
+        shaped = (*lead, *(1 for _ in range(dims)))
+        # Trajectories of one length can run in circles, so every chain's step differs a little.
+        step = self.log_step_size().exp() * x.new_empty(shaped).uniform_(0.8, 1.2)
+        momentum = torch.randn_like(x)
+        momentum = momentum if known is None else momentum.masked_fill(known, 0.0)
+        before, gradient = value_and_gradient(potential, x)
+        y, end, after = leapfrog(potential, x, momentum, step, num_steps, known, gradient)
+        after = after + kinetic(end, dims)
+        finite = after.isfinite()
+        log_ratio = torch.where(finite, before + kinetic(momentum, dims) - after, -torch.inf)
+        accept = self._decide(log_ratio)
+        self._learn(log_ratio, accept, finite)
+        return torch.where(accept.view(shaped), y, x)
+
+    def _decide(self, log_ratio: Tensor) -> Tensor:
+        return log_ratio > torch.empty_like(log_ratio).exponential_().neg_()
+
+    def _learn(self, log_ratio: Tensor, accept: Tensor, finite: Tensor) -> None:
+        accepted = accept.to(log_ratio)
+        self._accepted = accepted if self._accepted is None else self._accepted + accepted
+        self._steps += 1
+        self._divergent += int((~finite).sum())
+        if self._fixed or self.target_acceptance is None:
+            return
+        rate = SLOW
+        if self._warm_up is not None:
+            self._warm_up += 1
+            rate = 2 * self._warm_up**-0.5
+        excess = log_ratio.clamp(max=0.0).exp().nan_to_num(0.0).mean() - self.target_acceptance
+        self.tuning["log_step_size"] = self.log_step_size() + rate * excess.to(self.log_step_size())
+
+
+def value_and_gradient(potential: Potential, x: Tensor) -> tuple[Tensor, Tensor]:
+    """A potential and its gradient with respect to the positions alone, both detached."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        value = potential(x)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+    return value.detach(), gradient
+
+
+def kinetic(momentum: Tensor, event_dims: int) -> Tensor:
+    """Half the squared momentum of every chain."""
+    return 0.5 * (momentum**2).flatten(-event_dims).sum(-1)
+
+
+def leapfrog(
+    potential: Potential,
+    x: Tensor,
+    momentum: Tensor,
+    step: Tensor | float,
+    num_steps: int,
+    known: Tensor | None = None,
+    gradient: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A trajectory of the leapfrog integrator: positions, momenta and potentials at its end.
+
+    Args:
+        potential: from positions to energies.
+        x: positions, ``chains x batch_shape x event_shape``.
+        momentum: momenta, as ``x``; zero at known entries.
+        step: the step size, one number or one a chain.
+        num_steps: the number of steps.
+        known: entries that get no force.
+        gradient: the potential's gradient at ``x``, where it is known already.
+    """
+    value, gradient = value_and_gradient(potential, x) if gradient is None else (x.new_zeros(()), gradient)
+    for _ in range(num_steps):
+        momentum = momentum - 0.5 * step * _free(gradient, known)
+        x = x + step * momentum
+        value, gradient = value_and_gradient(potential, x)
+        momentum = momentum - 0.5 * step * _free(gradient, known)
+    return x, momentum, value
+
+
+def _free(gradient: Tensor, known: Tensor | None) -> Tensor:
+    return gradient if known is None else gradient.masked_fill(known, 0.0)

@@ -1,0 +1,196 @@
+"""Replicas of a Boltzmann machine at several inverse temperatures, moved as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..energy import Block, Clamp, Colour, Machine, State
+from .gibbs import BlockGibbs
+
+Natural = Mapping[str, tuple[Tensor, ...]]
+Fields = list[tuple[Tensor, ...]]
+Clamping = Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None
+
+MEMORY = 1000
+"""Swap and acceptance rates are means over about so many of the last steps."""
+
+
+class Replicas:
+    r"""The machines $p_\beta \propto e^{-E_\beta}$ between a product distribution and a machine, one replica each.
+
+    $-E_\beta = \langle \text{base}, T\rangle + \beta D$ with $D = \langle b - \text{base}, T\rangle + \sum_i I_i(T; W_i)$:
+    tempering acts on fields. A state is ``{layer: chains x temperatures x batch_shape x layer shape}``. The products with
+    the weights see chains and temperatures as one dimension of rows, and are made once for all that needs them.
+
+    Args:
+        machine: the target, at $\beta = 1$.
+        base: natural parameters of the product distribution at $\beta = 0$, shaped as every layer.
+        betas: inverse temperatures, one dimension.
+        batch_dims: the number of batch dimensions of a state.
+    """
+
+    def __init__(self, machine: Machine, base: Natural, betas: Tensor, batch_dims: int = 0) -> None:
+        self.machine = machine
+        layers = machine.graph.layers
+        ends = Machine(machine.graph, base, machine.weights).biases
+        like = next(iter(machine.biases.values()))[0]
+        self.betas = betas.to(like)
+        column = self.betas.view(-1, *(1 for _ in range(batch_dims + 1)))
+        self.biases = {
+            layer: tuple(
+                torch.lerp(a, b.reshape(*(1 for _ in range(batch_dims + 1 - b.dim())), *b.shape), column)
+                for a, b in zip(ends[layer], entry, strict=True)
+            )
+            for layer, entry in machine.biases.items()
+        }
+        zeros = {layer: tuple(b.new_zeros(layers[layer].shape) for b in e) for layer, e in machine.biases.items()}
+        self.couplings = Machine(machine.graph, zeros, machine.weights)
+        difference = {
+            layer: tuple((b - a).unflatten(-1, layers[layer].shape) for a, b in zip(ends[layer], entry, strict=True))
+            for layer, entry in machine.biases.items()
+        }
+        self.difference = Machine(machine.graph, difference, machine.weights)
+
+    def statistics(self, state: State) -> dict[str, tuple[Tensor, ...]]:
+        """Flat statistics with chains and temperatures as one dimension."""
+        return {k: tuple(t.flatten(0, 1) for t in entry) for k, entry in self.machine.statistics(state).items()}
+
+    def raw(self, colour: Colour, statistics: Natural) -> Fields:
+        """The couplings' fields on a colour's blocks, free of temperature: ``rows x batch_shape x atoms``."""
+        rows = next(iter(statistics.values()))[0].shape[:-1]
+        found = []
+        for block in colour:
+            dims = self.machine.graph.layers[block.layer].event_dim
+            fields = self.couplings.fields(block, statistics)
+            # A block without couplings has a field without rows; its atoms are drawn row by row all the same.
+            found.append(
+                tuple(
+                    f if f.dim() == len(rows) + dims else f.expand(*rows, *f.shape[f.dim() - dims :]).clone()
+                    for f in fields
+                )
+            )
+        return found
+
+    def eta(self, block: Block, raw: tuple[Tensor, ...], reuse: bool = False) -> tuple[Tensor, ...]:
+        """A block's natural parameters at every temperature: ``chains x temperatures x batch_shape x atoms``.
+
+        With ``reuse`` they take the memory of ``raw``.
+        """
+        dims = self.machine.graph.layers[block.layer].event_dim
+        found = []
+        for bias, field in zip(self.biases[block.layer], raw, strict=True):
+            bias = bias if block.entries is None else bias.index_select(-1, block.entries)
+            bias = bias.reshape(*bias.shape[:-1], *field.shape[field.dim() - dims :])
+            field = field.view(-1, len(self.betas), *field.shape[1:])
+            betas = self.betas.view(-1, *(1 for _ in bias.shape[1:]))
+            found.append(torch.addcmul(bias, betas, field, out=field if reuse else None))
+        return tuple(found)
+
+    def draw(
+        self,
+        colour: Colour,
+        raw: Fields,
+        state: State,
+        statistics: dict[str, tuple[Tensor, ...]],
+        clamp: Clamp | None,
+        reuse: bool = False,
+    ) -> None:
+        """Draw a colour's blocks given their fields; ``state`` and ``statistics`` follow."""
+        for block, field in zip(colour, raw, strict=True):
+            new = self.machine._draw(block, self.eta(block, field, reuse), state[block.layer], clamp)
+            state[block.layer] = new
+            statistics[block.layer] = self.statistics({block.layer: new})[block.layer]
+
+    def rest(self, colour: Colour, statistics: Natural) -> Tensor:
+        """The part of D that a colour's units have no share in: ``chains x temperatures x batch_shape``."""
+        kept, whole = self.machine.without(colour, statistics)
+        return self._by_temperature(self.difference._value(kept, whole), statistics)
+
+    def energy_gap(self, colour: Colour, raw: Fields, statistics: Natural) -> Tensor:
+        """D of every replica, by the fields of a colour: ``chains x temperatures x batch_shape``."""
+        kept, whole = self.machine.without(colour, statistics)
+        total = self.difference._value(kept, whole)
+        for block, fields in zip(colour, raw, strict=True):
+            biases = self.difference.biases[block.layer]
+            for statistic, bias, field in zip(statistics[block.layer], biases, fields, strict=True):
+                if block.entries is not None:
+                    statistic, bias = (t.index_select(-1, block.entries) for t in (statistic, bias))
+                total = total + (statistic @ bias if bias.dim() == 1 else (statistic * bias).sum(-1))
+                total = total + (statistic * field.view(statistic.shape)).sum(-1)
+        return self._by_temperature(total, statistics)
+
+    def _by_temperature(self, values: Tensor, statistics: Natural) -> Tensor:
+        rows = next(iter(statistics.values()))[0].shape[:-1]
+        return values.expand(rows).reshape(-1, len(self.betas), *rows[1:])
+
+    def log_partition(self, colour: Colour, raw: Fields) -> Tensor | float:
+        """The log-sum over a colour's units at every temperature: ``chains x temperatures x batch_shape``."""
+        parts = [self.machine.log_partition(b, self.eta(b, field)) for b, field in zip(colour, raw, strict=True)]
+        return sum(parts[1:], start=parts[0]) if parts else 0.0
+
+
+def inverse_temperatures(temperatures: int | Sequence[float] | Tensor) -> Tensor:
+    """Betas in increasing order, the last of them 1; an integer spaces them evenly from 0."""
+    if isinstance(temperatures, int) and not isinstance(temperatures, bool):
+        if temperatures < 2:
+            raise ValueError(f"temperatures got {temperatures}; expected at least 2, the base and the machine")
+        return torch.linspace(0, 1, temperatures, dtype=torch.float64)
+    try:
+        betas = torch.as_tensor(temperatures, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        betas = torch.empty(())
+    if betas.dim() != 1 or len(betas) < 2:
+        raise ValueError(
+            f"temperatures got {temperatures!r}; expected their number, or inverse temperatures as in [0, 0.5, 1]"
+        )
+    steps = betas.diff()
+    if (steps < 0).all():
+        betas, steps = betas.flip(0), -steps.flip(0)
+    if not (steps > 0).all() or betas[0] < 0 or betas[-1] != 1:
+        raise ValueError(
+            f"temperatures got {betas.tolist()}; expected inverse temperatures in strict order between 0 and 1, with 1 "
+            "(the machine itself) at one end"
+        )
+    return betas
+
+
+def product_base(machine: Machine, base: Natural | None) -> dict[str, tuple[Tensor, ...]]:
+    """Natural parameters of the product distribution at beta 0: those given, neutral ones for the other layers."""
+    like = next(iter(machine.biases.values()))[0].detach()
+    layers = machine.graph.layers
+    given = {} if base is None else dict(base)
+    if unknown := set(given) - set(layers):
+        raise ValueError(f"base names the layers {sorted(unknown)}; there are {list(layers)}")
+    found = {}
+    for layer, unit in layers.items():
+        entry = tuple(torch.as_tensor(b).to(like) for b in given[layer]) if layer in given else unit.neutral(like)
+        if len(entry) != len(unit.statistics) or any(b.shape != unit.shape for b in entry):
+            raise ValueError(
+                f"base of {layer!r} has shapes {[tuple(b.shape) for b in entry]}; expected a tuple with one tensor of shape "
+                f"{tuple(unit.shape)} for each of {list(unit.statistics)}"
+            )
+        if reason := unit.check(*entry):
+            raise ValueError(f"base of {layer!r} has no normaliser: {reason}")
+        found[layer] = entry
+    return found
+
+
+def at_every_temperature(gibbs: BlockGibbs) -> Clamp | None:
+    """The clamp of a kernel with a dimension for temperatures after that of the chains, where it has one for chains."""
+    batch_dims, layers = len(gibbs.dist.batch_shape), gibbs.machine.graph.layers
+    if gibbs.clamp is None:
+        return None
+    return {
+        layer: tuple(t.unsqueeze(1) if t.dim() > batch_dims + layers[layer].event_dim else t for t in pair)  # type: ignore[misc]
+        for layer, pair in gibbs.clamp.items()
+    }
+
+
+def average(tuning: dict[str, Tensor], name: str, value: Tensor) -> None:
+    """Take a step's value into a running mean, in place of the oldest where there are many."""
+    tuning["steps"] = tuning["steps"] + 1
+    weight = tuning["steps"].clamp_max(MEMORY).reciprocal()
+    tuning[name] = torch.lerp(tuning[name], value.to(weight), weight)

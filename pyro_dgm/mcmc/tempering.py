@@ -1,0 +1,224 @@
+"""Kernels that cross regions of low probability by way of higher temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..energy import BoltzmannDistribution, Colour, State
+from .gibbs import BlockGibbs
+from .kernel import ChainsKernel
+from .replicas import (
+    Clamping,
+    Fields,
+    Natural,
+    Replicas,
+    at_every_temperature,
+    average,
+    inverse_temperatures,
+    product_base,
+)
+
+
+class ParallelTempering(ChainsKernel):
+    r"""Block Gibbs at several inverse temperatures at once, with swaps of neighbouring replicas.
+
+    Replica t of every chain follows $p_t \propto e^{-E_t}$, where $-E_t = \langle\text{base}, T\rangle + \beta_t D$ goes from
+    a product distribution ($\beta = 0$) to the machine ($\beta = 1$). A step swaps the pairs (0, 1), (2, 3), ... and then
+    (1, 2), (3, 4), ..., each with probability $\min(1, e^{(\beta_i - \beta_j)(D_j - D_i)})$, and sweeps all replicas as one
+    batch; the product of all $p_t$ is stationary. Both parities in fixed order carry a replica on in one direction (Okabe
+    et al. 2001; Syed et al. 2022).
+
+    The state is ``{layer: chains x temperatures x batch_shape x layer shape}`` in increasing order of $\beta$; ``draws`` is
+    the replica at $\beta = 1$. During warm-up the inner temperatures move so that all pairs swap equally often. They are in
+    ``tuning["betas"]`` and stay as they are afterwards. ``diagnostics`` has the ``betas``, the ``swap rate`` of every pair,
+    and ``restarts``: how often in a chain, on average, a replica reached $\beta = 1$ from the lowest $\beta$.
+
+    Args:
+        dist: the Boltzmann distribution, as ``rbm()`` returns it.
+        temperatures: how many, evenly spaced from $\beta = 0$; or the inverse temperatures in strict order, 1 at one end.
+        clamp: as in ``dgm.BlockGibbs``; it holds at every temperature.
+        base: natural parameters at $\beta = 0$ by layer, as ``{"visible": unit.natural_from_mean(mean)}``; neutral ones for
+            layers that are not named.
+
+    Raises:
+        ValueError: temperatures out of order or without 1; a base or clamp that does not fit; a state without the
+            dimension of the temperatures.
+
+    See also:
+        ``dgm.PCD(kernel=functools.partial(dgm.ParallelTempering, temperatures=10))`` trains with tempered negatives
+        (Desjardins et al. 2010; Cho, Raiko and Ilin 2010).
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> rbm = dgm.RBM(visible=4, hidden=3)
+        >>> kernel = dgm.ParallelTempering(rbm(), temperatures=5)
+        >>> mcmc = dgm.VectorizedMCMC(kernel, 10, 20, num_chains=7, disable_progbar=True)
+        >>> mcmc.run()
+        >>> mcmc.get_samples(group_by_chain=True)["visible"].shape
+        torch.Size([7, 10, 4])
+        >>> len(kernel.diagnostics()["swap rate"])
+        4
+    """
+
+    def __init__(
+        self,
+        dist: BoltzmannDistribution,
+        temperatures: int | Sequence[float] | Tensor = 10,
+        clamp: Clamping = None,
+        base: Natural | None = None,
+    ) -> None:
+        super().__init__(dist)
+        self.gibbs = BlockGibbs(dist, clamp)
+        self.clamp = at_every_temperature(self.gibbs)
+        self.base = product_base(dist.machine, base)
+        betas = inverse_temperatures(temperatures).to(dist.parameters()[0].device)
+        self.tuning = {"betas": betas, "rate": torch.zeros_like(betas[1:]), "steps": torch.zeros_like(betas[0])}
+        self._bound: tuple[Tensor, Replicas] | None = None
+        self._adapt_at: list[int] = []
+        self._step = 0
+        self._trips: tuple[State | None, Tensor, Tensor] | None = None
+
+    @property
+    def replicas(self) -> Replicas:
+        """The machines at the present temperatures."""
+        betas = self.tuning["betas"]
+        if self._bound is None or self._bound[0] is not betas:
+            dims = len(self.dist.batch_shape)
+            self._bound = betas, Replicas(self.gibbs.machine, self.base, betas, dims)
+        return self._bound[1]
+
+    def start(self, chains: int) -> State:
+        states = [self.gibbs.start(chains) for _ in self.tuning["betas"]]
+        return {layer: torch.stack([state[layer] for state in states], 1) for layer in states[0]}
+
+    def sample(self, params: State) -> State:
+        self._check(params)
+        with torch.no_grad():
+            replicas, colours = self.replicas, self.gibbs.machine.colours
+            state, statistics = dict(params), replicas.statistics(params)
+            # The fields of the first draw give the energies too, whichever replica they end up with.
+            raw = replicas.raw(colours[0], statistics)
+            order, rate = swaps(replicas.betas, replicas.energy_gap(colours[0], raw, statistics))
+            average(self.tuning, "rate", rate.transpose(0, 1).flatten(1).mean(1))
+            raw = _exchange(order, colours, state, raw)
+            statistics = replicas.statistics(state)
+            for number, colour in enumerate(colours):
+                fields = raw if number == 0 else replicas.raw(colour, statistics)
+                replicas.draw(colour, fields, state, statistics, self.clamp, reuse=True)
+            self._follow(params, state, order)
+        self._step += 1
+        if self._step in self._adapt_at:
+            self.tuning["betas"] = equalised(self.tuning["betas"], self.tuning["rate"])
+            self._forget()
+        return state
+
+    def _check(self, params: State) -> None:
+        for layer, unit in self.gibbs.machine.graph.layers.items():
+            shape, number = params[layer].shape, len(self.tuning["betas"])
+            if len(shape) != 2 + len(self.dist.batch_shape) + unit.event_dim or shape[1] != number:
+                raise ValueError(
+                    f"the state of {layer!r} has shape {tuple(shape)}; expected chains x {number} temperatures x "
+                    f"{tuple(self.dist.batch_shape)} x {tuple(unit.shape)}, as start(chains) returns it"
+                )
+
+    def _follow(self, before: State, after: State, order: Tensor) -> None:
+        """Count the replicas that reach the machine's end having been at the other one last."""
+        if self._trips is None or self._trips[0] is not before:
+            self._trips = None, order.new_zeros(order.shape, dtype=torch.bool), order.new_zeros(order[:, 0].shape)
+        _, from_base, count = self._trips
+        from_base = from_base.gather(1, order)
+        count = count + from_base[:, -1]
+        from_base[:, -1], from_base[:, 0] = False, True
+        self._trips = after, from_base, count
+
+    def _forget(self) -> None:
+        self.tuning |= {name: torch.zeros_like(self.tuning[name]) for name in ("rate", "steps")}
+        self._trips = None
+
+    def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
+        """Start a run: the temperatures are adapted after rounds of warm-up, each twice as long as the one before."""
+        self._adapt_at = sorted({warmup_steps // 2**part for part in range(6)} - {0})
+        self._step = 0
+        self._forget()
+
+    def end_warmup(self) -> None:
+        self._adapt_at = []
+        self._forget()
+
+    def draws(self, params: State) -> State:
+        return {layer: x[:, -1] for layer, x in params.items()}
+
+    def energies(self, params: State) -> dict[str, Tensor]:
+        return self.gibbs.energies(params)
+
+    def diagnostics(self) -> dict[str, Any]:
+        """The temperatures, swap rates of neighbours, and the mean number of restarts a chain."""
+        restarts = 0.0 if self._trips is None else float(self._trips[2].double().mean())
+        return {
+            "betas": self.tuning["betas"].tolist(),
+            "swap rate": self.tuning["rate"].tolist(),
+            "restarts": restarts,
+        }
+
+    def cleanup(self) -> None:
+        if self._trips is not None:
+            self._trips = None, *self._trips[1:]
+
+
+def swaps(betas: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
+    r"""One round of swaps of even and then of odd neighbours.
+
+    Args:
+        betas: inverse temperatures.
+        gap: D of every replica, ``chains x temperatures x batch_shape``.
+
+    Returns:
+        for every place the place that its new replica was in, shaped as ``gap``; and the probability of every pair's swap,
+        ``chains x pairs x batch_shape``.
+    """
+    column = [-1, *(1 for _ in gap.shape[2:])]
+    places = torch.arange(len(betas), device=gap.device).view(column)
+    even, steps = places[1:] % 2 == 1, betas.diff().view(column)
+    thresholds = -torch.empty_like(gap[:, 1:]).exponential_()
+    first = steps * (gap[:, :-1] - gap[:, 1:])
+    order = places + _crossing((thresholds < first) & even)
+    gap = gap.gather(1, order)
+    second = steps * (gap[:, :-1] - gap[:, 1:])
+    then = places + _crossing((thresholds < second) & ~even)
+    return order.gather(1, then), torch.where(even, first, second).clamp_max_(0).exp_()
+
+
+def _crossing(accepted: Tensor) -> Tensor:
+    """How far each place lies from that of its new replica, given which pairs swap: -1, 0 or 1."""
+    edges = (0, 0) * (accepted.dim() - 2) + (1, 1)
+    return torch.nn.functional.pad(accepted.to(torch.int64), edges).diff(dim=1)
+
+
+def equalised(betas: Tensor, rate: Tensor) -> Tensor:
+    """Inverse temperatures between the same ends that cut the sum of rejection rates into equal parts (Syed et al. 2022)."""
+    # A thousandth of even spacing keeps pairs apart that are never rejected.
+    length = torch.cat([betas.new_zeros(1), ((1 - rate) + 1e-3 * betas.diff()).cumsum(0)])
+    wanted = torch.linspace(0, 1, len(betas), dtype=betas.dtype, device=betas.device) * length[-1]
+    right = torch.searchsorted(length, wanted[1:-1]).clamp(1, len(betas) - 1)
+    share = (wanted[1:-1] - length[right - 1]) / (length[right] - length[right - 1])
+    return torch.cat([betas[:1], torch.lerp(betas[right - 1], betas[right], share), betas[-1:]])
+
+
+def _exchange(order: Tensor, colours: Sequence[Colour], state: State, raw: Fields) -> Fields:
+    """Let the replicas trade places; returns the fields of the first colour at their new places.
+
+    Layers that lie in the first or the second colour as a whole are drawn before anything reads them, and stay.
+    """
+    rows = torch.arange(order.numel(), device=order.device).view(order.shape).gather(1, order).view(-1)
+
+    def moved(x: Tensor) -> Tensor:
+        return x.reshape(len(rows), -1).index_select(0, rows).view(x.shape)
+
+    drawn = {block.layer for colour in colours[:2] for block in colour if block.atoms is None}
+    for layer in state.keys() - drawn:
+        state[layer] = moved(state[layer])
+    return [tuple(moved(field) for field in fields) for fields in raw]

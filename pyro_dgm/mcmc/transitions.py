@@ -1,0 +1,141 @@
+"""Steps that heat a state up and cool it down again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..energy import BoltzmannDistribution, Clamp, Colour, Machine, State
+from .gibbs import BlockGibbs
+from .kernel import ChainsKernel
+from .replicas import (
+    Clamping,
+    Fields,
+    Natural,
+    Replicas,
+    at_every_temperature,
+    average,
+    inverse_temperatures,
+    product_base,
+)
+
+
+class TemperedTransitions(ChainsKernel):
+    r"""Steps that go up to a high temperature and down again, accepted as a whole (Neal 1996; Salakhutdinov 2009).
+
+    From $x$ a step makes a Gibbs sweep at each inverse temperature from just below 1 to the lowest, and back up to 1 the same
+    sweeps in reverse order of the colours, which undo the first in law. With $p_i \propto e^{-E_i}$ as in
+    ``dgm.ParallelTempering``, it is accepted a chain with probability
+
+    $\min\bigl(1, \prod_i \frac{p_{i+1}(\hat x_i)}{p_i(\hat x_i)} \frac{p_i(\check x_i)}{p_{i+1}(\check x_i)}\bigr)$,
+
+    so that detailed balance holds. The first colour is summed out of all ratios and drawn afresh at the end. The cost is
+    twice as many sweeps as there are temperatures; acceptance needs them closely spaced. ``diagnostics`` has the
+    ``acceptance rate``.
+
+    Args:
+        dist: the Boltzmann distribution, as ``rbm()`` returns it.
+        temperatures: how many, evenly spaced from $\beta = 0$; or the inverse temperatures in strict order, 1 at one end.
+        clamp: as in ``dgm.BlockGibbs``; it holds at every temperature.
+        base: as in ``dgm.ParallelTempering``.
+
+    Raises:
+        ValueError: temperatures out of order or without 1; a base or clamp that does not fit.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> rbm = dgm.RBM(visible=4, hidden=3)
+        >>> kernel = dgm.TemperedTransitions(rbm(), temperatures=20)
+        >>> kernel.sample(kernel.start(7))["visible"].shape
+        torch.Size([7, 4])
+        >>> kernel.diagnostics()["acceptance rate"] > 0.9
+        True
+    """
+
+    def __init__(
+        self,
+        dist: BoltzmannDistribution,
+        temperatures: int | Sequence[float] | Tensor,
+        clamp: Clamping = None,
+        base: Natural | None = None,
+    ) -> None:
+        super().__init__(dist)
+        self.gibbs = BlockGibbs(dist, clamp)
+        self.clamp = at_every_temperature(self.gibbs)
+        self.base = product_base(dist.machine, base)
+        betas = inverse_temperatures(temperatures).flip(0).to(dist.parameters()[0].device)
+        dims = len(dist.batch_shape)
+        with torch.no_grad():
+            self.levels = [Replicas(dist.machine, self.base, beta, dims) for beta in betas.split(1)]
+        self.tuning = {"rate": torch.zeros_like(betas[0]), "steps": torch.zeros_like(betas[0])}
+
+    def start(self, chains: int) -> State:
+        return self.gibbs.start(chains)
+
+    def sample(self, params: State) -> State:
+        with torch.no_grad():
+            summed, others = _split_first(self.gibbs.machine, self.clamp)
+            target = self.levels[0]
+            old = {layer: x.unsqueeze(1) for layer, x in params.items()}
+            new, statistics = dict(old), target.statistics(old)
+            first = raw = target.raw(summed, statistics)
+            log_ratio = torch.zeros(())
+            for cold, hot in pairwise(self.levels):
+                log_ratio = log_ratio + _log_ratio(summed, raw, statistics, cold, hot)
+                raw = self._sweep(hot, [summed, *others], raw, new, statistics)
+            for hot, cold in pairwise(reversed(self.levels)):
+                raw = self._sweep(hot, [summed, *reversed(others)], raw, new, statistics)
+                log_ratio = log_ratio + _log_ratio(summed, raw, statistics, hot, cold)
+            accepted = -torch.empty_like(log_ratio).exponential_() < log_ratio
+            average(self.tuning, "rate", log_ratio.clamp_max(0).exp().mean())
+            state = {layer: _where(accepted, new[layer], x) for layer, x in old.items()}
+            flat = accepted.flatten(0, 1)
+            raw = [
+                tuple(_where(flat, a, b) for a, b in zip(*fields, strict=True))
+                for fields in zip(raw, first, strict=True)
+            ]
+            target.draw(summed, raw, state, statistics, self.clamp)
+        return {layer: x.squeeze(1) for layer, x in state.items()}
+
+    def _sweep(
+        self, level: Replicas, colours: list[Colour], raw: Fields, state: State, statistics: dict[str, Any]
+    ) -> Fields:
+        """Draw the colours in order, the first by known fields; returns its fields for the next time."""
+        for number, colour in enumerate(colours):
+            level.draw(colour, level.raw(colour, statistics) if number else raw, state, statistics, self.clamp)
+        return level.raw(colours[0], statistics)
+
+    def energies(self, params: State) -> dict[str, Tensor]:
+        return self.gibbs.energies(params)
+
+    def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
+        self.end_warmup()
+
+    def end_warmup(self) -> None:
+        self.tuning |= {name: torch.zeros_like(x) for name, x in self.tuning.items()}
+
+    def diagnostics(self) -> dict[str, Any]:
+        """The acceptance rate of the last steps."""
+        return {"acceptance rate": float(self.tuning["rate"])}
+
+
+def _split_first(machine: Machine, clamp: Clamp | None) -> tuple[Colour, list[Colour]]:
+    """The blocks of the first colour with nothing known in them, which can be summed out; and the colours of the rest."""
+    first = machine.colours[0]
+    summed = tuple(block for block in first if clamp is None or block.layer not in clamp)
+    known = tuple(block for block in first if clamp is not None and block.layer in clamp)
+    return summed, [colour for colour in (known, *machine.colours[1:]) if colour]
+
+
+def _log_ratio(summed: Colour, raw: Fields, statistics: Natural, before: Replicas, after: Replicas) -> Tensor:
+    """The log-ratio of a state's unnormalised probabilities at two temperatures: ``chains x 1 x batch_shape``."""
+    linear = (after.betas - before.betas) * before.rest(summed, statistics)
+    return linear + (after.log_partition(summed, raw) - before.log_partition(summed, raw))
+
+
+def _where(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(accepted.view(*accepted.shape, *(1 for _ in new.shape[accepted.dim() :])), new, old)

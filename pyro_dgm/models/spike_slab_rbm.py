@@ -1,0 +1,203 @@
+"""Spike-and-slab restricted Boltzmann machine, section 20.5.4."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import torch
+from pyro.distributions import MultivariateNormal
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..energy import BoltzmannDistribution, Dense, Gaussian, Graph, LogPartition, NotEnumerable, SpikeSlab
+from .energy_based import between
+from .model import Evidence
+from .real_valued import RealValuedModel
+
+LARGEST = 12
+"""Up to so many spikes log Z is exact."""
+
+
+class SpikeSlabRBM(RealValuedModel):
+    r"""Spike-and-slab RBM: hidden units that also shape the covariance of real rows (Courville et al. 2011).
+
+    $E(x, s, h) = -\sum_i x^\top W_i s_i h_i + \tfrac12 x^\top(\Lambda + \sum_i \Phi_i h_i) x + \tfrac12 \sum_i \alpha_i s_i^2
+    - \sum_i \alpha_i \mu_i s_i h_i - \sum_i b_i h_i + \sum_i \alpha_i \mu_i^2 h_i$ (20.50), with $\Lambda$, $\Phi_i$ diagonal;
+    with K slabs a spike, $s_i$, $\mu_i$ and $\alpha_i$ are vectors of K and $W_i$ has K columns. Then
+
+    - $x \mid h \sim N(C \sum_i h_i W_i \mu_i,\; C)$ with
+      $C^{-1} = \Lambda + \sum_i h_i (\Phi_i - W_i \alpha_i^{-1} W_i^\top)$ (20.51-52),
+    - $P(h_i = 1 \mid x) = \sigma\bigl(\tfrac12 \alpha_i^{-1} (x^\top W_i)^2 + x^\top W_i \mu_i - \tfrac12 \alpha_i \mu_i^2
+      - \tfrac12 x^\top \Phi_i x + b_i\bigr)$ (20.53), which is what the last term of (20.50) with the factor one, as given
+      here, leads to.
+
+    A machine has a normaliser where $C^{-1}$ is positive definite for every h (``dgm.spike_slab_validity``). The
+    parameters are such that it always is: $\alpha_{ik} = a_{ik} + K \sum_j W_{jik}^2 / (\Phi_{ji} + \Lambda_j / N)$ with $a > 0$,
+    since then $W_i \alpha_i^{-1} W_i^\top \prec \Phi_i + \Lambda / N$. No projection is needed while training. Spike and slabs
+    are drawn jointly, so that Gibbs sampling has two blocks: (h, s) given x, and x given both.
+
+    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
+
+    Args:
+        visible: the number of visible units.
+        hidden: N, the number of spikes.
+        slabs: K, slabs a spike.
+        square: learn $\Phi$; otherwise it is 0.
+
+    Attributes:
+        weight: $W$, ``visible x hidden x slabs``.
+        slab_mean: $\mu$, ``hidden x slabs``.
+        hidden_bias: $b$, ``hidden``.
+        log_precision: $\log\Lambda$, ``visible``.
+        log_square: $\log\Phi$, ``visible x hidden`` (with ``square``).
+        log_slab: $\log a$, ``hidden x slabs``.
+
+    Raises:
+        ValueError: a number of units or slabs below one.
+
+    Pooled slabs: Courville, Desjardins, Bergstra and Bengio (2014).
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> ssrbm = dgm.SpikeSlabRBM(visible=6, hidden=4)
+        >>> ssrbm.conditional(torch.ones(4)).covariance_matrix.shape
+        torch.Size([6, 6])
+    """
+
+    def __init__(self, visible: int, hidden: int = 100, slabs: int = 1, square: bool = True) -> None:
+        super().__init__()
+        if not isinstance(slabs, int) or slabs < 1:
+            raise ValueError(f"slabs got {slabs!r}; expected how many slabs a spike has, at least 1")
+        self._graph = Graph(
+            {"visible": Gaussian(visible), "hidden": SpikeSlab(hidden, 1 + slabs)},
+            [Dense("visible", "hidden")] + ([Dense(("visible", 1), "hidden")] if square else []),
+        )
+        self.visible, self.hidden, self.slabs, self.square = visible, hidden, slabs, square
+        self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden, slabs))
+        self.slab_mean = nn.Parameter(torch.ones(hidden, slabs))
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
+        self.log_precision = nn.Parameter(torch.zeros(visible))
+        self.log_slab = nn.Parameter(torch.zeros(hidden, slabs))
+        if square:
+            self.log_square = nn.Parameter(torch.full((visible, hidden), -3.0))
+
+    @property
+    def precision(self) -> Tensor:
+        r"""$\Lambda$, ``visible``."""
+        return self.log_precision.exp()
+
+    @property
+    def phi(self) -> Tensor:
+        r"""$\Phi$, ``visible x hidden``."""
+        return self.log_square.exp() if self.square else self.weight.new_zeros(self.visible, self.hidden)
+
+    @property
+    def alpha(self) -> Tensor:
+        r"""$\alpha$, ``hidden x slabs``, large enough for a positive definite precision."""
+        share = self.phi + self.precision.unsqueeze(-1) / self.hidden
+        return self.log_slab.exp() + self.slabs * (self.weight**2 / share.unsqueeze(-1)).sum(0)
+
+    def forward(self, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
+        r"""The distribution of the visible layer.
+
+        Args:
+            hidden_shift: added to $b$, ``batch_shape x hidden``: a context gives every row a machine of its own.
+        """
+        alpha, precision = self.alpha, self.precision
+        bias = self.hidden_bias if hidden_shift is None else self.hidden_bias + hidden_shift
+        bias = (bias - (alpha * self.slab_mean**2).sum(-1)).unsqueeze(-1)
+        slope = (alpha * self.slab_mean).expand(*bias.shape[:-1], self.slabs)
+        linear = torch.cat([bias, slope], -1)
+        hidden = (linear, F.pad(-0.5 * alpha, (1, 0)))
+        visible = (torch.zeros_like(precision), -0.5 * precision)
+        weights = [F.pad(self.weight, (1, 0)).flatten(1)]
+        if self.square:
+            weights.append(F.pad(-0.5 * self.phi.unsqueeze(-1), (0, self.slabs)).flatten(1))
+        return BoltzmannDistribution(self._graph, {"visible": visible, "hidden": hidden}, weights)
+
+    def conditional(self, h: Tensor) -> MultivariateNormal:
+        """p(x | h) with the slabs integrated out (20.51-52): ``batch_shape`` of ``h``, over ``visible``.
+
+        Args:
+            h: spikes, ``batch_shape x hidden``.
+        """
+        form, slope = self._given(h)
+        location = torch.linalg.solve(form, slope.unsqueeze(-1)).squeeze(-1)
+        return MultivariateNormal(location, precision_matrix=form)
+
+    def _given(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of C, and its product with the mean of x given h."""
+        on = h.unsqueeze(-1) / self.alpha
+        roots = self.weight.flatten(1)
+        form = torch.diag_embed(self.precision + h @ self.phi.mT) - (roots * on.flatten(-2).unsqueeze(-2)) @ roots.mT
+        return form, h @ (self.weight * self.slab_mean).sum(-1).mT
+
+    def log_partition(self) -> Tensor:
+        r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: every h listed, the Gaussian integrals by determinants.
+
+        $\log\int e^{-E}\,dx\,ds = b^\top h - \tfrac12 \sum_i \alpha_i \mu_i^2 h_i + \tfrac12 g^\top C g + \tfrac12 \log|C|
+        - \tfrac12 \sum_i \log\alpha_i + \tfrac12 (D + NK) \log 2\pi$ with $g = \sum_i h_i W_i \mu_i$.
+
+        Raises:
+            NotEnumerable: more than 12 spikes.
+        """
+        if self.hidden > LARGEST:
+            raise NotEnumerable(
+                f"{self.hidden} spikes have too many states; at most {LARGEST} spikes are listed. "
+                "Use dgm.log_partition(model(), method='ais')"
+            )
+        numbers = torch.arange(1 << self.hidden, device=self.weight.device).unsqueeze(-1)
+        h = (numbers >> torch.arange(self.hidden, device=self.weight.device) & 1).to(self.weight)
+        total = []
+        for part in h.split(max((1 << 22) // self.visible**2, 1)):
+            form, slope = self._given(part)
+            factor = torch.linalg.cholesky(form)
+            whitened = torch.linalg.solve_triangular(factor, slope.unsqueeze(-1), upper=False).squeeze(-1)
+            constant = part @ (self.hidden_bias - 0.5 * (self.alpha * self.slab_mean**2).sum(-1))
+            half = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            total.append(constant + 0.5 * (whitened**2).sum(-1) - half)
+        size = self.visible + self.hidden * self.slabs
+        return torch.cat(total).logsumexp(0) - 0.5 * self.alpha.log().sum() + 0.5 * size * math.log(2 * math.pi)
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""$-F(x) - \log Z$ for every row, log Z exact up to 12 spikes, else between forward and reverse annealing.
+
+        Args:
+            x: rows.
+            method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
+        """
+        if method == "ais" or (method is None and self.hidden > LARGEST):
+            return super().evidence(x, "ais", **options)
+        with torch.no_grad():
+            log_z, dist = self.log_partition(), self()
+            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z
+        zero = torch.zeros_like(log_z)
+        return between(values, LogPartition(log_z, zero, log_z, log_z, zero, zero, "exact"))
+
+    def posterior(self, x: Tensor) -> Tensor:
+        """P(h = 1 | x) with the slabs integrated out (20.53): ``batch_shape x hidden``."""
+        machine = self().machine
+        eta = machine.fields(machine.graph.block("hidden"), machine.statistics({"visible": x}))
+        return machine.graph.layers["hidden"].mean(*eta)[0][..., 0]
+
+    def initialise(self, x: Tensor) -> None:
+        r"""The inverse of the data's variances as $\Lambda$, unless it was set already."""
+        if not bool(self.log_precision.detach().any()):
+            with torch.no_grad():
+                self.log_precision.copy_(-x.var(0, correction=0).clamp_min(1e-6).log())
+
+    def visible_biases(self) -> tuple[Tensor, ...]:
+        return (self.log_precision,)
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "hidden": self.hidden, "slabs": self.slabs, "square": self.square}
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        ssrbm = cls(visible=4, hidden=3)
+        with torch.no_grad():
+            for parameter in ssrbm.parameters():
+                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
+        return ssrbm, torch.randn(10, 4, generator=generator)

@@ -1,0 +1,80 @@
+"""Greedy layer-wise pretraining."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import Dataset, Space, Split
+from ..models.layerwise import Layerwise
+from .fit import fit
+from .trainer import Run
+
+
+def pretrain(
+    model: Any,
+    data: Dataset | Tensor,
+    *,
+    objective: dict[str, Any] | None = None,
+    out: str | None = None,
+    **options: Any,
+) -> list[Run]:
+    r"""Train a deep model layer by layer, each on samples of the posterior of the layer below (20.21).
+
+    Every stage is a restricted machine that ``fit`` trains; the samples are drawn afresh for every batch. The parts of a
+    deep Boltzmann machine have doubled and halved weights (20.4.4).
+
+    Args:
+        model: a model with ``stages()``, such as ``dgm.DBN`` or ``dgm.DBM``; trained in place.
+        data: a dataset, or rows.
+        objective: options of each stage's objective, as ``{"k": 1, "chains": 100}``.
+        out: a folder for the stages' runs.
+        options: what ``fit`` takes, the same for every stage.
+
+    Returns:
+        the stages' runs, from the lowest.
+
+    Raises:
+        ValueError: the model has no layers to pretrain.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> dbn, x = dgm.DBN.example()
+        >>> len(dgm.pretrain(dbn, x, epochs=1, progress=False))
+        2
+    """
+    if not isinstance(model, Layerwise):
+        raise ValueError(f"pretrain got {type(model).__name__}, which is not trained layer by layer; use dgm.fit")
+    if isinstance(data, Tensor):
+        split = Split(data, Space("not stated"))
+        held = max(len(data) // 10, 1)
+        data = Dataset("rows", split[:-held], split[-held:], split[-held:], (data.shape[1],))
+    model.check_data(data.train.x)  # type: ignore[attr-defined]
+    runs = []
+    for number, (machine, lift) in enumerate(model.stages()):
+        folder = None if out is None else Path(out) / f"layer{number + 1}"
+        stage = _lifted(data, lift)
+        runs.append(fit(machine, stage, objective=machine.objective(**(objective or {})), out=folder, **options))
+    model.fresh = False
+    return runs
+
+
+def _lifted(data: Dataset, lift: Any) -> Dataset:
+    """The data of a stage: probabilities of bits, drawn afresh for every batch where they are no bits yet."""
+
+    def apply(split: Split) -> Split:
+        with torch.no_grad():
+            return Split(torch.cat([lift(rows) for rows in split.x.split(5000)]), Space("binary", "posterior"))
+
+    train, valid, test = apply(data.train), apply(data.valid), apply(data.test)
+    if bool(((train.x == 0) | (train.x == 1)).all()):
+        return Dataset(data.name, train, valid, test, (train.x.shape[1],), None)
+
+    def redraw(x: Tensor, generator: torch.Generator) -> Tensor:
+        return (torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device) < x).to(x.dtype)
+
+    valid = Split(torch.bernoulli(valid.x), valid.space)
+    return Dataset(data.name, train, valid, test, (train.x.shape[1],), redraw)

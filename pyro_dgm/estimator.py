@@ -17,7 +17,7 @@ from .objectives.objective import Objective
 OBJECTIVES = ("pcd", "cd", "exact", "pseudolikelihood", "ratio matching")
 
 
-class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""Restricted Boltzmann machine for scikit-learn: features are $P(h_j = 1 \mid v) = \sigma(c_j + v^\top W_{:,j})$.
 
     The data are bits, or grey levels in [0, 1] that stand for probabilities of bits. Arrays go in and come out; torch's

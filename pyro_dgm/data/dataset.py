@@ -136,6 +136,22 @@ class Dataset:
         train = Split(torch.cat([self.train.x, self.valid.x]), self.train.space, labels)
         return Dataset(self.name, train, self.valid, self.test, self.shape, self.redraw)
 
+    def labelled(self, classes: int) -> "Dataset":
+        """The same data with every row's label appended as ``classes`` one-hot columns.
+
+        Raises:
+            ValueError: a split has no labels, or one outside 0 to ``classes`` - 1.
+        """
+
+        def joined(split: Split) -> Split:
+            if split.labels is None or not ((split.labels >= 0) & (split.labels < classes)).all():
+                raise ValueError(f"labelled({classes}) needs labels 0 to {classes - 1} for every row of {self.name!r}")
+            label = torch.nn.functional.one_hot(split.labels.long(), classes).to(split.x)
+            return Split(torch.cat([split.x, label], 1), split.space, split.labels)
+
+        train, valid, test = joined(self.train), joined(self.valid), joined(self.test)
+        return Dataset(f"{self.name} with labels", train, valid, test, (train.x.shape[1],), None)
+
     def batches(self, epoch: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
         """Training batches of one epoch, the last one possibly smaller.
 

@@ -53,7 +53,7 @@ def _draw() -> Callable[..., None]:
     return draw
 
 
-def linear(x: Tensor, weight: Tensor, plus: Tensor) -> Tensor:
+def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
     """``x @ weight + plus``, by the faster single-precision kernel of this processor.
 
     MKL's kernels are slow on AMD processors with AVX-512, where oneDNN's reach twice their speed at equal accuracy
@@ -62,13 +62,12 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor) -> Tensor:
     Args:
         x: ``rows x n``.
         weight: ``n x m``, of any strides.
-        plus: ``m``.
+        plus: ``m``, or None.
     """
-    if x.dtype != torch.float32 or x.device.type != "cpu" or weight.dtype != torch.float32:
-        return torch.addmm(plus, x, weight)
-    if x.shape[0] * weight.numel() < _SMALL:
-        return torch.addmm(plus, x, weight)
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or plus.requires_grad):
+    single = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
+    if not single or x.shape[0] * weight.numel() < _SMALL:
+        return _addmm(x, weight, plus)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, plus)):
         return _Linear.apply(x, weight, plus)
     return _fastest()(x, weight, plus)
 
@@ -77,7 +76,7 @@ class _Linear(torch.autograd.Function):
     """The fast kernels have no derivative of their own."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, plus: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         return _fastest()(x, weight, plus)
 
@@ -87,22 +86,22 @@ class _Linear(torch.autograd.Function):
         gradient = gradients[0]
         needs = ctx.needs_input_grad
         return (
-            gradient @ weight.t() if needs[0] else None,
+            linear(gradient, weight.t()) if needs[0] else None,
             x.t() @ gradient if needs[1] else None,
             gradient.sum(0) if needs[2] else None,
         )
 
 
-def _addmm(x: Tensor, weight: Tensor, plus: Tensor) -> Tensor:
-    return torch.addmm(plus, x, weight)
+def _addmm(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
+    return x @ weight if plus is None else torch.addmm(plus, x, weight)
 
 
-def _onednn(x: Tensor, weight: Tensor, plus: Tensor) -> Tensor:
+def _onednn(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight.t(), plus, "none", [], "")
 
 
 @functools.cache
-def _fastest() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _fastest() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """The kernel for this processor.
 
     Chosen by what the processor is and not by timing it: two kernels round differently, and a choice that could change

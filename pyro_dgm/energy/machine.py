@@ -180,16 +180,17 @@ class Machine:
             statistics[layer] = means
         outer, conditioned = self._conditioned(free, statistics)
         entropy: Tensor | float = 0.0
-        for _ in range(steps):
-            entropy = 0.0
+        for step in range(steps):
             for colour in self.colours:
                 for block in colour:
                     if block.layer in fixed:
                         continue
                     eta = conditioned.fields(block, statistics, skip=outer)
                     means = self.graph.layers[block.layer].mean(*eta)
-                    inner = sum((e * m).flatten(e.dim() - self._atom_dims(block)).sum(-1) for e, m in zip(eta, means))
-                    entropy = entropy + self.log_partition(block, eta) - inner
+                    if step == steps - 1:
+                        dims = self._atom_dims(block)
+                        inner = sum((e * m).flatten(e.dim() - dims).sum(-1) for e, m in zip(eta, means, strict=True))
+                        entropy = entropy + self.log_partition(block, eta) - inner
                     if block.entries is None:
                         statistics[block.layer] = self._flat(block.layer, means)
                     else:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import annealing
+from .bridge import bridge
 from .enumeration import batch_shape, exact_sample, log_states, log_sum
 from .machine import State
 
@@ -116,7 +117,7 @@ def log_partition(
             back = annealing.reverse_ais(path, betas, states)
             upper, stderr_upper = log_base - back.mean(0), back.std(0) / math.sqrt(chains)
             if method == "bridge":
-                mean, stderr = annealing.bridge(weights, back)
+                mean, stderr = bridge(weights, back)
     names = {"bridge": "bridge sampling", "ais": "AIS and reverse AIS" if reverse else "AIS"}
     return LogPartition(log_base + mean, stderr, lower, upper, stderr_lower, stderr_upper, names[method])
 

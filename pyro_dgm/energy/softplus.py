@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 LIMIT = np.float32(0.25)
-"""The largest step of a field that the series takes: its remainder is below 3e-9 nats an atom there (0.236 LIMIT⁷ / 7!),
+"""The largest step of a field that the series takes: its remainder is below 5e-9 nats an atom there (0.409 LIMIT⁷ / 7!),
 less than single precision's rounding of the step itself."""
 
 _1, _2, _6, _24, _120, _720 = (np.float32(n) for n in (1, 2, 6, 24, 120, 720))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,7 +104,7 @@ class ParallelTempering(ChainsKernel):
             # The fields of the first draw give the energies too, whichever replica they end up with.
             raw = replicas.raw(colours[0], statistics)
             order, rate = swaps(replicas.betas, replicas.energy_gap(colours[0], raw, statistics))
-            average(self.tuning, "rate", rate.transpose(0, 1).flatten(1).mean(1))
+            average(self.tuning, "rate", rate.mean([d for d in range(rate.dim()) if d != 1]))
             raw = _exchange(order, colours, state, raw)
             statistics = replicas.statistics(state)
             for number, colour in enumerate(colours):
@@ -180,16 +181,22 @@ def swaps(betas: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
         for every place the place that its new replica was in, shaped as ``gap``; and the probability of every pair's swap,
         ``chains x pairs x batch_shape``.
     """
-    column = [-1, *(1 for _ in gap.shape[2:])]
-    places = torch.arange(len(betas), device=gap.device).view(column)
-    even, steps = places[1:] % 2 == 1, betas.diff().view(column)
+    places, even, odd = _places(gap.shape[1], gap.dim() - 1, gap.device)
+    steps = betas.diff().view(even.shape)
     thresholds = -torch.empty_like(gap[:, 1:]).exponential_()
     first = steps * (gap[:, :-1] - gap[:, 1:])
     order = places + _crossing((thresholds < first) & even)
     gap = gap.gather(1, order)
     second = steps * (gap[:, :-1] - gap[:, 1:])
-    then = places + _crossing((thresholds < second) & ~even)
+    then = places + _crossing((thresholds < second) & odd)
     return order.gather(1, then), torch.where(even, first, second).clamp_max_(0).exp_()
+
+
+@functools.cache
+def _places(number: int, dims: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The numbers of all temperatures, and which pairs of neighbours begin at an even and at an odd one."""
+    places = torch.arange(number, device=device).view(-1, *(1 for _ in range(dims - 1)))
+    return places, places[:-1] % 2 == 0, places[:-1] % 2 == 1
 
 
 def _crossing(accepted: Tensor) -> Tensor:

@@ -12,11 +12,14 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from ..energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph, Unit, log_partition, log_states
+from ..energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian, Graph, Unit, log_partition, log_states
 from ..energy.enumeration import LARGEST
+from ..nets import classifier
+from ..objectives.multi_prediction import MultiPrediction
+from ..objectives.objective import Objective
 from .boltzmann import BoltzmannModel
 from .layerwise import Layerwise, Stage, _Repeated
-from .model import Evidence, data_plate
+from .model import Evidence, check_rows, data_plate
 
 UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
 
@@ -37,11 +40,14 @@ class DBM(BoltzmannModel, Layerwise):
         hidden: units of every hidden layer, the lowest first.
         unit: the visible units, ``"binary"`` or ``"gaussian"`` (of precision one: standardise the data).
         steps: rounds of mean field in the guide.
+        classes: with labels, their number: data rows then hold the visible columns and a one-hot label, the label layer is
+            coupled to the top hidden layer (figure 20.4), and ``model(x)`` has a site ``"label"`` as well.
 
     Attributes:
         weights: $W_1, W_2, \ldots$, each ``layer below x layer``.
         visible_bias: $b$, ``visible``.
         hidden_biases: $c_1, c_2, \ldots$
+        label_weight, label_bias: with labels, ``top layer x classes`` and ``1 x classes``.
 
     Raises:
         ValueError: no hidden layer, an unknown unit, or no round of mean field.
@@ -57,7 +63,12 @@ class DBM(BoltzmannModel, Layerwise):
     """
 
     def __init__(
-        self, visible: int, hidden: Sequence[int] = (500, 1000), unit: str = "binary", steps: int = 10
+        self,
+        visible: int,
+        hidden: Sequence[int] = (500, 1000),
+        unit: str = "binary",
+        steps: int = 10,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         if not isinstance(hidden, Sequence) or len(hidden) < 1:
@@ -68,12 +79,20 @@ class DBM(BoltzmannModel, Layerwise):
             raise ValueError(f"unit got {unit!r}; expected one of {', '.join(UNITS)}")
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
-        self.visible, self.hidden, self.unit, self.steps = visible, tuple(hidden), unit, steps
+        if not isinstance(classes, int) or classes < 0 or classes == 1:
+            raise ValueError(f"classes got {classes!r}; expected the number of classes, at least 2, or 0 without labels")
+        self.visible, self.hidden, self.unit, self.steps, self.classes = visible, tuple(hidden), unit, steps, classes
         self.names = tuple(f"hidden{number + 1}" for number in range(len(hidden)))
         below = ("visible", *self.names)
         units: dict[str, Unit] = {"visible": UNITS[unit](visible)}
         units |= {name: Binary(n) for name, n in zip(self.names, hidden, strict=True)}
-        self._graph = Graph(units, [Dense(a, b) for a, b in zip(below[:-1], below[1:], strict=True)])
+        couplings = [Dense(a, b) for a, b in zip(below[:-1], below[1:], strict=True)]
+        if classes:
+            units["label"] = Categorical(1, classes)
+            couplings.append(Dense(self.names[-1], "label"))
+            self.label_weight = nn.Parameter(0.01 * torch.randn(hidden[-1], classes))
+            self.label_bias = nn.Parameter(torch.zeros(1, classes))
+        self._graph = Graph(units, couplings)
         sizes = (visible, *hidden)
         self.weights = nn.ParameterList(0.01 * torch.randn(m, n) for m, n in zip(sizes[:-1], sizes[1:], strict=True))
         self.visible_bias = nn.Parameter(torch.zeros(visible))
@@ -84,15 +103,28 @@ class DBM(BoltzmannModel, Layerwise):
         like = self.visible_bias
         visible = (like,) if self.unit == "binary" else (like, torch.full_like(like, -0.5))
         biases = {"visible": visible} | {n: (b,) for n, b in zip(self.names, self.hidden_biases, strict=True)}
-        return BoltzmannDistribution(self._graph, biases, tuple(self.weights))
+        if not self.classes:
+            return BoltzmannDistribution(self._graph, biases, tuple(self.weights))
+        return BoltzmannDistribution(
+            self._graph, {**biases, "label": (self.label_bias,)}, (*self.weights, self.label_weight)
+        )
+
+    def observed(self, x: Tensor) -> dict[str, Tensor]:
+        if not self.classes or x.shape[-1] == self.visible:
+            return {"visible": x}
+        image, label = x.split([self.visible, self.classes], -1)
+        return {"visible": image, "label": label.unsqueeze(-2)}
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         rows = (size or 1) if x is None else len(x)
         dist_x = self()
         joint = _Joint(dist_x, rows)
         with data_plate(rows, size):
+            seen = {} if x is None else self.observed(x)
             known = {name: pyro.sample(name, _Layer(joint, name, self.visible_bias)) for name in self.names}
-            return pyro.sample("x", dist_x.given(known), obs=x)
+            if self.classes:
+                known["label"] = pyro.sample("label", _Layer(joint, "label", self.visible_bias), obs=seen.get("label"))
+            return pyro.sample("x", dist_x.given(known), obs=seen.get("visible"))
 
     def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
         if x is None:
@@ -100,24 +132,66 @@ class DBM(BoltzmannModel, Layerwise):
                 "the guide needs data: the posterior is a function of x. Pass rows, or run the model alone"
             )
         with torch.no_grad():
-            found = self().machine.mean_field({"visible": x}, self.steps)
+            found = self().machine.mean_field(self.observed(x), self.steps)
         share = found.entropy / len(self.names)
         with data_plate(len(x), size):
             for name in self.names:
                 pyro.sample(name, dist.Delta(found.statistics[name][0], log_density=-share, event_dim=1))
 
+    def objective(
+        self,
+        phase: str = "pcd",
+        k: int = 1,
+        chains: int = 100,
+        centred: bool = False,
+        steps: int = 10,
+        known: float = 0.5,
+    ) -> Objective:
+        """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"`` with its rounds and share."""
+        if phase == "multi-prediction":
+            return MultiPrediction(steps, known)
+        return super().objective(phase, k, chains, centred)
+
     def posterior(self, x: Tensor, steps: int = 50) -> tuple[Tensor, ...]:
-        """Mean-field means of every hidden layer given rows (20.33-34); features for a classifier."""
+        """Mean-field means of every hidden layer given rows (20.33-34), with labels or without; features for a classifier."""
         with torch.no_grad():
-            found = self().machine.mean_field({"visible": x}, steps)
+            found = self().machine.mean_field(self.observed(x), steps)
         return tuple(found.statistics[name][0] for name in self.names)
 
     def bound(self, x: Tensor, steps: int = 50) -> Tensor:
         r"""The variational bound (20.35) up to log Z, $E_q[-E(x, h)] + H(q)$: one figure a row."""
         with torch.no_grad():
             machine = self().machine
-            found = machine.mean_field({"visible": x}, steps)
-            return found.entropy - machine.energy({"visible": x, **{n: found.statistics[n][0] for n in self.names}})
+            seen = self.observed(x)
+            found = machine.mean_field(seen, steps)
+            return found.entropy - machine.energy({**seen, **{n: found.statistics[n][0] for n in self.names}})
+
+    def classify(self, x: Tensor, steps: int = 50) -> Tensor:
+        """Mean-field probabilities of the classes given visible rows: ``rows x classes``.
+
+        Raises:
+            ValueError: the machine has no label layer.
+        """
+        if not self.classes:
+            raise ValueError("this DBM has no labels; make it with classes=10, say, and train it on labelled rows")
+        with torch.no_grad():
+            found = self().machine.mean_field({"visible": x[..., : self.visible]}, steps)
+        return found.statistics["label"][0]
+
+    def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Module:
+        """A classifier of rows joined with their mean-field features, as figure 20.4 d has it.
+
+        Its input is ``cat([x, posterior(x)[1]], -1)``: the first layer sees the data and what mean field made of the second
+        hidden layer, with this machine's weights; a fresh softmax layer is on top.
+
+        Raises:
+            ValueError: fewer than two hidden layers.
+        """
+        if len(self.hidden) < 2:
+            raise ValueError(f"to_mlp got a machine with {len(self.hidden)} hidden layer; expected two or more")
+        first = torch.cat([self.weights[0], self.weights[1].t()]), self.hidden_biases[0]
+        rest = list(zip(self.weights[1:], self.hidden_biases[1:], strict=True))
+        return classifier([(W.detach(), c.detach()) for W, c in (first, *rest)], classes, dropout)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""The variational bound (20.35) with log Z by annealing, or exact figures where the machine is small.
@@ -127,10 +201,10 @@ class DBM(BoltzmannModel, Layerwise):
             method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
         """
         machine = self().machine
-        small = max(log_states(machine, {}), log_states(machine, {"visible": x[:1]})) <= LARGEST
+        small = not self.classes and max(log_states(machine, {}), log_states(machine, {"visible": x[:1]})) <= LARGEST
         if method == "exact" or (method is None and small):
             return super().evidence(x, "exact", **options)
-        options.setdefault("base", x)
+        options.setdefault("base", self.observed(x)["visible"])
         with torch.no_grad():
             log_z = log_partition(self(), method or "ais", **options)
         values = torch.cat([self.bound(rows) for rows in x.split(2000)]) - log_z.value
@@ -158,7 +232,8 @@ class DBM(BoltzmannModel, Layerwise):
             machine = self().machine
             block = machine.graph.block("visible")
             eta = machine.fields(block, machine.statistics(known))
-            score = sum((e * t).sum(-1) for e, t in zip(eta, machine.graph.layers["visible"].T(rows[1]), strict=True))
+            image = self.observed(rows[1])["visible"]
+            score = sum((e * t).sum(-1) for e, t in zip(eta, machine.graph.layers["visible"].T(image), strict=True))
             reconstruction = score - machine.log_partition(block, eta)
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": float(gap[1] - gap[0])}
 
@@ -187,11 +262,26 @@ class DBM(BoltzmannModel, Layerwise):
             h = torch.sigmoid(2 * h @ W + c)
         return h.repeat(1, 2) if layer == 0 < len(self.hidden) - 1 else h
 
+    def check_data(self, x: Tensor) -> None:
+        super().check_data(x[..., : self.visible] if self.classes and isinstance(x, Tensor) else x)
+        if self.classes:
+            check_rows(x, torch.Size([self.visible + self.classes]), "DBM with labels (visible columns, then one-hot labels)")
+            label = x[:, self.visible :]
+            if not (((label == 0) | (label == 1)).all() and (label.sum(1) == 1).all()):
+                raise ValueError(
+                    f"DBM got labels that are not one-hot in the last {self.classes} columns; expected one 1 in each row. "
+                    "dataset.labelled(classes) appends them"
+                )
+
+    def initialise(self, x: Tensor) -> None:
+        super().initialise(self.observed(x)["visible"])
+
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)
 
     def options(self) -> dict[str, Any]:
-        return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit, "steps": self.steps}
+        return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit, "steps": self.steps,
+                "classes": self.classes}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
@@ -220,12 +310,15 @@ class _Layer(TorchDistribution):
     """A hidden layer's site: its draws are a part of the joint draw, its log-probability is with the visible site's."""
 
     arg_constraints: dict[str, constraints.Constraint] = {}
-    support = constraints.real_vector
-
     def __init__(self, joint: _Joint, name: str, like: Tensor, batch_shape: torch.Size = torch.Size()) -> None:
         self.joint, self.name, self.like = joint, name, like
         shape = joint.dist_x.machine.graph.layers[name].shape
         super().__init__(batch_shape, shape, validate_args=False)
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint:
+        """Real numbers: a guide may give mean statistics in place of states."""
+        return constraints.independent(constraints.real, len(self.event_shape))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _Layer:
         return _Layer(self.joint, self.name, self.like, torch.Size(batch_shape))
@@ -234,4 +327,4 @@ class _Layer(TorchDistribution):
         return self.joint.layer(self.name).expand(*sample_shape, *self.batch_shape, *self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self.like.new_zeros(()).expand(value.shape[:-1])
+        return self.like.new_zeros(()).expand(value.shape[: value.dim() - len(self.event_shape)])

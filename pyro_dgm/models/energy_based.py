@@ -40,6 +40,10 @@ class EnergyModel(ProbabilisticModel):
     def infer(self, x: Tensor | None = None, size: int | None = None) -> Any:
         """There are no latent sites: hidden units are summed out."""
 
+    def observed(self, x: Tensor) -> dict[str, Tensor]:
+        """Data rows as states of the layers they observe."""
+        return {"visible": x}
+
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, from one clamped chain a row."""
         dist = self()
@@ -112,7 +116,12 @@ class FreeEnergyModel(EnergyModel):
             raise ValueError(f"sweeps got {sweeps}; expected at least 2, of which the first half finds the step size")
         self._refuse()
         mcmc = VectorizedMCMC(
-            HMC(dist.expand(())), 1, sweeps // 2, shape.numel(), sweeps - sweeps // 2, disable_progbar=True
+            HMC(dist.expand(()), num_steps=10),
+            1,
+            sweeps // 2,
+            shape.numel(),
+            sweeps - sweeps // 2,
+            disable_progbar=True,
         )
         mcmc.run()
         return mcmc.last_params[dist.visible].view(*shape, *dist.event_shape)

@@ -18,6 +18,9 @@ from .real_valued import RealValuedModel
 LARGEST = 12
 """Up to so many spikes log Z is exact."""
 
+_SLACK = 1e-4
+"""Keeps the precision positive definite in single precision however small a becomes."""
+
 
 class SpikeSlabRBM(RealValuedModel):
     r"""Spike-and-slab RBM: hidden units that also shape the covariance of real rows (Courville et al. 2011).
@@ -33,7 +36,8 @@ class SpikeSlabRBM(RealValuedModel):
       here, leads to.
 
     A machine has a normaliser where $C^{-1}$ is positive definite for every h (``dgm.spike_slab_validity``). The
-    parameters are such that it always is: $\alpha_{ik} = a_{ik} + K \sum_j W_{jik}^2 / (\Phi_{ji} + \Lambda_j / N)$ with $a > 0$,
+    parameters are such that it always is: with $a > 0$,
+    $\alpha_{ik} = a_{ik} + 1.0001\, K \sum_j W_{jik}^2 / (\Phi_{ji} + \Lambda_j / N)$,
     since then $W_i \alpha_i^{-1} W_i^\top \prec \Phi_i + \Lambda / N$. No projection is needed while training. Spike and slabs
     are drawn jointly, so that Gibbs sampling has two blocks: (h, s) given x, and x given both.
 
@@ -96,7 +100,7 @@ class SpikeSlabRBM(RealValuedModel):
     def alpha(self) -> Tensor:
         r"""$\alpha$, ``hidden x slabs``, large enough for a positive definite precision."""
         share = self.phi + self.precision.unsqueeze(-1) / self.hidden
-        return self.log_slab.exp() + self.slabs * (self.weight**2 / share.unsqueeze(-1)).sum(0)
+        return self.log_slab.exp() + (1 + _SLACK) * self.slabs * (self.weight**2 / share.unsqueeze(-1)).sum(0)
 
     def forward(self, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
         r"""The distribution of the visible layer.

@@ -47,6 +47,22 @@ def test_gibbs_sweep(benchmark, chains):
         )
 
 
+def test_parallel_tempering(benchmark):
+    """A step of 20 chains at 10 temperatures against the sweep of 200 chains, 784×500."""
+    rbm = dgm.RBM(784, 500)
+    with torch.no_grad():
+        rbm.weight.normal_(0, 0.05)
+    tempering, gibbs = dgm.ParallelTempering(rbm(), 10), dgm.BlockGibbs(rbm())
+    replicas, chains = tempering.start(20), gibbs.start(200)
+    ratios(
+        benchmark,
+        "Parallel tempering 784×500, 20 chains at 10 temperatures, against the sweep of 200 chains",
+        "≤ 1.15",
+        tempering=lambda: tempering.sample(replicas),
+        ten_chains=lambda: gibbs.sample(chains),
+    )
+
+
 def test_bits(benchmark):
     """Exact bits against torch.bernoulli and rand < p, for 1000 rows of 784."""
     logits = torch.randn(1000, 784)

@@ -9,7 +9,8 @@ import torch
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import AnnealingPath, exact_sample, forward_ais, reverse_ais
-from pyro_dgm.energy.annealing import bridge, temperatures
+from pyro_dgm.energy.annealing import temperatures
+from pyro_dgm.energy.bridge import bridge
 from pyro_dgm.energy.raise_bound import log_weights
 
 MACHINES = oracle.machines()

@@ -114,7 +114,7 @@ class TestContract:
 
     def test_observed_site_and_data_plate(self, cls):
         model, x = cls.example()
-        trace = poutine.trace(model.model).get_trace(x)
+        trace = poutine.trace(trainable(model)).get_trace(x)
         site = trace.nodes["x"]
         assert site["is_observed"]
         assert [f.dim for f in site["cond_indep_stack"]] == [-1]

@@ -159,7 +159,7 @@ def test_pretraining_raises_the_bound():
     x = torch.where(torch.rand_like(x) < 0.05, 1 - x, x)
     dbn = dgm.DBN(6, hidden=(4, 3))
     before = dgm.log_likelihood(dbn, x, space="toy").value
-    runs = dgm.pretrain(dbn, x, epochs=8, batch_size=20, optimiser="sgd", learning_rate=0.1, progress=False)
+    runs = dgm.pretrain(dbn, x, epochs=10, batch_size=20, optimiser="sgd", learning_rate=0.5, progress=False)
     assert len(runs) == 2
     assert dgm.log_likelihood(dbn, x, space="toy").value > before + 1.0
 

@@ -194,7 +194,7 @@ def test_a_machine_without_a_normaliser_is_refused():
     machine = dist.machine
     eta = machine._shaped(machine.graph.block("hidden"), machine.biases["hidden"])
     thin = {**machine.biases, "hidden": (eta[0], 0.2 * eta[1])}
-    with pytest.raises(ValueError, match="joint precision is not positive definite.*'visible' and 'hidden'"):
+    with pytest.raises(ValueError, match=r"joint precision is not positive definite.*'visible' and 'hidden'"):
         dgm.BoltzmannDistribution(machine.graph, thin, machine.weights, validate_args=True)
 
 
@@ -283,5 +283,5 @@ def test_a_context_shifts_the_hidden_bias():
 
 @pytest.mark.parametrize("options", [{"slabs": 0}, {"slabs": 1.5}, {"hidden": 0}, {"visible": -1}])
 def test_bad_options(options):
-    with pytest.raises(ValueError, match="at least 1|positive integers"):
+    with pytest.raises(ValueError, match=r"at least 1|positive integers"):
         dgm.SpikeSlabRBM(**{"visible": 3, "hidden": 2, **options})

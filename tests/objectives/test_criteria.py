@@ -302,7 +302,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path):
 
 
 def test_log_z_is_learned_without_decay():
-    rbm, x = dgm.RBM.example()
+    rbm, _ = dgm.RBM.example()
     groups = attached(dgm.NoiseContrastive(), rbm).parameter_groups(rbm)
     assert len(groups) == 2
     optimiser = torch.optim.AdamW(groups, lr=0.1, weight_decay=0.5)

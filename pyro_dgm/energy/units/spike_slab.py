@@ -65,7 +65,7 @@ class SpikeSlab(Unit):
         return torch.cat([h, h * s], -1), torch.cat([torch.zeros_like(h), s * s], -1)
 
     def A(self, *eta: Tensor) -> Tensor:
-        _, c, alpha = _split(eta)
+        alpha = _split(eta)[2]
         return 0.5 * (math.log(2 * math.pi) - torch.log(alpha)).sum(-1) + F.softplus(_logit(eta))
 
     def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,77 @@
+"""Training a classifier on features, and its error."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..data.streams import stream
+
+
+def fit_classifier(
+    network: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int = 20,
+    batch_size: int = 100,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    seed: int = 0,
+) -> list[float]:
+    """Train a network that gives class scores by cross-entropy with Adam, its step size falling to zero.
+
+    Args:
+        network: from rows to scores, such as ``dbn.to_mlp(classes=10)``; trained in place.
+        x: rows.
+        labels: one class number a row.
+        epochs, batch_size, learning_rate, weight_decay: of the training.
+        seed: of the batches' order; dropout draws from torch's generator.
+
+    Returns:
+        the mean loss of every epoch, in nats a row.
+
+    Raises:
+        ValueError: another number of labels than of rows, or labels that are no class numbers.
+
+    Example:
+        >>> import torch
+        >>> x = torch.eye(4)
+        >>> losses = fit_classifier(torch.nn.Linear(4, 2), x, torch.tensor([0, 1, 0, 1]), epochs=50, learning_rate=0.1)
+        >>> losses[-1] < losses[0]
+        True
+    """
+    if len(x) != len(labels) or labels.dim() != 1 or labels.is_floating_point():
+        raise ValueError(
+            f"fit_classifier got {len(x)} rows and labels of shape {tuple(labels.shape)}, {labels.dtype}; expected one "
+            "integer a row"
+        )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    total = max(epochs * -(-len(x) // batch_size), 1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / total)
+    losses = []
+    network.train()
+    for epoch in range(epochs):
+        order = torch.randperm(len(x), generator=stream("order", seed, epoch)).to(x.device)
+        summed = 0.0
+        for chosen in order.split(batch_size):
+            optimiser.zero_grad()
+            loss = nn.functional.cross_entropy(network(x[chosen]), labels[chosen].long())
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            summed += float(loss.detach()) * len(chosen)
+        losses.append(summed / len(x))
+    network.eval()
+    return losses
+
+
+def error_rate(scores: Tensor, labels: Tensor) -> float:
+    """The share of rows whose highest score is not at their label.
+
+    Example:
+        >>> import torch
+        >>> error_rate(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), torch.tensor([0, 1]))
+        0.5
+    """
+    return float((scores.argmax(-1) != labels).float().mean())

@@ -138,6 +138,10 @@ class Machine:
 
     def _draw(self, block: Block, eta: tuple[Tensor, ...], old: Tensor, clamp: Clamp | None) -> Tensor:
         unit = self.graph.layers[block.layer]
+        dims, lead = self._atom_dims(block), old.shape[: old.dim() - unit.event_dim]
+        if any(e.shape[: e.dim() - dims] != lead for e in eta):
+            # Fields without a chain dimension (nothing couples the block): every chain still draws for itself.
+            eta = tuple(e.expand(*lead, *e.shape[e.dim() - dims :]) for e in eta)
         if clamp is None or block.layer not in clamp:
             new = unit.sample(*eta)
         else:

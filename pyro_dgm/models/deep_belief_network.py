@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -18,13 +19,13 @@ from ..objectives.objective import Objective
 from ..objectives.phases import KnownLogPartition
 from ..objectives.wake_sleep import WakeSleep
 from .latent import LatentVariableModel
-from .layerwise import Layerwise, Stage, _Repeated
+from .layerwise import Stage, _Repeated
 from .model import Evidence, check_rows, check_support, data_plate
 
 UNITS = ("binary", "gaussian")
 
 
-class DBN(LatentVariableModel, Layerwise):
+class DBN(LatentVariableModel):
     r"""Deep belief network (Hinton, Osindero and Teh 2006).
 
     The two top layers are a restricted Boltzmann machine, the others are drawn downwards (20.17-19):
@@ -33,8 +34,8 @@ class DBN(LatentVariableModel, Layerwise):
     $v \sim \mathcal N(b_0 + W_1 h_1, \beta^{-1})$ for real rows (20.20). With one hidden layer it is an RBM.
 
     ``model(x)`` has the sites ``"x"`` and ``"hidden1"`` to ``"hidden{L-1}"`` (the top layer is summed out); the guide draws them
-    upwards, $Q(h_k = 1 \mid h_{k-1}) = \sigma(r_k + h_{k-1}^\top R_k)$. ``dgm.pretrain`` trains it greedily (20.21), ``fit`` by the
-    up-down algorithm, that is wake-sleep with persistent chains in the top machine.
+    upwards, $Q(h_k = 1 \mid h_{k-1}) = \sigma(r_k + h_{k-1}^\top R_k)$. ``dgm.pretrain`` trains greedily (20.21), ``fit`` by
+    the up-down algorithm, that is wake-sleep with persistent chains in the top machine.
 
     Args:
         visible: the number of visible units.
@@ -136,7 +137,7 @@ class DBN(LatentVariableModel, Layerwise):
     def stages(self) -> Iterator[Stage]:
         for k in range(len(self.hidden)):
             machine: Any = self._stage(k)
-            yield machine, lambda rows, k=k: self.posterior(rows, k)
+            yield machine, functools.partial(self.posterior, layer=k)
             with torch.no_grad():
                 self.weights[k].copy_(machine.weight)
                 self.biases[k].copy_(machine.visible_bias)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from ..energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian, Graph, Unit, log_partition, log_states
 from ..energy.enumeration import LARGEST
@@ -18,13 +17,14 @@ from ..nets import classifier
 from ..objectives.multi_prediction import MultiPrediction
 from ..objectives.objective import Objective
 from .boltzmann import BoltzmannModel
-from .layerwise import Layerwise, Stage, _Repeated
+from .hidden_sites import HiddenSite, JointDraw
+from .layerwise import Stage, _Repeated
 from .model import Evidence, check_rows, data_plate
 
 UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
 
 
-class DBM(BoltzmannModel, Layerwise):
+class DBM(BoltzmannModel):
     r"""Deep Boltzmann machine with any number of binary hidden layers (Salakhutdinov and Hinton 2009).
 
     $E(v, h) = -b^\top v - \sum_l c_l^\top h_l - v^\top W_1 h_1 - \sum_{l>1} h_{l-1}^\top W_l h_l$ (20.24-25, with biases). The
@@ -118,12 +118,12 @@ class DBM(BoltzmannModel, Layerwise):
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         rows = (size or 1) if x is None else len(x)
         dist_x = self()
-        joint = _Joint(dist_x, rows)
+        joint = JointDraw(dist_x, rows)
         with data_plate(rows, size):
             seen = {} if x is None else self.observed(x)
-            known = {name: pyro.sample(name, _Layer(joint, name, self.visible_bias)) for name in self.names}
+            known = {name: pyro.sample(name, HiddenSite(joint, name, self.visible_bias)) for name in self.names}
             if self.classes:
-                known["label"] = pyro.sample("label", _Layer(joint, "label", self.visible_bias), obs=seen.get("label"))
+                known["label"] = pyro.sample("label", HiddenSite(joint, "label", self.visible_bias), obs=seen.get("label"))
             return pyro.sample("x", dist_x.given(known), obs=seen.get("visible"))
 
     def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
@@ -245,15 +245,15 @@ class DBM(BoltzmannModel, Layerwise):
                 "pretraining a DBM needs binary visible units; train it with dgm.fit and centred gradients"
             )
         depth = len(self.hidden)
-        for l, (m, n) in enumerate(zip((self.visible, *self.hidden[:-1]), self.hidden, strict=True)):
-            copies = (2 if l == 0 < depth - 1 else 1, 2 if 0 < l == depth - 1 else 1)
-            machine = _Repeated(m, n, copies, 2.0 if 0 < l < depth - 1 else 1.0)
-            yield machine, lambda rows, l=l: self._upward(rows, l)
+        for layer, (m, n) in enumerate(zip((self.visible, *self.hidden[:-1]), self.hidden, strict=True)):
+            copies = (2 if layer == 0 < depth - 1 else 1, 2 if 0 < layer == depth - 1 else 1)
+            machine = _Repeated(m, n, copies, 2.0 if 0 < layer < depth - 1 else 1.0)
+            yield machine, functools.partial(self._upward, layer=layer)
             with torch.no_grad():
-                self.weights[l].copy_(machine.weight)
-                if l == 0:
+                self.weights[layer].copy_(machine.weight)
+                if layer == 0:
                     self.visible_bias.copy_(machine.visible_bias)
-                self.hidden_biases[l].copy_(machine.hidden_bias)
+                self.hidden_biases[layer].copy_(machine.hidden_bias)
 
     def _upward(self, rows: Tensor, layer: int) -> Tensor:
         """The layer's means on an upward pass whose inputs count twice, as many times as the next machine has copies."""
@@ -291,40 +291,3 @@ class DBM(BoltzmannModel, Layerwise):
             for parameter in dbm.parameters():
                 parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
         return dbm, torch.randint(0, 2, (10, 5), generator=generator).float()
-
-
-class _Joint:
-    """One joint draw of all layers, made when the first hidden site asks for it."""
-
-    def __init__(self, dist_x: BoltzmannDistribution, rows: int) -> None:
-        self.dist_x, self.rows = dist_x, rows
-        self.state: dict[str, Tensor] | None = None
-
-    def layer(self, name: str) -> Tensor:
-        if self.state is None:
-            self.state = self.dist_x.sample_state((self.rows,))
-        return self.state[name]
-
-
-class _Layer(TorchDistribution):
-    """A hidden layer's site: its draws are a part of the joint draw, its log-probability is with the visible site's."""
-
-    arg_constraints: dict[str, constraints.Constraint] = {}
-    def __init__(self, joint: _Joint, name: str, like: Tensor, batch_shape: torch.Size = torch.Size()) -> None:
-        self.joint, self.name, self.like = joint, name, like
-        shape = joint.dist_x.machine.graph.layers[name].shape
-        super().__init__(batch_shape, shape, validate_args=False)
-
-    @constraints.dependent_property
-    def support(self) -> constraints.Constraint:
-        """Real numbers: a guide may give mean statistics in place of states."""
-        return constraints.independent(constraints.real, len(self.event_shape))
-
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _Layer:
-        return _Layer(self.joint, self.name, self.like, torch.Size(batch_shape))
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        return self.joint.layer(self.name).expand(*sample_shape, *self.batch_shape, *self.event_shape)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self.like.new_zeros(()).expand(value.shape[: value.dim() - len(self.event_shape)])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +15,26 @@ Stage = tuple[BoltzmannModel, Callable[[Tensor], Tensor]]
 """A machine to train, and what turns data rows into the probabilities of its visible bits."""
 
 
-class Layerwise(ABC):
+@runtime_checkable
+class Layerwise(Protocol):
     """A model with a greedy layer-wise pretraining (20.21; 20.4.4)."""
 
-    @abstractmethod
+    fresh: bool
+
     def stages(self) -> Iterator[Stage]:
         """The machines to train, from the lowest; each is adopted when the next one is asked for."""
+        ...
+
+    def check_data(self, x: Tensor) -> None:
+        """Refuse rows that are no data for this model."""
+        ...
 
 
 class _Repeated(BoltzmannModel):
     r"""A binary RBM whose visible or hidden units come in tied copies, as pretraining a deep machine needs (20.4.4).
 
-    With two visible copies $P(h = 1 \mid v) = \sigma(c + 2 v^\top W)$ and $P(v = 1 \mid h) = \sigma(b + W h)$: what the lowest machine
-    of a DBM should know of the layer above it, which will bring the other half of its field.
+    With two visible copies $P(h = 1 \mid v) = \sigma(c + 2 v^\top W)$ and $P(v = 1 \mid h) = \sigma(b + W h)$: the second copy
+    stands for the layer above, which will bring the other half of the field.
     """
 
     def __init__(self, visible: int, hidden: int, copies: tuple[int, int] = (1, 1), scale: float = 1.0) -> None:

@@ -18,7 +18,7 @@ class WakeSleep(Objective):
     r"""Wake-sleep of a model with a guide (Hinton, Dayan, Frey and Neal 1995), the up-down algorithm of a DBN (20.3).
 
     Wake: $h \sim q(h \mid x)$, and the model's parameters follow $\nabla \log p(x, h)$. Sleep: $(x, h) \sim p$, and the guide's
-    follow $\nabla \log q(h \mid x)$, which lowers $\mathrm{KL}(p(h \mid x) \,\|\, q)$ rather than raising the ELBO. Samples carry no
+    follow $\nabla \log q(h \mid x)$, which lowers $\mathrm{KL}(p(h|x) \| q)$ rather than raising the ELBO. Samples carry no
     gradient. The reported loss is the wake part, $-\log p(x, h)$, in nats a row: it holds no entropy and is no bound.
 
     Args:
@@ -49,7 +49,7 @@ class WakeSleep(Objective):
         wake = -_log_prob(model) / len(x)
         with torch.no_grad():
             dream = poutine.trace(self._model).get_trace(None, len(x))
-        seen = dream.nodes["x"]["value"].detach()
+        seen: Any = dream.nodes["x"]["value"]
         guide = poutine.trace(poutine.replay(self._guide, trace=dream)).get_trace(seen)
         guide.compute_log_prob()
         asleep = -_log_prob(guide) / len(x)

@@ -52,7 +52,7 @@ def pretrain(
         split = Split(data, Space("not stated"))
         held = max(len(data) // 10, 1)
         data = Dataset("rows", split[:-held], split[-held:], split[-held:], (data.shape[1],))
-    model.check_data(data.train.x)  # type: ignore[attr-defined]
+    model.check_data(data.train.x)
     runs = []
     for number, (machine, lift) in enumerate(model.stages()):
         folder = None if out is None else Path(out) / f"layer{number + 1}"

@@ -19,8 +19,8 @@ def of_dbm(dbm):
     sizes = [dbm.visible, *dbm.hidden]
     starts = np.cumsum([0, *sizes])
     J = np.zeros((starts[-1], starts[-1]))
-    for l, W in enumerate(dbm.weights):
-        rows, columns = slice(starts[l], starts[l + 1]), slice(starts[l + 1], starts[l + 2])
+    for k, W in enumerate(dbm.weights):
+        rows, columns = slice(starts[k], starts[k + 1]), slice(starts[k + 1], starts[k + 2])
         J[rows, columns] = W.detach().numpy()
         J[columns, rows] = W.detach().numpy().T
     b = np.concatenate([dbm.visible_bias.detach().numpy(), *(c.detach().numpy() for c in dbm.hidden_biases)])
@@ -115,9 +115,9 @@ def expected_gradient(dbm, exact, x):
     starts = np.cumsum([0, *(p.shape[1] for p in posterior)])
     part = [slice(a, b) for a, b in itertools.pairwise(starts)]
     gradient = {"visible_bias": x.sum(0) - len(x) * mean[part[0]]}
-    for l, (below, above) in enumerate(itertools.pairwise(posterior)):
-        gradient[f"weights.{l}"] = below.T @ above - len(x) * pairs[part[l], part[l + 1]]
-        gradient[f"hidden_biases.{l}"] = above.sum(0) - len(x) * mean[part[l + 1]]
+    for k, (below, above) in enumerate(itertools.pairwise(posterior)):
+        gradient[f"weights.{k}"] = below.T @ above - len(x) * pairs[part[k], part[k + 1]]
+        gradient[f"hidden_biases.{k}"] = above.sum(0) - len(x) * mean[part[k + 1]]
     return gradient
 
 

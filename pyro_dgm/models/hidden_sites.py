@@ -1,0 +1,50 @@
+"""Hidden layers of an energy-based model as Pyro sites."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from ..energy import BoltzmannDistribution
+
+
+class JointDraw:
+    """One joint draw of all layers, made when the first hidden site asks for it."""
+
+    def __init__(self, dist_x: BoltzmannDistribution, rows: int) -> None:
+        self.dist_x, self.rows = dist_x, rows
+        self.state: dict[str, Tensor] | None = None
+
+    def layer(self, name: str) -> Tensor:
+        if self.state is None:
+            self.state = self.dist_x.sample_state((self.rows,))
+        return self.state[name]
+
+
+class HiddenSite(TorchDistribution):
+    """A hidden layer's site: its draws are a part of the joint draw, its log-probability is with the visible site's."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    def __init__(self, joint: JointDraw, name: str, like: Tensor, batch_shape: Sequence[int] = ()) -> None:
+        self.joint, self.name, self.like = joint, name, like
+        shape = joint.dist_x.machine.graph.layers[name].shape
+        super().__init__(torch.Size(batch_shape), shape, validate_args=False)
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint:
+        """Real numbers: a guide may give mean statistics in place of states."""
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> HiddenSite:
+        return HiddenSite(self.joint, self.name, self.like, torch.Size(batch_shape))
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self.joint.layer(self.name).expand(*sample_shape, *self.batch_shape, *self.event_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.like.new_zeros(()).expand(value.shape[: value.dim() - len(self.event_shape)])

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     evaluating = command("evaluate", "the log-likelihood of a run on its test rows")
     evaluating.add_argument("--json", action="store_true", help="print the fields of LogLikelihood")
     evaluating.add_argument("--split", default="test", choices=["train", "valid", "test"])
-    evaluating.add_argument("--method", help="exact, ais or importance")
+    evaluating.add_argument("--method", help="exact, ais, bridge, raise or importance")
 
     sampling = command("sample", "draw samples and save them with a picture")
     sampling.add_argument("-n", type=int, default=100, help="how many")

@@ -99,14 +99,14 @@ def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
 def evaluate(options: Namespace) -> None:
     """Print the log-likelihood of a run."""
     from .evaluation import log_likelihood
-    from .models.boltzmann import BoltzmannModel
+    from .models.energy_based import EnergyModel
 
     model, _, dataset = _open(options)
     split = getattr(dataset, options.split)
     if options.split == "train" and dataset.redraw is not None:
         raise ValueError("the training rows are drawn anew in every batch; evaluate --split valid or test")
     extra = {}
-    if isinstance(model, BoltzmannModel) and options.method != "exact":
+    if isinstance(model, EnergyModel) and options.method in (None, "ais", "bridge"):
         extra = {"base": dataset.train.x} if dataset.redraw is None else {}
     figure = log_likelihood(model, split.to(options.device), method=options.method, **extra)
     if options.json:
@@ -164,13 +164,15 @@ def diagnose(options: Namespace) -> None:
     import arviz
 
     from .evaluation import pictures, to_arviz
-    from .mcmc import BlockGibbs, VectorizedMCMC
-    from .models.boltzmann import BoltzmannModel
+    from .mcmc import VectorizedMCMC, default_kernel
+    from .models.energy_based import EnergyModel
 
     model, _, dataset = _open(options)
     run = Path(options.run)
-    if isinstance(model, BoltzmannModel):
-        mcmc = VectorizedMCMC(BlockGibbs(model()), options.draws, options.warmup, num_chains=options.chains)
+    if isinstance(model, EnergyModel):
+        mcmc = VectorizedMCMC(
+            default_kernel(model())(model()), options.draws, options.warmup, num_chains=options.chains
+        )
         mcmc.run()
         idata = to_arviz(mcmc)
         pictures.energy_trace(idata, path=run / "energies.png")

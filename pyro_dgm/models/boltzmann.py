@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..energy import BoltzmannDistribution, log_partition, log_states
 from ..energy.enumeration import LARGEST
+from ..energy.raise_bound import RaiseBound, raise_bound
 from ..objectives import CD, PCD, ExactNegativePhase
 from ..objectives.objective import NegativePhaseObjective, Objective
 from ..objectives.pseudolikelihood import pseudo_log_likelihood
@@ -87,13 +89,34 @@ class BoltzmannModel(EnergyModel):
 
         The interval goes from the mean log weight of the one to that of the other, widened by 1.96 standard errors of
         those means, and always holds the value.
+
+        Args:
+            x: data.
+            method: ``"exact"``, ``"ais"``, ``"bridge"``, or ``"raise"``: a lower bound on the likelihood of the annealing
+                model (``dgm.raise_bound``). By default exact where the states can be listed, else ``"ais"``.
+            options: those of ``dgm.log_partition`` or ``dgm.raise_bound``.
         """
+        if method == "raise":
+            return _raised(raise_bound(self(), x, **options))
         with torch.no_grad():
             dist = self()
             if method is None:
                 method = "exact" if log_states(dist.machine, {}) <= LARGEST else "ais"
-            if method == "ais":
+            if method in ("ais", "bridge"):
                 options.setdefault("base", x)
             log_z = log_partition(dist, method, **options)
             values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
         return between(values, log_z)
+
+
+def _raised(bound: RaiseBound) -> Evidence:
+    stderr = float(bound.stderr.square().sum().sqrt() / len(bound.values))
+    return Evidence(
+        bound.values,
+        kind="lower bound",
+        method="RAISE (annealing model)",
+        stderr=stderr,
+        lower=-1.96 * stderr,
+        upper=math.inf,
+        details={},
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -17,6 +19,7 @@ from ..nets import classifier
 from ..objectives.multi_prediction import MultiPrediction
 from ..objectives.objective import Objective
 from .boltzmann import BoltzmannModel
+from .energy_based import between
 from .hidden_sites import HiddenSite, JointDraw
 from .layerwise import Stage, _Repeated
 from .model import Evidence, check_rows, data_plate
@@ -80,7 +83,9 @@ class DBM(BoltzmannModel):
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
         if not isinstance(classes, int) or classes < 0 or classes == 1:
-            raise ValueError(f"classes got {classes!r}; expected the number of classes, at least 2, or 0 without labels")
+            raise ValueError(
+                f"classes got {classes!r}; expected the number of classes, at least 2, or 0 without labels"
+            )
         self.visible, self.hidden, self.unit, self.steps, self.classes = visible, tuple(hidden), unit, steps, classes
         self.names = tuple(f"hidden{number + 1}" for number in range(len(hidden)))
         below = ("visible", *self.names)
@@ -123,7 +128,9 @@ class DBM(BoltzmannModel):
             seen = {} if x is None else self.observed(x)
             known = {name: pyro.sample(name, HiddenSite(joint, name, self.visible_bias)) for name in self.names}
             if self.classes:
-                known["label"] = pyro.sample("label", HiddenSite(joint, "label", self.visible_bias), obs=seen.get("label"))
+                known["label"] = pyro.sample(
+                    "label", HiddenSite(joint, "label", self.visible_bias), obs=seen.get("label")
+                )
             return pyro.sample("x", dist_x.given(known), obs=seen.get("visible"))
 
     def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
@@ -208,18 +215,9 @@ class DBM(BoltzmannModel):
         with torch.no_grad():
             log_z = log_partition(self(), method or "ais", **options)
         values = torch.cat([self.bound(rows) for rows in x.split(2000)]) - log_z.value
-        return Evidence(
-            values,
-            kind="lower bound",
-            method=f"variational bound, {log_z.method}",
-            stderr=float(log_z.stderr),
-            lower=min(float(log_z.value - log_z.upper - 1.96 * log_z.stderr_upper), 0.0),
-            upper=float("inf"),
-            details={
-                "log_partition": float(log_z.value),
-                "log_partition_lower": float(log_z.lower),
-                "log_partition_upper": float(log_z.upper),
-            },
+        found = between(values, log_z)
+        return dataclasses.replace(
+            found, kind="lower bound", method=f"variational bound, {found.method}", upper=math.inf
         )
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
@@ -265,7 +263,9 @@ class DBM(BoltzmannModel):
     def check_data(self, x: Tensor) -> None:
         super().check_data(x[..., : self.visible] if self.classes and isinstance(x, Tensor) else x)
         if self.classes:
-            check_rows(x, torch.Size([self.visible + self.classes]), "DBM with labels (visible columns, then one-hot labels)")
+            check_rows(
+                x, torch.Size([self.visible + self.classes]), "DBM with labels (visible columns, then one-hot labels)"
+            )
             label = x[:, self.visible :]
             if not (((label == 0) | (label == 1)).all() and (label.sum(1) == 1).all()):
                 raise ValueError(

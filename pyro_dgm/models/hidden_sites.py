@@ -30,6 +30,7 @@ class HiddenSite(TorchDistribution):
     """A hidden layer's site: its draws are a part of the joint draw, its log-probability is with the visible site's."""
 
     arg_constraints: dict[str, constraints.Constraint] = {}
+
     def __init__(self, joint: JointDraw, name: str, like: Tensor, batch_shape: Sequence[int] = ()) -> None:
         self.joint, self.name, self.like = joint, name, like
         shape = joint.dist_x.machine.graph.layers[name].shape

@@ -111,9 +111,7 @@ def fill_in(
             for block in colour:
                 eta = machine.fields(block, statistics)
                 naturals[block.layer] = eta
-                statistics[block.layer] = mixed(
-                    block.layer, machine._flat(block.layer, layers[block.layer].mean(*eta))
-                )
+                statistics[block.layer] = mixed(block.layer, machine._flat(block.layer, layers[block.layer].mean(*eta)))
     return naturals
 
 

@@ -147,3 +147,13 @@ def test_bad_clamps(clamp, message):
 def test_a_model_instead_of_its_distribution():
     with pytest.raises(ValueError, match=r"call the model"):
         dgm.BlockGibbs(dgm.RBM.example()[0])
+
+
+def test_chains_of_an_uncoupled_layer_draw_for_themselves():
+    """Bits of a layer that nothing couples: the mean over chains of 2000 fair bits has a standard error of 0.011."""
+    graph = dgm.Graph({"visible": dgm.Binary(3), "alone": dgm.Binary(4)}, [])
+    machine = dgm.BoltzmannDistribution(graph, {"visible": (torch.zeros(3),), "alone": (torch.zeros(4),)}, ())
+    kernel = dgm.BlockGibbs(machine)
+    state = kernel.sample(kernel.start(2000))
+    for layer in ("visible", "alone"):
+        assert (state[layer].mean(0) - 0.5).abs().max() < 6 * 0.5 / 2000**0.5

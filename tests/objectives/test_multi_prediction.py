@@ -72,7 +72,9 @@ def test_gradient_goes_through_the_rounds(monkeypatch):
                 flat[entry] = kept + sign * step
                 values.append(float(objective.loss(x).detach()))
             flat[entry] = kept
-            assert float(parameter.grad.view(-1)[entry]) == pytest.approx((values[0] - values[1]) / (2 * step), abs=1e-7)
+            assert float(parameter.grad.view(-1)[entry]) == pytest.approx(
+                (values[0] - values[1]) / (2 * step), abs=1e-7
+            )
 
 
 def test_masks_have_the_share_that_was_asked_for():
@@ -99,7 +101,9 @@ def test_it_learns_to_classify_and_to_impute():
     x, labels = labelled_toy()
     rows = torch.cat([x, torch.nn.functional.one_hot(labels, 2).float()], 1)
     dbm = dgm.DBM(8, hidden=(10, 6), classes=2)
-    dgm.fit(dbm, rows, objective=dgm.MultiPrediction(steps=5), epochs=10, batch_size=20, learning_rate=0.05, progress=False)
+    dgm.fit(
+        dbm, rows, objective=dgm.MultiPrediction(steps=5), epochs=10, batch_size=20, learning_rate=0.05, progress=False
+    )
     wrong = (dbm.classify(x).argmax(1) != labels).float().mean()
     assert wrong < 0.1
     known = (torch.arange(8) < 5).expand(len(x), 8)
@@ -120,7 +124,9 @@ def test_classes_are_scored_by_the_joint_machine():
     assert (exact - bound).max() < 1.0
     every = torch.cat([torch.tensor([[a, b, c]]) for a in (0.0, 1.0) for b in (0.0, 1.0) for c in (0.0, 1.0)])
     total = sum(
-        float((-dbm().given({"label": torch.eye(3)[k].expand(8, 1, 3)}).free_energy(every) - log_z).exp().sum().detach())
+        float(
+            (-dbm().given({"label": torch.eye(3)[k].expand(8, 1, 3)}).free_energy(every) - log_z).exp().sum().detach()
+        )
         for k in range(3)
     )
     assert total == pytest.approx(1.0, abs=1e-5)

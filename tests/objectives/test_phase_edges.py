@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import oracle
 import pyro
 import pytest
@@ -159,3 +160,27 @@ def test_the_interval_covers_the_exact_value():
         assert found.lower <= found.value <= found.upper
         covered += found.lower <= exact.value <= found.upper
     assert covered >= 15
+
+
+def test_mean_field_negative_phase():
+    """20.4.4: the gradient's negative part is the energy's slope at means after one round of the fixed-point equations."""
+    dbm, x = dgm.DBM.example()
+    phase = dgm.PCD(k=1, chains=30, mean_field=1)
+    program = dgm.negative_phase(dbm.model, phase)
+    loss = Trace_ELBO(max_plate_nesting=1).differentiable_loss(program, dbm.guide, x)
+    loss.backward()
+    v, h1, h2 = (phase.chains["x"][layer][:30].double().numpy() for layer in ("visible", "hidden1", "hidden2"))
+    W1, W2 = (W.detach().double().numpy() for W in dbm.weights)
+    b, c1, c2 = (p.detach().double().numpy() for p in (dbm.visible_bias, *dbm.hidden_biases))
+    h1 = 1 / (1 + np.exp(-(c1 + v @ W1 + h2 @ W2.T)))
+    v, h2 = 1 / (1 + np.exp(-(b + h1 @ W1.T))), 1 / (1 + np.exp(-(c2 + h1 @ W2)))
+    posterior = [p.double().numpy() for p in dbm.posterior(x, dbm.steps)]
+    expected = x.double().numpy().T @ posterior[0] - len(x) * v.T @ h1 / 30
+    np.testing.assert_allclose(-dbm.weights[0].grad.numpy(), expected, atol=1e-4)
+    expected = posterior[0].T @ posterior[1] - len(x) * h1.T @ h2 / 30
+    np.testing.assert_allclose(-dbm.weights[1].grad.numpy(), expected, atol=1e-4)
+
+
+def test_mean_field_rounds_are_checked():
+    with pytest.raises(ValueError, match="mean_field got"):
+        dgm.PCD(mean_field=-1)

@@ -43,8 +43,8 @@ class PCD(ChainsPhase):
 
     Raises:
         ValueError: ``k`` or ``chains`` is no positive integer; ``mean_field`` or ``fast`` is negative or ``fast_decay``
-            outside [0, 1); at the site, a context that differs from row to row (a chain belongs to no row; use ``CD``), or fast weights of a
-            distribution that is no Boltzmann machine.
+            outside [0, 1); at the site, a context that differs from row to row (a chain belongs to no row; use ``CD``), or
+            fast weights or mean field of a distribution that is no Boltzmann machine.
     """
 
     def __init__(

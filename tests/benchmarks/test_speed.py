@@ -63,6 +63,33 @@ def test_parallel_tempering(benchmark):
     )
 
 
+def test_lattice(benchmark):
+    """A sweep of a 64×64 Ising torus by its edges, and by dense products over the same units."""
+    units = torch.arange(4096).view(64, 64)
+    edges = torch.cat([torch.stack([units, units.roll(-1, d)], -1).view(-1, 2) for d in (0, 1)])
+    graph = dgm.Graph({"visible": dgm.Spin(4096)}, [dgm.Sparse("visible", "visible", edges)])
+    machine = dgm.BoltzmannDistribution(graph, {"visible": (torch.zeros(4096),)}, (torch.full((8192,), 0.3),)).machine
+    state = machine.neutral_state((100,))
+    dense = torch.zeros(4096, 4096)
+    dense[edges[:, 0], edges[:, 1]] = dense[edges[:, 1], edges[:, 0]] = 0.3
+    halves = [colour[0].atoms for colour in machine.colours]
+    weights = [dense[:, half].contiguous() for half in halves]
+
+    def by_products():
+        x = state["visible"].clone()
+        for half, weight in zip(halves, weights, strict=True):
+            p = torch.sigmoid(2 * (x @ weight))
+            x[:, half] = (torch.rand_like(p) < p).float() * 2 - 1
+
+    ratios(
+        benchmark,
+        "sweep of a 64×64 Ising torus, 100 chains, against dense products",
+        "",
+        sparse=lambda: machine.sweep(state),
+        dense=by_products,
+    )
+
+
 def test_bits(benchmark):
     """Exact bits against torch.bernoulli and rand < p, for 1000 rows of 784."""
     logits = torch.randn(1000, 784)

@@ -14,7 +14,8 @@ from .interaction import End, Interaction, Statistics
 class Sparse(Interaction):
     r"""One weight an edge: $\sum_e w_e\, T_a[i_e]\, T_b[j_e]$, within a layer or between two.
 
-    Work and memory of a field follow the number of edges. Each edge is named once.
+    Work and memory of a field follow the number of edges: units of like degree gather their neighbours from a table, and
+    where degrees differ widely the edges' contributions are added one by one. Each edge is named once.
 
     Args:
         first: the layer of the edges' first column.
@@ -36,7 +37,7 @@ class Sparse(Interaction):
         if len(torch.unique(keys, dim=0)) != len(keys):
             raise ValueError("edges name a pair of units twice; name each edge once and add their weights")
         self.edges = edges.long()
-        self._directed: dict[tuple[int, torch.device, int], tuple[tuple[Tensor, ...], Tensor | None]] = {}
+        self._directed: dict[tuple[int, torch.device, int], tuple[_Flow, Tensor | None]] = {}
 
     def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
         for column, end in enumerate(self.ends):
@@ -56,8 +57,8 @@ class Sparse(Interaction):
     def check(self, weight: Tensor) -> str | None:
         return None
 
-    def _lists(self, end: int, device: torch.device, indices: Tensor | None) -> tuple[Tensor, ...]:
-        """Source, slot in the result and edge number of all that flows into ``end`` (or its ``indices``)."""
+    def _flow(self, end: int, device: torch.device, indices: Tensor | None) -> _Flow:
+        """All that flows into ``end`` (or its ``indices``)."""
         key = (end, device, 0 if indices is None else id(indices))
         if key not in self._directed or self._directed[key][1] is not indices:
             directions = [(self.edges[:, 1 - end], self.edges[:, end])]
@@ -71,8 +72,9 @@ class Sparse(Interaction):
                 slot[indices.cpu()] = torch.arange(len(indices))
                 keep = slot[target] >= 0
                 source, target, edge = source[keep], slot[target[keep]], edge[keep]
-            # The indices are kept with the lists: their id names them only while they live.
-            self._directed[key] = tuple(t.to(device) for t in (source, target, edge)), indices
+            size = self._sizes[end] if indices is None else len(indices)
+            # The indices are kept with the flow: their id names them only while they live.
+            self._directed[key] = _Flow(source, target, edge, size, len(self.edges), device), indices
         return self._directed[key][0]
 
     def field(
@@ -84,11 +86,7 @@ class Sparse(Interaction):
         plus: Tensor | None = None,
     ) -> Tensor:
         other = statistics[self.ends[1 - end].layer][self.ends[1 - end].statistic]
-        source, target, edge = self._lists(end, other.device, indices)
-        flow = other.index_select(-1, source) * weight.index_select(-1, edge)
-        size = self._sizes[end] if indices is None else len(indices)
-        result = flow.new_zeros((*flow.shape[:-1], size)).index_add_(-1, target, flow)
-        return result if plus is None else result + plus
+        return self._flow(end, other.device, indices)(other, weight, plus)
 
     def value(self, statistics: Statistics, weight: Tensor) -> Tensor:
         columns = self.edges.to(weight.device).unbind(1)
@@ -104,3 +102,37 @@ class Sparse(Interaction):
 
     def pairs(self, layers: Mapping[str, Unit]) -> tuple[Tensor, Tensor]:
         return self.edges[:, 0], self.edges[:, 1]
+
+
+class _Flow:
+    """Sums over the edges that lead into each slot of a result, by a table of neighbours or edge by edge."""
+
+    def __init__(
+        self, source: Tensor, target: Tensor, edge: Tensor, size: int, edges: int, device: torch.device
+    ) -> None:
+        self.size = size
+        degrees = torch.bincount(target, minlength=size)
+        widest = int(degrees.max()) if len(target) else 0
+        self.table: list[tuple[Tensor, Tensor]] | None = None
+        if 0 < widest <= 16 and widest * size <= 2 * len(target):
+            order = target.argsort(stable=True)
+            place = torch.arange(len(target)) - (degrees.cumsum(0) - degrees)[target[order]]
+            sources = torch.zeros(widest, size, dtype=torch.long)
+            numbers = torch.full((widest, size), edges)  # a slot without a further neighbour gets the weight zero
+            sources[place, target[order]] = source[order]
+            numbers[place, target[order]] = edge[order]
+            self.table = [(s.to(device), n.to(device)) for s, n in zip(sources, numbers, strict=True)]
+        self.lists = tuple(t.to(device) for t in (source, target, edge))
+
+    def __call__(self, other: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
+        if self.table is None:
+            source, target, edge = self.lists
+            flow = other.index_select(-1, source) * weight.index_select(-1, edge)
+            result = flow.new_zeros((*flow.shape[:-1], self.size)).index_add_(-1, target, flow)
+            return result if plus is None else result + plus
+        padded = torch.cat([weight, weight.new_zeros((*weight.shape[:-1], 1))], -1)
+        result = plus
+        for source, edge in self.table:
+            part = other.index_select(-1, source) * padded.index_select(-1, edge)
+            result = part if result is None else result + part
+        return result  # type: ignore[return-value]

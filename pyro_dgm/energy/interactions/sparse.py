@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -131,8 +132,5 @@ class _Flow:
             result = flow.new_zeros((*flow.shape[:-1], self.size)).index_add_(-1, target, flow)
             return result if plus is None else result + plus
         padded = torch.cat([weight, weight.new_zeros((*weight.shape[:-1], 1))], -1)
-        result = plus
-        for source, edge in self.table:
-            part = other.index_select(-1, source) * padded.index_select(-1, edge)
-            result = part if result is None else result + part
-        return result  # type: ignore[return-value]
+        parts = [other.index_select(-1, source) * padded.index_select(-1, edge) for source, edge in self.table]
+        return functools.reduce(torch.add, parts if plus is None else [*parts, plus])

@@ -203,7 +203,17 @@ class Machine:
                             old.expand(*n.shape[:-1], old.shape[-1]).index_copy(-1, block.entries, n)
                             for old, n in zip(statistics[block.layer], new, strict=True)
                         )
-        return MeanField({layer: statistics[layer] for layer in free}, torch.as_tensor(entropy))
+        rows = [x.shape[: x.dim() - self.graph.layers[layer].event_dim] for layer, x in fixed.items()]
+        # A layer that no data have reached yet has no row dimension of its own.
+        return MeanField(
+            {
+                layer: tuple(
+                    t.expand(*torch.broadcast_shapes(t.shape[:-1], *rows), t.shape[-1]) for t in statistics[layer]
+                )
+                for layer in free
+            },
+            torch.as_tensor(entropy),
+        )
 
     def _atom_dims(self, block: Block) -> int:
         """The trailing dimensions that a block's shaped fields have."""

@@ -127,6 +127,7 @@ class DBM(BoltzmannModel):
         with data_plate(rows, size):
             seen = {} if x is None else self.observed(x)
             known = {name: pyro.sample(name, HiddenSite(joint, name, self.visible_bias)) for name in self.names}
+            joint.check(self.names)
             if self.classes:
                 known["label"] = pyro.sample(
                     "label", HiddenSite(joint, "label", self.visible_bias), obs=seen.get("label")

@@ -19,11 +19,23 @@ class JointDraw:
     def __init__(self, dist_x: BoltzmannDistribution, rows: int) -> None:
         self.dist_x, self.rows = dist_x, rows
         self.state: dict[str, Tensor] | None = None
+        self.drawn: set[str] = set()
 
     def layer(self, name: str) -> Tensor:
         if self.state is None:
             self.state = self.dist_x.sample_state((self.rows,))
+        self.drawn.add(name)
         return self.state[name]
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse values of some hidden sites beside joint draws of the others: they would not fit together."""
+        drawn = [name for name in names if name in self.drawn]
+        if drawn and len(drawn) < len(names):
+            raise ValueError(
+                f"the hidden layers are drawn together, but {[n for n in names if n not in drawn]} got values and {drawn} did "
+                "not. Give all of them, as a guide with every hidden site does; or clamp layers in a kernel, as in "
+                "dgm.BlockGibbs(dbm(), clamp={...})"
+            )
 
 
 class HiddenSite(TorchDistribution):

@@ -41,9 +41,8 @@ class Centring:
             return
         with torch.no_grad():
             machine = fn.machine
-            fixed = {fn.visible: value.detach().to(fn.parameters()[0].dtype)}
-            partial = any(block.entries is not None for colour in machine.colours for block in colour)
-            hidden = machine.mean_field(fixed, steps=10 if partial or len(machine.colours) > 2 else 1).statistics
+            fixed = {fn.visible: value.detach().to(fn.parameters()[0].dtype), **fn.known}
+            hidden = machine.mean_field(fixed, steps=1 if fn.restricted else 10).statistics
             means = {**machine.statistics(fixed), **hidden}
             new = {layer: tuple(t.flatten(0, -2).mean(0) for t in entry) for layer, entry in means.items()}
             old = self.state["offsets"] or new

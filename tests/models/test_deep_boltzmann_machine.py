@@ -203,3 +203,32 @@ def test_bad_options(options, message):
 def test_given_refuses_unknown_layers():
     with pytest.raises(ValueError, match="hidden layers are"):
         dgm.DBM.example()[0]().given({"hidden9": torch.zeros(4)})
+
+
+def test_conditioning_on_a_part_of_the_hidden_sites_is_refused():
+    dbm = dgm.DBM.example()[0]
+    known = pyro.condition(dbm.model, {"hidden1": torch.ones(3, 4)})
+    with pytest.raises(ValueError, match="drawn together"):
+        known(None, 3)
+
+
+@pytest.mark.parametrize("make", [lambda: dgm.DBM(4, hidden=(3, 3, 2)), lambda: dgm.DBM(4, hidden=(3, 3), classes=2)])
+def test_centred_training_of_deeper_machines(make):
+    """The offsets of the upper layers are their mean-field means under the data."""
+    dbm = oracle.randomise(make(), torch.Generator().manual_seed(2), 0.5)
+    x = torch.randint(0, 2, (6, 4)).float()
+    rows = torch.cat([x, torch.eye(2).repeat(3, 1)], 1) if dbm.classes else x
+    phase = dgm.PCD(chains=20, centred=True)
+    program = dgm.negative_phase(dbm.model, phase)
+    Trace_ELBO(max_plate_nesting=1).differentiable_loss(program, dbm.guide, rows).backward()
+    offsets = phase.centring["x"].state["offsets"]
+    for name, means in zip(dbm.names, dbm.posterior(rows, dbm.steps), strict=True):
+        torch.testing.assert_close(offsets[name][0], means.mean(0))
+
+
+def test_one_round_of_mean_field_has_a_row_for_every_datum():
+    assert [tuple(m.shape) for m in dgm.DBM(4, hidden=(3, 3, 2)).posterior(torch.zeros(5, 4), steps=1)] == [
+        (5, 3),
+        (5, 3),
+        (5, 2),
+    ]

@@ -49,10 +49,11 @@ class LogLikelihood:
         figure = f"{self.value:.2f} nats"
         if self.kind == "exact":
             return f"{figure} (exact), {self.method}, {space}"
+        error = "error not known" if math.isnan(self.stderr_estimator) else f"± {self.stderr_estimator:.2g}"
         if self.kind == "lower bound":
-            return f"≥ {figure} (± {self.stderr_estimator:.2g}), {self.method}, {space}"
+            return f"≥ {figure} ({error}), {self.method}, {space}"
         if self.kind == "upper bound":
-            return f"≤ {figure} (± {self.stderr_estimator:.2g}), {self.method}, {space}"
+            return f"≤ {figure} ({error}), {self.method}, {space}"
         lower = "-∞" if math.isinf(self.lower) else f"{self.lower:.2f}"
         return f"{figure} [{lower}, {self.upper:.2f}], {self.method}, {space}"
 

@@ -35,7 +35,8 @@ class ParallelTempering(ChainsKernel):
 
     The state is ``{layer: chains x temperatures x batch_shape x layer shape}`` in increasing order of $\beta$; ``draws`` is
     the replica at $\beta = 1$. During warm-up the inner temperatures move so that all pairs swap equally often. They are in
-    ``tuning["betas"]`` and stay as they are afterwards. ``diagnostics`` has the ``betas``, the ``swap rate`` of every pair,
+    ``tuning["betas"]`` and stay as they are afterwards; under ``dgm.PCD`` there is no warm-up, and they stay as given.
+    ``diagnostics`` has the ``betas``, the ``swap rate`` of every pair,
     and ``restarts``: how often in a chain, on average, a replica reached $\beta = 1$ from the lowest $\beta$.
 
     Args:

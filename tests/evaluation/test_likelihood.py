@@ -83,3 +83,10 @@ def test_refusals():
         dgm.log_likelihood(vae, y, particles=0)
     with pytest.raises(ValueError, match="importance"):
         dgm.log_likelihood(vae, y, method="ais")
+
+
+def test_a_bound_of_one_particle_does_not_print_nan():
+    vae, x = dgm.VAE.example()
+    text = str(dgm.log_likelihood(vae, x, space="toy", particles=1))
+    assert "nan" not in text
+    assert "error not known" in text

@@ -23,7 +23,10 @@ def pytest_configure(config):
 
 @pytest.fixture
 def data_dir():
+    """The data files' folder; a wrong path fails, so that a typing error does not skip the tests on real data."""
     folder = os.environ.get("PYRO_DGM_DATA")
-    if not folder or not Path(folder).is_dir():
+    if not folder:
         pytest.skip("needs the data files: set PYRO_DGM_DATA")
+    if not Path(folder).is_dir():
+        pytest.fail(f"PYRO_DGM_DATA is {folder!r}, which is no folder")
     return folder

@@ -16,7 +16,7 @@ from ..objectives import CD, PCD, ExactNegativePhase
 from ..objectives.objective import NegativePhaseObjective, Objective
 from ..objectives.pseudolikelihood import pseudo_log_likelihood
 from .energy_based import EnergyModel, between
-from .model import Evidence, check_rows, check_support
+from .model import BINARISE, Evidence, check_rows, check_support
 
 
 class BoltzmannModel(EnergyModel):
@@ -66,11 +66,7 @@ class BoltzmannModel(EnergyModel):
         if unit.states_per_atom is not None:
             states = unit.atom_states(x)
             expected = f"{' or '.join(f'{v:g}' for v in states.unique().tolist())}"
-            hint = (
-                "Grey levels need a binarisation: name one, as in dgm.data.load('digits', binarisation='threshold') "
-                "or --binarisation threshold"
-            )
-            check_support(x, lambda v: torch.isin(v, states), type(self).__name__, expected, hint)
+            check_support(x, lambda v: torch.isin(v, states), type(self).__name__, expected, BINARISE)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """Pseudo log-likelihood on both splits and the gap between their free energies, in nats a row."""

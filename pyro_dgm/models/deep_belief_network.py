@@ -20,7 +20,7 @@ from ..objectives.phases import KnownLogPartition
 from ..objectives.wake_sleep import WakeSleep
 from .latent import LatentVariableModel
 from .layerwise import Stage, _Repeated
-from .model import Evidence, check_rows, check_support, data_plate
+from .model import BINARISE, Evidence, check_rows, check_support, data_plate
 
 UNITS = ("binary", "gaussian")
 
@@ -222,8 +222,7 @@ class DBN(LatentVariableModel):
         if self.unit == "binary":
             check_support(
                 x, lambda v: (v == 0) | (v == 1), "DBN with binary units", "0 or 1",
-                "Grey levels need a binarisation: name one, as in dgm.data.load('digits', binarisation='threshold') or "
-                "--binarisation threshold; or choose unit='gaussian'",
+                f"{BINARISE}; or choose unit='gaussian'",
             )  # fmt: skip
 
     def options(self) -> dict[str, Any]:

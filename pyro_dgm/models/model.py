@@ -169,6 +169,13 @@ def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:
         )
 
 
+BINARISE = (
+    "Grey levels need a binarisation: name one, as in dgm.data.load('digits', binarisation='threshold') or "
+    "--binarisation threshold"
+)
+"""What to do about grey levels given to a binary model."""
+
+
 def check_support(x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, expected: str, hint: str) -> None:
     """Refuse values outside a support, saying which."""
     outside = ~allowed(x)

@@ -15,7 +15,7 @@ from ..nets import mlp
 from ..objectives.importance import IWAE
 from ..objectives.objective import Elbo, Objective
 from .latent import LatentVariableModel
-from .model import check_rows, check_support
+from .model import BINARISE, check_rows, check_support
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 
@@ -124,8 +124,7 @@ class VAE(LatentVariableModel):
         if self.likelihood == "bernoulli":
             check_support(
                 x, lambda v: (v == 0) | (v == 1), "VAE with a Bernoulli likelihood", "0 or 1",
-                "Grey levels need a binarisation: name one, as in dgm.data.load('digits', binarisation='threshold') or "
-                "--binarisation threshold; or choose likelihood='gaussian'",
+                f"{BINARISE}; or choose likelihood='gaussian'",
             )  # fmt: skip
 
     def options(self) -> dict[str, Any]:

@@ -129,9 +129,9 @@ class PCD(ChainsPhase):
         tracked = self.tracked[site]
         witnesses = collapsed[self.number :].detach()
         if self.mean_field:
-            drawn = {layer: x[self.number :] for layer, x in self.chains[site].items()}
+            drawn = self.chains_kernel(site, fn).draws(self.chains[site])
             with torch.no_grad():
-                witnesses = fn.collapsed(drawn)
+                witnesses = fn.collapsed({layer: x[self.number :] for layer, x in drawn.items()})
         tracked["collapsed"] = witnesses
         surrogate = average_to(collapsed[: self.number], fn.parameter_batch_shape)
         return surrogate - surrogate.detach() + tracked["log_z"]

@@ -1,7 +1,6 @@
 """Small files in the published formats."""
 
 import gzip
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -25,14 +24,6 @@ def write_idx_file(path: Path, array: np.ndarray, packed: bool) -> Path:
 @pytest.fixture
 def write_idx() -> Callable[[Path, np.ndarray, bool], Path]:
     return write_idx_file
-
-
-@pytest.fixture
-def real_data() -> str:
-    folder = os.environ.get("PYRO_DGM_DATA")
-    if not folder:
-        pytest.skip("PYRO_DGM_DATA is not set")
-    return folder
 
 
 @pytest.fixture

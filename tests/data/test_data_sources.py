@@ -112,27 +112,27 @@ def test_files_of_known_name_with_other_content(tmp_path: Path) -> None:
         load("binarized_mnist", tmp_path)
 
 
-def test_real_mnist(real_data: str) -> None:
-    data = load("mnist", real_data)
+def test_real_mnist(data_dir: str) -> None:
+    data = load("mnist", data_dir)
     assert [tuple(s.x.shape) for s in (data.train, data.valid, data.test)] == [(50000, 784), (10000, 784), (10000, 784)]
     assert data.train.labels is not None
     assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     sums = {"train": "6bbc9ace898e44ae57da46a324031adb", "t10k": "2646ac647ad5339dbf082846283269ea"}
     pixels = {"train": torch.cat([data.train.x, data.valid.x]), "t10k": data.test.x}
     for prefix, expected in sums.items():
-        raw = read_idx(next(Path(real_data).glob(f"**/{prefix}-images-idx3-ubyte*")))
+        raw = read_idx(next(Path(data_dir).glob(f"**/{prefix}-images-idx3-ubyte*")))
         header = b"".join(number.to_bytes(4, "big") for number in (0x803, *raw.shape))
         loaded = (pixels[prefix] * 255).round().to(torch.uint8).numpy().tobytes()
         assert hashlib.md5(header + loaded).hexdigest() == expected
 
 
-def test_real_binarized_mnist(real_data: str) -> None:
+def test_real_binarized_mnist(data_dir: str) -> None:
     data = load("binarized_mnist")
     assert [tuple(s.x.shape) for s in (data.train, data.valid, data.test)] == [(50000, 784), (10000, 784), (10000, 784)]
     assert data.shape == (28, 28)
     assert str(data.test.space) == "binary (fixed)"
     assert set(data.test.x.unique().tolist()) == {0.0, 1.0}
-    by_path = load(Path(real_data) / "binarized_mnist.npz")
+    by_path = load(Path(data_dir) / "binarized_mnist.npz")
     assert torch.equal(by_path.valid.x, data.valid.x)
     assert by_path.test.space.same_as(data.test.space)
     # Pixels of MNIST have mean 0.1307, and so must bits drawn with them as probabilities.
@@ -141,18 +141,18 @@ def test_real_binarized_mnist(real_data: str) -> None:
         load("binarized_mnist", binarisation="stochastic")
 
 
-def test_real_frey_faces(real_data: str) -> None:
+def test_real_frey_faces(data_dir: str) -> None:
     data = load("frey_faces")
     assert [len(s) for s in (data.train, data.valid, data.test)] == [1565, 200, 200]
     assert data.shape == (28, 20)
-    with np.load(Path(real_data) / "frey_faces.npz") as archive:
+    with np.load(Path(data_dir) / "frey_faces.npz") as archive:
         images = archive["images"].reshape(1965, 560)
     order = np.random.RandomState(0).permutation(1965)
     loaded = torch.cat([data.train.x, data.valid.x, data.test.x])
     assert np.array_equal((loaded * 255).round().numpy(), images[order])
 
 
-def test_real_dna(real_data: str) -> None:
+def test_real_dna(data_dir: str) -> None:
     data = load("dna")
     assert [tuple(s.x.shape) for s in (data.train, data.valid, data.test)] == [(1400, 180), (600, 180), (1186, 180)]
     assert str(data.train.space) == "binary (as given)"
@@ -161,6 +161,6 @@ def test_real_dna(real_data: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["jsb_chorales", "nottingham", "mocap_mit"])
-def test_real_sequences_are_refused(real_data: str, file: str) -> None:
+def test_real_sequences_are_refused(data_dir: str, file: str) -> None:
     with pytest.raises(ValueError, match=rf"{file}\.npz holds sequences"):
         load(f"{file}.npz")

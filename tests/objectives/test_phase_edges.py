@@ -1,6 +1,7 @@
 """Where a negative phase could go wrong without a word: odd graphs, masks, sharing, saving."""
 
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -184,3 +185,12 @@ def test_mean_field_negative_phase():
 def test_mean_field_rounds_are_checked():
     with pytest.raises(ValueError, match="mean_field got"):
         dgm.PCD(mean_field=-1)
+
+
+def test_mean_field_phase_under_a_kernel_that_keeps_more_than_a_draw():
+    dbm, x = dgm.DBM.example()
+    phase = dgm.PCD(chains=10, mean_field=1, kernel=functools.partial(dgm.ParallelTempering, temperatures=3))
+    program = dgm.negative_phase(dbm.model, phase)
+    for _ in range(2):
+        elbo().differentiable_loss(program, dbm.guide, x).backward()
+    assert phase.tracked["x"]["collapsed"].shape == (phase.witnesses,)

@@ -113,6 +113,22 @@ def machines():
     ]
 
 
+def unit_colours(model):
+    """The units of every colour of a model's graph, numbered over all layers in order."""
+    graph, offset, first = model().machine.graph, {}, 0
+    for name, unit in graph.layers.items():
+        offset[name] = first
+        first += unit.atoms
+    return [
+        [
+            offset[b.layer] + a
+            for b in colour
+            for a in (range(graph.layers[b.layer].atoms) if b.atoms is None else b.atoms.tolist())
+        ]
+        for colour in graph.colours
+    ]
+
+
 def total_variation_bound(p, n, failure=1e-6):
     """The total variation that n exact draws stay under, with probability 1 - failure."""
     return 0.5 * np.sqrt(p * (1 - p) / n).sum() + math.sqrt(math.log(1 / failure) / (2 * n))

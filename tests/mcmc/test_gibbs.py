@@ -21,21 +21,6 @@ def split(states, model):
     return dict(zip(sizes, x.split(list(sizes.values()), -1), strict=True))
 
 
-def unit_colours(model):
-    graph, offset, first = model().machine.graph, {}, 0
-    for name, unit in graph.layers.items():
-        offset[name] = first
-        first += unit.atoms
-    return [
-        [
-            offset[b.layer] + a
-            for b in colour
-            for a in (range(graph.layers[b.layer].atoms) if b.atoms is None else b.atoms.tolist())
-        ]
-        for colour in graph.colours
-    ]
-
-
 def run(kernel, state, sweeps):
     for _ in range(sweeps):
         state = kernel.sample(state)
@@ -73,13 +58,13 @@ class TestFree:
 
     def test_moves_as_the_transition_matrix(self, name, model, exact):
         start = exact.states[len(exact.states) // 3]
-        p = np.linalg.matrix_power(exact.transition(unit_colours(model)), 2)[len(exact.states) // 3]
+        p = np.linalg.matrix_power(exact.transition(oracle.unit_colours(model)), 2)[len(exact.states) // 3]
         final = run(dgm.BlockGibbs(model()), split(np.tile(start, (N, 1)), model), 2)
         layers = list(model().machine.graph.layers)
         assert distance(exact, p, joint(final, layers)) < oracle.total_variation_bound(p, N)
 
     def test_transition_matrix_is_stationary(self, name, model, exact):
-        T = exact.transition(unit_colours(model))
+        T = exact.transition(oracle.unit_colours(model))
         np.testing.assert_allclose(exact.p @ T, exact.p, atol=1e-7)
 
     def test_clamped(self, name, model, exact):
@@ -94,7 +79,7 @@ class TestFree:
         final = run(kernel, split(exact_draws(exact, p), model), 2)
         assert distance(exact, p, joint(final, layers)) < oracle.total_variation_bound(p, N)
         begin = int(np.flatnonzero(agree)[1])
-        q = np.linalg.matrix_power(exact.transition(unit_colours(model), clamped=(0, 2)), 2)[begin]
+        q = np.linalg.matrix_power(exact.transition(oracle.unit_colours(model), clamped=(0, 2)), 2)[begin]
         final = run(kernel, split(np.tile(exact.states[begin], (N, 1)), model), 2)
         assert distance(exact, q, joint(final, layers)) < oracle.total_variation_bound(q, N)
 
@@ -104,7 +89,7 @@ class TestFree:
         assert distance(exact, exact.p, joint(run(swapped(model), draws, 2), layers)) > oracle.total_variation_bound(
             exact.p, N
         )
-        p = np.linalg.matrix_power(exact.transition(unit_colours(model)), 2)[0]
+        p = np.linalg.matrix_power(exact.transition(oracle.unit_colours(model)), 2)[0]
         still = run(Identity(model()), split(np.tile(exact.states[0], (N, 1)), model), 2)
         assert distance(exact, p, joint(still, layers)) > oracle.total_variation_bound(p, N)
 

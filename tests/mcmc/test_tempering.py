@@ -34,21 +34,6 @@ def tempered(exact, beta, base=0.0):
     return oracle.Oracle((1 - beta) * base + beta * exact.b, beta * exact.J, exact.visible, exact.values)
 
 
-def unit_colours(model):
-    graph, offset, first = model().machine.graph, {}, 0
-    for name, unit in graph.layers.items():
-        offset[name] = first
-        first += unit.atoms
-    return [
-        [
-            offset[b.layer] + a
-            for b in colour
-            for a in (range(graph.layers[b.layer].atoms) if b.atoms is None else b.atoms.tolist())
-        ]
-        for colour in graph.colours
-    ]
-
-
 def split(states, model):
     x = torch.as_tensor(np.asarray(states), dtype=torch.float32)
     sizes = {name: unit.shape[0] for name, unit in model().machine.graph.layers.items()}
@@ -144,7 +129,7 @@ def test_parallel_tempering_moves_as_the_transition_matrix(kind, clamped, monkey
     exact = oracle.of_rbm(model) if kind == "rbm" else oracle.of_machine(model)
     betas = (0.1, 0.5, 1.0)
     oracles = [tempered(exact, beta) for beta in betas]
-    sweeps = functools.reduce(np.kron, [o.transition(unit_colours(model), clamped) for o in oracles])
+    sweeps = functools.reduce(np.kron, [o.transition(oracle.unit_colours(model), clamped) for o in oracles])
     step, wrong = (swap_matrix(oracles, 0, q) @ swap_matrix(oracles, 1, q) @ sweeps for q in (1, 0))
     clamp, agree = clamp_of(exact, clamped)
     product = functools.reduce(np.kron, [restricted(o.p, agree) for o in oracles])
@@ -171,7 +156,7 @@ def transition_of(model, exact, betas, clamped):
     """The matrix of a tempered transition over three temperatures, by summing over all paths."""
     n = len(exact.states)
     hot, warm, cold = (tempered(exact, beta) for beta in betas)
-    first, *others = unit_colours(model)
+    first, *others = oracle.unit_colours(model)
     layers = {b.layer for b in model().machine.graph.colours[0]}
     summed, known = ([], [first]) if clamped and "visible" in layers else (first, [])
     up, down = [summed, *known, *others], [summed, *reversed([*known, *others])]

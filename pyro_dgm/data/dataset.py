@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -68,6 +69,13 @@ class Split:
             return Split(self.x.to(device_or_dtype), self.space, self.labels)
         labels = None if self.labels is None else self.labels.to(device_or_dtype)
         return Split(self.x.to(device_or_dtype), self.space, labels)
+
+
+def _redraw_columns(
+    redraw: Callable[[Tensor, torch.Generator], Tensor], columns: int, x: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Redraw the first columns and leave the others, which are labels."""
+    return torch.cat([redraw(x[:, :columns], generator), x[:, columns:]], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +158,8 @@ class Dataset:
             return Split(torch.cat([split.x, label], 1), split.space, split.labels)
 
         train, valid, test = joined(self.train), joined(self.valid), joined(self.test)
-        return Dataset(f"{self.name} with labels", train, valid, test, (train.x.shape[1],), None)
+        redraw = None if self.redraw is None else partial(_redraw_columns, self.redraw, self.visible)
+        return Dataset(f"{self.name} with labels", train, valid, test, (train.x.shape[1],), redraw)
 
     def batches(self, epoch: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
         """Training batches of one epoch, the last one possibly smaller.

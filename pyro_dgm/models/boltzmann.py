@@ -30,7 +30,9 @@ class BoltzmannModel(EnergyModel):
         """``n`` visible states: exact draws of a small machine, else the ends of ``n`` Gibbs chains."""
         return self().sample((n,), sweeps=sweeps)
 
-    def objective(self, phase: str = "pcd", k: int = 1, chains: int = 100, centred: bool = False) -> Objective:
+    def objective(
+        self, phase: str = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, centred: bool = False
+    ) -> Objective:
         """The likelihood's gradient with a negative phase: ``"pcd"``, ``"cd"`` or ``"exact"``.
 
         A centred gradient is a change of coordinates for plain SGD; optimisers that rescale every coordinate, as Adam

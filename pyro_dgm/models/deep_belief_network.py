@@ -130,6 +130,10 @@ class DBN(LatentVariableModel):
             (self.weights[-1], self.biases[-1]),
         ]
 
+    def classifier_input(self, x: Tensor) -> Tensor:
+        """What ``to_mlp``'s network takes: the rows themselves."""
+        return x
+
     def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Sequential:
         """A classifier that starts from the upward pass (20.22-23), with a fresh softmax layer on top."""
         return classifier([(R.detach(), r.detach()) for R, r in self._upward()], classes, dropout)
@@ -154,7 +158,9 @@ class DBN(LatentVariableModel):
             return GaussianRBM(self.visible, self.hidden[0])
         return _Repeated(sizes[k], sizes[k + 1])
 
-    def objective(self, phase: str = "pcd", k: int = 1, chains: int = 100, sleep: float = 1.0) -> Objective:
+    def objective(
+        self, phase: str = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0
+    ) -> Objective:
         """Wake-sleep with persistent chains in the top machine (the up-down algorithm)."""
         if phase != "pcd":
             raise ValueError(f"phase got {phase!r}; a deep belief network has 'pcd'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
@@ -21,7 +20,7 @@ from ..objectives.objective import Objective
 from .boltzmann import BoltzmannModel
 from .energy_based import between
 from .hidden_sites import HiddenSite, JointDraw
-from .layerwise import Stage, _Repeated
+from .layerwise import Stage, doubled_stages
 from .model import Evidence, check_rows, data_plate
 
 UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
@@ -149,7 +148,7 @@ class DBM(BoltzmannModel):
     def objective(
         self,
         phase: str = "pcd",
-        k: int = 1,
+        k: int | tuple[int, int] = 1,
         chains: int = 100,
         centred: bool = False,
         steps: int = 10,
@@ -186,11 +185,24 @@ class DBM(BoltzmannModel):
             found = self().machine.mean_field({"visible": x[..., : self.visible]}, steps)
         return found.statistics["label"][0]
 
+    def without_labels(self) -> DBM:
+        """A copy of this machine that lacks the label layer, for features that do not depend on it (figure 20.4 d)."""
+        other = DBM(**{**self.options(), "classes": 0}).to(self.visible_bias)
+        kept = other.state_dict().keys()
+        other.load_state_dict({name: value for name, value in self.state_dict().items() if name in kept})
+        other.fresh = self.fresh
+        return other
+
+    def classifier_input(self, x: Tensor, steps: int = 50) -> Tensor:
+        """Rows joined with the mean-field means of their second hidden layer: what ``to_mlp``'s network takes."""
+        x = x[..., : self.visible]
+        return torch.cat([x, self.without_labels().posterior(x, steps)[1]], -1)
+
     def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Module:
         """A classifier of rows joined with their mean-field features, as figure 20.4 d has it.
 
-        Its input is ``cat([x, posterior(x)[1]], -1)``: the first layer sees the data and what mean field made of the second
-        hidden layer, with this machine's weights; a fresh softmax layer is on top.
+        Its input is ``classifier_input(x)``: the first layer sees the data and what mean field made of the second hidden
+        layer, with this machine's weights; a fresh softmax layer is on top.
 
         Raises:
             ValueError: fewer than two hidden layers.
@@ -237,29 +249,8 @@ class DBM(BoltzmannModel):
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": float(gap[1] - gap[0])}
 
     def stages(self) -> Iterator[Stage]:
-        """Machines with the doubled inputs that other layers will bring (20.4.4): two visible copies below, two hidden ones on
-        top, and twice the weights between."""
-        if self.unit != "binary":
-            raise ValueError(
-                "pretraining a DBM needs binary visible units; train it with dgm.fit and centred gradients"
-            )
-        depth = len(self.hidden)
-        for layer, (m, n) in enumerate(zip((self.visible, *self.hidden[:-1]), self.hidden, strict=True)):
-            copies = (2 if layer == 0 < depth - 1 else 1, 2 if 0 < layer == depth - 1 else 1)
-            machine = _Repeated(m, n, copies, 2.0 if 0 < layer < depth - 1 else 1.0)
-            yield machine, functools.partial(self._upward, layer=layer)
-            with torch.no_grad():
-                self.weights[layer].copy_(machine.weight)
-                if layer == 0:
-                    self.visible_bias.copy_(machine.visible_bias)
-                self.hidden_biases[layer].copy_(machine.hidden_bias)
-
-    def _upward(self, rows: Tensor, layer: int) -> Tensor:
-        """The layer's means on an upward pass whose inputs count twice, as many times as the next machine has copies."""
-        h = rows
-        for W, c in zip(self.weights[:layer], self.hidden_biases[:layer], strict=True):
-            h = torch.sigmoid(2 * h @ W + c)
-        return h.repeat(1, 2) if layer == 0 < len(self.hidden) - 1 else h
+        """Machines with the doubled inputs that other layers will bring (20.4.4)."""
+        return doubled_stages(self)
 
     def check_data(self, x: Tensor) -> None:
         super().check_data(x[..., : self.visible] if self.classes and isinstance(x, Tensor) else x)

@@ -142,7 +142,7 @@ class FreeEnergyModel(EnergyModel):
     def objective(
         self,
         phase: str = "pcd",
-        k: int = 1,
+        k: int | tuple[int, int] = 1,
         chains: int = 100,
         step_size: float = 0.1,
         num_steps: int = 20,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -20,6 +21,7 @@ class Layerwise(Protocol):
     """A model with a greedy layer-wise pretraining (20.21; 20.4.4)."""
 
     fresh: bool
+    hidden: tuple[int, ...]
 
     def stages(self) -> Iterator[Stage]:
         """The machines to train, from the lowest; each is adopted when the next one is asked for."""
@@ -65,3 +67,55 @@ class _Repeated(BoltzmannModel):
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
         return cls(3, 2, (2, 1)), torch.randint(0, 2, (5, 3)).float().repeat(1, 2)
+
+
+class Doubled(Protocol):
+    """A deep Boltzmann machine, as ``doubled_stages`` sees it."""
+
+    visible: int
+    hidden: tuple[int, ...]
+    unit: str
+    classes: int
+    weights: Any
+    hidden_biases: Any
+    visible_bias: Any
+    label_weight: Any
+    label_bias: Any
+
+
+def doubled_stages(dbm: Doubled) -> Iterator[Stage]:
+    r"""The machines of a deep Boltzmann machine's pretraining (20.4.4; Salakhutdinov and Hinton 2009).
+
+    Every unit of the deep machine will have input from two sides where its stage brings one: so there are two tied copies of
+    the visible layer below and of the hidden layer on top, and twice the weights between. Labels join the rows of the top
+    stage, as bits of their own there; the deep machine's label layer, one choice among its classes, starts from their weights.
+
+    Raises:
+        ValueError: the visible units are not binary.
+    """
+    if dbm.unit != "binary":
+        raise ValueError("pretraining a DBM needs binary visible units; train it with dgm.fit and centred gradients")
+    depth = len(dbm.hidden)
+    for layer, (m, n) in enumerate(zip((dbm.visible, *dbm.hidden[:-1]), dbm.hidden, strict=True)):
+        labels = dbm.classes if layer == depth - 1 else 0
+        copies = (2 if layer == 0 < depth - 1 else 1, 2 if 0 < layer == depth - 1 else 1)
+        machine = _Repeated(m + labels, n, copies, 2.0 if 0 < layer < depth - 1 else 1.0)
+        yield machine, functools.partial(_doubled_upward, dbm, layer=layer)
+        with torch.no_grad():
+            dbm.weights[layer].copy_(machine.weight[:m])
+            dbm.hidden_biases[layer].copy_(machine.hidden_bias)
+            if layer == 0:
+                dbm.visible_bias.copy_(machine.visible_bias[:m])
+            if labels:
+                dbm.label_weight.copy_(machine.weight[m:].t())
+                dbm.label_bias.copy_(machine.visible_bias[m:])
+
+
+def _doubled_upward(dbm: Doubled, rows: Tensor, layer: int) -> Tensor:
+    """The layer's means on an upward pass whose inputs count twice, as the next machine's visible rows."""
+    h, label = rows.split([dbm.visible, rows.shape[-1] - dbm.visible], -1)
+    for W, c in zip(dbm.weights[:layer], dbm.hidden_biases[:layer], strict=True):
+        h = torch.sigmoid(2 * h @ W + c)
+    if layer < len(dbm.hidden) - 1:
+        return h.repeat(1, 2) if layer == 0 else h
+    return torch.cat([h, label], -1)

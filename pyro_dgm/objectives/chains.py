@@ -21,13 +21,18 @@ MakeKernel = Callable[[EnergyDistribution], ChainsKernel]
 class ChainsPhase(NegativePhase):
     """A negative phase by k steps of a kernel; subclasses say where the chains start."""
 
-    def __init__(self, k: int = 1, centred: bool = False, kernel: MakeKernel | None = None) -> None:
+    def __init__(self, k: int | tuple[int, int] = 1, centred: bool = False, kernel: MakeKernel | None = None) -> None:
         super().__init__()
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise ValueError(f"k got {k!r}; expected the number of steps of the chains, an integer of at least 1")
+        ends = tuple(k) if isinstance(k, tuple | list) else (k, k)
+        if len(ends) != 2 or not all(type(end) is int and end >= 1 for end in ends):
+            raise ValueError(
+                f"k got {k!r}; expected the number of steps of the chains, an integer of at least 1, or a pair of them "
+                "between which fit moves it"
+            )
         if kernel is not None and not callable(kernel):
             raise ValueError(f"kernel got {kernel!r}; expected a class or a function from a distribution to a kernel")
-        self.k = k
+        self.ends = ends
+        self.k: int = ends[0]
         self.centred = centred
         self.kernel = kernel
         self.tuning: dict[str, dict[str, Tensor]] = {}
@@ -90,7 +95,13 @@ class ChainsPhase(NegativePhase):
 
     def options(self) -> dict[str, Any]:
         kernel = {} if self.kernel is None else {"kernel": _named(self.kernel)}
-        return {**super().options(), "k": self.k, "centred": self.centred, **kernel}
+        k = self.k if self.ends[0] == self.ends[1] else list(self.ends)
+        return {**super().options(), "k": k, "centred": self.centred, **kernel}
+
+    def schedule(self, share: float) -> None:
+        first, last = self.ends
+        if first != last:
+            self.k = first + round(share * (last - first))
 
     @abstractmethod
     def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
@@ -121,16 +132,19 @@ class CD(ChainsPhase):
     $F(x) - F(x^-)$: it is no likelihood.
 
     Args:
-        k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution).
+        k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution); a pair ``(1, 20)`` lets ``fit`` raise them from
+            the first epoch to the last (in a loop of your own, set ``phase.k``).
         centred: centre the gradient (20.36-37).
         kernel: what moves the chains, a function from the distribution to a kernel that keeps no more than a draw; by
             default ``dgm.BlockGibbs``, or ``dgm.HMC`` where there is only a free energy.
 
     Raises:
-        ValueError: ``k`` is no positive integer.
+        ValueError: ``k`` is no positive integer, nor a pair of them.
     """
 
-    def __init__(self, k: int = 1, *, centred: bool = False, kernel: MakeKernel | None = None) -> None:
+    def __init__(
+        self, k: int | tuple[int, int] = 1, *, centred: bool = False, kernel: MakeKernel | None = None
+    ) -> None:
         super().__init__(k, centred, kernel)
 
     def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:

@@ -23,6 +23,10 @@ class Objective(ABC):
     def loss(self, x: Tensor) -> Tensor:
         """The mean loss of a batch, in nats a row."""
 
+    def schedule(self, share: float) -> None:
+        """Told at every epoch's start how much of the training is over, from 0 to 1."""
+        return None
+
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """The optimiser's parameter groups; by default one, with all parameters of the model."""
         return [{"params": list(model.parameters())}]
@@ -80,6 +84,9 @@ class NegativePhaseObjective(Objective):
 
     def loss(self, x: Tensor) -> Tensor:
         return self._module(x) / len(x)
+
+    def schedule(self, share: float) -> None:
+        self.phase.schedule(share)
 
     def state_dict(self) -> dict[str, Any]:
         return self.phase.get_extra_state()

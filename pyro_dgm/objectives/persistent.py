@@ -29,7 +29,7 @@ class PCD(ChainsPhase):
     no annealing path: its log Z is counted from zero at the first step.
 
     Args:
-        k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution) a gradient step.
+        k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution) a gradient step; a pair as in ``dgm.CD``.
         chains: persistent chains.
         centred: centre the gradient (20.36-37).
         kernel: what moves the chains, a function from the distribution to a kernel; by default ``dgm.BlockGibbs``, or
@@ -42,14 +42,14 @@ class PCD(ChainsPhase):
         fast_decay: the share of the fast weights that is left after a step.
 
     Raises:
-        ValueError: ``k`` or ``chains`` is no positive integer; ``mean_field`` or ``fast`` is negative or ``fast_decay``
-            outside [0, 1); at the site, a context that differs from row to row (a chain belongs to no row; use ``CD``), or
-            fast weights or mean field of a distribution that is no Boltzmann machine.
+        ValueError: ``k`` is no positive integer or pair of them, or ``chains`` no positive integer; ``mean_field`` or
+            ``fast`` is negative or ``fast_decay`` outside [0, 1); at the site, a context that differs from row to row (a
+            chain belongs to no row; use ``CD``), or fast weights or mean field of a distribution that is no Boltzmann machine.
     """
 
     def __init__(
         self,
-        k: int = 1,
+        k: int | tuple[int, int] = 1,
         chains: int = 100,
         *,
         centred: bool = False,

@@ -31,6 +31,9 @@ class NegativePhase(nn.Module):
         """Where a program under this phase draws the site from; None leaves it to the distribution."""
         return None
 
+    def schedule(self, share: float) -> None:
+        """Told by ``fit`` at every epoch's start how much of the training is over, from 0 to 1."""
+
     def claim(self, owner: Any) -> None:
         """Note the model that the phase serves; a phase with chains refuses a second one."""
 

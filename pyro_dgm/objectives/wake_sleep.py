@@ -56,6 +56,10 @@ class WakeSleep(Objective):
         # The sleep loss teaches the guide; what is reported is the wake loss.
         return wake + self.sleep * (asleep - asleep.detach())
 
+    def schedule(self, share: float) -> None:
+        if self.phase is not None:
+            self.phase.schedule(share)
+
     def state_dict(self) -> dict[str, Any]:
         return {} if self.phase is None else self.phase.get_extra_state()
 

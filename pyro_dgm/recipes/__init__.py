@@ -6,9 +6,13 @@ import json
 import platform
 import shlex
 import time
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FILES = resources.files(__name__)
 
@@ -53,6 +57,7 @@ def reproduce(
     from .. import data, registry, train
     from ..evaluation.likelihood import with_details
     from ..train.checkpoint import write_json
+    from ..train.classify import fine_tune
 
     known = recipes()
     if name not in known:
@@ -76,19 +81,27 @@ def reproduce(
     trained_on = json.loads(earlier.read_text("utf-8"))["machine"] if resume and earlier.is_file() else machine()
     started = time.perf_counter()
     if "pretraining" in recipe and not (resume and run.is_dir()):
-        stages = recipe["pretraining"] | ({"epochs": 1} if fast else {})
+        stages = _shortened(recipe["pretraining"]) if fast else recipe["pretraining"]
         train.pretrain(model, dataset, seed=recipe["seed"], progress=progress, **stages)
-    pretraining = time.perf_counter() - started
+    before = time.perf_counter() - started
     fitted = train.fit(
         model, dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=run, resume=resume,
         progress=progress, source={"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none",
                                    "seed": recipe["seed"]}, **training,
     )  # fmt: skip
+    seconds = before + sum(row["seconds"] for row in fitted.history)
+    classify: Any = getattr(model, "classify", None)
+    if "classifier" in recipe:
+        started = time.perf_counter()
+        options = recipe["classifier"] | ({"epochs": 1} if fast else {})
+        classify = fine_tune(model, dataset.train, seed=recipe["seed"], **options)
+        seconds += time.perf_counter() - started
     start = time.perf_counter()
     if evaluation.pop("base", None) == "train":
         evaluation["base"] = dataset.train.x
     if evaluation.pop("classification", False):
-        figure, text, details = classification_error(model, dataset.test, **evaluation)
+        how = "MLP on mean-field features" if "classifier" in recipe else "mean field"
+        figure, text, details = classification_error(classify, dataset.test, how, **evaluation)
     else:
         found, details = with_details(model, dataset.test, **evaluation)
         figure, text = found.as_dict(), str(found)
@@ -99,7 +112,7 @@ def reproduce(
         "text": text,
         "details": details,
         "fast": fast,
-        "training_seconds": round(pretraining + sum(row["seconds"] for row in fitted.history), 1),
+        "training_seconds": round(seconds, 1),
         "evaluation_seconds": round(time.perf_counter() - start, 1),
         "epochs": len(fitted.history),
         "last_epoch": fitted.history[-1],
@@ -113,20 +126,28 @@ def reproduce(
     return result
 
 
-def classification_error(model: Any, test: Any, steps: int = 50) -> tuple[dict[str, Any], str, dict[str, float]]:
-    """The share of test rows that a model with ``classify`` gets wrong, with its standard error over rows."""
+def _shortened(stages: dict[str, Any]) -> dict[str, Any]:
+    """Pretraining of one epoch a layer."""
+    short = stages | {"epochs": 1}
+    return short | ({"layers": [own | {"epochs": 1} for own in stages["layers"]]} if "layers" in stages else {})
+
+
+def classification_error(
+    classify: Callable[..., Tensor], test: Any, how: str, **options: Any
+) -> tuple[dict[str, Any], str, dict[str, float]]:
+    """The share of test rows that a classifier of rows gets wrong, with its standard error over rows."""
     import torch
 
-    scores = torch.cat([model.classify(rows, steps) for rows in test.x.split(2000)])
-    wrong = float((scores.argmax(-1) != test.labels).float().mean())
+    from ..train.classify import error_rate
+
+    wrong = error_rate(torch.cat([classify(rows, **options) for rows in test.x.split(2000)]), test.labels)
+    method = ", ".join([how, *(f"{name} {value}" for name, value in options.items())])
     figure = {
         "value": wrong, "stderr_data": (wrong * (1 - wrong) / len(test)) ** 0.5, "kind": "test error",
-        "method": f"mean field, {steps} rounds", "space": str(test.space), "n": len(test),
+        "method": method, "space": str(test.space), "n": len(test),
     }  # fmt: skip
-    text = (
-        f"{100 * wrong:.2f} % test error (± {100 * figure['stderr_data']:.2f}), {figure['method']}, {figure['space']}"
-    )
-    return figure, text, {}
+    error = f"{100 * wrong:.2f} % test error (± {100 * figure['stderr_data']:.2f})"
+    return figure, f"{error}, {method}, {figure['space']}", {}
 
 
 def versions() -> dict[str, str]:

@@ -1,10 +1,14 @@
-"""Training a classifier on features, and its error."""
+"""Training a classifier on a deep machine's features, and its error."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..data import Split
 from ..data.streams import stream
 
 
@@ -64,6 +68,49 @@ def fit_classifier(
         losses.append(summed / len(x))
     network.eval()
     return losses
+
+
+def fine_tune(
+    model: Any, train: Split, *, classes: int = 10, dropout: float = 0.0, input_dropout: float = 0.0, **options: Any
+) -> Callable[[Tensor], Tensor]:
+    r"""A classifier that starts from a deep machine's weights and is trained on labels (20.22-23; figure 20.4 d).
+
+    Args:
+        model: a trained ``dgm.DBN`` or ``dgm.DBM``; left as it is.
+        train: rows with labels.
+        classes: how many classes.
+        dropout: the share of hidden units dropped in training.
+        input_dropout: the share of inputs dropped in training.
+        options: what ``fit_classifier`` takes.
+
+    Returns:
+        the trained classifier, from rows of the model's data to class scores.
+
+    Raises:
+        ValueError: the rows have no labels.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> dbn, x = dgm.DBN.example()
+        >>> rows = dgm.data.Split(x, dgm.data.Space("binary"), torch.arange(10) % 2)
+        >>> fine_tune(dbn, rows, classes=2, epochs=1)(x).shape
+        torch.Size([10, 2])
+    """
+    if train.labels is None:
+        raise ValueError("fine_tune got rows without labels; expected a Split with labels")
+
+    def prepared(x: Tensor) -> Tensor:
+        return torch.cat([model.classifier_input(rows) for rows in x.split(2000)])
+
+    body = model.to_mlp(classes, dropout).to(train.x)
+    network = nn.Sequential(nn.Dropout(input_dropout), body)
+    fit_classifier(network, prepared(train.x), train.labels, **options)
+
+    @torch.no_grad()
+    def classify(x: Tensor) -> Tensor:
+        return network(prepared(x))
+
+    return classify
 
 
 def error_rate(scores: Tensor, labels: Tensor) -> float:

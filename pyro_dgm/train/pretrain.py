@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def pretrain(
     data: Dataset | Tensor,
     *,
     objective: dict[str, Any] | None = None,
+    layers: Sequence[dict[str, Any]] | None = None,
     out: str | None = None,
     **options: Any,
 ) -> list[Run]:
@@ -31,6 +33,7 @@ def pretrain(
         model: a model with ``stages()``, such as ``dgm.DBN`` or ``dgm.DBM``; trained in place.
         data: a dataset, or rows.
         objective: options of each stage's objective, as ``{"k": 1, "chains": 100}``.
+        layers: for every stage, from the lowest, options of its own that come before the common ones.
         out: a folder for the stages' runs.
         options: what ``fit`` takes, the same for every stage.
 
@@ -38,7 +41,7 @@ def pretrain(
         the stages' runs, from the lowest.
 
     Raises:
-        ValueError: the model has no layers to pretrain.
+        ValueError: the model has no layers to pretrain, or ``layers`` has another number of entries than it has.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -52,12 +55,18 @@ def pretrain(
         split = Split(data, Space("not stated"))
         held = max(len(data) // 10, 1)
         data = Dataset("rows", split[:-held], split[-held:], split[-held:], (data.shape[1],))
-    model.check_data(data.train.x)
+    for split in (data.valid, data.test) if data.redraw else (data.train, data.valid):
+        model.check_data(split.x)
+    common = {"objective": objective or {}, **options}
+    if layers is not None and len(layers) != len(model.hidden):
+        raise ValueError(f"layers got {len(layers)} entries; expected {len(model.hidden)}, one for every hidden layer")
+    own: Sequence[dict[str, Any]] = layers or [{}] * len(model.hidden)
     runs = []
     for number, (machine, lift) in enumerate(model.stages()):
+        chosen = common | own[number]
         folder = None if out is None else Path(out) / f"layer{number + 1}"
-        stage = _lifted(data, lift)
-        runs.append(fit(machine, stage, objective=machine.objective(**(objective or {})), out=folder, **options))
+        criterion = machine.objective(**chosen.pop("objective"))
+        runs.append(fit(machine, _lifted(data, lift), objective=criterion, out=folder, **chosen))
     model.fresh = False
     return runs
 

@@ -102,6 +102,7 @@ class Trainer:
 
     def _epoch(self, epoch: int, bar: Any) -> float:
         settings, total = self.settings, 0.0
+        self.objective.schedule(epoch / max(settings.epochs - 1, 1))
         for number, x in enumerate(self.data.batches(epoch, settings.batch_size, settings.seed)):
             if settings.decay == "linear":
                 share = 1 - (epoch * self.steps + number) / (self.steps * settings.epochs)

@@ -1,0 +1,112 @@
+"""Layer-wise pretraining with labels, annealed CD, and classifiers that start from a deep machine (figure 20.4)."""
+
+import oracle
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm import error_rate, fine_tune
+from pyro_dgm.data import binarise
+
+
+def patterns(rows=300):
+    """Two noisy patterns of six bits, and which one a row is."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 2, (rows,), generator=generator)
+    x = torch.tensor([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]])[labels]
+    x = torch.where(torch.rand(x.shape, generator=generator) < 0.1, 1 - x, x)
+    return dgm.data.Split(x, dgm.data.Space("binary"), labels)
+
+
+def dataset():
+    rows = patterns()
+    return dgm.data.Dataset("patterns", rows[:200], rows[200:250], rows[250:], (6,))
+
+
+def test_labels_take_part_in_the_top_stage():
+    """Its rows are the doubled upward pass and the label; the label's weights go to the label layer."""
+    dbm = dgm.DBM(6, hidden=(4, 3), classes=2)
+    x = dataset().labelled(2).train.x[:5]
+    stages = dbm.stages()
+    bottom, lift = next(stages)
+    assert torch.equal(lift(x), x[:, :6].repeat(1, 2))
+    oracle.randomise(bottom, torch.Generator().manual_seed(1))
+    top, lift = next(stages)
+    oracle.randomise(top, torch.Generator().manual_seed(2))
+    h = torch.sigmoid(2 * x[:, :6] @ bottom.weight + bottom.hidden_bias)
+    torch.testing.assert_close(lift(x), torch.cat([h, x[:, 6:]], 1).detach())
+    assert list(stages) == []
+    # What the deep machine's second layer sees of h1 and label is what the stage's did.
+    machine = dbm().machine
+    block = machine.graph.block("hidden2")
+    state = {"visible": x[:, :6], "hidden1": h, "hidden2": torch.zeros(5, 3), "label": x[:, 6:].unsqueeze(1)}
+    expected = lift(x) @ top.weight + top.hidden_bias
+    torch.testing.assert_close(machine.fields(block, machine.statistics(state))[0], expected)
+
+
+def test_without_labels_the_conditionals_of_the_rest_are_kept():
+    dbm = oracle.randomise(dgm.DBM(6, hidden=(4, 3), classes=2), torch.Generator().manual_seed(3))
+    bare = dbm.without_labels()
+    assert bare.classes == 0
+    joint, single = dbm().machine, bare().machine
+    state = {"visible": torch.ones(1, 6), "hidden1": torch.ones(1, 4), "hidden2": torch.ones(1, 3)}
+    nothing = {"label": torch.zeros(1, 1, 2)}
+    torch.testing.assert_close(joint.energy({**state, **nothing}), single.energy(state))
+
+
+def test_a_pretrained_classifier_learns_the_patterns():
+    torch.manual_seed(0)
+    data = dataset()
+    dbm = dgm.DBM(6, hidden=(4, 3), classes=2)
+    labelled = data.labelled(2)
+    options = {"optimiser": "sgd", "batch_size": 20, "learning_rate": 0.2, "progress": False}
+    layers = [{"epochs": 3}, {"epochs": 2, "objective": {"phase": "cd", "k": (1, 3)}}]
+    runs = dgm.pretrain(dbm, labelled, layers=layers, **options)
+    assert [len(run.history) for run in runs] == [3, 2]
+    dgm.fit(dbm, labelled, epochs=2, **options)
+    classify = fine_tune(dbm, labelled.train, classes=2, dropout=0.2, epochs=20, learning_rate=0.05)
+    # Three flipped bits of six are rare: the best error is 1.6 %; on 50 rows six are five standard errors above it.
+    assert error_rate(classify(labelled.test.x), labelled.test.labels) <= 6 / 50
+
+
+@pytest.mark.parametrize("phase", [dgm.CD, dgm.PCD])
+def test_annealed_k(phase, monkeypatch):
+    """``fit`` moves k from the first to the last, epoch by epoch."""
+    rbm, x = dgm.RBM.example()
+    seen = []
+    chosen = phase(k=(1, 5))
+    original = type(chosen).negatives
+    monkeypatch.setattr(phase, "negatives", lambda self, *a: (seen.append(self.k), original(self, *a))[1])
+    dgm.fit(rbm, x, objective=dgm.NegativePhaseObjective(chosen), epochs=3, batch_size=100, progress=False)
+    assert seen == [1, 3, 5]
+    assert chosen.options()["k"] == [1, 5]
+
+
+@pytest.mark.parametrize("k", [0, (1, 0), (1, 2, 3), 1.5, True])
+def test_bad_k(k):
+    with pytest.raises(ValueError, match="a pair"):
+        dgm.CD(k=k)
+
+
+def test_labels_stay_when_bits_are_redrawn():
+    grey = patterns()
+    grey = dgm.data.Split(grey.x * 0.9, dgm.data.Space("unit interval", "grey levels"), grey.labels)
+    data = binarise(dgm.data.Dataset("grey", grey, grey, grey, (6,)), "stochastic").labelled(2)
+    batch = next(data.batches(0, len(grey), 0))
+    assert bool(((batch == 0) | (batch == 1)).all())
+    assert sorted(batch[:, 6:].argmax(1).tolist()) == sorted(grey.labels.tolist())
+    # Bits drawn with 0.9 where the level is 0.9: their sum is within six standard errors of its mean.
+    ones = grey.x.sum()
+    assert abs(batch[:, :6].sum() - ones) < 6 * (0.1 * ones) ** 0.5
+
+
+def test_pretrain_checks_its_layers():
+    dbn, x = dgm.DBN.example()
+    with pytest.raises(ValueError, match="one for every hidden layer"):
+        dgm.pretrain(dbn, x, layers=[{}])
+
+
+def test_fine_tuning_needs_labels():
+    dbn, x = dgm.DBN.example()
+    with pytest.raises(ValueError, match="without labels"):
+        fine_tune(dbn, dgm.data.Split(x, dgm.data.Space("binary")))

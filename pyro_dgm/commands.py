@@ -39,6 +39,8 @@ def fit(options: Namespace) -> None:
 
     binarisation = options.binarisation or ("threshold" if options.data == "digits" else "none")
     source = {"source": options.data, "binarisation": binarisation, "seed": options.seed}
+    if options.preprocessing:
+        source |= {"binarisation": options.binarisation or "none", "preprocessing": options.preprocessing}
     dataset = _load(source, options.data_dir)
     model = registry.build(options.model, cli.settings(options.set), dataset.visible, options.seed)
     chosen = cli.settings(options.objective, "--objective")
@@ -74,8 +76,9 @@ def _load(source: dict[str, Any], data_dir: str | None) -> Any:
 
     how = source["binarisation"]
     return data.load(
-        source["source"], data_dir=data_dir, binarisation=None if how == "none" else how, seed=source["seed"]
-    )
+        source["source"], data_dir=data_dir, binarisation=None if how == "none" else how, seed=source["seed"],
+        preprocessing=source.get("preprocessing"),
+    )  # fmt: skip
 
 
 def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:

@@ -2,7 +2,8 @@
 
 from pyro_dgm.data.binarise import binarise
 from pyro_dgm.data.dataset import Dataset, Split
+from pyro_dgm.data.real import Whitening, preprocess
 from pyro_dgm.data.sources import load, names
 from pyro_dgm.data.space import Space
 
-__all__ = ["Dataset", "Space", "Split", "binarise", "load", "names"]
+__all__ = ["Dataset", "Space", "Split", "Whitening", "binarise", "load", "names", "preprocess"]

@@ -6,15 +6,18 @@ To add one, write a function from the data folder to a Dataset and mark it with 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyro_dgm.data.binarise import binarise, check_name
 from pyro_dgm.data.dataset import Dataset, Split
 from pyro_dgm.data.idx import read_idx
 from pyro_dgm.data.locate import data_folder, find
 from pyro_dgm.data.npz import permutation, read_arrays, read_npz, unpack
+from pyro_dgm.data.real import preprocess
 from pyro_dgm.data.space import Space
 
 Reader = Callable[[Path | None], Dataset]
@@ -45,6 +48,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     binarisation: str | None = None,
     seed: int = 0,
+    preprocessing: str | dict[str, Any] | None = None,
 ) -> Dataset:
     """Load a data set by name, or from an npz file.
 
@@ -56,6 +60,8 @@ def load(
         data_dir: folder of the data files; without it, the environment variable PYRO_DGM_DATA.
         binarisation: "threshold", "fixed" or "stochastic" for grey levels; None leaves the data as they are.
         seed: seed of the binarisation; the splits do not depend on it.
+        preprocessing: "standardised" or "whitened" for real numbers, or a dictionary of that name (under "how") and of
+            options, as in {"how": "whitened", "components": 32}.
 
     Raises:
         FileNotFoundError: if a file is missing; says where it was looked for and where it may be had.
@@ -67,7 +73,11 @@ def load(
     """
     if binarisation is not None:
         check_name(binarisation)
+        if preprocessing is not None:
+            raise ValueError(f"load got binarisation {binarisation!r} and preprocessing {preprocessing!r}; choose one.")
     dataset = _read(os.fspath(name_or_path), data_folder(data_dir))
+    if preprocessing is not None:
+        return preprocess(dataset, **({"how": preprocessing} if isinstance(preprocessing, str) else preprocessing))
     return dataset if binarisation is None else binarise(dataset, binarisation, seed)
 
 
@@ -148,6 +158,21 @@ def _frey_faces(folder: Path | None) -> Dataset:
     if images.shape != (1965, 28, 20) or images.dtype != np.uint8:
         raise ValueError(f"{path}: 'images' is {images.dtype} of shape {images.shape}; expected uint8 (1965, 28, 20).")
     return _deal("frey_faces", images, None, (1565, 200, 200), 255)
+
+
+@_source("natural_patches", "grey 8×8 patches of the two photographs bundled with scikit-learn; needs no file")
+def _natural_patches(folder: Path | None) -> Dataset:
+    from sklearn.datasets import load_sample_images
+
+    grey = torch.from_numpy(np.stack(load_sample_images().images).mean(-1).astype(np.float32)) / 255
+    # Squares are dealt out, not patches: no pixel is in two splits.
+    squares = grey[:, :384].unfold(1, 64, 64).unfold(2, 64, 64).reshape(-1, 64, 64)
+    squares = squares[torch.from_numpy(permutation(len(squares)))]
+
+    def cut(part: Tensor, stride: int) -> Split:
+        return Split(part.unfold(1, 8, stride).unfold(2, 8, stride).reshape(-1, 64), GREY)
+
+    return Dataset("natural_patches", cut(squares[36:], 2), cut(squares[24:36], 8), cut(squares[:24], 8), (8, 8))
 
 
 @_source("dna", "DNA splice junctions, 180 binary columns, 1400/600/1186")

@@ -63,7 +63,10 @@ def reproduce(
     if name not in known:
         raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(known) or 'none'}")
     recipe = known[name]
-    dataset = data.load(recipe["data"], data_dir=data_dir, binarisation=recipe.get("binarisation"), seed=recipe["seed"])
+    dataset = data.load(
+        recipe["data"], data_dir=data_dir, binarisation=recipe.get("binarisation"), seed=recipe["seed"],
+        preprocessing=recipe.get("preprocessing"),
+    )  # fmt: skip
     training, evaluation = dict(recipe["training"]), dict(recipe["evaluation"])
     if fast:
         dataset = data.Dataset(
@@ -86,8 +89,7 @@ def reproduce(
     before = time.perf_counter() - started
     fitted = train.fit(
         model, dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=run, resume=resume,
-        progress=progress, source={"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none",
-                                   "seed": recipe["seed"]}, **training,
+        progress=progress, source=_source(recipe), **training,
     )  # fmt: skip
     seconds = before + sum(row["seconds"] for row in fitted.history)
     classify: Any = getattr(model, "classify", None)
@@ -124,6 +126,12 @@ def reproduce(
     }
     write_json(run / "result.json", result)
     return result
+
+
+def _source(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What a run's configuration says of where its data came from."""
+    kept = {"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none", "seed": recipe["seed"]}
+    return kept | ({"preprocessing": recipe["preprocessing"]} if "preprocessing" in recipe else {})
 
 
 def _shortened(stages: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ FILES |= {"frey_faces": "frey_faces.npz", "dna": "dna.npz"}
 
 
 def test_names_have_descriptions_of_one_line() -> None:
-    assert list(names()) == ["digits", "mnist", "binarized_mnist", "frey_faces", "dna"]
+    assert list(names()) == ["digits", "mnist", "binarized_mnist", "frey_faces", "natural_patches", "dna"]
     assert all(text and "\n" not in text for text in names().values())
 
 

@@ -160,7 +160,7 @@ def _frey_faces(folder: Path | None) -> Dataset:
     return _deal("frey_faces", images, None, (1565, 200, 200), 255)
 
 
-@_source("natural_patches", "grey 8×8 patches of the two photographs bundled with scikit-learn; needs no file")
+@_source("natural_patches", "grey 8×8 patches with some contrast, of the two photographs bundled with scikit-learn")
 def _natural_patches(folder: Path | None) -> Dataset:
     from sklearn.datasets import load_sample_images
 
@@ -170,7 +170,8 @@ def _natural_patches(folder: Path | None) -> Dataset:
     squares = squares[torch.from_numpy(permutation(len(squares)))]
 
     def cut(part: Tensor, stride: int) -> Split:
-        return Split(part.unfold(1, 8, stride).unfold(2, 8, stride).reshape(-1, 64), GREY)
+        patches = part.unfold(1, 8, stride).unfold(2, 8, stride).reshape(-1, 64)
+        return Split(patches[patches.std(1) > 0.05], GREY)  # without plain sky and blur
 
     return Dataset("natural_patches", cut(squares[36:], 2), cut(squares[24:36], 8), cut(squares[:24], 8), (8, 8))
 

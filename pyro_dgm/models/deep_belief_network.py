@@ -151,12 +151,24 @@ class DBN(LatentVariableModel):
                     self.recognition_biases[k].copy_(machine.hidden_bias)
 
     def _stage(self, k: int) -> Any:
+        """The machine to train as layers k and k + 1.
+
+        With room for it, it starts as the one below turned over, whose marginal of layer k is the prior that the bound has
+        had so far: from there on every gain of this machine is one of the bound (20.3).
+        """
         sizes = (self.visible, *self.hidden)
         if k == 0 and self.unit == "gaussian":
             from .gaussian_rbm import GaussianRBM
 
             return GaussianRBM(self.visible, self.hidden[0])
-        return _Repeated(sizes[k], sizes[k + 1])
+        machine = _Repeated(sizes[k], sizes[k + 1])
+        if k > 0 and sizes[k + 1] >= sizes[k - 1]:
+            m = sizes[k - 1]
+            with torch.no_grad():
+                machine.weight[:, :m] = self.weights[k - 1].t()
+                machine.visible_bias.copy_(self.biases[k])
+                machine.hidden_bias[:m] = self.biases[k - 1]
+        return machine
 
     def objective(
         self, phase: str = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0

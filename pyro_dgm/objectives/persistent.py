@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_partition, log_states
 from ..mcmc import ChainsKernel
-from .chains import ChainsPhase, MakeKernel
+from .chains import ChainsPhase, MakeKernel, _from_visible
 from .fast_weights import FastWeights, average_to
 
 ANCHOR_STEPS, ANCHOR_NATS = 200, 20.0
@@ -175,10 +175,19 @@ class PCD(ChainsPhase):
         return kept == {layer: lead + shape for layer, shape in fn.shapes.items()}
 
     def _start(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> None:
-        state = self.chains[site] = kernel.start(self.number + self.witnesses)
+        state = self.chains[site] = self._first(fn, kernel, value)
         self.fast_weights.pop(site, None)
         witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
         self.tracked[site] = {"collapsed": fn.collapsed(witnesses), **self._anchor(fn, value)}
+
+    def _first(self, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> State:
+        """Where the chains start: at data rows, which are where a trained machine's chains would be, or where the kernel says."""
+        plain = self.kernel is None and isinstance(fn, BoltzmannDistribution) and not fn.parameter_batch_shape
+        rows = value.detach().reshape(-1, *fn.event_shape)
+        if not plain or not len(rows):
+            return kernel.start(self.number + self.witnesses)
+        chosen = torch.randperm(max(len(rows), self.number + self.witnesses), device=rows.device) % len(rows)
+        return _from_visible(fn, rows[chosen[: self.number + self.witnesses]])
 
     def _anchor(self, fn: EnergyDistribution, value: Tensor) -> dict[str, Tensor]:
         """Find log Z anew, exactly where that is cheap, else by a short annealing; zero where there is no path."""

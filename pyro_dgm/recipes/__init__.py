@@ -7,6 +7,7 @@ import platform
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ def reproduce(
     Raises:
         ValueError: there is no such recipe, or the run exists already.
     """
-    from .. import data, registry, train
+    from .. import registry, train
     from ..evaluation.likelihood import with_details
     from ..train.checkpoint import write_json
     from ..train.classify import fine_tune
@@ -63,21 +64,12 @@ def reproduce(
     if name not in known:
         raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(known) or 'none'}")
     recipe = known[name]
-    dataset = data.load(
-        recipe["data"], data_dir=data_dir, binarisation=recipe.get("binarisation"), seed=recipe["seed"],
-        preprocessing=recipe.get("preprocessing"),
-    )  # fmt: skip
+    dataset = _dataset(recipe, data_dir)
     training, evaluation = dict(recipe["training"]), dict(recipe["evaluation"])
     if fast:
-        dataset = data.Dataset(
-            dataset.name, dataset.train[:500], dataset.valid[:100], dataset.test[:100], dataset.shape, dataset.redraw
-        )
+        dataset = _first_rows(dataset)
         training["epochs"] = 1
         evaluation |= {key: 50 for key in ("chains", "temperatures", "burn_in", "particles") if key in evaluation}
-    if recipe.get("train_on") == "train and valid":
-        dataset = dataset.with_validation_in_training()
-    if "classes" in recipe["options"]:
-        dataset = dataset.labelled(recipe["options"]["classes"])
     model = registry.build(recipe["model"], recipe["options"], dataset.visible, recipe["seed"])
     run = out / (f"{name}-fast" if fast else name)
     earlier = run / "result.json"
@@ -96,6 +88,9 @@ def reproduce(
     if "classifier" in recipe:
         started = time.perf_counter()
         options = recipe["classifier"] | ({"epochs": 1} if fast else {})
+        if options.pop("grey", False):
+            grey = _dataset({k: v for k, v in recipe.items() if k != "binarisation"}, data_dir)
+            dataset = _first_rows(grey) if fast else grey
         classify = fine_tune(model, dataset.train, seed=recipe["seed"], **options)
         seconds += time.perf_counter() - started
     start = time.perf_counter()
@@ -126,6 +121,28 @@ def reproduce(
     }
     write_json(run / "result.json", result)
     return result
+
+
+def _dataset(recipe: dict[str, Any], data_dir: str | None) -> Any:
+    """The recipe's data: validation rows join the training rows, then grey levels become bits or real numbers."""
+    from .. import data
+
+    dataset = data.load(recipe["data"], data_dir=data_dir)
+    if recipe.get("train_on") == "train and valid":
+        dataset = dataset.with_validation_in_training()
+    if "binarisation" in recipe:
+        dataset = data.binarise(dataset, recipe["binarisation"], recipe["seed"])
+    if "preprocessing" in recipe:
+        dataset = data.preprocess(dataset, **recipe["preprocessing"])
+    if "test_on" in recipe:
+        test = data.load(recipe["test_on"], data_dir=data_dir).test
+        dataset = replace(dataset, test=test)
+    return dataset.labelled(recipe["options"]["classes"]) if "classes" in recipe["options"] else dataset
+
+
+def _first_rows(dataset: Any) -> Any:
+    """500 training rows and 100 of the others, to see that a recipe works."""
+    return replace(dataset, train=dataset.train[:500], valid=dataset.valid[:100], test=dataset.test[:100])
 
 
 def _source(recipe: dict[str, Any]) -> dict[str, Any]:

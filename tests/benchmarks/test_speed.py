@@ -175,6 +175,42 @@ def test_pcd_step(benchmark):
     )
 
 
+def test_dbm_step(benchmark):
+    """A variational PCD step of a 784-500-1000 DBM (ten rounds of mean field, batch and chains 100) against its products."""
+    x = (torch.rand(100, 784) < 0.2).float()
+    dbm = dgm.DBM(784, (500, 1000), steps=10)
+    objective = dbm.objective(chains=100)
+    objective.attach(dbm)
+    optimiser = torch.optim.SGD(dbm.parameters(), lr=1e-4)
+
+    def fit_step():
+        optimiser.zero_grad()
+        objective.loss(x).backward()
+        optimiser.step()
+
+    first, second = (w.detach().clone() for w in dbm.weights)
+    b, c1, c2 = torch.zeros(784), torch.zeros(500), torch.zeros(1000)
+    h1, h2 = torch.rand(100, 500), torch.rand(100, 1000)
+
+    def products():
+        below = torch.addmm(c1, x, first)
+        for _ in range(10):
+            torch.addmm(below, h2, second.t()), torch.addmm(c2, h1, second)
+        # A Gibbs sweep of as many chains, and the outer products of both phases.
+        torch.addmm(c1, x, first), torch.addmm(c1, h2, second.t())
+        torch.addmm(b, h1, first.t()), torch.addmm(c2, h1, second)
+        for _ in range(2):
+            x.t() @ h1, h1.t() @ h2
+
+    ratios(
+        benchmark,
+        "DBM step, 784-500-1000, batch 100, ten rounds of mean field, against its products",
+        "",
+        fit=fit_step,
+        products=products,
+    )
+
+
 def test_pcd_epoch_against_scikit_learn(benchmark):
     """10,000 rows, batch 100, one pass: SVI against BernoulliRBM."""
     from sklearn.neural_network import BernoulliRBM

@@ -153,6 +153,19 @@ def test_greedy_stages_see_the_posterior_below():
     assert torch.equal(dbn.recognition_weights[0], machine.weight)
 
 
+def test_a_stage_starts_as_the_one_below_turned_over():
+    """Then the network is that restricted machine: the same likelihood of every row, by enumeration."""
+    dbn = dgm.DBN(4, hidden=(3, 4))
+    stages = dbn.stages()
+    machine, _ = next(stages)
+    oracle.randomise(machine, torch.Generator().manual_seed(8))
+    assert len(list(stages)) == 1
+    v, _, joint, _ = tables(dbn)
+    exact = np.array([oracle.logsumexp(row) for row in joint])
+    found = machine.evidence(torch.as_tensor(v).float(), "exact").values
+    np.testing.assert_allclose(exact, found, atol=1e-4)
+
+
 def test_pretraining_raises_the_bound():
     torch.manual_seed(1)
     x = (torch.rand(400, 1) < 0.5).float().expand(-1, 6).clone()

@@ -60,7 +60,7 @@ class MeanCovarianceRBM(FreeEnergyModel):
         super().__init__()
         check_counts(self, visible=visible, mean=mean, covariance=covariance)
         self.visible, self.mean, self.covariance = visible, mean, covariance
-        self.weight = nn.Parameter(0.01 * torch.randn(visible, mean))
+        self.weight = nn.Parameter(0.3 * torch.randn(visible, mean))  # smaller ones stay alike
         self.factor = nn.Parameter(torch.randn(visible, covariance) / visible**0.5)
         self.mean_bias = nn.Parameter(torch.zeros(mean))
         self.covariance_bias = nn.Parameter(torch.zeros(covariance))

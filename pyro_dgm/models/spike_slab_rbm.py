@@ -78,13 +78,14 @@ class SpikeSlabRBM(RealValuedModel):
             [Dense("visible", "hidden")] + ([Dense(("visible", 1), "hidden")] if square else []),
         )
         self.visible, self.hidden, self.slabs, self.square = visible, hidden, slabs, square
-        self.weight = nn.Parameter(0.01 * torch.randn(visible, hidden, slabs))
-        self.slab_mean = nn.Parameter(torch.ones(hidden, slabs))
+        # Weights of order one and slabs without a sign of their own: small weights and equal slabs make filters alike.
+        self.weight = nn.Parameter(torch.randn(visible, hidden, slabs))
+        self.slab_mean = nn.Parameter(torch.zeros(hidden, slabs))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
         self.log_precision = nn.Parameter(torch.zeros(visible))
         self.log_slab = nn.Parameter(torch.zeros(hidden, slabs))
         if square:
-            self.log_square = nn.Parameter(torch.full((visible, hidden), -3.0))
+            self.log_square = nn.Parameter(torch.zeros(visible, hidden))
 
     @property
     def precision(self) -> Tensor:

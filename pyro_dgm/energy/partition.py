@@ -92,7 +92,12 @@ def log_partition(
     """
     if method not in METHODS:
         raise ValueError(f"method got {method!r}; expected one of {', '.join(METHODS)}")
-    machine = dist.machine
+    machine = getattr(dist, "machine", None)
+    if machine is None:
+        raise ValueError(
+            f"log_partition got a {type(dist).__name__}, which has a free energy and no graph to anneal on; models of real "
+            "rows anneal by HMC: call model.log_partition(rows)"
+        )
     if method == "exact":
         with torch.no_grad():
             value = log_sum(machine, {})

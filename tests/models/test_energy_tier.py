@@ -377,3 +377,9 @@ class TestFreeEnergyDistribution:
     def test_bad_arguments(self, parameters, shape):
         with pytest.raises(ValueError, match="got"):
             dgm.FreeEnergyDistribution(lambda x: x.sum(-1), parameters, shape)
+
+
+def test_log_partition_of_a_free_energy_says_where_to_find_it():
+    model, _ = dgm.MeanCovarianceRBM.example()
+    with pytest.raises(ValueError, match=r"model.log_partition\(rows\)"):
+        dgm.log_partition(model())

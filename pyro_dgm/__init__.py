@@ -21,7 +21,10 @@ _WHERE = {
     "energy.free": ["FreeEnergyDistribution"],
     "energy.raise_bound": ["RaiseBound", "raise_bound"],
     "estimator": ["RBMTransformer"],
-    "objectives.importance": ["IWAE", "log_weights"],
+    "objectives.importance": ["log_weights"],
+    "objectives.multi_sample": ["BidirectionalHelmholtz", "DReG", "IWAE", "ReweightedWakeSleep", "VIMCO"],
+    "objectives.per_datum": ["PerDatumELBO"],
+    "objectives.score_function": ["NVIL", "OptimalBaseline"],
     "objectives.multi_prediction": ["MultiPrediction", "predictions"],
     "objectives.wake_sleep": ["WakeSleep"],
     "objectives.objective": ["Elbo", "NegativePhaseObjective", "Objective"],
@@ -36,6 +39,8 @@ _WHERE = {
     "models.spike_slab_rbm": ["SpikeSlabRBM"],
     "models.mean_covariance": ["CovarianceRBM", "MeanCovarianceRBM"],
     "models.product_of_t": ["MeanProductOfT", "ProductOfT"],
+    "models.sigmoid_belief_network": ["SBN"],
+    "models.autoregressive_bits": ["AutoregressiveBits"],
     "models.vae": ["VAE"],
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

@@ -12,7 +12,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from ..nets import mlp
-from ..objectives.importance import IWAE
+from ..objectives.multi_sample import IWAE
 from ..objectives.objective import Elbo, Objective
 from .latent import LatentVariableModel
 from .model import BINARISE, check_rows, check_support

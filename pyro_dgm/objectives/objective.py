@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
@@ -44,8 +44,25 @@ class Objective(ABC):
         return None
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """An estimator with parameters and a state of its own."""
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """What is trained along with model and guide."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        ...
+
+
 class Elbo(Objective):
-    """Any Pyro ELBO over the model's own programs.
+    """Any Pyro ELBO, or estimator of this package, over the model's own programs.
 
     Args:
         elbo: the estimator; ``Trace_ELBO`` by default.
@@ -62,6 +79,17 @@ class Elbo(Objective):
 
     def loss(self, x: Tensor) -> Tensor:
         return self._module(x) / len(x)
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        own = self.elbo.own_parameters() if isinstance(self.elbo, Stateful) else []
+        return super().parameter_groups(model) + ([{"params": own}] if own else [])
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.elbo.state_dict() if isinstance(self.elbo, Stateful) else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if isinstance(self.elbo, Stateful):
+            self.elbo.load_state_dict(state)
 
 
 class NegativePhaseObjective(Objective):

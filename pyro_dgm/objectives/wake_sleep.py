@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from .importance import per_datum, sites
 from .negative_phase import negative_phase
 from .objective import Objective
 from .phases import NegativePhase
@@ -47,14 +49,9 @@ class WakeSleep(Objective):
         model = poutine.trace(poutine.replay(self._model, trace=awake)).get_trace(x)
         model.compute_log_prob()
         wake = -_log_prob(model) / len(x)
-        with torch.no_grad():
-            dream = poutine.trace(self._model).get_trace(None, len(x))
-        seen: Any = dream.nodes["x"]["value"]
-        guide = poutine.trace(poutine.replay(self._guide, trace=dream)).get_trace(seen)
-        guide.compute_log_prob()
-        asleep = -_log_prob(guide) / len(x)
+        dreamt = -asleep(self._model, self._guide, (x,), {}, 1).sum() / len(x)
         # The sleep loss teaches the guide; what is reported is the wake loss.
-        return wake + self.sleep * (asleep - asleep.detach())
+        return wake + self.sleep * (dreamt - dreamt.detach())
 
     def schedule(self, share: float) -> None:
         if self.phase is not None:
@@ -66,6 +63,33 @@ class WakeSleep(Objective):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state and self.phase is not None:
             self.phase.set_extra_state(state)
+
+
+def asleep(
+    model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], nesting: int
+) -> Tensor:
+    r"""$\log q(z \mid x)$ of every row at the model's own draws $(x, z) \sim p$, with the guide's gradient: ``rows``.
+
+    The program runs without its observations; an argument that it observes is replaced by what was drawn in its place
+    when the guide sees it.
+
+    Raises:
+        ValueError: no argument is an observation of the model, so the guide could not be shown a dream.
+    """
+    with torch.no_grad():
+        dream = poutine.trace(poutine.uncondition(model)).get_trace(*args, **kwargs)
+    seen: dict[int, Any] = {
+        id(site["infer"]["obs"]): site["value"] for _, site in sites(dream) if site["infer"].get("was_observed")
+    }
+    shown = tuple(seen.get(id(value), value) for value in args)
+    named = {key: seen.get(id(value), value) for key, value in kwargs.items()}
+    if not any(id(value) in seen for value in (*args, *kwargs.values())):
+        raise ValueError(
+            "sleep needs a program that observes one of its arguments as it is, as in pyro.sample('x', fn, obs=x); none of "
+            f"the {len(args) + len(kwargs)} arguments is an observation"
+        )
+    trace = poutine.trace(poutine.replay(guide, trace=dream)).get_trace(*shown, **named)
+    return per_datum(trace, nesting)
 
 
 def _log_prob(trace: Any) -> Tensor:

@@ -137,7 +137,7 @@ def test_iwae_in_svi_and_as_a_module_give_the_same_gradient():
         torch.testing.assert_close(p.grad, g)
 
 
-def test_discrete_latents_are_refused_by_iwae():
+def test_discrete_latents_are_refused_by_dreg():
     def model(x):
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Bernoulli(0.5))
@@ -149,7 +149,7 @@ def test_discrete_latents_are_refused_by_iwae():
             pyro.sample("z", dist.Bernoulli(p))
 
     with pytest.raises(ValueError, match="not reparameterised"):
-        SVI(model, guide, Adam({}), dgm.IWAE(2)).step(torch.zeros(3))
+        SVI(model, guide, Adam({}), dgm.DReG(2)).step(torch.zeros(3))
 
 
 def test_weights_by_enumeration():

@@ -1,0 +1,192 @@
+"""ELBO-like estimators whose weights belong to single data: what they share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.infer import ELBO
+from pyro.infer.util import torch_item
+from torch import Tensor
+
+from .importance import particle_plate, per_datum, sites, traces
+
+Program = Callable[..., Any]
+
+
+class Draws(NamedTuple):
+    r"""Log-probabilities of K draws of a guide, each ``particles x rows``.
+
+    Attributes:
+        log_p: $\log p(x_n, z_{kn})$.
+        log_q: $\log q(z_{kn} \mid x_n)$.
+        score: the part of ``log_q`` whose draws carry no gradient of their own (discrete latents); zero without any.
+    """
+
+    log_p: Tensor
+    log_q: Tensor
+    score: Tensor
+
+    @property
+    def log_weights(self) -> Tensor:
+        r"""$\log w_{kn} = \log p - \log q$."""
+        return self.log_p - self.log_q
+
+
+class PerDatumELBO(ELBO, ABC):
+    """An estimator that treats every datum by itself, so that nothing of a row depends on the rest of its batch.
+
+    A subclass says what is drawn and turns log-probabilities into one loss a row: its value is what is reported, its
+    gradient the estimator's. Use it as any Pyro ELBO: in ``SVI``, as a module ``estimator(model, guide)`` under
+    ``torch.optim``, or as ``dgm.Elbo(estimator)`` in ``fit``. Particles are drawn in one vectorised run; a subsampled data
+    plate scales the loss; the last batch may be smaller.
+    """
+
+    fewest: ClassVar[int] = 1
+    """Particles that the estimator cannot do without."""
+
+    def __init__(self, particles: int = 1, max_plate_nesting: int = 1) -> None:
+        if not isinstance(particles, int) or isinstance(particles, bool) or particles < self.fewest:
+            why = "; it leaves one out at a time" if self.fewest > 1 else ""
+            raise ValueError(
+                f"{type(self).__name__}: particles got {particles!r}; expected an integer of at least {self.fewest}{why}"
+            )
+        super().__init__(num_particles=particles, max_plate_nesting=max_plate_nesting, vectorize_particles=True)
+
+    @abstractmethod
+    def row_losses(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scaled:
+        """The loss of every row, and the scale of the data plate."""
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """The rows' losses, summed and scaled as the data plate is."""
+        losses, scale = self.row_losses(model, guide, args, kwargs)
+        return scale * losses.sum()
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        with torch.no_grad():
+            return torch_item(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return torch_item(loss)
+
+    def own_parameters(self) -> list[torch.nn.Parameter]:
+        """Parameters of the estimator itself (a baseline's, say), to be trained along with model and guide."""
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs of the estimator; by default nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        return None
+
+    def _get_trace(self, *args: Any, **kwargs: Any) -> Any:
+        raise ValueError(f"{type(self).__name__} draws its particles in one vectorised run; use differentiable_loss")
+
+    def draw(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        """K draws of the guide, and the model at them, with all gradients that there are."""
+        pair = traces(model, guide, args, kwargs, self.num_particles, self.max_plate_nesting)
+        return Run(*pair, self.num_particles, self.max_plate_nesting)
+
+    def redraw(self, model: Program, guide: Program, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        """The same draws as constants: log-probabilities then follow the parameters alone, not the draws' path."""
+        fixed = run.guide_trace.copy()
+        for name, site in sites(fixed):
+            fixed.nodes[name] = {**site, "value": site["value"].detach()}
+        with particle_plate(self.num_particles, self.max_plate_nesting):
+            again = poutine.trace(poutine.replay(guide, trace=fixed)).get_trace(*args, **kwargs)
+        with particle_plate(self.num_particles, self.max_plate_nesting):
+            joint = poutine.trace(poutine.replay(model, trace=again)).get_trace(*args, **kwargs)
+        return Run(joint, again, self.num_particles, self.max_plate_nesting)
+
+
+class Scaled(NamedTuple):
+    """One loss a row, and what the data plate multiplies it by."""
+
+    losses: Tensor
+    scale: float
+
+
+class Run:
+    """Traces of a model and a guide with particles, as per-datum figures."""
+
+    def __init__(self, model_trace: Any, guide_trace: Any, particles: int, nesting: int) -> None:
+        self.model_trace, self.guide_trace, self.particles, self.nesting = model_trace, guide_trace, particles, nesting
+
+    @property
+    def scale(self) -> float:
+        """The data plate's scale.
+
+        Raises:
+            ValueError: a site has another scale than the first.
+        """
+        found = {
+            name: float(site["scale"]) for trace in (self.model_trace, self.guide_trace) for name, site in sites(trace)
+        }
+        scale = next(iter(found.values()), 1.0)
+        for name, other in found.items():
+            if other != scale:
+                raise ValueError(
+                    f"site {name!r} is scaled by {other:g} and another one by {scale:g}; the bound of a datum has one scale, "
+                    "that of the data plate"
+                )
+        return scale
+
+    def require_paths(self) -> None:
+        """Refuse latents that are not reparameterised.
+
+        Raises:
+            ValueError: naming the site.
+        """
+        for name, site in sites(self.guide_trace):
+            if not site["fn"].has_rsample:
+                raise ValueError(
+                    f"site {name!r} of the guide is a {type(site['fn']).__name__}, which is not reparameterised. Use "
+                    "dgm.VIMCO or dgm.ReweightedWakeSleep for discrete latents"
+                )
+
+    def figures(self) -> Draws:
+        """Log-probabilities, ``particles x rows``.
+
+        Raises:
+            ValueError: a site has a log-probability that is not finite; the message names it.
+        """
+        log_p, log_q = per_datum(self.model_trace, self.nesting), per_datum(self.guide_trace, self.nesting)
+        for trace, total in ((self.model_trace, log_p), (self.guide_trace, log_q)):
+            if not bool(torch.isfinite(total).all()):
+                _blame(trace)
+        rows = torch.broadcast_shapes(log_p.shape, log_q.shape)[-1:]
+        shape = (self.particles, *rows)
+        if any(not site["fn"].has_rsample for _, site in sites(self.guide_trace)):
+            score = per_datum(self.guide_trace, self.nesting, lambda site: not site["fn"].has_rsample)
+        else:
+            score = torch.zeros((), device=log_q.device)
+        return Draws(log_p.expand(shape), log_q.expand(shape), score.expand(shape))
+
+
+def _blame(trace: Any) -> None:
+    for name, site in sites(trace):
+        value = site["fn"].log_prob(site["value"])
+        if not bool(torch.isfinite(value).all()):
+            bad = float(value[~torch.isfinite(value)][0])
+            raise ValueError(
+                f"site {name!r} has the log-probability {bad:g}, so the weights are not finite. Look for parameters that "
+                "became NaN (a smaller learning rate), or for a value outside the site's support"
+            )
+
+
+def with_value(value: Tensor, surrogate: Tensor) -> Tensor:
+    """A tensor of that value, with the surrogate's gradient."""
+    return value.detach() + surrogate - surrogate.detach()
+
+
+def log_mean(log_weights: Tensor) -> Tensor:
+    r"""$\log \frac1K \sum_k w_k$ over the first dimension."""
+    return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))

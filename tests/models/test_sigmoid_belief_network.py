@@ -1,0 +1,148 @@
+"""Sigmoid belief networks against enumeration: likelihood, samples, autoregressive layers, training."""
+
+import itertools
+
+import numpy as np
+import oracle
+import pytest
+import torch
+
+import pyro_dgm as dgm
+
+
+def bits(n):
+    return np.array(list(itertools.product((0.0, 1.0), repeat=n)))
+
+
+def log_bernoulli(x, logits):
+    return (x * logits - np.logaddexp(0, logits)).sum(-1)
+
+
+def log_likelihoods(sbn):
+    """log p(x) of all x of a network with two latent layers, unit by unit from (20.70)."""
+    p = {name: value.detach().double().numpy() for name, value in sbn.named_parameters()}
+
+    def layer(s, bias, within):
+        logits = bias + (s @ np.tril(p[within], -1).T if within in p else 0.0)
+        return log_bernoulli(s, logits)
+
+    x, h1, h2 = bits(sbn.visible), bits(sbn.hidden[0]), bits(sbn.hidden[1])
+    top = layer(h2, p["biases.2"], "within.2")
+    middle = layer(h1[:, None], p["biases.1"] + h2 @ p["weights.1"].T, "within.1") + top
+    lower = layer(x[:, None], p["biases.0"] + h1 @ p["weights.0"].T, "within.0")
+    prior = np.array([oracle.logsumexp(row) for row in middle])
+    return np.array([oracle.logsumexp(row) for row in lower + prior])
+
+
+def example(autoregressive):
+    sbn = dgm.SBN(4, hidden=(3, 2), autoregressive=autoregressive)
+    return oracle.randomise(sbn, torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("autoregressive", [False, True])
+def test_likelihood_by_enumeration(autoregressive):
+    sbn = example(autoregressive)
+    exact = log_likelihoods(sbn)
+    assert oracle.logsumexp(exact) == pytest.approx(0, abs=1e-6)
+    found = sbn.evidence(torch.tensor(bits(4)).float())
+    assert found.kind == "exact"
+    np.testing.assert_allclose(found.values, exact, atol=1e-5)
+
+
+@pytest.mark.parametrize("autoregressive", [False, True])
+def test_bound_is_below_and_near(autoregressive):
+    torch.manual_seed(0)
+    sbn = example(autoregressive)
+    exact = log_likelihoods(sbn)
+    found = sbn.evidence(torch.tensor(bits(4)).float(), "importance", particles=5000)
+    assert found.kind == "lower bound"
+    assert abs(float(found.values.mean()) - exact.mean()) < 6 * found.stderr + 2e-3
+
+
+@pytest.mark.parametrize("autoregressive", [False, True])
+def test_samples(autoregressive):
+    torch.manual_seed(1)
+    sbn = example(autoregressive)
+    p, n = np.exp(log_likelihoods(sbn)), 20_000
+    index = (sbn.sample(n).numpy() @ np.array([8, 4, 2, 1])).astype(int)
+    drawn = np.bincount(index, minlength=16) / n
+    assert 0.5 * abs(drawn - p).sum() < oracle.total_variation_bound(p, n)
+
+
+def test_the_fully_connected_network_is_one_autoregressive_layer_pair():
+    """(20.70): one latent layer, every unit sees all before it; the matrix of all units has the two parts and W."""
+    sbn = oracle.randomise(dgm.SBN(3, hidden=(2,), autoregressive=True), torch.Generator().manual_seed(2))
+    p = {name: value.detach().double().numpy() for name, value in sbn.named_parameters()}
+    W = np.zeros((5, 5))
+    W[:2, :2], W[2:, 2:], W[2:, :2] = np.tril(p["within.1"], -1), np.tril(p["within.0"], -1), p["weights.0"]
+    b = np.concatenate([p["biases.1"], p["biases.0"]])
+    s = bits(5)
+    joint = np.zeros(len(s))
+    for i in range(5):
+        joint += log_bernoulli(s[:, i : i + 1], (b[i] + s[:, :i] @ W[i, :i])[:, None])
+    x = bits(3)
+    exact = [oracle.logsumexp(joint[(s[:, 2:] == row).all(1)]) for row in x]
+    np.testing.assert_allclose(sbn.evidence(torch.tensor(x).float()).values, exact, atol=1e-5)
+
+
+def test_autoregressive_bits_are_normalised_and_drawn_as_scored():
+    torch.manual_seed(2)
+    layer = dgm.AutoregressiveBits(torch.randn(2, 4), torch.randn(4, 4))
+    states = torch.tensor(bits(4)).float()
+    log_p = layer.log_prob(states.unsqueeze(1))
+    torch.testing.assert_close(log_p.logsumexp(0), torch.zeros(2), atol=1e-5, rtol=0)
+    n = 20_000
+    for row, drawn in enumerate(layer.sample((n,)).transpose(0, 1)):
+        found = np.bincount((drawn.numpy() @ np.array([8, 4, 2, 1])).astype(int), minlength=16) / n
+        p = log_p[:, row].exp().numpy().astype(float)
+        assert 0.5 * abs(found - p).sum() < oracle.total_variation_bound(p, n)
+    assert layer.expand((3, 2)).sample().shape == (3, 2, 4)
+    with pytest.raises(NotImplementedError, match="average draws"):
+        _ = layer.mean
+    torch.testing.assert_close(dgm.AutoregressiveBits(torch.zeros(3)).mean, torch.full((3,), 0.5))
+
+
+@pytest.mark.parametrize("estimator", ["rws", "wake-sleep", "vimco", "nvil", "bihm"])
+def test_training_nears_the_best_likelihood(estimator):
+    """Three patterns of six bits with noise: from about -3.9 nats most of the way to the data's own entropy."""
+    torch.manual_seed(3)
+    patterns = torch.tensor([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [1, 0, 1, 0, 1, 0]])
+    x = patterns[torch.randint(0, 3, (600,))]
+    x = torch.where(torch.rand_like(x) < 0.05, 1 - x, x)
+    sbn = dgm.SBN(6, hidden=(4,))
+    sbn.initialise(x)
+    before = float(sbn.evidence(x).values.mean())
+    particles = 1 if estimator in ("nvil", "wake-sleep") else 5
+    objective = sbn.objective(estimator, particles=particles, hidden=10)
+    dgm.fit(sbn, x, objective=objective, epochs=40, batch_size=20, learning_rate=0.02, progress=False)
+    after = float(sbn.evidence(x).values.mean())
+    p = 0.05
+    noise = -6 * (p * np.log(p) + (1 - p) * np.log(1 - p))
+    best = -(np.log(3) + noise)
+    assert after > before + 0.6 * (best - before)
+    assert after < best + 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"hidden": ()}, "every latent"), ({"hidden": 3}, "every latent"), ({"hidden": (0,)}, "every")],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        dgm.SBN(5, **options)
+
+
+def test_too_many_states():
+    sbn = dgm.SBN(5, hidden=(20,))
+    with pytest.raises(ValueError, match="method='importance'"):
+        sbn.evidence(torch.zeros(2, 5), "exact")
+
+
+def test_grey_levels_and_unknown_estimators():
+    sbn, x = dgm.SBN.example()
+    with pytest.raises(ValueError, match="binarisation"):
+        dgm.fit(sbn, x * 0.5)
+    with pytest.raises(ValueError, match="'vimco'"):
+        sbn.objective("adam")
+    with pytest.raises(ValueError, match="4 x 4"):
+        dgm.AutoregressiveBits(torch.zeros(4), torch.zeros(3, 3))

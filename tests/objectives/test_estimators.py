@@ -1,0 +1,536 @@
+"""Gradient estimators of latent-variable models against enumeration of all latents of all particles."""
+
+import itertools
+import math
+
+import oracle
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import SVI, RenyiELBO, Trace_ELBO
+from pyro.optim import SGD
+
+import pyro_dgm as dgm
+from pyro_dgm.objectives.multi_sample import without_each
+
+ROWS = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+STATES = torch.tensor(list(itertools.product((0.0, 1.0), repeat=2)), dtype=torch.double)
+
+
+def network():
+    """A belief network with two visible and two latent bits."""
+    return oracle.randomise(dgm.SBN(2, hidden=(2,)), torch.Generator().manual_seed(3), 1.2)
+
+
+def tables(sbn):
+    """log p(x, z) and log q(z | x) of all rows and states, from the equations, in double precision with gradients."""
+    p = {name: value.detach().double().requires_grad_() for name, value in sbn.named_parameters()}
+
+    def bits(value, logits):
+        return (value * logits - torch.nn.functional.softplus(logits)).sum(-1)
+
+    x = ROWS.double()
+    log_p = bits(x[:, None], STATES @ p["weights.0"].T + p["biases.0"]) + bits(STATES, p["biases.1"])
+    log_q = bits(STATES[None], (x @ p["recognition_weights.0"] + p["recognition_biases.0"])[:, None])
+    return p, log_p, log_q
+
+
+def tuples(table, particles):
+    """Entries of a table ``rows x states`` for all choices of K states: ``K x rows x choices``."""
+    chosen = torch.tensor(list(itertools.product(range(len(STATES)), repeat=particles))).T
+    return torch.stack([table[:, k] for k in chosen])
+
+
+def gradients(parameters, objective):
+    found = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)
+    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(parameters.items(), found, strict=True)}
+
+
+def bound_gradient(sbn, particles):
+    """The gradient of the expected K-sample bound, summed over the rows."""
+    p, log_p, log_q = tables(sbn)
+    log_pk, log_qk = tuples(log_p, particles), tuples(log_q, particles)
+    bound = (log_pk - log_qk).logsumexp(0) - math.log(particles)
+    return gradients(p, (log_qk.sum(0).exp() * bound).sum())
+
+
+def weighted_gradient(sbn, particles, power, guide=1.0):
+    """E of sum_k v_k d(log p + guide * log q), v_k proportional to w_k ** power and held fixed."""
+    p, log_p, log_q = tables(sbn)
+    log_pk, log_qk = tuples(log_p, particles), tuples(log_q, particles)
+    share = torch.softmax(power * (log_pk - log_qk).detach(), 0)
+    return gradients(p, (log_qk.sum(0).exp().detach() * (share * (log_pk + guide * log_qk)).sum(0)).sum())
+
+
+def simulated(sbn, estimator, blocks=40, repeats=2000):
+    """Blocks of the estimator's gradient of minus the loss, on many copies of the rows."""
+    module = estimator(sbn.model, sbn.guide)
+    x = ROWS.repeat(repeats, 1)
+    found = []
+    for _ in range(blocks):
+        sbn.zero_grad()
+        module(x).backward()
+        zero = {name: torch.zeros_like(p) for name, p in sbn.named_parameters()}
+        grads = {name: p.grad for name, p in sbn.named_parameters() if p.grad is not None}
+        found.append({name: -g.double() / repeats for name, g in (zero | grads).items()})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("estimator", "particles"), [(dgm.IWAE(1), 1), (dgm.IWAE(3), 3), (dgm.VIMCO(2), 2), (dgm.VIMCO(3), 3)]
+)
+def test_multi_sample_gradients_of_discrete_latents(estimator, particles):
+    torch.manual_seed(0)
+    sbn = network()
+    oracle.meets(simulated(sbn, estimator), bound_gradient(sbn, particles), 0.25)
+
+
+@pytest.mark.parametrize("baseline", [None, "network"])
+def test_nvil(baseline):
+    """With running mean and a baseline network the mean gradient is the ELBO's; the network learns by itself."""
+    torch.manual_seed(1)
+    sbn = network()
+    module = None if baseline is None else torch.nn.Linear(2, 1)
+    estimator = dgm.NVIL(baseline=module, normalise=False)
+    oracle.meets(simulated(sbn, estimator), bound_gradient(sbn, 1), 0.25)
+
+
+def test_normalisation_scales_the_guide_alone():
+    torch.manual_seed(2)
+    sbn = network()
+    estimator = dgm.NVIL(normalise=True, decay=0.0)
+    module = estimator(sbn.model, sbn.guide)
+    module(ROWS)  # a first step, for a deviation
+    estimator.running["variance"] = torch.tensor(16.0)
+    estimator._follow = lambda centred: None
+    found = simulated(sbn, estimator)
+    expected = bound_gradient(sbn, 1)
+    expected = {n: g / 4 if n.startswith("recognition") else g for n, g in expected.items()}
+    oracle.meets(found, expected, 0.25)
+
+
+def test_baseline_network_regresses_the_reward():
+    """Trained alone, the network nears the mean reward of every row."""
+    torch.manual_seed(3)
+    sbn = network()
+    net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    estimator = dgm.NVIL(baseline=net, running_mean=False, normalise=False)
+    module = estimator(sbn.model, sbn.guide)
+    assert {id(p) for p in net.parameters()} <= {id(p) for p in module.parameters()}
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.03)
+    x = ROWS.repeat(300, 1)
+    for _ in range(300):
+        optimiser.zero_grad()
+        (module(x) / len(x)).backward()
+        optimiser.step()
+    _, log_p, log_q = tables(sbn)
+    expected = (log_q.exp() * (log_p - log_q)).sum(1).detach().float()
+    torch.testing.assert_close(net(ROWS).squeeze(1), expected, atol=0.1, rtol=0)
+
+
+def test_svi_trains_the_baseline_and_keeps_no_state_of_steps():
+    """Stock SVI steps the network's weights; ragged batches work; the optimiser's state does not grow."""
+    pyro.clear_param_store()
+    torch.manual_seed(4)
+    sbn = network()
+    net = torch.nn.Linear(2, 1)
+    before = net.weight.detach().clone()
+    optimiser = SGD({"lr": 0.01})
+    svi = SVI(sbn.model, sbn.guide, optimiser, dgm.NVIL(baseline=net))
+    sizes = []
+    for rows in (ROWS, ROWS[:2], ROWS[:1], ROWS):
+        svi.step(rows)
+        sizes.append(len(optimiser.optim_objs))
+    assert not torch.equal(net.weight, before)
+    assert len(set(sizes)) == 1
+
+
+def test_reweighted_wake_sleep():
+    torch.manual_seed(5)
+    sbn = network()
+    found = simulated(sbn, dgm.ReweightedWakeSleep(3))
+    oracle.meets(found, weighted_gradient(sbn, 3, 1.0), 0.25)
+
+
+def test_sleep_follows_the_other_divergence():
+    """Sleep-phi is the gradient of E_p log q, that is of -KL(p || q), whatever the rows are."""
+    torch.manual_seed(6)
+    sbn = network()
+    found = simulated(sbn, dgm.ReweightedWakeSleep(1, wake=0.0, sleep=1.0))
+    p = {name: value.detach().double().requires_grad_() for name, value in sbn.named_parameters()}
+
+    def bits(value, logits):
+        return (value * logits - torch.nn.functional.softplus(logits)).sum(-1)
+
+    x = STATES[:, None]
+    joint = bits(x, STATES @ p["weights.0"].T + p["biases.0"]) + bits(STATES, p["biases.1"])
+    log_q = bits(STATES, x @ p["recognition_weights.0"] + p["recognition_biases.0"])
+    sleep = gradients(p, len(ROWS) * (joint.exp().detach() * log_q).sum())
+    wake = weighted_gradient(sbn, 1, 1.0, guide=0.0)
+    oracle.meets(found, {n: sleep[n] + wake[n] for n in sleep}, 0.25)
+
+
+def test_bidirectional_helmholtz():
+    torch.manual_seed(7)
+    sbn = network()
+    oracle.meets(simulated(sbn, dgm.BidirectionalHelmholtz(3)), weighted_gradient(sbn, 3, 0.5), 0.25)
+
+
+def test_the_helmholtz_bound_is_below_the_bound_of_the_model():
+    """E[2 log mean sqrt w] <= log p*(x) + 2 log Z <= log p(x), by enumeration (Z <= 1)."""
+    sbn = network()
+    _, log_p, log_q = tables(sbn)
+    exact = log_p.logsumexp(1)
+    star = 2 * (0.5 * (log_p + log_q)).logsumexp(1)
+    assert (star <= exact + 1e-12).all()
+    torch.manual_seed(8)
+    x = ROWS.repeat(4000, 1)
+    module = dgm.BidirectionalHelmholtz(4)(sbn.model, sbn.guide)
+    with torch.no_grad():
+        found = torch.stack([-module(x) / len(x) for _ in range(20)])
+    log_pk, log_qk = tuples(log_p, 4), tuples(log_q, 4)
+    expected = (log_qk.sum(0).exp() * 2 * ((0.5 * (log_pk - log_qk)).logsumexp(0) - math.log(4))).sum(1)
+    assert abs(found.mean() - expected.mean()) < 6 * found.std() / 20**0.5
+    assert (expected <= star + 1e-12).all()
+
+
+@pytest.mark.parametrize("estimator", [dgm.IWAE(4), dgm.VIMCO(4), dgm.ReweightedWakeSleep(4), dgm.NVIL(4)])
+def test_values_are_the_bound(estimator):
+    """The reported loss is minus the K-sample bound (the ELBO for NVIL), in expectation."""
+    torch.manual_seed(9)
+    sbn = network()
+    _, log_p, log_q = tables(sbn)
+    particles = 1 if isinstance(estimator, dgm.NVIL) else 4
+    log_pk, log_qk = tuples(log_p, particles), tuples(log_q, particles)
+    expected = (log_qk.sum(0).exp() * ((log_pk - log_qk).logsumexp(0) - math.log(particles))).sum(1).mean()
+    x = ROWS.repeat(4000, 1)
+    module = estimator(sbn.model, sbn.guide)
+    with torch.no_grad():
+        found = torch.stack([-module(x) / len(x) for _ in range(20)])
+    assert abs(found.mean() - expected) < 6 * found.std() / 20**0.5
+    assert 6 * found.std() / 20**0.5 < 0.02
+
+
+def test_bound_rises_with_particles_to_the_likelihood():
+    sbn = network()
+    _, log_p, log_q = tables(sbn)
+    bounds = []
+    for particles in (1, 2, 3, 4, 5):
+        log_pk, log_qk = tuples(log_p, particles), tuples(log_q, particles)
+        bounds.append((log_qk.sum(0).exp() * ((log_pk - log_qk).logsumexp(0) - math.log(particles))).sum(1))
+    bounds = torch.stack(bounds)
+    assert (bounds.diff(dim=0) > 0).all()
+    assert (bounds < log_p.logsumexp(1)).all()
+    exact = sbn.evidence(ROWS, "exact").values
+    torch.testing.assert_close(exact.double(), log_p.logsumexp(1).detach(), atol=1e-5, rtol=0)
+
+
+def test_leave_one_out_by_hand():
+    log_w = torch.tensor([[0.3, -40.0], [-2.0, 30.0], [1.5, 0.0]], dtype=torch.double)
+    found = without_each(log_w)
+    for k in range(3):
+        others = [j for j in range(3) if j != k]
+        mean = log_w[others].mean(0)
+        expected = torch.stack([*log_w[others], mean]).logsumexp(0) - math.log(3)
+        torch.testing.assert_close(found[k], expected)
+
+
+class Scripted(dgm.AutoregressiveBits):
+    """Bits that come out as a script says."""
+
+    def expand(self, batch_shape, _instance=None):
+        other = super().expand(batch_shape)
+        other.__class__, other.script = Scripted, self.script
+        return other
+
+    def sample(self, sample_shape=()):
+        return self.script
+
+
+@pytest.mark.parametrize("kind", [dgm.IWAE, dgm.VIMCO, dgm.ReweightedWakeSleep, dgm.BidirectionalHelmholtz])
+def test_a_row_does_not_depend_on_its_batch(kind):
+    """With the same draws for row 0, its bound and gradient do not change with what else is in the batch."""
+    sbn = network()
+    draws = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[:, None].repeat(1, 2, 1)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            bits = Scripted(sbn.recognition_biases[0] + x @ sbn.recognition_weights[0])
+            bits.script = draws
+            pyro.sample("hidden1", bits)
+
+    kept = []
+    for other, drawn in ((0, 0.0), (2, 1.0)):
+        draws[:, 1] = drawn
+        losses, scale = kind(3).row_losses(sbn.model, guide, (torch.stack([ROWS[0], ROWS[other]]),), {})
+        assert scale == 1
+        sbn.zero_grad()
+        losses[0].backward()
+        kept.append((losses[0].detach(), [p.grad.clone() for p in sbn.parameters()]))
+    torch.testing.assert_close(kept[0], kept[1])
+
+
+def scalar_gaussian():
+    """z ~ N(0, 1), x | z ~ N(w z, 1); q(z | x) = N(a x, s): the programs and their parameters w, a, log s."""
+    parameters = [torch.tensor(v, requires_grad=True) for v in (1.3, 0.2, -0.4)]
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(parameters[0] * z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(parameters[1] * x, parameters[2].exp()))
+
+    return model, guide, parameters
+
+
+def quadrature(values, x, particles, count=40):
+    """The expected bound of two particles or one by Gauss-Hermite quadrature, with its gradient."""
+    import numpy as np
+
+    nodes, weights = (torch.tensor(t) for t in np.polynomial.hermite_e.hermegauss(count))
+    weights = weights / weights.sum()
+    w, a, log_s = (v.detach().double().requires_grad_() for v in values)
+    z = a * x + log_s.exp() * nodes
+    normal = torch.distributions.Normal
+    log_w = normal(0.0, 1.0).log_prob(z) + normal(w * z, 1.0).log_prob(torch.tensor(x))
+    log_w = log_w - normal(a * x, log_s.exp()).log_prob(z)
+    if particles == 1:
+        bound = (weights * log_w).sum()
+    else:
+        bound = (weights[:, None] * weights * (torch.logaddexp(log_w[:, None], log_w) - math.log(2))).sum()
+    return bound.detach(), torch.stack(torch.autograd.grad(bound, (w, a, log_s)))
+
+
+@pytest.mark.parametrize(("kind", "particles"), [(dgm.IWAE, 1), (dgm.IWAE, 2), (dgm.DReG, 1), (dgm.DReG, 2)])
+def test_reparameterised_gradients_by_quadrature(kind, particles):
+    torch.manual_seed(10)
+    model, guide, parameters = scalar_gaussian()
+    estimator = kind(particles)
+    x = torch.full((5000,), 1.7)
+    blocks, values = [], []
+    for _ in range(30):
+        loss = estimator.differentiable_loss(model, guide, x) / len(x)
+        blocks.append({"all": -torch.stack(torch.autograd.grad(loss, parameters)).double()})
+        values.append(-loss.detach())
+    bound, gradient = quadrature(parameters, 1.7, particles)
+    oracle.meets(blocks, {"all": gradient}, 0.15)
+    values = torch.stack(values)
+    assert abs(values.mean() - bound) < 6 * values.std() / 30**0.5
+
+
+def test_the_guide_keeps_its_signal_under_dreg():
+    """At K = 64 the guide's gradient of one draw has less noise by DReG than by IWAE, relative to its mean."""
+    torch.manual_seed(11)
+    model, guide, parameters = scalar_gaussian()
+    ratios = {}
+    for kind in (dgm.IWAE, dgm.DReG):
+        estimator = kind(64)
+        draws = []
+        for _ in range(300):
+            loss = estimator.differentiable_loss(model, guide, torch.tensor([1.7]))
+            draws.append(torch.autograd.grad(loss, parameters[1])[0])
+        draws = torch.stack(draws)
+        ratios[kind] = float(draws.mean().abs() / draws.std())
+    assert ratios[dgm.DReG] > 2 * ratios[dgm.IWAE]
+
+
+@pytest.mark.parametrize("estimator", [dgm.IWAE(3), dgm.VIMCO(3), dgm.ReweightedWakeSleep(3), dgm.DReG(3)])
+def test_the_exact_posterior_leaves_no_gap(estimator):
+    """q = p(z | x) makes every weight p(x): the bound is the log-likelihood at every draw."""
+    model, guide, parameters = scalar_gaussian()
+    w = parameters[0].detach()
+    with torch.no_grad():
+        parameters[1].copy_(w / (1 + w**2))
+        parameters[2].copy_(-0.5 * torch.log(1 + w**2))
+    x = torch.tensor([0.3, -2.0])
+    losses, _ = estimator.row_losses(model, guide, (x,), {})
+    exact = dist.Normal(0.0, (1 + w**2).sqrt()).log_prob(x)
+    torch.testing.assert_close(-losses.detach(), exact, atol=1e-5, rtol=0)
+
+
+def test_optimal_baseline_is_the_best_constant():
+    """J = z for z ~ Bernoulli(0.9): variances 0.0009, 0.0576 and 0 without, with the mean's and the best baseline."""
+    logit = torch.nn.Parameter(torch.logit(torch.tensor(0.9)))
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+            pyro.factor("reward", z)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Bernoulli(logits=logit))
+
+    p = 0.9
+    z = torch.tensor([0.0, 1.0], dtype=torch.double)
+    probability = torch.tensor([1 - p, p], dtype=torch.double)
+    g = z - p  # the derivative of log q by its logit
+    best = (probability * z * g**2).sum() / (probability * g**2).sum()
+    for constant, expected in ((0.0, 0.0009), (p, 0.0576), (best, 0.0)):
+        draws = (z - constant) * g
+        variance = (probability * draws**2).sum() - (probability * draws).sum() ** 2
+        assert float(variance) == pytest.approx(expected, abs=1e-9)
+    estimator = dgm.OptimalBaseline([logit], decay=0.99)
+    torch.manual_seed(12)
+    x = torch.zeros(500)
+    for _ in range(400):
+        estimator.differentiable_loss(model, guide, x)
+    # Here J also holds -log q and log p: the baseline of that reward, by enumeration.
+    reward = z + math.log(0.5) - probability.log()
+    expected = (probability * reward * g**2).sum() / (probability * g**2).sum()
+    found = estimator.weighted[0] / estimator.squares[0]
+    assert float(found) == pytest.approx(float(expected), abs=0.05)
+
+
+def test_optimal_baseline_leaves_the_mean_alone():
+    torch.manual_seed(13)
+    sbn = network()
+    recognition = [*sbn.recognition_weights, *sbn.recognition_biases]
+    estimator = dgm.OptimalBaseline(recognition, decay=0.9)
+    found = simulated(sbn, estimator, blocks=100, repeats=30)
+    oracle.meets(found, bound_gradient(sbn, 1), 0.6)
+
+
+def test_optimal_baseline_has_the_least_variance_of_constants():
+    """Variances of every parameter's gradient at one row, by enumeration: none, the mean, the best constant."""
+    sbn = network()
+    p, log_p, log_q = tables(sbn)
+    q, reward = log_q.exp()[0].detach(), (log_p - log_q)[0].detach()
+    names = [n for n in p if n.startswith("recognition")]
+    scores = []
+    for state in range(4):
+        grads = torch.autograd.grad(log_q[0, state], [p[n] for n in names], retain_graph=True)
+        scores.append(torch.cat([g.flatten() for g in grads]))
+    g = torch.stack(scores)
+    g = g[:, g.abs().sum(0) > 0]
+
+    def variance(b):
+        draws = (reward[:, None] - b) * g
+        return (q[:, None] * draws**2).sum(0) - (q[:, None] * draws).sum(0) ** 2
+
+    best = (q[:, None] * reward[:, None] * g**2).sum(0) / (q[:, None] * g**2).sum(0)
+    for constant in (0.0, float((q * reward).sum()), best + 0.3, best - 0.3):
+        assert (variance(best) <= variance(constant) + 1e-12).all()
+
+
+def test_values_equal_pyros_where_pyro_is_right():
+    """On one row and the same draws: Trace_ELBO with one particle, RenyiELBO(0) with several."""
+    vae, x = dgm.VAE.example()
+    torch.manual_seed(14)
+    ours = dgm.IWAE(1).loss(vae.model, vae.guide, x)
+    torch.manual_seed(14)
+    theirs = Trace_ELBO(vectorize_particles=True, max_plate_nesting=1).loss(vae.model, vae.guide, x)
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    torch.manual_seed(15)
+    ours = dgm.IWAE(6).loss(vae.model, vae.guide, x[:1])
+    torch.manual_seed(15)
+    renyi = RenyiELBO(alpha=0, num_particles=6, vectorize_particles=True, max_plate_nesting=1)
+    assert ours == pytest.approx(renyi.loss(vae.model, vae.guide, x[:1]), rel=1e-5)
+
+
+def test_where_pyro_is_wrong():
+    """RenyiELBO(0) gives a discrete guide no gradient; the enumerated one, which VIMCO meets above, is not zero."""
+    sbn = network()
+    renyi = RenyiELBO(alpha=0, num_particles=3, vectorize_particles=True, max_plate_nesting=1)
+    renyi.loss_and_grads(sbn.model, sbn.guide, ROWS)
+    gradient = sbn.recognition_weights[0].grad
+    assert gradient is None or not gradient.any()
+    assert float(bound_gradient(sbn, 3)["recognition_weights.0"].abs().max()) > 0.05
+
+
+@pytest.mark.parametrize("size", [None, 30])
+def test_subsampling_scales_the_loss(size):
+    sbn = network()
+    for estimator in (dgm.IWAE(2), dgm.VIMCO(2), dgm.ReweightedWakeSleep(2), dgm.NVIL(), dgm.BidirectionalHelmholtz(2)):
+        torch.manual_seed(17)
+        whole = estimator.loss(sbn.model, sbn.guide, ROWS)
+        torch.manual_seed(17)
+        scaled = estimator.loss(sbn.model, sbn.guide, ROWS, size)
+        assert scaled == pytest.approx(whole * (1 if size is None else 10), rel=1e-5)
+
+
+def missing(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("other", dist.Bernoulli(0.5))
+
+
+def outside(x):
+    pyro.sample("hidden1", dist.Bernoulli(torch.full((2,), 0.5)).to_event(1))
+
+
+def longer(x):
+    with pyro.plate("data", len(x) + 1):
+        pyro.sample("hidden1", dist.Bernoulli(torch.full((2,), 0.5)).to_event(1))
+
+
+@pytest.mark.parametrize(
+    ("guide", "message"), [(missing, "'hidden1'"), (outside, "'hidden1' is not in the data plate"),
+                           (longer, "'hidden1'.*same size")]
+)  # fmt: skip
+@pytest.mark.parametrize("estimator", [dgm.IWAE(2), dgm.VIMCO(2), dgm.ReweightedWakeSleep(2)])
+def test_guides_that_do_not_fit(estimator, guide, message):
+    sbn = network()
+    with pytest.raises(ValueError, match=message):
+        estimator.loss(sbn.model, guide, ROWS)
+
+
+def test_weights_that_are_not_finite_name_the_site():
+    sbn = network()
+    with torch.no_grad():
+        sbn.weights[0].fill_(torch.nan)
+    with pyro.validation_enabled(False), pytest.raises(ValueError, match="site 'x'"):
+        dgm.VIMCO(2).loss(sbn.model, sbn.guide, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(lambda: dgm.VIMCO(1), "at least 2"), (lambda: dgm.IWAE(0), "at least 1"), (lambda: dgm.NVIL(decay=1.0), "decay"),
+     (lambda: dgm.NVIL(baseline=3), "module"), (lambda: dgm.ReweightedWakeSleep(2, 0.0, 0.0), "not both"),
+     (lambda: dgm.OptimalBaseline([]), "guide_parameters"), (lambda: dgm.DReG(True), "integer")],
+)  # fmt: skip
+def test_bad_options(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_baseline_of_the_wrong_shape():
+    sbn = network()
+    with pytest.raises(ValueError, match="one figure a row"):
+        dgm.NVIL(baseline=torch.nn.Linear(2, 2)).loss(sbn.model, sbn.guide, ROWS)
+
+
+def test_sleep_needs_the_observation_among_the_arguments():
+    def model(x):
+        with pyro.plate("data", 3):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x + 1.0)
+
+    def guide(x):
+        with pyro.plate("data", 3):
+            pyro.sample("z", dist.Bernoulli(torch.tensor(0.5)))
+
+    with pytest.raises(ValueError, match="observes one of its arguments"):
+        dgm.ReweightedWakeSleep(2, sleep=1.0).loss(model, guide, torch.zeros(3))
+
+
+@pytest.mark.parametrize("estimator", ["rws", "wake-sleep", "vimco", "nvil", "bihm"])
+def test_resumed_runs_are_bit_identical(estimator, tmp_path):
+    """Baselines and running means come back with the run."""
+    x = dgm.SBN.example()[1].repeat(3, 1)
+    runs = []
+    for number, epochs in enumerate(((4,), (2, 4))):
+        for stage, last in enumerate(epochs):
+            sbn = oracle.randomise(dgm.SBN(4, hidden=(3, 2)), torch.Generator().manual_seed(1))
+            torch.manual_seed(2)
+            objective = sbn.objective(estimator, particles=1 if estimator == "nvil" else 2, hidden=3)
+            run = dgm.fit(
+                sbn, x, objective=objective, epochs=last, batch_size=7, seed=3, out=tmp_path / str(number),
+                resume=stage > 0, progress=False,
+            )  # fmt: skip
+        runs.append(run)
+    for a, b in zip(runs[0].model.parameters(), runs[1].model.parameters(), strict=True):
+        assert torch.equal(a, b)

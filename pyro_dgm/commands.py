@@ -101,7 +101,7 @@ def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
 
 def evaluate(options: Namespace) -> None:
     """Print the log-likelihood of a run."""
-    from .evaluation import log_likelihood
+    from .evaluation.likelihood import with_details
     from .models.energy_based import EnergyModel
 
     model, _, dataset = _open(options)
@@ -111,11 +111,13 @@ def evaluate(options: Namespace) -> None:
     extra = {}
     if isinstance(model, EnergyModel) and options.method in (None, "ais", "bridge"):
         extra = {"base": dataset.train.x} if dataset.redraw is None else {}
-    figure = log_likelihood(model, split.to(options.device), method=options.method, **extra)
+    figure, details = with_details(model, split.to(options.device), method=options.method, **extra)
     if options.json:
-        cli.print_json(figure.as_dict())
-    else:
-        print(figure)
+        cli.print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})
+        return
+    print(figure)
+    for name, value in details.items():
+        print(f"  {name.replace('_', ' ')}: {value:.4g}")
 
 
 def sample(options: Namespace) -> None:

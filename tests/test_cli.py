@@ -44,7 +44,8 @@ def test_evaluate_json(rbm_run, capsys):
     assert figure["space"] == "binary (threshold 0.5)"
     assert figure["n"] == 300
     assert set(figure) == {
-        "value", "stderr_estimator", "stderr_data", "lower", "upper", "kind", "method", "space", "n"
+        "value", "stderr_estimator", "stderr_data", "lower", "upper", "kind", "method", "space", "n",
+        "details",
     }  # fmt: skip
 
 

@@ -255,12 +255,16 @@ def test_the_guide_needs_data():
 
 
 def test_pareto_index_of_weights_with_a_known_tail():
-    """N(0, 1) by draws of N(0, s): the weights' tail index is 1 - s^2. Its standard error on 5000 draws is below 0.15."""
+    """N(0, 1) by draws of N(0, s): the weights' tail index is 1 - s^2.
+
+    The fit sees 212 draws of the tail, so k has a standard error of some (1 + k) / sqrt(212) = 0.1, its median over 50 rows
+    0.02; the tolerance is five of them.
+    """
     generator = torch.Generator().manual_seed(0)
     for s in (0.6, 0.8, 0.9):
         z = s * torch.randn(5000, 50, generator=generator)
         found = pareto(-(z**2) / 2 + z**2 / (2 * s * s))
-        assert found["pareto_k_median"] == pytest.approx(1 - s * s, abs=0.06)
+        assert found["pareto_k_median"] == pytest.approx(1 - s * s, abs=0.1)
     assert pareto(torch.zeros(50, 3)) == {}
 
 

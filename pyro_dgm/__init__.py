@@ -37,6 +37,7 @@ _WHERE = {
     "models.deep_boltzmann_machine": ["DBM"],
     "models.gaussian_rbm": ["GaussianRBM"],
     "models.spike_slab_rbm": ["SpikeSlabRBM"],
+    "models.spike_slab_coding": ["S3C"],
     "models.mean_covariance": ["CovarianceRBM", "MeanCovarianceRBM"],
     "models.product_of_t": ["MeanProductOfT", "ProductOfT"],
     "models.sigmoid_belief_network": ["SBN"],

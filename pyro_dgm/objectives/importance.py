@@ -9,6 +9,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 _PLATE = "_importance_particles"
@@ -52,14 +53,17 @@ def traces(
     kwargs: dict[str, Any],
     particles: int,
     nesting: int,
+    paths: bool = True,
 ) -> tuple[Any, Any]:
     """The model's and the guide's trace with particles in the outermost plate.
+
+    With ``paths=False`` draws are constants, also of reparameterised latents.
 
     Raises:
         ValueError: the guide lacks a latent site of the model, or has one that the model does not sample.
     """
     with particle_plate(particles, nesting):
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        guide_trace = poutine.trace(guide if paths else _Constants()(guide)).get_trace(*args, **kwargs)
     try:
         with particle_plate(particles, nesting):
             model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
@@ -70,6 +74,14 @@ def traces(
         raise
     _check_sites(model_trace, guide_trace)
     return model_trace, guide_trace
+
+
+class _Constants(Messenger):
+    """Cuts draws off from what they were made of, before anything else is made of them."""
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and isinstance(msg["value"], Tensor):
+            msg["value"] = msg["value"].detach()
 
 
 def _weights(model_trace: Any, guide_trace: Any, particles: int, nesting: int) -> Tensor:

@@ -143,9 +143,7 @@ class ReweightedWakeSleep(PerDatumELBO):
         self.wake, self.sleep = wake, sleep
 
     def row_losses(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scaled:
-        with torch.no_grad():
-            drawn = self.draw(model, guide, args, kwargs)
-        run = self.redraw(model, guide, drawn, args, kwargs)
+        run = self.draw(model, guide, args, kwargs, paths=False)
         draws = run.figures()
         share = torch.softmax(draws.log_weights.detach(), 0)
         surrogate = (share * (draws.log_p + self.wake * draws.log_q)).sum(0)
@@ -174,9 +172,7 @@ class BidirectionalHelmholtz(PerDatumELBO):
         super().__init__(particles, max_plate_nesting)
 
     def row_losses(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scaled:
-        with torch.no_grad():
-            drawn = self.draw(model, guide, args, kwargs)
-        run = self.redraw(model, guide, drawn, args, kwargs)
+        run = self.draw(model, guide, args, kwargs, paths=False)
         draws = run.figures()
         half = 0.5 * draws.log_weights.detach()
         surrogate = (torch.softmax(half, 0) * (draws.log_p + draws.log_q)).sum(0)

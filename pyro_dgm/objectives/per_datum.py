@@ -90,9 +90,14 @@ class PerDatumELBO(ELBO, ABC):
     def _get_trace(self, *args: Any, **kwargs: Any) -> Any:
         raise ValueError(f"{type(self).__name__} draws its particles in one vectorised run; use differentiable_loss")
 
-    def draw(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-        """K draws of the guide, and the model at them, with all gradients that there are."""
-        pair = traces(model, guide, args, kwargs, self.num_particles, self.max_plate_nesting)
+    def draw(
+        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any], paths: bool = True
+    ) -> Run:
+        """K draws of the guide, and the model at them, with all gradients that there are.
+
+        With ``paths=False`` the draws are constants: log-probabilities follow the parameters alone.
+        """
+        pair = traces(model, guide, args, kwargs, self.num_particles, self.max_plate_nesting, paths)
         return Run(*pair, self.num_particles, self.max_plate_nesting)
 
     def redraw(self, model: Program, guide: Program, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:

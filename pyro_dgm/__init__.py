@@ -42,6 +42,8 @@ _WHERE = {
     "models.product_of_t": ["MeanProductOfT", "ProductOfT"],
     "models.sigmoid_belief_network": ["SBN"],
     "models.autoregressive_bits": ["AutoregressiveBits"],
+    "models.generator_networks": ["AffineGenerator", "FlowGenerator", "InverseTransform"],
+    "models.supervised_generator": ["SupervisedGenerator"],
     "models.vae": ["VAE"],
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

@@ -1,0 +1,88 @@
+"""What models share whose density is a formula: no latent sites, exact log-likelihoods."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from ..objectives.objective import Elbo, Objective
+from .model import Evidence, ProbabilisticModel, check_rows, data_plate
+
+
+class ExplicitModel(ProbabilisticModel):
+    """A model whose call returns a distribution of rows that can be scored and drawn exactly."""
+
+    @abstractmethod
+    def forward(self) -> TorchDistribution:
+        """The distribution of a row."""
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        with data_plate((size or 1) if x is None else len(x), size):
+            return pyro.sample("x", self(), obs=x)
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> Any:
+        """There are no latent sites."""
+
+    def sample(self, n: int) -> Tensor:
+        """``n`` independent draws."""
+        with torch.no_grad():
+            return self().sample((n,))
+
+    def objective(self) -> Objective:
+        """Maximum likelihood, exactly."""
+        return Elbo()
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        """The exact log-likelihood of every row.
+
+        Raises:
+            ValueError: another method than ``"exact"``, or options.
+        """
+        if method not in (None, "exact") or options:
+            raise ValueError(
+                f"got method={method!r} and {sorted(options)}; {type(self).__name__} has method='exact' alone"
+            )
+        with torch.no_grad():
+            values = torch.cat([self().log_prob(rows) for rows in x.split(2000)])
+        return Evidence(values, "exact", "density", 0.0, 0.0, 0.0, {})
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The log-likelihood of validation rows, in nats a row."""
+        return {"valid_log_likelihood": float(self.evidence(valid[:2000]).values.mean())}
+
+    def check_data(self, x: Tensor) -> None:
+        check_rows(x, torch.Size(self().event_shape), type(self).__name__)
+
+    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+        r"""Means of the unknown entries given the known ones, by a chain a row that changes one entry at a time.
+
+        Each unknown entry gets a normal proposal around its present value, accepted by the density's ratio (Metropolis); the
+        first half of the sweeps finds the width of the proposals, the second is averaged.
+        """
+        if sweeps < 2:
+            raise ValueError(f"sweeps got {sweeps}; expected at least 2")
+        with torch.no_grad():
+            dist = self()
+            state = torch.where(known, x, self.sample(len(x)))
+            width = torch.full_like(x, 0.5)
+            score, total = dist.log_prob(state), torch.zeros_like(x)
+            columns = (~known).expand(x.shape).any(0).nonzero().flatten().tolist()
+            free = (~known).expand(x.shape)
+            for sweep in range(sweeps):
+                for column in columns:
+                    proposal = state.clone()
+                    proposal[:, column] += width[:, column] * torch.randn(len(x), device=x.device) * free[:, column]
+                    new = dist.log_prob(proposal)
+                    accept = torch.rand_like(score).log() < new - score
+                    state = torch.where(accept.unsqueeze(1), proposal, state)
+                    score = torch.where(accept, new, score)
+                    if sweep < sweeps // 2:
+                        width[:, column] *= torch.where(accept, 1.1, 0.93)
+                if sweep >= sweeps // 2:
+                    total += state
+        return torch.where(known, x, total / (sweeps - sweeps // 2))

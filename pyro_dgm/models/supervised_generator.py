@@ -1,0 +1,146 @@
+"""A generator trained on known codes, section 20.10.2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ..nets import mlp
+from .explicit import ExplicitModel
+from .model import BINARISE, check_rows, check_support
+
+LIKELIHOODS = ("bernoulli", "gaussian")
+
+
+class SupervisedGenerator(ExplicitModel):
+    r"""A generator network whose codes are known: it emits the parameters of $p(x \mid z)$ (20.74-75) for given z.
+
+    With the codes observed (what a picture shows, from where it is seen), training is maximum likelihood of
+    $\log p(x \mid z)$, supervised learning with many outputs (Dosovitskiy, Springenberg and Brox 2015). Figures are
+    log-likelihoods of x given its code, in nats.
+
+    Data rows hold the visible columns and then the code's. ``model(x)`` has the site ``"x"`` over whole rows, of which the
+    code's columns carry no log-probability. Without codes, ``sample(n)`` draws them from a normal of the training
+    codes' means and deviations.
+
+    Args:
+        visible: the number of visible columns.
+        codes: the number of columns of the code.
+        hidden: units of the network's hidden layers.
+        likelihood: ``"bernoulli"``, or ``"gaussian"`` with one learned deviation a column.
+
+    Raises:
+        ValueError: a number below one, or an unknown likelihood.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> model = dgm.SupervisedGenerator(visible=5, codes=2, hidden=(8,))
+        >>> model.decode(torch.zeros(3, 2)).shape
+        torch.Size([3, 5])
+    """
+
+    code_mean: Tensor
+    code_scale: Tensor
+
+    def __init__(
+        self, visible: int, codes: int, hidden: Sequence[int] = (200, 200), likelihood: str = "bernoulli"
+    ) -> None:
+        super().__init__()
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood got {likelihood!r}; expected one of {', '.join(LIKELIHOODS)}")
+        if visible < 1 or codes < 1:
+            raise ValueError(f"visible and codes got {visible} and {codes}; expected numbers of columns, at least 1")
+        self.visible, self.codes, self.hidden, self.likelihood = visible, codes, tuple(hidden), likelihood
+        self.network = mlp((codes, *hidden, visible))
+        if likelihood == "gaussian":
+            self.log_scale = nn.Parameter(torch.zeros(visible))
+        self.register_buffer("code_mean", torch.zeros(codes))
+        self.register_buffer("code_scale", torch.ones(codes))
+
+    def observe(self, codes: Tensor) -> dist.TorchDistribution:
+        r"""$p(x \mid z)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""
+        output = self.network(codes)
+        if self.likelihood == "bernoulli":
+            return dist.Bernoulli(logits=output).to_event(1)
+        return dist.Normal(output, self.log_scale.exp()).to_event(1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        r"""The mean of $p(x \mid z)$: ``batch_shape x visible``."""
+        with torch.no_grad():
+            return self.observe(codes).mean
+
+    def forward(self) -> dist.TorchDistribution:
+        return _CodedRow(self)
+
+    def sample(self, n: int, codes: Tensor | None = None) -> Tensor:
+        """``n`` rows with their codes, given or drawn: ``n x (visible + codes)``."""
+        with torch.no_grad():
+            if codes is None:
+                return self().sample((n,))
+            return torch.cat([self.observe(codes).sample(), codes], -1)
+
+    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+        """The unknown visible entries' means given the code, of which they are independent draws.
+
+        Raises:
+            ValueError: a part of the code is unknown.
+        """
+        if not bool(known.expand(x.shape)[..., self.visible :].all()):
+            raise ValueError("impute got rows whose code is unknown in part; this model needs the whole code")
+        means = torch.cat([self.decode(x[:, self.visible :]), x[:, self.visible :]], -1)
+        return torch.where(known, x, means)
+
+    def initialise(self, x: Tensor) -> None:
+        """The codes' means and deviations, for ``sample``."""
+        codes = x[:, self.visible :]
+        self.code_mean.copy_(codes.mean(0))
+        self.code_scale.copy_(codes.std(0, correction=0).clamp_min(1e-6))
+
+    def check_data(self, x: Tensor) -> None:
+        name = "SupervisedGenerator (visible columns, then the code)"
+        check_rows(x, torch.Size([self.visible + self.codes]), name)
+        if self.likelihood == "bernoulli":
+            check_support(x[:, : self.visible], lambda v: (v == 0) | (v == 1), name, "0 or 1", BINARISE)
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "visible": self.visible,
+            "codes": self.codes,
+            "hidden": list(self.hidden),
+            "likelihood": self.likelihood,
+        }
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = cls(3, 2, hidden=(4,))
+            return model, torch.cat([torch.randint(0, 2, (10, 3)).float(), torch.randn(10, 2)], 1)
+
+
+class _CodedRow(dist.TorchDistribution):
+    """Rows of visible columns and a code; the code's columns are given and carry no log-probability."""
+
+    arg_constraints: dict[str, Any] = {}
+    support = dist.constraints.real_vector
+
+    def __init__(self, model: SupervisedGenerator, batch_shape: Sequence[int] = ()) -> None:
+        self.model = model
+        super().__init__(torch.Size(batch_shape), torch.Size([model.visible + model.codes]), validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _CodedRow:
+        return _CodedRow(self.model, batch_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        x, codes = value.split([self.model.visible, self.model.codes], -1)
+        return self.model.observe(codes).log_prob(x)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = (*sample_shape, *self.batch_shape, self.model.codes)
+        codes = self.model.code_mean + self.model.code_scale * torch.randn(shape, device=self.model.code_mean.device)
+        with torch.no_grad():
+            return torch.cat([self.model.observe(codes).sample(), codes], -1)

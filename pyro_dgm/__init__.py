@@ -38,6 +38,7 @@ _WHERE = {
     "models.gaussian_rbm": ["GaussianRBM"],
     "models.spike_slab_rbm": ["SpikeSlabRBM"],
     "models.spike_slab_coding": ["S3C"],
+    "models.coupled_slabs": ["CoupledSlabRBM"],
     "models.mean_covariance": ["CovarianceRBM", "MeanCovarianceRBM"],
     "models.product_of_t": ["MeanProductOfT", "ProductOfT"],
     "models.sigmoid_belief_network": ["SBN"],

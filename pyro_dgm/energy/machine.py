@@ -193,7 +193,8 @@ class Machine:
                     means = self.graph.layers[block.layer].mean(*eta)
                     if step == steps - 1:
                         dims = self._atom_dims(block)
-                        inner = sum((e * m).flatten(e.dim() - dims).sum(-1) for e, m in zip(eta, means, strict=True))
+                        # Natural parameters may lack the rows' dimensions; their products with the means have them.
+                        inner = sum((e * m).flatten(-dims).sum(-1) for e, m in zip(eta, means, strict=True))
                         entropy = entropy + self.log_partition(block, eta) - inner
                     if block.entries is None:
                         statistics[block.layer] = self._flat(block.layer, means)

@@ -91,6 +91,7 @@ class _Assembly:
         self.size = start
         self.precision = torch.cat([precisions[name] for name in plain]) if plain else like.new_zeros(0)
         self.couplings: Tensor | None = None
+        self.cautious = False
         self.square: dict[str, Tensor] = {}
         self.slabs: dict[str, Tensor] = {}
         self.alpha = {
@@ -105,12 +106,9 @@ class _Assembly:
             ends, matrix = ends[::-1], matrix.mT
         (first, k), (second, j) = ends
         if first not in self.at:
-            pieces = matrix.unflatten(-1, (self.graph.layers[second].atoms, -1))
-            if not (pieces != 0).any():
-                return None
-            return (
-                f"slabs of {first!r} are coupled to {second!r}, which cannot be checked; couple slabs to Gaussian units"
-            )
+            if k == j == 0 and first in self.alpha and second in self.alpha:
+                return self._between_slabs(first, second, matrix)
+            return self._nothing(matrix, f"slabs of {first!r} are coupled to {second!r} other than linearly")
         if second in self.at:
             if k or j:
                 return self._nothing(matrix, f"the square of {first!r} is coupled to the real-valued {second!r}")
@@ -134,6 +132,26 @@ class _Assembly:
 
     def _nothing(self, matrix: Tensor, what: str) -> str | None:
         return f"{what}: the energy would not be quadratic; set these weights to zero" if (matrix != 0).any() else None
+
+    def _between_slabs(self, first: str, second: str, matrix: Tensor) -> str | None:
+        r"""Slabs that act on one another cost each its row of $|J|$: diag(row sums of $|J|$) - J is positive semidefinite.
+
+        The same holds for the rows and columns of any set of spikes. A spike at another's slab is no quadratic term.
+        """
+        blocks = (self.graph.layers[first].atoms, -1), (self.graph.layers[second].atoms, -1)
+        strength = matrix.unflatten(-1, blocks[1])[..., 1:].flatten(-2).unflatten(-2, blocks[0])[..., 1:, :].abs()
+        self.alpha[first] = self.alpha[first] - strength.sum(-1)
+        if first != second:
+            columns = strength.flatten(0, 1).sum(0).view(self.graph.layers[second].atoms, -1)
+            self.alpha[second] = self.alpha[second] - columns
+        self.cautious = True
+        for name in {first, second}:
+            if not bool((self.alpha[name] > 0).all()):
+                return (
+                    f"it cannot be shown that there is one: slabs of {name!r} act on others more strongly (by the sum of "
+                    f"|J|) than their own precisions allow; {_FIX}"
+                )
+        return None
 
     def _finite(self, first: str, second: str, statistic: int, matrix: Tensor) -> str | None:
         """A finite unit at the square: a constant, plus the range of its statistic as a switch."""
@@ -172,5 +190,5 @@ class _Assembly:
         if found.valid:
             return None
         layers = " and ".join(repr(name) for name in dict.fromkeys([*self.names, *switches]))
-        known = "" if found.exact else "it cannot be shown that there is one: "
+        known = "" if found.exact and not self.cautious else "it cannot be shown that there is one: "
         return f"{known}{found.reason}, over the layers {layers}; {_FIX}"

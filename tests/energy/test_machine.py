@@ -209,3 +209,13 @@ def test_categorical_chain_is_stationary():
     seen = (torch.cat([state["visible"].flatten(1), state["hidden"]], 1) @ weights).tolist()
     counts = np.bincount([key[k] for k in seen], minlength=len(p)) / n
     assert 0.5 * np.abs(counts - p).sum() < oracle.total_variation_bound(p, n)
+
+
+def test_mean_field_entropy_of_a_row_does_not_depend_on_its_batch():
+    """Natural parameters that all rows share (a slab's precision) count once a row."""
+    ssrbm, x = dgm.SpikeSlabRBM.example()
+    machine = ssrbm().machine
+    together = machine.mean_field({"visible": x}, 3).entropy
+    alone = torch.stack([machine.mean_field({"visible": row.unsqueeze(0)}, 3).entropy.squeeze() for row in x])
+    assert together.shape == (len(x),)
+    torch.testing.assert_close(together, alone)

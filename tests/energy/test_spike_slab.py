@@ -277,11 +277,37 @@ def test_energies_that_are_not_quadratic(ends, other, message):
         dgm.BoltzmannDistribution(graph, biases, (torch.full(shape, -0.1),), validate_args=True)
 
 
-def test_slabs_coupled_to_slabs():
+@pytest.mark.parametrize("strength", [0.2, 0.45, 0.6, 2.0])
+def test_slabs_coupled_to_slabs(strength):
+    """What is accepted has a positive definite form for every set of spikes; what is far from it is refused."""
     graph = dgm.Graph({"visible": dgm.SpikeSlab(2, 2), "hidden": dgm.SpikeSlab(2, 2)}, [dgm.Dense("visible", "hidden")])
     biases = {name: unit.neutral(torch.zeros(())) for name, unit in graph.layers.items()}
-    with pytest.raises(ValueError, match="cannot be checked"):
-        dgm.BoltzmannDistribution(graph, biases, (torch.ones(4, 4),), validate_args=True)
+    J = strength * torch.tensor([[1.0, -0.5], [0.3, 1.0]])
+    weight = torch.zeros(4, 4)
+    weight[1::2, 1::2] = J
+    alpha = -2 * torch.cat([biases[name][1][..., 1].flatten() for name in ("visible", "hidden")])
+    form = torch.diag(alpha)
+    form[:2, 2:], form[2:, :2] = -J, -J.T
+    least = min(
+        float(torch.linalg.eigvalsh(form[torch.tensor(on)][:, torch.tensor(on)]).min())
+        for size in range(1, 5)
+        for on in itertools.combinations(range(4), size)
+    )
+    rows = max(float(J.abs().sum(1).max()), float(J.abs().sum(0).max()))
+    if rows < float(alpha.min()):
+        assert least > 0
+        dgm.BoltzmannDistribution(graph, biases, (weight,), validate_args=True)
+    else:
+        with pytest.raises(ValueError, match="act on others"):
+            dgm.BoltzmannDistribution(graph, biases, (weight,), validate_args=True)
+
+
+def test_spikes_at_slabs_are_no_quadratic_term():
+    graph = dgm.Graph({"visible": dgm.SpikeSlab(2, 2), "hidden": dgm.SpikeSlab(2, 2)}, [dgm.Dense("visible", "hidden")])
+    biases = {name: unit.neutral(torch.zeros(())) for name, unit in graph.layers.items()}
+    weight = torch.full((4, 4), 5.0)
+    weight[1::2, 1::2] = 0.0
+    dgm.BoltzmannDistribution(graph, biases, (weight,), validate_args=True)
 
 
 def test_finite_graphs_are_not_looked_at():

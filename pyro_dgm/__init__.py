@@ -46,6 +46,12 @@ _WHERE = {
     "models.generator_networks": ["AffineGenerator", "FlowGenerator", "InverseTransform"],
     "models.supervised_generator": ["SupervisedGenerator"],
     "models.vae": ["VAE"],
+    "models.discretised_logistic": ["DiscretisedLogistic"],
+    "models.variational_rnn": ["VariationalRNN"],
+    "models.padded_frames": ["PaddedFrames"],
+    "models.draw": ["DRAW"],
+    "models.hierarchical_vae": ["HierarchicalVAE"],
+    "models.conditional_vae": ["ConditionalVAE"],
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 _FOLDERS = (

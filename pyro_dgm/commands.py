@@ -41,8 +41,11 @@ def fit(options: Namespace) -> None:
     source = {"source": options.data, "binarisation": binarisation, "seed": options.seed}
     if options.preprocessing:
         source |= {"binarisation": options.binarisation or "none", "preprocessing": options.preprocessing}
+    if options.classes:
+        source |= {"classes": options.classes}
     dataset = _load(source, options.data_dir)
-    model = registry.build(options.model, cli.settings(options.set), dataset.visible, options.seed)
+    chosen = cli.settings(options.set) | ({"classes": options.classes} if options.classes else {})
+    model = registry.build(options.model, chosen, dataset.visible - (options.classes or 0), options.seed)
     chosen = cli.settings(options.objective, "--objective")
     objective = registry.call(model.objective, chosen, f"the objective of {type(model).__name__}")
     out = options.out or f"runs/{options.model.lower()}"
@@ -75,10 +78,11 @@ def _load(source: dict[str, Any], data_dir: str | None) -> Any:
     from . import data
 
     how = source["binarisation"]
-    return data.load(
+    dataset = data.load(
         source["source"], data_dir=data_dir, binarisation=None if how == "none" else how, seed=source["seed"],
         preprocessing=source.get("preprocessing"),
     )  # fmt: skip
+    return dataset.labelled(source["classes"]) if "classes" in source else dataset
 
 
 def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
@@ -136,7 +140,7 @@ def sample(options: Namespace) -> None:
         pictures.sample_grid(x[:100], dataset.shape, path=run / "samples.png")
         if hasattr(model, "weight") and getattr(model.weight, "shape", ())[:1] == (dataset.visible,):
             pictures.filters(model.weight.detach().cpu(), dataset.shape, path=run / "filters.png")
-        if getattr(model, "latent", None) == 2:
+        if getattr(model, "latent", None) == 2 and hasattr(model, "decode"):
             pictures.latent_manifold(model.decode, dataset.shape, path=run / "manifold.png")
     print(f"{len(x)} samples in {run / 'samples.npz'}; pictures beside it")
 

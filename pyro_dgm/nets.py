@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus}
@@ -31,6 +33,135 @@ def mlp(sizes: Sequence[int], activation: str = "tanh") -> nn.Sequential:
     for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
+
+
+def widths(hidden: Sequence[int]) -> tuple[int, ...]:
+    """The units of hidden layers, of which there may be none.
+
+    Raises:
+        ValueError: not a sequence.
+
+    Example:
+        >>> widths([200, 200])
+        (200, 200)
+    """
+    if not isinstance(hidden, Sequence):
+        raise ValueError(f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(200, 200)")
+    return tuple(hidden)
+
+
+def picture_sizes(shape: Sequence[int], channels: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Channels, height and width before and after every stride-2 convolution; odd sides are rounded up.
+
+    Args:
+        shape: height and width of a picture, or channels, height and width.
+        channels: of every convolution.
+
+    Raises:
+        ValueError: no picture's shape, no convolution, or a number below one.
+
+    Example:
+        >>> picture_sizes((28, 28), (32, 64))
+        [(1, 28, 28), (32, 14, 14), (64, 7, 7)]
+    """
+    if not isinstance(shape, Sequence) or len(shape) not in (2, 3) or any(type(n) is not int or n < 1 for n in shape):
+        raise ValueError(
+            f"shape got {shape!r}; expected height and width, as in shape=(28, 28), or channels before them"
+        )
+    if not isinstance(channels, Sequence) or not channels or any(type(n) is not int or n < 1 for n in channels):
+        raise ValueError(f"channels got {channels!r}; expected those of every convolution, as in channels=(32, 64)")
+    *first, height, width = shape
+    sizes = [(first[0] if first else 1, height, width)]
+    for n in channels:
+        sizes.append((n, (sizes[-1][1] + 1) // 2, (sizes[-1][2] + 1) // 2))
+    return sizes
+
+
+class Convolutions(nn.Module):
+    """Flattened pictures to features: 3x3 convolutions of stride 2, a non-linearity after each.
+
+    ``batch_shape x pixels`` to ``batch_shape x features``, for any batch shape. Pixels are in the order channels, height,
+    width; every convolution halves the sides, an odd one rounded up.
+
+    Args:
+        shape: height and width of a picture, or channels, height and width.
+        channels: of every convolution.
+        activation: the non-linearity: tanh, relu, silu or softplus.
+
+    Attributes:
+        features: the number of features.
+
+    Raises:
+        ValueError: no picture's shape, no convolution, or an unknown activation.
+
+    Example:
+        >>> import torch
+        >>> body = Convolutions((5, 7), (4, 8))
+        >>> body.features, body(torch.zeros(3, 2, 35)).shape
+        (32, torch.Size([3, 2, 32]))
+    """
+
+    def __init__(self, shape: Sequence[int], channels: Sequence[int] = (32, 64), activation: str = "relu") -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        sizes = picture_sizes(shape, channels)
+        self.shape, self.features = sizes[0], math.prod(sizes[-1])
+        layers: list[nn.Module] = []
+        for (inputs, *_), (outputs, *_) in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.reshape(-1, *self.shape)).reshape(*x.shape[:-1], self.features)
+
+
+class TransposedConvolutions(nn.Module):
+    """Features to flattened pictures: ``Convolutions`` upside down, with transposed convolutions (section 20.10.6).
+
+    ``batch_shape x features`` to ``batch_shape x pixels``, for any batch shape. The last layer is linear, and its bias is
+    one a pixel rather than one a channel, so that it can hold the pixels' means.
+
+    Args:
+        shape: height and width of a picture, or channels, height and width.
+        channels: those of ``Convolutions``, the picture's side first.
+        activation: the non-linearity: tanh, relu, silu or softplus.
+
+    Attributes:
+        features: the number of features.
+        bias: one a pixel.
+
+    Raises:
+        ValueError: no picture's shape, no convolution, or an unknown activation.
+
+    Example:
+        >>> import torch
+        >>> body = TransposedConvolutions((5, 7), (4, 8))
+        >>> body(torch.zeros(3, 2, body.features)).shape
+        torch.Size([3, 2, 35])
+    """
+
+    def __init__(self, shape: Sequence[int], channels: Sequence[int] = (32, 64), activation: str = "relu") -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        sizes = picture_sizes(shape, channels)
+        self.shape, self.features = sizes[-1], math.prod(sizes[-1])
+        layers: list[nn.Module] = []
+        for number in range(len(channels), 0, -1):
+            (inputs, *_), (outputs, *sides) = sizes[number], sizes[number - 1]
+            # An even side needs one more than 2n - 1, which is what comes of n.
+            more = (1 - sides[0] % 2, 1 - sides[1] % 2)
+            layers += [
+                nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=more, bias=number > 1),
+                ACTIVATIONS[activation](),
+            ]
+        self.layers = nn.Sequential(*layers[:-1])
+        self.bias = nn.Parameter(torch.zeros(math.prod(sizes[0])))
+
+    def forward(self, features: Tensor) -> Tensor:
+        pictures = self.layers(features.reshape(-1, *self.shape))
+        return pictures.reshape(*features.shape[:-1], len(self.bias)) + self.bias
 
 
 def classifier(layers: Sequence[tuple[Tensor, Tensor]], classes: int, dropout: float = 0.0) -> nn.Sequential:

@@ -163,3 +163,17 @@ def test_demo(tmp_path, monkeypatch, capsys):
     assert "r_hat" in printed
     names = {p.name for p in (tmp_path / "demo").iterdir()}
     assert {"weights.safetensors", "chains.nc", "samples.png", "imputed.png", "energies.png", "filters.png"} <= names
+
+
+@pytest.mark.parametrize("model", ["dbm", "conditionalvae"])
+def test_labelled_models_from_the_shell(model, tmp_path, capsys):
+    """--classes appends the labels for training, and evaluate finds them again."""
+    run = str(tmp_path / model)
+    hidden = ["--set", "hidden=(10,5)"] if model == "dbm" else ["--set", "latent=2", "--set", "hidden=(10,)"]
+    assert (
+        main(["fit", model, "--data", "digits", "--classes", "10", "--epochs", "1", "--quiet", "--out", run, *hidden])
+        == 0
+    )
+    if model == "conditionalvae":
+        assert main(["evaluate", run]) == 0
+        assert "given" in capsys.readouterr().out

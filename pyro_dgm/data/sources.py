@@ -18,6 +18,7 @@ from pyro_dgm.data.idx import read_idx
 from pyro_dgm.data.locate import data_folder, find
 from pyro_dgm.data.npz import permutation, read_arrays, read_npz, unpack
 from pyro_dgm.data.real import preprocess
+from pyro_dgm.data.sequences import jsb_chorales, motion_capture
 from pyro_dgm.data.space import Space
 
 Reader = Callable[[Path | None], Dataset]
@@ -189,3 +190,7 @@ def _arrays(file: str, folder: Path | None, keys: tuple[str, ...], origin: str) 
     if missing:
         raise ValueError(f"{path} has no array {missing[0]!r}, only: {', '.join(arrays) or 'nothing'}. {origin}")
     return path, arrays
+
+
+_source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 bits a frame, 229/76/77")(jsb_chorales)
+_source("mocap_mit", "motion capture: padded sequences of 49 real numbers a frame, 32/3/4")(motion_capture)

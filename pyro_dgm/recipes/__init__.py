@@ -73,17 +73,19 @@ def reproduce(
     model = registry.build(recipe["model"], recipe["options"], dataset.visible, recipe["seed"])
     run = out / (f"{name}-fast" if fast else name)
     earlier = run / "result.json"
-    trained_on = json.loads(earlier.read_text("utf-8"))["machine"] if resume and earlier.is_file() else machine()
+    before = json.loads(earlier.read_text("utf-8")) if resume and earlier.is_file() else None
     started = time.perf_counter()
     if "pretraining" in recipe and not (resume and run.is_dir()):
         stages = _shortened(recipe["pretraining"]) if fast else recipe["pretraining"]
         train.pretrain(model, dataset, seed=recipe["seed"], progress=progress, **stages)
-    before = time.perf_counter() - started
+    spent = time.perf_counter() - started
     fitted = train.fit(
         model, dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=run, resume=resume,
         progress=progress, source=_source(recipe), **training,
     )  # fmt: skip
-    seconds = before + sum(row["seconds"] for row in fitted.history)
+    fitting = sum(row["seconds"] for row in fitted.history)
+    # What an earlier result spent outside fit (on pretraining, on a classifier) is counted, also where it is done anew.
+    seconds = fitting + (spent if before is None else max(before["training_seconds"] - fitting, 0.0))
     classify: Any = getattr(model, "classify", None)
     if "classifier" in recipe:
         started = time.perf_counter()
@@ -116,7 +118,7 @@ def reproduce(
         "command": shlex.join(["pyro-dgm", "reproduce", name] + (["--fast"] if fast else [])),
         "seed": recipe["seed"],
         "versions": versions(),
-        "machine": trained_on,
+        "machine": machine() if before is None else before["machine"],
         "evaluation_machine": machine(),
     }
     write_json(run / "result.json", result)

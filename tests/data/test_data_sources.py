@@ -13,11 +13,11 @@ from pyro_dgm.data.idx import read_idx
 
 Writer = Callable[[Path, np.ndarray, bool], Path]
 FILES = {"mnist": "train-images-idx3-ubyte.gz", "binarized_mnist": "binarized_mnist.npz"}
-FILES |= {"frey_faces": "frey_faces.npz", "dna": "dna.npz"}
+FILES |= {name: f"{name}.npz" for name in ("frey_faces", "dna", "jsb_chorales", "mocap_mit")}
 
 
 def test_names_have_descriptions_of_one_line() -> None:
-    assert list(names()) == ["digits", "mnist", "binarized_mnist", "frey_faces", "natural_patches", "dna"]
+    assert set(names()) == {"digits", "natural_patches", *FILES}
     assert all(text and "\n" not in text for text in names().values())
 
 
@@ -69,7 +69,7 @@ def test_missing_path_and_unknown_name(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(FileNotFoundError, match=r"No file gone\.npz: looked in .*--data-dir"):
         load(tmp_path / "gone.npz")
     with pytest.raises(
-        ValueError, match=r"'minst'; expected one of: digits, mnist, .*dna; or a path that ends in \.npz"
+        ValueError, match=r"'minst'; expected one of: digits, mnist, .*mocap_mit; or a path that ends in \.npz"
     ):
         load("minst")
     monkeypatch.chdir(tmp_path)

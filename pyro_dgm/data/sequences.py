@@ -1,0 +1,228 @@
+"""Sequences of unequal length as rows of one matrix, and the data sets made of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_dgm.data.dataset import Dataset, Split
+from pyro_dgm.data.locate import find
+from pyro_dgm.data.npz import read_arrays, unpack
+from pyro_dgm.data.space import Space
+
+KEYS = 88
+"""Keys of a piano roll."""
+
+
+def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
+    r"""Sequences of $T_i$ frames as rows of equal width.
+
+    Every frame has its D values and one further column, which is 1 where the frame exists; frames after a sequence's end
+    are all 0. A row is these T x (D + 1) numbers, frame after frame.
+
+    Args:
+        sequences: floating-point tensors, each ``T_i x D``.
+        length: frames of a row, T; by default those of the longest sequence.
+
+    Returns:
+        ``len(sequences) x (T * (D + 1))``.
+
+    Raises:
+        ValueError: no sequences; one that is no floating-point matrix, has no frames, another D than the first, more than
+            ``length`` frames, or a value that is NaN or infinite. The message says which sequence.
+
+    Example:
+        >>> pad([torch.tensor([[5.0], [6.0]]), torch.tensor([[7.0]])])
+        tensor([[5., 1., 6., 1.],
+                [7., 1., 0., 0.]])
+    """
+    if len(sequences) == 0:
+        raise ValueError("pad got no sequences; expected at least one tensor of frames x values")
+    for number, sequence in enumerate(sequences):
+        _check_sequence(number, sequence, sequences[0])
+    longest = max(map(len, sequences))
+    if length is not None and length < longest:
+        number = next(i for i, s in enumerate(sequences) if len(s) > length)
+        raise ValueError(
+            f"pad got length={length}, but sequence {number} has {len(sequences[number])} frames; give at least {longest}, "
+            "or cut the sequences"
+        )
+    features = sequences[0].shape[1]
+    rows = sequences[0].new_zeros(len(sequences), length or longest, features + 1)
+    for row, sequence in zip(rows, sequences, strict=True):
+        row[: len(sequence), :features] = sequence
+        row[: len(sequence), features] = 1
+    return rows.flatten(1)
+
+
+def _check_sequence(number: int, sequence: Tensor, first: Tensor) -> None:
+    if not isinstance(sequence, Tensor) or sequence.ndim != 2 or not sequence.is_floating_point():
+        got = f"{sequence.dtype} of shape {tuple(sequence.shape)}" if isinstance(sequence, Tensor) else type(sequence)
+        raise ValueError(f"pad: sequence {number} is {got}; expected a floating-point tensor of frames x values")
+    if len(sequence) == 0:
+        raise ValueError(f"pad: sequence {number} has no frames; every sequence needs at least one, so leave it out")
+    if sequence.shape[1] == 0 or sequence.shape[1] != first.shape[1]:
+        raise ValueError(
+            f"pad: sequence {number} has {sequence.shape[1]} values a frame and sequence 0 has {first.shape[1]}; expected "
+            "the same number, at least one, in all"
+        )
+    bad = ~torch.isfinite(sequence).all(1)
+    if bad.any():
+        raise ValueError(
+            f"pad: sequence {number} has a NaN or infinite value, first in frame {int(bad.nonzero()[0])}; impute it, or "
+            "leave the sequence out"
+        )
+
+
+def unpad(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
+    """The frames of padded rows, and which of them exist: the inverse of ``pad``.
+
+    Args:
+        rows: ``... x (T * (features + 1))``, as ``pad`` makes them.
+        features: values of a frame, D.
+
+    Returns:
+        values, ``... x T x D``, and ``present``, booleans, ``... x T``.
+
+    Raises:
+        ValueError: a width that is no multiple of D + 1; a sequence with a NaN or infinite value, with columns of
+            existence that are not ones followed by zeros, without frames, or with values other than 0 after its end. The
+            message says which sequence.
+
+    Example:
+        >>> values, present = unpad(torch.tensor([[5.0, 1.0, 6.0, 1.0], [7.0, 1.0, 0.0, 0.0]]), features=1)
+        >>> [frames[there].flatten().tolist() for frames, there in zip(values, present)]
+        [[5.0, 6.0], [7.0]]
+    """
+    width = rows.shape[-1] if rows.ndim else 0
+    if features < 1 or width == 0 or width % (features + 1):
+        raise ValueError(
+            f"got rows of {width} columns for features={features}; expected rows x (frames * (features + 1)), with one "
+            "column a frame that says whether it exists, as dgm.data.pad makes them"
+        )
+    values, present = split_frames(rows, features)
+    marks = rows.unflatten(-1, (-1, features + 1))[..., -1]
+    _refuse(~torch.isfinite(rows).all(-1), "has NaN or infinite values; impute them, or leave the sequence out")
+    _refuse(
+        ((marks != 0) & (marks != 1)).any(-1) | (present[..., 1:] & ~present[..., :-1]).any(-1),
+        "has columns of existence (the last of every frame) other than ones followed by zeros; make the rows with "
+        "dgm.data.pad",
+    )
+    _refuse(~present[..., 0], "has no frames; every sequence needs at least one, so leave it out")
+    _refuse(
+        ((values != 0).any(-1) & ~present).any(-1),
+        "has values after its end; expected 0 there. Make the rows with dgm.data.pad",
+    )
+    return values, present
+
+
+def split_frames(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
+    """What ``unpad`` returns, unchecked.
+
+    >>> split_frames(torch.tensor([[5.0, 1.0, 0.0, 0.0]]), 1)[1]
+    tensor([[ True, False]])
+    """
+    frames = rows.unflatten(-1, (-1, features + 1))
+    return frames[..., :-1], frames[..., -1] > 0.5
+
+
+def _refuse(bad: Tensor, problem: str) -> None:
+    if bad.any():
+        raise ValueError(f"sequence {int(bad.flatten().nonzero()[0])} {problem}")
+
+
+def jsb_chorales(folder: Path | None) -> Dataset:
+    """Bach's chorales as piano rolls: 229/76/77 sequences of up to 160 frames of 88 bits.
+
+    The published splits (Boulanger-Lewandowski, Bengio and Vincent 2012), padded by ``pad``; figures are nats a sequence.
+
+    Args:
+        folder: where ``jsb_chorales.npz`` lies.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it holds something else.
+    """
+    origin = (
+        "The chorales may be had from Nicolas Boulanger-Lewandowski's page or with pyro.contrib.examples.polyphonic_data_"
+        "loader; join each split's frames, pack them with numpy.packbits(frames, axis=1), save train, valid, test and "
+        "train_lengths, valid_lengths, test_lengths."
+    )
+    path, parts = _read("jsb_chorales.npz", folder, ("train", "valid", "test"), origin, _bits)
+    return _dataset("jsb_chorales", path, parts, Space("binary", "piano rolls"), picture=True)
+
+
+def motion_capture(folder: Path | None) -> Dataset:
+    """Motion capture: 32/3/4 sequences of up to 100 frames of 49 real numbers (Taylor, Hinton and Roweis 2007).
+
+    The channels come standardised: over the training frames their means are within 0.1 of 0 and their standard deviations
+    within 0.1 of 1. The published split has 35 training and 4 test sequences. The 35 are one recording cut into pieces, of
+    which the last three are held out for validation, so that only one cut has training frames on its other side. Figures
+    are nats a sequence.
+
+    Args:
+        folder: where ``mocap_mit.npz`` lies.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it holds something else.
+    """
+    origin = (
+        "The motion data may be had with the code of Gan et al.'s temporal sigmoid belief networks; save train and test, "
+        "frames x 49, and train_lengths and test_lengths."
+    )
+    path, parts = _read("mocap_mit.npz", folder, ("train", "test"), origin, _numbers)
+    held = max(len(parts["train"]) // 10, 1)
+    if len(parts["train"]) <= held:
+        raise ValueError(f"{path}: {len(parts['train'])} training sequences are too few to hold one out")
+    parts |= {"valid": parts["train"][-held:], "train": parts["train"][:-held]}
+    return _dataset("mocap_mit", path, parts, Space("real", "standardised channels"), picture=False)
+
+
+def _read(
+    file: str,
+    folder: Path | None,
+    parts: tuple[str, ...],
+    origin: str,
+    frames: Callable[[Path, str, np.ndarray], np.ndarray],
+) -> tuple[Path, dict[str, list[Tensor]]]:
+    """Every split's sequences, from an array of all frames and one of lengths."""
+    path = find([file], [] if folder is None else [folder], origin)
+    arrays = read_arrays(path)
+    found: dict[str, list[Tensor]] = {}
+    for part in parts:
+        for key in (part, f"{part}_lengths"):
+            if key not in arrays:
+                raise ValueError(f"{path} has no array {key!r}, only: {', '.join(arrays) or 'nothing'}. {origin}")
+        lengths, content = arrays[f"{part}_lengths"], frames(path, part, arrays[part])
+        if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 1).any() or lengths.sum() != len(content):
+            raise ValueError(
+                f"{path}: '{part}_lengths' is {lengths.dtype} of shape {lengths.shape} with sum {lengths.sum()}; expected "
+                f"a positive whole number a sequence, {len(content)} together, as {part!r} has so many frames"
+            )
+        found[part] = list(torch.from_numpy(content.astype(np.float32)).split(lengths.tolist()))
+    return path, found
+
+
+def _bits(path: Path, part: str, array: np.ndarray) -> np.ndarray:
+    return unpack(path, part, array, KEYS)
+
+
+def _numbers(path: Path, part: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim != 2 or array.dtype.kind != "f":
+        raise ValueError(
+            f"{path}: {part!r} is {array.dtype} of shape {array.shape}; expected frames x channels, floats"
+        )
+    return array
+
+
+def _dataset(name: str, path: Path, parts: dict[str, list[Tensor]], space: Space, picture: bool) -> Dataset:
+    length = max(len(sequence) for part in parts.values() for sequence in part)
+    try:
+        train, valid, test = (Split(pad(parts[part], length), space) for part in ("train", "valid", "test"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    columns = train.x.shape[1] // length
+    return Dataset(name, train, valid, test, (length, columns) if picture else (length * columns,))

@@ -114,7 +114,7 @@ def test_training_nears_the_best_likelihood(estimator):
     before = float(sbn.evidence(x).values.mean())
     particles = 1 if estimator in ("nvil", "wake-sleep") else 5
     objective = sbn.objective(estimator, particles=particles, hidden=10)
-    dgm.fit(sbn, x, objective=objective, epochs=40, batch_size=20, learning_rate=0.02, progress=False)
+    dgm.fit(sbn, x, objective=objective, epochs=20, batch_size=20, learning_rate=0.03, progress=False)
     after = float(sbn.evidence(x).values.mean())
     p = 0.05
     noise = -6 * (p * np.log(p) + (1 - p) * np.log(1 - p))

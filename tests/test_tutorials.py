@@ -17,9 +17,13 @@ def code_cells(path):
 
 
 def test_there_are_tutorials():
-    assert {"boltzmann-machines", "deep-machines", "energy-based-models", "directed-models"} <= {
-        path.stem for path in NOTEBOOKS
-    }
+    assert {
+        "boltzmann-machines",
+        "deep-machines",
+        "energy-based-models",
+        "directed-models",
+        "stochastic-back-propagation",
+    } <= {path.stem for path in NOTEBOOKS}
 
 
 @pytest.mark.slow

@@ -147,14 +147,19 @@ class DBN(LatentVariableModel):
                 self.biases[k].copy_(machine.visible_bias)
                 self.biases[k + 1].copy_(machine.hidden_bias)
                 if k < len(self.hidden) - 1:
-                    self.recognition_weights[k].copy_(machine.weight)
+                    gaussian = k == 0 and self.unit == "gaussian"
+                    seen = machine.beta.unsqueeze(-1) * machine.weight if gaussian else machine.weight
+                    self.recognition_weights[k].copy_(seen)
                     self.recognition_biases[k].copy_(machine.hidden_bias)
+                    if gaussian:
+                        self.log_precision.copy_(machine.log_precision)
 
     def _stage(self, k: int) -> Any:
         """The machine to train as layers k and k + 1.
 
         With room for it, it starts as the one below turned over, whose marginal of layer k is the prior that the bound has
-        had so far: from there on every gain of this machine is one of the bound (20.3).
+        had so far: from there on every gain of this machine is one of the bound (20.3). (Not under real-valued rows, where the
+        machine below has another marginal.)
         """
         sizes = (self.visible, *self.hidden)
         if k == 0 and self.unit == "gaussian":
@@ -162,8 +167,9 @@ class DBN(LatentVariableModel):
 
             return GaussianRBM(self.visible, self.hidden[0])
         machine = _Repeated(sizes[k], sizes[k + 1])
-        if k > 0 and sizes[k + 1] >= sizes[k - 1]:
+        if k > 0 and sizes[k + 1] >= sizes[k - 1] and not (k == 1 and self.unit == "gaussian"):
             m = sizes[k - 1]
+            machine.fresh = False
             with torch.no_grad():
                 machine.weight[:, :m] = self.weights[k - 1].t()
                 machine.visible_bias.copy_(self.biases[k])

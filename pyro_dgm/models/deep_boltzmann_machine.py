@@ -224,7 +224,7 @@ class DBM(BoltzmannModel):
         small = not self.classes and max(log_states(machine, {}), log_states(machine, {"visible": x[:1]})) <= LARGEST
         if method == "exact" or (method is None and small):
             return super().evidence(x, "exact", **options)
-        options.setdefault("base", self.observed(x)["visible"])
+        options["base"] = self.observed(options.get("base", x))["visible"]
         with torch.no_grad():
             log_z = log_partition(self(), method or "ais", **options)
         values = torch.cat([self.bound(rows) for rows in x.split(2000)]) - log_z.value

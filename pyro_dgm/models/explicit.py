@@ -76,13 +76,14 @@ class ExplicitModel(ProbabilisticModel):
             for sweep in range(sweeps):
                 for column in columns:
                     proposal = state.clone()
-                    proposal[:, column] += width[:, column] * torch.randn(len(x), device=x.device) * free[:, column]
+                    step = width[:, column] * torch.randn(len(x), device=x.device)
+                    proposal[:, column] += torch.where(free[:, column], step, 0.0)
                     new = dist.log_prob(proposal)
                     accept = torch.rand_like(score).log() < new - score
                     state = torch.where(accept.unsqueeze(1), proposal, state)
                     score = torch.where(accept, new, score)
                     if sweep < sweeps // 2:
-                        width[:, column] *= torch.where(accept, 1.1, 0.93)
+                        width[:, column] *= torch.where(free[:, column], torch.where(accept, 1.1, 0.93), 1.0)
                 if sweep >= sweeps // 2:
                     total += state
         return torch.where(known, x, total / (sweeps - sweeps // 2))

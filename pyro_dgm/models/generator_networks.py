@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from .explicit import ExplicitModel
 
+TAIL = 1e-3
+"""What either tail of a histogram carries."""
+
 
 class AffineGenerator(ExplicitModel):
     r"""Gaussian rows from standard normal noise by an affine map, $x = \mu + L z$ (20.71).
@@ -79,8 +82,9 @@ class AffineGenerator(ExplicitModel):
 class InverseTransform(ExplicitModel):
     r"""Independent columns from uniform noise by the inverse of a distribution function, $x = F^{-1}(u)$ (20.10.2).
 
-    $F$ of a column is piecewise linear between knots, its density a histogram whose bins carry learned masses. A first
-    ``fit`` puts the knots at the data's quantiles.
+    $F$ of a column is piecewise linear between knots, its density a histogram whose bins carry learned masses, with an
+    exponential tail at either end that carries a thousandth and falls on the scale of the whole range. A first ``fit`` puts the
+    knots at the data's quantiles.
 
     Args:
         visible: the number of columns.
@@ -98,8 +102,8 @@ class InverseTransform(ExplicitModel):
     Example:
         >>> import torch, pyro_dgm as dgm
         >>> model = dgm.InverseTransform(1, bins=4)
-        >>> model().log_prob(torch.tensor([[0.3], [2.0]])).tolist()
-        [0.0, -inf]
+        >>> [round(v, 3) for v in model().log_prob(torch.tensor([[0.3], [2.0]])).tolist()]
+        [-0.002, -7.908]
     """
 
     knots: Tensor
@@ -151,12 +155,15 @@ class _Histogram(dist.TorchDistribution):
         return _Histogram(self.knots, self.logits, batch_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        height = torch.log_softmax(self.logits, -1) - self.knots.diff(dim=-1).log()
+        height = torch.log_softmax(self.logits, -1) - self.knots.diff(dim=-1).log() + math.log1p(-2 * TAIL)
         flat = value.reshape(-1, len(self.knots)).T.contiguous()
         index = torch.searchsorted(self.knots, flat, right=True) - 1
-        outside = (flat < self.knots[:, :1]) | (flat > self.knots[:, -1:])
-        found = height.gather(1, index.clamp(0, self.logits.shape[1] - 1)).masked_fill(outside, -math.inf)
-        return found.sum(0).reshape(value.shape[:-1])
+        beyond = torch.maximum(self.knots[:, :1] - flat, flat - self.knots[:, -1:])
+        scale = self.knots[:, -1:] - self.knots[:, :1]
+        inside = height.gather(1, index.clamp(0, self.logits.shape[1] - 1))
+        found = torch.where(beyond > 0, math.log(TAIL) - scale.log() - beyond / scale, inside)
+        rows = found.sum(0).reshape(value.shape[:-1])
+        return rows.expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)
@@ -170,6 +177,10 @@ class _Histogram(dist.TorchDistribution):
             share = ((u - lower) / (upper - lower)).clamp(0, 1)
             left = self.knots.gather(1, index)
             x = left + share * (self.knots.gather(1, index + 1) - left)
+            low, high = self.knots[:, :1], self.knots[:, -1:]
+            side = torch.rand_like(x)
+            far = (high - low) * torch.empty_like(x).exponential_()
+            x = torch.where(side < TAIL, low - far, torch.where(side > 1 - TAIL, high + far, x))
         return x.T.reshape(*shape, len(self.knots))
 
 

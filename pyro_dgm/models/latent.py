@@ -142,5 +142,6 @@ def pareto(log_weights: Tensor, fewest: int = 100) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _, k = psislw(log_weights.T.double().cpu().numpy())
-    k = numpy.where(numpy.isfinite(k), k, 0.0)  # equal weights have no tail
+    equal = (log_weights.max(0).values - log_weights.min(0).values < 1e-6).cpu().numpy()
+    k = numpy.where(equal, 0.0, numpy.clip(k, None, 10.0))  # equal weights have no tail; an endless one counts as 10
     return {"pareto_k_median": float(numpy.median(k)), "pareto_k_above_0.7": float((k > 0.7).mean())}

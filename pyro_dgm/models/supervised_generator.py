@@ -137,7 +137,7 @@ class _CodedRow(dist.TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         x, codes = value.split([self.model.visible, self.model.codes], -1)
-        return self.model.observe(codes).log_prob(x)
+        return self.model.observe(codes).log_prob(x).expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape, self.model.codes)

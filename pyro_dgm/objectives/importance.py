@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -62,8 +63,9 @@ def traces(
     Raises:
         ValueError: the guide lacks a latent site of the model, or has one that the model does not sample.
     """
-    with particle_plate(particles, nesting):
-        guide_trace = poutine.trace(guide if paths else _Constants()(guide)).get_trace(*args, **kwargs)
+    # The handler that cuts is outside the trace: it acts before the trace takes its copy of a site.
+    with nullcontext() if paths else _Constants(), particle_plate(particles, nesting):
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
     try:
         with particle_plate(particles, nesting):
             model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)

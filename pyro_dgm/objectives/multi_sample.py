@@ -94,7 +94,7 @@ class DReG(PerDatumELBO):
     The model's parameters follow $\sum_k \tilde w_k \nabla_\theta \log p$, the guide's
     $\sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \nabla_\phi z_k$ with normalised weights $\tilde w$: the same
     expectation as that of ``dgm.IWAE``, and a signal-to-noise ratio that does not fall with K. It costs a second run of
-    model and guide. Parameters that model and guide share are not allowed for.
+    model and guide; these must draw nothing but their sites (no dropout, whose second mask would be another).
 
     Args:
         particles: K.
@@ -141,6 +141,9 @@ class ReweightedWakeSleep(PerDatumELBO):
             raise ValueError(f"wake and sleep got {wake} and {sleep}; expected weights of at least 0, not both 0")
         super().__init__(particles, max_plate_nesting)
         self.wake, self.sleep = wake, sleep
+
+    def options(self) -> dict[str, Any]:
+        return {"wake": self.wake, "sleep": self.sleep}
 
     def row_losses(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scaled:
         run = self.draw(model, guide, args, kwargs, paths=False)

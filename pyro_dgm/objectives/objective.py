@@ -60,6 +60,10 @@ class Stateful(Protocol):
         """Restore what ``state_dict`` returned."""
         ...
 
+    def options(self) -> dict[str, Any]:
+        """What a run on disk says of it."""
+        ...
+
 
 class Elbo(Objective):
     """Any Pyro ELBO, or estimator of this package, over the model's own programs.
@@ -72,7 +76,7 @@ class Elbo(Objective):
         self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
 
     def options(self) -> dict[str, Any]:
-        return {**super().options(), "elbo": type(self.elbo).__name__, "particles": self.elbo.num_particles}
+        return {**super().options(), **_described(self.elbo), "particles": self.elbo.num_particles}
 
     def attach(self, model: Any) -> None:
         self._module = self.elbo(model.model, model.guide)
@@ -81,8 +85,7 @@ class Elbo(Objective):
         return self._module(x) / len(x)
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        own = self.elbo.own_parameters() if isinstance(self.elbo, Stateful) else []
-        return super().parameter_groups(model) + ([{"params": own}] if own else [])
+        return super().parameter_groups(model) + _own_groups(self.elbo)
 
     def state_dict(self) -> dict[str, Any]:
         return self.elbo.state_dict() if isinstance(self.elbo, Stateful) else {}
@@ -105,7 +108,10 @@ class NegativePhaseObjective(Objective):
         self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
 
     def options(self) -> dict[str, Any]:
-        return {**super().options(), "elbo": type(self.elbo).__name__, **self.phase.options()}
+        return {**super().options(), **_described(self.elbo), **self.phase.options()}
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        return super().parameter_groups(model) + _own_groups(self.elbo)
 
     def attach(self, model: Any) -> None:
         self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)
@@ -117,8 +123,22 @@ class NegativePhaseObjective(Objective):
         self.phase.schedule(share)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.phase.get_extra_state()
+        own = {"elbo": self.elbo.state_dict()} if isinstance(self.elbo, Stateful) else {}
+        return {**self.phase.get_extra_state(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state:
-            self.phase.set_extra_state(state)
+        if isinstance(self.elbo, Stateful) and "elbo" in state:
+            self.elbo.load_state_dict(state["elbo"])
+        kept = {name: value for name, value in state.items() if name != "elbo"}
+        if kept:
+            self.phase.set_extra_state(kept)
+
+
+def _described(elbo: ELBO) -> dict[str, Any]:
+    return {"elbo": type(elbo).__name__, **(elbo.options() if isinstance(elbo, Stateful) else {})}
+
+
+def _own_groups(elbo: ELBO) -> list[dict[str, Any]]:
+    """A parameter group of the estimator's own, where it has parameters."""
+    own = elbo.own_parameters() if isinstance(elbo, Stateful) else []
+    return [{"params": own}] if own else []

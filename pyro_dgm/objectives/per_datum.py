@@ -75,6 +75,10 @@ class PerDatumELBO(ELBO, ABC):
         loss.backward()
         return torch_item(loss)
 
+    def options(self) -> dict[str, Any]:
+        """What a run on disk says of the estimator, beyond its class and particles."""
+        return {}
+
     def own_parameters(self) -> list[torch.nn.Parameter]:
         """Parameters of the estimator itself (a baseline's, say), to be trained along with model and guide."""
         return []
@@ -144,6 +148,11 @@ class Run:
                 )
         return scale
 
+    @property
+    def all_scored(self) -> bool:
+        """Whether no latent of the guide is reparameterised."""
+        return not any(site["fn"].has_rsample for _, site in sites(self.guide_trace))
+
     def require_paths(self) -> None:
         """Refuse latents that are not reparameterised.
 
@@ -163,7 +172,8 @@ class Run:
         Raises:
             ValueError: a site has a log-probability that is not finite; the message names it.
         """
-        log_p, log_q = per_datum(self.model_trace, self.nesting), per_datum(self.guide_trace, self.nesting)
+        log_p = torch.as_tensor(per_datum(self.model_trace, self.nesting))
+        log_q = torch.as_tensor(per_datum(self.guide_trace, self.nesting))  # zero for a guide without sites
         for trace, total in ((self.model_trace, log_p), (self.guide_trace, log_q)):
             if not bool(torch.isfinite(total).all()):
                 _blame(trace)

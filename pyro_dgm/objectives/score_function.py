@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pyro
 import torch
+from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
 from .per_datum import PerDatumELBO, Program, Scaled, with_value
+
+_numbers = itertools.count(1)
 
 
 class NVIL(PerDatumELBO):
@@ -24,7 +28,8 @@ class NVIL(PerDatumELBO):
         particles: draws a datum, over which the gradient is averaged.
         baseline: C, from the program's first argument to ``rows`` or ``rows x 1``; None leaves it out.
         running_mean: use c.
-        normalise: divide by $\max(1, \sigma)$: the guide's gradient then has another length, not another direction.
+        normalise: divide by $\max(1, \sigma)$: the guide's gradient then has another length, not another direction. Left out
+            where some latents are reparameterised, whose part of the gradient it would not reach.
         decay: the share of the old c and σ² that a step keeps.
         max_plate_nesting: the number of plates in the model.
 
@@ -57,6 +62,7 @@ class NVIL(PerDatumELBO):
             raise ValueError(f"decay got {decay}; expected the share that a step keeps, in [0, 1)")
         self.baseline, self.running_mean, self.normalise, self.decay = baseline, running_mean, normalise, decay
         self.running: dict[str, Tensor] = {}
+        self._name = f"nvil_baseline_{next(_numbers)}"
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> Any:
         module: Any = super().__call__(model, guide)
@@ -72,7 +78,7 @@ class NVIL(PerDatumELBO):
         mean = self.running.get("mean", torch.zeros((), device=reward.device))
         variance = self.running.get("variance", torch.ones((), device=reward.device))
         signal = centred - mean if self.running_mean else centred
-        if self.normalise:
+        if self.normalise and run.all_scored:
             signal = signal / variance.sqrt().clamp_min(1.0)
         if torch.is_grad_enabled():
             self._follow(centred)
@@ -85,7 +91,8 @@ class NVIL(PerDatumELBO):
     def _predict(self, args: tuple[Any, ...], reward: Tensor) -> Tensor:
         if self.baseline is None:
             return torch.zeros((), device=reward.device)
-        pyro.module(f"nvil_baseline_{id(self):x}", self.baseline)  # so that SVI trains it too
+        if am_i_wrapped():
+            pyro.module(self._name, self.baseline)  # so that SVI trains it too
         predicted = self.baseline(args[0])
         if predicted.shape == (reward.shape[1], 1):
             predicted = predicted.squeeze(1)
@@ -99,6 +106,10 @@ class NVIL(PerDatumELBO):
     def _follow(self, centred: Tensor) -> None:
         new = {"mean": centred.mean(), "variance": centred.var(correction=0)}
         self.running = {k: torch.lerp(v, self.running.get(k, v), self.decay) for k, v in new.items()}
+
+    def options(self) -> dict[str, Any]:
+        return {"baseline": self.baseline is not None, "running_mean": self.running_mean, "normalise": self.normalise,
+                "decay": self.decay}  # fmt: skip
 
     def own_parameters(self) -> list[nn.Parameter]:
         return [] if self.baseline is None else list(self.baseline.parameters())
@@ -122,7 +133,7 @@ class OptimalBaseline(PerDatumELBO):
     The gradients of single draws are computed one by one (batched where that works): for small guides.
 
     Args:
-        guide_parameters: the parameters that get baselines.
+        guide_parameters: the parameters that get baselines; others follow the plain score function.
         particles: draws a datum.
         decay: the share of the old means that a step keeps.
         max_plate_nesting: the number of plates in the model.
@@ -153,15 +164,15 @@ class OptimalBaseline(PerDatumELBO):
         reward = draws.log_weights.detach()
         if not torch.is_grad_enabled():
             return Scaled(-reward.mean(0), run.scale)
-        scores = self._scores(draws.score)
-        surrogate = (draws.log_p - (draws.log_q - draws.score)).mean(0)
-        flat = reward.flatten()
-        for number, (parameter, g) in enumerate(zip(self.parameters, scores, strict=True)):
-            baseline = self.weighted[number] / self.squares[number].clamp_min(1e-30) if self.weighted else 0.0
-            signal = flat.view(-1, *(1 for _ in parameter.shape)) - baseline
-            estimate = (signal * g).sum(0) / len(reward)
-            surrogate = surrogate + (estimate * parameter).sum() / reward.shape[1]
-        self._follow(flat, scores)
+        surrogate = (reward * draws.score + draws.log_p - (draws.log_q - draws.score)).mean(0)
+        if draws.score.requires_grad:
+            scores = self._scores(draws.score)
+            for number, (parameter, g) in enumerate(zip(self.parameters, scores, strict=True)):
+                if self.weighted:
+                    baseline = self.weighted[number] / self.squares[number].clamp_min(1e-30)
+                    taken_off = (baseline * g).sum(0) / len(reward)
+                    surrogate = surrogate - (taken_off * parameter).sum() / reward.shape[1]
+            self._follow(reward.flatten(), scores)
         return Scaled(-with_value(reward.mean(0), surrogate), run.scale)
 
     def _scores(self, score: Tensor) -> list[Tensor]:
@@ -182,6 +193,9 @@ class OptimalBaseline(PerDatumELBO):
             return
         self.weighted = [torch.lerp(new, old, self.decay) for new, old in zip(weighted, self.weighted, strict=True)]
         self.squares = [torch.lerp(new, old, self.decay) for new, old in zip(squares, self.squares, strict=True)]
+
+    def options(self) -> dict[str, Any]:
+        return {"decay": self.decay}
 
     def state_dict(self) -> dict[str, Any]:
         return {"weighted": self.weighted, "squares": self.squares}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from pyro.infer import Trace_ELBO
 
 import pyro_dgm as dgm
 
@@ -60,7 +61,10 @@ def test_histogram_density_by_quadrature_and_samples():
     with torch.no_grad():
         one.logits.copy_(torch.randn(1, 5))
     inside = torch.linspace(0.0005, 0.9995, 1000).unsqueeze(1)
-    assert float(one().log_prob(inside).exp().mean()) == pytest.approx(1.0, abs=1e-3)
+    assert float(one().log_prob(inside).exp().mean().detach()) == pytest.approx(0.998, abs=1e-3)
+    # With both tails: the whole mass.
+    wide = torch.linspace(-12, 13, 100_001).unsqueeze(1)
+    assert float(one().log_prob(wide).exp().mean().detach()) * 25 == pytest.approx(1.0, abs=1e-3)
 
 
 def test_histogram_fits_by_maximum_likelihood():
@@ -139,3 +143,25 @@ def test_supervised_generator_learns_a_drawing():
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_rows_outside_the_histogram_do_not_stop_training():
+    torch.manual_seed(6)
+    model = dgm.InverseTransform(20)
+    run = dgm.fit(model, torch.randn(1000, 20), epochs=2, progress=False)
+    assert torch.isfinite(torch.tensor(run.history[-1]["valid_log_likelihood"]))
+
+
+@pytest.mark.parametrize("cls", [dgm.InverseTransform, dgm.SupervisedGenerator])
+def test_vectorised_particles(cls):
+    model, x = cls.example()
+    single = Trace_ELBO(max_plate_nesting=1).loss(model.model, model.guide, x)
+    many = Trace_ELBO(num_particles=4, vectorize_particles=True, max_plate_nesting=1).loss(model.model, model.guide, x)
+    assert many == pytest.approx(single, rel=1e-5)
+
+
+def test_imputing_for_long_keeps_its_numbers():
+    model, x = dgm.AffineGenerator.example()
+    known = torch.ones_like(x, dtype=torch.bool)
+    known[0, 0] = False
+    assert torch.isfinite(model.impute(x, known, sweeps=4000)).all()

@@ -266,6 +266,9 @@ def test_pareto_index_of_weights_with_a_known_tail():
         found = pareto(-(z**2) / 2 + z**2 / (2 * s * s))
         assert found["pareto_k_median"] == pytest.approx(1 - s * s, abs=0.1)
     assert pareto(torch.zeros(50, 3)) == {}
+    assert pareto(torch.zeros(500, 3))["pareto_k_above_0.7"] == 0
+    wild = pareto(1000 * torch.randn(1000, 20, generator=generator))
+    assert wild["pareto_k_above_0.7"] == 1
 
 
 def test_the_bound_says_how_far_to_trust_its_weights():

@@ -534,3 +534,116 @@ def test_resumed_runs_are_bit_identical(estimator, tmp_path):
         runs.append(run)
     for a, b in zip(runs[0].model.parameters(), runs[1].model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("kind", "power"), [(dgm.ReweightedWakeSleep, 1.0), (dgm.BidirectionalHelmholtz, 0.5)])
+def test_weighted_gradients_of_continuous_latents_take_no_path(kind, power):
+    """E of sum_k v_k d(log p + log q) at fixed draws, by quadrature over two particles: draws are constants there."""
+    import numpy as np
+
+    torch.manual_seed(18)
+    model, guide, parameters = scalar_gaussian()
+    nodes, weights = (torch.tensor(t) for t in np.polynomial.hermite_e.hermegauss(60))
+    weights = weights / weights.sum()
+    w, a, log_s = (v.detach().double().requires_grad_() for v in parameters)
+    x, normal = torch.tensor(1.7, dtype=torch.double), torch.distributions.Normal
+    z = (a * x + log_s.exp() * nodes).detach()
+    log_p = normal(0.0, 1.0).log_prob(z) + normal(w * z, 1.0).log_prob(x)
+    log_q = normal(a * x, log_s.exp()).log_prob(z)
+    log_w = (log_p - log_q).detach()
+    share = torch.sigmoid(power * (log_w[:, None] - log_w))  # of the first of two
+    total = log_p + log_q
+    expected = (weights[:, None] * weights * (share * total[:, None] + (1 - share) * total)).sum()
+    expected = torch.stack(torch.autograd.grad(expected, (w, a, log_s)))
+    rows = torch.full((5000,), 1.7)
+    blocks = []
+    for _ in range(30):
+        loss = kind(2).differentiable_loss(model, guide, rows) / len(rows)
+        blocks.append({"all": -torch.stack(torch.autograd.grad(loss, parameters)).double()})
+    oracle.meets(blocks, {"all": expected}, 0.15)
+
+
+def mixed():
+    """A discrete and a reparameterised latent, and the guide's parameters."""
+    parameters = [torch.tensor(0.3, requires_grad=True), torch.tensor(0.5, requires_grad=True)]
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            b = pyro.sample("b", dist.Bernoulli(0.4))
+            z = pyro.sample("z", dist.Normal(b, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("b", dist.Bernoulli(logits=parameters[0].expand(len(x))))
+            pyro.sample("z", dist.Normal(parameters[1] * x, 0.8))
+
+    return model, guide, parameters
+
+
+def test_mixed_latents_under_nvil():
+    """By hand: with the exact ELBO as a sum over b and a closed Gaussian part; normalisation must not touch the paths."""
+    torch.manual_seed(19)
+    model, guide, parameters = mixed()
+    x = torch.tensor(1.2, dtype=torch.double)
+    logit, a = (p.detach().double().requires_grad_() for p in parameters)
+    q1, mean, variance = torch.sigmoid(logit), a * x, 0.64
+    elbo = -0.5 * ((x - mean) ** 2 + variance)
+    for b, q, p in ((0.0, 1 - q1, 0.6), (1.0, q1, 0.4)):
+        elbo = elbo + q * (math.log(p) - q.log() - 0.5 * ((mean - b) ** 2 + variance))
+    expected = torch.stack(torch.autograd.grad(elbo, (logit, a)))
+    estimator = dgm.NVIL(normalise=True)
+    estimator.running = {"mean": torch.tensor(0.0), "variance": torch.tensor(400.0)}
+    estimator._follow = lambda centred: None
+    rows = torch.full((5000,), 1.2)
+    blocks = []
+    for _ in range(30):
+        loss = estimator.differentiable_loss(model, guide, rows) / len(rows)
+        blocks.append({"all": -torch.stack(torch.autograd.grad(loss, parameters)).double()})
+    oracle.meets(blocks, {"all": expected}, 0.25)
+
+
+def test_optimal_baseline_for_some_parameters_only():
+    """The others still follow the score function; a guide without discrete latents needs no baseline."""
+    torch.manual_seed(20)
+    sbn = network()
+    found = simulated(sbn, dgm.OptimalBaseline([sbn.recognition_weights[0]]), blocks=100, repeats=30)
+    oracle.meets(found, bound_gradient(sbn, 1), 0.6)
+    model, guide, parameters = scalar_gaussian()
+    loss = dgm.OptimalBaseline([parameters[1]]).differentiable_loss(model, guide, torch.ones(3))
+    assert torch.autograd.grad(loss, parameters[1])[0] != 0
+
+
+def test_every_baseline_has_a_name_of_its_own():
+    """Also where Python gives a dead object's address to the next one."""
+    pyro.clear_param_store()
+    sbn = network()
+    for _ in range(30):
+        net = torch.nn.Linear(2, 1)
+        before = net.weight.detach().clone()
+        SVI(sbn.model, sbn.guide, SGD({"lr": 0.01}), dgm.NVIL(baseline=net)).step(ROWS)
+        assert not torch.equal(net.weight, before)
+
+
+def test_estimators_of_a_model_without_latents():
+    model, x = dgm.AffineGenerator.example()
+    exact = -float(model.evidence(x).values.sum())
+    assert dgm.IWAE(3).loss(model.model, model.guide, x) == pytest.approx(exact, rel=1e-5)
+
+
+def test_a_run_says_how_its_estimator_was_set(tmp_path):
+    sbn, x = dgm.SBN.example()
+    make = lambda wake: dgm.Elbo(dgm.ReweightedWakeSleep(2, wake=wake, sleep=1.0))  # noqa: E731
+    dgm.fit(sbn, x, objective=make(1.0), epochs=1, out=tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match="same objective"):
+        dgm.fit(sbn, x, objective=make(0.0), epochs=2, out=tmp_path / "run", resume=True, progress=False)
+
+
+def test_a_baseline_under_a_negative_phase_is_trained_and_saved():
+    dbn, x = dgm.DBN.example()
+    net = torch.nn.Linear(5, 1)
+    before = net.weight.detach().clone()
+    objective = dgm.NegativePhaseObjective(dgm.PCD(chains=10), dgm.NVIL(baseline=net))
+    dgm.fit(dbn, x, objective=objective, epochs=1, progress=False)
+    assert not torch.equal(net.weight, before)
+    assert "elbo" in objective.state_dict()

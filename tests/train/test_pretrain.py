@@ -110,3 +110,31 @@ def test_fine_tuning_needs_labels():
     dbn, x = dgm.DBN.example()
     with pytest.raises(ValueError, match="without labels"):
         fine_tune(dbn, dgm.data.Split(x, dgm.data.Space("binary")))
+
+
+def test_what_a_stage_starts_from_is_not_overwritten():
+    """The turned-over machine's visible biases are the lower one's hidden biases, also after a (tiny) step of training."""
+    dbn = dgm.DBN(6, hidden=(4, 6))
+    dgm.pretrain(dbn, patterns().x, epochs=1, learning_rate=1e-7, optimiser="sgd", progress=False)
+    torch.testing.assert_close(dbn.biases[1], dbn.recognition_biases[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(dbn.weights[1], dbn.weights[0].t(), atol=1e-4, rtol=0)
+
+
+def test_a_gaussian_stage_hands_on_its_precision():
+    torch.manual_seed(1)
+    x = torch.randn(200, 3) * torch.tensor([0.2, 1.0, 5.0])
+    dbn = dgm.DBN(3, hidden=(2, 2), unit="gaussian")
+    stages = dbn.stages()
+    machine, _ = next(stages)
+    oracle.randomise(machine, torch.Generator().manual_seed(4))
+    next(stages)
+    torch.testing.assert_close(dbn.log_precision, machine.log_precision)
+    expected = torch.sigmoid(machine.hidden_bias + (x * machine.beta) @ machine.weight)
+    torch.testing.assert_close(dbn.posterior(x, 1), expected.detach())
+
+
+def test_evidence_of_a_labelled_dbm_takes_rows_with_labels_as_base():
+    labelled = dataset().labelled(2)
+    dbm = dgm.DBM(6, hidden=(4, 3), classes=2)
+    found = dbm.evidence(labelled.test.x, "ais", base=labelled.train.x, chains=5, temperatures=10, burn_in=2)
+    assert len(found.values) == 50

@@ -72,20 +72,26 @@ def reproduce(
         evaluation |= {key: 50 for key in ("chains", "temperatures", "burn_in", "particles") if key in evaluation}
     model = registry.build(recipe["model"], recipe["options"], dataset.visible, recipe["seed"])
     run = out / (f"{name}-fast" if fast else name)
+    if not resume and (run / "config.json").exists():
+        raise ValueError(f"{run} holds a run already; choose another folder, or go on with it by resume (--resume)")
     earlier = run / "result.json"
     before = json.loads(earlier.read_text("utf-8")) if resume and earlier.is_file() else None
-    started = time.perf_counter()
+    note = run / "pretraining.json"
     if "pretraining" in recipe and not (resume and run.is_dir()):
+        started = time.perf_counter()
         stages = _shortened(recipe["pretraining"]) if fast else recipe["pretraining"]
         train.pretrain(model, dataset, seed=recipe["seed"], progress=progress, **stages)
-    spent = time.perf_counter() - started
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"seconds": time.perf_counter() - started})
     fitted = train.fit(
         model, dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=run, resume=resume,
         progress=progress, source=_source(recipe), **training,
     )  # fmt: skip
-    fitting = sum(row["seconds"] for row in fitted.history)
-    # What an earlier result spent outside fit (on pretraining, on a classifier) is counted, also where it is done anew.
-    seconds = fitting + (spent if before is None else max(before["training_seconds"] - fitting, 0.0))
+    seconds = sum(row["seconds"] for row in fitted.history)
+    if note.is_file():
+        seconds += json.loads(note.read_text("utf-8"))["seconds"]
+    elif before is not None:  # all that an earlier result spent outside fit
+        seconds = max(seconds, before["training_seconds"])
     classify: Any = getattr(model, "classify", None)
     if "classifier" in recipe:
         started = time.perf_counter()
@@ -150,7 +156,7 @@ def _first_rows(dataset: Any) -> Any:
 def _source(recipe: dict[str, Any]) -> dict[str, Any]:
     """What a run's configuration says of where its data came from."""
     kept = {"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none", "seed": recipe["seed"]}
-    return kept | ({"preprocessing": recipe["preprocessing"]} if "preprocessing" in recipe else {})
+    return kept | {name: recipe[name] for name in ("preprocessing",) if name in recipe}
 
 
 def _shortened(stages: dict[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
+import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from ..nets import mlp
 from .explicit import ExplicitModel
-from .model import BINARISE, check_rows, check_support
+from .model import BINARISE, check_rows, check_support, data_plate
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 
@@ -73,8 +74,14 @@ class SupervisedGenerator(ExplicitModel):
         with torch.no_grad():
             return self.observe(codes).mean
 
-    def forward(self) -> dist.TorchDistribution:
-        return _CodedRow(self)
+    def forward(self, codes: Tensor | None = None) -> dist.TorchDistribution:
+        """The distribution of rows, their codes drawn, or as given: ``rows x codes``."""
+        return _CodedRow(self, codes)
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        with data_plate((size or 1) if x is None else len(x), size):
+            # The network runs here, inside the program, where Pyro learns of its parameters.
+            return pyro.sample("x", self(None if x is None else x[..., self.visible :]), obs=x)
 
     def sample(self, n: int, codes: Tensor | None = None) -> Tensor:
         """``n`` rows with their codes, given or drawn: ``n x (visible + codes)``."""
@@ -84,15 +91,39 @@ class SupervisedGenerator(ExplicitModel):
             return torch.cat([self.observe(codes).sample(), codes], -1)
 
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
-        """The unknown visible entries' means given the code, of which they are independent draws.
+        r"""Means of the unknown entries given the known ones, one chain a row.
 
-        Raises:
-            ValueError: a part of the code is unknown.
+        Given the whole code they are known at once. An unknown part of it is moved by Metropolis steps under
+        $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``; the unknown $x_i$ are summed out, being independent given
+        z. The first half of the sweeps finds the proposals' width.
         """
-        if not bool(known.expand(x.shape)[..., self.visible :].all()):
-            raise ValueError("impute got rows whose code is unknown in part; this model needs the whole code")
-        means = torch.cat([self.decode(x[:, self.visible :]), x[:, self.visible :]], -1)
-        return torch.where(known, x, means)
+        if sweeps < 2:
+            raise ValueError(f"sweeps got {sweeps}; expected at least 2")
+        known = known.expand(x.shape)
+        seen, given = known.split([self.visible, self.codes], -1)
+        data, codes = x.split([self.visible, self.codes], -1)
+        prior = dist.Normal(self.code_mean, self.code_scale)
+        with torch.no_grad():
+            z = torch.where(given, codes, prior.sample((len(x),)))
+            if bool(given.all()):
+                return torch.where(known, x, torch.cat([self.decode(z), z], -1))
+
+            def score(z: Tensor) -> Tensor:
+                likelihood = torch.where(seen, self.observe(z).base_dist.log_prob(data), 0.0)
+                return likelihood.sum(-1) + prior.log_prob(z).sum(-1)
+
+            width, now, total = torch.ones(len(x), 1, device=x.device), score(z), torch.zeros_like(x)
+            for sweep in range(sweeps):
+                step = width * self.code_scale * torch.randn_like(z)
+                proposal = torch.where(given, codes, z + step)
+                new = score(proposal)
+                accept = torch.rand_like(now).log() < new - now
+                z, now = torch.where(accept.unsqueeze(-1), proposal, z), torch.where(accept, new, now)
+                if sweep < sweeps // 2:
+                    width *= torch.where(accept.unsqueeze(-1), 1.1, 0.96).clamp_max(1e3)
+                else:
+                    total += torch.cat([self.decode(z), z], -1)
+        return torch.where(known, x, total / (sweeps - sweeps // 2))
 
     def initialise(self, x: Tensor) -> None:
         """The codes' means and deviations, for ``sample``."""
@@ -128,19 +159,30 @@ class _CodedRow(dist.TorchDistribution):
     arg_constraints: dict[str, Any] = {}
     support = dist.constraints.real_vector
 
-    def __init__(self, model: SupervisedGenerator, batch_shape: Sequence[int] = ()) -> None:
-        self.model = model
-        super().__init__(torch.Size(batch_shape), torch.Size([model.visible + model.codes]), validate_args=False)
+    def __init__(
+        self, model: SupervisedGenerator, codes: Tensor | None = None, batch_shape: Sequence[int] | None = None
+    ) -> None:
+        self.model, self.codes = model, codes
+        self.given = None if codes is None else model.observe(codes)
+        shape = batch_shape if batch_shape is not None else () if codes is None else codes.shape[:-1]
+        super().__init__(torch.Size(shape), torch.Size([model.visible + model.codes]), validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _CodedRow:
-        return _CodedRow(self.model, batch_shape)
+        other = _CodedRow(self.model, None, batch_shape)
+        other.codes, other.given = self.codes, self.given
+        return other
 
     def log_prob(self, value: Tensor) -> Tensor:
         x, codes = value.split([self.model.visible, self.model.codes], -1)
-        return self.model.observe(codes).log_prob(x).expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
+        given = self.model.observe(codes) if self.given is None else self.given
+        return given.log_prob(x).expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        shape = (*sample_shape, *self.batch_shape, self.model.codes)
-        codes = self.model.code_mean + self.model.code_scale * torch.randn(shape, device=self.model.code_mean.device)
+        shape = (*sample_shape, *self.batch_shape)
         with torch.no_grad():
+            if self.codes is None:
+                noise = torch.randn(*shape, self.model.codes, device=self.model.code_mean.device)
+                codes = self.model.code_mean + self.model.code_scale * noise
+            else:
+                codes = self.codes.expand(*shape, self.model.codes)
             return torch.cat([self.model.observe(codes).sample(), codes], -1)

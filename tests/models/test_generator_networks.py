@@ -114,8 +114,6 @@ def test_supervised_generator_scores_rows_given_codes():
     np.testing.assert_allclose(model.evidence(x).values, exact, atol=1e-5)
     known = torch.tensor([True, False, False, True, True])
     torch.testing.assert_close(model.impute(x, known)[:, 1:3], model.decode(x[:, 3:])[:, 1:])
-    with pytest.raises(ValueError, match="whole code"):
-        model.impute(x, ~known)
 
 
 def test_supervised_generator_learns_a_drawing():
@@ -165,3 +163,22 @@ def test_imputing_for_long_keeps_its_numbers():
     known = torch.ones_like(x, dtype=torch.bool)
     known[0, 0] = False
     assert torch.isfinite(model.impute(x, known, sweeps=4000)).all()
+
+
+def test_an_unknown_code_is_inferred_from_what_is_known():
+    """One code, one seen bit of three: means of code and bits by quadrature."""
+    torch.manual_seed(7)
+    model = dgm.SupervisedGenerator(3, 1, hidden=(4,))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    grid = torch.linspace(-6, 6, 4001).unsqueeze(1)
+    with torch.no_grad():
+        p = model.decode(grid)
+        weight = p[:, 0] * torch.exp(-0.5 * grid[:, 0] ** 2)
+        expected = (weight.unsqueeze(1) * torch.cat([p, grid], 1)).sum(0) / weight.sum()
+    rows = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(300, 1)
+    found = model.impute(rows, torch.tensor([True, False, False, False]), sweeps=400)
+    stderr = found.std(0) / 300**0.5  # of 300 independent chains
+    assert ((found.mean(0) - expected)[1:].abs() < 6 * stderr[1:]).all()
+    assert (6 * stderr[1:] < 0.15).all()

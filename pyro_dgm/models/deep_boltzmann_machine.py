@@ -20,7 +20,7 @@ from ..objectives.objective import Objective
 from .boltzmann import BoltzmannModel
 from .energy_based import between
 from .hidden_sites import HiddenSite, JointDraw
-from .layerwise import Stage, doubled_stages
+from .layerwise import Stage, doubled_stages, restricted_stage
 from .model import Evidence, check_rows, data_plate
 
 UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
@@ -248,9 +248,12 @@ class DBM(BoltzmannModel):
             reconstruction = score - machine.log_partition(block, eta)
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": float(gap[1] - gap[0])}
 
-    def stages(self) -> Iterator[Stage]:
-        """Machines with the doubled inputs that other layers will bring (20.4.4)."""
-        return doubled_stages(self)
+    def stages(self, scheme: str = "doubled") -> Iterator[Stage]:
+        """What ``dgm.pretrain`` trains: ``"doubled"`` machines, with the inputs that other layers will bring (20.4.4), or
+        the ``"restricted"`` machine of the lowest layers alone, from which the others grow."""
+        if scheme not in ("doubled", "restricted"):
+            raise ValueError(f"scheme got {scheme!r}; expected 'doubled' or 'restricted'")
+        return doubled_stages(self) if scheme == "doubled" else restricted_stage(self)
 
     def check_data(self, x: Tensor) -> None:
         super().check_data(x[..., : self.visible] if self.classes and isinstance(x, Tensor) else x)

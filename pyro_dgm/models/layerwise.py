@@ -23,7 +23,7 @@ class Layerwise(Protocol):
     fresh: bool
     hidden: tuple[int, ...]
 
-    def stages(self) -> Iterator[Stage]:
+    def stages(self, **options: Any) -> Iterator[Stage]:
         """The machines to train, from the lowest; each is adopted when the next one is asked for."""
         ...
 
@@ -109,6 +109,28 @@ def doubled_stages(dbm: Doubled) -> Iterator[Stage]:
             if labels:
                 dbm.label_weight.copy_(machine.weight[m:].t())
                 dbm.label_bias.copy_(machine.visible_bias[m:])
+
+
+def restricted_stage(dbm: Doubled) -> Iterator[Stage]:
+    """The lowest machine alone, undoubled; the layers above keep weights near zero.
+
+    The deep machine is then that restricted machine, with an exact posterior, and joint training starts from its likelihood.
+
+    Raises:
+        ValueError: the visible units are not binary, or the machine has labels.
+    """
+    if dbm.unit != "binary" or dbm.classes:
+        raise ValueError(
+            "the restricted start needs binary visible units and no labels; use scheme='doubled' with labels"
+        )
+    machine = _Repeated(dbm.visible, dbm.hidden[0])
+    yield machine, torch.nn.Identity()
+    with torch.no_grad():
+        dbm.weights[0].copy_(machine.weight)
+        dbm.visible_bias.copy_(machine.visible_bias)
+        dbm.hidden_biases[0].copy_(machine.hidden_bias)
+        for weight in dbm.weights[1:]:
+            weight.mul_(0.1)
 
 
 def _doubled_upward(dbm: Doubled, rows: Tensor, layer: int) -> Tensor:

@@ -21,6 +21,7 @@ def pretrain(
     *,
     objective: dict[str, Any] | None = None,
     layers: Sequence[dict[str, Any]] | None = None,
+    stages: dict[str, Any] | None = None,
     out: str | None = None,
     **options: Any,
 ) -> list[Run]:
@@ -34,6 +35,7 @@ def pretrain(
         data: a dataset, or rows.
         objective: options of each stage's objective, as ``{"k": 1, "chains": 100}``.
         layers: for every stage, from the lowest, options of its own that come before the common ones.
+        stages: options of the model's ``stages``, as ``{"scheme": "restricted"}`` for a ``dgm.DBM``.
         out: a folder for the stages' runs.
         options: what ``fit`` takes, the same for every stage.
 
@@ -62,7 +64,7 @@ def pretrain(
         raise ValueError(f"layers got {len(layers)} entries; expected {len(model.hidden)}, one for every hidden layer")
     own: Sequence[dict[str, Any]] = layers or [{}] * len(model.hidden)
     runs = []
-    for number, (machine, lift) in enumerate(model.stages()):
+    for number, (machine, lift) in enumerate(model.stages(**(stages or {}))):
         chosen = common | own[number]
         folder = None if out is None else Path(out) / f"layer{number + 1}"
         criterion = machine.objective(**chosen.pop("objective"))

@@ -138,3 +138,23 @@ def test_evidence_of_a_labelled_dbm_takes_rows_with_labels_as_base():
     dbm = dgm.DBM(6, hidden=(4, 3), classes=2)
     found = dbm.evidence(labelled.test.x, "ais", base=labelled.train.x, chains=5, temperatures=10, burn_in=2)
     assert len(found.values) == 50
+
+
+def test_a_dbm_grown_from_a_restricted_machine_starts_with_its_likelihood():
+    """With the upper weights at zero (they start near it) every row has the restricted machine's likelihood, by enumeration."""
+    dbm = dgm.DBM(6, hidden=(4, 3))
+    stages = dbm.stages("restricted")
+    machine, _ = next(stages)
+    oracle.randomise(machine, torch.Generator().manual_seed(5))
+    before = dbm.weights[1].detach().clone()
+    assert list(stages) == []
+    torch.testing.assert_close(dbm.weights[1], 0.1 * before)
+    with torch.no_grad():
+        dbm.weights[1].zero_()
+    x = patterns().x[:10]
+    torch.testing.assert_close(dbm.evidence(x, "exact").values, machine.evidence(x, "exact").values)
+    torch.testing.assert_close(dbm.bound(x), -machine().free_energy(x) + 3 * torch.tensor(2.0).log())
+    with pytest.raises(ValueError, match="'restricted'"):
+        dbm.stages("tripled")
+    with pytest.raises(ValueError, match="no labels"):
+        next(dgm.DBM(6, hidden=(4, 3), classes=2).stages("restricted"))

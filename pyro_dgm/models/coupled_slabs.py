@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, Self
@@ -24,14 +23,13 @@ from ..energy import (
     SpikeSlab,
     log_partition,
 )
-from .boltzmann import BoltzmannModel
-from .energy_based import between
+from .energy_based import between, bounded
 from .hidden_sites import HiddenSite, JointDraw
 from .model import Evidence, data_plate
-from .spike_slab_rbm import _SLACK, LARGEST
+from .spike_slab_rbm import _SLACK, LARGEST, SlabMachine
 
 
-class CoupledSlabRBM(BoltzmannModel):
+class CoupledSlabRBM(SlabMachine):
     r"""Spike-and-slab RBM whose slabs also act on one another, by terms of the fourth order.
 
     $E(x, s, h) = E_{20.50}(x, s, h) - \sum_{(i,j)} J_{ij} (s_i h_i)(s_j h_j)$ over a list of pairs of spikes, with one slab a
@@ -112,16 +110,6 @@ class CoupledSlabRBM(BoltzmannModel):
         self.log_slab = nn.Parameter(torch.zeros(hidden))
         if square:
             self.log_square = nn.Parameter(torch.zeros(visible, hidden))
-
-    @property
-    def precision(self) -> Tensor:
-        r"""$\Lambda$, ``visible``."""
-        return self.log_precision.exp()
-
-    @property
-    def phi(self) -> Tensor:
-        r"""$\Phi$, ``visible x hidden``."""
-        return self.log_square.exp() if self.square else torch.zeros_like(self.weight)
 
     @property
     def symmetric(self) -> Tensor:
@@ -265,11 +253,7 @@ class CoupledSlabRBM(BoltzmannModel):
         options.setdefault("base", x)
         with torch.no_grad():
             log_z = log_partition(self(), method or "ais", **options)
-        values = torch.cat([self.bound(rows) for rows in x.split(2000)]) - log_z.value
-        found = between(values, log_z)
-        return dataclasses.replace(
-            found, kind="lower bound", method=f"variational bound, {found.method}", upper=math.inf
-        )
+        return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """Log-density of validation rows given their hidden means, and the gap between the splits' bounds, in nats a row."""
@@ -282,15 +266,6 @@ class CoupledSlabRBM(BoltzmannModel):
             score = sum((e * t).sum(-1) for e, t in zip(eta, machine.graph.layers["visible"].T(rows[1]), strict=True))
             reconstruction = score - machine.log_partition(block, eta)
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": gap[1] - gap[0]}
-
-    def initialise(self, x: Tensor) -> None:
-        r"""The inverse of the data's variances as $\Lambda$, unless it was set already."""
-        if not bool(self.log_precision.detach().any()):
-            with torch.no_grad():
-                self.log_precision.copy_(-x.var(0, correction=0).clamp_min(1e-6).log())
-
-    def visible_biases(self) -> tuple[Tensor, ...]:
-        return (self.log_precision,)
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": self.hidden, "edges": self._edges.tolist(), "square": self.square,

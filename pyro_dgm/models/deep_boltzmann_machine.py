@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -18,7 +16,7 @@ from ..nets import classifier
 from ..objectives.multi_prediction import MultiPrediction
 from ..objectives.objective import Objective
 from .boltzmann import BoltzmannModel
-from .energy_based import between
+from .energy_based import bounded
 from .hidden_sites import HiddenSite, JointDraw
 from .layerwise import Stage, doubled_stages, restricted_stage
 from .model import Evidence, check_rows, data_plate
@@ -227,11 +225,7 @@ class DBM(BoltzmannModel):
         options["base"] = self.observed(options.get("base", x))["visible"]
         with torch.no_grad():
             log_z = log_partition(self(), method or "ais", **options)
-        values = torch.cat([self.bound(rows) for rows in x.split(2000)]) - log_z.value
-        found = between(values, log_z)
-        return dataclasses.replace(
-            found, kind="lower bound", method=f"variational bound, {found.method}", upper=math.inf
-        )
+        return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The gap between the splits' variational bounds, and the validation rows' mean-field reconstruction, in nats a row."""

@@ -22,7 +22,37 @@ _SLACK = 1e-4
 """Keeps the precision positive definite in single precision however small a becomes."""
 
 
-class SpikeSlabRBM(RealValuedModel):
+class SlabMachine(RealValuedModel):
+    """What machines with spikes and slabs share: a diagonal precision, squares that spikes switch on, no visible bias."""
+
+    hidden: int
+    visible: int
+    square: bool
+    weight: Tensor
+    log_precision: Tensor
+    log_square: Tensor
+
+    @property
+    def precision(self) -> Tensor:
+        r"""$\Lambda$, ``visible``."""
+        return self.log_precision.exp()
+
+    @property
+    def phi(self) -> Tensor:
+        r"""$\Phi$, ``visible x hidden``."""
+        return self.log_square.exp() if self.square else self.weight.new_zeros(self.visible, self.hidden)
+
+    def initialise(self, x: Tensor) -> None:
+        r"""The inverse of the data's variances as $\Lambda$, unless it was set already."""
+        if not bool(self.log_precision.detach().any()):
+            with torch.no_grad():
+                self.log_precision.copy_(-x.var(0, correction=0).clamp_min(1e-6).log())
+
+    def visible_biases(self) -> tuple[Tensor, ...]:
+        return (self.log_precision,)
+
+
+class SpikeSlabRBM(SlabMachine):
     r"""Spike-and-slab RBM: hidden units that also shape the covariance of real rows (Courville et al. 2011).
 
     $E(x, s, h) = -\sum_i x^\top W_i s_i h_i + \tfrac12 x^\top(\Lambda + \sum_i \Phi_i h_i) x + \tfrac12 \sum_i \alpha_i s_i^2
@@ -86,16 +116,6 @@ class SpikeSlabRBM(RealValuedModel):
         self.log_slab = nn.Parameter(torch.zeros(hidden, slabs))
         if square:
             self.log_square = nn.Parameter(torch.zeros(visible, hidden))
-
-    @property
-    def precision(self) -> Tensor:
-        r"""$\Lambda$, ``visible``."""
-        return self.log_precision.exp()
-
-    @property
-    def phi(self) -> Tensor:
-        r"""$\Phi$, ``visible x hidden``."""
-        return self.log_square.exp() if self.square else self.weight.new_zeros(self.visible, self.hidden)
 
     @property
     def alpha(self) -> Tensor:
@@ -185,15 +205,6 @@ class SpikeSlabRBM(RealValuedModel):
         machine = self().machine
         eta = machine.fields(machine.graph.block("hidden"), machine.statistics({"visible": x}))
         return machine.graph.layers["hidden"].mean(*eta)[0][..., 0]
-
-    def initialise(self, x: Tensor) -> None:
-        r"""The inverse of the data's variances as $\Lambda$, unless it was set already."""
-        if not bool(self.log_precision.detach().any()):
-            with torch.no_grad():
-                self.log_precision.copy_(-x.var(0, correction=0).clamp_min(1e-6).log())
-
-    def visible_biases(self) -> tuple[Tensor, ...]:
-        return (self.log_precision,)
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": self.hidden, "slabs": self.slabs, "square": self.square}

@@ -36,9 +36,6 @@ class IWAE(PerDatumELBO):
         True
     """
 
-    def __init__(self, particles: int = 5, max_plate_nesting: int = 1) -> None:
-        super().__init__(particles, max_plate_nesting)
-
     def row_losses(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scaled:
         run = self.draw(model, guide, args, kwargs)
         draws = run.figures()
@@ -62,9 +59,6 @@ class VIMCO(PerDatumELBO):
     """
 
     fewest = 2
-
-    def __init__(self, particles: int = 5, max_plate_nesting: int = 1) -> None:
-        super().__init__(particles, max_plate_nesting)
 
     def row_losses(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scaled:
         run = self.draw(model, guide, args, kwargs)
@@ -103,9 +97,6 @@ class DReG(PerDatumELBO):
     Raises:
         ValueError: at a step, a latent that is not reparameterised, and as ``dgm.IWAE``.
     """
-
-    def __init__(self, particles: int = 5, max_plate_nesting: int = 1) -> None:
-        super().__init__(particles, max_plate_nesting)
 
     def row_losses(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scaled:
         run = self.draw(model, guide, args, kwargs)

@@ -49,7 +49,7 @@ class PerDatumELBO(ELBO, ABC):
     fewest: ClassVar[int] = 1
     """Particles that the estimator cannot do without."""
 
-    def __init__(self, particles: int = 1, max_plate_nesting: int = 1) -> None:
+    def __init__(self, particles: int = 5, max_plate_nesting: int = 1) -> None:
         if not isinstance(particles, int) or isinstance(particles, bool) or particles < self.fewest:
             why = "; it leaves one out at a time" if self.fewest > 1 else ""
             raise ValueError(

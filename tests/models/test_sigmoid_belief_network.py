@@ -56,6 +56,7 @@ def test_bound_is_below_and_near(autoregressive):
     exact = log_likelihoods(sbn)
     found = sbn.evidence(torch.tensor(bits(4)).float(), "importance", particles=5000)
     assert found.kind == "lower bound"
+    # Six standard errors, and the bound's own gap, Var(w) / (2 K E(w)^2): below 2e-3 at K = 5000 unless Var(w) > 20 E(w)^2.
     assert abs(float(found.values.mean()) - exact.mean()) < 6 * found.stderr + 2e-3
 
 
@@ -119,6 +120,7 @@ def test_training_nears_the_best_likelihood(estimator):
     p = 0.05
     noise = -6 * (p * np.log(p) + (1 - p) * np.log(1 - p))
     best = -(np.log(3) + noise)
+    # Short training: most of the way is asked, not all. 600 rows may be easier than the source by six of their standard errors.
     assert after > before + 0.6 * (best - before)
     assert after < best + 0.2
 

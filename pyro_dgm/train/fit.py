@@ -75,7 +75,7 @@ def fit(
         >>> vae, x = dgm.VAE.example()
         >>> run = dgm.fit(vae, x, epochs=2, progress=False)
         >>> sorted(run.history[-1])
-        ['epoch', 'loss', 'seconds', 'valid_elbo']
+        ['cpu_seconds', 'epoch', 'loss', 'seconds', 'valid_elbo']
     """
     if not isinstance(model, Model):
         hint = "; call it to make an instance" if isinstance(model, type) else ""

@@ -29,7 +29,8 @@ class Run:
 
     Attributes:
         model: the trained model (with averaged weights, where averaging was asked for).
-        history: one dictionary an epoch: epoch, seconds, loss and the model's progress figures.
+        history: one dictionary an epoch: epoch, loss, the model's progress figures, seconds and the processor's seconds (of
+            all threads; what else the machine does adds nothing to them).
         out: the folder it was written to, or None.
     """
 
@@ -86,9 +87,10 @@ class Trainer:
             for epoch in range(first, self.settings.epochs):
                 if self._patience_is_over():
                     break
-                start = time.perf_counter()
+                start = time.perf_counter(), time.process_time()
                 loss = self._epoch(epoch, bar)
-                self._report(epoch, loss, time.perf_counter() - start, bar)
+                clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": time.process_time() - start[1]}
+                self._report(epoch, loss, clocks, bar)
                 self._checkpoint(epoch + 1)
         if self.averaged is not None:
             with torch.no_grad():
@@ -148,19 +150,19 @@ class Trainer:
                     parameter.copy_(mean)
                     mean.copy_(kept)
 
-    def _report(self, epoch: int, loss: float, seconds: float, bar: Any) -> None:
+    def _report(self, epoch: int, loss: float, clocks: dict[str, float], bar: Any) -> None:
         if not self._finite():
             self._diverged(epoch, self.steps - 1, math.nan)
         self._with_averaged()
         train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
         figures = self.model.progress(train, self.data.valid.x)
         self._with_averaged()
-        row = {"epoch": epoch + 1, "loss": loss, **figures, "seconds": seconds}
+        row = {"epoch": epoch + 1, "loss": loss, **figures, **clocks}
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
             self._diverged(epoch, self.steps - 1, row[bad[0]])
         self.history.append(row)
-        bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k not in ("epoch", "seconds")}, refresh=False)
+        bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch" and k not in clocks}, refresh=False)
         self.fabric.log_dict({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
         monitored = next((value for name, value in figures.items() if name.startswith("valid_")), -loss)
         improved = monitored > self.best

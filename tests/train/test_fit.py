@@ -44,7 +44,7 @@ def run(*arguments, **options):
 
 def equal(a, b):
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a if k != "seconds")
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a if k not in ("seconds", "cpu_seconds"))
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b

@@ -28,9 +28,11 @@ _WHERE = {
     "objectives.multi_prediction": ["MultiPrediction", "predictions"],
     "objectives.wake_sleep": ["WakeSleep"],
     "objectives.objective": ["Elbo", "NegativePhaseObjective", "Objective"],
-    "evaluation": ["LogLikelihood", "log_likelihood", "to_arviz"],
+    "evaluation": ["LogLikelihood", "active_units", "kl_per_latent", "log_likelihood", "to_arviz"],
     "train.classify": ["error_rate", "fine_tune", "fit_classifier"],
     "train": ["TrainingDiverged", "fit", "load", "pretrain"],
+    "autoregressive": ["AutoregressiveDistribution", "Completion", "OrderEnsemble"],
+    "models.fully_visible": ["FVBN"],
     "models.rbm": ["RBM"],
     "models.boltzmann_machine": ["BoltzmannMachine"],
     "models.deep_belief_network": ["DBN"],
@@ -55,7 +57,8 @@ _WHERE = {
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 _FOLDERS = (
-    "compiled", "data", "energy", "evaluation", "mcmc", "models", "nets", "objectives", "recipes", "registry", "train",
+    "autoregressive", "compiled", "data", "energy", "evaluation", "mcmc", "models", "nets", "objectives", "recipes",
+    "registry", "train",
 )  # fmt: skip
 
 

@@ -1,0 +1,13 @@
+"""Autoregressive networks: conditionals, networks that give them, the distributions they make (sections 20.10.7-10)."""
+
+from .conditionals import Completion, complete
+from .distribution import AutoregressiveDistribution
+from .ensemble import OrderEnsemble
+from .masked import MaskedLinear, MaskedNetwork
+from .network import Network, check_order, step_by_step
+from .outputs import Output, output
+
+__all__ = [
+    "AutoregressiveDistribution", "Completion", "MaskedLinear", "MaskedNetwork", "Network", "OrderEnsemble", "Output",
+    "check_order", "complete", "output", "step_by_step",
+]  # fmt: skip

@@ -1,0 +1,157 @@
+"""p(unknown columns | known ones) of an autoregressive distribution."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .distribution import AutoregressiveDistribution
+from .outputs import Output
+
+LARGEST = 1 << 14
+"""Up to so many joint values of the unknown columns are listed."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    r"""Rows whose unknown columns were filled in, with weights.
+
+    Attributes:
+        draws: ``K x rows x D``; the known columns are as they were.
+        log_weights: ``K x rows``; the mean of their exponentials is $p(x_b)$, or an unbiased estimate of it.
+        method: ``"order"`` (the known columns come first: independent exact draws), ``"enumeration"`` (all values of the
+            unknown columns, exact) or ``"importance"``.
+        output: the columns' families.
+    """
+
+    draws: Tensor
+    log_weights: Tensor
+    method: str
+    output: Output
+
+    @property
+    def exact(self) -> bool:
+        """Whether ``log_known`` is a value and no estimate."""
+        return self.method != "importance"
+
+    @property
+    def log_known(self) -> Tensor:
+        r"""$\log p(x_b)$ of every row, in nats; by importance the log of an unbiased estimate, too small on average."""
+        return self.log_weights.logsumexp(0) - math.log(len(self.log_weights))
+
+    @property
+    def shares(self) -> Tensor:
+        """The draws' weights as shares that sum to one in every row: ``K x rows``."""
+        return self.log_weights.softmax(0)
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        r"""$1 / \sum_k \tilde w_k^2$ of every row: how many equal draws the weighted ones are worth."""
+        return 1 / self.shares.square().sum(0)
+
+    @property
+    def mean(self) -> Tensor:
+        """The unknown columns' means (of categories: the most probable), ``rows x D``; known ones as they were."""
+        return self.output.centre(self.draws, self.shares)
+
+    def resampled(self, n: int) -> Tensor:
+        """``n`` rows of equal weight for every row, drawn by the shares: ``n x rows x D``."""
+        chosen = torch.multinomial(self.shares.T, n, replacement=True).T
+        return self.draws[chosen, torch.arange(self.draws.shape[1], device=self.draws.device)]
+
+
+@torch.no_grad()
+def complete(
+    dist: AutoregressiveDistribution, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None
+) -> Completion:
+    r"""Fill in the unknown columns $x_a$ given the known ones $x_b$.
+
+    Where every known column comes before every unknown one in the order, following the order draws exactly from
+    $p(x_a \mid x_b)$. Otherwise, if the unknown columns have at most 2^14 joint values, all are listed; else the known ones
+    are clamped while the order is followed, and a draw weighs $\prod_{i \in b} p(x_i \mid x_{<i})$ (likelihood
+    weighting).
+
+    Args:
+        dist: without a batch shape.
+        x: ``rows x D``; what stands in unknown columns does not matter.
+        known: booleans, ``D`` or ``rows x D``.
+        draws: K; ``"enumeration"`` lists all values instead.
+        method: ``"order"``, ``"enumeration"`` or ``"importance"``; by default the first of them that works.
+
+    Raises:
+        ValueError: a distribution with a batch shape, shapes that do not fit, draws below one, or a method that cannot be
+            used here, with the reason.
+    """
+    if dist.batch_shape:
+        raise ValueError(f"complete got a distribution of batch shape {tuple(dist.batch_shape)}; expected none")
+    if draws < 1:
+        raise ValueError(f"draws got {draws}; expected at least 1")
+    if known.dtype != torch.bool or known.shape not in (x.shape, x.shape[1:]):
+        raise ValueError(
+            f"known got {known.dtype} of shape {tuple(known.shape)}; expected booleans, {tuple(x.shape[1:])} or {tuple(x.shape)}"
+        )
+    rows = known.expand(x.shape)
+    method = method or _choose(dist, known, rows)
+    if method == "order" and not _in_order(dist, rows):
+        raise ValueError(
+            "method='order' needs the known columns before the unknown ones in the order; use 'importance'"
+        )
+    if method == "enumeration":
+        if known.dim() > 1 and not bool((known == known[0]).all()):
+            raise ValueError("method='enumeration' needs the same known columns in every row; use 'importance'")
+        return _listed(dist, x, rows[0])
+    if method in ("order", "importance"):
+        return _weighted(dist, x, rows, draws, method)
+    raise ValueError(f"method got {method!r}; expected 'order', 'enumeration' or 'importance'")
+
+
+def _choose(dist: AutoregressiveDistribution, known: Tensor, rows: Tensor) -> str:
+    if _in_order(dist, rows):
+        return "order"
+    same = known.dim() == 1 or bool((known == known[0]).all())
+    return "enumeration" if same and _count(dist, rows[0]) <= LARGEST else "importance"
+
+
+def _in_order(dist: AutoregressiveDistribution, rows: Tensor) -> bool:
+    ordered = rows[:, dist.network.order]
+    return bool((ordered[:, 1:] <= ordered[:, :-1]).all())
+
+
+def _count(dist: AutoregressiveDistribution, known: Tensor) -> float:
+    states = [dist.output.column(i).states for i in (~known).nonzero().flatten().tolist()]
+    return math.inf if None in states else math.prod(s for s in states if s is not None)
+
+
+def _listed(dist: AutoregressiveDistribution, x: Tensor, known: Tensor) -> Completion:
+    free = (~known).nonzero().flatten()
+    values = [dist.output.values(i) for i in free.tolist()]
+    if _count(dist, known) > LARGEST:
+        raise ValueError(
+            f"{len(free)} unknown columns have {_count(dist, known):.3g} joint values; at most {LARGEST} are listed. "
+            "Use method='importance'"
+        )
+    grid = x.new_tensor(list(itertools.product(*values)))
+    filled = x.expand(len(grid), *x.shape).clone()
+    filled[..., free] = grid.unsqueeze(1).expand(-1, len(x), -1)
+    chunk = max(LARGEST // max(len(x), 1), 1)
+    log_p = torch.cat([dist.log_prob(part) for part in filled.split(chunk)])
+    return Completion(filled, log_p + math.log(len(grid)), "enumeration", dist.output)
+
+
+def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: int, method: str) -> Completion:
+    values = x.expand(draws, *x.shape).reshape(-1, x.shape[-1])
+    clamped = rows.expand(draws, *rows.shape).reshape(values.shape)
+    log_weights = values.new_zeros(len(values))
+
+    def choose(column: int, numbers: Tensor) -> Tensor:
+        here, given = clamped[:, column], values[:, column]
+        drawn = torch.where(here, given, dist.output.sample_column(column, numbers))
+        log_weights.add_(torch.where(here, dist.output.log_prob_column(column, numbers, drawn), 0.0))
+        return drawn
+
+    filled = dist.network.walk(choose, dist.output, len(values))
+    return Completion(filled.view(draws, *x.shape), log_weights.view(draws, -1), method, dist.output)

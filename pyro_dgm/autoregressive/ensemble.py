@@ -1,0 +1,57 @@
+"""Mixtures of autoregressive networks over orders of the columns (20.84)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from .distribution import AutoregressiveDistribution
+
+
+class OrderEnsemble(TorchDistribution):
+    r"""$p(x) = \frac1M \sum_m p(x \mid o_m)$: a mixture of M autoregressive distributions, one an order (20.84).
+
+    The likelihoods are averaged, not the conditionals' logits: the latter would be no distribution. A draw picks an
+    order and follows it.
+
+    Args:
+        members: distributions of one batch and event shape.
+
+    Raises:
+        ValueError: no members, or members of unlike shapes.
+    """
+
+    arg_constraints: dict[str, Any] = {}
+
+    def __init__(self, members: Sequence[AutoregressiveDistribution], validate_args: bool | None = None) -> None:
+        if not members or len({(m.batch_shape, m.event_shape) for m in members}) > 1:
+            raise ValueError(f"members got {len(members)} distributions; expected at least one, all of one shape")
+        self.members = tuple(members)
+        super().__init__(members[0].batch_shape, members[0].event_shape, validate_args=validate_args)
+
+    @constraints.dependent_property(event_dim=1)
+    def support(self) -> Any:
+        return self.members[0].support
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> OrderEnsemble:
+        return OrderEnsemble([m.expand(batch_shape) for m in self.members], validate_args=self._validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return torch.stack([m.log_prob(value) for m in self.members]).logsumexp(0) - math.log(len(self.members))
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = (*sample_shape, *self.batch_shape)
+        chosen = torch.randint(len(self.members), shape)
+        found: Tensor | None = None
+        for number in chosen.unique().tolist():
+            drawn = self.members[number].sample(sample_shape)
+            here = (chosen == number).unsqueeze(-1).to(drawn.device)
+            found = drawn if found is None else torch.where(here, drawn, found)
+        return torch.as_tensor(found)

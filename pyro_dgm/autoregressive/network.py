@@ -1,0 +1,88 @@
+"""What an autoregressive network must give: numbers of every column that depend on those before it alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .outputs import Output
+
+Choose = Callable[[int, Tensor], Tensor]
+"""A column's number and its ``batch x P`` parameters to its value, ``batch``."""
+
+
+class Network(nn.Module, ABC):
+    """The conditionals' numbers from the columns before, in one order of the columns.
+
+    A subclass writes ``forward``; where a walk along the order has a recursion of its own it overwrites nothing but
+    ``walk``'s default, by a method of the same promise.
+
+    Args:
+        order: the columns in the order of their conditionals, a permutation of 0 to D - 1.
+
+    Attributes:
+        order: the same, as a tensor.
+        rank: the place of every column in the order.
+    """
+
+    order: Tensor
+    rank: Tensor
+
+    def __init__(self, order: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.tensor(order, dtype=torch.long), persistent=False)
+        self.register_buffer("rank", self.order.argsort(), persistent=False)
+
+    @abstractmethod
+    def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
+        """Every column's numbers: ``batch_shape x D x F`` (and ``batch_shape x C``) to ``batch_shape x D x P``."""
+
+    @abstractmethod
+    def walk(self, choose: Choose, output: Output, batch: int, context: Tensor | None = None) -> Tensor:
+        """Visit the columns in order and let ``choose`` give each its value: ``batch x D``.
+
+        Args:
+            choose: called with a column and its numbers, ``batch x P``; returns its values, ``batch``.
+            output: how values enter the network.
+            batch: how many rows.
+            context: ``batch x C``.
+        """
+
+    def output_bias(self) -> Tensor | None:
+        """The parameter that is added to every column's numbers, ``D x P``, or None."""
+        return None
+
+
+def step_by_step(network: Network, choose: Choose, output: Output, batch: int, context: Tensor | None) -> Tensor:
+    """``walk`` for any network, with one pass through it for every column."""
+    like = next(network.parameters())
+    x = like.new_zeros(batch, len(network.order))
+    for column in network.order.tolist():
+        x[:, column] = choose(column, network(output.encode(x), context)[:, column])
+    return x
+
+
+def check_order(order: Sequence[int] | int | None, visible: int) -> list[int]:
+    """The order that an option names: None is left to right, a number seeds a random permutation.
+
+    Raises:
+        ValueError: a sequence that is no permutation of 0 to D - 1.
+
+    Example:
+        >>> check_order(None, 3), check_order([2, 0, 1], 3)
+        ([0, 1, 2], [2, 0, 1])
+    """
+    if order is None:
+        return list(range(visible))
+    if isinstance(order, int) and not isinstance(order, bool):
+        return torch.randperm(visible, generator=torch.Generator().manual_seed(order)).tolist()
+    found = list(order) if isinstance(order, Sequence) and not isinstance(order, str) else None
+    if found is None or sorted(found) != list(range(visible)):
+        raise ValueError(
+            f"order got {order!r}; expected a permutation of 0 to {visible - 1} (every column once), a number that seeds "
+            "a random one, or None for left to right"
+        )
+    return found

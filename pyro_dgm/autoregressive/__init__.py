@@ -1,6 +1,6 @@
 """Autoregressive networks: conditionals, networks that give them, the distributions they make (sections 20.10.7-10)."""
 
-from .conditionals import Completion, complete
+from .conditionals import Completion, check_known, complete
 from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
 from .masked import MaskedLinear, MaskedNetwork
@@ -9,5 +9,5 @@ from .outputs import Output, output
 
 __all__ = [
     "AutoregressiveDistribution", "Completion", "MaskedLinear", "MaskedNetwork", "Network", "OrderEnsemble", "Output",
-    "check_order", "complete", "output", "step_by_step",
+    "check_known", "check_order", "complete", "output", "step_by_step",
 ]  # fmt: skip

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .distribution import AutoregressiveDistribution
+from .ensemble import OrderEnsemble
 from .outputs import Output
 
-LARGEST = 1 << 14
+Distribution = AutoregressiveDistribution | OrderEnsemble
+
+LARGEST = 1 << 12
 """Up to so many joint values of the unknown columns are listed."""
 
 
@@ -23,8 +27,8 @@ class Completion:
     Attributes:
         draws: ``K x rows x D``; the known columns are as they were.
         log_weights: ``K x rows``; the mean of their exponentials is $p(x_b)$, or an unbiased estimate of it.
-        method: ``"order"`` (the known columns come first: independent exact draws), ``"enumeration"`` (all values of the
-            unknown columns, exact) or ``"importance"``.
+        method: ``"order"`` (the known columns come first: independent exact draws, of equal weight unless several orders
+            are averaged), ``"enumeration"`` (all values of the unknown columns, exact) or ``"importance"``.
         output: the columns' families.
     """
 
@@ -63,23 +67,62 @@ class Completion:
         chosen = torch.multinomial(self.shares.T, n, replacement=True).T
         return self.draws[chosen, torch.arange(self.draws.shape[1], device=self.draws.device)]
 
+    @staticmethod
+    def joined(parts: Sequence[tuple[Tensor, Completion]]) -> Completion:
+        """Completions of some rows each, with the rows' numbers, as one.
+
+        Raises:
+            ValueError: parts with unlike numbers of draws.
+        """
+        if len(parts) == 1:
+            return parts[0][1]
+        found = [part for _, part in parts]
+        if len({len(part.draws) for part in found}) > 1:
+            raise ValueError(
+                f"rows with unlike known columns have {sorted({len(part.draws) for part in found})} draws; complete them "
+                "apart, or use method='order' or 'importance'"
+            )
+        back = torch.cat([rows for rows, _ in parts]).argsort()
+        return Completion(
+            torch.cat([part.draws for part in found], 1)[:, back],
+            torch.cat([part.log_weights for part in found], 1)[:, back],
+            ", ".join(sorted({part.method for part in found})),
+            found[0].output,
+        )
+
+
+def check_known(x: Tensor, known: Tensor) -> Tensor:
+    """Which entries are known, ``rows x D``.
+
+    Raises:
+        ValueError: no booleans, a shape that does not fit, or a known entry that is no number.
+    """
+    if not isinstance(known, Tensor) or known.dtype != torch.bool or known.shape not in (x.shape, x.shape[1:]):
+        got = f"{known.dtype} of shape {tuple(known.shape)}" if isinstance(known, Tensor) else repr(known)
+        raise ValueError(f"known got {got}; expected booleans, {tuple(x.shape[1:])} or {tuple(x.shape)}")
+    rows = known.expand(x.shape)
+    bad = (rows & ~x.isfinite()).any(-1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"row {int(bad.nonzero()[0])} has a known entry that is NaN or infinite; say known=~x.isnan() to have it imputed"
+        )
+    return rows
+
 
 @torch.no_grad()
-def complete(
-    dist: AutoregressiveDistribution, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None
-) -> Completion:
+def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None) -> Completion:
     r"""Fill in the unknown columns $x_a$ given the known ones $x_b$.
 
     Where every known column comes before every unknown one in the order, following the order draws exactly from
-    $p(x_a \mid x_b)$. Otherwise, if the unknown columns have at most 2^14 joint values, all are listed; else the known ones
+    $p(x_a \mid x_b)$. Otherwise, if the unknown columns have at most 2^12 joint values, all are listed; else the known ones
     are clamped while the order is followed, and a draw weighs $\prod_{i \in b} p(x_i \mid x_{<i})$ (likelihood
-    weighting).
+    weighting). Of a mixture of orders every member gives equally many draws.
 
     Args:
         dist: without a batch shape.
         x: ``rows x D``; what stands in unknown columns does not matter.
         known: booleans, ``D`` or ``rows x D``.
-        draws: K; ``"enumeration"`` lists all values instead.
+        draws: K, rounded up to a multiple of the orders; ``"enumeration"`` lists all values instead.
         method: ``"order"``, ``"enumeration"`` or ``"importance"``; by default the first of them that works.
 
     Raises:
@@ -90,43 +133,41 @@ def complete(
         raise ValueError(f"complete got a distribution of batch shape {tuple(dist.batch_shape)}; expected none")
     if draws < 1:
         raise ValueError(f"draws got {draws}; expected at least 1")
-    if known.dtype != torch.bool or known.shape not in (x.shape, x.shape[1:]):
-        raise ValueError(
-            f"known got {known.dtype} of shape {tuple(known.shape)}; expected booleans, {tuple(x.shape[1:])} or {tuple(x.shape)}"
-        )
-    rows = known.expand(x.shape)
-    method = method or _choose(dist, known, rows)
+    rows = check_known(x, known)
+    method = method or _choose(dist, rows)
     if method == "order" and not _in_order(dist, rows):
         raise ValueError(
             "method='order' needs the known columns before the unknown ones in the order; use 'importance'"
         )
     if method == "enumeration":
-        if known.dim() > 1 and not bool((known == known[0]).all()):
+        if not bool((rows == rows[0]).all()):
             raise ValueError("method='enumeration' needs the same known columns in every row; use 'importance'")
         return _listed(dist, x, rows[0])
-    if method in ("order", "importance"):
-        return _weighted(dist, x, rows, draws, method)
-    raise ValueError(f"method got {method!r}; expected 'order', 'enumeration' or 'importance'")
+    if method not in ("order", "importance"):
+        raise ValueError(f"method got {method!r}; expected 'order', 'enumeration' or 'importance'")
+    each = math.ceil(draws / len(dist.members))
+    filled, log_weights = zip(*(_weighted(member, x, rows, each) for member in dist.members), strict=True)
+    return Completion(torch.cat(filled), torch.cat(log_weights), method, dist.output)
 
 
-def _choose(dist: AutoregressiveDistribution, known: Tensor, rows: Tensor) -> str:
+def _choose(dist: Distribution, rows: Tensor) -> str:
     if _in_order(dist, rows):
         return "order"
-    same = known.dim() == 1 or bool((known == known[0]).all())
+    same = bool((rows == rows[0]).all())
     return "enumeration" if same and _count(dist, rows[0]) <= LARGEST else "importance"
 
 
-def _in_order(dist: AutoregressiveDistribution, rows: Tensor) -> bool:
-    ordered = rows[:, dist.network.order]
-    return bool((ordered[:, 1:] <= ordered[:, :-1]).all())
+def _in_order(dist: Distribution, rows: Tensor) -> bool:
+    ordered = [rows[:, member.network.order] for member in dist.members]
+    return all(bool((known[:, 1:] <= known[:, :-1]).all()) for known in ordered)
 
 
-def _count(dist: AutoregressiveDistribution, known: Tensor) -> float:
+def _count(dist: Distribution, known: Tensor) -> float:
     states = [dist.output.column(i).states for i in (~known).nonzero().flatten().tolist()]
     return math.inf if None in states else math.prod(s for s in states if s is not None)
 
 
-def _listed(dist: AutoregressiveDistribution, x: Tensor, known: Tensor) -> Completion:
+def _listed(dist: Distribution, x: Tensor, known: Tensor) -> Completion:
     free = (~known).nonzero().flatten()
     values = [dist.output.values(i) for i in free.tolist()]
     if _count(dist, known) > LARGEST:
@@ -142,7 +183,8 @@ def _listed(dist: AutoregressiveDistribution, x: Tensor, known: Tensor) -> Compl
     return Completion(filled, log_p + math.log(len(grid)), "enumeration", dist.output)
 
 
-def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: int, method: str) -> Completion:
+def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: int) -> tuple[Tensor, Tensor]:
+    """``draws`` completions by one order, and their weights' logarithms."""
     values = x.expand(draws, *x.shape).reshape(-1, x.shape[-1])
     clamped = rows.expand(draws, *rows.shape).reshape(values.shape)
     log_weights = values.new_zeros(len(values))
@@ -154,4 +196,4 @@ def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: 
         return drawn
 
     filled = dist.network.walk(choose, dist.output, len(values))
-    return Completion(filled.view(draws, *x.shape), log_weights.view(draws, -1), method, dist.output)
+    return filled.view(draws, *x.shape), log_weights.view(draws, -1)

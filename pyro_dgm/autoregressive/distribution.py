@@ -43,6 +43,11 @@ class AutoregressiveDistribution(TorchDistribution):
         batch = torch.Size() if context is None else context.shape[:-1]
         super().__init__(batch, network.order.shape, validate_args=validate_args)
 
+    @property
+    def members(self) -> tuple[AutoregressiveDistribution, ...]:
+        """The distributions of one order each that it averages: itself."""
+        return (self,)
+
     @constraints.dependent_property(event_dim=1)
     def support(self) -> constraints.Constraint:
         return constraints.independent(self.output.support, 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .distribution import AutoregressiveDistribution
+from .outputs import Output
 
 
 class OrderEnsemble(TorchDistribution):
@@ -33,6 +34,7 @@ class OrderEnsemble(TorchDistribution):
         if not members or len({(m.batch_shape, m.event_shape) for m in members}) > 1:
             raise ValueError(f"members got {len(members)} distributions; expected at least one, all of one shape")
         self.members = tuple(members)
+        self.output: Output = members[0].output
         super().__init__(members[0].batch_shape, members[0].event_shape, validate_args=validate_args)
 
     @constraints.dependent_property(event_dim=1)

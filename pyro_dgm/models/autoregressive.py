@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ..autoregressive import AutoregressiveDistribution, Completion, Network, Output, complete
+from ..autoregressive import (
+    AutoregressiveDistribution,
+    Completion,
+    Network,
+    OrderEnsemble,
+    Output,
+    check_known,
+    complete,
+)
 from .explicit import ExplicitModel
-from .model import BINARISE, check_rows
+from .model import BINARISE, Evidence, check_rows
 
 
 class AutoregressiveModel(ExplicitModel):
-    """A model whose call returns an ``AutoregressiveDistribution`` of rows; with ``context``, one for every context.
+    """A model whose call returns a distribution of rows, column after column; with ``context``, one for every context.
+
+    A subclass makes ``network``. One that averages several orders (20.84) overrides ``networks``, and one whose order may be
+    chosen freely also ``answering``.
 
     Attributes:
-        network: gives the conditionals' numbers; a subclass makes it.
+        network: gives the conditionals' numbers.
         output: what the numbers mean.
         context: columns of the context; 0 for none.
     """
@@ -24,7 +39,25 @@ class AutoregressiveModel(ExplicitModel):
     visible: int
     context: int
 
-    def forward(self, context: Tensor | None = None) -> AutoregressiveDistribution:
+    def networks(self) -> Sequence[Network]:
+        """The networks, one an order, whose likelihoods are averaged; here the one."""
+        return (self.network,)
+
+    def answering(self, known: Tensor) -> Sequence[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]]:
+        """Which rows have their unknown columns filled in by which distribution.
+
+        By default all rows by the model's own. A model of every order gives each pattern of known columns an order that
+        begins with them.
+
+        Args:
+            known: booleans, ``rows x D``.
+
+        Returns:
+            pairs of rows' numbers and a distribution without a batch shape; every row is in one of them.
+        """
+        return [(torch.arange(len(known), device=known.device), self())]
+
+    def forward(self, context: Tensor | None = None) -> AutoregressiveDistribution | OrderEnsemble:
         """The distribution of a row, or ``batch_shape`` of them.
 
         Args:
@@ -38,7 +71,18 @@ class AutoregressiveModel(ExplicitModel):
             raise ValueError(
                 f"context got shape {tuple(context.shape)}, but the model was made with {made}; say context= when making it"
             )
-        return AutoregressiveDistribution(self.network, self.output, context)
+        members = [AutoregressiveDistribution(network, self.output, context) for network in self.networks()]
+        return members[0] if len(members) == 1 else OrderEnsemble(members)
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        """The exact log-likelihood of every row; with several orders that of their mixture.
+
+        Raises:
+            ValueError: another method than ``"exact"``, or options.
+        """
+        found = super().evidence(x, method, **options)
+        orders = len(self.networks())
+        return found if orders == 1 else dataclasses.replace(found, method=f"mean of {orders} orders' likelihoods")
 
     def complete(self, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None) -> Completion:
         r"""Draws of the unknown columns given the known ones, with weights: exact where the order or a list of values allows.
@@ -52,7 +96,7 @@ class AutoregressiveModel(ExplicitModel):
         Raises:
             ValueError: as ``pyro_dgm.autoregressive.complete``.
         """
-        return complete(self(), x, known, draws, method)
+        return Completion.joined([(rows, found) for rows, _, found in self._answers(x, known, draws, method)])
 
     def conditional_log_prob(
         self, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None
@@ -60,29 +104,58 @@ class AutoregressiveModel(ExplicitModel):
         r"""$\log p(x_a \mid x_b) = \log p(x) - \log p(x_b)$ of every row, in nats, and how $p(x_b)$ was found.
 
         By importance it is an estimate, too large on average since $\log \hat p(x_b)$ is too small; look at the
-        completion's ``effective_sample_size``.
+        completion's ``effective_sample_size``. In a model of every order both are those of an order that begins with
+        the known columns.
         """
-        found = self.complete(x, known, draws, method)
+        log_p = x.new_zeros(len(x))
+        parts = []
         with torch.no_grad():
-            return self().log_prob(x) - found.log_known, found
+            for rows, dist, found in self._answers(x, known, draws, method):
+                log_p[rows] = dist.log_prob(x[rows]) - found.log_known
+                parts.append((rows, found))
+        return log_p, Completion.joined(parts)
+
+    def _answers(
+        self, x: Tensor, known: Tensor, draws: int, method: str | None
+    ) -> list[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble, Completion]]:
+        known = check_known(x, known)
+        with torch.no_grad():
+            return [
+                (rows, dist, complete(dist, x[rows], known[rows], draws, method))
+                for rows, dist in self.answering(known)
+            ]
 
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, of so many draws (``complete``)."""
+        return self.impute_with_details(x, known, sweeps)[0]
+
+    def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
+        """The same, with the methods that were used and the smallest effective number of draws of a row."""
         if sweeps < 2:
             raise ValueError(f"sweeps got {sweeps}; expected at least 2")
-        parts = zip(x.split(20), known.expand(x.shape).split(20), strict=True)
-        filled = torch.cat([self.complete(rows, mask, sweeps).mean for rows, mask in parts])
-        return torch.where(known, x, filled)
+        known = check_known(x, known)
+        found = [self.complete(rows, seen, sweeps) for rows, seen in zip(x.split(20), known.split(20), strict=True)]
+        filled = torch.where(known, x, torch.cat([part.mean for part in found]))
+        smallest = min(float(part.effective_sample_size.min()) for part in found)
+        return filled, {
+            "method": ", ".join(sorted({part.method for part in found})),
+            "smallest_effective_sample_size": smallest,
+        }
 
     def initialise(self, x: Tensor) -> None:
         """Start at independent columns that fit the data."""
-        bias = self.network.output_bias()
+        bias = self.networks()[0].output_bias()
         if bias is not None:
             with torch.no_grad():
                 bias.copy_(self.output.start(x))
 
     def check_data(self, x: Tensor) -> None:
         name = type(self).__name__
+        if isinstance(x, Tensor) and x.dim() == 2 and bool(x.isnan().any()):
+            raise ValueError(
+                f"{name} got NaN, first in row {int(x.isnan().any(1).nonzero()[0])}; fit it on rows without, then "
+                "impute(x, known=~x.isnan()) fills in the others"
+            )
         check_rows(x, torch.Size([self.visible]), name)
         outside = self.output.outside(x)
         if bool(outside.any()):

@@ -126,6 +126,10 @@ class ProbabilisticModel(Model):
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
         """Means of the entries where ``known`` is False given the others: ``rows x event_shape``."""
 
+    def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
+        """What ``impute`` gives, and what is worth knowing about it (a method, an effective number of draws); here nothing."""
+        return self.impute(x, known, sweeps=sweeps), {}
+
     @abstractmethod
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         """Per-row log-likelihoods (or bounds), with the error that all rows share."""

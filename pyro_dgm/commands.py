@@ -187,10 +187,35 @@ def diagnose(options: Namespace) -> None:
         pictures.energy_trace(idata, path=run / "energies.png")
     else:
         idata = to_arviz(model, dataset.test.x[:10].to(options.device), num_samples=options.draws, num_chains=4)
+        _latents(model, dataset.test.x[:LATENT_ROWS].to(options.device), run)
     with _wide_tables():
         print(arviz.summary(idata))
     idata.to_netcdf(str(run / "chains.nc"))
     print(f"draws in {run / 'chains.nc'}")
+
+
+LATENT_ROWS = 500
+"""Test rows whose latents `diagnose` looks at."""
+
+
+def _latents(model: Any, x: Any, run: Path) -> None:
+    """Print what every latent site carries and how many of its units are active; save a picture of it."""
+    from .evaluation import active_units, kl_per_latent
+    from .evaluation.latent_bars import latent_bars
+
+    divergences = kl_per_latent(model.model, model.guide, x)
+    activities = active_units(model.model, model.guide, x)
+    print(f"latents of {len(x)} test rows: KL(q || p) in nats a row, and units with Cov_x(E_q[z]) > 0.01")
+    for name, found in divergences.items():
+        active = activities[name].active
+        error = f" ± {found.total_stderr:.2g}" if found.total_stderr > 1e-6 else ""
+        print(
+            f"  {name:<10} {found.total:8.4g}{error} ({found.method}), {int(active.sum())} of {active.numel()} units active"
+        )
+        if found.value.numel() > 1:
+            largest = ", ".join(f"{v:.3g}" for v in found.value.flatten().sort(descending=True).values[:10].tolist())
+            print(f"  {'':<10} by unit: {largest}{', ...' if found.value.numel() > 10 else ''}")
+    latent_bars(divergences, activities, path=run / "latents.png")
 
 
 def _wide_tables() -> Any:

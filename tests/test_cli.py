@@ -1,6 +1,7 @@
 """The command line, in the user's words."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -84,7 +85,11 @@ def test_diagnose(rbm_run, vae_run, capsys):
     assert "r_hat" in capsys.readouterr().out
     assert (rbm_run / "chains.nc").exists()
     assert main(["diagnose", str(vae_run), "--draws", "50"]) == 0
-    assert "z[0, 0]" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "z[0, 0]" in printed
+    assert "latents of 300 test rows: KL(q || p) in nats a row" in printed
+    assert re.search(r"  z +\d\S* \(closed form\), [0-2] of 2 units active\n +by unit: \S+, \S+\n", printed)
+    assert (vae_run / "latents.png").exists()
 
 
 def test_resume(rbm_run, capsys):

@@ -68,11 +68,13 @@ def drawing_animation(canvases: Tensor, shape: Shape, path: str, columns: int = 
         milliseconds: how long a step is shown; the last one stays five times as long.
 
     Raises:
-        ValueError: as `drawing_sequence`, or a path that does not end in .gif.
+        ValueError: as `drawing_sequence`, fewer than two steps, or a path that does not end in .gif.
     """
     from PIL import Image
 
     canvases = _three(canvases)
+    if len(canvases) < 2:
+        raise ValueError("canvases got a single step; expected at least two, of a DRAW with steps=2 or more")
     if not str(path).endswith(".gif"):
         raise ValueError(f"path got {str(path)!r}; expected a name that ends in .gif")
     frames = []
@@ -84,8 +86,10 @@ def drawing_animation(canvases: Tensor, shape: Shape, path: str, columns: int = 
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
-def _three(canvases: Tensor) -> Tensor:
-    canvases = torch.as_tensor(canvases)
-    if canvases.dim() != 3:
-        raise ValueError(f"canvases got shape {tuple(canvases.shape)}; expected steps x pictures x D")
+def _three(canvases: Any) -> Tensor:
+    expected = "expected the canvas after every step, steps x pictures x D, as in DRAW.drawing(n).means"
+    if not isinstance(canvases, Tensor):
+        raise ValueError(f"canvases got {type(canvases).__name__}; {expected}")
+    if canvases.dim() != 3 or not canvases.numel():
+        raise ValueError(f"canvases got shape {tuple(canvases.shape)}; {expected}")
     return canvases

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Bernoulli, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
@@ -54,9 +54,16 @@ class AutoregressiveBits(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        a = self.logits if self.lower is None else self.logits + value @ self.lower.t()
+        a = self._fields(value)
         # log sigma(a) for a one, log sigma(-a) for a zero, in one pass.
         return logsigmoid((2 * value - 1) * a).sum(-1)
+
+    def _fields(self, value: Tensor) -> Tensor:
+        return self.logits if self.lower is None else self.logits + value @ self.lower.t()
+
+    def conditionals(self, value: Tensor) -> Bernoulli:
+        r"""$P(s_i \mid s_{<i})$ of every bit with the bits of ``value`` before it: ``batch_shape x units``."""
+        return Bernoulli(logits=self._fields(value))
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+import pyro_dgm as dgm
 from pyro_dgm.evaluation import drawing
 
 
@@ -41,3 +42,19 @@ def test_animation_has_a_frame_a_step(tmp_path):
         drawing.drawing_animation(canvases(), (2, 3), str(tmp_path / "drawing.png"))
     with pytest.raises(ValueError, match="steps x pictures"):
         drawing.drawing_sequence(torch.zeros(2, 6), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dgm.VAE.example()[0], "canvases got VAE; expected the canvas after every step"),
+        (dgm.DRAW.example()[0].drawing(2), "canvases got Drawing; expected"),
+        (torch.zeros(0, 2, 6), r"shape \(0, 2, 6\)"),
+        (torch.zeros(1, 2, 6), "a single step"),
+    ],
+    ids=["no DRAW", "not its means", "no steps", "one step"],
+)
+def test_what_is_no_drawing_is_refused(wrong, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        drawing.drawing_animation(wrong, (2, 3), str(tmp_path / "drawing.gif"))
+    assert not (tmp_path / "drawing.gif").exists()

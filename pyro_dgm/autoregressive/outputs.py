@@ -41,6 +41,10 @@ class Output(ABC):
         """A draw of every column: ``... x D x P`` to ``... x D``."""
 
     @abstractmethod
+    def expected(self, numbers: Tensor) -> Tensor:
+        """The mean of what enters the network for every column: ``... x D x P`` to ``... x D x F``."""
+
+    @abstractmethod
     def start(self, x: Tensor) -> Tensor:
         """The numbers at which independent columns fit ``rows x D`` data: ``D x P``."""
 
@@ -98,6 +102,9 @@ class BinaryOutput(Output):
     def sample(self, numbers: Tensor) -> Tensor:
         return bernoulli(numbers.squeeze(-1).contiguous())
 
+    def expected(self, numbers: Tensor) -> Tensor:
+        return numbers.sigmoid()
+
     def start(self, x: Tensor) -> Tensor:
         return torch.logit(x.mean(0), eps=1e-2).unsqueeze(-1)
 
@@ -122,6 +129,9 @@ class CategoricalOutput(Output):
 
     def sample(self, numbers: Tensor) -> Tensor:
         return _category(numbers).to(numbers.dtype)
+
+    def expected(self, numbers: Tensor) -> Tensor:
+        return numbers.softmax(-1)
 
     def encode(self, value: Tensor) -> Tensor:
         return one_hot(value.long(), self.parameters).to(value.dtype)
@@ -181,6 +191,10 @@ class MixtureOutput(Output):
             noise = -uniform.sign() * torch.log1p(-2 * uniform.abs())
         return means.gather(-1, chosen).squeeze(-1) + scales.gather(-1, chosen).squeeze(-1) * noise
 
+    def expected(self, numbers: Tensor) -> Tensor:
+        logits, means, _ = self._parts(numbers)
+        return (logits.softmax(-1) * means).sum(-1, keepdim=True)
+
     def start(self, x: Tensor) -> Tensor:
         mean, spread = x.mean(0), x.std(0, correction=0).clamp_min(1e-2)
         if self.components == 1:
@@ -219,6 +233,10 @@ class MixedOutput(Output):
 
     def sample(self, numbers: Tensor) -> Tensor:
         return self._together([f.sample(numbers[..., i, : f.parameters]) for f, i in self.groups])
+
+    def expected(self, numbers: Tensor) -> Tensor:
+        parts = [self._wide(f.expected(numbers[..., i, : f.parameters]), self.features) for f, i in self.groups]
+        return self._together(parts, -2)
 
     def encode(self, value: Tensor) -> Tensor:
         return self._together([self._wide(f.encode(value[..., i]), self.features) for f, i in self.groups], -2)

@@ -25,7 +25,7 @@ class AutoregressiveBits(TorchDistribution):
         within: $U$, ``units x units``, of which only what is below the diagonal counts; or None.
 
     Raises:
-        ValueError: ``within`` does not fit.
+        ValueError: ``within`` does not fit, or logits are NaN.
 
     Example:
         >>> import torch
@@ -42,7 +42,11 @@ class AutoregressiveBits(TorchDistribution):
             raise ValueError(f"within got shape {tuple(within.shape)}; expected {units} x {units}")
         self.logits = logits
         self.lower = None if within is None else within.tril(-1)
-        super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=validate_args)
+        super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=False)
+        self._validate_args = type(self)._validate_args if validate_args is None else validate_args
+        # One pass instead of the two of ``real_vector``: a NaN shows in the sum (as do infinities of both signs).
+        if self._validate_args and bool(logits.detach().sum().isnan()) and bool(logits.isnan().any()):
+            raise ValueError("logits got NaN; look for parameters that became NaN (a smaller learning rate)")
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> AutoregressiveBits:
         other = object.__new__(AutoregressiveBits)

@@ -134,6 +134,7 @@ def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latent
         kept: Any = old.nodes[name]["value"]
         shape = accept.shape + (1,) * (site["value"].dim() - accept.dim())
         site["value"] = torch.where(accept.view(shape), drawn, kept)
+        site.pop("unscaled_log_prob")
     return new
 
 
@@ -180,7 +181,9 @@ def per_datum(trace: Any, nesting: int, keep: Callable[[Any], bool] | None = Non
     for name, site in sites(trace):
         if keep is not None and not keep(site):
             continue
-        part = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+        if "unscaled_log_prob" not in site:  # Pyro's own name for it
+            site["unscaled_log_prob"] = site["fn"].log_prob(site["value"])
+        part = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
         plates = [f for f in site["cond_indep_stack"] if f.vectorized and f.dim == -1]
         if not plates:
             raise ValueError(

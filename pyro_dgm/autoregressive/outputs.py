@@ -25,11 +25,15 @@ class Output(ABC):
         features: numbers by which a value enters the network, F.
         states: how many values a column can take; None where it is real.
         support: of one column.
+        spread: the numbers of a column that a linear network holds constant: the scale of a single Gaussian, say.
+        least_squares: whether a linear network of constant spread is fitted by least squares.
     """
 
     parameters: int
     features: int = 1
     states: int | None = None
+    spread: tuple[int, ...] = ()
+    least_squares: bool = False
     support: constraints.Constraint
 
     @abstractmethod
@@ -108,6 +112,10 @@ class BinaryOutput(Output):
     def start(self, x: Tensor) -> Tensor:
         return torch.logit(x.mean(0), eps=1e-2).unsqueeze(-1)
 
+    def centre(self, draws: Tensor, shares: Tensor) -> Tensor:
+        # Shares sum to one up to rounding only.
+        return super().centre(draws, shares).clamp(0, 1)
+
 
 class CategoricalOutput(Output):
     r"""One of C categories, numbered from 0: $P(x_i = c \mid x_{<i}) = \mathrm{softmax}(a_i)_c$.
@@ -166,6 +174,8 @@ class MixtureOutput(Output):
     def __init__(self, components: int = 1, family: str = "gaussian", scaled_gradient: bool = False) -> None:
         self.components, self.family, self.scaled_gradient = components, family, scaled_gradient
         self.parameters = 3 * components if components > 1 else 2
+        self.spread = (1,) if components == 1 else ()
+        self.least_squares = components == 1 and family == "gaussian"
 
     def _parts(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, means and scales, each ``... x D x K``."""
@@ -212,10 +222,9 @@ class MixedOutput(Output):
         families: that of every column.
     """
 
-    support = constraints.real
-
     def __init__(self, families: Sequence[Output]) -> None:
         self.families = tuple(families)
+        self.support = constraints.real if all(f.support is constraints.real for f in families) else _Columns(self)
         self.parameters = max(f.parameters for f in families)
         self.features = max(f.features for f in families)
         states = [f.states for f in families]
@@ -260,6 +269,16 @@ class MixedOutput(Output):
     @staticmethod
     def _wide(part: Tensor, size: int) -> Tensor:
         return torch.nn.functional.pad(part, (0, size - part.shape[-1]))
+
+
+class _Columns(constraints.Constraint):
+    """Values that are in the support of their own column."""
+
+    def __init__(self, families: Output) -> None:
+        self.families = families
+
+    def check(self, value: Tensor) -> Tensor:
+        return ~self.families.outside(value)
 
 
 def _category(logits: Tensor) -> Tensor:

@@ -1,0 +1,121 @@
+"""One network for all orders of the columns: conditionals given any subset of them (Uria, Murray, Larochelle 2014)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .network import Choose, Network
+from .outputs import Output
+
+
+class Walk(ABC):
+    """What a body keeps while columns become known one after another, the same column in all rows."""
+
+    @abstractmethod
+    def numbers(self, column: int) -> Tensor:
+        """The numbers of a column given those revealed so far: ``rows x P``."""
+
+    @abstractmethod
+    def reveal(self, column: int, features: Tensor) -> None:
+        """A column's values are known from now on: ``rows x F``."""
+
+
+class Body(nn.Module, ABC):
+    """Numbers of every column's conditional, given the columns that a mask says are known.
+
+    Args:
+        visible: the number of columns, D.
+        output: the columns' families.
+
+    Attributes:
+        output: the same.
+        bias: is added to every column's numbers, ``D x P``.
+    """
+
+    def __init__(self, visible: int, output: Output) -> None:
+        super().__init__()
+        self.output = output
+        self.bias = nn.Parameter(torch.zeros(visible, output.parameters))
+
+    @abstractmethod
+    def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
+        """Numbers of every column, ``rows x D x P``, after each round of inference; the last ones count.
+
+        Args:
+            features: ``rows x D x F``; what stands in unknown columns does not matter.
+            known: booleans, ``rows x D`` or ``D``.
+        """
+
+    def forward(self, features: Tensor, known: Tensor) -> Tensor:
+        """Numbers of every column given the known ones: ``rows x D x P``."""
+        return self.predictions(features, known)[-1]
+
+    def begin(self, rows: int) -> Walk:
+        """Start a walk along an order, with no column known; here one of whole passes, one a column."""
+        return _WholePasses(self, rows)
+
+    def start(self, numbers: Tensor) -> None:
+        """Begin at independent columns with these numbers, ``D x P``."""
+        self.bias.copy_(numbers)
+
+
+class _WholePasses(Walk):
+    def __init__(self, body: Body, rows: int) -> None:
+        self.body = body
+        columns = len(body.bias)
+        self.known = torch.zeros(columns, dtype=torch.bool, device=body.bias.device)
+        self.features = body.bias.new_zeros(rows, columns, body.output.features)
+
+    def numbers(self, column: int) -> Tensor:
+        return self.body(self.features, self.known)[:, column]
+
+    def reveal(self, column: int, features: Tensor) -> None:
+        here = torch.arange(len(self.known), device=self.known.device) == column
+        # New tensors: autograd may still need the old ones.
+        self.known = self.known | here
+        self.features = torch.where(here.unsqueeze(1), features.unsqueeze(1), self.features)
+
+
+class OrderOfBody(Network):
+    """One order of a body's conditionals.
+
+    Args:
+        body: gives the numbers for any set of known columns.
+        order: the columns in the order of their conditionals.
+    """
+
+    def __init__(self, body: Body, order: Sequence[int]) -> None:
+        super().__init__(order)
+        self.body = body
+
+    def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
+        rows = features.reshape(-1, *features.shape[-2:])
+        walk, found = self.body.begin(len(rows)), []
+        for column in self.order.tolist():
+            found.append(walk.numbers(column))
+            walk.reveal(column, rows[:, column])
+        numbers = torch.stack(found, 1)[:, self.rank.to(rows.device)]
+        return numbers.reshape(*features.shape[:-1], numbers.shape[-1])
+
+    def walk(self, choose: Choose, output: Output, batch: int, context: Tensor | None = None) -> Tensor:
+        x = self.body.bias.new_zeros(batch, len(self.order))
+        walk = self.body.begin(batch)
+        for column in self.order.tolist():
+            x[:, column] = choose(column, walk.numbers(column))
+            walk.reveal(column, output.encode_column(column, x[:, column]))
+        return x
+
+
+def random_orders(visible: int, count: int, seed: int) -> list[list[int]]:
+    """So many random orders of the columns; fewer of the same seed are the first of more.
+
+    Example:
+        >>> random_orders(4, 3, seed=0)[:2] == random_orders(4, 2, seed=0)
+        True
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randperm(visible, generator=generator).tolist() for _ in range(count)]

@@ -1,0 +1,170 @@
+"""Bodies of orderless networks: perceptrons, repeated inference, convolutions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..nets import ACTIVATIONS, picture_sizes, widths
+from .orderless import Body, Walk
+from .outputs import Output
+
+
+class SubsetPerceptron(Body):
+    r"""A perceptron of known columns and of the mask that tells which they are (Uria, Murray and Larochelle 2014).
+
+    The first layer's units see $c + \sum_{j\ \mathrm{known}} (W_j x_j + U_j)$, so that a walk along an order costs
+    $O(h)$ a column there; the layers above are computed anew for every column, and of the last one a single row.
+
+    Args:
+        visible: the number of columns, D.
+        output: the columns' families.
+        hidden: units of every hidden layer.
+        activation: the non-linearity.
+
+    Raises:
+        ValueError: no hidden layer, a layer without units, or an unknown activation.
+    """
+
+    def __init__(self, visible: int, output: Output, hidden: Sequence[int], activation: str) -> None:
+        super().__init__(visible, output)
+        hidden = widths(hidden)
+        if not hidden or any(not isinstance(n, int) or n < 1 for n in hidden):
+            raise ValueError(f"hidden got {hidden}; expected the units of at least one hidden layer, as in (500,)")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        act = ACTIVATIONS[activation]
+        between = [(nn.Linear(below, above), act()) for below, above in itertools.pairwise(hidden)]
+        self.first = nn.Linear(visible * (output.features + 1), hidden[0])
+        self.middle = nn.Sequential(act(), *itertools.chain(*between))
+        self.last = nn.Linear(hidden[-1], visible * output.parameters, bias=False)
+
+    def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
+        mask = known.expand(features.shape[:-1]).unsqueeze(-1)
+        return [self.numbers(features.masked_fill(~mask, 0.0), mask)]
+
+    def numbers(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Numbers from features of which none is hidden, and the mask beside them: ``rows x D x 1``."""
+        inputs = torch.cat([features, mask.to(features.dtype)], -1).flatten(-2)
+        return self.bias + self.last(self.middle(self.first(inputs))).unflatten(-1, self.bias.shape)
+
+    def begin(self, rows: int) -> Walk:
+        return _Increments(self, rows)
+
+
+class _Increments(Walk):
+    def __init__(self, body: SubsetPerceptron, rows: int) -> None:
+        self.body = body
+        columns, parameters = body.bias.shape
+        # F rows of W and one of U for every column.
+        self.steps = body.first.weight.t().reshape(columns, -1, body.first.out_features)
+        self.rows_out = body.last.weight.view(columns, parameters, -1)
+        self.fields = body.first.bias.expand(rows, -1).contiguous()
+
+    def numbers(self, column: int) -> Tensor:
+        return F.linear(self.body.middle(self.fields), self.rows_out[column], self.body.bias[column])
+
+    def reveal(self, column: int, features: Tensor) -> None:
+        seen = F.pad(features, (0, 1), value=1.0)
+        if torch.is_grad_enabled():
+            self.fields = torch.addmm(self.fields, seen, self.steps[column])
+        else:
+            self.fields.addmm_(seen, self.steps[column])
+
+
+class RepeatedInference(Body):
+    r"""NADE-k: the unknown columns are filled in k times by the same perceptron (Raiko, Yao, Cho and Bengio 2014).
+
+    Unknown columns start at the data's means, $v^{(0)}$. Each round computes numbers of all columns from
+    $(v^{(t-1)}, m)$ and puts the means that they stand for into the unknown columns; the numbers of round k are the answer.
+
+    Args:
+        network: the perceptron of all rounds.
+        rounds: k.
+
+    Attributes:
+        means: what unknown columns are before the first round, ``D x F``.
+
+    Raises:
+        ValueError: no round.
+    """
+
+    means: Tensor
+
+    def __init__(self, network: SubsetPerceptron, rounds: int) -> None:
+        super().__init__(len(network.bias), network.output)
+        if not isinstance(rounds, int) or rounds < 1:
+            raise ValueError(f"k got {rounds!r}; expected the rounds of inference, at least 1")
+        self.network, self.rounds = network, rounds
+        self.bias = network.bias
+        self.register_buffer("means", self.output.expected(torch.zeros_like(self.bias)).detach())
+
+    def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
+        mask = known.expand(features.shape[:-1]).unsqueeze(-1)
+        value, found = torch.where(mask, features, self.means), []
+        for number in range(self.rounds):
+            found.append(self.network.numbers(value, mask))
+            if number + 1 < self.rounds:
+                value = torch.where(mask, features, self.output.expected(found[-1]))
+        return found
+
+    def start(self, numbers: Tensor) -> None:
+        super().start(numbers)
+        self.means.copy_(self.output.expected(numbers))
+
+
+class SubsetConvolutions(Body):
+    """Convolutions over planes of the known pixels and a plane of the mask (Uria et al. 2016, section 4).
+
+    Sides stay as they are: every convolution is padded by zeros. The last one is linear, and its bias is one a pixel.
+
+    Args:
+        visible: the number of columns, D.
+        output: the pixels' families.
+        shape: height and width of a picture, or channels, height and width.
+        channels: of every hidden convolution.
+        kernel: the side of every convolution, odd.
+        activation: the non-linearity.
+        residual: a convolution between equal numbers of channels is added to what it sees.
+
+    Raises:
+        ValueError: a shape of another number of pixels, no convolution, an even kernel, or an unknown activation.
+    """
+
+    def __init__(
+        self,
+        visible: int,
+        output: Output,
+        shape: Sequence[int],
+        channels: Sequence[int],
+        kernel: int,
+        activation: str,
+        residual: bool,
+    ) -> None:
+        super().__init__(visible, output)
+        self.shape, self.residual = picture_sizes(shape, channels)[0], residual
+        if math.prod(self.shape) != visible:
+            raise ValueError(f"shape got {tuple(shape)}, which has {math.prod(self.shape)} pixels; expected {visible}")
+        if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"kernel got {kernel!r}; expected an odd side of the convolutions, such as 3")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        planes = [self.shape[0] * (output.features + 1), *channels]
+        self.hidden = nn.ModuleList(nn.Conv2d(a, b, kernel, padding="same") for a, b in itertools.pairwise(planes))
+        self.activation = ACTIVATIONS[activation]()
+        self.last = nn.Conv2d(planes[-1], self.shape[0] * output.parameters, kernel, padding="same", bias=False)
+
+    def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
+        mask = known.expand(features.shape[:-1]).unsqueeze(-1)
+        inputs = torch.cat([features.masked_fill(~mask, 0.0), mask.to(features.dtype)], -1)
+        h = inputs.unflatten(1, self.shape).movedim(-1, 2).flatten(1, 2)
+        for layer in self.hidden:
+            above = self.activation(layer(h))
+            h = h + above if self.residual and above.shape == h.shape else above
+        numbers = self.last(h).unflatten(1, (self.shape[0], -1)).movedim(2, -1)
+        return [self.bias + numbers.flatten(1, 3)]

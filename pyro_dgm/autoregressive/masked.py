@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,10 @@ from torch.nn import functional as F
 
 from ..nets import ACTIVATIONS
 from .basis import Basis
-from .network import Choose, Network, step_by_step
+from .network import Choose, Network
 from .outputs import Output
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class MaskedLinear(nn.Linear):
@@ -28,8 +32,12 @@ class MaskedLinear(nn.Linear):
         super().__init__(mask.shape[1], mask.shape[0], bias=bias)
         self.register_buffer("mask", mask, persistent=False)
 
+    def masked_weight(self) -> Tensor:
+        """The weights, zero where there are none."""
+        return self.weight * self.mask
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.mask, self.bias)
+        return F.linear(x, self.masked_weight(), self.bias)
 
 
 class MaskedNetwork(Network):
@@ -38,6 +46,8 @@ class MaskedNetwork(Network):
     Every hidden unit has a degree d, in 1 to D: it sees the first d columns of the order, and units of degree up to d in
     the layer below. The numbers of the column at place i (from 0) see units of degree up to i: the columns before it
     and nothing else. ``direct`` adds weights from the inputs to the numbers; without hidden layers these are all there is.
+
+    A walk along the order computes every unit once, as soon as the columns that it sees are known.
 
     Args:
         order: the columns in the order of their conditionals.
@@ -52,6 +62,8 @@ class MaskedNetwork(Network):
     Raises:
         ValueError: no weights at all, a degree outside 1 to D, an unknown activation or basis.
     """
+
+    degrees: list[Tensor]
 
     def __init__(
         self,
@@ -70,28 +82,50 @@ class MaskedNetwork(Network):
             raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
         if not degrees and not direct:
             raise ValueError("got neither hidden layers nor direct weights; the columns would be independent")
-        if any(not 1 <= d <= visible for layer in degrees for d in layer):
-            raise ValueError(f"degrees got a value outside 1 to {visible}; a unit sees so many of the first columns")
         self.parameters_per_column = parameters
         self.activation = ACTIVATIONS[activation]()
-        self.basis = Basis(basis, self.rank, features)
-        seen = self.basis.degrees
-        asked = self.rank.repeat_interleave(parameters)
-        below, layers, contexts = seen, [], []
-        for layer in degrees:
-            own = torch.tensor(list(layer))
-            layers.append(MaskedLinear(below <= own.unsqueeze(1)))
-            below = own
-        self.hidden = nn.ModuleList(layers)
+        self.basis = Basis(basis, visible, features)
+        hidden, last, straight = self._masks(self.rank, degrees)
+        self.hidden = nn.ModuleList([MaskedLinear(mask) for mask in hidden])
         self.bias = nn.Parameter(torch.zeros(visible, parameters))
         if degrees:
-            self.last = MaskedLinear(below <= asked.unsqueeze(1), bias=False)
+            self.last = MaskedLinear(last, bias=False)
         if direct:
-            self.direct = MaskedLinear(seen <= asked.unsqueeze(1), bias=False)
+            self.direct = MaskedLinear(straight, bias=False)
         if context:
-            contexts = [nn.Linear(context, len(layer), bias=False) for layer in degrees]
-            self.hidden_context = nn.ModuleList(contexts)
+            self.hidden_context = nn.ModuleList([nn.Linear(context, len(layer), bias=False) for layer in degrees])
             self.context = nn.Linear(context, visible * parameters, bias=False)
+
+    def _masks(self, rank: Tensor, degrees: Sequence[Sequence[int]]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Those of the hidden layers, of the layer that gives the numbers, and of the direct weights."""
+        if any(not 1 <= d <= len(rank) for layer in degrees for d in layer):
+            raise ValueError(f"degrees got a value outside 1 to {len(rank)}; a unit sees so many of the first columns")
+        asked = rank.repeat_interleave(self.parameters_per_column)
+        below = seen = self.basis.degrees(rank)
+        self.degrees, hidden = [], []
+        for layer in degrees:
+            own = torch.tensor(list(layer), device=rank.device)
+            hidden.append(below <= own.unsqueeze(1))
+            self.degrees.append(own)
+            below = own
+        return hidden, below <= asked.unsqueeze(1), seen <= asked.unsqueeze(1)
+
+    def remasked(self, order: Sequence[int], degrees: Sequence[Sequence[int]]) -> Self:
+        """The same weights under other masks: it shares the parameters of this network, which goes on owning them.
+
+        Args:
+            order: the columns in the order of their conditionals.
+            degrees: of every unit of every hidden layer; as many as there are.
+        """
+        other = _twin(self)
+        other.set_order(order, self.order.device)
+        hidden, last, direct = other._masks(other.rank, degrees)
+        other.hidden = nn.ModuleList([_remasked(layer, mask) for layer, mask in zip(self.hidden, hidden, strict=True)])
+        if degrees:
+            other.last = _remasked(self.last, last)
+        if hasattr(self, "direct"):
+            other.direct = _remasked(self.direct, direct)
+        return other
 
     def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
         x = self.basis(features)
@@ -106,8 +140,49 @@ class MaskedNetwork(Network):
             numbers = numbers + self.context(context)
         return self.bias + numbers.unflatten(-1, (-1, self.parameters_per_column))
 
+    @torch.no_grad()
     def walk(self, choose: Choose, output: Output, batch: int, context: Tensor | None = None) -> Tensor:
-        return step_by_step(self, choose, output, batch, context)
+        columns = len(self.order)
+        x = self.bias.new_zeros(batch, columns)
+        features = self.bias.new_zeros(batch, columns, output.features)
+        numbers = self.bias.expand(batch, columns, -1)
+        weights = [layer.masked_weight() for layer in self.hidden]
+        shifts = [layer.bias.unsqueeze(0) for layer in self.hidden]
+        if context is not None:
+            numbers = numbers + self.context(context).unflatten(-1, numbers.shape[1:])
+            shifts = [shift + own(context) for shift, own in zip(shifts, self.hidden_context, strict=True)]
+        values = [self.bias.new_zeros(batch, len(weight)) for weight in weights]
+        units = [[(own == place).nonzero().flatten() for place in range(columns)] for own in self.degrees]
+        last = self.last.masked_weight().unflatten(0, (columns, -1)) if weights else None
+        direct = self.direct.masked_weight().unflatten(0, (columns, -1)) if hasattr(self, "direct") else None
+        for place, column in enumerate(self.order.tolist()):
+            inputs = below = self.basis(features)
+            for weight, shift, value, own in zip(weights, shifts, values, units, strict=True):
+                new = own[place]
+                if len(new):
+                    value[:, new] = self.activation(F.linear(below, weight[new]) + shift[:, new])
+                below = value
+            found = numbers[:, column]
+            if last is not None:
+                found = found + F.linear(below, last[column])
+            if direct is not None:
+                found = found + F.linear(inputs, direct[column])
+            x[:, column] = choose(column, found)
+            features[:, column] = output.encode_column(column, x[:, column])
+        return x
 
     def output_bias(self) -> Tensor:
         return self.bias
+
+
+def _twin(module: M) -> M:
+    """A copy that has the same parameters, and takes other buffers and parts without changing the original."""
+    other = copy.copy(module)
+    other._buffers, other._modules = dict(module._buffers), dict(module._modules)
+    return other
+
+
+def _remasked(layer: MaskedLinear, mask: Tensor) -> MaskedLinear:
+    other = _twin(layer)
+    other.mask = mask
+    return other

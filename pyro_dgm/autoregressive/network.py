@@ -33,7 +33,11 @@ class Network(nn.Module, ABC):
 
     def __init__(self, order: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("order", torch.tensor(order, dtype=torch.long), persistent=False)
+        self.set_order(order)
+
+    def set_order(self, order: Sequence[int], device: torch.device | None = None) -> None:
+        """Take another order."""
+        self.register_buffer("order", torch.tensor(order, dtype=torch.long, device=device), persistent=False)
         self.register_buffer("rank", self.order.argsort(), persistent=False)
 
     @abstractmethod

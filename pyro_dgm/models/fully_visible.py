@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..autoregressive import MaskedNetwork, check_order
 from ..autoregressive import output as family
-from ..autoregressive.outputs import FLOOR, MixtureOutput
+from ..autoregressive.outputs import FLOOR
 from .autoregressive import AutoregressiveModel
 from .generator_networks import check_columns
 
@@ -20,12 +20,13 @@ class FVBN(AutoregressiveModel):
 
     $p(x) = \prod_i p(x_i \mid x_{<i})$ along an order of the columns. With binary output
     $P(x_i = 1 \mid x_{<i}) = \sigma(b_i + \sum_{j<i} W_{ij} x_j)$, with categories a softmax, with Gaussian output the
-    linear-Gaussian network, whose mean and log scale are linear. It is (20.70) without latent variables; log-likelihoods are
+    linear-Gaussian network, a multivariate normal distribution: means are linear, scales constant. (Laplace columns have
+    constant scales too; of mixtures all numbers are linear.) It is (20.70) without latent variables; log-likelihoods are
     exact, in nats.
 
     With a basis the columns enter through functions of themselves: ``"pairs"`` adds all products of two columns,
-    ``"powers:K"`` the powers 2 to K. A first ``fit`` of Gaussian columns starts at the means' maximum-likelihood solution, by
-    least squares, with constant scales: a linear-Gaussian network is then fitted.
+    ``"powers:K"`` the powers 2 to K. Gaussian columns have their maximum-likelihood solution in closed form, by least squares:
+    ``initialise`` finds it, with which a first ``fit`` starts.
 
     Args:
         visible: the number of columns, D.
@@ -68,22 +69,25 @@ class FVBN(AutoregressiveModel):
         )
         with torch.no_grad():
             self.network.direct.weight.zero_()
+        for column in range(visible):
+            for number in self.output.column(column).spread:
+                self.network.direct.mask[column * self.output.parameters + number] = False
 
     def initialise(self, x: Tensor) -> None:
         """Independent columns that fit the data; Gaussian ones by least squares on the columns before them."""
         super().initialise(x)
-        kind = self.output
-        if not isinstance(kind, MixtureOutput) or kind.components > 1 or kind.family != "gaussian":
-            return
+        size = self.output.parameters
         with torch.no_grad():
-            inputs = self.network.basis(kind.encode(x))
+            inputs = self.network.basis(self.output.encode(x))
             direct = self.network.direct
             for column in range(self.visible):
-                seen = direct.mask[column * kind.parameters]
+                if not self.output.column(column).least_squares:
+                    continue
+                seen = direct.mask[column * size]
                 design = torch.cat([inputs[:, seen], torch.ones_like(x[:, :1])], 1)
                 solution = torch.linalg.lstsq(design, x[:, column : column + 1], driver="gelsd").solution.squeeze(1)
                 residual = x[:, column] - design @ solution
-                direct.weight[column * kind.parameters, seen] = solution[:-1]
+                direct.weight[column * size, seen] = solution[:-1]
                 self.network.bias[column, 0] = solution[-1]
                 self.network.bias[column, 1] = (residual.square().mean().sqrt() - FLOOR).clamp_min(FLOOR).log()
 

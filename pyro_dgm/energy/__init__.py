@@ -4,7 +4,7 @@ from .annealing import AnnealingPath, forward_ais, log_mean_exp, reverse_ais
 from .distribution import BoltzmannDistribution, EnergyDistribution, NegativePhaseError, without_gradient
 from .enumeration import NotEnumerable, all_states, exact_sample, log_states, log_sum
 from .graph import Block, Colour, Graph
-from .interactions import Dense, End, Interaction, Lateral, Sparse
+from .interactions import Convolution, Dense, End, Interaction, Lateral, Sparse
 from .machine import Clamp, Machine, State
 from .partition import LogPartition, log_partition
 from .units import Binary, Categorical, Gaussian, ScalarUnit, SpikeSlab, Spin, Unit
@@ -18,6 +18,7 @@ __all__ = [
     "Categorical",
     "Clamp",
     "Colour",
+    "Convolution",
     "Dense",
     "End",
     "EnergyDistribution",

@@ -1,7 +1,8 @@
 """Couplings between layers: one file a connectivity."""
 
+from .convolution import Convolution
 from .dense import Dense, Lateral
 from .interaction import End, Interaction, Statistics
 from .sparse import Sparse
 
-__all__ = ["Dense", "End", "Interaction", "Lateral", "Sparse", "Statistics"]
+__all__ = ["Convolution", "Dense", "End", "Interaction", "Lateral", "Sparse", "Statistics"]

@@ -1,0 +1,198 @@
+"""Convolutional couplings: filters that all positions of a picture share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..units import Unit
+from .dense import _end
+from .interaction import Interaction, Statistics
+
+PADDINGS = ("valid", "full")
+
+
+class Convolution(Interaction):
+    r"""Pixels and feature maps coupled by filters: $\sum_{f,p,q,c,u,v} T_b[f,p,q]\, W[f,c,u,v]\, T_a[c,p+u,q+v]$ (20.6).
+
+    The field at the maps is a cross-correlation, that at the pixels its transpose. With padding
+    ``"valid"`` maps have the positions at which the filter lies in the picture, $h' = h - k + 1$; with ``"full"`` those at
+    which it touches the picture, $h' = h + k - 1$ and positions from $-(k-1)$ on, and pixels outside count as zero.
+
+    Layers may be flat or of the shapes ``channels x height x width`` and ``filters x h' x w'``; entries are in that order. A
+    map's unit may have inner entries, as ``dgm.SpikeSlab`` has the spike and its slabs: ``inner`` says which of them
+    are coupled, and the others' fields are zero.
+
+    A weight is ``filters x channels x k x k``, or ``filters x inner x channels x k x k`` where ``inner`` is a slice. It may
+    have batch dimensions, filters of its own for every row. A centred gradient (20.37) holds for offsets of every pixel and
+    position and for biases of every position: filters are shared, biases are not.
+
+    Args:
+        first: the layer (or ``(layer, statistic index)``) of the pixels.
+        second: that of the maps.
+        picture: ``(channels, height, width)``, or ``(height, width)`` of one channel.
+        size: height and width of a filter, or both in one number.
+        padding: ``"valid"`` or ``"full"``.
+        inner: the inner entry that is coupled, or a slice of them; by default all.
+
+    Raises:
+        ValueError: a size or a padding that does not fit; at ``Graph``, layers that do not.
+
+    Desjardins and Bengio (2008), "Empirical evaluation of convolutional RBMs for vision"; Lee, Grosse, Ranganath and Ng
+    (2009), "Convolutional deep belief networks for scalable unsupervised learning of hierarchical representations".
+
+    Example:
+        >>> from pyro_dgm.energy import Binary, Convolution, Graph
+        >>> coupling = Convolution("visible", "hidden", picture=(6, 5), size=3)
+        >>> graph = Graph({"visible": Binary(30), "hidden": Binary(2, *coupling.positions)}, [coupling])
+        >>> coupling.positions, graph.weight_shapes
+        ((4, 3), (torch.Size([2, 1, 3, 3]),))
+    """
+
+    def __init__(
+        self,
+        first: str | tuple[str, int],
+        second: str | tuple[str, int],
+        picture: Sequence[int],
+        size: int | Sequence[int],
+        padding: str = "valid",
+        inner: int | slice | None = None,
+    ) -> None:
+        self.ends = (_end(first), _end(second))
+        if self.ends[0].layer == self.ends[1].layer:
+            raise ValueError(f"Convolution got the layer {self.ends[0].layer!r} at both ends; expected pixels and maps")
+        self.picture, self.size = _checked(picture, size)
+        if padding not in PADDINGS:
+            raise ValueError(f"padding got {padding!r}; expected one of {', '.join(map(repr, PADDINGS))}")
+        self.padding, self.inner = padding, inner
+        grown = 1 if padding == "full" else 0
+        self._pad = (grown * (self.size[0] - 1), grown * (self.size[1] - 1))
+        height, width = (
+            side - k + 1 + 2 * pad for side, k, pad in zip(self.picture[1:], self.size, self._pad, strict=True)
+        )
+        self.positions = (height, width)
+
+    def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
+        pixels, maps = (layers[end.layer] for end in self.ends)
+        if pixels.inner_dim or _misfit(pixels.shape, self.picture):
+            raise ValueError(
+                f"layer {self.ends[0].layer!r} is {pixels!r}; expected {math.prod(self.picture)} units without inner "
+                f"entries, the pixels of a picture of {' x '.join(map(str, self.picture))}"
+            )
+        filters = maps.atoms // math.prod(self.positions)
+        if not filters or _misfit(maps.shape[: maps.event_dim - maps.inner_dim], (filters, *self.positions)):
+            raise ValueError(
+                f"layer {self.ends[1].layer!r} is {maps!r}; expected {' x '.join(map(str, self.positions))} units for every "
+                f"filter, the positions of a filter of {' x '.join(map(str, self.size))} with padding {self.padding!r}"
+            )
+        self._entries = maps.shape.numel() // maps.atoms
+        chosen = self._chosen()
+        self._dims = 5 if isinstance(self.inner, slice) or (self.inner is None and maps.inner_dim) else 4
+        inner = (chosen.stop - chosen.start,) if self._dims == 5 else ()
+        return torch.Size([filters, *inner, self.picture[0], *self.size])
+
+    def _chosen(self) -> slice:
+        """The coupled inner entries, as a slice with both ends."""
+        inside = range(self._entries)
+        try:
+            chosen = inside if self.inner is None else inside[self.inner]
+        except IndexError:
+            chosen = range(0)
+        found = range(chosen, chosen + 1) if isinstance(chosen, int) else chosen
+        if not found or found.step != 1:
+            raise ValueError(
+                f"inner got {self.inner!r}; expected one of the {self._entries} inner entries of a unit of layer "
+                f"{self.ends[1].layer!r}, or a slice of some of them in order"
+            )
+        return slice(found.start, found.stop)
+
+    def check(self, weight: Tensor) -> str | None:
+        return None
+
+    def field(
+        self,
+        end: int,
+        statistics: Statistics,
+        weight: Tensor,
+        indices: Tensor | None = None,
+        plus: Tensor | None = None,
+    ) -> Tensor:
+        other = statistics[self.ends[1 - end].layer][self.ends[1 - end].statistic]
+        own = weight.shape[: weight.dim() - self._dims]
+        lead = torch.broadcast_shapes(other.shape[:-1], own)
+        outer, machines = lead[: len(lead) - len(own)], lead[len(lead) - len(own) :]
+        # Rows with filters of their own are groups of channels.
+        rows, groups, channels = outer.numel(), machines.numel(), self.picture[0]
+        kernel = weight.expand(*machines, *weight.shape[len(own) :]).reshape(-1, channels, *self.size)
+        other = other.expand(*lead, other.shape[-1])
+        if end == 1:
+            picture = other.reshape(rows, groups * channels, *self.picture[1:])
+            maps = F.conv2d(picture, kernel, padding=self._pad, groups=groups)
+            result = self._spread(
+                maps.reshape(*lead, len(kernel) // groups, math.prod(self.positions)), weight.shape[len(own)]
+            )
+        else:
+            # A product and a sum over overlaps: two to four times as fast as conv_transpose2d on a processor.
+            maps = self._coupled(other).reshape(rows, groups, len(kernel) // groups, math.prod(self.positions))
+            patches = kernel.view(groups, len(kernel) // groups, channels * math.prod(self.size)).mT @ maps
+            pixels = F.fold(patches.flatten(0, 1), self.picture[1:], self.size, padding=self._pad)
+            result = pixels.reshape(*lead, math.prod(self.picture))
+        if indices is not None:
+            result = result.index_select(-1, indices)
+        return result if plus is None else result + plus
+
+    def _coupled(self, statistic: Tensor) -> Tensor:
+        """The coupled entries of the maps' flat statistic: ``batch_shape x filters inner x positions``."""
+        positions = math.prod(self.positions)
+        filters = statistic.shape[-1] // (positions * self._entries)
+        return statistic.unflatten(-1, (filters, positions, self._entries))[..., self._chosen()].mT.flatten(-3, -2)
+
+    def _spread(self, maps: Tensor, filters: int) -> Tensor:
+        """The inverse of ``_coupled``, with zeros at the other entries."""
+        chosen = self._chosen()
+        entries = maps.unflatten(-2, (filters, chosen.stop - chosen.start)).mT
+        if entries.shape[-1] < self._entries:
+            entries = F.pad(entries, (chosen.start, self._entries - chosen.stop))
+        return entries.flatten(-3)
+
+    def value(self, statistics: Statistics, weight: Tensor) -> Tensor:
+        second = statistics[self.ends[1].layer][self.ends[1].statistic]
+        return (self.field(1, statistics, weight) * second).sum(-1)
+
+    def centred_gradient(self, gradient: Tensor, biases: tuple[Tensor, ...], offsets: tuple[Tensor, ...]) -> Tensor:
+        r"""$\nabla W - \sum_p (\mu_b[p]\, \nabla b_a[p + u] + \nabla b_b[p]\, \mu_a[p + u])$: (20.37), summed over positions."""
+        crossed = self._correlation(biases[0], offsets[1]) + self._correlation(offsets[0], biases[1])
+        return gradient - crossed.view_as(gradient)
+
+    def _correlation(self, first: Tensor, second: Tensor) -> Tensor:
+        """The derivative of the value by the weight, at these statistics: ``filters inner x channels x k x k``."""
+        pixels = first.reshape(self.picture[0], 1, *self.picture[1:])
+        maps = self._coupled(second).unflatten(-1, self.positions).unsqueeze(1)
+        return F.conv2d(pixels, maps, padding=self._pad).transpose(0, 1).contiguous()
+
+    def pairs(self, layers: Mapping[str, Unit]) -> None:
+        return None
+
+
+def _checked(picture: Sequence[int], size: int | Sequence[int]) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """Channels, height and width, and a filter's height and width."""
+    sides = (size, size) if isinstance(size, int) else size
+    if len(picture) not in (2, 3) or any(type(n) is not int or n < 1 for n in picture):
+        raise ValueError(f"picture got {picture!r}; expected (height, width) or (channels, height, width), from 1 on")
+    *first, height, width = picture
+    if len(sides) != 2 or any(
+        type(k) is not int or not 1 <= k <= n for k, n in zip(sides, (height, width), strict=True)
+    ):
+        raise ValueError(
+            f"size got {size!r}; expected height and width of a filter, from 1 to those of {height} x {width}"
+        )
+    return (first[0] if first else 1, height, width), (sides[0], sides[1])
+
+
+def _misfit(shape: Sequence[int], expected: Sequence[int]) -> bool:
+    """Whether a layer, flat or shaped, has other units than expected."""
+    return tuple(shape) != tuple(expected) and tuple(shape) != (math.prod(expected),)

@@ -14,7 +14,7 @@ from ..energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian
 from ..energy.enumeration import LARGEST
 from ..nets import classifier
 from ..objectives.multi_prediction import MultiPrediction
-from ..objectives.objective import Objective
+from ..objectives.objective import NegativePhaseObjective, Objective
 from .boltzmann import BoltzmannModel
 from .energy_based import bounded
 from .hidden_sites import HiddenSite, JointDraw
@@ -151,11 +151,22 @@ class DBM(BoltzmannModel):
         centred: bool = False,
         steps: int = 10,
         known: float = 0.5,
+        rates: Sequence[float] | None = None,
     ) -> Objective:
-        """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"`` with its rounds and share."""
+        """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"`` with its rounds and share.
+
+        ``rates`` multiply the learning rate of every hidden layer's biases and of the weights below it, from the lowest:
+        without pretraining the upper layers bear smaller steps only, and the lowest need not wait for them.
+        """
         if phase == "multi-prediction":
             return MultiPrediction(steps, known)
-        return super().objective(phase, k, chains, centred)
+        objective = super().objective(phase, k, chains, centred)
+        if rates is None:
+            return objective
+        if len(rates) != len(self.hidden) or min(rates) < 0 or not isinstance(objective, NegativePhaseObjective):
+            raise ValueError(f"rates got {rates!r}; expected {len(self.hidden)} factors of at least 0, one a hidden layer")
+        own = {f"{part}.{i}": float(r) for i, r in enumerate(rates) for part in ("weights", "hidden_biases")}
+        return NegativePhaseObjective(objective.phase, objective.elbo, own)
 
     def posterior(self, x: Tensor, steps: int = 50) -> tuple[Tensor, ...]:
         """Mean-field means of every hidden layer given rows (20.33-34), with labels or without; features for a classifier."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from pyro.infer import ELBO, Trace_ELBO
@@ -28,7 +29,10 @@ class Objective(ABC):
         return None
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The optimiser's parameter groups; by default one, with all parameters of the model."""
+        """The optimiser's parameter groups; by default one, with all parameters of the model.
+
+        A group may have a ``"rate"``, by which ``fit`` multiplies the learning rate.
+        """
         return [{"params": list(model.parameters())}]
 
     def options(self) -> dict[str, Any]:
@@ -101,17 +105,24 @@ class NegativePhaseObjective(Objective):
     Args:
         phase: where the negative samples come from.
         elbo: the estimator; ``Trace_ELBO`` by default.
+        rates: by what ``fit`` multiplies the learning rate of parameters, by their names; those not named keep it.
     """
 
-    def __init__(self, phase: NegativePhase, elbo: ELBO | None = None) -> None:
-        self.phase = phase
+    def __init__(
+        self, phase: NegativePhase, elbo: ELBO | None = None, rates: Mapping[str, float] | None = None
+    ) -> None:
+        self.phase, self.rates = phase, dict(rates or {})
         self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
 
     def options(self) -> dict[str, Any]:
-        return {**super().options(), **_described(self.elbo), **self.phase.options()}
+        rates = {"rates": self.rates} if self.rates else {}
+        return {**super().options(), **_described(self.elbo), **self.phase.options(), **rates}
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        return super().parameter_groups(model) + _own_groups(self.elbo)
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            groups.setdefault(self.rates.get(name, 1.0), []).append(parameter)
+        return [{"params": found, "rate": rate} for rate, found in groups.items()] + _own_groups(self.elbo)
 
     def attach(self, model: Any) -> None:
         self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)

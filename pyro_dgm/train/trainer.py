@@ -70,6 +70,8 @@ class Trainer:
             )
         except TypeError as error:
             raise ValueError(f"optimiser_options got {settings.optimiser_options}: {error}") from None
+        for group in self.optimiser.param_groups:
+            group["lr"] *= group.get("rate", 1.0)
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.parameters = list(self.model.parameters())
         self.averaged: list[Tensor] | None = None

@@ -232,3 +232,22 @@ def test_one_round_of_mean_field_has_a_row_for_every_datum():
         (5, 3),
         (5, 2),
     ]
+
+
+def test_rates_scale_the_steps_of_single_layers():
+    """One step of plain SGD moves a layer by its factor times what it moves without factors; others are untouched."""
+
+    def moved(rates):
+        dbm, x = dgm.DBM.example()
+        before = {n: p.detach().clone() for n, p in dbm.named_parameters()}
+        objective = dbm.objective("exact", rates=rates)
+        dgm.fit(dbm, x, objective=objective, epochs=1, batch_size=10, learning_rate=0.1, optimiser="sgd", progress=False)
+        return {n: p.detach() - before[n] for n, p in dbm.named_parameters()}
+
+    plain, scaled = moved(None), moved((0.5, 0.0))
+    for name, step in plain.items():
+        factor = {"0": 0.5, "1": 0.0}.get(name.split(".")[-1], 1.0)
+        torch.testing.assert_close(scaled[name], factor * step, msg=name)
+        assert step.abs().max() > 0
+    with pytest.raises(ValueError, match="one a hidden layer"):
+        dgm.DBM.example()[0].objective(rates=(1.0,))

@@ -64,6 +64,11 @@ class MaskedNetwork(Network):
     """
 
     degrees: list[Tensor]
+    activation: nn.Module
+    last: MaskedLinear
+    direct: MaskedLinear
+    context: nn.Linear
+    hidden_context: nn.ModuleList
 
     def __init__(
         self,
@@ -120,12 +125,15 @@ class MaskedNetwork(Network):
         other = _twin(self)
         other.set_order(order, self.order.device)
         hidden, last, direct = other._masks(other.rank, degrees)
-        other.hidden = nn.ModuleList([_remasked(layer, mask) for layer, mask in zip(self.hidden, hidden, strict=True)])
+        other.hidden = nn.ModuleList([_remasked(*pair) for pair in zip(self._layers(), hidden, strict=True)])
         if degrees:
             other.last = _remasked(self.last, last)
         if hasattr(self, "direct"):
             other.direct = _remasked(self.direct, direct)
         return other
+
+    def _layers(self) -> list[MaskedLinear]:
+        return [layer for layer in self.hidden if isinstance(layer, MaskedLinear)]
 
     def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
         x = self.basis(features)
@@ -146,8 +154,8 @@ class MaskedNetwork(Network):
         x = self.bias.new_zeros(batch, columns)
         features = self.bias.new_zeros(batch, columns, output.features)
         numbers = self.bias.expand(batch, columns, -1)
-        weights = [layer.masked_weight() for layer in self.hidden]
-        shifts = [layer.bias.unsqueeze(0) for layer in self.hidden]
+        weights = [layer.masked_weight() for layer in self._layers()]
+        shifts = [layer.bias.unsqueeze(0) for layer in self._layers()]
         if context is not None:
             numbers = numbers + self.context(context).unflatten(-1, numbers.shape[1:])
             shifts = [shift + own(context) for shift, own in zip(shifts, self.hidden_context, strict=True)]

@@ -102,13 +102,14 @@ def log_likelihood(
     r"""The mean log-likelihood of rows under a model, in nats, with its interval, kind, method and space.
 
     Energy-based models: $-F(x) - \log Z$ with log Z exact where it can be enumerated, else between forward and reverse
-    annealing. Latent-variable models: the importance-weighted lower bound (20.79).
+    annealing. Latent-variable models: the importance-weighted lower bound (20.79), or a tighter one by annealing from the
+    guide.
 
     Args:
         model: a probabilistic model; models without a likelihood explain why they have none.
         x: rows, or a split of a dataset (which knows its space).
         space: the space of the rows, such as ``"binary (fixed)"``; without it the figure refuses comparison.
-        method: ``"exact"`` or ``"ais"``; ``"importance"``. By default the best that the model can do.
+        method: ``"exact"`` or ``"ais"``; ``"importance"``. By default the best that the model can do, or do fast.
         options: those of the method: ``chains``, ``temperatures``, ``base``, ``burn_in``; ``particles``.
 
     Raises:

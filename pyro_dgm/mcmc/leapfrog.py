@@ -87,19 +87,13 @@ class GradientKernel(ChainsKernel):
         shaped = (*lead, *(1 for _ in range(dims)))
         # Trajectories of one length can run in circles, so every chain's step differs a little.
         step = self.log_step_size().exp() * x.new_empty(shaped).uniform_(0.8, 1.2)
-        momentum = torch.randn_like(x)
-        momentum = momentum if known is None else momentum.masked_fill(known, 0.0)
-        before, gradient = value_and_gradient(potential, x)
-        y, end, after = leapfrog(potential, x, momentum, step, num_steps, known, gradient)
-        after = after + kinetic(end, dims)
-        finite = after.isfinite()
-        log_ratio = torch.where(finite, before + kinetic(momentum, dims) - after, -torch.inf)
+        y, log_ratio = proposal(potential, x, step, num_steps, dims, known)
         accept = self._decide(log_ratio)
-        self._learn(log_ratio, accept, finite)
+        self._learn(log_ratio, accept, log_ratio > -torch.inf)
         return torch.where(accept.view(shaped), y, x)
 
     def _decide(self, log_ratio: Tensor) -> Tensor:
-        return log_ratio > torch.empty_like(log_ratio).exponential_().neg_()
+        return accepts(log_ratio)
 
     def _learn(self, log_ratio: Tensor, accept: Tensor, finite: Tensor) -> None:
         accepted = accept.to(log_ratio)
@@ -128,6 +122,39 @@ def value_and_gradient(potential: Potential, x: Tensor) -> tuple[Tensor, Tensor]
 def kinetic(momentum: Tensor, event_dims: int) -> Tensor:
     """Half the squared momentum of every chain."""
     return 0.5 * (momentum**2).flatten(-event_dims).sum(-1)
+
+
+def accepts(log_ratio: Tensor) -> Tensor:
+    """Metropolis decisions, one an entry: True with probability $\\min(1, e^{ratio})$."""
+    return log_ratio > torch.empty_like(log_ratio).exponential_().neg_()
+
+
+def proposal(
+    potential: Potential,
+    x: Tensor,
+    step: Tensor | float,
+    num_steps: int,
+    event_dims: int,
+    known: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Where a trajectory of fresh momenta ends, and $H - H'$, the log ratio of its acceptance.
+
+    The ratio is minus infinity where the end's energy is not finite.
+
+    Args:
+        potential: from positions to energies.
+        x: positions, ``chains x batch_shape x event_shape``.
+        step: the step size, one number or one a chain.
+        num_steps: leapfrog steps.
+        event_dims: dimensions of the event.
+        known: entries that stay.
+    """
+    momentum = torch.randn_like(x)
+    momentum = momentum if known is None else momentum.masked_fill(known, 0.0)
+    before, gradient = value_and_gradient(potential, x)
+    y, end, after = leapfrog(potential, x, momentum, step, num_steps, known, gradient)
+    after = after + kinetic(end, event_dims)
+    return y, torch.where(after.isfinite(), before + kinetic(momentum, event_dims) - after, -torch.inf)
 
 
 def leapfrog(

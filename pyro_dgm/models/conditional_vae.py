@@ -194,7 +194,7 @@ class ConditionalVAE(DecodedModel):
         return torch.cat(found)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        """The importance-weighted lower bound of $\\log p(x | y)$ of every row (20.79); options as for other models."""
+        """A lower bound of $\\log p(x | y)$ of every row (20.79); methods and options as for other models."""
         found = super().evidence(x, method, **options)
         return dataclasses.replace(found, method=f"{found.method}, of the visible columns given the label")
 

@@ -1,4 +1,4 @@
-"""What directed models with latent variables share: samples, evidence by importance weights, progress."""
+"""What directed models with latent variables share: samples, evidence by importance weights or annealing, progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from torch import Tensor
 
 from ..energy import log_mean_exp
 from ..objectives.importance import log_weights, metropolis_step
+from ..objectives.latent_annealing import anneal
 from .model import Evidence, ProbabilisticModel, data_plate
+
+METHODS: dict[str, dict[str, Any]] = {
+    "importance": {"particles": 5000, "rows": 4000},
+    "ais": {"temperatures": 100, "chains": 16, "num_steps": 5, "rows": 4000},
+}
+"""The methods of ``evidence`` and their options with defaults."""
 
 
 class LatentVariableModel(ProbabilisticModel):
@@ -56,62 +63,77 @@ class LatentVariableModel(ProbabilisticModel):
                     total += current
         return torch.where(known, x, total / (sweeps - sweeps // 2))
 
-    def evidence(
-        self, x: Tensor, method: str | None = None, *, particles: int = 5000, rows: int = 4000, **options: Any
-    ) -> Evidence:
-        r"""The importance-weighted lower bound $E \log \frac1K \sum_k w_k \le \log p(x)$ of every row (20.79).
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""A lower bound of the log-likelihood of every row: $E \log \frac1K \sum_k w_k \le \log p(x)$ (20.79).
+
+        With ``"importance"`` the K weights are those of draws of the guide. With ``"ais"`` every weight comes from a chain
+        that is annealed from the guide to the posterior (``dgm.annealed_log_weights``): slower, and tighter where the guide
+        is far from the posterior; switch dropout off for it (``.eval()``).
 
         Args:
             x: data.
-            method: ``"importance"``, the only one here.
-            particles: K.
-            rows: decoder rows at once; it bounds the memory and changes nothing else.
+            method: ``"importance"``, the default, or ``"ais"``.
+            options: ``particles``, K, of the first; of the second ``temperatures``, ``chains``, K, and ``num_steps``. Of
+                both ``rows``, decoder rows at once, which bounds the memory and changes nothing else.
+
+        Raises:
+            ValueError: another method or option, or a count out of range.
         """
-        if method not in (None, "importance") or options:
+        method = method or "importance"
+        if method not in METHODS or set(options) - set(METHODS[method]):
+            known = "; ".join(f"method={name!r} with {', '.join(taken)}" for name, taken in METHODS.items())
             raise ValueError(
-                f"log_likelihood got method={method!r} and {sorted(options)}; {type(self).__name__} has "
-                "method='importance' with particles= and rows="
+                f"log_likelihood got method={method!r} and {sorted(options)}; {type(self).__name__} has {known}"
             )
-        if particles < 1:
-            raise ValueError(f"particles got {particles}; expected at least 1")
-        return self._importance_weighted(self.model, x, particles, rows)
+        chosen = {**METHODS[method], **options}
+        if method == "ais":
+            return self._annealed(x, **chosen)
+        return self._importance_weighted(self.model, x, **chosen)
 
     def _importance_weighted(self, model: Any, x: Tensor, particles: int, rows: int) -> Evidence:
         """The bound under ``model``, which may be the model's own program with handlers around it."""
-        bounds: list[Tensor] = []
-        errors, sizes = [], []
-        reliability: dict[str, float] = {}
+        if particles < 1:
+            raise ValueError(f"particles got {particles}; expected at least 1")
+
+        def weights(batch: Tensor) -> Tensor:
+            chunk = max(rows // len(batch), 1)
+            counts = (min(chunk, particles - start) for start in range(0, particles, chunk))
+            return torch.cat([log_weights(model, self.guide, batch, particles=count) for count in counts])
+
         # Distributions would check their parameters for every particle; the data were checked once.
         with torch.no_grad(), pyro.validation_enabled(False):
-            for batch in x.split(100):
-                chunk = max(rows // len(batch), 1)
-                weights = torch.cat(
-                    [
-                        log_weights(model, self.guide, batch, particles=min(chunk, particles - start))
-                        for start in range(0, particles, chunk)
-                    ]
-                )
-                if not bounds:
-                    reliability = pareto(weights)
-                bound, error = log_mean_exp(weights)
-                bounds.append(bound)
-                errors.append(error)
-                sizes.append(1 / torch.softmax(weights, 0).square().sum(0))
-        error = torch.cat(errors)
-        stderr = float(error.square().sum().sqrt() / len(x)) if particles > 1 else math.nan
-        return Evidence(
-            torch.cat(bounds),
-            kind="lower bound",
-            method=f"importance-weighted lower bound, K={particles}",
-            stderr=stderr,
-            lower=-1.96 * stderr,
-            upper=math.inf,
-            details={
-                "particles": particles,
-                "effective_sample_size": float(torch.cat(sizes).mean()),
-                **reliability,
-            },
-        )
+            found = [weights(batch) for batch in x.split(100)]
+        method = f"importance-weighted lower bound, K={particles}"
+        return _bound(found, method, {"particles": particles})
+
+    def _annealed(self, x: Tensor, temperatures: Any, chains: int, num_steps: int, rows: int) -> Evidence:
+        """The bound by annealing from the guide."""
+        batches = x.split(max(rows // max(chains, 1), 1))
+        found = [anneal(self.model, self.guide, (b,), {}, temperatures, chains, num_steps) for b in batches]
+        count = temperatures if isinstance(temperatures, int) else len(temperatures)
+        method = f"lower bound by annealing from the guide, {count} temperatures, {chains} chains"
+        details: dict[str, float] = {"temperatures": count, "chains": chains}
+        for kind in found[0].acceptance:
+            rate = sum(part.acceptance[kind] * part.log_weights.shape[1] for part in found) / len(x)
+            details[f"acceptance_rate_{kind}"] = rate
+        return _bound([part.log_weights for part in found], method, details)
+
+
+def _bound(batches: list[Tensor], method: str, details: dict[str, float]) -> Evidence:
+    """The bound that log weights give, from batches ``particles x rows`` of them."""
+    bounds, errors = zip(*(log_mean_exp(weights) for weights in batches), strict=True)
+    sizes = torch.cat([1 / torch.softmax(weights, 0).square().sum(0) for weights in batches])
+    error = torch.cat(errors)
+    stderr = float(error.square().sum().sqrt() / len(error)) if len(batches[0]) > 1 else math.nan
+    return Evidence(
+        torch.cat(bounds),
+        kind="lower bound",
+        method=method,
+        stderr=stderr,
+        lower=-1.96 * stderr,
+        upper=math.inf,
+        details={**details, "effective_sample_size": float(sizes.mean()), **pareto(batches[0])},
+    )
 
 
 def pareto(log_weights: Tensor, fewest: int = 100) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from ..objectives.score_function import NVIL
 from .autoregressive_bits import AutoregressiveBits
 from .latent import LatentVariableModel
 from .model import BINARISE, Evidence, check_rows, check_support
+from .saul_bound import SaulBound
 
 LARGEST = 16
 """Up to so many latent bits the likelihood is exact."""
@@ -125,24 +127,47 @@ class SBN(LatentVariableModel):
 
         Args:
             x: data.
-            method: ``"exact"`` or ``"importance"``.
-            options: of the bound: ``particles`` and ``rows``.
+            method: ``"exact"``; ``"importance"`` or ``"ais"``, as for other models; or ``"mean field"``, the deterministic
+                lower bound of Saul, Jaakkola and Jordan (1996) (``dgm.SaulBound``).
+            options: of the method: ``rounds`` of the mean-field bound's updates; those of ``LatentVariableModel.evidence``.
 
         Raises:
-            ValueError: an exact sum over more than 16 latent bits.
+            ValueError: an exact sum over more than 16 latent bits; a mean-field bound of autoregressive layers.
         """
         small = sum(self.hidden) <= LARGEST
-        if method == "importance" or (method is None and not small):
-            return super().evidence(x, "importance", **options)
-        if method not in (None, "exact") or options:
-            raise ValueError(
-                f"got method={method!r} and {sorted(options)}; expected 'exact', or 'importance' with options"
-            )
+        if method == "mean field":
+            return self._mean_field(x, **options)
+        if method not in (None, "exact") or (method is None and not small):
+            return super().evidence(x, method, **options)
+        if options:
+            raise ValueError(f"got method={method!r} and {sorted(options)}; 'exact' has no options, 'importance' has")
         if not small:
             raise ValueError(
                 f"{sum(self.hidden)} latent bits have too many states; at most {LARGEST} are listed. Use method='importance'"
             )
         return Evidence(self._exact(x), "exact", "enumeration", 0.0, 0.0, 0.0, {})
+
+    @torch.no_grad()
+    def _mean_field(self, x: Tensor, rounds: int = 20) -> Evidence:
+        if self.autoregressive:
+            raise ValueError(
+                "the mean-field bound needs layers whose units do not depend on one another; this network is autoregressive. "
+                "Use method='ais' or 'importance'"
+            )
+        if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
+            raise ValueError(f"rounds got {rounds!r}; expected an integer of at least 1")
+        values = []
+        for batch in x.split(max((1 << 24) // max(w.numel() for w in self.weights), 1)):
+            means, below = [], batch
+            for R, r in zip(self.recognition_weights, self.recognition_biases, strict=True):
+                below = torch.sigmoid(r + below @ R)
+                means.append(below)
+            bound = SaulBound(list(self.weights), list(self.biases), batch, means)
+            for _ in range(rounds):
+                bound.improve()
+            values.append(bound.value())
+        method = f"mean-field lower bound of Saul, Jaakkola and Jordan, {rounds} rounds"
+        return Evidence(torch.cat(values), "lower bound", method, 0.0, 0.0, math.inf, {"rounds": rounds})
 
     @torch.no_grad()
     def _exact(self, x: Tensor) -> Tensor:

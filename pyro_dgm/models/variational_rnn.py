@@ -189,22 +189,22 @@ class VariationalRNN(LatentVariableModel):
         with torch.no_grad():
             return self.model(None, n, length)
 
-    def evidence(
-        self, x: Tensor, method: str | None = None, *, particles: int = 500, rows: int = 100_000, **options: Any
-    ) -> Evidence:
-        """The importance-weighted lower bound of every sequence (20.79), in nats a sequence.
+    def evidence(self, x: Tensor, method: str | None = None, *, rows: int = 100_000, **options: Any) -> Evidence:
+        """A lower bound of every sequence's log-likelihood (20.79), in nats a sequence.
 
         The details have ``frames``, the mean number of frames of a sequence, and ``nats_per_frame``, over all frames.
 
         Args:
             x: padded rows.
-            method: ``"importance"``, the only one here.
-            particles: K.
+            method: ``"importance"``, the default, or ``"ais"``.
             rows: frames at once; it bounds the memory and changes nothing else.
+            options: as for other models, with 500 ``particles`` by default.
         """
         lengths = split_frames(x, self.features)[1].sum(-1)
         rows = max(rows // int(lengths.max()), 1)
-        found = super().evidence(x, method, particles=particles, rows=rows, **options)
+        if method in (None, "importance"):
+            options.setdefault("particles", 500)
+        found = super().evidence(x, method, rows=rows, **options)
         per_frame = float(found.values.double().sum() / lengths.sum())
         counts = {"frames": float(lengths.double().mean()), "nats_per_frame": per_frame}
         return replace(found, details={**found.details, **counts})

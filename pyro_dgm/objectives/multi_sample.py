@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .per_datum import PerDatumELBO, Program, Scaled, log_mean, with_value
+from .random_state import RandomState
 from .wake_sleep import asleep
 
 
@@ -88,7 +89,8 @@ class DReG(PerDatumELBO):
     The model's parameters follow $\sum_k \tilde w_k \nabla_\theta \log p$, the guide's
     $\sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \nabla_\phi z_k$ with normalised weights $\tilde w$: the same
     expectation as that of ``dgm.IWAE``, and a signal-to-noise ratio that does not fall with K. It costs a second run of
-    model and guide; these must draw nothing but their sites (no dropout, whose second mask would be another).
+    model and guide, from the same state of torch's generators: what they draw beside their sites (dropout's masks) is the
+    same in both, as long as torch draws it.
 
     Args:
         particles: K.
@@ -99,9 +101,10 @@ class DReG(PerDatumELBO):
     """
 
     def row_losses(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scaled:
+        before = RandomState()
         run = self.draw(model, guide, args, kwargs)
         run.require_paths()
-        moving, fixed = run.figures(), self.redraw(model, guide, run, args, kwargs).figures()
+        moving, fixed = run.figures(), self.redraw(model, guide, run, before, args, kwargs).figures()
         share = torch.softmax(moving.log_weights.detach(), 0)
         # log p at fixed draws takes the model's parameters out of the second term; log q at fixed draws leaves the path alone.
         path = moving.log_weights - fixed.log_p + fixed.log_q

@@ -52,6 +52,10 @@ class Objective(ABC):
 class Stateful(Protocol):
     """An estimator with parameters and a state of its own."""
 
+    def to(self, like: Tensor) -> None:
+        """Move what it owns to the device and type of a model's parameter."""
+        ...
+
     def own_parameters(self) -> list[nn.Parameter]:
         """What is trained along with model and guide."""
         ...
@@ -83,6 +87,7 @@ class Elbo(Objective):
         return {**super().options(), **_described(self.elbo), "particles": self.elbo.num_particles}
 
     def attach(self, model: Any) -> None:
+        _place(self.elbo, model)
         self._module = self.elbo(model.model, model.guide)
 
     def loss(self, x: Tensor) -> Tensor:
@@ -125,6 +130,7 @@ class NegativePhaseObjective(Objective):
         return [{"params": found, "rate": rate} for rate, found in groups.items()] + _own_groups(self.elbo)
 
     def attach(self, model: Any) -> None:
+        _place(self.elbo, model)
         self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)
 
     def loss(self, x: Tensor) -> Tensor:
@@ -147,6 +153,12 @@ class NegativePhaseObjective(Objective):
 
 def _described(elbo: ELBO) -> dict[str, Any]:
     return {"elbo": type(elbo).__name__, **(elbo.options() if isinstance(elbo, Stateful) else {})}
+
+
+def _place(elbo: ELBO, model: nn.Module) -> None:
+    """Move an estimator's own parameters to where those of the model are."""
+    if isinstance(elbo, Stateful):
+        elbo.to(next(model.parameters()))
 
 
 def _own_groups(elbo: ELBO) -> list[dict[str, Any]]:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from pyro import poutine
 from pyro.infer import ELBO
 from pyro.infer.util import torch_item
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from .importance import particle_plate, per_datum, sites, traces
+from .importance import per_datum, sites, traces
+from .random_state import RandomState
 
 Program = Callable[..., Any]
 
@@ -79,6 +80,10 @@ class PerDatumELBO(ELBO, ABC):
         """What a run on disk says of the estimator, beyond its class and particles."""
         return {}
 
+    def to(self, like: Tensor) -> None:
+        """Move what the estimator owns to the device and type of a model's parameter; by default nothing."""
+        return None
+
     def own_parameters(self) -> list[torch.nn.Parameter]:
         """Parameters of the estimator itself (a baseline's, say), to be trained along with model and guide."""
         return []
@@ -104,16 +109,36 @@ class PerDatumELBO(ELBO, ABC):
         pair = traces(model, guide, args, kwargs, self.num_particles, self.max_plate_nesting, paths)
         return Run(*pair, self.num_particles, self.max_plate_nesting)
 
-    def redraw(self, model: Program, guide: Program, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-        """The same draws as constants: log-probabilities then follow the parameters alone, not the draws' path."""
-        fixed = run.guide_trace.copy()
-        for name, site in sites(fixed):
-            fixed.nodes[name] = {**site, "value": site["value"].detach()}
-        with particle_plate(self.num_particles, self.max_plate_nesting):
-            again = poutine.trace(poutine.replay(guide, trace=fixed)).get_trace(*args, **kwargs)
-        with particle_plate(self.num_particles, self.max_plate_nesting):
-            joint = poutine.trace(poutine.replay(model, trace=again)).get_trace(*args, **kwargs)
-        return Run(joint, again, self.num_particles, self.max_plate_nesting)
+    def redraw(
+        self,
+        model: Program,
+        guide: Program,
+        run: Run,
+        before: RandomState,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Run:
+        """The same draws as constants: log-probabilities then follow the parameters alone, not the draws' path.
+
+        The programs run again from the random state before the first run, sites included, so that whatever else they draw
+        (dropout's masks) comes out the same.
+        """
+        before.restore()
+        with _Held(run.guide_trace):
+            pair = traces(model, guide, args, kwargs, self.num_particles, self.max_plate_nesting)
+        return Run(*pair, self.num_particles, self.max_plate_nesting)
+
+
+class _Held(Messenger):
+    """Replaces draws by those of an earlier run, as constants, after they have used up their random numbers."""
+
+    def __init__(self, trace: Any) -> None:
+        super().__init__()
+        self._values = {name: site["value"].detach() for name, site in sites(trace)}
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] in self._values:
+            msg["value"] = self._values[msg["name"]]
 
 
 class Scaled(NamedTuple):

@@ -82,7 +82,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="particles"):
         dgm.log_likelihood(vae, y, particles=0)
     with pytest.raises(ValueError, match="importance"):
-        dgm.log_likelihood(vae, y, method="ais")
+        dgm.log_likelihood(vae, y, method="guess")
 
 
 def test_a_bound_of_one_particle_does_not_print_nan():

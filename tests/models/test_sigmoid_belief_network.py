@@ -149,3 +149,93 @@ def test_grey_levels_and_unknown_estimators():
         sbn.objective("adam")
     with pytest.raises(ValueError, match="4 x 4"):
         dgm.AutoregressiveBits(torch.zeros(4), torch.zeros(3, 3))
+
+
+def saul(sbn, x):
+    return dgm.SaulBound(list(sbn.weights), list(sbn.biases), x)
+
+
+def saul_by_numpy(sbn, x, means, xi):
+    """The bound from its formula, the expectations over the parents by enumeration of all their states."""
+    p = {name: value.detach().numpy() for name, value in sbn.named_parameters()}
+    total = 0.0
+    layers = [x, *means]
+    for below, (mean, above) in enumerate(itertools.pairwise(layers)):
+        states = bits(len(above))
+        chance = np.prod(np.where(states > 0, above, 1 - above), -1)
+        z = p[f"biases.{below}"] + states @ p[f"weights.{below}"].T
+        moment = chance @ (np.exp(-xi[below] * z) + np.exp((1 - xi[below]) * z))
+        total += ((mean - xi[below]) * (chance @ z) - np.log(moment)).sum()
+        total -= (above * np.log(above) + (1 - above) * np.log(1 - above)).sum()
+    top = p[f"biases.{len(means)}"]
+    return total + (layers[-1] * top - np.logaddexp(0, top)).sum()
+
+
+def test_saul_bound_by_enumeration_of_its_expectations():
+    sbn = example(False).double()
+    x = torch.tensor(bits(4))
+    bound = saul(sbn, x)
+    generator = torch.Generator().manual_seed(3)
+    bound.means[1:] = [torch.rand(m.shape, generator=generator, dtype=torch.double) for m in bound.means[1:]]
+    bound.xi = [torch.rand(m.shape, generator=generator, dtype=torch.double) for m in bound.means]
+    for row, value in enumerate(bound.value()):
+        means, xi = [m[row].numpy() for m in bound.means[1:]], [m[row].numpy() for m in bound.xi]
+        assert float(value) == pytest.approx(saul_by_numpy(sbn, x[row].numpy(), means, xi), abs=1e-9)
+
+
+@pytest.mark.parametrize(("hidden", "scale"), [((3,), 0.5), ((5,), 2.0), ((3, 2), 1.0), ((4, 3, 2), 3.0)])
+def test_saul_bound_rises_and_stays_below(hidden, scale):
+    """In every row: no round lowers it, it gains on its start, and it ends below the exact value."""
+    sbn = oracle.randomise(dgm.SBN(4, hidden=hidden), torch.Generator().manual_seed(4), scale).double()
+    x = torch.tensor(bits(4))
+    bound = saul(sbn, x)
+    values = [bound.value()]
+    for _ in range(30):
+        bound.improve()
+        values.append(bound.value())
+    values = torch.stack(values)
+    assert (values.diff(dim=0) > -1e-10).all()
+    assert (values[-1] > values[0] + 1e-3).all()
+    assert (values[-1] <= sbn.evidence(x, "exact").values + 1e-9).all()
+
+
+def test_saul_bound_is_stationary():
+    """After many rounds no change of a mean or of xi raises it: its derivatives by autograd are zero."""
+    sbn = example(False).double()
+    x = torch.tensor(bits(4))[[1, 7, 12]]
+    bound = saul(sbn, x)
+    for _ in range(400):
+        bound.improve()
+    variables = [*bound.means[1:], *bound.xi[:-1]]
+    for variable in variables:
+        variable.requires_grad_()
+    for gradient in torch.autograd.grad(bound.value().sum(), variables):
+        assert gradient.abs().max() < 1e-5
+
+
+def test_saul_bound_is_exact_where_nothing_is_coupled():
+    sbn = example(False).double()
+    with torch.no_grad():
+        for weight in sbn.weights:
+            weight.zero_()
+    x = torch.tensor(bits(4))
+    found = sbn.evidence(x, "mean field", rounds=2)
+    torch.testing.assert_close(found.values, sbn.evidence(x, "exact").values, atol=1e-9, rtol=0)
+
+
+def test_the_mean_field_bound_as_evidence():
+    sbn, x = dgm.SBN.example()
+    exact = dgm.log_likelihood(sbn, x, space="toy", method="exact")
+    found = dgm.log_likelihood(sbn, x, space="toy", method="mean field")
+    assert found.kind == "lower bound"
+    assert "Saul" in found.method
+    assert found.stderr_estimator == 0
+    assert exact.value - 1 < found.value < exact.value
+    alone = torch.cat([sbn.evidence(row[None], "mean field").values for row in x])
+    torch.testing.assert_close(alone, sbn.evidence(x, "mean field").values)
+    with pytest.raises(ValueError, match="autoregressive"):
+        example(True).evidence(x, "mean field")
+    with pytest.raises(ValueError, match="rounds"):
+        sbn.evidence(x, "mean field", rounds=0)
+    with pytest.raises(ValueError, match="no options"):
+        sbn.evidence(x, "exact", rounds=2)

@@ -649,3 +649,233 @@ def test_a_baseline_under_a_negative_phase_is_trained_and_saved():
     dgm.fit(dbn, x, objective=objective, epochs=1, progress=False)
     assert not torch.equal(net.weight, before)
     assert "elbo" in objective.state_dict()
+
+
+def deep(scale=1.0):
+    """A belief network of three latent layers of one, two and one bits over two visible ones."""
+    return oracle.randomise(dgm.SBN(2, hidden=(2, 1, 1)), torch.Generator().manual_seed(7), scale)
+
+
+def deep_tables(sbn):
+    """log p(x, z) and log q(z | x) of all rows and states of ``deep``, from the equations, with gradients."""
+    p = {name: value.detach().double().requires_grad_() for name, value in sbn.named_parameters()}
+    states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4)), dtype=torch.double)
+    layers = [ROWS.double()[:, None], *states.split([2, 1, 1], -1)]
+
+    def bits(value, logits):
+        return (value * logits - torch.nn.functional.softplus(logits)).sum(-1)
+
+    log_p, log_q = bits(layers[3], p["biases.3"]), 0.0
+    for k in range(3):
+        log_p = log_p + bits(layers[k], p[f"biases.{k}"] + layers[k + 1] @ p[f"weights.{k}"].T)
+        log_q = log_q + bits(layers[k + 1], p[f"recognition_biases.{k}"] + layers[k] @ p[f"recognition_weights.{k}"])
+    return p, log_p, log_q
+
+
+@pytest.mark.parametrize("baseline", [None, "shared", "each"])
+def test_local_signals_are_unbiased(baseline):
+    """The mean gradient of all parameters is that of the enumerated ELBO, with every baseline that there is."""
+    torch.manual_seed(21)
+    sbn = deep()
+    net = None if baseline is None else torch.nn.Linear(2, 1 if baseline == "shared" else 3)
+    found = simulated(sbn, dgm.NVIL(baseline=net, normalise=False, local=True))
+    p, log_p, log_q = deep_tables(sbn)
+    oracle.meets(found, gradients(p, (log_q.exp() * (log_p - log_q)).sum()), 0.35)
+
+
+def test_local_signals_leave_out_the_terms_below():
+    """Of J the layer's signal has log p(h_{l-1}, h_l, ...) - log q(h_l, ... | h_{l-1}), as in the paper."""
+    torch.manual_seed(22)
+    sbn = deep()
+    estimator = dgm.NVIL(2, local=True)
+    run = estimator.draw(sbn.model, sbn.guide, (ROWS,), {})
+    signals, scores = estimator._dependencies.signals(sbn.model, sbn.guide, run, (ROWS,), {})
+    h = [ROWS, *(run.guide_trace.nodes[f"hidden{k}"]["value"].view(2, 3, -1) for k in (1, 2, 3))]
+    q = [
+        dgm.AutoregressiveBits(r + h[k] @ R).log_prob(h[k + 1])
+        for k, (R, r) in enumerate(zip(sbn.recognition_weights, sbn.recognition_biases, strict=True))
+    ]
+    p = [sbn.layer(k, h[k + 1] if k < 3 else None).log_prob(h[k]) for k in range(4)]
+    for k in range(3):
+        torch.testing.assert_close(signals[k], sum(p[k:]) - sum(q[k:]))
+        torch.testing.assert_close(scores[k], q[k])
+
+
+def test_local_signals_have_less_noise():
+    """Of the upper layers' gradients, at one row; of the lowest layer, whose signal is the whole J, it is the same."""
+    sbn = deep(2.0)
+    noise = {}
+    for local in (False, True):
+        torch.manual_seed(23)
+        estimator = dgm.NVIL(running_mean=False, normalise=False, local=local)
+        losses, _ = estimator.row_losses(sbn.model, sbn.guide, (ROWS[:1].expand(1000, -1),), {})
+        upper = list(sbn.recognition_biases[1:])
+        draws = torch.autograd.grad(losses, upper, torch.eye(1000), is_grads_batched=True)
+        noise[local] = torch.cat(draws, 1).var(0)
+    assert (noise[True] < 0.8 * noise[False]).all()
+
+
+def test_dependencies_of_programs():
+    """Provenance finds what weights of zero hide; other draws find what another library hides; the random state stays."""
+
+    def model(x, through):
+        with pyro.plate("data", len(x)):
+            a = pyro.sample("a", dist.Bernoulli(0.5))
+            b = pyro.sample("b", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Normal(through(a), 1.0), obs=x)
+            pyro.sample("y", dist.Normal(b, 1.0), obs=x)
+
+    def guide(x, through):
+        with pyro.plate("data", len(x)):
+            a = pyro.sample("a", dist.Bernoulli(torch.full((len(x),), 0.5)))
+            pyro.sample("b", dist.Bernoulli(0.3 + 0.2 * a))
+
+    x = torch.zeros(50)
+    for through in (lambda a: 0 * a, lambda a: torch.tensor(a.detach().numpy())):
+        estimator = dgm.NVIL(2, local=True)
+        run = estimator.draw(model, guide, (x, through), {})
+        state = torch.get_rng_state()
+        terms = estimator._dependencies.terms(model, guide, run, (x, through), {})
+        assert torch.equal(state, torch.get_rng_state())
+        assert terms == {
+            ("model", "a"): {"a"}, ("model", "b"): {"b"}, ("model", "x"): {"a"}, ("model", "y"): {"b"},
+            ("guide", "a"): {"a"}, ("guide", "b"): {"a", "b"},
+        }  # fmt: skip
+
+
+def test_local_signals_of_mixed_latents():
+    """A reparameterised site drawn because of a bit belongs to the bit's signal; alone it has no signal."""
+    torch.manual_seed(24)
+    model, guide, parameters = mixed()
+    x = torch.tensor(1.2, dtype=torch.double)
+    logit, a = (p.detach().double().requires_grad_() for p in parameters)
+    q1, mean, variance = torch.sigmoid(logit), a * x, 0.64
+    elbo = -0.5 * ((x - mean) ** 2 + variance)
+    for b, q, p in ((0.0, 1 - q1, 0.6), (1.0, q1, 0.4)):
+        elbo = elbo + q * (math.log(p) - q.log() - 0.5 * ((mean - b) ** 2 + variance))
+    expected = torch.stack(torch.autograd.grad(elbo, (logit, a)))
+    estimator = dgm.NVIL(local=True)
+    blocks = []
+    for _ in range(30):
+        loss = estimator.differentiable_loss(model, guide, torch.full((5000,), 1.2)) / 5000
+        blocks.append({"all": -torch.stack(torch.autograd.grad(loss, parameters)).double()})
+    oracle.meets(blocks, {"all": expected}, 0.25)
+    scalar, narrow, _ = scalar_gaussian()
+    assert math.isfinite(dgm.NVIL(local=True).loss(scalar, narrow, torch.ones(3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fit_puts_a_baseline_where_the_model_is(dtype):
+    """In double precision, which stands here for another device: a network of single precision is moved."""
+    sbn, x = dgm.SBN.example()
+    sbn, net = sbn.to(dtype), torch.nn.Linear(4, 1)
+    weight = net.weight
+    before = weight.detach().clone()
+    objectives = (
+        dgm.Elbo(dgm.NVIL(baseline=net)),
+        dgm.Elbo(dgm.NVIL(baseline=torch.nn.Linear(4, 2), local=True)),
+        dgm.Elbo(dgm.OptimalBaseline(list(sbn.recognition_weights), baseline=torch.nn.Linear(4, 2))),
+        dgm.NegativePhaseObjective(dgm.PCD(), dgm.NVIL(baseline=torch.nn.Linear(4, 1))),
+    )
+    for objective in objectives:
+        dgm.fit(sbn, x, objective=objective, epochs=1, progress=False)
+        assert all(p.dtype == dtype for p in objective.elbo.own_parameters())
+    assert net.weight is weight
+    assert not torch.equal(before.to(dtype), weight)
+
+
+def regressed(x, logit, net, steps, rate=0.05):
+    """An optimal baseline whose network was trained on a reward of z plus ten where x is one."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+            pyro.factor("reward", z + 10 * x[:, 0])
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Bernoulli(logits=logit))
+
+    estimator = dgm.OptimalBaseline([logit], decay=0.95, baseline=net)
+    if net is not None:
+        optimiser = torch.optim.Adam(net.parameters(), lr=rate)
+    for _ in range(steps):
+        loss = estimator.differentiable_loss(model, guide, x) / len(x)
+        if net is not None:
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return estimator, model, guide
+
+
+@pytest.mark.parametrize("outputs", ["shared", "each"])
+def test_a_regressed_optimal_baseline_follows_the_input(outputs):
+    """(20.68) for every x: the network nears b(x), and the gradient has less noise than with the best constant."""
+    torch.manual_seed(25)
+    logit = torch.nn.Parameter(torch.tensor(0.8))
+    x = torch.tensor([[0.0], [1.0]]).repeat(50, 1)
+    net = torch.nn.Linear(1, 2) if outputs == "shared" else torch.nn.Sequential(
+        torch.nn.Linear(1, 2), torch.nn.Unflatten(1, (2, 1))
+    )  # fmt: skip
+    variances = {}
+    for network in (None, net):
+        estimator, model, guide = regressed(x, logit, network, 300)
+        rows = torch.tensor([[0.0], [1.0]]).repeat(20, 1)
+        estimator._follow = lambda *_: None
+        draws = []
+        for _ in range(100):
+            loss = estimator.differentiable_loss(model, guide, rows) / len(rows)
+            draws.append(torch.autograd.grad(loss, logit)[0])
+        variances[network] = torch.stack(draws).var()
+    # By enumeration: b(x) = E[J g^2] / E[g^2].
+    p = torch.sigmoid(logit.detach()).double()
+    z, chance = torch.tensor([0.0, 1.0], dtype=torch.double), torch.stack([1 - p, p])
+    g = z - p
+    for row, shift in ((0.0, 0.0), (1.0, 10.0)):
+        reward = z + shift + math.log(0.5) - chance.log()
+        a, s = net(torch.tensor([[row]])).flatten().double()
+        found = a / torch.nn.functional.softplus(s)
+        assert float(found) == pytest.approx(float((chance * reward * g**2).sum() / (chance * g**2).sum()), abs=0.5)
+    assert variances[net] < 0.05 * variances[None]
+
+
+@pytest.mark.parametrize("outputs", ["shared", "each"])
+def test_a_regressed_optimal_baseline_leaves_the_mean_alone(outputs):
+    torch.manual_seed(26)
+    sbn = network()
+    recognition = [*sbn.recognition_weights, *sbn.recognition_biases]
+    entries = sum(p.numel() for p in recognition)
+    net = torch.nn.Linear(2, 2) if outputs == "shared" else torch.nn.Sequential(
+        torch.nn.Linear(2, 2 * entries), torch.nn.Unflatten(1, (2, entries))
+    )  # fmt: skip
+    found = simulated(sbn, dgm.OptimalBaseline(recognition, baseline=net), blocks=100, repeats=30)
+    oracle.meets(found, bound_gradient(sbn, 1), 0.6)
+    with pytest.raises(ValueError, match="rows x 2 x"):
+        dgm.OptimalBaseline(recognition, baseline=torch.nn.Linear(2, 3)).loss_and_grads(sbn.model, sbn.guide, ROWS)
+
+
+def test_doubly_reparameterised_gradients_with_dropout():
+    """Masks beside the sites, one a row in the guide and in the model: the mean over the masks of each one's gradient."""
+    parameters = [torch.tensor(v, requires_grad=True) for v in (1.3, 0.2, -0.4)]
+    drop = torch.nn.Dropout(0.5)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(drop(parameters[0].expand(len(x))) * z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(drop(parameters[1].expand(len(x))) * x, parameters[2].exp()))
+
+    torch.manual_seed(27)
+    expected = torch.zeros(3, dtype=torch.double)
+    for w, a in itertools.product((0.0, 2.0), repeat=2):
+        values = [parameters[0].detach() * w, parameters[1].detach() * a, parameters[2].detach()]
+        expected += 0.25 * quadrature(values, 1.7, 2)[1] * torch.tensor([w, a, 1.0])
+    x = torch.full((10_000,), 1.7)
+    blocks = []
+    for _ in range(30):
+        loss = dgm.DReG(2).differentiable_loss(model, guide, x) / len(x)
+        blocks.append({"all": -torch.stack(torch.autograd.grad(loss, parameters)).double()})
+    oracle.meets(blocks, {"all": expected}, 0.15)

@@ -15,15 +15,15 @@ _U64 = np.uint64
 _ALTERNATING = _U64(0xAAAAAAAAAAAAAAAA)
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Machine code that survives the process where some folder can be written."""
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Machine code that survives the process where some folder can be written; options are Numba's."""
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, **options)(function)
 
 
-@_compiled
+@compiled
 def mix(z: Any) -> Any:
     """The output function of SplitMix64 (Steele, Lea and Flood 2014)."""
     z = (z ^ (z >> _U64(30))) * _U64(0xBF58476D1CE4E5B9)
@@ -31,7 +31,7 @@ def mix(z: Any) -> Any:
     return z ^ (z >> _U64(31))
 
 
-@_compiled
+@compiled
 def increment(word: Any) -> Any:
     """An odd increment with enough changes between neighbouring bits: it names one of 2^63 streams."""
     gamma = mix(word) | _U64(1)
@@ -42,7 +42,7 @@ def increment(word: Any) -> Any:
     return gamma ^ _ALTERNATING if changes < 24 else gamma
 
 
-@_compiled
+@compiled
 def decide(p: Any, lanes: Any, state: Any, gamma: Any) -> Any:
     """Overwrite probabilities by bits: 16 random bits against p, and a double where they tie; returns the state."""
     scale, one, zero = p.dtype.type(65536), p.dtype.type(1), p.dtype.type(0)
@@ -67,7 +67,7 @@ def decide(p: Any, lanes: Any, state: Any, gamma: Any) -> Any:
     return state
 
 
-@_compiled
+@compiled
 def draw(p: Any, seed: Any, stream: Any) -> None:
     """Overwrite a flat array of probabilities by bits drawn with them, from the numbered stream of SplitMix64."""
     words = np.empty(BLOCK // 4, np.uint64)

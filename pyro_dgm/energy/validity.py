@@ -118,10 +118,15 @@ class _Form:
         return _definite(form)
 
     def dominated(self) -> bool:
-        """Each spike has the part 1/N of a diagonal precision to itself: R_i R_i' < Phi_i + P / N, by a trace."""
+        """A diagonal precision P is dealt out among the spikes that take from it, n_j at the entry j of x.
+
+        Each then stays below its share, R_i R_i' < Phi_i + P / n, by a trace; spikes that only add to P need none.
+        """
         if self.precision.dim() != 1:
             return False
-        share = self.square + (self.precision / max(self.spikes, 1)).unsqueeze(-1)
+        takes = (self.roots != 0).any(-1) | (self.square < 0)
+        part = (self.precision / takes.sum(1).clamp_min(1)).unsqueeze(-1)
+        share = torch.where(takes, self.square + part, torch.inf)
         return bool((share > 0).all()) and bool(((self.roots**2).sum(-1) / share).sum(0).lt(1).all())
 
     def certified(self) -> bool:

@@ -22,7 +22,7 @@ from ..objectives import CD, PCD
 from ..objectives.objective import NegativePhaseObjective, Objective
 from .model import Evidence, ProbabilisticModel, check_rows, data_plate
 
-M = TypeVar("M", bound="FreeEnergyModel")
+M = TypeVar("M", bound="EnergyModel")
 
 
 class EnergyModel(ProbabilisticModel):

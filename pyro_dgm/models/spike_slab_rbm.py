@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any, Self
 
 import torch
@@ -46,13 +47,122 @@ class SlabMachine(RealValuedModel):
         r"""The inverse of the data's variances as $\Lambda$, unless it was set already."""
         if not bool(self.log_precision.detach().any()):
             with torch.no_grad():
-                self.log_precision.copy_(-x.var(0, correction=0).clamp_min(1e-6).log())
+                self.log_precision.copy_(-self._variances(x).clamp_min(1e-6).log())
+
+    def _variances(self, x: Tensor) -> Tensor:
+        """The data's variances, shaped as ``log_precision``."""
+        return x.var(0, correction=0)
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.log_precision,)
 
 
-class SpikeSlabRBM(SlabMachine):
+class SlabMixture(SlabMachine):
+    """Machines whose slabs meet x alone: given h, x is Gaussian, with a covariance that the spikes make."""
+
+    slabs: int
+    _graph: Graph
+    _validate: bool | None = None
+
+    @abstractmethod
+    def _slabs(self) -> tuple[Tensor, Tensor, Tensor]:
+        r"""$b$ (``hidden``), $\mu$ and $\alpha$ (``hidden x slabs``) of every spike."""
+
+    @abstractmethod
+    def _couplings(self) -> list[Tensor]:
+        """The graph's weights."""
+
+    @abstractmethod
+    def _unrolled(self) -> tuple[Tensor, Tensor]:
+        r"""$W$ (``visible x hidden x slabs``) and $\Phi$ (``visible x hidden``)."""
+
+    def forward(self, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
+        r"""The distribution of the visible layer.
+
+        Args:
+            hidden_shift: added to $b$, ``batch_shape x hidden``: a context gives every row a machine of its own.
+        """
+        bias, mean, alpha = self._slabs()
+        bias = bias if hidden_shift is None else bias + hidden_shift
+        bias = (bias - (alpha * mean**2).sum(-1)).unsqueeze(-1)
+        slope = (alpha * mean).expand(*bias.shape[:-1], self.slabs)
+        hidden = (torch.cat([bias, slope], -1), F.pad(-0.5 * alpha, (1, 0)))
+        precision = self.precision
+        visible = (torch.zeros_like(precision), -0.5 * precision)
+        return BoltzmannDistribution(
+            self._graph, {"visible": visible, "hidden": hidden}, self._couplings(), validate_args=self._validate
+        )
+
+    def conditional(self, h: Tensor) -> MultivariateNormal:
+        """p(x | h) with the slabs integrated out (20.51-52): ``batch_shape`` of ``h``, over ``visible``.
+
+        Args:
+            h: spikes, ``batch_shape x hidden``.
+        """
+        form, slope = self._given(h)
+        location = torch.linalg.solve(form, slope.unsqueeze(-1)).squeeze(-1)
+        return MultivariateNormal(location, precision_matrix=form)
+
+    def _given(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of C, and its product with the mean of x given h."""
+        weight, phi = self._unrolled()
+        _, mean, alpha = self._slabs()
+        on = h.unsqueeze(-1) / alpha
+        roots = weight.flatten(1)
+        form = torch.diag_embed(self.precision + h @ phi.mT) - (roots * on.flatten(-2).unsqueeze(-2)) @ roots.mT
+        return form, h @ (weight * mean).sum(-1).mT
+
+    def log_partition(self) -> Tensor:
+        r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: every h listed, the Gaussian integrals by determinants.
+
+        $\log\int e^{-E}\,dx\,ds = b^\top h - \tfrac12 \sum_i \alpha_i \mu_i^2 h_i + \tfrac12 g^\top C g + \tfrac12 \log|C|
+        - \tfrac12 \sum_i \log\alpha_i + \tfrac12 (D + NK) \log 2\pi$ with $g = \sum_i h_i W_i \mu_i$.
+
+        Raises:
+            NotEnumerable: more than 12 spikes.
+        """
+        if self.hidden > LARGEST:
+            raise NotEnumerable(
+                f"{self.hidden} spikes have too many states; at most {LARGEST} spikes are listed. "
+                "Use dgm.log_partition(model(), method='ais')"
+            )
+        bias, mean, alpha = self._slabs()
+        numbers = torch.arange(1 << self.hidden, device=alpha.device).unsqueeze(-1)
+        h = (numbers >> torch.arange(self.hidden, device=alpha.device) & 1).to(alpha)
+        total = []
+        for part in h.split(max((1 << 22) // self.visible**2, 1)):
+            form, slope = self._given(part)
+            factor = torch.linalg.cholesky(form)
+            whitened = torch.linalg.solve_triangular(factor, slope.unsqueeze(-1), upper=False).squeeze(-1)
+            constant = part @ (bias - 0.5 * (alpha * mean**2).sum(-1))
+            half = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            total.append(constant + 0.5 * (whitened**2).sum(-1) - half)
+        size = self.visible + self.hidden * self.slabs
+        return torch.cat(total).logsumexp(0) - 0.5 * alpha.log().sum() + 0.5 * size * math.log(2 * math.pi)
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""$-F(x) - \log Z$ for every row, log Z exact up to 12 spikes, else between forward and reverse annealing.
+
+        Args:
+            x: rows.
+            method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
+        """
+        if method == "ais" or (method is None and self.hidden > LARGEST):
+            return super().evidence(x, "ais", **options)
+        with torch.no_grad():
+            log_z, dist = self.log_partition(), self()
+            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z
+        zero = torch.zeros_like(log_z)
+        return between(values, LogPartition(log_z, zero, log_z, log_z, zero, zero, "exact"))
+
+    def posterior(self, x: Tensor) -> Tensor:
+        """P(h = 1 | x) with the slabs integrated out (20.53): ``batch_shape x hidden``."""
+        machine = self().machine
+        eta = machine.fields(machine.graph.block("hidden"), machine.statistics({"visible": x}))
+        return machine.graph.layers["hidden"].mean(*eta)[0][..., 0]
+
+
+class SpikeSlabRBM(SlabMixture):
     r"""Spike-and-slab RBM: hidden units that also shape the covariance of real rows (Courville et al. 2011).
 
     $E(x, s, h) = -\sum_i x^\top W_i s_i h_i + \tfrac12 x^\top(\Lambda + \sum_i \Phi_i h_i) x + \tfrac12 \sum_i \alpha_i s_i^2
@@ -123,88 +233,17 @@ class SpikeSlabRBM(SlabMachine):
         share = self.phi + self.precision.unsqueeze(-1) / self.hidden
         return self.log_slab.exp() + (1 + _SLACK) * self.slabs * (self.weight**2 / share.unsqueeze(-1)).sum(0)
 
-    def forward(self, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
-        r"""The distribution of the visible layer.
+    def _slabs(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.hidden_bias, self.slab_mean, self.alpha
 
-        Args:
-            hidden_shift: added to $b$, ``batch_shape x hidden``: a context gives every row a machine of its own.
-        """
-        alpha, precision = self.alpha, self.precision
-        bias = self.hidden_bias if hidden_shift is None else self.hidden_bias + hidden_shift
-        bias = (bias - (alpha * self.slab_mean**2).sum(-1)).unsqueeze(-1)
-        slope = (alpha * self.slab_mean).expand(*bias.shape[:-1], self.slabs)
-        linear = torch.cat([bias, slope], -1)
-        hidden = (linear, F.pad(-0.5 * alpha, (1, 0)))
-        visible = (torch.zeros_like(precision), -0.5 * precision)
+    def _couplings(self) -> list[Tensor]:
         weights = [F.pad(self.weight, (1, 0)).flatten(1)]
         if self.square:
             weights.append(F.pad(-0.5 * self.phi.unsqueeze(-1), (0, self.slabs)).flatten(1))
-        return BoltzmannDistribution(self._graph, {"visible": visible, "hidden": hidden}, weights)
+        return weights
 
-    def conditional(self, h: Tensor) -> MultivariateNormal:
-        """p(x | h) with the slabs integrated out (20.51-52): ``batch_shape`` of ``h``, over ``visible``.
-
-        Args:
-            h: spikes, ``batch_shape x hidden``.
-        """
-        form, slope = self._given(h)
-        location = torch.linalg.solve(form, slope.unsqueeze(-1)).squeeze(-1)
-        return MultivariateNormal(location, precision_matrix=form)
-
-    def _given(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of C, and its product with the mean of x given h."""
-        on = h.unsqueeze(-1) / self.alpha
-        roots = self.weight.flatten(1)
-        form = torch.diag_embed(self.precision + h @ self.phi.mT) - (roots * on.flatten(-2).unsqueeze(-2)) @ roots.mT
-        return form, h @ (self.weight * self.slab_mean).sum(-1).mT
-
-    def log_partition(self) -> Tensor:
-        r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: every h listed, the Gaussian integrals by determinants.
-
-        $\log\int e^{-E}\,dx\,ds = b^\top h - \tfrac12 \sum_i \alpha_i \mu_i^2 h_i + \tfrac12 g^\top C g + \tfrac12 \log|C|
-        - \tfrac12 \sum_i \log\alpha_i + \tfrac12 (D + NK) \log 2\pi$ with $g = \sum_i h_i W_i \mu_i$.
-
-        Raises:
-            NotEnumerable: more than 12 spikes.
-        """
-        if self.hidden > LARGEST:
-            raise NotEnumerable(
-                f"{self.hidden} spikes have too many states; at most {LARGEST} spikes are listed. "
-                "Use dgm.log_partition(model(), method='ais')"
-            )
-        numbers = torch.arange(1 << self.hidden, device=self.weight.device).unsqueeze(-1)
-        h = (numbers >> torch.arange(self.hidden, device=self.weight.device) & 1).to(self.weight)
-        total = []
-        for part in h.split(max((1 << 22) // self.visible**2, 1)):
-            form, slope = self._given(part)
-            factor = torch.linalg.cholesky(form)
-            whitened = torch.linalg.solve_triangular(factor, slope.unsqueeze(-1), upper=False).squeeze(-1)
-            constant = part @ (self.hidden_bias - 0.5 * (self.alpha * self.slab_mean**2).sum(-1))
-            half = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-            total.append(constant + 0.5 * (whitened**2).sum(-1) - half)
-        size = self.visible + self.hidden * self.slabs
-        return torch.cat(total).logsumexp(0) - 0.5 * self.alpha.log().sum() + 0.5 * size * math.log(2 * math.pi)
-
-    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        r"""$-F(x) - \log Z$ for every row, log Z exact up to 12 spikes, else between forward and reverse annealing.
-
-        Args:
-            x: rows.
-            method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
-        """
-        if method == "ais" or (method is None and self.hidden > LARGEST):
-            return super().evidence(x, "ais", **options)
-        with torch.no_grad():
-            log_z, dist = self.log_partition(), self()
-            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z
-        zero = torch.zeros_like(log_z)
-        return between(values, LogPartition(log_z, zero, log_z, log_z, zero, zero, "exact"))
-
-    def posterior(self, x: Tensor) -> Tensor:
-        """P(h = 1 | x) with the slabs integrated out (20.53): ``batch_shape x hidden``."""
-        machine = self().machine
-        eta = machine.fields(machine.graph.block("hidden"), machine.statistics({"visible": x}))
-        return machine.graph.layers["hidden"].mean(*eta)[0][..., 0]
+    def _unrolled(self) -> tuple[Tensor, Tensor]:
+        return self.weight, self.phi
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": self.hidden, "slabs": self.slabs, "square": self.square}

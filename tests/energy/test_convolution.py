@@ -7,25 +7,12 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from unrolled import unrolled
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Machine
 from pyro_dgm.energy.normaliser import improper
 from pyro_dgm.objectives.centring import centred
-
-
-def unrolled(weight, picture, padding, entries=1, start=0):
-    """The matrix pixels x (filters x positions x entries) of a weight ``filters x inner x channels x k x k``."""
-    filters, size = weight.shape[0], weight.shape[-2:]
-    low = [0, 0] if padding == "valid" else [1 - k for k in size]
-    high = [n - k + 1 for n, k in zip(picture[1:], size, strict=True)] if padding == "valid" else picture[1:]
-    rows, columns = (range(a, b) for a, b in zip(low, high, strict=True))
-    matrix = np.zeros((*picture, filters, len(rows), len(columns), entries))
-    for f, k, c, u, v in itertools.product(*map(range, weight.shape)):
-        for (p, y), (q, x) in itertools.product(enumerate(rows), enumerate(columns)):
-            if 0 <= y + u < picture[1] and 0 <= x + v < picture[2]:
-                matrix[c, y + u, x + v, f, p, q, start + k] = weight[f, k, c, u, v]
-    return matrix.reshape(math.prod(picture), -1)
 
 
 class Case:

@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "energy": [
-        "Binary", "BoltzmannDistribution", "Categorical", "Dense", "EnergyDistribution", "Gaussian", "Graph",
+        "Binary", "BoltzmannDistribution", "Categorical", "Convolution", "Dense", "EnergyDistribution", "Gaussian", "Graph",
         "Interaction", "Lateral", "LogPartition", "NegativePhaseError", "NotEnumerable", "Sparse", "SpikeSlab", "Spin", "Unit",
         "log_partition", "spike_slab_validity",
     ],
@@ -46,6 +46,7 @@ _WHERE = {
     "models.spike_slab_rbm": ["SpikeSlabRBM"],
     "models.spike_slab_coding": ["S3C"],
     "models.coupled_slabs": ["CoupledSlabRBM"],
+    "models.convolutional_spike_slab_rbm": ["ConvolutionalSpikeSlabRBM"],
     "models.mean_covariance": ["CovarianceRBM", "MeanCovarianceRBM"],
     "models.product_of_t": ["MeanProductOfT", "ProductOfT"],
     "models.saul_bound": ["SaulBound"],

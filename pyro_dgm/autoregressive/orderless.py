@@ -58,6 +58,14 @@ class Body(nn.Module, ABC):
         """Start a walk along an order, with no column known; here one of whole passes, one a column."""
         return _WholePasses(self, rows)
 
+    def along(self, features: Tensor, order: Tensor) -> Tensor:
+        """Numbers of every column given those before it in an order: ``rows x D x F`` to ``rows x D x P``."""
+        walk, found = self.begin(len(features)), []
+        for column in order.tolist():
+            found.append(walk.numbers(column))
+            walk.reveal(column, features[:, column])
+        return torch.stack(found, 1)[:, order.argsort()]
+
     def start(self, numbers: Tensor) -> None:
         """Begin at independent columns with these numbers, ``D x P``."""
         self.bias.copy_(numbers)
@@ -93,13 +101,8 @@ class OrderOfBody(Network):
         self.body = body
 
     def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
-        rows = features.reshape(-1, *features.shape[-2:])
-        walk, found = self.body.begin(len(rows)), []
-        for column in self.order.tolist():
-            found.append(walk.numbers(column))
-            walk.reveal(column, rows[:, column])
-        numbers = torch.stack(found, 1)[:, self.rank.to(rows.device)]
-        return numbers.reshape(*features.shape[:-1], numbers.shape[-1])
+        numbers = self.body.along(features.reshape(-1, *features.shape[-2:]), self.order.to(features.device))
+        return numbers.view(*features.shape[:-1], -1)
 
     def walk(self, choose: Choose, output: Output, batch: int, context: Tensor | None = None) -> Tensor:
         x = self.body.bias.new_zeros(batch, len(self.order))

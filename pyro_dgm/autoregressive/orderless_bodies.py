@@ -13,13 +13,12 @@ from torch.nn import functional as F
 from ..nets import ACTIVATIONS, picture_sizes, widths
 from .orderless import Body, Walk
 from .outputs import Output
+from .recursion import ACTIVATIONS as RECURSIVE
+from .recursion import recursion
 
 
-class SubsetPerceptron(Body):
-    r"""A perceptron of known columns and of the mask that tells which they are (Uria, Murray and Larochelle 2014).
-
-    The first layer's units see $c + \sum_{j\ \mathrm{known}} (W_j x_j + U_j)$, so that a walk along an order costs
-    $O(h)$ a column there; the layers above are computed anew for every column, and of the last one a single row.
+class Perceptron(nn.Module):
+    """Hidden layers over features and masks of all columns, and a linear map to the columns' numbers.
 
     Args:
         visible: the number of columns, D.
@@ -32,7 +31,7 @@ class SubsetPerceptron(Body):
     """
 
     def __init__(self, visible: int, output: Output, hidden: Sequence[int], activation: str) -> None:
-        super().__init__(visible, output)
+        super().__init__()
         hidden = widths(hidden)
         if not hidden or any(not isinstance(n, int) or n < 1 for n in hidden):
             raise ValueError(f"hidden got {hidden}; expected the units of at least one hidden layer, as in (500,)")
@@ -40,34 +39,68 @@ class SubsetPerceptron(Body):
             raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
         act = ACTIVATIONS[activation]
         between = [(nn.Linear(below, above), act()) for below, above in itertools.pairwise(hidden)]
+        self.visible, self.activation, self.depth = visible, activation, len(hidden)
         self.first = nn.Linear(visible * (output.features + 1), hidden[0])
         self.middle = nn.Sequential(act(), *itertools.chain(*between))
         self.last = nn.Linear(hidden[-1], visible * output.parameters, bias=False)
 
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """``rows x D x F`` and ``rows x D x 1`` to ``rows x D x P``."""
+        inputs = torch.cat([features, mask.to(features.dtype)], -1).flatten(-2)
+        return self.last(self.middle(self.first(inputs))).unflatten(-1, (self.visible, -1))
+
+    @property
+    def steps(self) -> Tensor:
+        """What a known column adds to the first layer's sums, F rows of W and one of U: ``D x (F + 1) x h``."""
+        return self.first.weight.t().reshape(self.visible, -1, self.first.out_features)
+
+    @property
+    def rows_out(self) -> Tensor:
+        """The last layer's weights by column: ``D x P x h``."""
+        return self.last.weight.unflatten(0, (self.visible, -1))
+
+
+class SubsetPerceptron(Body):
+    r"""A perceptron of known columns and of the mask that tells which they are (Uria, Murray and Larochelle 2014).
+
+    The first layer's units see $c + \sum_{j\ \mathrm{known}} (W_j x_j + U_j)$, so that a walk along an order costs
+    $O(h)$ a column there; the layers above are computed anew for every column, and of the last one a single row. One layer of
+    relus goes through ``recursion``.
+
+    Args:
+        visible: the number of columns, D.
+        output: the columns' families.
+        perceptron: over their features and masks.
+    """
+
+    def __init__(self, visible: int, output: Output, perceptron: Perceptron) -> None:
+        super().__init__(visible, output)
+        self.perceptron = perceptron
+
     def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
         mask = known.expand(features.shape[:-1]).unsqueeze(-1)
-        return [self.numbers(features.masked_fill(~mask, 0.0), mask)]
-
-    def numbers(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Numbers from features of which none is hidden, and the mask beside them: ``rows x D x 1``."""
-        inputs = torch.cat([features, mask.to(features.dtype)], -1).flatten(-2)
-        return self.bias + self.last(self.middle(self.first(inputs))).unflatten(-1, self.bias.shape)
+        return [self.bias + self.perceptron(torch.where(mask, features, 0.0), mask)]
 
     def begin(self, rows: int) -> Walk:
         return _Increments(self, rows)
 
+    def along(self, features: Tensor, order: Tensor) -> Tensor:
+        own = self.perceptron
+        if own.depth > 1 or own.activation not in RECURSIVE:
+            return super().along(features, order)
+        inputs, mask = own.steps[:, :-1], own.steps[:, -1]
+        numbers = recursion(features, own.first.bias, inputs, own.rows_out, order, mask=mask, activation=own.activation)
+        return self.bias + numbers
+
 
 class _Increments(Walk):
     def __init__(self, body: SubsetPerceptron, rows: int) -> None:
-        self.body = body
-        columns, parameters = body.bias.shape
-        # F rows of W and one of U for every column.
-        self.steps = body.first.weight.t().reshape(columns, -1, body.first.out_features)
-        self.rows_out = body.last.weight.view(columns, parameters, -1)
-        self.fields = body.first.bias.expand(rows, -1).contiguous()
+        own = body.perceptron
+        self.middle, self.bias, self.steps, self.rows_out = own.middle, body.bias, own.steps, own.rows_out
+        self.fields = own.first.bias.expand(rows, -1).contiguous()
 
     def numbers(self, column: int) -> Tensor:
-        return F.linear(self.body.middle(self.fields), self.rows_out[column], self.body.bias[column])
+        return F.linear(self.middle(self.fields), self.rows_out[column], self.bias[column])
 
     def reveal(self, column: int, features: Tensor) -> None:
         seen = F.pad(features, (0, 1), value=1.0)
@@ -84,7 +117,9 @@ class RepeatedInference(Body):
     $(v^{(t-1)}, m)$ and puts the means that they stand for into the unknown columns; the numbers of round k are the answer.
 
     Args:
-        network: the perceptron of all rounds.
+        visible: the number of columns, D.
+        output: the columns' families.
+        perceptron: that of all rounds.
         rounds: k.
 
     Attributes:
@@ -96,19 +131,18 @@ class RepeatedInference(Body):
 
     means: Tensor
 
-    def __init__(self, network: SubsetPerceptron, rounds: int) -> None:
-        super().__init__(len(network.bias), network.output)
+    def __init__(self, visible: int, output: Output, perceptron: Perceptron, rounds: int) -> None:
+        super().__init__(visible, output)
         if not isinstance(rounds, int) or rounds < 1:
             raise ValueError(f"k got {rounds!r}; expected the rounds of inference, at least 1")
-        self.network, self.rounds = network, rounds
-        self.bias = network.bias
+        self.perceptron, self.rounds = perceptron, rounds
         self.register_buffer("means", self.output.expected(torch.zeros_like(self.bias)).detach())
 
     def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
         mask = known.expand(features.shape[:-1]).unsqueeze(-1)
         value, found = torch.where(mask, features, self.means), []
         for number in range(self.rounds):
-            found.append(self.network.numbers(value, mask))
+            found.append(self.bias + self.perceptron(value, mask))
             if number + 1 < self.rounds:
                 value = torch.where(mask, features, self.output.expected(found[-1]))
         return found
@@ -161,7 +195,7 @@ class SubsetConvolutions(Body):
 
     def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
         mask = known.expand(features.shape[:-1]).unsqueeze(-1)
-        inputs = torch.cat([features.masked_fill(~mask, 0.0), mask.to(features.dtype)], -1)
+        inputs = torch.cat([torch.where(mask, features, 0.0), mask.to(features.dtype)], -1)
         h = inputs.unflatten(1, self.shape).movedim(-1, 2).flatten(1, 2)
         for layer in self.hidden:
             above = self.activation(layer(h))

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from ..autoregressive.orderless_bodies import RepeatedInference, SubsetPerceptron
+from ..autoregressive.orderless_bodies import Perceptron, RepeatedInference
 from ..nets import widths
 from .orderless import OrderlessModel, randomised
 
@@ -32,7 +32,7 @@ class NADEk(OrderlessModel):
         seed: of the orders.
 
     Attributes:
-        body: ``body.network`` is the perceptron, ``body.means`` are the values before the first round.
+        body: ``body.perceptron`` is that of all rounds, ``body.means`` are the values before the first round.
 
     Raises:
         ValueError: no column, no hidden layer, no round, no order, an unknown family or activation.
@@ -56,7 +56,7 @@ class NADEk(OrderlessModel):
     ) -> None:
         super().__init__(visible, output, orders, seed)
         self.hidden, self.activation, self.k = widths(hidden), activation, k
-        self.body = RepeatedInference(SubsetPerceptron(visible, self.output, hidden, activation), k)
+        self.body = RepeatedInference(visible, self.output, Perceptron(visible, self.output, hidden, activation), k)
 
     def options(self) -> dict[str, Any]:
         own = {"hidden": list(self.hidden), "k": self.k, "activation": self.activation}

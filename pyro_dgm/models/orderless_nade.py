@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from ..autoregressive.orderless_bodies import SubsetPerceptron
+from ..autoregressive.orderless_bodies import Perceptron, SubsetPerceptron
 from ..nets import widths
 from .orderless import OrderlessModel, randomised
 
@@ -33,7 +33,7 @@ class OrderlessNADE(OrderlessModel):
         seed: of the orders.
 
     Attributes:
-        body: the perceptron; ``body.first`` sees the columns' features and masks side by side.
+        body: ``body.perceptron.first`` sees the columns' features and masks side by side.
 
     Raises:
         ValueError: no column, no hidden layer, no order, an unknown family or activation.
@@ -56,7 +56,7 @@ class OrderlessNADE(OrderlessModel):
     ) -> None:
         super().__init__(visible, output, orders, seed)
         self.hidden, self.activation = widths(hidden), activation
-        self.body = SubsetPerceptron(visible, self.output, hidden, activation)
+        self.body = SubsetPerceptron(visible, self.output, Perceptron(visible, self.output, hidden, activation))
 
     def options(self) -> dict[str, Any]:
         own = {"hidden": list(self.hidden), "activation": self.activation}

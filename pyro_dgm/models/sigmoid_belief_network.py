@@ -101,14 +101,22 @@ class SBN(LatentVariableModel):
                 within = self.recognition_within[k] if self.autoregressive else None
                 below = pyro.sample(f"hidden{k + 1}", AutoregressiveBits(r + below @ R, within))
 
-    def objective(self, estimator: str = "rws", particles: int = 5, hidden: int = 100) -> Objective:
+    def objective(
+        self, estimator: str = "rws", particles: int = 5, hidden: int = 100, local: bool = False
+    ) -> Objective:
         """What ``fit`` trains with.
 
         Args:
             estimator: ``"rws"`` (wake-θ and wake-φ), ``"wake-sleep"``, ``"vimco"``, ``"nvil"`` or ``"bihm"``.
             particles: K.
             hidden: units of NVIL's baseline network.
+            local: give every layer a learning signal of its own, for NVIL.
+
+        Raises:
+            ValueError: an unknown estimator, or ``local`` for another one than NVIL.
         """
+        if local and estimator != "nvil":
+            raise ValueError(f"local got True with estimator={estimator!r}; local learning signals belong to 'nvil'")
         if estimator == "rws":
             return Elbo(ReweightedWakeSleep(particles))
         if estimator == "wake-sleep":
@@ -118,8 +126,9 @@ class SBN(LatentVariableModel):
         if estimator == "bihm":
             return Elbo(BidirectionalHelmholtz(particles))
         if estimator == "nvil":
-            baseline = nn.Sequential(nn.Linear(self.visible, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-            return Elbo(NVIL(particles, baseline.to(self.biases[0])))
+            figures = len(self.hidden) if local else 1
+            baseline = nn.Sequential(nn.Linear(self.visible, hidden), nn.Tanh(), nn.Linear(hidden, figures))
+            return Elbo(NVIL(particles, baseline, local=local))
         raise ValueError(f"estimator got {estimator!r}; expected 'rws', 'wake-sleep', 'vimco', 'nvil' or 'bihm'")
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:

@@ -1,4 +1,4 @@
-"""Annealed importance sampling over the latents of a model, from its guide to its posterior, and how tight it is."""
+"""Annealed importance sampling over the latents of a model, from its guide to its posterior."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Any, NamedTuple
 
 import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 
-from ..energy import log_mean_exp
 from ..energy.annealing import temperatures as ladder
 from ..mcmc.flips import flip_moves
 from ..mcmc.leapfrog import accepts, proposal
-from .importance import sites
 from .latent_coordinates import LatentCoordinates, Position
 
 PILOTS = 10
@@ -93,92 +90,15 @@ def anneal(
     num_steps: int,
 ) -> Annealed:
     """``annealed_log_weights`` with the acceptance rates."""
-    levels = _checked(temperatures, chains, num_steps)
+    levels = inverse_temperatures(temperatures, chains, num_steps)
     with torch.no_grad(), pyro.validation_enabled(False):
         latents = LatentCoordinates(model, guide, args, kwargs)
-        steps = _learn(latents, levels, num_steps)
-        return _anneal(latents, latents.draw(chains), levels, steps, num_steps)
+        steps = learn_steps(latents, levels, num_steps)
+        return run_chains(latents, latents.draw(chains), levels, steps, num_steps)
 
 
-class BidirectionalGap(NamedTuple):
-    """Mean bounds of log p(x) over rows drawn from a model, in nats a row.
-
-    Attributes:
-        lower: the mean of $\\log \\frac1K \\sum_k w_k$ of the forward runs.
-        upper: the mean of $-\\log \\frac1K \\sum_k w_k$ of the reverse runs.
-        lower_stderr, upper_stderr: their standard errors, over the rows drawn.
-        gap: upper - lower; in expectation neither bound is further than this from the truth.
-        gap_stderr: its standard error; the rows are the same, so it is below those of the ends.
-    """
-
-    lower: float
-    upper: float
-    lower_stderr: float
-    upper_stderr: float
-    gap: float
-    gap_stderr: float
-
-
-def bidirectional_gap(
-    model: Callable[..., Any],
-    guide: Callable[..., Any],
-    n: int = 100,
-    *,
-    temperatures: int | Sequence[float] | Tensor = 100,
-    chains: int = 16,
-    num_steps: int = 5,
-    rows: int = 4000,
-) -> BidirectionalGap:
-    r"""How far annealing is from log p(x) on rows that the model draws itself (bidirectional Monte Carlo, Grosse et al. 2015).
-
-    Ancestral draws $(z, x)$ have z exactly from $p(z \mid x)$. Annealed from there back to the guide the weights have
-    $E[w] = 1 / p(x)$, so that $-\log \frac1K \sum_k w_k$ is an upper bound in expectation, as the forward runs' figure is a
-    lower one. It vouches for rows like the model's own; on data the posterior may be harder to reach.
-
-    Args:
-        model: a program as ``model(x=None, size=None)`` with the observed site ``"x"``.
-        guide: its guide.
-        n: rows to draw, at least 2.
-        temperatures: as of ``dgm.annealed_log_weights``.
-        chains: K, in each direction.
-        num_steps: as there.
-        rows: chains times rows at once; it bounds the memory and changes nothing else.
-
-    Raises:
-        ValueError: a count out of range, a program without the site ``"x"``, or as ``dgm.annealed_log_weights``.
-
-    Example:
-        >>> import pyro_dgm as dgm
-        >>> sbn, _ = dgm.SBN.example()
-        >>> found = dgm.bidirectional_gap(sbn.model, sbn.guide, 50, temperatures=20, chains=4)
-        >>> abs(found.upper - found.lower - found.gap) < 1e-5
-        True
-    """
-    levels = _checked(temperatures, chains, num_steps)
-    if n < 2:
-        raise ValueError(f"n got {n}; expected at least 2 rows, to tell the error")
-    lower, upper = [], []
-    with torch.no_grad(), pyro.validation_enabled(False):
-        drawn = {name: site["value"] for name, site in sites(poutine.trace(model).get_trace(None, n))}
-        if "x" not in drawn:
-            raise ValueError(f"the model has the sites {sorted(drawn)}; expected the observed one to be called 'x'")
-        size = max(rows // chains, 1)
-        for start in range(0, n, size):
-            part = {name: value[start : start + size] for name, value in drawn.items()}
-            latents = LatentCoordinates(model, guide, (part["x"],), {})
-            steps = _learn(latents, levels, num_steps)
-            forward = _anneal(latents, latents.draw(chains), levels, steps, num_steps)
-            reverse = _anneal(latents, latents.at(part, chains), levels[::-1], steps[::-1], num_steps)
-            lower.append(log_mean_exp(forward.log_weights)[0])
-            upper.append(-log_mean_exp(reverse.log_weights)[0])
-    below, above = torch.cat(lower).double(), torch.cat(upper).double()
-    means, errors = zip(
-        *((float(v.mean()), float(v.std()) / n**0.5) for v in (below, above, above - below)), strict=True
-    )
-    return BidirectionalGap(means[0], means[1], errors[0], errors[1], means[2], errors[2])
-
-
-def _checked(temperatures: int | Sequence[float] | Tensor, chains: int, num_steps: int) -> list[float]:
+def inverse_temperatures(temperatures: int | Sequence[float] | Tensor, chains: int, num_steps: int) -> list[float]:
+    """The schedule from 0 to 1, once the counts are checked."""
     for name, value in (("chains", chains), ("num_steps", num_steps)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} got {value!r}; expected an integer of at least 1")
@@ -246,10 +166,10 @@ class _Moves:
 _MOST = {"hmc": math.inf, "flips": 0.0}
 """The longest log steps: with a longer one, bits that nothing depends on would flip more often than not."""
 
-_Steps = list[dict[str, Tensor]]
+Steps = list[dict[str, Tensor]]
 
 
-def _learn(latents: LatentCoordinates, levels: list[float], num_steps: int) -> _Steps:
+def learn_steps(latents: LatentCoordinates, levels: list[float], num_steps: int) -> Steps:
     """Step sizes of every inner temperature, by chains that are then thrown away."""
     inner = levels[1:-1]
     if not inner:
@@ -260,7 +180,7 @@ def _learn(latents: LatentCoordinates, levels: list[float], num_steps: int) -> _
         at = moves(at, inner[0])
     moves.rate = 0.3
     stride = math.ceil(len(inner) / PILOT_TEMPERATURES)
-    found: _Steps = []
+    found: Steps = []
     for index, beta in enumerate(inner):
         if index % stride == 0:
             at = moves(at, beta)
@@ -269,7 +189,7 @@ def _learn(latents: LatentCoordinates, levels: list[float], num_steps: int) -> _
     return found
 
 
-def _anneal(latents: LatentCoordinates, at: Position, levels: list[float], steps: _Steps, num_steps: int) -> Annealed:
+def run_chains(latents: LatentCoordinates, at: Position, levels: list[float], steps: Steps, num_steps: int) -> Annealed:
     """Log weights of chains along the temperatures, up or down."""
     moves = _Moves(latents, num_steps)
     total = torch.zeros(at.real.shape[:2], dtype=torch.float64, device=at.real.device)

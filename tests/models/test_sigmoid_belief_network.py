@@ -147,6 +147,8 @@ def test_grey_levels_and_unknown_estimators():
         dgm.fit(sbn, x * 0.5)
     with pytest.raises(ValueError, match="'vimco'"):
         sbn.objective("adam")
+    with pytest.raises(ValueError, match="'nvil'"):
+        sbn.objective("vimco", local=True)
     with pytest.raises(ValueError, match="4 x 4"):
         dgm.AutoregressiveBits(torch.zeros(4), torch.zeros(3, 3))
 

@@ -85,7 +85,7 @@ def mixed():
 CASES = [linear_gaussian, network, positive, mixed]
 
 
-def excess(case, chains=4000, temperatures=8):
+def excess(case, chains=2000, temperatures=8):
     """How many standard errors the mean of w / p(x) is from one, the worst row's, and the largest error."""
     model, guide, x, exact = case()
     log_w = dgm.annealed_log_weights(model, guide, x, temperatures=temperatures, chains=chains, num_steps=3)
@@ -119,8 +119,8 @@ def test_the_bound_rises_with_the_temperatures(case):
     torch.manual_seed(2)
     model, guide, x, exact = case()
     means, errors = [], []
-    for temperatures in (2, 4, 8, 16):
-        log_w = dgm.annealed_log_weights(model, guide, x, temperatures=temperatures, chains=1500).double()
+    for temperatures in (2, 4, 8):
+        log_w = dgm.annealed_log_weights(model, guide, x, temperatures=temperatures, chains=1000).double()
         means.append(log_w.mean())
         errors.append(log_w.std(0).square().mean().sqrt() / (log_w.numel()) ** 0.5)
     means, errors = torch.stack(means), torch.stack(errors)
@@ -237,7 +237,7 @@ def test_steps_are_found_for_every_row():
     x = torch.tensor([0.01, 1.0])
     latents = LatentCoordinates(model, guide, (x,), {})
     with torch.no_grad():
-        steps = latent_annealing._learn(latents, torch.linspace(0, 1, 50).tolist(), 3)
+        steps = latent_annealing.learn_steps(latents, torch.linspace(0, 1, 50).tolist(), 3)
     assert len(steps) == 48
     last = steps[-1]["hmc"].squeeze(1)
     assert last[1] - last[0] > math.log(20)

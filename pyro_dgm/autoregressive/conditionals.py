@@ -187,13 +187,25 @@ def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: 
     """``draws`` completions by one order, and their weights' logarithms."""
     values = x.expand(draws, *x.shape).reshape(-1, x.shape[-1])
     clamped = rows.expand(draws, *rows.shape).reshape(values.shape)
+    filled, log_weights = clamped_walk(dist, values, clamped)
+    return filled.view(draws, *x.shape), log_weights.view(draws, -1)
+
+
+@torch.no_grad()
+def clamped_walk(dist: AutoregressiveDistribution, values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Follow the order, drawing unknown columns only: rows, and $\sum_{i \in b} \log p(x_i \mid x_{<i})$ of each.
+
+    Args:
+        dist: without a batch shape, or with one context a row.
+        values: ``rows x D``.
+        known: booleans of that shape.
+    """
     log_weights = values.new_zeros(len(values))
 
     def choose(column: int, numbers: Tensor) -> Tensor:
-        here, given = clamped[:, column], values[:, column]
+        here, given = known[:, column], values[:, column]
         drawn = torch.where(here, given, dist.output.sample_column(column, numbers))
         log_weights.add_(torch.where(here, dist.output.log_prob_column(column, numbers, drawn), 0.0))
         return drawn
 
-    filled = dist.network.walk(choose, dist.output, len(values))
-    return filled.view(draws, *x.shape), log_weights.view(draws, -1)
+    return dist.network.walk(choose, dist.output, len(values), dist.context), log_weights

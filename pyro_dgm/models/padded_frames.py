@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyro.distributions as dist
@@ -11,6 +12,7 @@ from pyro.distributions import constraints
 from torch import Tensor, nn
 
 from ..data.sequences import split_frames
+from .model import Evidence, check_rows
 
 
 class PaddedFrames(dist.TorchDistribution):
@@ -60,3 +62,33 @@ def join(*parts: Tensor) -> Tensor:
     """Tensors of one batch shape after broadcasting, side by side."""
     batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
+
+
+def check_frames(visible: int, features: int, **sizes: int) -> None:
+    """Refuse sizes below one, and a width that is no whole number of frames."""
+    for name, size in {"visible": visible, "features": features, **sizes}.items():
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} got {size!r}; expected an integer of at least 1")
+    if visible % (features + 1):
+        raise ValueError(
+            f"visible got {visible} for features={features}; expected a multiple of {features + 1}: every frame has its "
+            "values and a column that says whether it exists, as dgm.data.pad makes them"
+        )
+
+
+def check_width(x: Tensor, visible: int, name: str) -> None:
+    """Refuse what is no matrix of finite numbers; it may have more or fewer frames than ``visible`` stands for."""
+    matrix = isinstance(x, Tensor) and x.dim() == 2
+    check_rows(x, x.shape[1:] if matrix else torch.Size([visible]), name)
+
+
+def mean_frames(x: Tensor, features: int) -> float:
+    """Frames of a sequence, on average."""
+    return float(split_frames(x, features)[1].sum(-1).double().mean())
+
+
+def per_frame(found: Evidence, x: Tensor, features: int) -> Evidence:
+    """The same with two more details: frames of a sequence on average, and nats a frame over all frames."""
+    frames = mean_frames(x, features)
+    counts = {"frames": frames, "nats_per_frame": float(found.values.double().mean()) / frames}
+    return replace(found, details={**found.details, **counts})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple, Self, cast
 
 import pyro
@@ -20,8 +19,8 @@ from ..nets import mlp
 from ..objectives.multi_sample import IWAE
 from ..objectives.objective import Elbo, Objective
 from .latent import LatentVariableModel
-from .model import BINARISE, Evidence, check_rows, check_support
-from .padded_frames import PaddedFrames, join
+from .model import BINARISE, Evidence, check_support
+from .padded_frames import PaddedFrames, check_frames, check_width, join, mean_frames, per_frame
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 FLOOR = 1e-3
@@ -89,15 +88,7 @@ class VariationalRNN(LatentVariableModel):
         super().__init__()
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood got {likelihood!r}; expected one of {', '.join(LIKELIHOODS)}")
-        sizes = {"visible": visible, "features": features, "latent": latent, "hidden": hidden}
-        for name, size in sizes.items():
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} got {size!r}; expected an integer of at least 1")
-        if visible % (features + 1):
-            raise ValueError(
-                f"visible got {visible} for features={features}; expected a multiple of {features + 1}: every frame has its "
-                "values and a column that says whether it exists, as dgm.data.pad makes them"
-            )
+        check_frames(visible, features, latent=latent, hidden=hidden)
         self.visible, self.features, self.latents, self.hidden = visible, features, latent, hidden
         self.likelihood, self.activation = likelihood, activation
         self.frames = visible // (features + 1)
@@ -205,15 +196,12 @@ class VariationalRNN(LatentVariableModel):
         if method in (None, "importance"):
             options.setdefault("particles", 500)
         found = super().evidence(x, method, rows=rows, **options)
-        per_frame = float(found.values.double().sum() / lengths.sum())
-        counts = {"frames": float(lengths.double().mean()), "nats_per_frame": per_frame}
-        return replace(found, details={**found.details, **counts})
+        return per_frame(found, x, self.features)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The ELBO on the validation rows, in nats a sequence and in nats a frame."""
         figures = super().progress(train, valid)
-        frames = float(split_frames(valid, self.features)[1].sum(-1).double().mean())
-        return {**figures, "valid_elbo_per_frame": figures["valid_elbo"] / frames}
+        return {**figures, "valid_elbo_per_frame": figures["valid_elbo"] / mean_frames(valid, self.features)}
 
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500, particles: int = 16) -> Tensor:
         """Means of the unknown values given the known ones, earlier and later, by particle Gibbs (Andrieu et al. 2010).
@@ -315,8 +303,7 @@ class VariationalRNN(LatentVariableModel):
         raise ValueError(f"bound got {bound!r}; expected 'elbo' or 'iwae'")
 
     def check_data(self, x: Tensor) -> None:
-        matrix = isinstance(x, Tensor) and x.dim() == 2
-        check_rows(x, x.shape[1:] if matrix else torch.Size([self.visible]), "VariationalRNN")
+        check_width(x, self.visible, "VariationalRNN")
         if self.likelihood == "bernoulli":
             check_support(
                 x, lambda v: (v == 0) | (v == 1), "VariationalRNN with a Bernoulli likelihood", "0 or 1",

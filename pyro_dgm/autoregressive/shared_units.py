@@ -1,0 +1,108 @@
+"""The network of NADE: hidden units with shared weights, to which one column after another is added (20.83)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .network import Choose, Network
+from .outputs import Output
+from .recursion import ACTIVATIONS, recursion
+
+
+class SharedUnits(Network):
+    r"""Numbers $b_i + V_i f(\rho_i (c + \sum_{j<i} W_j x_j))$: the weights $W_j$ of a column are the same for all later ones.
+
+    A row costs O(D h), in a pass as in a walk along the order. A context shifts $c$ and $b$ linearly.
+
+    Args:
+        order: the columns in the order of their conditionals.
+        features: numbers by which a column enters, F.
+        parameters: numbers that come out for a column, P.
+        hidden: h.
+        activation: f, ``"sigmoid"`` or ``"relu"``.
+        tied: a column's first number has the column's own input weights; one feature a column.
+        rescale: learn $\rho$; else it is one.
+        context: columns of the context, C; 0 for none.
+
+    Attributes:
+        inputs: W, ``D x F x h``.
+        outputs: V, ``D x P x h``; with ``tied`` those of the numbers after the first, and None where there are none.
+        hidden_bias, bias: c, ``h``, and b, ``D x P``.
+        scale: $\rho$, ``D``, or None.
+
+    Raises:
+        ValueError: an unknown activation, no hidden units, tied weights with several features a column.
+    """
+
+    outputs: nn.Parameter | None
+    scale: nn.Parameter | None
+
+    def __init__(
+        self,
+        order: Sequence[int],
+        features: int,
+        parameters: int,
+        hidden: int,
+        activation: str = "sigmoid",
+        tied: bool = False,
+        rescale: bool = False,
+        context: int = 0,
+    ) -> None:
+        super().__init__(order)
+        visible = len(order)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        if not isinstance(hidden, int) or isinstance(hidden, bool) or hidden < 1:
+            raise ValueError(f"hidden got {hidden!r}; expected the number of hidden units, at least 1")
+        if tied and features > 1:
+            raise ValueError(
+                f"tied weights need columns that enter by one number; these enter by {features}. Choose tied=False"
+            )
+        self.activation, self.tied = activation, tied
+        self.inputs = nn.Parameter(torch.randn(visible, features, hidden) / visible**0.5)
+        free = parameters - tied
+        own = nn.Parameter(torch.randn(visible, free, hidden) / hidden**0.5) if free else None
+        self.register_parameter("outputs", own)
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
+        self.bias = nn.Parameter(torch.zeros(visible, parameters))
+        self.register_parameter("scale", nn.Parameter(torch.ones(visible)) if rescale else None)
+        self.hidden_context = nn.Linear(context, hidden, bias=False) if context else None
+        self.context = nn.Linear(context, visible * parameters, bias=False) if context else None
+
+    def _outputs(self) -> Tensor:
+        parts = [*([self.inputs] if self.tied else []), *([] if self.outputs is None else [self.outputs])]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def _shifted(self, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Biases under a context: ``batch_shape x h`` and ``batch_shape x D x P``, or without the batch."""
+        if context is None or self.hidden_context is None or self.context is None:
+            return self.hidden_bias, self.bias
+        shift = self.context(context).unflatten(-1, self.bias.shape)
+        return self.hidden_bias + self.hidden_context(context), self.bias + shift
+
+    def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
+        start, bias = self._shifted(context)
+        numbers = recursion(
+            features, start, self.inputs, self._outputs(), self.order, scale=self.scale, activation=self.activation
+        )
+        return numbers + bias
+
+    @torch.no_grad()
+    def walk(self, choose: Choose, output: Output, batch: int, context: Tensor | None = None) -> Tensor:
+        start, bias = self._shifted(context)
+        sums = start.expand(batch, len(self.hidden_bias)).clone()
+        bias = bias.expand(batch, *self.bias.shape)
+        outputs, squash = self._outputs().mT, ACTIVATIONS[self.activation]
+        x = sums.new_zeros(batch, len(self.order))
+        for column in self.order.tolist():
+            h = squash(sums if self.scale is None else sums * self.scale[column])
+            value = choose(column, torch.addmm(bias[:, column], h, outputs[column]))
+            x[:, column] = value
+            sums.addmm_(output.encode_column(column, value), self.inputs[column])
+        return x
+
+    def output_bias(self) -> Tensor:
+        return self.bias

@@ -70,6 +70,8 @@ def reproduce(
         dataset = _first_rows(dataset)
         training["epochs"] = 1
         evaluation |= {key: 50 for key in ("chains", "temperatures", "burn_in", "particles") if key in evaluation}
+        if "orders" in evaluation:
+            evaluation["orders"] = [min(count, 2) for count in evaluation["orders"]]
     model = registry.build(recipe["model"], recipe["options"], dataset.visible, recipe["seed"])
     run = out / (f"{name}-fast" if fast else name)
     if not resume and (run / "config.json").exists():

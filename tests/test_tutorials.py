@@ -22,6 +22,8 @@ def test_there_are_tutorials():
         "deep-machines",
         "energy-based-models",
         "directed-models",
+        "belief-networks",
+        "autoencoders",
         "stochastic-back-propagation",
     } <= {path.stem for path in NOTEBOOKS}
 

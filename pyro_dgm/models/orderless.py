@@ -151,7 +151,7 @@ class OrderlessModel(AutoregressiveModel):
         generator = torch.Generator(valid.device).manual_seed(0)
         with torch.no_grad():
             bounds = [
-                -subset_loss(self, rows, random_subsets(*rows.shape, device=rows.device, generator=generator))
+                -subset_loss(self, rows, random_subsets(len(rows), self.visible, rows.device, generator))
                 for rows in valid.split(1000)
             ]
         return {"valid_bound": float(torch.cat(bounds).mean())}

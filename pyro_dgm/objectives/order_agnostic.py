@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -47,10 +47,7 @@ class OrderAgnostic(Objective):
         self._model = model
 
     def loss(self, x: Tensor) -> Tensor:
-        return subset_loss(self._model, x, random_subsets(*x.shape, device=x.device)).mean()
-
-    def options(self) -> dict[str, Any]:
-        return super().options()
+        return subset_loss(self._model, x, random_subsets(len(x), x.shape[1], device=x.device)).mean()
 
 
 def subset_loss(model: SubsetPredictor, x: Tensor, known: Tensor) -> Tensor:

@@ -160,12 +160,16 @@ def impute(options: Namespace) -> None:
     spread = torch.linspace(0, len(dataset.test) - 1, min(options.n, len(dataset.test))).long()
     x = dataset.test.x[spread].to(options.device)
     known = torch.arange(dataset.visible, device=x.device) < math.ceil(options.known * dataset.visible)
-    means = model.impute(x, known, sweeps=options.sweeps)
+    means, details = model.impute_with_details(x, known, sweeps=options.sweeps)
     run = Path(options.run)
-    np.savez_compressed(run / "imputed.npz", x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy())
+    np.savez_compressed(
+        run / "imputed.npz", x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details
+    )
     if len(dataset.shape) >= 2:
         pictures.reconstructions(x.cpu(), means.clamp(0, 1).cpu(), dataset.shape, path=run / "imputed.png")
     print(f"{len(x)} rows with {int((~known).sum())} of {dataset.visible} columns imputed in {run / 'imputed.npz'}")
+    for name, value in details.items():
+        print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, '.4g')}")
 
 
 def diagnose(options: Namespace) -> None:

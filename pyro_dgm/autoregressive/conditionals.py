@@ -55,12 +55,14 @@ class Completion:
     @property
     def effective_sample_size(self) -> Tensor:
         r"""$1 / \sum_k \tilde w_k^2$ of every row: how many equal draws the weighted ones are worth."""
-        return 1 / self.shares.square().sum(0)
+        shares = self.log_weights.double().softmax(0)
+        return (1 / shares.square().sum(0)).to(self.log_weights.dtype)
 
     @property
     def mean(self) -> Tensor:
         """The unknown columns' means (of categories: the most probable), ``rows x D``; known ones as they were."""
-        return self.output.centre(self.draws, self.shares)
+        same = (self.draws == self.draws[0]).all(0)  # of equal draws rounding would change the mean
+        return torch.where(same, self.draws[0], self.output.centre(self.draws, self.shares))
 
     def resampled(self, n: int) -> Tensor:
         """``n`` rows of equal weight for every row, drawn by the shares: ``n x rows x D``."""

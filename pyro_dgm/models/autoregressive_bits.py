@@ -18,7 +18,8 @@ class AutoregressiveBits(TorchDistribution):
     r"""Bits with $P(s_i = 1 \mid s_{<i}) = \sigma(a_i + \sum_{j<i} U_{ij} s_j)$ (20.70; Gregor et al. 2014).
 
     Log-probabilities take one matrix product; draws go unit by unit. Without ``within`` the bits are independent and are
-    drawn at once.
+    drawn at once. These are the conditionals of ``dgm.FVBN`` with biases from outside, one for every row: a layer inside a
+    network, without a choice of order and without parameters of its own.
 
     Args:
         logits: $a$, ``batch_shape x units``.

@@ -43,7 +43,8 @@ class FVBN(AutoregressiveModel):
         ValueError: no column, an unknown family or basis, an order that is no permutation.
 
     See also:
-        ``dgm.NADE``, ``dgm.MADE`` and ``dgm.NeuralAutoregressive``, whose conditionals are neural networks.
+        ``dgm.NADE``, ``dgm.MADE`` and ``dgm.NeuralAutoregressive``, whose conditionals are neural networks;
+        ``dgm.AutoregressiveBits``, the same conditionals of bits with biases that other layers give for every row.
 
     Example:
         >>> import torch, pyro_dgm as dgm

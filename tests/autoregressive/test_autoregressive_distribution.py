@@ -46,7 +46,7 @@ def test_sums_to_one_in_every_order(make):
 @KINDS
 def test_categories_sum_to_one(make):
     model = random(make(3, output="categorical:3", order=[1, 2, 0]))
-    assert abs(float(model().log_prob(states(3, 3, 3)).logsumexp(0))) < 1e-5
+    assert abs(model().log_prob(states(3, 3, 3)).logsumexp(0).item()) < 1e-5
 
 
 @KINDS

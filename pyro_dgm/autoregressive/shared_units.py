@@ -73,7 +73,7 @@ class SharedUnits(Network):
         self.context = nn.Linear(context, visible * parameters, bias=False) if context else None
 
     def _outputs(self) -> Tensor:
-        parts = [*([self.inputs] if self.tied else []), *([] if self.outputs is None else [self.outputs])]
+        parts: list[Tensor] = [*([self.inputs] if self.tied else []), *([] if self.outputs is None else [self.outputs])]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def _shifted(self, context: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -127,6 +127,7 @@ def evaluate(options: Namespace) -> None:
 def sample(options: Namespace) -> None:
     """Draw samples; save them and pictures."""
     import numpy as np
+    import torch
 
     from .evaluation import pictures
 
@@ -137,12 +138,19 @@ def sample(options: Namespace) -> None:
     run = Path(options.run)
     np.savez_compressed(run / "samples.npz", x=x.numpy())
     if len(dataset.shape) >= 2:
-        pictures.sample_grid(x[:100], dataset.shape, path=run / "samples.png")
-        if hasattr(model, "weight") and getattr(model.weight, "shape", ())[:1] == (dataset.visible,):
-            pictures.filters(model.weight.detach().cpu(), dataset.shape, path=run / "filters.png")
+        pictures.sample_grid(_grey(x[:100], x[:100]), dataset.shape, path=run / "samples.png")
+        weight = getattr(model, "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.dim() == 2 and len(weight) == dataset.visible:
+            pictures.filters(weight.detach().cpu(), dataset.shape, path=run / "filters.png")
         if getattr(model, "latent", None) == 2 and hasattr(model, "decode"):
             pictures.latent_manifold(model.decode, dataset.shape, path=run / "manifold.png")
     print(f"{len(x)} samples in {run / 'samples.npz'}; pictures beside it")
+
+
+def _grey(rows: Any, like: Any) -> Any:
+    """Rows as grey levels: as they are where ``like`` has values in [0, 1], else on the scale of its range."""
+    low, high = min(float(like.min()), 0.0), max(float(like.max()), 1.0)
+    return ((rows - low) / (high - low)).clamp(0, 1)
 
 
 def impute(options: Namespace) -> None:
@@ -166,7 +174,7 @@ def impute(options: Namespace) -> None:
         run / "imputed.npz", x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details
     )
     if len(dataset.shape) >= 2:
-        pictures.reconstructions(x.cpu(), means.clamp(0, 1).cpu(), dataset.shape, path=run / "imputed.png")
+        pictures.reconstructions(_grey(x, x).cpu(), _grey(means, x).cpu(), dataset.shape, path=run / "imputed.png")
     print(f"{len(x)} rows with {int((~known).sum())} of {dataset.visible} columns imputed in {run / 'imputed.npz'}")
     for name, value in details.items():
         print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, '.4g')}")

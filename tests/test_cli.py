@@ -182,3 +182,13 @@ def test_labelled_models_from_the_shell(model, tmp_path, capsys):
     if model == "conditionalvae":
         assert main(["evaluate", run]) == 0
         assert "given" in capsys.readouterr().out
+
+
+def test_sample_of_a_machine_with_slabs(tmp_path):
+    """Its weights have a dimension of their own for slabs and are no picture a unit."""
+    out = tmp_path / "run"
+    data = ["--data", "digits", "--binarisation", "none", "--preprocessing", "standardised"]
+    assert main(["fit", "spikeslabrbm", *data, "--out", str(out), "--set", "hidden=4", "--epochs", "1", "--quiet"]) == 0
+    assert main(["sample", str(out), "-n", "3"]) == 0
+    assert (out / "samples.png").is_file()
+    assert not (out / "filters.png").exists()

@@ -16,7 +16,18 @@ from pyro_dgm import recipes
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pyro_dgm"
-ORDER = ["energy", "autoregressive", "mcmc", "objectives", "models", "evaluation", "train", "recipes", "commands", "cli"]
+ORDER = [
+    "energy",
+    "autoregressive",
+    "mcmc",
+    "objectives",
+    "models",
+    "evaluation",
+    "train",
+    "recipes",
+    "commands",
+    "cli",
+]
 LEAVES = ["data", "nets"]
 
 

@@ -152,19 +152,22 @@ class DBM(BoltzmannModel):
         steps: int = 10,
         known: float = 0.5,
         rates: Sequence[float] | None = None,
+        weights: dict[str, float] | None = None,
     ) -> Objective:
         """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"`` with its rounds and share.
 
-        ``rates`` multiply the learning rate of every hidden layer's biases and of the weights below it, from the lowest:
-        without pretraining the upper layers bear smaller steps only, and the lowest need not wait for them.
+        ``steps``, ``known`` and ``weights`` are those of ``dgm.MultiPrediction``. ``rates`` multiply the learning rate of
+        every hidden layer's biases and of the weights below it, from the lowest.
         """
         if phase == "multi-prediction":
-            return MultiPrediction(steps, known)
+            return MultiPrediction(steps, known, weights)
         objective = super().objective(phase, k, chains, centred)
         if rates is None:
             return objective
         if len(rates) != len(self.hidden) or min(rates) < 0 or not isinstance(objective, NegativePhaseObjective):
-            raise ValueError(f"rates got {rates!r}; expected {len(self.hidden)} factors of at least 0, one a hidden layer")
+            raise ValueError(
+                f"rates got {rates!r}; expected {len(self.hidden)} factors of at least 0, one a hidden layer"
+            )
         own = {f"{part}.{i}": float(r) for i, r in enumerate(rates) for part in ("weights", "hidden_biases")}
         return NegativePhaseObjective(objective.phase, objective.elbo, own)
 

@@ -18,10 +18,10 @@ FAMILIES = ("gaussian", "laplace")
 
 
 class RNADE(AutoregressiveModel):
-    r"""NADE for real columns: every conditional a mixture of Gaussians or Laplace distributions (Uria, Murray and Larochelle 2013).
+    r"""NADE for real columns: conditionals are mixtures of Gaussians or Laplace distributions (Uria et al. 2013).
 
-    $p(x_i \mid x_{<i}) = \sum_k \pi_{ik} \mathcal N(x_i; \mu_{ik}, s_{ik}^2)$, whose logits, means and log scales are linear (20.83)
-    in $h_i = f(\rho_i (c + \sum_{j<i} W_j x_j))$. The factors $\rho_i$ are learned: without them later columns, with more
+    $p(x_i \mid x_{<i}) = \sum_k \pi_{ik} \mathcal N(x_i; \mu_{ik}, s_{ik}^2)$, whose logits, means and log scales are linear
+    (20.83) in $h_i = f(\rho_i (c + \sum_{j<i} W_j x_j))$. The factors $\rho_i$ are learned: without them later columns, with more
     terms in their sums, would have larger activations. Log-likelihoods are densities, exact, in nats; ``dgm.NADE`` has the same
     conditionals without $\rho$ and with plain gradients.
 

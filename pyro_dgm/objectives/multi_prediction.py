@@ -22,9 +22,11 @@ class MultiPrediction(Objective):
     Args:
         steps: rounds of mean field.
         known: the share of entries that are known, on average; for each row it is drawn uniformly around it.
+        weights: by what the losses of single layers are multiplied, as ``{"label": 30.0}``: one label among hundreds of
+            pixels has little voice otherwise.
 
     Raises:
-        ValueError: no round, or a share outside (0, 1).
+        ValueError: no round, a share outside (0, 1), a negative weight; at a step, a weight of a layer that is not observed.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -33,15 +35,18 @@ class MultiPrediction(Objective):
         1
     """
 
-    def __init__(self, steps: int = 10, known: float = 0.5) -> None:
+    def __init__(self, steps: int = 10, known: float = 0.5, weights: Mapping[str, float] | None = None) -> None:
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
         if not 0 < known < 1:
             raise ValueError(f"known got {known}; expected the share of known entries, between 0 and 1")
-        self.steps, self.known = steps, known
+        if any(not w >= 0 for w in (weights or {}).values()):
+            raise ValueError(f"weights got {weights}; expected factors of at least 0 by layer")
+        self.steps, self.known, self.weights = steps, known, dict(weights or {})
 
     def options(self) -> dict[str, Any]:
-        return {**super().options(), "steps": self.steps, "known": self.known}
+        weights = {"weights": self.weights} if self.weights else {}
+        return {**super().options(), "steps": self.steps, "known": self.known, **weights}
 
     def attach(self, model: Any) -> None:
         self._model = model
@@ -49,6 +54,8 @@ class MultiPrediction(Objective):
     def loss(self, x: Tensor) -> Tensor:
         machine = self._model().machine
         observed = self._model.observed(x)
+        if strange := self.weights.keys() - observed.keys():
+            raise ValueError(f"weights name {sorted(strange)}; the observed layers are {list(observed)}")
         masks = {layer: self._mask(machine, layer, value) for layer, value in observed.items()}
         naturals = fill_in(machine, observed, masks, self.steps)
         total = x.new_zeros(())
@@ -60,7 +67,7 @@ class MultiPrediction(Objective):
                 for e, t in zip(eta, unit.T(value), strict=True)
             )
             known = masks[layer].flatten(value.dim() - unit.inner_dim)[..., 0] if unit.inner_dim else masks[layer]
-            total = total - ((inner - unit.A(*eta)) * ~known).sum()
+            total = total - self.weights.get(layer, 1.0) * ((inner - unit.A(*eta)) * ~known).sum()
         return total / len(x)
 
     def _mask(self, machine: Machine, layer: str, value: Tensor) -> Tensor:

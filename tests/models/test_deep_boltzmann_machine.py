@@ -241,7 +241,9 @@ def test_rates_scale_the_steps_of_single_layers():
         dbm, x = dgm.DBM.example()
         before = {n: p.detach().clone() for n, p in dbm.named_parameters()}
         objective = dbm.objective("exact", rates=rates)
-        dgm.fit(dbm, x, objective=objective, epochs=1, batch_size=10, learning_rate=0.1, optimiser="sgd", progress=False)
+        dgm.fit(
+            dbm, x, objective=objective, epochs=1, batch_size=10, learning_rate=0.1, optimiser="sgd", progress=False
+        )
         return {n: p.detach() - before[n] for n, p in dbm.named_parameters()}
 
     plain, scaled = moved(None), moved((0.5, 0.0))

@@ -152,3 +152,24 @@ def test_layers_coupled_within_are_refused():
     machine, x = dgm.BoltzmannMachine.example()
     with pytest.raises(ValueError, match="couplings inside"):
         dgm.fit(machine, x, objective=dgm.MultiPrediction(), epochs=1, progress=False)
+
+
+def test_weights_multiply_the_losses_of_layers():
+    dbm = dgm.DBM(visible=5, hidden=(4, 3), classes=3)
+    rows = torch.cat([torch.randint(0, 2, (8, 5)).float(), torch.eye(3)[torch.arange(8) % 3]], 1)
+
+    def loss(label):
+        torch.manual_seed(0)
+        objective = dbm.objective("multi-prediction", steps=3, weights={"label": label})
+        objective.attach(dbm)
+        return float(objective.loss(rows).detach())
+
+    none, once, thrice = loss(0.0), loss(1.0), loss(3.0)
+    assert once > none
+    assert thrice - none == pytest.approx(3 * (once - none), rel=1e-4)
+    with pytest.raises(ValueError, match="factors"):
+        dgm.MultiPrediction(weights={"label": -1.0})
+    objective = dgm.MultiPrediction(weights={"labels": 1.0})
+    objective.attach(dbm)
+    with pytest.raises(ValueError, match="observed layers"):
+        objective.loss(rows)

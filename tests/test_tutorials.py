@@ -24,6 +24,7 @@ def test_there_are_tutorials():
         "directed-models",
         "belief-networks",
         "autoencoders",
+        "autoregressive-networks",
         "stochastic-back-propagation",
     } <= {path.stem for path in NOTEBOOKS}
 

@@ -42,6 +42,8 @@ class DBM(BoltzmannModel):
         steps: rounds of mean field in the guide.
         classes: with labels, their number: data rows then hold the visible columns and a one-hot label, the label layer is
             coupled to the top hidden layer (figure 20.4), and ``model(x)`` has a site ``"label"`` as well.
+        spread: the standard deviation of the first weights. Multi-prediction, which learns through rounds of mean field, wants
+            larger ones (0.05) than stochastic maximum likelihood: through small ones hardly a gradient passes.
 
     Attributes:
         weights: $W_1, W_2, \ldots$, each ``layer below x layer``.
@@ -50,7 +52,7 @@ class DBM(BoltzmannModel):
         label_weight, label_bias: with labels, ``top layer x classes`` and ``1 x classes``.
 
     Raises:
-        ValueError: no hidden layer, an unknown unit, or no round of mean field.
+        ValueError: no hidden layer, an unknown unit, no round of mean field, or a spread that is not positive.
 
     See also:
         ``dgm.pretrain`` for greedy pretraining; ``dgm.PCD(centred=True)`` trains it without.
@@ -69,8 +71,12 @@ class DBM(BoltzmannModel):
         unit: str = "binary",
         steps: int = 10,
         classes: int = 0,
+        spread: float = 0.01,
     ) -> None:
         super().__init__()
+        if not 0 < spread < float("inf"):
+            raise ValueError(f"spread got {spread!r}; expected the standard deviation of the first weights, above 0")
+        self.spread = spread
         if not isinstance(hidden, Sequence) or len(hidden) < 1:
             raise ValueError(
                 f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(500, 1000)"
@@ -92,11 +98,11 @@ class DBM(BoltzmannModel):
         if classes:
             units["label"] = Categorical(1, classes)
             couplings.append(Dense(self.names[-1], "label"))
-            self.label_weight = nn.Parameter(0.01 * torch.randn(hidden[-1], classes))
+            self.label_weight = nn.Parameter(spread * torch.randn(hidden[-1], classes))
             self.label_bias = nn.Parameter(torch.zeros(1, classes))
         self._graph = Graph(units, couplings)
         sizes = (visible, *hidden)
-        self.weights = nn.ParameterList(0.01 * torch.randn(m, n) for m, n in zip(sizes[:-1], sizes[1:], strict=True))
+        self.weights = nn.ParameterList(spread * torch.randn(m, n) for m, n in zip(sizes[:-1], sizes[1:], strict=True))
         self.visible_bias = nn.Parameter(torch.zeros(visible))
         self.hidden_biases = nn.ParameterList(torch.zeros(n) for n in hidden)
 
@@ -284,7 +290,7 @@ class DBM(BoltzmannModel):
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit, "steps": self.steps,
-                "classes": self.classes}  # fmt: skip
+                "classes": self.classes, **({} if self.spread == 0.01 else {"spread": self.spread})}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

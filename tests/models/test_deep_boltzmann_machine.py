@@ -253,3 +253,15 @@ def test_rates_scale_the_steps_of_single_layers():
         assert step.abs().max() > 0
     with pytest.raises(ValueError, match="one a hidden layer"):
         dgm.DBM.example()[0].objective(rates=(1.0,))
+
+
+def test_spread_is_the_deviation_of_the_first_weights():
+    torch.manual_seed(0)
+    wide, narrow = dgm.DBM(300, (200, 100), spread=0.05), dgm.DBM(300, (200, 100))
+    for dbm, spread in ((wide, 0.05), (narrow, 0.01)):
+        for weight in dbm.weights:
+            # Of n numbers the deviation is known to one part in sqrt(2 n): five standard errors.
+            assert float(weight.detach().std()) == pytest.approx(spread, rel=5 / (2 * weight.numel()) ** 0.5)
+    assert dgm.DBM(**wide.options()).spread == 0.05
+    with pytest.raises(ValueError, match="spread"):
+        dgm.DBM(4, (3,), spread=0.0)

@@ -4,10 +4,10 @@ from .conditionals import Completion, check_known, complete
 from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
 from .masked import MaskedLinear, MaskedNetwork
-from .network import Network, check_order, step_by_step
+from .network import Network, check_order, plain_order, step_by_step
 from .outputs import Output, output
 
 __all__ = [
     "AutoregressiveDistribution", "Completion", "MaskedLinear", "MaskedNetwork", "Network", "OrderEnsemble", "Output",
-    "check_known", "check_order", "complete", "output", "step_by_step",
+    "check_known", "check_order", "complete", "output", "plain_order", "step_by_step",
 ]  # fmt: skip

@@ -81,6 +81,6 @@ class AutoregressiveDistribution(TorchDistribution):
         rows = math.prod(shape)
         context = None
         if self.context is not None:
-            context = self.context.expand(*shape, self.context.shape[-1]).reshape(rows, -1)
+            context = self.context.expand(*shape, self.context.shape[-1]).reshape(rows, self.context.shape[-1])
         drawn = self.network.walk(self.output.sample_column, self.output, rows, context)
         return drawn.reshape(*shape, *self.event_shape)

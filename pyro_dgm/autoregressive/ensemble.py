@@ -52,7 +52,7 @@ class OrderEnsemble(TorchDistribution):
         shape = (*sample_shape, *self.batch_shape)
         chosen = torch.randint(len(self.members), shape)
         found: Tensor | None = None
-        for number in chosen.unique().tolist():
+        for number in chosen.unique().tolist() or [0]:
             drawn = self.members[number].sample(sample_shape)
             here = (chosen == number).unsqueeze(-1).to(drawn.device)
             found = drawn if found is None else torch.where(here, drawn, found)

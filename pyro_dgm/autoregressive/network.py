@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,20 @@ def step_by_step(network: Network, choose: Choose, output: Output, batch: int, c
     return x
 
 
+def plain_order(order: Sequence[int] | int | None) -> Any:
+    """An order as an option that a run on disk can hold: a sequence, an array or a tensor as a list of integers.
+
+    Example:
+        >>> plain_order(range(3)), plain_order(torch.tensor([1, 0])), plain_order(7)
+        ([0, 1, 2], [1, 0], 7)
+    """
+    if hasattr(order, "tolist"):
+        return order.tolist()
+    if not isinstance(order, Sequence) or isinstance(order, str):
+        return order
+    return [i.item() if hasattr(i, "item") else i for i in order]
+
+
 def check_order(order: Sequence[int] | int | None, visible: int) -> list[int]:
     """The order that an option names: None is left to right, a number seeds a random permutation.
 
@@ -79,11 +94,12 @@ def check_order(order: Sequence[int] | int | None, visible: int) -> list[int]:
         >>> check_order(None, 3), check_order([2, 0, 1], 3)
         ([0, 1, 2], [2, 0, 1])
     """
+    order = plain_order(order)
     if order is None:
         return list(range(visible))
     if isinstance(order, int) and not isinstance(order, bool):
         return torch.randperm(visible, generator=torch.Generator().manual_seed(order)).tolist()
-    found = list(order) if isinstance(order, Sequence) and not isinstance(order, str) else None
+    found = order if isinstance(order, list) else None
     if found is None or sorted(found) != list(range(visible)):
         raise ValueError(
             f"order got {order!r}; expected a permutation of 0 to {visible - 1} (every column once), a number that seeds "

@@ -97,7 +97,8 @@ class _Increments(Walk):
     def __init__(self, body: SubsetPerceptron, rows: int) -> None:
         own = body.perceptron
         self.middle, self.bias, self.steps, self.rows_out = own.middle, body.bias, own.steps, own.rows_out
-        self.fields = own.first.bias.expand(rows, -1).contiguous()
+        # A copy also of one row, which would else be the parameter itself.
+        self.fields = own.first.bias.expand(rows, -1).clone()
 
     def numbers(self, column: int) -> Tensor:
         return F.linear(self.middle(self.fields), self.rows_out[column], self.bias[column])

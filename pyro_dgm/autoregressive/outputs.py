@@ -197,8 +197,8 @@ class MixtureOutput(Output):
         chosen = _category(logits).unsqueeze(-1)
         noise = torch.randn_like(means[..., 0])
         if self.family == "laplace":
-            uniform = torch.rand_like(noise) - 0.5
-            noise = -uniform.sign() * torch.log1p(-2 * uniform.abs())
+            # A difference of exponentials; the inverse of the distribution function is infinite where a uniform is zero.
+            noise = torch.empty_like(noise).exponential_() - torch.empty_like(noise).exponential_()
         return means.gather(-1, chosen).squeeze(-1) + scales.gather(-1, chosen).squeeze(-1) * noise
 
     def expected(self, numbers: Tensor) -> Tensor:

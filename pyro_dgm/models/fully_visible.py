@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..autoregressive import MaskedNetwork, check_order
+from ..autoregressive import MaskedNetwork, check_order, plain_order
 from ..autoregressive import output as family
 from ..autoregressive.outputs import FLOOR
 from .autoregressive import AutoregressiveModel
@@ -63,7 +63,13 @@ class FVBN(AutoregressiveModel):
     ) -> None:
         super().__init__()
         check_columns(visible)
-        self.visible, self.family, self.given_order, self.basis, self.context = visible, output, order, basis, context
+        self.visible, self.family, self.given_order, self.basis, self.context = (
+            visible,
+            output,
+            plain_order(order),
+            basis,
+            context,
+        )
         self.output = family(output, visible)
         self.network: MaskedNetwork = MaskedNetwork(
             check_order(order, visible), self.output.features, self.output.parameters, basis=basis, context=context
@@ -86,7 +92,9 @@ class FVBN(AutoregressiveModel):
                     continue
                 seen = direct.mask[column * size]
                 design = torch.cat([inputs[:, seen], torch.ones_like(x[:, :1])], 1)
-                solution = torch.linalg.lstsq(design, x[:, column : column + 1], driver="gelsd").solution.squeeze(1)
+                # Without full rank only the processor has a solver.
+                solved = torch.linalg.lstsq(design.cpu(), x[:, column : column + 1].cpu(), driver="gelsd")
+                solution = solved.solution.squeeze(1).to(x.device)
                 residual = x[:, column] - design @ solution
                 direct.weight[column * size, seen] = solution[:-1]
                 self.network.bias[column, 0] = solution[-1]

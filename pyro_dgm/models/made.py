@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..autoregressive import AutoregressiveDistribution, MaskedNetwork, Network, check_order
+from ..autoregressive import AutoregressiveDistribution, MaskedNetwork, Network, check_order, plain_order
 from ..autoregressive import output as family
 from ..nets import widths
 from ..objectives.next_mask import NextMask
@@ -86,7 +86,7 @@ class MADE(AutoregressiveModel):
         self.visible, self.hidden, self.context, self.seed = visible, widths(hidden), context, seed
         if not self.hidden or any(not isinstance(n, int) or n < 1 for n in self.hidden):
             raise ValueError(f"hidden got {hidden!r}; expected the units of at least one hidden layer, each at least 1")
-        self.family, self.given_order, self.masks, self.orders = output, order, masks, orders
+        self.family, self.given_order, self.masks, self.orders = output, plain_order(order), masks, orders
         self.degrees, self.activation, self.direct = degrees, activation, direct
         self.output = family(output, visible)
         self.layouts = self._layouts()

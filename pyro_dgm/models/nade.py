@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..autoregressive import check_order
+from ..autoregressive import check_order, plain_order
 from ..autoregressive import output as family
 from ..autoregressive.shared_units import SharedUnits
 from .autoregressive import AutoregressiveModel
@@ -66,7 +66,7 @@ class NADE(AutoregressiveModel):
     ) -> None:
         super().__init__()
         check_columns(visible)
-        self.visible, self.hidden, self.family, self.given_order = visible, hidden, output, order
+        self.visible, self.hidden, self.family, self.given_order = visible, hidden, output, plain_order(order)
         self.tied, self.activation, self.context = tied, activation, context
         self.output = family(output, visible)
         names = {output} if isinstance(output, str) else set(output)

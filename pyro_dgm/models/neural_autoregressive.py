@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..autoregressive import MaskedNetwork, check_order
+from ..autoregressive import MaskedNetwork, check_order, plain_order
 from ..autoregressive import output as family
 from .autoregressive import AutoregressiveModel
 from .generator_networks import check_columns
@@ -66,7 +66,7 @@ class NeuralAutoregressive(AutoregressiveModel):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} got {value!r}; expected a number, at least 1")
         self.visible, self.group, self.depth, self.context = visible, group, depth, context
-        self.family, self.given_order, self.activation, self.direct = output, order, activation, direct
+        self.family, self.given_order, self.activation, self.direct = output, plain_order(order), activation, direct
         self.output = family(output, visible)
         degrees = [place for place in range(1, visible) for _ in range(group)]
         self.network: MaskedNetwork = MaskedNetwork(

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..autoregressive import check_order
+from ..autoregressive import check_order, plain_order
 from ..autoregressive import output as outputs
 from ..autoregressive.shared_units import SharedUnits
 from .autoregressive import AutoregressiveModel
@@ -70,7 +70,7 @@ class RNADE(AutoregressiveModel):
         if not isinstance(components, int) or isinstance(components, bool) or components < 1:
             raise ValueError(f"components got {components!r}; expected how many a mixture has, at least 1")
         self.visible, self.hidden, self.components, self.family = visible, hidden, components, family
-        self.given_order, self.activation = order, activation
+        self.given_order, self.activation = plain_order(order), activation
         self.scaled_gradient, self.context = scaled_gradient, context
         self.output = outputs(family if components == 1 else f"{family}s:{components}", visible, scaled_gradient)
         self.network: SharedUnits = SharedUnits(

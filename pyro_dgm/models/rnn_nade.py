@@ -12,9 +12,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from ..autoregressive import AutoregressiveDistribution, Output, check_order
+from ..autoregressive import AutoregressiveDistribution, Output, check_order, plain_order
 from ..autoregressive import output as family
-from ..autoregressive.conditionals import clamped_walk
+from ..autoregressive.conditionals import check_known, clamped_walk
 from ..autoregressive.shared_units import SharedUnits
 from ..data.sequences import split_frames, unpad
 from .explicit import ExplicitModel
@@ -81,7 +81,7 @@ class RNNNADE(ExplicitModel):
         if cell not in CELLS:
             raise ValueError(f"cell got {cell!r}; expected one of {', '.join(CELLS)}")
         self.visible, self.features, self.hidden, self.recurrent = visible, features, hidden, recurrent
-        self.cell, self.family, self.given_order = cell, output, order
+        self.cell, self.family, self.given_order = cell, output, plain_order(order)
         self.frames = visible // (features + 1)
         self.output = family(output, features)
         self.network = SharedUnits(
@@ -145,12 +145,12 @@ class RNNNADE(ExplicitModel):
             sweeps: particles a row.
 
         Raises:
-            ValueError: fewer than two particles.
+            ValueError: fewer than two particles; no booleans, a shape that does not fit, or a known value that is no number.
         """
         if sweeps < 2:
             raise ValueError(f"sweeps got {sweeps}; expected at least 2 particles")
         rows = max(AT_ONCE // (sweeps * x.shape[1]), 1)
-        parts = zip(x.split(rows), known.expand(x.shape).split(rows), strict=True)
+        parts = zip(x.split(rows), check_known(x, known).split(rows), strict=True)
         return torch.cat([self._filtered(values, seen, sweeps) for values, seen in parts])
 
     def _filtered(self, x: Tensor, known: Tensor, particles: int) -> Tensor:

@@ -182,3 +182,8 @@ def test_a_mixture_needs_members_of_one_shape():
         dgm.OrderEnsemble([])
     with pytest.raises(ValueError, match="all of one shape"):
         dgm.OrderEnsemble([dgm.FVBN(3)(), dgm.FVBN(4)()])
+
+
+@KINDS
+def test_no_draw_of_a_context_is_an_empty_one(make):
+    assert make(4, context=2)(torch.randn(3, 2)).sample((0,)).shape == (0, 3, 4)

@@ -1,9 +1,12 @@
 """Masked networks against a plain loop over columns and units, and what they may see."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+import pyro_dgm as dgm
 from pyro_dgm.autoregressive import MaskedNetwork, check_order, output, step_by_step
 
 ORDER = [3, 1, 0, 4, 2]
@@ -118,6 +121,16 @@ def test_orders():
     assert check_order(None, 3) == [0, 1, 2]
     assert sorted(check_order(7, 50)) == list(range(50)) != check_order(7, 50)
     assert check_order(7, 50) == check_order(7, 50) != check_order(8, 50)
+
+
+BACKWARDS = np.array([2, 1, 0])
+
+
+@pytest.mark.parametrize("order", [range(2, -1, -1), (2, 1, 0), torch.tensor([2, 1, 0]), BACKWARDS, list(BACKWARDS)])
+@pytest.mark.parametrize("make", [dgm.FVBN, dgm.MADE, dgm.NeuralAutoregressive, dgm.NADE, dgm.RNADE])
+def test_an_order_of_any_kind_is_a_list_on_disk(make, order):
+    model = make(3, order=order)
+    assert json.loads(json.dumps(model.options()))["order"] == model.network.order.tolist() == [2, 1, 0]
 
 
 def test_impossible_networks_are_refused():

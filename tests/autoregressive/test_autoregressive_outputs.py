@@ -48,6 +48,11 @@ def test_real_columns_are_drawn_as_scored(name, components):
     assert distance < np.sqrt(np.log(2e6) / (2 * n)) + 1 / n + 3e-3
 
 
+def test_laplace_draws_are_finite_where_a_uniform_is_zero(monkeypatch):
+    monkeypatch.setattr(torch, "rand_like", lambda like: torch.zeros_like(like))
+    assert output("laplace", 1).sample(torch.zeros(1, 2)).isfinite().all()
+
+
 def test_scaled_gradient_changes_the_means_derivative_alone():
     plain, scaled = MixtureOutput(3), MixtureOutput(3, scaled_gradient=True)
     numbers, x = torch.randn(5, 2, 9, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)

@@ -256,3 +256,14 @@ def test_wrong_options_are_refused():
         with pytest.raises(ValueError, match=message):
             dgm.log_likelihood(made, x, **options)
     assert isinstance(made.ensemble(1), OrderEnsemble)
+
+
+@SHAPES
+def test_one_row_leaves_the_parameters_as_they_are(hidden, activation):
+    made = model(hidden=hidden, activation=activation)
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    row = made().sample()
+    made.evidence(row.unsqueeze(0))
+    made.complete(row.unsqueeze(0), torch.tensor([False, True, False, False]), draws=1)
+    for name, value in made.state_dict().items():
+        assert torch.equal(value, before[name]), name

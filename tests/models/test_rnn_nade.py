@@ -170,6 +170,17 @@ def test_refusals(options, match):
         dgm.RNNNADE(**{"visible": 9, "features": 2, **options})
 
 
+def test_what_is_known_is_checked():
+    model, x = dgm.RNNNADE.example()
+    everything = torch.ones(x.shape[1], dtype=torch.bool)
+    for known in (everything[:5], everything.float()):
+        with pytest.raises(ValueError, match=r"known got .*expected booleans"):
+            model.impute(x, known, sweeps=2)
+    x[3, 0] = torch.nan
+    with pytest.raises(ValueError, match="row 3 has a known entry that is NaN"):
+        model.impute(x, everything, sweeps=2)
+
+
 def test_more_refusals():
     model, x = dgm.RNNNADE.example()
     for call in (lambda: model.sample(2, length=0), lambda: model.impute(x, x > 0, sweeps=1)):

@@ -70,7 +70,7 @@ def step_by_step(network: Network, choose: Choose, output: Output, batch: int, c
     return x
 
 
-def plain_order(order: Sequence[int] | int | None) -> Any:
+def plain_order(order: Any) -> Any:
     """An order as an option that a run on disk can hold: a sequence, an array or a tensor as a list of integers.
 
     Example:

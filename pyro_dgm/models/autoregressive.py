@@ -61,20 +61,16 @@ class AutoregressiveModel(ExplicitModel):
         """The distribution of a row, or ``batch_shape`` of them.
 
         Args:
-            context: ``batch_shape x C``, of a model that was made with ``context=C``.
+            context: ``batch_shape x C``, of a model that was made with ``context=C``; without it zeros, also in what calls the
+                model itself (``fit``, ``evidence``, ``sample``, ``impute``).
 
         Raises:
-            ValueError: a context of another width, one that the model was not made for, or none for a model made with one.
+            ValueError: a context of another width, or one that the model was not made for.
         """
         if context is not None and context.shape[-1:] != (self.context,):
             made = f"{self.context} columns of context" if self.context else "no context"
             raise ValueError(
                 f"context got shape {tuple(context.shape)}, but the model was made with {made}; say context= when making it"
-            )
-        if context is None and self.context:
-            raise ValueError(
-                f"got no context, but the model was made with context={self.context}: call model(context) and score, draw or "
-                "pyro.sample from what it returns; fit, evidence, sample and impute are for models without"
             )
         members = [AutoregressiveDistribution(network, self.output, context) for network in self.networks()]
         return members[0] if len(members) == 1 else OrderEnsemble(members)

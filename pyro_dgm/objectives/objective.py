@@ -111,6 +111,9 @@ class NegativePhaseObjective(Objective):
         phase: where the negative samples come from.
         elbo: the estimator; ``Trace_ELBO`` by default.
         rates: by what ``fit`` multiplies the learning rate of parameters, by their names; those not named keep it.
+
+    Raises:
+        ValueError: at ``fit``, a rate of a parameter that the model does not have.
     """
 
     def __init__(
@@ -125,6 +128,10 @@ class NegativePhaseObjective(Objective):
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         groups: dict[float, list[nn.Parameter]] = {}
+        if strange := self.rates.keys() - {name for name, _ in model.named_parameters()}:
+            raise ValueError(
+                f"rates name {sorted(strange)}; the parameters are {', '.join(name for name, _ in model.named_parameters())}"
+            )
         for name, parameter in model.named_parameters():
             groups.setdefault(self.rates.get(name, 1.0), []).append(parameter)
         return [{"params": found, "rate": rate} for rate, found in groups.items()] + _own_groups(self.elbo)

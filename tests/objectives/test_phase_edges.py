@@ -194,3 +194,10 @@ def test_mean_field_phase_under_a_kernel_that_keeps_more_than_a_draw():
     for _ in range(2):
         elbo().differentiable_loss(program, dbm.guide, x).backward()
     assert phase.tracked["x"]["collapsed"].shape == (phase.witnesses,)
+
+
+def test_rates_of_unknown_parameters_are_refused():
+    rbm, x = dgm.RBM.example()
+    objective = dgm.NegativePhaseObjective(rbm.objective().phase, rates={"wieght": 0.1})
+    with pytest.raises(ValueError, match=r"rates name \['wieght'\]; the parameters are .*weight"):
+        dgm.fit(rbm, x, objective=objective, epochs=1, progress=False)

@@ -187,6 +187,7 @@ def diagnose(options: Namespace) -> None:
     from .evaluation import pictures, to_arviz
     from .mcmc import VectorizedMCMC, default_kernel
     from .models.energy_based import EnergyModel
+    from .models.latent import LatentVariableModel
 
     model, _, dataset = _open(options)
     run = Path(options.run)
@@ -197,6 +198,11 @@ def diagnose(options: Namespace) -> None:
         mcmc.run()
         idata = to_arviz(mcmc)
         pictures.energy_trace(idata, path=run / "energies.png")
+    elif not isinstance(model, LatentVariableModel):
+        raise ValueError(
+            f"{type(model).__name__} has neither chains to run nor latent variables to draw; its likelihood is a formula: "
+            "see pyro-dgm evaluate and sample"
+        )
     else:
         idata = to_arviz(model, dataset.test.x[:10].to(options.device), num_samples=options.draws, num_chains=4)
         _latents(model, dataset.test.x[:LATENT_ROWS].to(options.device), run)

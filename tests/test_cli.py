@@ -192,3 +192,10 @@ def test_sample_of_a_machine_with_slabs(tmp_path):
     assert main(["sample", str(out), "-n", "3"]) == 0
     assert (out / "samples.png").is_file()
     assert not (out / "filters.png").exists()
+
+
+def test_diagnose_of_a_formula(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["fit", "fvbn", "--data", "digits", "--out", str(out), *FAST]) == 0
+    assert main(["diagnose", str(out)]) != 0
+    assert "likelihood is a formula" in capsys.readouterr().err

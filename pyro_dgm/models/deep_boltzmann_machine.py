@@ -166,7 +166,11 @@ class DBM(BoltzmannModel):
         every hidden layer's biases and of the weights below it, from the lowest.
         """
         if phase == "multi-prediction":
+            if rates is not None:
+                raise ValueError("rates are for phases of the likelihood; multi-prediction has one learning rate")
             return MultiPrediction(steps, known, weights)
+        if weights is not None:
+            raise ValueError(f"weights got {weights}; they are for phase='multi-prediction'")
         objective = super().objective(phase, k, chains, centred)
         if rates is None:
             return objective

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..energy import log_mean_exp
 from ..objectives.importance import log_weights, metropolis_step
 from ..objectives.latent_annealing import anneal
+from ..objectives.latent_coordinates import SCALES
 from .model import Evidence, ProbabilisticModel, data_plate
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -108,7 +109,7 @@ class LatentVariableModel(ProbabilisticModel):
 
     def _annealed(self, x: Tensor, temperatures: Any, chains: int, num_steps: int, rows: int) -> Evidence:
         """The bound by annealing from the guide."""
-        batches = x.split(max(rows // max(chains, 1), 1))
+        batches = x.split(max(rows // max(chains, SCALES), 1))
         found = [anneal(self.model, self.guide, (b,), {}, temperatures, chains, num_steps) for b in batches]
         count = temperatures if isinstance(temperatures, int) else len(temperatures)
         method = f"lower bound by annealing from the guide, {count} temperatures, {chains} chains"

@@ -132,7 +132,7 @@ class OrderlessModel(AutoregressiveModel):
             raise ValueError(
                 f"got method={method!r} and {sorted(options)}; {type(self).__name__} has method='exact' alone, with orders="
             )
-        counts = [self.orders] if orders is None else [orders] if isinstance(orders, int) else list(orders)
+        counts = [self.orders] if orders is None else list(orders) if isinstance(orders, Sequence) else [orders]
         for count in counts:
             check_orders(count)
         if not counts:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..energy import log_mean_exp
 from .importance import sites
 from .latent_annealing import inverse_temperatures, learn_steps, run_chains
-from .latent_coordinates import LatentCoordinates
+from .latent_coordinates import SCALES, LatentCoordinates
 
 
 class BidirectionalGap(NamedTuple):
@@ -78,7 +78,7 @@ def bidirectional_gap(
         drawn = {name: site["value"] for name, site in sites(poutine.trace(model).get_trace(None, n))}
         if "x" not in drawn:
             raise ValueError(f"the model has the sites {sorted(drawn)}; expected the observed one to be called 'x'")
-        size = max(rows // chains, 1)
+        size = max(rows // max(chains, SCALES), 1)
         for start in range(0, n, size):
             part = {name: value[start : start + size] for name, value in drawn.items()}
             latents = LatentCoordinates(model, guide, (part["x"],), {})

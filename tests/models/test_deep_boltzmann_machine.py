@@ -265,3 +265,11 @@ def test_spread_is_the_deviation_of_the_first_weights():
     assert dgm.DBM(**wide.options()).spread == 0.05
     with pytest.raises(ValueError, match="spread"):
         dgm.DBM(4, (3,), spread=0.0)
+
+
+def test_options_of_another_phase_are_refused():
+    dbm, _ = dgm.DBM.example()
+    with pytest.raises(ValueError, match="multi-prediction"):
+        dbm.objective(weights={"label": 2.0})
+    with pytest.raises(ValueError, match="one learning rate"):
+        dbm.objective("multi-prediction", rates=(1.0, 0.5))

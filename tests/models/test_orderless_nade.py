@@ -267,3 +267,9 @@ def test_one_row_leaves_the_parameters_as_they_are(hidden, activation):
     made.complete(row.unsqueeze(0), torch.tensor([False, True, False, False]), draws=1)
     for name, value in made.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_number_of_orders_that_is_none():
+    nade, x = dgm.OrderlessNADE.example()
+    with pytest.raises(ValueError, match=r"orders got 1\.5"):
+        dgm.log_likelihood(nade, x, orders=1.5)

@@ -270,3 +270,18 @@ def test_refusals():
     dgm.annealed_log_weights(vae.eval().model, vae.guide, x, temperatures=3, chains=2)
     with pytest.raises(ValueError, match="at least 2 rows"):
         dgm.bidirectional_gap(vae.model, vae.guide, 1)
+
+
+def test_rows_bound_what_is_run_at_once(monkeypatch):
+    """Also with few chains: the guide's scales take more draws than these."""
+    from pyro_dgm.models import latent
+
+    sizes = []
+    true = latent.anneal
+    monkeypatch.setattr(
+        latent, "anneal", lambda m, g, args, *rest: (sizes.append(len(args[0])), true(m, g, args, *rest))[1]
+    )
+    vae, x = dgm.VAE.example()
+    vae.evidence(x, "ais", temperatures=3, chains=2, rows=4 * latent.SCALES)
+    assert max(sizes) == 4
+    assert sum(sizes) == len(x)

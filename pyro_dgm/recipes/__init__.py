@@ -244,7 +244,3 @@ def table() -> str:
             f"| {result['machine']} |"
         )
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(table())

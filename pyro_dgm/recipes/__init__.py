@@ -237,6 +237,8 @@ def table() -> str:
         figure = result["figure"]
         value = result["text"].removesuffix(f", {figure['space']}")
         published = known[name].get("published", "")
+        for detail in known[name].get("show", ()):  # details that belong beside the figure
+            value += f"; {detail.replace('_', ' ')} {result['details'][detail]:.2f}"
         clock = "CPU min" if "training_cpu_seconds" in result else "min"
         minutes = result.get("training_cpu_seconds", result["training_seconds"]) / 60
         rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -78,7 +79,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train on rows of [0, 1], ``n x features``; ``y`` is ignored."""
         self._check_options()
-        X = self._validated(X, reset=True)
+        X = self._validated(X, reset=True).float()
         self.random_state_ = check_random_state(self.random_state)
         with _Seeded(self.random_state_):
             self._start(X)
@@ -95,7 +96,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         first = not hasattr(self, "rbm_")
         if first:
             self._check_options()
-        X = self._validated(X, reset=first)
+        X = self._validated(X, reset=first).float()
         if first:
             self.random_state_ = check_random_state(self.random_state)
             self.n_iter_ = 0
@@ -107,10 +108,10 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self._finish()
 
     def transform(self, X: Any) -> np.ndarray:
-        """Probabilities of the hidden units, ``n x n_components``."""
-        x = self._rows(X)
+        """Probabilities of the hidden units, ``n x n_components``, in the precision of ``X``."""
+        x, rbm = self._in_precision(X)
         with torch.no_grad():
-            return torch.sigmoid(x @ self.rbm_.weight + self.rbm_.hidden_bias).numpy().astype(self._dtype, copy=False)
+            return torch.sigmoid(x @ rbm.weight + rbm.hidden_bias).numpy()
 
     def score_samples(self, X: Any) -> np.ndarray:
         r"""$-F(v) = \log p(v) + \log Z$ in nats, one figure a row.
@@ -118,9 +119,9 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Unlike that of ``BernoulliRBM``, which is a stochastic estimate of the pseudo log-likelihood, it is deterministic
         and ranks rows by their probability. It compares rows of one machine, never two machines: their log Z differ.
         """
-        x = self._rows(X)
+        x, rbm = self._in_precision(X)
         with torch.no_grad():
-            return -self.rbm_().free_energy(x).numpy().astype(self._dtype, copy=False)
+            return -rbm().free_energy(x).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean pseudo log-likelihood of bits, in nats a row, over all units: comparable between machines.
@@ -175,8 +176,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _validated(self, X: Any, reset: bool) -> torch.Tensor:
         array = self._in_range(validate_data(self, X, dtype=(np.float64, np.float32), reset=reset))
-        self._dtype = array.dtype
-        return torch.tensor(array, dtype=torch.float32)
+        return torch.tensor(array)
 
     def _in_range(self, array: np.ndarray) -> np.ndarray:
         outside = array[(array < 0) | (array > 1)]
@@ -190,7 +190,13 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _rows(self, X: Any) -> torch.Tensor:
         check_is_fitted(self)
-        return self._validated(X, reset=False)
+        return self._validated(X, reset=False).float()
+
+    def _in_precision(self, X: Any) -> tuple[torch.Tensor, RBM]:
+        """Rows in their own precision, and the machine in that too: how a product rounds depends on how many rows it has."""
+        check_is_fitted(self)
+        x = self._validated(X, reset=False)
+        return x, self.rbm_ if x.dtype == torch.float32 else copy.deepcopy(self.rbm_).to(x.dtype)
 
     def _start(self, x: torch.Tensor) -> None:
         self.rbm_ = RBM(x.shape[1], int(self.n_components))

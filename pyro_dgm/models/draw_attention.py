@@ -77,26 +77,40 @@ class Window(nn.Module):
 
     $(\tilde g_X, \tilde g_Y, \log\sigma^2, \log\tilde\delta, \log\gamma)$ are linear in the state (21); the grid has its centre
     at $g_X = \frac{A+1}{2}(\tilde g_X + 1)$, $g_Y = \frac{B+1}{2}(\tilde g_Y + 1)$ (22-23) and the stride
-    $\delta = \frac{\max(A, B) - 1}{N - 1}\,\tilde\delta$ (24), for pictures of $B$ rows and $A$ columns. With all five at zero it
-    lies over the whole picture. One filter has no stride.
+    $\delta = \frac{\max(A, B) - 1}{N - 1}\,\tilde\delta$ (24), for pictures of $B$ rows and $A$ columns. One filter has no
+    stride.
+
+    With all five at zero the outermost filters would lie on the outermost pixels, where digits have no ink, and see one pixel
+    each. So the biases start such that the filters share the picture evenly: $\delta = \max(A, B) / N$, $\sigma = \delta / 2$, and
+    $\gamma = 1$ for reading; for writing $\gamma = \delta^{-2}$, with which a patch arrives on the canvas undiminished.
 
     Args:
         size: $N$.
         shape: height and width of the pictures.
         hidden: units of the state.
+        writes: whether patches are written through it, and not read.
     """
 
-    def __init__(self, size: int, shape: tuple[int, int], hidden: int) -> None:
+    def __init__(self, size: int, shape: tuple[int, int], hidden: int, writes: bool) -> None:
         super().__init__()
         self.size, self.shape = size, shape
         self.place = nn.Linear(hidden, 5)
+        share = max(shape) / size
+        stride = math.log(share / self._widest)
+        with torch.no_grad():
+            self.place.bias.copy_(torch.tensor([0.0, 0.0, 2 * math.log(share / 2), stride, -2 * math.log(share) if writes else 0.0]))
+
+    @property
+    def _widest(self) -> float:
+        """The stride that puts the outermost filters on the outermost pixels."""
+        return (max(self.shape) - 1) / max(self.size - 1, 1)
 
     def forward(self, state: Tensor) -> Filters:
         """The window that a state, ``batch_shape x hidden``, points at."""
         across, down, log_variance, log_stride, log_intensity = self.place(state).unbind(-1)
         height, width = self.shape
         row, column = 0.5 * (height + 1) * (down + 1), 0.5 * (width + 1) * (across + 1)
-        stride = (max(self.shape) - 1) / max(self.size - 1, 1) * log_stride.exp()
+        stride = self._widest * log_stride.exp()
         variance = log_variance.exp() + FLOOR
         return Filters(
             filterbank(row, stride, variance, self.size, height),
@@ -157,8 +171,8 @@ class Network(nn.Module):
         super().__init__()
         visible = math.prod(shape)
         read, write = attention or (None, None)
-        self.reader = None if read is None else Window(read, shape, hidden)
-        self.writer = None if write is None else Window(write, shape, hidden)
+        self.reader = None if read is None else Window(read, shape, hidden, writes=False)
+        self.writer = None if write is None else Window(write, shape, hidden, writes=True)
         glimpse = visible if read is None else read**2
         self.encoder = Cell((glimpse, glimpse, hidden), hidden)
         self.code = nn.Linear(hidden, 2 * latent)

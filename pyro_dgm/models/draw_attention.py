@@ -81,8 +81,8 @@ class Window(nn.Module):
     stride.
 
     With all five at zero the outermost filters would lie on the outermost pixels, where digits have no ink, and see one pixel
-    each. So the biases start such that the filters share the picture evenly: $\delta = \max(A, B) / N$, $\sigma = \delta / 2$, and
-    $\gamma = 1$ for reading; for writing $\gamma = \delta^{-2}$, with which a patch arrives on the canvas undiminished.
+    each. So the biases start such that the filters share the picture evenly: $\delta = \max(A, B) / N$ and $\sigma = \delta / 2$;
+    $\gamma = 1$ for reading and $\gamma = \delta^{-2}$ for writing, with which a patch arrives on the canvas undiminished.
 
     Args:
         size: $N$.
@@ -98,7 +98,9 @@ class Window(nn.Module):
         share = max(shape) / size
         stride = math.log(share / self._widest)
         with torch.no_grad():
-            self.place.bias.copy_(torch.tensor([0.0, 0.0, 2 * math.log(share / 2), stride, -2 * math.log(share) if writes else 0.0]))
+            self.place.bias.copy_(
+                torch.tensor([0.0, 0.0, 2 * math.log(share / 2), stride, -2 * math.log(share) if writes else 0.0])
+            )
 
     @property
     def _widest(self) -> float:

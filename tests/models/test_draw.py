@@ -134,7 +134,7 @@ def test_filters_are_normalised_gaussians():
 @pytest.mark.parametrize("log_variance", [-200.0, -8.0, 0.0, 8.0])
 @pytest.mark.parametrize("place", [-40.0, 0.05, 40.0])
 def test_filters_sum_to_one_wherever_they_are(log_variance, place):
-    window = Window(4, (5, 7), 3)
+    window = Window(4, (5, 7), 3, writes=False)
     filters = placed(window, across=place, down=-place, log_variance=log_variance)
     for bank in (filters.rows, filters.columns):
         torch.testing.assert_close(bank.sum(-1), torch.ones(4))
@@ -145,7 +145,7 @@ def test_filters_sum_to_one_wherever_they_are(log_variance, place):
 
 def test_a_sharp_window_over_the_whole_picture_is_the_identity():
     x = torch.rand(9, 25)
-    filters = placed(Window(5, (5, 5), 3), log_variance=-20.0)
+    filters = placed(Window(5, (5, 5), 3, writes=False), log_variance=-20.0)
     assert torch.equal(filters.read(x), x)
     assert torch.equal(filters.write(x), x)
     assert filters.centre.tolist() == [3, 3]
@@ -157,7 +157,7 @@ def test_a_sharp_window_cuts_out_a_patch_of_a_picture_that_is_not_square():
     # Nine columns and two filters: stride 8 exp(log_stride) = 2; the middle at row 2, column 6 (from one), so the filters
     # are at rows 1 and 3 and at columns 5 and 7.
     filters = placed(
-        Window(2, (4, 9), 3), log_variance=-20.0, log_stride=math.log(0.25), log_intensity=math.log(3.0),
+        Window(2, (4, 9), 3, writes=False), log_variance=-20.0, log_stride=math.log(0.25), log_intensity=math.log(3.0),
         down=2 / 2.5 - 1, across=6 / 5 - 1,
     )  # fmt: skip
     torch.testing.assert_close(filters.centre, torch.tensor([2.0, 6.0]))
@@ -170,11 +170,28 @@ def test_a_sharp_window_cuts_out_a_patch_of_a_picture_that_is_not_square():
 
 def test_writing_is_the_adjoint_of_reading():
     torch.manual_seed(3)
-    window = Window(3, (4, 6), 5).double()
+    window = Window(3, (4, 6), 5, writes=False).double()
     filters = window(torch.randn(7, 5).double())
     x, patch = torch.randn(7, 24).double(), torch.randn(7, 9).double()
     read, written = (patch * filters.read(x)).sum(-1), (filters.write(patch) * x).sum(-1)
     torch.testing.assert_close(read, filters.intensity**2 * written)
+
+
+def test_a_new_window_reads_and_writes_everywhere():
+    # Filters of standard deviation δ/2 at a spacing of δ sum to 1/δ over a line but for a ripple of 2 exp(-π²/2) = 1.4 %
+    # away from the borders, where the outermost filters, cut off, weigh more.
+    reading, writing = (Window(n, (28, 28), 3, writes).double() for n, writes in ((2, False), (5, True)))
+    state = torch.zeros(3).double()
+    ones = writing(state).write(torch.ones(25).double()).view(28, 28)
+    torch.testing.assert_close(ones[11:17, 11:17], torch.ones(6, 6).double(), rtol=0, atol=0.035)
+    assert ones.min() > 0.2
+    filters = reading(state)
+    assert float(filters.stride) == pytest.approx(14)
+    x = torch.zeros(28, 28).double()
+    x[3:11, 3:11] = 1
+    seen = filters.read(x.flatten())
+    assert seen.argmax() == 0
+    assert 0.1 < seen[0] < 0.5
 
 
 # The recurrent cell.

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     fitting.add_argument("--data", default="digits", help="a dataset's name, or a path ending in .npz")
     fitting.add_argument("--binarisation", help="threshold, fixed or stochastic (digits: threshold by default)")
     fitting.add_argument("--classes", type=int, help="append labels of so many classes, for models that take classes=")
-    fitting.add_argument("--preprocessing", help="standardised or whitened: real numbers in place of grey levels")
+    fitting.add_argument("--preprocessing", help="standardised, whitened or zca: real numbers, not grey levels")
     fitting.add_argument("--out", help="folder of the run (default: runs/MODEL)")
     fitting.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a model option, hidden=500")
     fitting.add_argument(

@@ -61,7 +61,7 @@ def load(
         data_dir: folder of the data files; without it, the environment variable PYRO_DGM_DATA.
         binarisation: "threshold", "fixed" or "stochastic" for grey levels; None leaves the data as they are.
         seed: seed of the binarisation; the splits do not depend on it.
-        preprocessing: "standardised" or "whitened" for real numbers, or a dictionary of that name (under "how") and of
+        preprocessing: "standardised", "whitened" or "zca" for real numbers, or a dictionary of that name (under "how") and of
             options, as in {"how": "whitened", "components": 32}.
 
     Raises:

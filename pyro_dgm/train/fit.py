@@ -10,11 +10,13 @@ import pyro
 import torch
 from torch import Tensor
 
+from .. import processes
 from ..data import Dataset, Space, Split
 from ..models.model import Model
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, load_state, read_config, write_json
-from .settings import Settings, check_device, check_folder, describe, write_config
+from .launch import fit_in_processes
+from .settings import Settings, check_devices, check_folder, check_world, describe, write_config
 from .trainer import Run, Trainer
 
 
@@ -35,6 +37,7 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     device: str = "cpu",
+    devices: int | None = None,
     logger: str = "csv",
     progress: bool = True,
     source: dict[str, Any] | None = None,
@@ -62,6 +65,9 @@ def fit(
         out: a folder for configuration, weights, training state and logs; it must not hold another run.
         resume: go on from ``out``.
         device: where to train.
+        devices: how many processes train together, each on a part of every batch and, with ``device="cuda"``, on a GPU of its
+            own. More than one are started on this machine, and model, data and objective are sent to them. Under
+            ``torchrun`` nothing is started: its processes are found from the environment.
         logger: ``"csv"`` or ``"tensorboard"`` (needs the tensorboard package); used with ``out``.
         progress: show a progress bar.
         source: where the data came from, kept in the configuration.
@@ -69,6 +75,7 @@ def fit(
     Raises:
         ValueError: data or options that cannot work; nothing is started or overwritten.
         TrainingDiverged: the loss stopped being finite or sensible.
+        OSError: a process that trains along was lost; the last checkpoint is kept.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -93,20 +100,31 @@ def fit(
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:
             model.check_data(split.x)
-    check_device(device)
+    world = check_devices(device, devices)
     folder = None if out is None else Path(out)
     objective = objective or model.objective()
     check_folder(folder, resume, model, objective, settings, describe(data, source))
     state = load_state(folder) if resume and folder is not None else None
+    if state is not None:
+        check_world(folder, state, world)
+    if world > processes.launched():
+        return fit_in_processes(
+            world, model, data, objective, **vars(settings), out=out, resume=resume, device=device, logger=logger,
+            progress=progress, source=source,
+        )  # fmt: skip
+    processes.join(device)
     trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
     if state is None:
         pyro.set_rng_seed(seed)
         if model.fresh:
             model.initialise(data.train.x.to(trainer.fabric.device))
-        if folder is not None:
+        if processes.rank():
+            pyro.set_rng_seed(processes.own_seed(seed))
+        if folder is not None and processes.first():
             write_config(folder, model, data, objective, settings, source)
-    elif folder is not None:
+    elif folder is not None and processes.first():
         write_json(folder / CONFIG, {**read_config(folder), "training": vars(settings)})
+    processes.agree(model)
     model.fresh = False
     return trainer.run(state)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset, Space, Split
+from ..data.binarise import draw
 from ..models.layerwise import Layerwise
 from .fit import fit
 from .trainer import Run
@@ -84,8 +85,5 @@ def _lifted(data: Dataset, lift: Any) -> Dataset:
     if bool(((train.x == 0) | (train.x == 1)).all()):
         return Dataset(data.name, train, valid, test, (train.x.shape[1],), None)
 
-    def redraw(x: Tensor, generator: torch.Generator) -> Tensor:
-        return (torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device) < x).to(x.dtype)
-
     valid = Split(torch.bernoulli(valid.x), valid.space)
-    return Dataset(data.name, train, valid, test, (train.x.shape[1],), redraw)
+    return Dataset(data.name, train, valid, test, (train.x.shape[1],), draw)

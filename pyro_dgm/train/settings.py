@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pyro
 import torch
 
-from .. import __version__
+from .. import __version__, processes
 from ..data import Dataset
 from ..models.model import Model
 from ..objectives.objective import Objective
@@ -123,6 +124,49 @@ def write_config(
             "versions": {"pyro_dgm": __version__, "pyro": pyro.__version__, "torch": torch.__version__},
         },
     )
+
+
+def check_devices(name: str, devices: int | None) -> int:
+    """How many processes train: as many as wanted, or as a launcher has started.
+
+    Raises:
+        ValueError: a device that is not there, fewer than one process, another number than the launcher's, or more than
+            there are GPUs.
+    """
+    launched = processes.launched()
+    if devices is not None and (not isinstance(devices, int) or isinstance(devices, bool) or devices < 1):
+        raise ValueError(f"devices got {devices!r}; expected the number of processes, an integer of at least 1")
+    if devices is not None and launched > 1 and devices != launched:
+        raise ValueError(
+            f"devices got {devices} in one of {launched} processes that were started already (by torchrun); expected "
+            f"{launched}, or leave it out"
+        )
+    world = launched if devices is None else devices
+    try:
+        place = torch.device(name)
+    except RuntimeError:
+        place = check_device(name)
+    if world > 1 and (place.type not in ("cpu", "cuda") or place.index is not None):
+        raise ValueError(
+            f"device got {name!r} for {world} processes; expected cpu or cuda, of which each takes its own"
+        )
+    here = min(world, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
+    if place.type == "cuda" and world > 1 and here > torch.cuda.device_count():
+        raise ValueError(
+            f"device 'cuda' got {here} processes for {torch.cuda.device_count()} GPUs on this machine; expected one for each"
+        )
+    check_device(place)
+    return world
+
+
+def check_world(folder: Path | None, state: dict[str, Any], world: int) -> None:
+    """Refuse to go on with another number of processes: chains and random states belong to one each."""
+    stored = 1 + len(state.get("others", []))
+    if stored != world:
+        raise ValueError(
+            f"{folder} was trained by {stored} process{'es' * (stored > 1)}, not {world}; resume with devices={stored} "
+            f"(--devices {stored}, or torchrun --nproc-per-node {stored})"
+        )
 
 
 def check_device(name: str | torch.device) -> torch.device:

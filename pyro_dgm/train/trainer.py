@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .. import processes
 from ..data import Dataset
 from ..models.model import Model
 from ..objectives.objective import Objective
@@ -55,13 +56,15 @@ class Trainer:
     ) -> None:
         from lightning.fabric import Fabric
 
-        place = torch.device(device)
+        place = processes.device(device)
         devices = 1 if place.index is None else [place.index]
-        self.fabric = Fabric(accelerator=place.type, devices=devices, loggers=_loggers(folder, logger))
+        loggers = _loggers(folder, logger)
+        self.fabric = Fabric(accelerator=place.type, devices=devices, loggers=loggers if processes.first() else [])
         self.model = model.to(self.fabric.device)
         train, valid, test = (split.to(self.fabric.device) for split in (data.train, data.valid, data.test))
         self.data = Dataset(data.name, train, valid, test, data.shape, data.redraw)
-        self.objective, self.settings, self.folder, self.progress = objective, settings, folder, progress
+        self.objective, self.settings, self.folder = objective, settings, folder
+        self.progress = progress and processes.first()
         self.objective.attach(self.model)
         groups = objective.parameter_groups(self.model)
         try:
@@ -74,6 +77,8 @@ class Trainer:
             group["lr"] *= group.get("rate", 1.0)
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.parameters = list(self.model.parameters())
+        trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        self.loss = processes.averaged(objective.loss, trained)
         self.averaged: list[Tensor] | None = None
         self.history: list[dict[str, float]] = []
         self.best, self.stale = -math.inf, 0
@@ -81,6 +86,11 @@ class Trainer:
         self.limit = 1e4 * data.visible
 
     def run(self, state: dict[str, Any] | None) -> Run:
+        """Train from the beginning, or from a state of an earlier run."""
+        with processes.together():
+            return self._run(state)
+
+    def _run(self, state: dict[str, Any] | None) -> Run:
         first = 0 if state is None else self._restore(state)
         if state is None and self.settings.average is not None:
             self.averaged = [p.detach().clone() for p in self.parameters]
@@ -91,15 +101,17 @@ class Trainer:
                     break
                 start = time.perf_counter(), time.process_time()
                 loss = self._epoch(epoch, bar)
-                clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": time.process_time() - start[1]}
+                busy = sum(processes.collect(time.process_time() - start[1]))
+                clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": busy}
                 self._report(epoch, loss, clocks, bar)
                 self._checkpoint(epoch + 1)
         if self.averaged is not None:
             with torch.no_grad():
                 for parameter, mean in zip(self.parameters, self.averaged, strict=True):
                     parameter.copy_(mean)
-        if self.folder is not None:
+        if self.folder is not None and processes.first():
             save_weights(self.folder, self.model)
+        processes.wait()
         for logger in self.fabric.loggers:
             logger.finalize("success")
         return Run(self.model, self.history, self.folder)
@@ -113,14 +125,15 @@ class Trainer:
                 for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
                     group["lr"] = rate * share
             self.optimiser.zero_grad(set_to_none=True)
+            rows, weight = _share(x)
             try:
-                loss = self.objective.loss(x)
+                loss = self.loss(rows) * weight
             except ValueError:
                 if self._finite():
                     raise
                 self._diverged(epoch, number, math.nan)  # validation saw the NaN before the loss did
             self.fabric.backward(loss)
-            value = float(loss.detach())
+            value = float(processes.mean(loss.detach(), 1))
             if not math.isfinite(value) or abs(value) > self.limit:
                 self._diverged(epoch, number, value)
             self.optimiser.step()
@@ -157,7 +170,7 @@ class Trainer:
             self._diverged(epoch, self.steps - 1, math.nan)
         self._with_averaged()
         train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
-        figures = self.model.progress(train, self.data.valid.x)
+        figures, clocks = processes.from_first((self.model.progress(train, self.data.valid.x), clocks))
         self._with_averaged()
         row = {"epoch": epoch + 1, "loss": loss, **figures, **clocks}
         bad = [name for name, value in row.items() if not math.isfinite(value)]
@@ -176,6 +189,14 @@ class Trainer:
     def _checkpoint(self, epoch: int) -> None:
         if self.folder is None:
             return
+        own = {
+            "objective": self.objective.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_device": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
+        }
+        owned = processes.collect(own if processes.world() == 1 else _to(own, torch.device("cpu")))
+        if not processes.first():
+            return
         save_state(
             self.folder,
             {
@@ -183,12 +204,11 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "averaged": self.averaged,
                 "optimiser": self.optimiser.state_dict(),
-                "objective": self.objective.state_dict(),
                 "history": self.history,
                 "best": self.best,
                 "stale": self.stale,
-                "random": torch.get_rng_state(),
-                "random_device": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
+                **owned[0],
+                "others": owned[1:],
             },
         )
         self._with_averaged()
@@ -198,17 +218,27 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> int:
         device = self.fabric.device
         try:
+            own = [state, *state.get("others", [])][processes.rank()]
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.objective.load_state_dict(_to(state["objective"], device))
+            self.objective.load_state_dict(_to(own["objective"], device))
             self.averaged = _to(state["averaged"], device)
             self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
-            torch.set_rng_state(state["random"])
-            if state["random_device"] is not None:
-                torch.cuda.set_rng_state(state["random_device"])
+            torch.set_rng_state(own["random"])
+            if own["random_device"] is not None:
+                torch.cuda.set_rng_state(own["random_device"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"the training state in {self.folder} does not fit this model: {error}") from None
         return state["epoch"]
+
+
+def _share(x: Tensor) -> tuple[Tensor, float]:
+    """This process's rows of a batch, and the weight of their mean; a batch too small for all goes whole to everyone."""
+    world = processes.world()
+    if len(x) < world:
+        return x, 1.0
+    rows = x[processes.rank() :: world]
+    return rows, len(rows) * world / len(x)
 
 
 def _to(tree: Any, device: torch.device) -> Any:

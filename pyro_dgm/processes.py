@@ -1,0 +1,221 @@
+"""Several processes as one: who takes part, what each takes of the work, and how parts come together again.
+
+Everything here is the identity in a single process, so that code which shares its work has no branches. All processes
+must call these functions in the same order; what only one of them does goes into ``with alone():``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+_ALONE: contextvars.ContextVar[bool] = contextvars.ContextVar("alone", default=False)
+
+
+def world() -> int:
+    """How many processes work together: 1 unless a process group is up."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _ALONE.get() else 1
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+def launched() -> int:
+    """How many processes there will be: those of the group, or of the launcher (torchrun) that started this one."""
+    if world() > 1 or _ALONE.get():
+        return world()
+    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() else 1
+
+
+def first() -> bool:
+    """Whether this process is the one that reports and writes; known before the group is up."""
+    return int(os.environ["RANK"]) == 0 if launched() > world() else rank() == 0
+
+
+def device(name: str | torch.device) -> torch.device:
+    """The device of this process: with several of them on GPUs, the one of its number on this machine."""
+    place = torch.device(name)
+    if launched() == 1 or place.type != "cuda":
+        return place
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank())))
+
+
+def join(name: str | torch.device = "cpu") -> None:
+    """Bring the process group up (NCCL on CUDA devices, gloo else) where a launcher wants one and there is none."""
+    if launched() == world():
+        return
+    place = device(name)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+
+
+def leave() -> None:
+    """Take the process group down, if there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """A block in which this process does all the work itself, and waits for no other."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
+def share(n: int, name: str = "n") -> int:
+    """How many of n things this process takes.
+
+    Raises:
+        ValueError: there are fewer than processes.
+
+    Example:
+        >>> share(100, "chains")
+        100
+    """
+    if n < world():
+        raise ValueError(f"{name} got {n} for {world()} processes that share them; expected at least one for each")
+    return n // world() + (rank() < n % world())
+
+
+def part(tensor: Tensor, dim: int = 0) -> Tensor:
+    """This process's share along a dimension; ``gather`` puts the shares together in the same order."""
+    shares = [tensor.shape[dim] // world() + (r < tensor.shape[dim] % world()) for r in range(rank() + 1)]
+    return tensor.narrow(dim, sum(shares[:-1]), shares[-1])
+
+
+def gather(tensor: Tensor, dim: int = 0) -> Tensor:
+    """The concatenation of all processes' tensors, which may differ in length along ``dim``; the same everywhere."""
+    if world() == 1:
+        return tensor
+    moved = tensor.detach().movedim(dim, 0).contiguous()
+    raw = moved.view(torch.uint8) if moved.dtype == torch.bool else moved
+    length = torch.tensor([len(raw)], device=raw.device)
+    lengths = [torch.empty_like(length) for _ in range(world())]
+    dist.all_gather(lengths, length)
+    longest = max(int(n) for n in lengths)
+    padded = torch.cat([raw, raw.new_zeros(longest - len(raw), *raw.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in range(world())]
+    dist.all_gather(parts, padded)
+    whole = torch.cat([piece[: int(n)] for piece, n in zip(parts, lengths, strict=True)])
+    return whole.view(tensor.dtype).movedim(0, dim)
+
+
+def mean(value: Tensor, rows: int) -> Tensor:
+    """The mean over all processes of means over their rows."""
+    if world() == 1:
+        return value
+    total = torch.cat([value.detach().flatten() * rows, value.new_tensor([rows])])
+    dist.all_reduce(total)
+    return (total[:-1] / total[-1]).view_as(value)
+
+
+def collect(content: Any) -> list[Any]:
+    """Every process's object, in order, at the first process; an empty list at the others."""
+    if world() == 1:
+        return [content]
+    found: list[Any] | None = [None] * world() if rank() == 0 else None
+    dist.gather_object(content, found)
+    return found or []
+
+
+def from_first(content: Any) -> Any:
+    """The first process's object, everywhere."""
+    if world() == 1:
+        return content
+    box = [content]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def agree(module: nn.Module) -> None:
+    """Give all processes the first one's parameters and buffers."""
+    if world() > 1:
+        module.load_state_dict(from_first({name: value.cpu() for name, value in module.state_dict().items()}))
+
+
+def wait() -> None:
+    """Go on once all processes are here."""
+    if world() > 1:
+        dist.barrier()
+
+
+def own_seed(seed: int) -> int:
+    """The seed of this process's random stream: the first one's is ``seed`` itself."""
+    if rank() == 0:
+        return seed
+    # torch's CPU generator reads only the lowest 32 bits of its seed.
+    return int.from_bytes(hashlib.sha256(repr(("process", seed, rank())).encode()).digest()[:4], "big")
+
+
+@contextlib.contextmanager
+def own_stream() -> Iterator[None]:
+    """A block in which every process draws from a stream of its own, even where all were seeded alike."""
+    if world() == 1:
+        yield
+        return
+    word = from_first(int(torch.randint(2**62, ())))
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        torch.manual_seed(own_seed(word))
+        yield
+
+
+def averaged(loss: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter]) -> Callable[[Tensor], Tensor]:
+    """The loss, such that its backward pass leaves every process with the mean gradient of all (PyTorch's DDP)."""
+    if world() == 1:
+        return loss
+    return nn.parallel.DistributedDataParallel(_Loss(loss, parameters), find_unused_parameters=True)
+
+
+class _Loss(nn.Module):
+    """A loss as a module that owns the parameters it depends on, and no buffers: chains are a process's own."""
+
+    def __init__(self, loss: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__()
+        self.loss, self.trained = loss, nn.ParameterList(dict.fromkeys(parameters))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.loss(x)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A block in which the loss of another process is said in one line.
+
+    Raises:
+        ConnectionError: another process stopped.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error)
+        if world() == 1 or not lost:
+            raise
+        raise ConnectionError(
+            f"process {rank() + 1} of {world()} stopped because another one did; see that one's message"
+        ) from error
+
+
+def said_first(message: str) -> bool:
+    """Whether no other process has said this before; True where it cannot be known."""
+    if launched() == 1:
+        return True
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
+        return store.add(f"said {hashlib.sha256(message.encode()).hexdigest()}", 1) == 1
+    except (KeyError, ValueError, RuntimeError):
+        return True

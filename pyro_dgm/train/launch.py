@@ -1,0 +1,156 @@
+"""Starting the processes of a training run on this machine, and bringing back what they made of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .trainer import Run, TrainingDiverged
+
+PAYLOAD, RESULT = "payload.pickle", "result.pickle"
+GRACE = 5.0
+"""Seconds that the others get to say what they know once one process has failed."""
+_KINDS: dict[str, type[Exception]] = {
+    kind.__name__: kind for kind in (ValueError, OSError, ConnectionError, TrainingDiverged)
+}
+
+
+def fit_in_processes(devices: int, model: Any, data: Any, objective: Any, **options: Any) -> Run:
+    """``fit`` in new processes; the model has the trained weights and the objective the first process's state.
+
+    Raises:
+        ValueError: something cannot be sent to another process, or what ``fit`` raises there.
+        TrainingDiverged: as ``fit``.
+        ChildProcessError: a process ended without a word (killed, say).
+    """
+    with tempfile.TemporaryDirectory(prefix="pyro_dgm_") as name:
+        folder = Path(name)
+        try:
+            (folder / PAYLOAD).write_bytes(pickle.dumps((model, data, objective, options)))
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"devices={devices} sends model, data and objective to new processes, which failed ({error}); use a fresh "
+                "objective without local functions, or run the script under torchrun"
+            ) from None
+        children = [_start(folder, rank, devices, port) for port in [_free_port()] for rank in range(devices)]
+        try:
+            _watch(children, folder, options.get("out"))
+        finally:
+            _end(children)
+        state, objective_state, history = pickle.loads((folder / RESULT).read_bytes())
+    model.load_state_dict(state)
+    model.fresh = False
+    objective.attach(model)
+    objective.load_state_dict(objective_state)
+    out = options.get("out")
+    return Run(model, history, None if out is None else Path(out))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _start(folder: Path, rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
+    """One process; it ends when its standard input does, and so never outlives this one."""
+    # DDP would warn in every run whose steps touch all parameters.
+    environment = {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ}
+    loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    environment |= {"GLOO_SOCKET_IFNAME": loopback[0]} if loopback else {}
+    environment |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path),
+    }  # fmt: skip
+    command = [sys.executable, "-c", f"from {__name__} import run; run()", str(folder)]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
+
+
+def _watch(children: list[subprocess.Popen[bytes]], folder: Path, out: Any) -> None:
+    """Wait for all; raise what the first that failed had to say."""
+    while any(child.poll() is None for child in children) and not any(child.poll() for child in children):
+        time.sleep(0.02)
+    if not any(child.poll() for child in children):
+        return
+    deadline = time.monotonic() + GRACE
+    while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    said = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("error*.json"))]
+    for kind, message in sorted(said, key=lambda entry: entry[0] == ConnectionError.__name__):
+        if kind != ConnectionError.__name__:
+            raise _KINDS.get(kind, RuntimeError)(message)
+    number, code = next((n, c.returncode) for n, c in enumerate(children) if c.returncode and not _told(folder, n))
+    kept = "" if out is None else f"; the last checkpoint in {out} is kept, go on with it by resume (--resume)"
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+    raise ChildProcessError(f"process {number + 1} of {len(children)} {how}{kept}")
+
+
+def _told(folder: Path, rank: int) -> bool:
+    return (folder / f"error{rank}.json").is_file()
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+        if child.stdin is not None:
+            child.stdin.close()
+    for child in children:
+        child.wait()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def main(folder: Path) -> int:
+    """What a started process does."""
+    from .. import processes
+    from .fit import fit
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    rank = int(os.environ["RANK"])
+    try:
+        try:
+            model, data, objective, options = pickle.loads((folder / PAYLOAD).read_bytes())
+        except (AttributeError, ImportError) as error:
+            raise ValueError(
+                f"a new process cannot find what it was sent ({error}); classes of a script or notebook belong into a module, "
+                "or run the script under torchrun"
+            ) from None
+        run = fit(model, data, objective=objective, **options)
+        if rank == 0:
+            state = {name: value.cpu() for name, value in run.model.state_dict().items()}
+            (folder / RESULT).write_bytes(pickle.dumps((state, objective.state_dict(), run.history)))
+        processes.wait()
+        processes.leave()
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, TrainingDiverged) as error:
+        kind = next(name for name, cls in reversed(_KINDS.items()) if isinstance(error, cls))
+        with contextlib.suppress(OSError):
+            (folder / f"error{rank}.json").write_text(json.dumps([kind, str(error)]), "utf-8")
+        return 1
+    return 0
+
+
+def run() -> None:
+    """The whole life of a started process."""
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    status = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # a thread waits for the parent

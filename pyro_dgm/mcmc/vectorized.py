@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.infer import MCMC
-from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict, StreamingStats
+from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict
 from torch import Tensor
 from tqdm import tqdm
 
+from .. import processes
 from ..energy import State
 from .kernel import ChainsKernel
 
@@ -21,6 +22,9 @@ class VectorizedMCMC(MCMC):
 
     ``get_samples``, ``summary`` and ``diagnostics`` are those of ``pyro.infer.MCMC``. Memory follows what is kept, never
     the number of sweeps: ``num_samples`` draws a chain, or running moments alone with ``keep="moments"``.
+
+    Several processes share the chains, each under a random stream of its own, and all of them get all draws; chains with a
+    clamp are run by every process.
 
     Args:
         kernel: what advances the chains.
@@ -84,12 +88,39 @@ class VectorizedMCMC(MCMC):
     @poutine.block
     def run(self, *args: Any, **kwargs: Any) -> None:
         """Warm up, then draw and keep; may be called again for a fresh run."""
+        if getattr(self.kernel, "clamp", None) is not None:
+            with processes.alone():
+                return self._run(*args, **kwargs)
+        total, given = self.num_chains, self.kernel._initial
+        if given is not None:
+            self._check(given)
+        with processes.own_stream():
+            self.num_chains = self.kernel.num_chains = processes.share(total, "num_chains")
+            self.kernel.initial_params = given and {layer: processes.part(x) for layer, x in given.items()}
+            try:
+                self._run(*args, **kwargs)
+            finally:
+                self.num_chains = self.kernel.num_chains = total
+                self.kernel.initial_params = given
+        self._gather()
+
+    def _gather(self) -> None:
+        """Put the chains of all processes together."""
+        for kept in (self.last_params, self._samples or {}, self.energies):
+            kept.update({name: processes.gather(value) for name, value in kept.items()})
+        for stats in self.moments.stats.values():
+            running = stats.welford
+            running._mean, running._m2 = processes.gather(running._mean), processes.gather(running._m2)
+            stats.shape = torch.Size((self.num_chains, *stats.shape[1:]))
+        self._diagnostics = self._diagnostics[:1] * self.num_chains
+
+    def _run(self, *args: Any, **kwargs: Any) -> None:
         kernel: ChainsKernel = self.kernel
         kernel.setup(self.warmup_steps, *args, **kwargs)
         params = kernel.initial_params
         self._check(params)
         layers = self._layers or sorted(kernel.draws(params))
-        self.moments: StreamingStats = StatsOfDict(default=CountMeanVarianceStats)
+        self.moments: Any = StatsOfDict(default=CountMeanVarianceStats)
         draws: dict[str, Tensor] = {}
         with tqdm(total=self.warmup_steps + self.num_samples * self.thinning, disable=not self._progress) as bar:
             bar.set_description("warmup")

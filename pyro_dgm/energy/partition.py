@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .. import processes
 from . import annealing
 from .bridge import bridge
 from .enumeration import batch_shape, exact_sample, log_states, log_sum
@@ -70,7 +71,7 @@ def log_partition(
             takes the value between them that Bennett's acceptance ratio finds (Bennett 1976; Meng and Wong 1996): the
             smallest error of the three kinds where the reverse chains start at the model's distribution, and like their
             mean off where they do not.
-        chains: annealing runs in each direction.
+        chains: annealing runs in each direction, shared by the processes where there are several.
         temperatures: the number of inverse temperatures from the base to the model, or an increasing sequence of them
             from 0 to 1.
         base: visible rows, ``n x event_shape``, whose means the base takes (training data serve well) and from which the
@@ -107,19 +108,22 @@ def log_partition(
         raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
     if method == "bridge" and not reverse:
         raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")
-    with torch.no_grad():
+    mine = processes.share(chains, "chains")
+    with torch.no_grad(), processes.own_stream():
         betas = annealing.temperatures(temperatures)
         batch = batch_shape(machine)
-        states = _model_states(dist, base, max(chains, 2), burn_in) if reverse or base is None else None
-        rows = base if base is not None else states[dist.visible].flatten(0, len(batch))  # type: ignore[index]
+        states = _model_states(dist, base, mine, burn_in) if reverse or base is None else None
+        rows = base
+        if rows is None:
+            rows = processes.gather(states[dist.visible]).flatten(0, len(batch))  # type: ignore[index]
         path = annealing.AnnealingPath(machine, base_from_rows(dist, rows))
         log_base = path.log_base()
-        weights, _ = annealing.forward_ais(path, betas, chains, batch)
+        weights = processes.gather(annealing.forward_ais(path, betas, mine, batch)[0])
         mean, stderr = annealing.log_mean_exp(weights)
         lower, stderr_lower = log_base + weights.mean(0), weights.std(0) / math.sqrt(chains)
         upper, stderr_upper = torch.full_like(mean, torch.inf), torch.zeros_like(mean)
         if reverse and states is not None:
-            back = annealing.reverse_ais(path, betas, states)
+            back = processes.gather(annealing.reverse_ais(path, betas, states))
             upper, stderr_upper = log_base - back.mean(0), back.std(0) / math.sqrt(chains)
             if method == "bridge":
                 mean, stderr = bridge(weights, back)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .. import processes
 from . import annealing
 from .distribution import BoltzmannDistribution
 from .graph import Block
@@ -75,12 +76,13 @@ def raise_bound(
         raise ValueError(f"raise_bound got rows of shape {tuple(x.shape)}; expected rows x {tuple(dist.event_shape)}")
     if chains < 1:
         raise ValueError(f"chains got {chains}; expected at least 1 a row")
-    with torch.no_grad():
+    mine = processes.share(chains, "chains")
+    with torch.no_grad(), processes.own_stream():
         betas = annealing.temperatures(temperatures)
         x = x.to(dist.parameters()[0])
         path = annealing.AnnealingPath(dist.machine, base_from_rows(dist, x if base is None else base))
-        parts = [log_weights(dist, path, betas, rows, chains) for rows in x.split(max(_ROWS // chains, 1))]
-        return RaiseBound(*annealing.log_mean_exp(torch.cat(parts, 1)))
+        parts = [log_weights(dist, path, betas, rows, mine) for rows in x.split(max(_ROWS // mine, 1))]
+        return RaiseBound(*annealing.log_mean_exp(processes.gather(torch.cat(parts, 1))))
 
 
 def log_weights(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from .. import processes
 from ..energy import EnergyDistribution, LogPartition, log_mean_exp
 from ..energy.annealing import temperatures as ladder
 from ..energy.free import FreeEnergyDistribution
@@ -90,23 +91,26 @@ def hamiltonian_ais(
         raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
     levels = ladder(temperatures).tolist()
     path = _Path(dist, base, num_steps)
-    with torch.no_grad():
+    mine = processes.share(chains, "chains")
+    with torch.no_grad(), processes.own_stream():
         steps = path.step_sizes(levels)
-        x = base.sample((chains,))
+        x = base.sample((mine,))
         forward = torch.zeros_like(path.difference(x))
         for before, beta, step in zip(levels[:-1], levels[1:], steps[1:], strict=True):
             forward = forward - (beta - before) * path.difference(x)
             x = path.move(x, beta, step)
+        forward = processes.gather(forward)
         mean, stderr = log_mean_exp(forward)
         upper, stderr_upper = torch.full_like(mean, torch.inf), torch.zeros_like(mean)
         if reverse:
-            back = torch.zeros_like(forward)
-            x = base.sample((chains,)) if rows is None else rows[torch.randint(len(rows), (chains,))]
+            x = base.sample((mine,)) if rows is None else rows[torch.randint(len(rows), (mine,))]
+            back = torch.zeros_like(path.difference(x))
             for _ in range(burn_in):
                 x = path.move(x, levels[-1], steps[-1])
             for beta, below, step in zip(levels[:0:-1], levels[-2::-1], steps[:0:-1], strict=True):
                 x = path.move(x, beta, step)
                 back = back + (beta - below) * path.difference(x)
+            back = processes.gather(back)
             upper, stderr_upper = -back.mean(0), back.std(0) / math.sqrt(chains)
     return LogPartition(
         mean,

@@ -12,6 +12,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
+from .. import processes
 from ..energy import log_mean_exp
 from ..objectives.importance import log_weights, metropolis_step
 from ..objectives.latent_annealing import anneal
@@ -95,28 +96,33 @@ class LatentVariableModel(ProbabilisticModel):
         """The bound under ``model``, which may be the model's own program with handlers around it."""
         if particles < 1:
             raise ValueError(f"particles got {particles}; expected at least 1")
+        mine = processes.share(particles, "particles")
 
         def weights(batch: Tensor) -> Tensor:
             chunk = max(rows // len(batch), 1)
-            counts = (min(chunk, particles - start) for start in range(0, particles, chunk))
-            return torch.cat([log_weights(model, self.guide, batch, particles=count) for count in counts])
+            counts = (min(chunk, mine - start) for start in range(0, mine, chunk))
+            own = [log_weights(model, self.guide, batch, particles=count) for count in counts]
+            return processes.gather(torch.cat(own))
 
         # Distributions would check their parameters for every particle; the data were checked once.
-        with torch.no_grad(), pyro.validation_enabled(False):
+        with torch.no_grad(), pyro.validation_enabled(False), processes.own_stream():
             found = [weights(batch) for batch in x.split(100)]
         method = f"importance-weighted lower bound, K={particles}"
         return _bound(found, method, {"particles": particles})
 
     def _annealed(self, x: Tensor, temperatures: Any, chains: int, num_steps: int, rows: int) -> Evidence:
         """The bound by annealing from the guide."""
-        batches = x.split(max(rows // max(chains, SCALES), 1))
-        found = [anneal(self.model, self.guide, (b,), {}, temperatures, chains, num_steps) for b in batches]
+        mine = processes.share(chains, "chains")
+        batches = x.split(max(rows // max(mine, SCALES), 1))
+        with processes.own_stream():
+            own = [anneal(self.model, self.guide, (b,), {}, temperatures, mine, num_steps) for b in batches]
+        found = [part._replace(log_weights=processes.gather(part.log_weights)) for part in own]
         count = temperatures if isinstance(temperatures, int) else len(temperatures)
         method = f"lower bound by annealing from the guide, {count} temperatures, {chains} chains"
         details: dict[str, float] = {"temperatures": count, "chains": chains}
         for kind in found[0].acceptance:
             rate = sum(part.acceptance[kind] * part.log_weights.shape[1] for part in found) / len(x)
-            details[f"acceptance_rate_{kind}"] = rate
+            details[f"acceptance_rate_{kind}"] = float(processes.mean(torch.tensor(rate, dtype=torch.float64), mine))
         return _bound([part.log_weights for part in found], method, details)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
+import io
 import json
 import sys
 import warnings
@@ -80,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     reproducing.add_argument(
         "--fast", action="store_true", help="a few steps only, to try the recipe; writes no result"
     )
+    fitting.add_argument("--devices", type=int, help="processes that train together (default: one, or torchrun's)")
     for sub in (fitting, evaluating, sampling, imputing, diagnosing, showing, reproducing):
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--device", default="cpu", help="cpu, cuda or mps")
@@ -88,21 +91,26 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; bad input gives one line on standard error and exit status 2."""
-    from . import commands
+    from . import commands, processes
     from .train import TrainingDiverged
 
     options = parser().parse_args(arguments)
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     try:
-        getattr(commands, options.command)(options)
+        with contextlib.nullcontext() if processes.first() else contextlib.redirect_stdout(io.StringIO()):
+            getattr(commands, options.command)(options)
     except (ValueError, OSError, TrainingDiverged) as error:
-        print(f"pyro-dgm: {' '.join(str(error).split())}", file=sys.stderr)
+        message = " ".join(str(error).split())
+        if processes.said_first(message):
+            print(f"pyro-dgm: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pyro-dgm: interrupted; a run can be resumed with --resume", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
+    finally:
+        processes.leave()
     return 0
 
 

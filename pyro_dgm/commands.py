@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
+import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -64,13 +66,14 @@ def fit(options: Namespace) -> None:
         out=out,
         resume=options.resume,
         device=options.device,
+        devices=options.devices,
         logger=options.logger,
         progress=not options.quiet,
         source=source,
     )
     if run.history:
         print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))
-    _training_picture(run, Path(out))
+    _training_picture(run, _folder(out))
     print(f"run written to {out}")
 
 
@@ -89,18 +92,31 @@ def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
     """A run's model, configuration and dataset; seeds the random state."""
     import pyro
 
-    from . import train
+    from . import processes, train
     from .train.checkpoint import read_config
-    from .train.settings import check_device
+    from .train.settings import check_devices
 
-    check_device(options.device)
+    check_devices(options.device, None)
     config = read_config(options.run)
     if "source" not in config["data"]:
         raise ValueError(f"{options.run} does not say where its data came from; evaluate it from Python with dgm.load")
     dataset = _load(config["data"], options.data_dir)
+    processes.join(options.device)
     model = train.load(options.run, options.device)
     pyro.set_rng_seed(options.seed)
     return model, config, dataset
+
+
+def _folder(run: str) -> Path:
+    """Where pictures and draws go: beside the run, from one process only; what the others write is thrown away."""
+    from . import processes
+
+    return Path(run) if processes.first() else Path(_scratch().name)
+
+
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
 
 
 def evaluate(options: Namespace) -> None:
@@ -135,7 +151,7 @@ def sample(options: Namespace) -> None:
     if options.n < 1:
         raise ValueError(f"-n got {options.n}; expected at least 1")
     x = model.sample(options.n).cpu()
-    run = Path(options.run)
+    run = _folder(options.run)
     np.savez_compressed(run / "samples.npz", x=x.numpy())
     if len(dataset.shape) >= 2:
         pictures.sample_grid(_grey(x[:100], x[:100]), dataset.shape, path=run / "samples.png")
@@ -169,7 +185,7 @@ def impute(options: Namespace) -> None:
     x = dataset.test.x[spread].to(options.device)
     known = torch.arange(dataset.visible, device=x.device) < math.ceil(options.known * dataset.visible)
     means, details = model.impute_with_details(x, known, sweeps=options.sweeps)
-    run = Path(options.run)
+    run = _folder(options.run)
     np.savez_compressed(
         run / "imputed.npz", x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details
     )
@@ -190,7 +206,7 @@ def diagnose(options: Namespace) -> None:
     from .models.latent import LatentVariableModel
 
     model, _, dataset = _open(options)
-    run = Path(options.run)
+    run = _folder(options.run)
     if isinstance(model, EnergyModel):
         mcmc = VectorizedMCMC(
             default_kernel(model())(model()), options.draws, options.warmup, num_chains=options.chains

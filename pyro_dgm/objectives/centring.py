@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import processes
 from ..energy import BoltzmannDistribution, Machine
 
 
@@ -44,7 +45,10 @@ class Centring:
             fixed = {fn.visible: value.detach().to(fn.parameters()[0].dtype), **fn.known}
             hidden = machine.mean_field(fixed, steps=1 if fn.restricted else 10).statistics
             means = {**machine.statistics(fixed), **hidden}
-            new = {layer: tuple(t.flatten(0, -2).mean(0) for t in entry) for layer, entry in means.items()}
+            new = {
+                layer: tuple(processes.mean(t.flatten(0, -2).mean(0), len(value)) for t in entry)
+                for layer, entry in means.items()
+            }
             old = self.state["offsets"] or new
             self.state["offsets"] = {
                 layer: tuple(torch.lerp(a, b, self.rate) for a, b in zip(old[layer], entry, strict=True))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .. import processes
 from ..energy import BoltzmannDistribution, State
 
 
@@ -50,7 +51,7 @@ class FastWeights:
             model = average_to(plain.collapsed(negatives), batch)
             gradients = torch.autograd.grad((data - model).sum(), parameters, materialize_grads=True)
         self.offsets = [
-            torch.add(self.decay * offset, gradient, alpha=self.rate)
+            torch.add(self.decay * offset, processes.mean(gradient, len(value)), alpha=self.rate)
             for offset, gradient in zip(self.offsets, _allowed(fn, gradients), strict=True)
         ]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import processes
 from ..energy import BoltzmannDistribution, EnergyDistribution, Graph
 from .objective import Objective
 from .pseudolikelihood import distribution_of
@@ -93,7 +94,7 @@ class NoiseContrastive(Objective):
                     f"{len(x)} rows; expected {tuple(dist.event_shape)} and one figure a row (does it lack .to_event(1)?)"
                 )
             if not self._started:
-                weights = -dist.free_energy(drawn) - densities[1]
+                weights = processes.gather(-dist.free_energy(drawn) - densities[1])
                 self.log_partition.copy_(torch.logsumexp(weights, 0) - math.log(len(weights)))
                 self._started = True
         free = dist.free_energy(torch.cat([x, drawn.to(x.dtype)]))
@@ -107,7 +108,7 @@ class NoiseContrastive(Objective):
             return self._given
         unit = dist.machine.graph.layers[dist.visible]
         if self._marginals is None:
-            self._marginals = unit.natural_from_mean(*(t.mean(0) for t in unit.T(x)))
+            self._marginals = unit.natural_from_mean(*(processes.mean(t.mean(0), len(x)) for t in unit.T(x)))
         return BoltzmannDistribution(Graph({dist.visible: unit}, []), {dist.visible: self._marginals}, (), dist.visible)
 
     def state_dict(self) -> dict[str, Any]:

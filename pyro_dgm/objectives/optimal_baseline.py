@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from .. import processes
 from .baseline import BaselineELBO
 from .per_datum import Program, Scaled, with_value
 
@@ -105,8 +106,9 @@ class OptimalBaseline(BaselineELBO):
         ]
 
     def _follow(self, reward: Tensor, scores: list[Tensor]) -> None:
-        squares = [(g**2).mean(0) for g in scores]
-        weighted = [(reward.view(-1, *(1 for _ in g.shape[1:])) * g**2).mean(0) for g in scores]
+        draws = len(reward)
+        squares = [processes.mean((g**2).mean(0), draws) for g in scores]
+        weighted = [processes.mean((reward.view(-1, *(1 for _ in g.shape[1:])) * g**2).mean(0), draws) for g in scores]
         if not self.weighted:
             self.weighted, self.squares = weighted, squares
             return

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import processes
 from ..energy import BoltzmannDistribution, EnergyDistribution, State, log_partition, log_states
 from ..mcmc import ChainsKernel
 from .chains import ChainsPhase, MakeKernel, _from_visible
@@ -30,7 +31,7 @@ class PCD(ChainsPhase):
 
     Args:
         k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution) a gradient step; a pair as in ``dgm.CD``.
-        chains: persistent chains.
+        chains: persistent chains, shared by the processes where there are several.
         centred: centre the gradient (20.36-37).
         kernel: what moves the chains, a function from the distribution to a kernel; by default ``dgm.BlockGibbs``, or
             ``dgm.HMC`` where there is only a free energy.
@@ -67,12 +68,25 @@ class PCD(ChainsPhase):
             raise ValueError(f"fast_decay got {fast_decay!r}; expected the share that a step leaves, in [0, 1)")
         if not isinstance(chains, int) or isinstance(chains, bool) or chains < 1:
             raise ValueError(f"chains got {chains!r}; expected the number of persistent chains, at least 1")
-        self.number, self.mean_field = chains, mean_field
-        self.witnesses = max(chains // 10, 8)
+        self.total, self.mean_field = chains, mean_field
         self.chains: dict[str, State] = {}
         self.tracked: dict[str, dict[str, Tensor]] = {}
         self.fast, self.fast_decay = fast, fast_decay
         self.fast_weights: dict[str, FastWeights] = {}
+
+    @property
+    def number(self) -> int:
+        """This process's chains."""
+        return processes.share(self.total, "chains")
+
+    @property
+    def witnesses(self) -> int:
+        """This process's further chains, by which log Z is followed."""
+        return max(self.number // 10, 8)
+
+    def claim(self, owner: Any) -> None:
+        processes.share(self.total, "chains")  # refuses too few
+        super().claim(owner)
 
     def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
         _refuse_rowwise(site, fn, value)
@@ -117,7 +131,8 @@ class PCD(ChainsPhase):
     def _track(self, site: str, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
         """Follow log Z over the last change of the parameters, by the witnesses as they were left."""
         tracked = self.tracked[site]
-        change = (collapsed - tracked["collapsed"]).logsumexp(0) - math.log(self.witnesses)
+        changes = processes.gather(collapsed - tracked["collapsed"])
+        change = changes.logsumexp(0) - math.log(len(changes))
         tracked["log_z"] = tracked["log_z"] + change
         tracked["travelled"] = tracked["travelled"] + change.abs().max()
         tracked["steps"] = tracked["steps"] + 1
@@ -151,7 +166,7 @@ class PCD(ChainsPhase):
     def options(self) -> dict[str, Any]:
         fast = {} if self.fast is None else {"fast": self.fast, "fast_decay": self.fast_decay}
         means = {"mean_field": self.mean_field} if self.mean_field else {}
-        return {**super().options(), "chains": self.number, **means, **fast}
+        return {**super().options(), "chains": self.total, **means, **fast}
 
     @property
     def sums_out(self) -> bool:
@@ -197,8 +212,9 @@ class PCD(ChainsPhase):
         elif log_states(fn.machine, {}) < 9:
             log_z = fn.exact_log_partition().detach()
         else:
-            rows = value.detach().reshape(-1, *fn.event_shape)
-            log_z = log_partition(fn, "ais", chains=50, temperatures=300, base=rows, reverse=False).value
+            rows = processes.gather(value.detach().reshape(-1, *fn.event_shape))
+            chains = max(50, 2 * processes.world())
+            log_z = log_partition(fn, "ais", chains=chains, temperatures=300, base=rows, reverse=False).value
         return {"log_z": log_z, "travelled": zero, "steps": zero}
 
     def get_extra_state(self) -> dict[str, Any]:

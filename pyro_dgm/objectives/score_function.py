@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import processes
 from .baseline import BaselineELBO
 from .local_signals import Dependencies
 from .per_datum import Program, Scaled, with_value
@@ -99,7 +100,10 @@ class NVIL(BaselineELBO):
         return reward.new_zeros(()) if found is None else found.reshape(rows, -1).t().unsqueeze(1)
 
     def _follow(self, centred: Tensor) -> None:
-        new = {"mean": centred.mean((1, 2)), "variance": centred.var((1, 2), correction=0)}
+        rows, own = centred.shape[2], centred.mean((1, 2))
+        mean = processes.mean(own, rows)
+        variance = processes.mean(centred.var((1, 2), correction=0) + (own - mean).square(), rows)
+        new = {"mean": mean, "variance": variance}
         self.running = {k: torch.lerp(v, self.running.get(k, v).to(v), self.decay) for k, v in new.items()}
 
     def options(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from .annealing import AnnealingPath, forward_ais, log_mean_exp, reverse_ais
 from .distribution import BoltzmannDistribution, EnergyDistribution, NegativePhaseError, without_gradient
-from .enumeration import NotEnumerable, all_states, exact_sample, log_states, log_sum
+from .enumeration import NotEnumerable, all_states, exact_sample, log_states, log_sum, summable
 from .graph import Block, Colour, Graph
 from .interactions import Convolution, Dense, End, Interaction, Lateral, Sparse
 from .machine import Clamp, Machine, State
@@ -46,5 +46,6 @@ __all__ = [
     "log_sum",
     "reverse_ais",
     "spike_slab_validity",
+    "summable",
     "without_gradient",
 ]

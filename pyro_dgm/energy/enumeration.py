@@ -1,4 +1,4 @@
-"""Exact sums: one colour analytically, the remaining units state by state."""
+"""Exact sums: one colour analytically, the remaining units state by state; integrals where these are real."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from . import integration
 from .graph import Block, Colour
+from .integration import NotEnumerable
 from .machine import Machine, State
 
 LARGEST = 22 * math.log(2.0)
 """The log-number of states that is still enumerated (about four million)."""
-
-
-class NotEnumerable(ValueError):
-    """The units that cannot be summed out analytically have too many states to list."""
 
 
 def free_colours(machine: Machine, fixed: Mapping[str, Tensor]) -> list[Colour]:
@@ -37,8 +35,19 @@ def log_states(machine: Machine, fixed: Mapping[str, Tensor]) -> float:
     return sum(_log_count(machine, colour) for colour in free_colours(machine, fixed)[1:])
 
 
+def summable(machine: Machine, fixed: Mapping[str, Tensor]) -> bool:
+    """Whether ``log_sum`` has few enough states to list, or integrals to take."""
+    needed = log_states(machine, fixed)
+    if math.isinf(needed):
+        layers = (name for name in machine.graph.layers if name not in fixed)
+        return integration.log_integrals(machine, layers) <= integration.LARGEST
+    return needed <= LARGEST
+
+
 def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARGEST, chunk: int = 4096) -> Tensor:
     r"""$\log \sum_{free} e^{-E}$ over all layers outside ``fixed``: the batch shape of ``fixed`` and the parameters.
+
+    Where real-valued units of several colours are left, their joint integral is taken for every state of the others.
 
     Args:
         machine: the bound graph.
@@ -54,7 +63,10 @@ def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARG
         return -machine.energy(fixed)
     if len(colours) == 1:
         return machine.collapsed(colours[0], fixed)
-    if (needed := log_states(machine, fixed)) > largest:
+    needed = log_states(machine, fixed)
+    if math.isinf(needed):
+        return _integrated(machine, fixed)
+    if needed > largest:
         raise NotEnumerable(
             f"the sum over {sorted({b.layer for c in colours for b in c})} has 2^{needed / math.log(2):.0f} states left after "
             f"one colour is summed out; at most 2^{largest / math.log(2):.0f} are listed. "
@@ -69,19 +81,39 @@ def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARG
     return total
 
 
+def _integrated(machine: Machine, fixed: Mapping[str, Tensor]) -> Tensor:
+    """``log_sum`` by a Gaussian integral for every state of the free layers' finite parts."""
+    layers = [name for name in machine.graph.layers if name not in fixed]
+    needed = integration.log_integrals(machine, layers)
+    if needed > integration.LARGEST:
+        raise NotEnumerable(
+            f"the sum over {sorted(layers)} has 2^{needed / math.log(2):.0f} integrals over real-valued units, one for every "
+            f"state of their spikes and of the other units; at most 2^{integration.LARGEST / math.log(2):.0f} are taken. "
+            "Use dgm.log_partition(..., method='ais')"
+        )
+    batch = _batch(machine, fixed)
+    real = {name: len(machine.graph.layers[name].real_entries) * machine.graph.layers[name].atoms for name in layers}
+    together = max(integration.ENTRIES // (sum(real.values()) ** 2 * batch.numel()), 1)
+    listed: list[Colour] = [(), *((Block(name),) for name in layers)]
+    parts = [
+        integration.log_integral(machine, {**fixed, **states}, [n for n in layers if real[n]], batch).logsumexp(0)
+        for states in _states(machine, listed, fixed, together)
+    ]
+    return torch.stack(parts).logsumexp(0)
+
+
 def _reference(machine: Machine) -> Tensor:
     return next(iter(machine.biases.values()))[0]
 
 
 def _states(machine: Machine, colours: list[Colour], fixed: Mapping[str, Tensor], chunk: int) -> Iterator[State]:
-    """All states of the colours after the first, ``chunk x 1 ... x layer shape``; the first colour's units are zero."""
+    """All states of the colours after the first, ``chunk x 1 ... x layer shape``; the first's and real entries are zero."""
     like = _reference(machine).detach()
-    batch = torch.broadcast_shapes(
-        *(x.shape[: x.dim() - machine.graph.layers[name].event_dim] for name, x in fixed.items()), batch_shape(machine)
-    )
+    batch = _batch(machine, fixed)
     blocks = [block for colour in colours[1:] for block in colour]
     sizes = [machine.graph.size((block,)) for block in blocks]
-    per_atom = [machine.graph.layers[b.layer].states_per_atom or 0 for b in blocks]
+    atoms = [machine.graph.layers[b.layer].finite_states(like) for b in blocks]
+    per_atom = [len(states) for states in atoms]
     radix = torch.tensor([k for k, n in zip(per_atom, sizes, strict=True) for _ in range(n)], device=like.device)
     place = torch.cat([radix.new_ones(1), radix.cumprod(0)])
     layers = {b.layer for b in blocks} | {b.layer for b in colours[0] if b.atoms is not None}
@@ -92,14 +124,20 @@ def _states(machine: Machine, colours: list[Colour], fixed: Mapping[str, Tensor]
         for name in layers:
             shape = machine.graph.layers[name].shape
             state[name] = like.new_zeros((len(numbers), *shape))
-        for block, part in zip(blocks, digits.split(sizes, dim=1), strict=True):
+        for block, listed, part in zip(blocks, atoms, digits.split(sizes, dim=1), strict=True):
             unit = machine.graph.layers[block.layer]
-            values = unit.atom_states(like)[part]
+            values = listed[part]
             if block.atoms is None:
                 state[block.layer] = values.view(len(numbers), *unit.shape)
             else:
                 state[block.layer].index_copy_(-1 - unit.inner_dim, block.atoms, values)
         yield {n: x.view(len(numbers), *itertools.repeat(1, len(batch)), *x.shape[1:]) for n, x in state.items()}
+
+
+def _batch(machine: Machine, fixed: Mapping[str, Tensor]) -> torch.Size:
+    """The batch shape of given layers and parameters."""
+    given = (x.shape[: x.dim() - machine.graph.layers[name].event_dim] for name, x in fixed.items())
+    return torch.broadcast_shapes(*given, batch_shape(machine))
 
 
 def batch_shape(machine: Machine) -> torch.Size:
@@ -110,7 +148,13 @@ def batch_shape(machine: Machine) -> torch.Size:
 
 
 def all_states(machine: Machine) -> State:
-    """Every joint state of a small machine with finite units, ``states x layer shape``."""
+    """Every joint state of a small machine with finite units, ``states x layer shape``.
+
+    Raises:
+        NotEnumerable: there are real-valued units.
+    """
+    if any(unit.states_per_atom is None for unit in machine.graph.layers.values()):
+        raise NotEnumerable("real-valued units have no list of states")
     colours: list[Colour] = [(), *((Block(layer),) for layer in machine.graph.layers)]
     chunks = list(_states(machine, colours, {}, 1 << 16))
     return {layer: torch.cat([c[layer] for c in chunks]).flatten(0, len(batch_shape(machine))) for layer in chunks[0]}

@@ -65,7 +65,9 @@ def log_partition(
 
     Args:
         dist: an energy distribution, as ``rbm()`` returns it.
-        method: ``"exact"`` sums one colour of units analytically and lists the states of the rest; ``"ais"`` anneals
+        method: ``"exact"`` sums one colour of units analytically and lists the states of the rest (real-valued units of
+            several colours, as in a spike-and-slab machine, are integrated out together for every state of the spikes);
+            ``"ais"`` anneals
             from a product distribution with the visible layer's mean (Neal 2001; Salakhutdinov and Murray 2008), and
             back from the model with ``reverse`` (Burda, Grosse and Salakhutdinov 2015); ``"bridge"`` runs both and
             takes the value between them that Bennett's acceptance ratio finds (Bennett 1976; Meng and Wong 1996): the

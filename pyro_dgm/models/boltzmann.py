@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..energy import BoltzmannDistribution, log_partition, log_states
-from ..energy.enumeration import LARGEST
+from ..energy import BoltzmannDistribution, log_partition, summable
 from ..energy.raise_bound import RaiseBound, raise_bound
 from ..objectives import CD, PCD, ExactNegativePhase
 from ..objectives.objective import NegativePhaseObjective, Objective
@@ -99,7 +98,7 @@ class BoltzmannModel(EnergyModel):
         with torch.no_grad():
             dist = self()
             if method is None:
-                method = "exact" if log_states(dist.machine, {}) <= LARGEST else "ais"
+                method = "exact" if summable(dist.machine, {}) else "ais"
             if method in ("ais", "bridge"):
                 options.setdefault("base", x)
             log_z = log_partition(dist, method, **options)

@@ -26,7 +26,10 @@ from ..energy import (
 from .energy_based import between, bounded
 from .hidden_sites import HiddenSite, JointDraw
 from .model import Evidence, data_plate
-from .spike_slab_rbm import _SLACK, LARGEST, SlabMachine
+from .spike_slab_rbm import _SLACK, SlabMachine
+
+LARGEST = 12
+"""Up to so many spikes log Z and the free energy are exact."""
 
 
 class CoupledSlabRBM(SlabMachine):

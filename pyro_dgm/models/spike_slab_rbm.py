@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import Any, Self
 
@@ -11,13 +10,8 @@ from pyro.distributions import MultivariateNormal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..energy import BoltzmannDistribution, Dense, Gaussian, Graph, LogPartition, NotEnumerable, SpikeSlab
-from .energy_based import between
-from .model import Evidence
+from ..energy import BoltzmannDistribution, Dense, Gaussian, Graph, SpikeSlab
 from .real_valued import RealValuedModel
-
-LARGEST = 12
-"""Up to so many spikes log Z is exact."""
 
 _SLACK = 1e-4
 """Keeps the precision positive definite in single precision however small a becomes."""
@@ -113,47 +107,12 @@ class SlabMixture(SlabMachine):
         return form, h @ (weight * mean).sum(-1).mT
 
     def log_partition(self) -> Tensor:
-        r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: every h listed, the Gaussian integrals by determinants.
-
-        $\log\int e^{-E}\,dx\,ds = b^\top h - \tfrac12 \sum_i \alpha_i \mu_i^2 h_i + \tfrac12 g^\top C g + \tfrac12 \log|C|
-        - \tfrac12 \sum_i \log\alpha_i + \tfrac12 (D + NK) \log 2\pi$ with $g = \sum_i h_i W_i \mu_i$.
+        """Log Z in nats with its gradient: ``model().exact_log_partition()``, which lists every h.
 
         Raises:
             NotEnumerable: more than 12 spikes.
         """
-        if self.hidden > LARGEST:
-            raise NotEnumerable(
-                f"{self.hidden} spikes have too many states; at most {LARGEST} spikes are listed. "
-                "Use dgm.log_partition(model(), method='ais')"
-            )
-        bias, mean, alpha = self._slabs()
-        numbers = torch.arange(1 << self.hidden, device=alpha.device).unsqueeze(-1)
-        h = (numbers >> torch.arange(self.hidden, device=alpha.device) & 1).to(alpha)
-        total = []
-        for part in h.split(max((1 << 22) // self.visible**2, 1)):
-            form, slope = self._given(part)
-            factor = torch.linalg.cholesky(form)
-            whitened = torch.linalg.solve_triangular(factor, slope.unsqueeze(-1), upper=False).squeeze(-1)
-            constant = part @ (bias - 0.5 * (alpha * mean**2).sum(-1))
-            half = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-            total.append(constant + 0.5 * (whitened**2).sum(-1) - half)
-        size = self.visible + self.hidden * self.slabs
-        return torch.cat(total).logsumexp(0) - 0.5 * alpha.log().sum() + 0.5 * size * math.log(2 * math.pi)
-
-    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        r"""$-F(x) - \log Z$ for every row, log Z exact up to 12 spikes, else between forward and reverse annealing.
-
-        Args:
-            x: rows.
-            method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
-        """
-        if method == "ais" or (method is None and self.hidden > LARGEST):
-            return super().evidence(x, "ais", **options)
-        with torch.no_grad():
-            log_z, dist = self.log_partition(), self()
-            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z
-        zero = torch.zeros_like(log_z)
-        return between(values, LogPartition(log_z, zero, log_z, log_z, zero, zero, "exact"))
+        return self().exact_log_partition()
 
     def posterior(self, x: Tensor) -> Tensor:
         """P(h = 1 | x) with the slabs integrated out (20.53): ``batch_shape x hidden``."""

@@ -97,7 +97,14 @@ class TestAlgebra:
 
     def test_exact_log_partition(self, model):
         exact = mixture.of_spike_slab_rbm(model).log_z
+        found = dgm.log_partition(model())
+        assert found.exact
+        assert float(found.value) == pytest.approx(exact, abs=1e-4)
         assert float(model.log_partition().detach()) == pytest.approx(exact, abs=1e-4)
+        row = torch.randn(D)
+        assert float(model().log_prob(row).detach()) == pytest.approx(
+            float(-model().free_energy(row)) - exact, abs=1e-4
+        )
 
     def test_stationary(self, model):
         exact = mixture.of_spike_slab_rbm(model)

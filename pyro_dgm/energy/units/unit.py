@@ -92,6 +92,21 @@ class Unit(ABC):
     def atom_states(self, like: Tensor) -> Tensor:
         """Every state of one atom: ``states_per_atom x inner shape``."""
 
+    @property
+    def real_entries(self) -> range:
+        """The flat entries of an atom that are on the whole real line."""
+        width = self.shape[len(self.shape) - self.inner_dim :].numel()
+        return range(int(self.gated), width) if self.degrees else range(0)
+
+    def finite_states(self, like: Tensor) -> Tensor:
+        """Every state of what else an atom has, with real-valued entries at zero: ``states x inner shape``."""
+        if not self.degrees:
+            return self.atom_states(like)
+        states = like.new_zeros(2 if self.gated else 1, *self.shape[len(self.shape) - self.inner_dim :])
+        if self.gated:
+            states[1, 0] = 1
+        return states
+
 
 class ScalarUnit(Unit):
     """A unit whose atoms are single numbers, so that clamping is overwriting."""

@@ -1,0 +1,11 @@
+"""What one column is, given those before it: families of conditionals that read numbers of a network."""
+
+from .discrete import BinaryOutput, CategoricalOutput
+from .family import Output
+from .mixed import MixedOutput
+from .mixture import FLOOR, MixtureOutput
+from .names import NAMES, output
+
+__all__ = [
+    "FLOOR", "NAMES", "BinaryOutput", "CategoricalOutput", "MixedOutput", "MixtureOutput", "Output", "output",
+]  # fmt: skip

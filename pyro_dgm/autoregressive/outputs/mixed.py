@@ -1,0 +1,77 @@
+"""Columns of different families side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from .family import Output
+
+
+class MixedOutput(Output):
+    """Columns of different families, declared one by one.
+
+    Args:
+        families: that of every column.
+    """
+
+    def __init__(self, families: Sequence[Output]) -> None:
+        self.families = tuple(families)
+        self.support = constraints.real if all(f.support is constraints.real for f in families) else _Columns(self)
+        self.parameters = max(f.parameters for f in families)
+        self.features = max(f.features for f in families)
+        states = [f.states for f in families]
+        self.states = None if None in states else max(s for s in states if s is not None)
+        distinct = list(dict.fromkeys(families))
+        self.groups = [(f, torch.tensor([i for i, other in enumerate(families) if other is f])) for f in distinct]
+
+    def log_prob(self, numbers: Tensor, value: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(numbers.shape[:-1], value.shape)
+        parts = [
+            f.log_prob(numbers[..., i, : f.parameters], value[..., i]).expand(*shape[:-1], len(i))
+            for f, i in self.groups
+        ]
+        return self._together(parts)
+
+    def sample(self, numbers: Tensor) -> Tensor:
+        return self._together([f.sample(numbers[..., i, : f.parameters]) for f, i in self.groups])
+
+    def expected(self, numbers: Tensor) -> Tensor:
+        parts = [self._wide(f.expected(numbers[..., i, : f.parameters]), self.features) for f, i in self.groups]
+        return self._together(parts, -2)
+
+    def encode(self, value: Tensor) -> Tensor:
+        return self._together([self._wide(f.encode(value[..., i]), self.features) for f, i in self.groups], -2)
+
+    def start(self, x: Tensor) -> Tensor:
+        return self._together([self._wide(f.start(x[:, i]), self.parameters) for f, i in self.groups], -2)
+
+    def column(self, number: int) -> Output:
+        return self.families[number]
+
+    def outside(self, x: Tensor) -> Tensor:
+        return self._together([f.outside(x[..., i]) for f, i in self.groups])
+
+    def centre(self, draws: Tensor, shares: Tensor) -> Tensor:
+        return self._together([f.centre(draws[..., i], shares) for f, i in self.groups])
+
+    def _together(self, parts: list[Tensor], dim: int = -1) -> Tensor:
+        back = torch.cat([i for _, i in self.groups]).argsort().to(parts[0].device)
+        return torch.cat(parts, dim).index_select(dim, back)
+
+    @staticmethod
+    def _wide(part: Tensor, size: int) -> Tensor:
+        return torch.nn.functional.pad(part, (0, size - part.shape[-1]))
+
+
+class _Columns(constraints.Constraint):
+    """Values that are in the support of their own column."""
+
+    def __init__(self, families: Output) -> None:
+        self.families = families
+
+    def check(self, value: Tensor) -> Tensor:
+        return ~self.families.outside(value)

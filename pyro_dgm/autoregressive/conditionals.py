@@ -135,7 +135,7 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
         raise ValueError(f"complete got a distribution of batch shape {tuple(dist.batch_shape)}; expected none")
     if draws < 1:
         raise ValueError(f"draws got {draws}; expected at least 1")
-    rows = check_known(x, known)
+    rows, x = check_known(x, known), dist.members[0].floating(x)
     method = method or _choose(dist, rows)
     if method == "order" and not _in_order(dist, rows):
         raise ValueError(

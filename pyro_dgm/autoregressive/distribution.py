@@ -18,7 +18,8 @@ from .outputs import Output
 class AutoregressiveDistribution(TorchDistribution):
     r"""Rows with $p(x) = \prod_i p(x_i \mid x_{<i})$, the conditionals read from a network (section 20.10.7-10).
 
-    ``log_prob`` is exact, in nats, and takes one pass through the network; a draw visits the columns one after another.
+    ``log_prob`` is exact, in nats, and takes one pass through the network; a draw visits the columns one after another. Bits
+    and categories may be given as integers or booleans.
 
     Args:
         network: gives the conditionals' numbers.
@@ -63,24 +64,33 @@ class AutoregressiveDistribution(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
+        value = self.floating(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         columns = self.output.log_prob(self.numbers(value), value)
         return columns.sum(-1).expand(shape)
 
     def numbers(self, value: Tensor) -> Tensor:
         """The conditionals' numbers given the columns before each: ``batch_shape x D x P``."""
-        context = self.context
+        value, context = self.floating(value), self.context
         if context is not None:
             context = context.expand(*torch.broadcast_shapes(value.shape[:-1], self.batch_shape), context.shape[-1])
             value = value.expand(*context.shape[:-1], value.shape[-1])
         return self.network(self.output.encode(value), context)
 
+    def floating(self, value: Tensor) -> Tensor:
+        """Integers and booleans as numbers of the network's precision; what has a precision keeps it."""
+        return value if value.is_floating_point() else value.to(next(self.network.parameters()).dtype)
+
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)
-        rows = math.prod(shape)
-        context = None
-        if self.context is not None:
-            context = self.context.expand(*shape, self.context.shape[-1]).reshape(rows, self.context.shape[-1])
-        drawn = self.network.walk(self.output.sample_column, self.output, rows, context)
-        return drawn.reshape(*shape, *self.event_shape)
+        return self.draw(shape, torch.arange(math.prod(shape))).reshape(*shape, *self.event_shape)
+
+    @torch.no_grad()
+    def draw(self, shape: Sequence[int], rows: Tensor) -> Tensor:
+        """Draws of some rows of a sample of ``shape`` (which ends in the batch shape), by their numbers: ``rows x D``."""
+        context = self.context
+        if context is not None:
+            width = context.shape[-1]
+            context = context.expand(*shape, width).reshape(-1, width)[rows.to(context.device)]
+        return self.network.walk(self.output.sample_column, self.output, len(rows), context)

@@ -50,10 +50,8 @@ class OrderEnsemble(TorchDistribution):
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)
-        chosen = torch.randint(len(self.members), shape)
-        found: Tensor | None = None
-        for number in chosen.unique().tolist() or [0]:
-            drawn = self.members[number].sample(sample_shape)
-            here = (chosen == number).unsqueeze(-1).to(drawn.device)
-            found = drawn if found is None else torch.where(here, drawn, found)
-        return torch.as_tensor(found)
+        chosen = torch.randint(len(self.members), (math.prod(shape),))
+        rows = [(chosen == number).nonzero().flatten() for number in range(len(self.members))]
+        parts = [m.draw(shape, own) for m, own in zip(self.members, rows, strict=True) if len(own)]
+        drawn = torch.cat(parts or [self.members[0].draw(shape, chosen)])
+        return drawn[torch.cat(rows).argsort().to(drawn.device)].reshape(*shape, *self.event_shape)

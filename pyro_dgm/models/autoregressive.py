@@ -19,7 +19,7 @@ from ..autoregressive import (
     complete,
 )
 from .explicit import ExplicitModel
-from .model import BINARISE, Evidence, check_rows
+from .model import BINARISE, Evidence, check_imputation, check_rows
 
 
 class AutoregressiveModel(ExplicitModel):
@@ -108,13 +108,11 @@ class AutoregressiveModel(ExplicitModel):
         completion's ``effective_sample_size``. In a model of every order both are those of an order that begins with
         the known columns.
         """
-        log_p = x.new_zeros(len(x))
-        parts = []
+        answers = self._answers(x, known, draws, method)
         with torch.no_grad():
-            for rows, dist, found in self._answers(x, known, draws, method):
-                log_p[rows] = dist.log_prob(x[rows]) - found.log_known
-                parts.append((rows, found))
-        return log_p, Completion.joined(parts)
+            log_p = torch.cat([dist.log_prob(x[rows]) - found.log_known for rows, dist, found in answers])
+        back = torch.cat([rows for rows, _, _ in answers]).argsort()
+        return log_p[back], Completion.joined([(rows, found) for rows, _, found in answers])
 
     def _answers(
         self, x: Tensor, known: Tensor, draws: int, method: str | None
@@ -132,8 +130,7 @@ class AutoregressiveModel(ExplicitModel):
 
     def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The same, with the methods that were used and the smallest effective number of draws of a row."""
-        if sweeps < 2:
-            raise ValueError(f"sweeps got {sweeps}; expected at least 2")
+        check_imputation(x, sweeps)
         known = check_known(x, known)
         found = [self.complete(rows, seen, sweeps) for rows, seen in zip(x.split(20), known.split(20), strict=True)]
         filled = torch.where(known, x, torch.cat([part.mean for part in found]))

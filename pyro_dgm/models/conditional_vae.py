@@ -16,7 +16,7 @@ from torch.distributions import constraints
 from ..nets import mlp, widths
 from ..objectives.importance import log_weights, metropolis_step
 from ..objectives.objective import Objective
-from .model import Evidence, check_rows
+from .model import Evidence, check_imputation, check_rows
 from .vae import DecodedModel, bound_objective, diagonal
 
 
@@ -207,8 +207,7 @@ class ConditionalVAE(DecodedModel):
         Raises:
             ValueError: fewer than two sweeps, or known label columns that no class has.
         """
-        if sweeps < 2:
-            raise ValueError(f"sweeps got {sweeps}; expected at least 2")
+        check_imputation(x, sweeps)
         known = known.expand(x.shape)
         seen, choices = known[:, : self.visible], torch.eye(self.classes).to(x)
         clash = known[:, None, self.visible :] & (x[:, None, self.visible :] != choices)

@@ -20,7 +20,7 @@ from ..energy.free import FreeEnergyDistribution
 from ..mcmc import HMC, VectorizedMCMC, default_kernel, hamiltonian_ais
 from ..objectives import CD, PCD
 from ..objectives.objective import NegativePhaseObjective, Objective
-from .model import Evidence, ProbabilisticModel, check_rows, data_plate
+from .model import Evidence, ProbabilisticModel, check_imputation, check_rows, data_plate
 
 M = TypeVar("M", bound="EnergyModel")
 
@@ -48,6 +48,7 @@ class EnergyModel(ProbabilisticModel):
 
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, from one clamped chain a row."""
+        check_imputation(x, sweeps)
         dist = self()
         mcmc = VectorizedMCMC(
             default_kernel(dist)(dist, clamp=(known, x)),

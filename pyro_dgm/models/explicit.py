@@ -11,7 +11,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..objectives.objective import Elbo, Objective
-from .model import Evidence, ProbabilisticModel, check_rows, data_plate
+from .model import Evidence, ProbabilisticModel, check_imputation, check_rows, data_plate
 
 
 class ExplicitModel(ProbabilisticModel):
@@ -64,8 +64,7 @@ class ExplicitModel(ProbabilisticModel):
         Each unknown entry gets a normal proposal around its present value, accepted by the density's ratio (Metropolis); the
         first half of the sweeps finds the width of the proposals, the second is averaged.
         """
-        if sweeps < 2:
-            raise ValueError(f"sweeps got {sweeps}; expected at least 2")
+        check_imputation(x, sweeps)
         with torch.no_grad():
             dist = self()
             state = torch.where(known, x, self.sample(len(x)))

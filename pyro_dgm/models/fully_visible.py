@@ -20,9 +20,9 @@ class FVBN(AutoregressiveModel):
 
     $p(x) = \prod_i p(x_i \mid x_{<i})$ along an order of the columns. With binary output
     $P(x_i = 1 \mid x_{<i}) = \sigma(b_i + \sum_{j<i} W_{ij} x_j)$, with categories a softmax, with Gaussian output the
-    linear-Gaussian network, a multivariate normal distribution: means are linear, scales constant. (Laplace columns have
-    constant scales too; of mixtures all numbers are linear.) It is (20.70) without latent variables; log-likelihoods are
-    exact, in nats.
+    linear-Gaussian network, a multivariate normal distribution: means are linear, scales the same for all rows of a context.
+    (Those of Laplace columns too; of mixtures all numbers are linear.) A context moves all numbers linearly, logarithms of
+    scales among them. It is (20.70) without latent variables; log-likelihoods are exact, in nats.
 
     With a basis the columns enter through functions of themselves: ``"pairs"`` adds all products of two columns,
     ``"powers:K"`` the powers 2 to K. Gaussian columns have their maximum-likelihood solution in closed form, by least squares:

@@ -17,7 +17,7 @@ from ..energy import log_mean_exp
 from ..objectives.importance import log_weights, metropolis_step
 from ..objectives.latent_annealing import anneal
 from ..objectives.latent_coordinates import SCALES
-from .model import Evidence, ProbabilisticModel, data_plate
+from .model import Evidence, ProbabilisticModel, check_imputation, data_plate
 
 METHODS: dict[str, dict[str, Any]] = {
     "importance": {"particles": 5000, "rows": 4000},
@@ -51,8 +51,7 @@ class LatentVariableModel(ProbabilisticModel):
         $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$. The first half of the sweeps is
         dropped.
         """
-        if sweeps < 2:
-            raise ValueError(f"sweeps got {sweeps}; expected at least 2")
+        check_imputation(x, sweeps)
         with torch.no_grad():
             current = torch.where(known, x, self.sample(len(x)))
             latents = poutine.trace(self.guide).get_trace(current)

@@ -124,7 +124,11 @@ class ProbabilisticModel(Model):
 
     @abstractmethod
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
-        """Means of the entries where ``known`` is False given the others: ``rows x event_shape``."""
+        """Means of the entries where ``known`` is False given the others: ``rows x event_shape``.
+
+        Raises:
+            ValueError: no row, or fewer than two sweeps.
+        """
 
     def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """What ``impute`` gives, and what is worth knowing about it (a method, an effective number of draws); here nothing."""
@@ -171,6 +175,14 @@ def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:
         raise ValueError(
             f"{name} got NaN or infinite values, first in row {int(bad.nonzero()[0])}; drop or impute those rows"
         )
+
+
+def check_imputation(x: Tensor, sweeps: int, least: str = "sweeps") -> None:
+    """Refuse to impute no rows, or by fewer than two sweeps."""
+    if len(x) == 0:
+        raise ValueError(f"impute got data of shape {tuple(x.shape)}; expected at least one row")
+    if sweeps < 2:
+        raise ValueError(f"sweeps got {sweeps}; expected at least 2 {least}")
 
 
 BINARISE = (

@@ -18,7 +18,7 @@ from ..autoregressive.conditionals import check_known, clamped_walk
 from ..autoregressive.shared_units import SharedUnits
 from ..data.sequences import split_frames, unpad
 from .explicit import ExplicitModel
-from .model import BINARISE, Evidence, check_support, data_plate
+from .model import BINARISE, Evidence, check_imputation, check_support, data_plate
 from .padded_frames import check_frames, check_width, per_frame
 
 CELLS = {"tanh": nn.RNN, "gru": nn.GRU}
@@ -147,8 +147,7 @@ class RNNNADE(ExplicitModel):
         Raises:
             ValueError: fewer than two particles; no booleans, a shape that does not fit, or a known value that is no number.
         """
-        if sweeps < 2:
-            raise ValueError(f"sweeps got {sweeps}; expected at least 2 particles")
+        check_imputation(x, sweeps, "particles")
         rows = max(AT_ONCE // (sweeps * x.shape[1]), 1)
         parts = zip(x.split(rows), check_known(x, known).split(rows), strict=True)
         return torch.cat([self._filtered(values, seen, sweeps) for values, seen in parts])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..nets import mlp
 from .explicit import ExplicitModel
-from .model import BINARISE, check_rows, check_support, data_plate
+from .model import BINARISE, check_imputation, check_rows, check_support, data_plate
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 
@@ -97,8 +97,7 @@ class SupervisedGenerator(ExplicitModel):
         $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``; the unknown $x_i$ are summed out, being independent given
         z. The first half of the sweeps finds the proposals' width.
         """
-        if sweeps < 2:
-            raise ValueError(f"sweeps got {sweeps}; expected at least 2")
+        check_imputation(x, sweeps)
         known = known.expand(x.shape)
         seen, given = known.split([self.visible, self.codes], -1)
         data, codes = x.split([self.visible, self.codes], -1)

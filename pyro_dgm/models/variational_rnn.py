@@ -19,7 +19,7 @@ from ..nets import mlp
 from ..objectives.multi_sample import IWAE
 from ..objectives.objective import Elbo, Objective
 from .latent import LatentVariableModel
-from .model import BINARISE, Evidence, check_support
+from .model import BINARISE, Evidence, check_imputation, check_support
 from .padded_frames import PaddedFrames, check_frames, check_width, join, mean_frames, per_frame
 
 LIKELIHOODS = ("bernoulli", "gaussian")
@@ -220,8 +220,9 @@ class VariationalRNN(LatentVariableModel):
         Raises:
             ValueError: fewer than two sweeps or particles.
         """
-        if sweeps < 2 or particles < 2:
-            raise ValueError(f"sweeps and particles got {sweeps} and {particles}; expected at least 2 of each")
+        check_imputation(x, sweeps)
+        if particles < 2:
+            raise ValueError(f"particles got {particles}; expected at least 2")
         with torch.no_grad():
             _, _, present = self._split(x)
             given = split_frames(known.expand(x.shape).to(x), self.features)[0] > 0.5

@@ -10,6 +10,7 @@ import scipy.stats
 import torch
 
 import pyro_dgm as dgm
+from pyro_dgm.autoregressive import AutoregressiveDistribution
 
 ORDERS = list(itertools.permutations(range(4)))
 LONGER = [[0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4], [2, 5, 0, 4, 3, 1]]
@@ -175,6 +176,41 @@ def test_validation():
         dgm.FVBN(3)(torch.zeros(2, 4))
     with pytest.raises(ValueError, match="context got shape"):
         dgm.FVBN(3, context=2)(torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.long, torch.uint8, torch.bool])
+@KINDS
+def test_whole_numbers_are_scored_like_floating_ones(make, dtype):
+    model = random(make(4))
+    x = states(2, 2, 2, 2)
+    torch.testing.assert_close(model().log_prob(x.to(dtype)), model().log_prob(x))
+    known = torch.tensor([True, False, True, False])
+    expected, _ = model.conditional_log_prob(x, known, method="enumeration")
+    found, completion = model.conditional_log_prob(x.to(dtype), known, method="enumeration")
+    torch.testing.assert_close(found, expected)
+    assert completion.draws.dtype == torch.float32
+
+
+def test_a_mixture_draws_every_row_once():
+    """Each row by its own order and under its own context, and no more rows than are asked for."""
+    walked = []
+
+    class Counting(AutoregressiveDistribution):
+        def draw(self, shape, rows):
+            walked.append(len(rows))
+            return super().draw(shape, rows)
+
+    models = [random(dgm.FVBN(2, order=order, context=2), scale=1.5) for order in ([0, 1], [1, 0], [0, 1])]
+    context = torch.tensor([[2.0, 0.0], [0.0, -2.0], [1.0, 1.0]])
+    mixture = dgm.OrderEnsemble([Counting(m.network, m.output, context) for m in models])
+    drawn = mixture.sample((20_000,))
+    assert sum(walked) == 60_000
+    x = states(2, 2)
+    for number in range(3):
+        p = mixture.log_prob(x.unsqueeze(1)).exp().detach().double().numpy()[:, number]
+        counts = np.bincount((drawn[:, number].numpy() @ [2, 1]).astype(int), minlength=4)
+        assert 20_000 * p.min() > 5
+        assert scipy.stats.chisquare(counts, 20_000 * p / p.sum()).pvalue > 1e-6
 
 
 def test_a_mixture_needs_members_of_one_shape():

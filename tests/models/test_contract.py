@@ -169,6 +169,10 @@ class TestContract:
         assert torch.equal(filled[:, known], x[:, known])
         assert filled.isfinite().all()
         assert not binary(x) or ((filled >= 0) & (filled <= 1)).all()
+        with pytest.raises(ValueError, match="at least one row"):
+            model.impute(x[:0], known)
+        with pytest.raises(ValueError, match="at least 2"):
+            model.impute(x, known, sweeps=1)
 
 
 def test_registry_knows_the_names():

@@ -100,9 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.nullcontext() if processes.first() else contextlib.redirect_stdout(io.StringIO()):
             getattr(commands, options.command)(options)
     except (ValueError, OSError, TrainingDiverged) as error:
-        message = " ".join(str(error).split())
-        if processes.said_first(message):
-            print(f"pyro-dgm: {message}", file=sys.stderr)
+        if processes.speaks():
+            print(f"pyro-dgm: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pyro-dgm: interrupted; a run can be resumed with --resume", file=sys.stderr)

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from .trainer import Run, TrainingDiverged
+from .checkpoint import STATE
+from .trainer import Run, TrainingDiverged, to_device
 
 PAYLOAD, RESULT = "payload.pickle", "result.pickle"
 GRACE = 5.0
@@ -53,7 +54,7 @@ def fit_in_processes(devices: int, model: Any, data: Any, objective: Any, **opti
     model.load_state_dict(state)
     model.fresh = False
     objective.attach(model)
-    objective.load_state_dict(objective_state)
+    objective.load_state_dict(to_device(objective_state, next(model.parameters()).device))
     out = options.get("out")
     return Run(model, history, None if out is None else Path(out))
 
@@ -91,8 +92,12 @@ def _watch(children: list[subprocess.Popen[bytes]], folder: Path, out: Any) -> N
     for kind, message in sorted(said, key=lambda entry: entry[0] == ConnectionError.__name__):
         if kind != ConnectionError.__name__:
             raise _KINDS.get(kind, RuntimeError)(message)
-    number, code = next((n, c.returncode) for n, c in enumerate(children) if c.returncode and not _told(folder, n))
-    kept = "" if out is None else f"; the last checkpoint in {out} is kept, go on with it by resume (--resume)"
+    silent = [(n, c.returncode) for n, c in enumerate(children) if c.returncode and not _told(folder, n)]
+    if not silent:
+        raise ConnectionError(said[0][1])
+    number, code = silent[0]
+    saved = out is not None and (Path(out) / STATE).is_file()
+    kept = f"; the last checkpoint in {out} is kept, go on with it by resume (--resume)" if saved else ""
     how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
     raise ChildProcessError(f"process {number + 1} of {len(children)} {how}{kept}")
 
@@ -112,7 +117,7 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    os.read(0, 1)
     os._exit(1)
 
 
@@ -134,7 +139,8 @@ def main(folder: Path) -> int:
         run = fit(model, data, objective=objective, **options)
         if rank == 0:
             state = {name: value.cpu() for name, value in run.model.state_dict().items()}
-            (folder / RESULT).write_bytes(pickle.dumps((state, objective.state_dict(), run.history)))
+            objective_state = to_device(objective.state_dict(), torch.device("cpu"))
+            (folder / RESULT).write_bytes(pickle.dumps((state, objective_state, run.history)))
         processes.wait()
         processes.leave()
     except KeyboardInterrupt:
@@ -150,7 +156,4 @@ def main(folder: Path) -> int:
 def run() -> None:
     """The whole life of a started process."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    status = main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # a thread waits for the parent
+    sys.exit(main(Path(sys.argv[1])))

@@ -194,7 +194,7 @@ class Trainer:
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
         }
-        owned = processes.collect(own if processes.world() == 1 else _to(own, torch.device("cpu")))
+        owned = processes.collect(to_device(own, torch.device("cpu")))
         if not processes.first():
             return
         save_state(
@@ -221,8 +221,8 @@ class Trainer:
             own = [state, *state.get("others", [])][processes.rank()]
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.objective.load_state_dict(_to(own["objective"], device))
-            self.averaged = _to(state["averaged"], device)
+            self.objective.load_state_dict(to_device(own["objective"], device))
+            self.averaged = to_device(state["averaged"], device)
             self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
             torch.set_rng_state(own["random"])
             if own["random_device"] is not None:
@@ -241,11 +241,12 @@ def _share(x: Tensor) -> tuple[Tensor, float]:
     return rows, len(rows) * world / len(x)
 
 
-def _to(tree: Any, device: torch.device) -> Any:
+def to_device(tree: Any, device: torch.device) -> Any:
+    """All tensors in nested containers on a device."""
     if isinstance(tree, dict):
-        return {key: _to(value, device) for key, value in tree.items()}
+        return {key: to_device(value, device) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(_to(value, device) for value in tree)
+        return type(tree)(to_device(value, device) for value in tree)
     return tree.to(device) if isinstance(tree, Tensor) else tree
 
 

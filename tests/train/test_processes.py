@@ -1,0 +1,523 @@
+"""Several processes: gradients as in one, chains and streams of their own, resuming, estimates over all of them."""
+
+import contextlib
+import inspect
+import io
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+
+import pyro
+import pytest
+import torch
+import torch.distributions.normal
+import torch.multiprocessing
+
+import pyro_dgm as dgm
+from pyro_dgm import cli, processes
+from pyro_dgm.energy import annealing
+from pyro_dgm.models import latent
+from pyro_dgm.objectives.centring import Centring
+from pyro_dgm.objectives.fast_weights import FastWeights
+from pyro_dgm.objectives.phases import ExactNegativePhase
+from pyro_dgm.train import launch
+from pyro_dgm.train.checkpoint import CONFIG, STATE, WEIGHTS, load_state
+
+QUIET = {"progress": False}
+CHAINS = 401
+
+
+class CentredExact(ExactNegativePhase):
+    """The exact gradient in centred coordinates, whose offsets follow the batches at every second step."""
+
+    def __init__(self):
+        super().__init__()
+        self.centring = Centring(every=2)
+
+    def prepare(self, site, fn):
+        return self.centring.apply(fn)
+
+    def terms(self, site, fn, value):
+        self.centring.update(fn, value)
+        return super().terms(site, fn, value)
+
+
+def constant_noise(shape, dtype, device):
+    return torch.full(shape, 0.3, dtype=dtype, device=device)
+
+
+def rows(n=23, columns=6):
+    return (torch.rand(n, columns, generator=torch.Generator().manual_seed(4), dtype=torch.float64) < 0.4).double()
+
+
+def dataset():
+    split = dgm.data.Split(rows(), dgm.data.Space("binary"))
+    return dgm.data.Dataset("toy", split, split, split, (6,))
+
+
+def trained(kind):
+    """Weights after some steps of a criterion without draws; the last batch of 23 rows by 11 has a single one."""
+    pyro.set_rng_seed(1)
+    model = (dgm.VAE(6, latent=2, hidden=(5,)) if kind == "vae" else dgm.RBM(6, 4)).double()
+    objective = {
+        "exact": lambda: dgm.NegativePhaseObjective(ExactNegativePhase()),
+        "centred": lambda: dgm.NegativePhaseObjective(CentredExact()),
+        "pseudolikelihood": dgm.PseudoLikelihood,
+        "vae": lambda: None,
+        "iwae": lambda: None,
+    }[kind]()
+    options = {"epochs": 3, "batch_size": 11, "learning_rate": 0.3, "optimiser": "sgd"}
+    run = dgm.fit(model, dataset(), objective=objective, average=0.5, **options, **QUIET)
+    return {"loss": torch.tensor([row["loss"] for row in run.history]), **model.state_dict()}
+
+
+def exact_training():
+    drawn = torch.distributions.normal._standard_normal
+    torch.distributions.normal._standard_normal = constant_noise
+    try:
+        return {kind: trained(kind) for kind in ("exact", "centred", "pseudolikelihood", "vae")}
+    finally:
+        torch.distributions.normal._standard_normal = drawn
+
+
+def statistics():
+    """What criteria learn of a batch, from this process's part of it."""
+    x = processes.part(rows(9))
+    rewards = processes.part(torch.linspace(0, 1, 9, dtype=torch.float64).exp())
+    nvil = dgm.NVIL()
+    nvil._follow(rewards.view(1, 1, -1))
+    nvil._follow(rewards.view(1, 1, -1).square())
+    optimal = dgm.OptimalBaseline([torch.nn.Parameter(torch.zeros(2))])
+    optimal._follow(rewards, [rewards.unsqueeze(1) * torch.tensor([1.0, 2.0])])
+    pyro.set_rng_seed(2)
+    rbm = dgm.RBM(6, 4).double()
+    fast = FastWeights(0.1, 0.9, [torch.zeros_like(p) for p in rbm().parameters()])
+    fast.update(rbm(), x, {"visible": 1 - x, "hidden": torch.zeros(len(x), 4, dtype=torch.float64)})
+    contrastive = dgm.NoiseContrastive()
+    contrastive.attach(rbm)
+    contrastive.loss(x)
+    return {
+        "nvil": nvil.running, "optimal": [optimal.weighted, optimal.squares], "fast": fast.offsets,
+        "marginals": list(contrastive._marginals), "log_partition": contrastive.log_partition.detach(),
+    }  # fmt: skip
+
+
+def machine():
+    pyro.set_rng_seed(5)
+    rbm = dgm.RBM(6, 4)
+    with torch.no_grad():
+        rbm.weight.normal_()
+    return rbm
+
+
+def annealed():
+    """AIS in both directions; what this process's chains gave, and what everyone was told."""
+    own = []
+    plain = annealing.forward_ais
+
+    def spied(path, betas, chains, batch):
+        weights, state = plain(path, betas, chains, batch)
+        own.extend([weights, path.log_base()])
+        return weights, state
+
+    annealing.forward_ais = spied
+    try:
+        found = dgm.log_partition(machine()(), "ais", chains=CHAINS, temperatures=30)
+    finally:
+        annealing.forward_ais = plain
+    return {
+        "own": own[0],
+        "base": own[1],
+        "value": found.value,
+        "stderr": found.stderr,
+        "upper": found.upper,
+        "next": torch.rand(3),
+    }
+
+
+def bounds():
+    """Importance weights and annealing from the guide; log weights of this process, and what everyone was told."""
+    pyro.set_rng_seed(3)
+    vae, x = dgm.VAE.example()
+    own, plain = [], (latent.log_weights, latent.anneal)
+
+    def spied(*arguments, **options):
+        own.append(plain[0](*arguments, **options))
+        return own[-1]
+
+    def spied_annealing(*arguments):
+        found = plain[1](*arguments)
+        own.append(found.log_weights)
+        return found
+
+    latent.log_weights, latent.anneal = spied, spied_annealing
+    try:
+        told = [vae.evidence(x, particles=901, rows=9010), vae.evidence(x, "ais", chains=301, temperatures=5)]
+    finally:
+        latent.log_weights, latent.anneal = plain
+    return list(zip(told, own, strict=True))
+
+
+class Still(dgm.BlockGibbs):
+    """Chains that stay where they are."""
+
+    def sample(self, params):
+        return params
+
+
+def chains():
+    dist = machine()()
+    first = {"visible": torch.arange(42.0).view(7, 6), "hidden": torch.arange(28.0).view(7, 4)}
+    still = dgm.VectorizedMCMC(Still(dist), 2, 0, num_chains=7, initial_params=first, disable_progbar=True)
+    still.run()
+    options = {"num_samples": 50, "warmup_steps": 20, "num_chains": 101, "disable_progbar": True}
+    draws = dgm.VectorizedMCMC(dgm.BlockGibbs(dist), **options)
+    draws.run()
+    moments = dgm.VectorizedMCMC(dgm.BlockGibbs(dist), **options, keep="moments")
+    moments.run()
+    known = torch.arange(6) < 3
+    return {
+        "still": still.get_samples(group_by_chain=True)["visible"],
+        "last": still.last_params["hidden"],
+        "draws": draws.get_samples(group_by_chain=True)["visible"],
+        "moments": moments.moments.get()["visible"]["mean"],
+        "energies": moments.chain_energies()["energy"],
+        "imputed": machine().impute(rows(5).float(), known, sweeps=4),
+    }
+
+
+class Stumbling(dgm.Objective):
+    """A loss that raises on the second process alone."""
+
+    def attach(self, model):
+        self.model = model
+
+    def loss(self, x):
+        if processes.rank() == 1:
+            raise ValueError("this process stumbled")
+        return self.model.weight.sum()
+
+
+def persistent():
+    rbm = machine()
+    objective = rbm.objective(chains=31)
+    dgm.fit(rbm, dataset(), objective=objective, epochs=2, batch_size=8, **QUIET)
+    return {"weights": rbm.state_dict(), "phase": objective.state_dict(), "options": objective.options()}
+
+
+def refused(act, *errors):
+    try:
+        act()
+    except errors as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def everything(rank, port, folder):
+    """What one of two processes does; its findings are left in a file."""
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    processes.join()
+    ragged = torch.arange(3 + rank).view(1, -1) > 1
+    found = {
+        "training": exact_training(),
+        "statistics": statistics(),
+        "ais": annealed(),
+        "bounds": bounds(),
+        "chains": chains(),
+        "persistent": persistent(),
+        "gathered": processes.gather(ragged, 1),
+        "too few chains": refused(lambda: dgm.log_partition(machine()(), "ais", chains=1), ValueError),
+        "too few": refused(lambda: processes.share(1, "chains"), ValueError),
+        "devices": refused(lambda: dgm.fit(machine(), rows().float(), devices=3, **QUIET), ValueError),
+        "alone": alone(),
+        "stumbled": refused(
+            lambda: dgm.fit(machine(), rows().float(), objective=Stumbling(), **QUIET), ValueError, ConnectionError
+        ),
+    }
+    with open(f"{folder}/{rank}", "wb") as file:
+        pickle.dump(found, file)
+
+
+def alone():
+    with processes.alone():
+        return processes.world(), processes.share(1), float(processes.gather(torch.ones(1)).sum())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """What two processes found."""
+    folder = tmp_path_factory.mktemp("pair")
+    torch.multiprocessing.spawn(everything, (launch._free_port(), str(folder)), nprocs=2)
+    return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(2)]
+
+
+def same(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_training_is_that_of_one_process(pair):
+    """Over nine steps in double precision, with batches of 11, 11 and 1 rows; rounding grows to some 1e-13."""
+    for kind, expected in exact_training().items():
+        for name, value in expected.items():
+            torch.testing.assert_close(
+                pair[0]["training"][kind][name], value, rtol=1e-9, atol=1e-10, msg=f"{kind} {name}"
+            )
+        same(pair[0]["training"][kind], pair[1]["training"][kind])
+
+
+def test_statistics_of_a_batch_are_those_of_all_its_parts(pair):
+    expected = statistics()
+    for found in pair:
+        for name in ("nvil", "optimal", "fast", "marginals"):
+            torch.testing.assert_close(found["statistics"][name], expected[name], rtol=1e-6, atol=1e-9, msg=name)
+    same(*(found["statistics"]["log_partition"] for found in pair))
+
+
+def test_annealing_over_two_processes(pair):
+    exact = float(dgm.log_partition(machine()()).value)
+    first, second = (found["ais"] for found in pair)
+    assert [len(first["own"]), len(second["own"])] == [201, 200]
+    assert not torch.equal(first["own"][:200], second["own"])  # both were seeded alike
+    for name in ("base", "value", "stderr", "upper", "next"):
+        same(first[name], second[name])
+    assert 0 < first["stderr"] < 0.2
+    assert abs(first["value"] - exact) < 4 * first["stderr"]
+    weights = torch.cat([first["own"], second["own"]])
+    log_mean = weights.logsumexp(0) - math.log(CHAINS)
+    torch.testing.assert_close(first["value"], first["base"] + log_mean)
+
+
+def test_importance_samples_over_two_processes(pair):
+    for (one, _), (first, mine), (second, other) in zip(bounds(), *(found["bounds"] for found in pair), strict=True):
+        same(first.values, second.values)
+        assert first.details == second.details
+        assert first.method == one.method
+        assert len(mine) == len(other) + 1
+        assert not torch.equal(mine[:-1], other)
+        torch.testing.assert_close(first.values, annealing.log_mean_exp(torch.cat([mine, other]))[0])
+        # Two independent estimates.
+        error = math.hypot(first.stderr, one.stderr)
+        assert 0 < abs(float((first.values - one.values).mean())) < 4 * error
+
+
+def test_chains_over_two_processes(pair):
+    first, second = (found["chains"] for found in pair)
+    for name in ("still", "last", "draws", "moments", "energies"):
+        same(first[name], second[name])
+    same(first["still"], torch.arange(42.0).view(7, 1, 6).expand(7, 2, 6))
+    same(first["last"], torch.arange(28.0).view(7, 4))
+    assert first["draws"].shape == (101, 50, 6)
+    assert not torch.equal(first["draws"][:50], first["draws"][51:])
+    exact = machine()()
+    states = torch.cartesian_prod(*(torch.tensor([0.0, 1.0]),) * 6)
+    mean = exact.log_prob(states).exp() @ states
+    # 101 chains: independent means of a share each; 4.5 standard errors as if a chain were one draw.
+    for found in (first["draws"].mean((0, 1)), first["moments"].mean(0)):
+        assert ((found - mean).abs() < 4.5 * (mean * (1 - mean) / 101).sqrt()).all()
+    assert first["moments"].shape == (101, 6)
+    assert first["energies"].shape == (101, 50)
+    same(first["imputed"][:, :3], rows(5).float()[:, :3])
+
+
+def test_persistent_chains_belong_to_a_process_and_log_z_to_all(pair):
+    first, second = (found["persistent"] for found in pair)
+    same(first["weights"], second["weights"])
+    a, b = (found["phase"]["chains"]["x"]["hidden"] for found in (first, second))
+    assert (len(a), len(b)) == (16 + 8, 15 + 8)  # eight of them follow log Z
+    assert not torch.equal(a[:15], b[:15])
+    same(*(found["phase"]["tracked"]["x"]["log_z"] for found in (first, second)))
+    assert first["options"]["chains"] == 31
+
+
+def test_parts_and_refusals(pair):
+    same(pair[0]["gathered"], torch.tensor([[False, False, True, False, False, True, True]]))
+    for rank, found in enumerate(pair):
+        assert "chains got 1 for 2 processes" in found["too few"]
+        assert "needs at least 2" in found["too few chains"]
+        assert "devices got 3 in one of 2 processes" in found["devices"]
+        assert found["alone"] == (1, 1, 1.0)
+        told = ["ConnectionError: process 1 of 2 stopped because another one did", "ValueError: this process stumbled"]
+        assert found["stumbled"].startswith(told[rank])
+
+
+def test_one_process_is_the_identity():
+    x = torch.rand(3)
+    assert processes.gather(x) is x
+    assert processes.mean(x, 3) is x
+    assert processes.own_seed(7) == 7
+    before = torch.get_rng_state()
+    with processes.own_stream():
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+TRAINING = {"batch_size": 100, "epochs": 30, "average": 0.9, "decay": "linear", "seed": 3}
+FIT = "fit rbm --set hidden=12 --batch-size 100 --epochs 30 --average 0.9 --decay linear --seed 3 --quiet --out"
+
+
+def epoch(run):
+    return load_state(run)["epoch"] if (run / STATE).is_file() else 0
+
+
+def kill(run, children):
+    while epoch(run) < 2:
+        time.sleep(0.01)
+    children[1].kill()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of two processes by the command line, and one of which a process was killed, resumed from Python."""
+    folder = tmp_path_factory.mktemp("runs")
+    whole, killed, children, begin = folder / "whole", folder / "killed", [], launch._start
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.main([*FIT.split(), str(whole), "--devices", "2"]) == 0
+
+    def remembered(*arguments):
+        children.append(begin(*arguments))
+        return children[-1]
+
+    launch._start = remembered
+    try:
+        threading.Thread(target=kill, args=(killed, children)).start()
+        with contextlib.redirect_stderr(io.StringIO()) as error:
+            assert cli.main([*FIT.split(), str(killed), "--devices", "2"]) == 2
+    finally:
+        launch._start = begin
+    assert error.getvalue() == (
+        f"pyro-dgm: process 2 of 2 was killed by signal 9; the last checkpoint in {killed} is kept, go on with it by "
+        "resume (--resume)\n"
+    )
+    assert 2 <= epoch(killed) < 30
+    source = {"source": "digits", "binarisation": "threshold", "seed": 3}
+    digits = dgm.data.load("digits", binarisation="threshold", seed=3)
+    rbm = dgm.RBM(64, hidden=12)
+    resumed = dgm.fit(rbm, digits, **TRAINING, out=killed, resume=True, source=source, devices=2, **QUIET)
+    assert resumed.model is rbm
+    return whole, killed, printed.getvalue(), resumed
+
+
+def equal(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a if k not in ("seconds", "cpu_seconds"))
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_killed_and_resumed_is_bit_identical(runs):
+    folder, other_folder, printed, resumed = runs
+    whole, killed = load_state(folder), load_state(other_folder)
+    assert equal(whole, killed)
+    assert (folder / WEIGHTS).read_bytes() == (other_folder / WEIGHTS).read_bytes()
+    (other,) = whole["others"]
+    assert not equal(whole["random"], other["random"])
+    a, b = (state["objective"]["chains"]["x"]["hidden"] for state in (whole, other))
+    assert a.shape == b.shape == (50 + 8, 12)
+    assert not torch.equal(a, b)
+    assert printed.count("epoch 30") == printed.count("run written") == 1
+    assert {p.name for p in folder.iterdir()} == {CONFIG, "logs", STATE, "training.png", WEIGHTS}
+    assert next((folder / "logs").rglob("metrics.csv")).read_text().count("\n") == 31
+    same(resumed.model.weight.detach(), dgm.load(folder).weight.detach())
+    assert equal(resumed.history, whole["history"])
+    assert processes.world() == 1
+
+
+@pytest.mark.parametrize(("devices", "world"), [((), 1), (("--devices", "3"), 3)])
+def test_another_world_is_refused_and_nothing_is_lost(devices, world, runs, capsys):
+    folder = runs[0]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert cli.main([*FIT.split(), str(folder), *devices, "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"was trained by 2 processes, not {world}; resume with devices=2" in error
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_one_process_is_no_run_of_two(tmp_path):
+    dgm.fit(machine(), dataset(), out=tmp_path, epochs=1, **QUIET)
+    with pytest.raises(ValueError, match="was trained by 1 process, not 2"):
+        dgm.fit(machine(), dataset(), out=tmp_path, epochs=2, resume=True, devices=2, **QUIET)
+
+
+def test_torchrun_evaluates_and_prints_once(runs):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pyro_dgm.cli"]
+    evaluated = subprocess.run(
+        [sys.executable, *launcher, "evaluate", str(runs[0]), "--method", "ais", "--json"],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120, check=False,
+    )  # fmt: skip
+    assert evaluated.returncode == 0, evaluated.stderr
+    found = json.loads(evaluated.stdout)
+    test = dgm.data.load("digits", binarisation="threshold").test
+    value = dgm.log_likelihood(dgm.load(runs[0]), test, method="exact").value
+    assert abs(found["value"] - value) < 4 * found["stderr_estimator"] + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"devices": 0}, "devices got 0"),
+        ({"devices": True}, "devices got True"),
+        ({"devices": 2, "device": "cpu:0"}, "of which each takes its own"),
+        ({"devices": 2, "device": "mps"}, "expected cpu or cuda"),
+        ({"devices": 2, "device": "gpu"}, "cannot be used here"),
+        ({"devices": 1000, "device": "cuda"}, "1000 processes for"),
+        (
+            {"devices": 2, "objective": dgm.NegativePhaseObjective(dgm.PCD(kernel=lambda fn: dgm.BlockGibbs(fn)))},
+            "torchrun",
+        ),
+    ],
+)
+def test_bad_devices_before_anything_starts(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message) as error:
+        dgm.fit(machine(), dataset(), out=tmp_path / "run", **options, **QUIET)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def child(code):
+    return subprocess.Popen([sys.executable, "-c", f"import os, sys, time\n{code}"], stdin=subprocess.PIPE)
+
+
+def watched(folder, *codes, out=None):
+    children = [child(code) for code in codes]
+    try:
+        launch._watch(children, folder, out)
+    finally:
+        launch._end(children)
+        assert all(c.poll() is not None for c in children)
+
+
+def test_what_the_processes_say_is_said_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE", 0.2)
+    watched(tmp_path, "", "")
+    with pytest.raises(ChildProcessError, match=r"process 2 of 2 was killed by signal 9$"):
+        watched(tmp_path, "time.sleep(60)", "os.kill(os.getpid(), 9)")
+    (tmp_path / STATE).touch()
+    with pytest.raises(
+        ChildProcessError, match=r"process 1 of 2 ended with status 3; the last checkpoint in .* is kept"
+    ):
+        watched(tmp_path, "sys.exit(3)", "time.sleep(60)", out=tmp_path)
+    (tmp_path / "error0.json").write_text('["ConnectionError", "another one stopped"]')
+    with pytest.raises(ConnectionError, match="another one"):
+        watched(tmp_path, "sys.exit(1)", "time.sleep(60)")
+    with pytest.raises(ChildProcessError, match="process 2 of 2 was killed"):
+        watched(tmp_path, "sys.exit(1)", "os.kill(os.getpid(), 9)")
+    (tmp_path / "error1.json").write_text('["TrainingDiverged", "the loss became nan"]')
+    with pytest.raises(dgm.TrainingDiverged, match="became nan"):
+        watched(tmp_path, "sys.exit(1)", "sys.exit(1)")
+
+
+def test_a_process_ends_with_the_one_that_started_it():
+    process = child(f"import threading\n{inspect.getsource(launch._end_with_parent)}\n_end_with_parent()")
+    assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(10) == 1

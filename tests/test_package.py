@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pyro_dgm"
 ORDER = [
     "energy",
+    "compiled",
     "autoregressive",
     "mcmc",
     "objectives",

@@ -1,6 +1,6 @@
-"""Binary and spin Boltzmann machines as NumPyro distributions and kernels: a second, independent implementation.
+"""Boltzmann machines as NumPyro distributions and kernels: compiled sampling, and a second, independent implementation.
 
-Nothing but raw parameters crosses from torch to JAX, as copies; energies, sums, colourings and draws are written anew.
+Nothing but the graph and raw parameters crosses from torch to JAX, as copies; energies, sums and draws are written anew.
 Importing this package imports neither: both are imported at the first use.
 """
 
@@ -26,17 +26,15 @@ __all__ = ["GibbsState", "NumPyroBoltzmann", "NumPyroGibbs", "to_numpyro"]
 def to_numpyro(dist: BoltzmannDistribution) -> NumPyroBoltzmann:
     r"""The same Boltzmann machine as a NumPyro distribution over its visible units.
 
-    All units, flattened and with the visible layer first, form one vector $x$, and
-    $\log p(x) = b^\top x + \frac12 x^\top J x - \log Z$ with $J$ symmetric and of zero diagonal. A Dense weight is a
-    block of $J$, a Lateral $U$ becomes $2U$, and a Sparse edge $(i, j)$ becomes $J_{ij} = J_{ji} = w_e$. The parameters
-    are copied: later changes of the torch tensors do not reach the result. A value of log Z that was attached to
-    ``dist`` is not carried over.
+    The parameters are copied: later changes of the torch tensors do not reach the result. A value of $\log Z$ that was
+    attached by ``with_log_partition`` goes along.
 
     Args:
-        dist: a distribution whose layers are Binary or Spin, without batch shape.
+        dist: a distribution without batch shape, of binary, spin, categorical, Gaussian or spike-and-slab units under dense,
+            lateral or sparse couplings.
 
     Returns:
-        A distribution of ``event_shape`` (visible,), in the dtype JAX is set to (float32 unless x64 was enabled).
+        A distribution of the visible layer's ``event_shape``, in the dtype JAX is set to (float32 unless x64 was enabled).
 
     Raises:
         ValueError: other units or interactions, a batch shape, or a unit coupled to itself.
@@ -50,9 +48,11 @@ def to_numpyro(dist: BoltzmannDistribution) -> NumPyroBoltzmann:
         (10,)
     """
     module = _module("_numpyro_boltzmann")
-    from ._parameters import flat_parameters
+    from ._structure import read
 
-    return module.NumPyroBoltzmann(*flat_parameters(dist))
+    structure, arrays = read(dist)
+    log_z = dist._log_partition
+    return module.NumPyroBoltzmann(structure, arrays, None if log_z is None else float(log_z))
 
 
 def _module(name: str) -> Any:

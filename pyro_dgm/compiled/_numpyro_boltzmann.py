@@ -1,7 +1,8 @@
-"""The Boltzmann machine as a NumPyro distribution, normalised by listing its states."""
+"""The Boltzmann machine as a NumPyro distribution over its visible units."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,187 +13,198 @@ from jax.scipy.special import logsumexp
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
-LARGEST = 20
-"""How many units are still enumerated."""
+from ._listing import Listing, listing, log_sum, log_sums
+from ._machine import Machine, State
+from ._structure import Arrays, Structure
+from ._units import KINDS
 
 
-class _Spins(constraints.ParameterFreeConstraint):
-    """Values -1 and 1."""
+class _Values(constraints.Constraint):
+    """The values that a kind of unit takes, over whole layers of some dimensions."""
 
-    is_discrete = True
+    is_discrete = False
+
+    def __init__(self, kind: str, event_dim: int, inner: int) -> None:
+        self.kind, self.inner = kind, inner
+        self._event_dim = event_dim
+
+    @property
+    def event_dim(self) -> int:
+        """The dimensions of a layer."""
+        return self._event_dim
 
     def __call__(self, x: Any) -> Any:
-        return jnp.abs(x) == 1
+        inside = KINDS[self.kind].supports(jnp.asarray(x))
+        return inside.all(tuple(range(-(self._event_dim - (self.inner > 1)), 0)))
 
     def feasible_like(self, prototype: Any) -> Any:
-        return jnp.ones_like(prototype)
+        return jnp.ones_like(prototype) if self.inner == 1 else jnp.zeros_like(prototype).at[..., 0].set(1)
+
+    def tree_flatten(self) -> Any:
+        return (), ((), {"kind": self.kind, "inner": self.inner, "_event_dim": self._event_dim})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Values) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.inner, self._event_dim))
 
 
 class NumPyroBoltzmann(numpyro_dist.Distribution):
-    r"""The visible units of a Boltzmann machine over one vector of binary units or spins.
+    r"""The visible units of a Boltzmann machine, $p(v) = \sum_h e^{-E(v,h)} / Z$ (20.1-5).
 
-    $p(v) = \sum_h e^{-E(v,h)} / Z$ with $-E(x) = b^\top x + \frac12 x^\top J x$ and $x = (v, h)$. Sums list every state
-    of the units, so they are exact up to rounding and cost $2^{\text{units}}$. Everything is jitted and can be
-    differentiated by ``bias`` and ``coupling``. Energies and log-probabilities are in nats.
+    $-E = \sum_l \langle b_l, T_l\rangle + \sum_i I_i(T; W_i)$ over binary units, spins, one-hot rows, Gaussian units and
+    spikes with slabs, under dense, lateral and sparse couplings. One colour of units is summed analytically and the others
+    are listed, so sums are exact up to rounding where at most $2^{20}$ states are left. Everything can be jitted and
+    differentiated by ``arrays``. Energies and log-probabilities are in nats.
 
     Args:
-        bias: $b$, ``units``, the visible units first.
-        coupling: $J$, ``units x units``, symmetric and of zero diagonal.
-        visible: the number of visible units.
-        low: for every unit the value it takes other than 1: 0 for a binary unit, -1 for a spin.
+        structure: the graph, as plain data.
+        arrays: its parameters.
+        log_z: a value of $\log Z$ for machines that are too large to sum; ``log_prob`` then uses it.
         validate_args: as in every NumPyro distribution.
 
-    Raises:
-        ValueError: shapes that do not fit, or values of ``low`` other than 0 and -1.
-
     See also:
-        ``to_numpyro``, which reads these arguments out of a torch machine.
+        ``to_numpyro``, which makes it from a torch machine.
 
     Example:
-        >>> import jax, jax.numpy as jnp
-        >>> pair = NumPyroBoltzmann(jnp.zeros(2), jnp.array([[0.0, 1.0], [1.0, 0.0]]), visible=2, low=(-1, -1))
-        >>> aligned = jnp.exp(pair.log_prob(jnp.array([[1.0, 1.0], [-1.0, -1.0]]))).sum()
-        >>> print(f"{aligned:.4f} {jax.nn.sigmoid(2.0):.4f}")
-        0.8808 0.8808
+        >>> import jax, pyro_dgm as dgm
+        >>> from pyro_dgm.compiled import to_numpyro
+        >>> dist = to_numpyro(dgm.RBM.example()[0]())
+        >>> v = dist.sample(jax.random.PRNGKey(0), (3,))
+        >>> dist.log_prob(v).shape
+        (3,)
     """
 
-    arg_constraints = {"bias": constraints.real_vector, "coupling": constraints.real_matrix}
-    pytree_data_fields = ("bias", "coupling")
-    pytree_aux_fields = ("visible", "low")
+    arg_constraints: dict[str, Any] = {}
+    pytree_data_fields = ("arrays", "log_z")
+    pytree_aux_fields = ("structure", "_total", "_hidden")
 
     def __init__(
-        self, bias: Any, coupling: Any, visible: int, low: tuple[int, ...], *, validate_args: bool | None = None
+        self, structure: Structure, arrays: Arrays, log_z: Any = None, *, validate_args: bool | None = None
     ) -> None:
-        self.bias, self.coupling = jnp.array(bias, float), jnp.array(coupling, float)
-        self.visible, self.low = int(visible), tuple(int(value) for value in low)
-        units = len(self.low)
-        if self.bias.shape != (units,) or self.coupling.shape != (units, units):
-            raise ValueError(
-                f"bias got shape {self.bias.shape} and coupling {self.coupling.shape}; expected ({units},) and "
-                f"({units}, {units}) for the {units} units in low"
-            )
-        if not 1 <= self.visible <= units:
-            raise ValueError(f"visible got {visible}; expected a number from 1 to {units}, the number of units")
-        if not set(self.low) <= {0, -1} or len(set(self.low[: self.visible])) != 1:
-            raise ValueError("low got other values than 0 (binary) and -1 (spin), or both in the visible layer")
-        super().__init__((), (self.visible,), validate_args=validate_args)
+        self._total: Listing | str = listing(structure, arrays, ())
+        self._hidden: Listing | str = listing(structure, arrays, (structure.visible,))
+        self.structure = structure
+        self.arrays = arrays._replace(
+            biases={name: tuple(jnp.array(b, float) for b in entry) for name, entry in arrays.biases.items()},
+            weights=tuple(jnp.array(weight, float) for weight in arrays.weights),
+        )
+        self.log_z = None if log_z is None else jnp.asarray(log_z, float)
+        super().__init__((), structure.layer(structure.visible).shape, validate_args=validate_args)
 
     @property
     def support(self) -> Any:
         """What a value must look like."""
-        return constraints.independent(_Spins() if self.low[0] else constraints.boolean, 1)
+        layer = self.structure.layer(self.structure.visible)
+        return _Values(layer.kind, len(layer.shape), layer.inner)
 
     @property
-    def units(self) -> int:
-        """The number of units, visible and hidden."""
-        return len(self.low)
+    def machine(self) -> Machine:
+        """Energies and conditionals; make it once, outside of loops."""
+        return Machine(self.structure, self.arrays)
 
     @jax.jit
-    def energy(self, x: Any) -> Any:
-        r"""$E(x) = -b^\top x - \frac12 x^\top J x$ of all units, in nats.
+    def energy(self, state: Mapping[str, Any]) -> Any:
+        r"""$E$ of a state of all layers, in nats.
 
         Args:
-            x: ``batch_shape x units``, the visible units first.
+            state: ``{layer: batch_shape x layer shape}``.
 
         Returns:
             ``batch_shape``.
         """
-        x = jnp.asarray(x, self.bias.dtype)
-        return -(x @ self.bias) - ((x @ self.coupling) * x).sum(-1) / 2
+        machine = self.machine
+        return -machine.value(machine.statistics({name: self._real(x) for name, x in state.items()}))
 
     @jax.jit
     def free_energy(self, v: Any) -> Any:
-        r"""$F(v) = -\log \sum_h e^{-E(v,h)}$ by listing the hidden units, in nats.
+        r"""$F(v) = -\log \sum_h e^{-E(v,h)}$, in nats.
 
         Args:
-            v: ``batch_shape x visible``.
+            v: ``batch_shape x event_shape``.
 
         Returns:
             ``batch_shape``.
 
         Raises:
-            ValueError: there are too many hidden units to list.
+            ValueError: there are too many hidden states to list.
         """
-        n = self.visible
-        self._check(self.units - n, "hidden units")
-        v = jnp.asarray(v, self.bias.dtype)
-        given = v @ self.bias[:n] + ((v @ self.coupling[:n, :n]) * v).sum(-1) / 2
-        if n == self.units:
-            return -given
-        h = self._states(n, self.units)
-        alone = h @ self.bias[n:] + ((h @ self.coupling[n:, n:]) * h).sum(-1) / 2
-        return -given - logsumexp((v @ self.coupling[:n, n:]) @ h.T + alone, axis=-1)
+        plan, v = _possible(self._hidden), self._real(v)
+        rows = v.reshape(-1, *self.event_shape)
+        sums = log_sum(plan, self.machine, {self.structure.visible: rows})
+        return -sums.reshape(v.shape[: v.ndim - self.event_dim])
 
     @jax.jit
     def log_partition(self) -> Any:
-        r"""$\log Z$, in nats, by listing all units.
+        r"""$\log Z$ by summing all states, in nats.
 
         Raises:
-            ValueError: there are more than 20.
+            ValueError: there are too many.
         """
-        return logsumexp(self._visible_logits())
+        return logsumexp(log_sums(_possible(self._total), self.machine, {}))
 
     @validate_sample
     def log_prob(self, value: Any) -> Any:
-        r"""$-F(v) - \log Z$, in nats.
+        r"""$-F(v) - \log Z$, in nats, with the $\log Z$ that was given, or else the exact one.
 
         Args:
-            value: ``batch_shape x visible``.
+            value: ``batch_shape x event_shape``.
 
         Returns:
             ``batch_shape``.
 
         Raises:
-            ValueError: there are more than 20 units.
+            ValueError: there are too many states to list.
         """
-        return -self.free_energy(value) - self.log_partition()
+        return -self.free_energy(value) - (self.log_partition() if self.log_z is None else self.log_z)
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
         r"""Independent exact draws of the visible units.
 
-        Unit after unit is drawn from $p(v_i \mid v_{<i})$, whose terms are sums over the list of all states; no
-        cumulative sum over that list loses small probabilities.
+        Listed units are drawn one after the other from $p(x_i \mid x_{<i})$, whose terms are sums over the list; no
+        cumulative sum over that list loses small probabilities. The summed colour follows given them.
 
         Args:
             key: a JAX random key.
             sample_shape: how many.
 
         Returns:
-            ``sample_shape x visible``.
+            ``sample_shape x event_shape``.
 
         Raises:
-            ValueError: there are more than 20 units.
+            ValueError: there are too many states to list.
         """
-        return self._sample(key, tuple(sample_shape))
+        return self.sample_state(key, tuple(sample_shape))[self.structure.visible]
 
     @partial(jax.jit, static_argnums=2)
-    def _sample(self, key: Any, sample_shape: tuple[int, ...]) -> Any:
-        levels = [self._visible_logits()]
-        for _ in range(self.visible):
-            levels.append(logsumexp(levels[-1].reshape(-1, 2), axis=-1))
+    def sample_state(self, key: Any, sample_shape: tuple[int, ...] = ()) -> State:
+        """Independent exact draws of all layers, ``{layer: sample_shape x layer shape}``; see ``sample``."""
+        plan, machine = _possible(self._total), self.machine
+        levels = [log_sums(plan, machine, {})]
+        for radix in plan.radices[::-1]:
+            levels.append(logsumexp(levels[-1].reshape(-1, radix), -1))
         node = jnp.zeros(sample_shape, int)
-        values = []
-        uniform = jax.random.uniform(key, (self.visible, *sample_shape), self.bias.dtype)
-        for level, low, u in zip(levels[-2::-1], self.low[: self.visible], uniform, strict=True):
-            bit = u < jax.nn.sigmoid(level[2 * node + 1] - level[2 * node])
-            node = 2 * node + bit
-            values.append(jnp.where(bit, 1, low))
-        return jnp.stack(values, -1).astype(self.bias.dtype)
+        listing_key, colour_key = jax.random.split(key)
+        keys = jax.random.split(listing_key, max(len(plan.radices), 1))
+        for level, radix, now in zip(levels[-2::-1], plan.radices, keys, strict=False):
+            node = radix * node + jax.random.categorical(now, level.reshape(-1, radix)[node])
+        state = {name: x[node] for name, x in plan.states(self.structure, self._dtype).items()}
+        statistics = machine.statistics(state)
+        for number, block in enumerate(machine.colours[plan.colour]):
+            now = jax.random.fold_in(colour_key, number)
+            machine.draw(block, machine.fields(block, statistics), state, statistics, now, {})
+        return state
 
-    def _visible_logits(self) -> Any:
-        """-F of every visible state; the first unit is the most significant bit of its number."""
-        self._check(self.units, "units")
-        return -self.free_energy(self._states(0, self.visible))
+    @property
+    def _dtype(self) -> Any:
+        return self.arrays.biases[self.structure.visible][0].dtype
 
-    def _states(self, start: int, stop: int) -> Any:
-        """Every state of the units from ``start`` to ``stop``, ``states x units``."""
-        count = stop - start
-        bits = (jnp.arange(2**count)[:, None] >> jnp.arange(count)[::-1]) & 1
-        return jnp.where(bits == 1, 1, jnp.array(self.low[start:stop])).astype(self.bias.dtype)
+    def _real(self, x: Any) -> Any:
+        return jnp.asarray(x, self._dtype)
 
-    def _check(self, count: int, what: str) -> None:
-        if count > LARGEST:
-            raise ValueError(
-                f"the machine has {count} {what}; at most {LARGEST} are enumerated. Draw with NumPyroGibbs, or use "
-                "dgm.log_partition(dist, method='ais') on the torch distribution"
-            )
+
+def _possible(plan: Listing | str) -> Listing:
+    if isinstance(plan, str):
+        raise ValueError(plan)
+    return plan

@@ -189,8 +189,8 @@ def at_every_temperature(gibbs: BlockGibbs) -> Clamp | None:
     }
 
 
-def average(tuning: dict[str, Tensor], name: str, value: Tensor) -> None:
-    """Take a step's value into a running mean, in place of the oldest where there are many."""
-    tuning["steps"] = tuning["steps"] + 1
-    weight = tuning["steps"].clamp_max(MEMORY).reciprocal()
+def average(tuning: dict[str, Tensor], name: str, value: Tensor, steps: int = 1) -> None:
+    """Take the mean of some steps into a running mean, in place of the oldest where there are many."""
+    tuning["steps"] = tuning["steps"] + steps
+    weight = (steps / tuning["steps"].clamp_max(MEMORY)).clamp_max(1.0)
     tuning[name] = torch.lerp(tuning[name], value.to(weight), weight)

@@ -105,18 +105,45 @@ class ParallelTempering(ChainsKernel):
             # The fields of the first draw give the energies too, whichever replica they end up with.
             raw = replicas.raw(colours[0], statistics)
             order, rate = swaps(replicas.betas, replicas.energy_gap(colours[0], raw, statistics))
-            average(self.tuning, "rate", rate.mean([d for d in range(rate.dim()) if d != 1]))
             raw = _exchange(order, colours, state, raw)
             statistics = replicas.statistics(state)
             for number, colour in enumerate(colours):
                 fields = raw if number == 0 else replicas.raw(colour, statistics)
                 replicas.draw(colour, fields, state, statistics, self.clamp, reuse=True)
-            self._follow(params, state, order)
-        self._step += 1
+            from_base, trips = self.trips(params, order[:, 0].shape)
+            from_base = from_base.gather(1, order)
+            trips = trips + from_base[:, -1]
+            from_base[:, -1], from_base[:, 0] = False, True
+        self.took(state, 1, rate.mean([d for d in range(rate.dim()) if d != 1]), from_base, trips)
+        return state
+
+    def trips(self, params: State, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Which replicas of these chains were at the lowest inverse temperature last, and how many came up from there.
+
+        Args:
+            params: the chains' state; nothing is known of one that the last step did not leave.
+            shape: ``chains x batch_shape``.
+        """
+        if self._trips is None or self._trips[0] is not params:
+            device = self.tuning["betas"].device
+            replicas = (shape[0], len(self.tuning["betas"]), *shape[1:])
+            return torch.zeros(replicas, dtype=torch.bool, device=device), torch.zeros(
+                shape, dtype=torch.int64, device=device
+            )
+        return self._trips[1:]
+
+    def took(self, params: State, steps: int, rate: Tensor, from_base: Tensor, trips: Tensor) -> None:
+        """Take some steps into account: their mean swap rates, the replicas' trips, and the adaptation that is due."""
+        average(self.tuning, "rate", rate, steps)
+        self._trips = params, from_base, trips
+        self._step += steps
         if self._step in self._adapt_at:
             self.tuning["betas"] = equalised(self.tuning["betas"], self.tuning["rate"])
             self._forget()
-        return state
+
+    def until_adaptation(self) -> int:
+        """Steps to the next change of temperatures; very many where none is due."""
+        return min((step - self._step for step in self._adapt_at if step > self._step), default=2**62)
 
     def _check(self, params: State) -> None:
         for layer, unit in self.gibbs.machine.graph.layers.items():
@@ -126,16 +153,6 @@ class ParallelTempering(ChainsKernel):
                     f"the state of {layer!r} has shape {tuple(shape)}; expected chains x {number} temperatures x "
                     f"{tuple(self.dist.batch_shape)} x {tuple(unit.shape)}, as start(chains) returns it"
                 )
-
-    def _follow(self, before: State, after: State, order: Tensor) -> None:
-        """Count the replicas that reach the machine's end having been at the other one last."""
-        if self._trips is None or self._trips[0] is not before:
-            self._trips = None, order.new_zeros(order.shape, dtype=torch.bool), order.new_zeros(order[:, 0].shape)
-        _, from_base, count = self._trips
-        from_base = from_base.gather(1, order)
-        count = count + from_base[:, -1]
-        from_base[:, -1], from_base[:, 0] = False, True
-        self._trips = after, from_base, count
 
     def _forget(self) -> None:
         self.tuning |= {name: torch.zeros_like(self.tuning[name]) for name in ("rate", "steps")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,17 @@ from tqdm import tqdm
 
 from .. import processes
 from ..energy import State
+from .engine import Engine, TorchEngine
 from .kernel import ChainsKernel
+
+
+def _numpyro(kernel: ChainsKernel) -> Engine:
+    from .compiled_engine import numpyro_engine
+
+    return numpyro_engine(kernel)
+
+
+ENGINES: dict[str, Callable[[ChainsKernel], Engine]] = {"torch": TorchEngine, "numpyro": _numpyro}
 
 
 class VectorizedMCMC(MCMC):
@@ -37,9 +47,14 @@ class VectorizedMCMC(MCMC):
         keep: ``"draws"``; or ``"moments"``, which keeps count, mean and variance of every chain's states, and draws only
             of their energies.
         disable_progbar: no progress bar.
+        engine: ``"torch"`` calls the kernel for every sweep; ``"numpyro"`` compiles ``dgm.BlockGibbs`` or
+            ``dgm.ParallelTempering`` by JAX, with the parameters as they are now, thinning and moments inside the compiled
+            steps. Draws differ from torch's, their law does not. The first run of a shape compiles for some seconds.
 
     Raises:
-        ValueError: a count below one, an unknown layer or ``keep``, first states of the wrong shape.
+        ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a kernel
+            or units that the engine does not know.
+        ImportError: the engine's packages are not installed.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -61,6 +76,7 @@ class VectorizedMCMC(MCMC):
         save_params: Sequence[str] | None = None,
         keep: str = "draws",
         disable_progbar: bool = False,
+        engine: str = "torch",
     ) -> None:
         for name, value in (("num_samples", num_samples), ("num_chains", num_chains), ("thinning", thinning)):
             if value < 1:
@@ -72,6 +88,8 @@ class VectorizedMCMC(MCMC):
             )
         if keep not in ("draws", "moments"):
             raise ValueError(f"keep got {keep!r}; expected 'draws' or 'moments'")
+        if engine not in ENGINES:
+            raise ValueError(f"engine got {engine!r}; expected one of {', '.join(map(repr, ENGINES))}")
         # One chain as far as the base class is concerned: several would mean processes.
         super().__init__(
             kernel, num_samples, warmup_steps, num_chains=1, transforms={}, disable_progbar=disable_progbar
@@ -79,6 +97,7 @@ class VectorizedMCMC(MCMC):
         self.num_chains = num_chains
         self.thinning = thinning
         self.keep = keep
+        self._engine = ENGINES[engine](kernel)
         self.energies: dict[str, Tensor] = {}
         self._layers = None if save_params is None else list(save_params)
         self._progress = not disable_progbar
@@ -122,35 +141,33 @@ class VectorizedMCMC(MCMC):
         layers = self._layers or sorted(kernel.draws(params))
         self.moments: Any = StatsOfDict(default=CountMeanVarianceStats)
         draws: dict[str, Tensor] = {}
+        engine = self._engine
         with tqdm(total=self.warmup_steps + self.num_samples * self.thinning, disable=not self._progress) as bar:
             bar.set_description("warmup")
-            for _ in range(self.warmup_steps):
-                params = kernel.sample(params)
-                bar.update()
+            for start in range(0, self.warmup_steps, engine.block):
+                sweeps = min(engine.block, self.warmup_steps - start)
+                params = engine.advance(params, sweeps)
+                bar.update(sweeps)
             kernel.end_warmup()
             bar.set_description("sample")
-            for number in range(self.num_samples):
-                for _ in range(self.thinning):
-                    params = kernel.sample(params)
-                bar.update(self.thinning)
-                drawn = kernel.draws(params)
-                if self.keep == "draws":
-                    kept = {layer: drawn[layer] for layer in layers}
-                else:
-                    self.moments.update({layer: drawn[layer].double() for layer in layers})
-                    kept = kernel.energies(drawn)
-                self._store(draws, kept, number)
+            for start in range(0, self.num_samples, engine.block):
+                count = min(engine.block, self.num_samples - start)
+                so_far = self.moments if self.keep == "moments" else None
+                params, kept, moments = engine.collect(params, count, self.thinning, layers, so_far)
+                self.moments = self.moments if moments is None else moments
+                bar.update(count * self.thinning)
+                self._store(draws, kept, start)
         self.last_params = params
         self._samples = draws if self.keep == "draws" else {}
         self.energies = draws if self.keep == "moments" else {}
         self._diagnostics = [kernel.diagnostics() for _ in range(self.num_chains)]
         kernel.cleanup()
 
-    def _store(self, draws: dict[str, Tensor], kept: dict[str, Tensor], number: int) -> None:
+    def _store(self, draws: dict[str, Tensor], kept: dict[str, Tensor], start: int) -> None:
         for name, value in kept.items():
             if name not in draws:
-                draws[name] = value.new_empty((self.num_chains, self.num_samples, *value.shape[1:]))
-            draws[name][:, number] = value
+                draws[name] = value.new_empty((self.num_chains, self.num_samples, *value.shape[2:]))
+            draws[name][:, start : start + value.shape[1]] = value
 
     def _check(self, params: State) -> None:
         for layer, value in params.items():

@@ -1,0 +1,190 @@
+"""A Boltzmann machine in JAX: energies, fields, sweeps, and one colour summed out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._product import parts, product
+from ._structure import Arrays, Flow, Layer, Structure, flow_name
+from ._units import KINDS, Eta
+
+State = dict[str, Any]
+Statistics = dict[str, Eta]
+
+
+class Block(NamedTuple):
+    """Atoms of a layer that are drawn together: their bias, and what couplings bring to each of their statistics."""
+
+    layer: Layer
+    atoms: Any
+    entries: Any
+    bias: Eta
+    inputs: tuple[tuple[tuple[str, int, Callable[[Any], Any]], ...], ...]
+
+
+class Machine:
+    r"""$-E = \sum_l \langle b_l, T_l\rangle + \sum_i I_i(T; W_i)$ over arrays of JAX, made ready for many sweeps.
+
+    Made inside a jitted function, before its loops: weights are gathered and split once. States are
+    ``{layer: batch_shape x layer shape}``, statistics are flat.
+
+    Args:
+        structure: the graph.
+        arrays: its numbers.
+    """
+
+    def __init__(self, structure: Structure, arrays: Arrays) -> None:
+        self.structure, self.arrays = structure, arrays
+        self.colours = tuple(tuple(self._block(*block) for block in colour) for colour in structure.colours)
+
+    def _block(self, name: str, place: int | None) -> Block:
+        layer = self.structure.layer(name)
+        atoms = None if place is None else self.arrays.atoms[place]
+        entries = None if atoms is None else (atoms[:, None] * layer.inner + jnp.arange(layer.inner)).reshape(-1)
+        bias = tuple(_shaped(layer, b if entries is None else b[entries]) for b in self.arrays.biases[name])
+        inputs: list[list[tuple[str, int, Callable[[Any], Any]]]] = [[] for _ in bias]
+        for number, end in self.structure.touching(name):
+            coupling = self.structure.couplings[number]
+            source, statistic = coupling.ends[1 - end]
+            flow = self.arrays.flows.get(flow_name(name, place, number, end))
+            bring = self._sparse(number, flow, bias[0].size) if flow is not None else self._dense(number, end, entries)
+            inputs[coupling.ends[end][1]].append((source, statistic, bring))
+        return Block(layer, atoms, entries, bias, tuple(tuple(entry) for entry in inputs))
+
+    def _dense(self, number: int, end: int, entries: Any) -> Callable[[Any], Any]:
+        coupling, weight = self.structure.couplings[number], self.arrays.weights[number]
+        weight = 2 * weight if coupling.kind == "lateral" else weight if end == 1 else weight.T
+        weight = weight if entries is None else weight[:, entries]
+        terms = parts(weight, KINDS[self.structure.layer(coupling.ends[1 - end][0]).kind].exact)
+        return lambda x: product(x, terms)
+
+    def _sparse(self, number: int, flow: Any, size: int) -> Callable[[Any], Any]:
+        padded = jnp.append(self.arrays.weights[number], 0.0)
+        weight = padded[flow.edges]
+        if isinstance(flow, Flow):
+            return lambda x: (
+                jnp.zeros((*x.shape[:-1], size), x.dtype).at[..., flow.targets].add(x[..., flow.sources] * weight)
+            )
+        rows = tuple(zip(flow.sources, weight, strict=True))
+        return lambda x: sum(x[..., source] * w for source, w in rows)
+
+    def statistics(self, state: Mapping[str, Any]) -> Statistics:
+        """Flat statistics of the layers of a state."""
+        return {name: self._flat(name, x) for name, x in state.items()}
+
+    def _flat(self, name: str, x: Any) -> Eta:
+        layer = self.structure.layer(name)
+        lead = x.shape[: x.ndim - len(layer.shape)]
+        return tuple(t.reshape(*lead, -1) for t in KINDS[layer.kind].T(x))
+
+    def value(self, statistics: Statistics) -> Any:
+        """-E: ``batch_shape``."""
+        total = sum(
+            t @ b for name, entry in statistics.items() for t, b in zip(entry, self.arrays.biases[name], strict=True)
+        )
+        return total + self.coupled(statistics)
+
+    def coupled(self, statistics: Statistics) -> Any:
+        """The couplings' part of -E."""
+        total: Any = 0.0
+        for coupling, weight, edges in zip(
+            self.structure.couplings, self.arrays.weights, self.arrays.edges, strict=True
+        ):
+            first, second = (statistics[name][statistic] for name, statistic in coupling.ends)
+            if edges is None:
+                total = total + ((first @ weight) * second).sum(-1)
+            else:
+                total = total + (first[..., edges[:, 0]] * second[..., edges[:, 1]]) @ weight
+        return total
+
+    def raw(self, block: Block, statistics: Statistics) -> Eta:
+        """What the couplings bring to a block, shaped as its atoms; zeros where there is nothing."""
+        lead = next(iter(statistics.values()))[0].shape[:-1]
+        found = []
+        for bias, inputs in zip(block.bias, block.inputs, strict=True):
+            brought = [bring(statistics[source][statistic]) for source, statistic, bring in inputs]
+            total = sum(brought[1:], start=brought[0]) if brought else jnp.zeros((*lead, bias.size), bias.dtype)
+            found.append(_shaped(block.layer, total))
+        return tuple(found)
+
+    def fields(self, block: Block, statistics: Statistics) -> Eta:
+        """Natural parameters of a block given the rest."""
+        return tuple(b + r for b, r in zip(block.bias, self.raw(block, statistics), strict=True))
+
+    def sweep(self, state: State, key: Any, clamp: Mapping[str, tuple[Any, Any]]) -> State:
+        """One Gibbs sweep, colour after colour, of all rows."""
+        state, statistics = dict(state), self.statistics(state)
+        for colour, now in zip(self.colours, jax.random.split(key, len(self.colours)), strict=True):
+            for number, block in enumerate(colour):
+                self.draw(
+                    block, self.fields(block, statistics), state, statistics, jax.random.fold_in(now, number), clamp
+                )
+        return state
+
+    def draw(
+        self,
+        block: Block,
+        eta: Eta,
+        state: State,
+        statistics: Statistics,
+        key: Any,
+        clamp: Mapping[str, tuple[Any, Any]],
+    ) -> None:
+        """Draw a block given its natural parameters; ``state`` and ``statistics`` follow."""
+        layer = block.layer
+        units, old = KINDS[layer.kind], state[layer.name]
+        lead = old.shape[: old.ndim - len(layer.shape)]
+        flat = old.reshape(*lead, *_atom_shape(layer, layer.atoms))
+        if layer.name in clamp:
+            mask, value = (jnp.broadcast_to(t, old.shape).reshape(flat.shape) for t in clamp[layer.name])
+            if block.atoms is not None:
+                axis = len(lead)
+                mask, value = (jnp.take(t, block.atoms, axis) for t in (mask, value))
+            new = units.draw_clamped(key, eta, mask, value.astype(flat.dtype))
+        else:
+            new = units.draw(key, eta)
+        if block.atoms is not None:
+            where = (..., block.atoms) if layer.inner == 1 else (..., block.atoms, slice(None))
+            new = flat.at[where].set(new)
+        state[layer.name] = new.reshape(old.shape)
+        statistics[layer.name] = self._flat(layer.name, state[layer.name])
+
+    def without(self, colour: tuple[Block, ...], statistics: Statistics) -> Statistics:
+        """The statistics with those of a colour's units at zero."""
+        kept = dict(statistics)
+        for block in colour:
+            name = block.layer.name
+            kept[name] = tuple(
+                jnp.zeros_like(t) if block.entries is None else t.at[..., block.entries].set(0.0) for t in kept[name]
+            )
+        return kept
+
+    def collapsed(self, blocks: tuple[Block, ...], state: State) -> Any:
+        r"""$\log \sum_{blocks} e^{-E}$ over blocks of one colour, whatever they hold: ``batch_shape``."""
+        statistics = self.without(blocks, self.statistics(state))
+        total = self.value(statistics)
+        for block in blocks:
+            total = total + KINDS[block.layer.kind].A(self.fields(block, statistics)).sum(-1)
+        return total
+
+    def start(self, key: Any, lead: tuple[int, ...]) -> State:
+        """A state drawn from the biases alone."""
+        state = {}
+        for layer, now in zip(self.structure.layers, jax.random.split(key, len(self.structure.layers)), strict=True):
+            eta = tuple(_shaped(layer, b) for b in self.arrays.biases[layer.name])
+            eta = tuple(jnp.broadcast_to(e, (*lead, *e.shape)) for e in eta)
+            state[layer.name] = KINDS[layer.kind].draw(now, eta).reshape(*lead, *layer.shape)
+        return state
+
+
+def _atom_shape(layer: Layer, atoms: int) -> tuple[int, ...]:
+    return (atoms,) if layer.inner == 1 else (atoms, layer.inner)
+
+
+def _shaped(layer: Layer, flat: Any) -> Any:
+    """Flat entries as atoms."""
+    return flat if layer.inner == 1 else flat.reshape(*flat.shape[:-1], -1, layer.inner)

@@ -1,0 +1,132 @@
+"""What one compiled step does: a Gibbs sweep, or one of parallel tempering."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._machine import Block, Machine, State
+from ._structure import Arrays, Structure
+from ._units import KINDS
+
+Clamp = Mapping[str, tuple[Any, Any]]
+
+
+class Sampler(ABC):
+    """A transition of many chains. What it carries along is a dictionary of arrays that holds ``"state"``."""
+
+    machine: Machine
+
+    @abstractmethod
+    def step(self, carry: dict[str, Any], key: Any) -> dict[str, Any]:
+        """One transition of every chain."""
+
+    def draws(self, carry: dict[str, Any]) -> State:
+        """The part of the state that follows the machine's distribution."""
+        return carry["state"]
+
+
+class GibbsSampler(Sampler):
+    """One sweep over the colours."""
+
+    def __init__(self, structure: Structure, arrays: Arrays, clamp: Clamp) -> None:
+        self.machine, self.clamp = Machine(structure, arrays), clamp
+
+    def step(self, carry: dict[str, Any], key: Any) -> dict[str, Any]:
+        return {"state": self.machine.sweep(carry["state"], key, self.clamp)}
+
+
+class TemperingSampler(Sampler):
+    r"""Swaps of neighbouring replicas, even pairs and then odd ones, and a sweep of all replicas.
+
+    Carries the state, ``{layer: chains x temperatures x layer shape}``, the summed swap probabilities of every pair
+    (``"rate"``), and for the count of round trips which replica was at $\beta = 0$ last and how many have come from there.
+    """
+
+    def __init__(
+        self, structure: Structure, arrays: Arrays, clamp: Clamp, base: Mapping[str, tuple[Any, ...]], betas: Any
+    ) -> None:
+        self.machine, self.clamp, self.base, self.betas = Machine(structure, arrays), clamp, base, betas
+
+    def draws(self, carry: dict[str, Any]) -> State:
+        return {name: x[:, -1] for name, x in carry["state"].items()}
+
+    def step(self, carry: dict[str, Any], key: Any) -> dict[str, Any]:
+        machine, state = self.machine, dict(carry["state"])
+        swap_key, draw_key = jax.random.split(key)
+        statistics = machine.statistics(state)
+        first = [machine.raw(block, statistics) for block in machine.colours[0]]
+        order, rate = self._swaps(self._gap(first, statistics), swap_key)
+        state = {name: _taken(x, order) for name, x in state.items()}
+        first = [tuple(_taken(f, order) for f in fields) for fields in first]
+        statistics = machine.statistics(state)
+        for number, (colour, now) in enumerate(
+            zip(machine.colours, jax.random.split(draw_key, len(machine.colours)), strict=True)
+        ):
+            for place, block in enumerate(colour):
+                raw = first[place] if number == 0 else machine.raw(block, statistics)
+                machine.draw(
+                    block, self._eta(block, raw), state, statistics, jax.random.fold_in(now, place), self.clamp
+                )
+        from_base = _taken(carry["from_base"], order)
+        trips = carry["trips"] + from_base[:, -1]
+        from_base = from_base.at[:, -1].set(False).at[:, 0].set(True)
+        return {"state": state, "rate": carry["rate"] + rate.mean(0), "from_base": from_base, "trips": trips}
+
+    def _gap(self, first: list[tuple[Any, ...]], statistics: dict[str, tuple[Any, ...]]) -> Any:
+        """D of every replica; the first colour's fields, which the draw needs too, bring the couplings' part of it."""
+        machine = self.machine
+        rest = machine.without(machine.colours[0], statistics)
+        total = machine.coupled(rest)
+        for name, entry in statistics.items():
+            for t, target, base in zip(entry, machine.arrays.biases[name], self.base[name], strict=True):
+                total = total + t @ (target - base)
+        for block, fields in zip(machine.colours[0], first, strict=True):
+            for t, field in zip(statistics[block.layer.name], fields, strict=True):
+                chosen = t if block.entries is None else t[..., block.entries]
+                total = total + (chosen * field.reshape(chosen.shape)).sum(-1)
+        return total
+
+    def _swaps(self, gap: Any, key: Any) -> tuple[Any, Any]:
+        """The place every replica comes from, ``chains x temperatures``, and every pair's swap probability."""
+        number = gap.shape[1]
+        steps, even = jnp.diff(self.betas), jnp.arange(number - 1) % 2 == 0
+        thresholds = jnp.log(jax.random.uniform(key, (gap.shape[0], number - 1), gap.dtype, minval=1e-38))
+        places = jnp.arange(number)
+        first = steps * (gap[:, :-1] - gap[:, 1:])
+        order = places + _crossing((thresholds < first) & even)
+        gap = jnp.take_along_axis(gap, order, 1)
+        second = steps * (gap[:, :-1] - gap[:, 1:])
+        then = places + _crossing((thresholds < second) & ~even)
+        return jnp.take_along_axis(order, then, 1), jnp.exp(jnp.minimum(jnp.where(even, first, second), 0.0))
+
+    def _eta(self, block: Block, raw: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Natural parameters at every temperature."""
+        found = []
+        for bias, base, field in zip(block.bias, self.base[block.layer.name], raw, strict=True):
+            base = (base if block.entries is None else base[block.entries]).reshape(bias.shape)
+            betas = self.betas.reshape(-1, *(1 for _ in bias.shape))
+            found.append(base + betas * (bias - base + field))
+        return tuple(found)
+
+
+def _taken(x: Any, order: Any) -> Any:
+    return jnp.take_along_axis(x, order.reshape(*order.shape, *(1 for _ in x.shape[2:])), 1)
+
+
+def _crossing(accepted: Any) -> Any:
+    """How far each place lies from that of its new replica, given which pairs swap: -1, 0 or 1."""
+    return jnp.diff(jnp.pad(accepted.astype(int), ((0, 0), (1, 1))), axis=1)
+
+
+def log_partition_of_base(machine: Machine, base: Mapping[str, tuple[Any, ...]]) -> Any:
+    """Log Z of a product distribution: the sum of every unit's A."""
+    total: Any = 0.0
+    for layer in machine.structure.layers:
+        shape = (layer.atoms,) if layer.inner == 1 else (layer.atoms, layer.inner)
+        total = total + KINDS[layer.kind].A(tuple(b.reshape(shape) for b in base[layer.name])).sum()
+    return total

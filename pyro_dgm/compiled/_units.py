@@ -1,0 +1,188 @@
+"""Units in JAX: statistics, log-partition functions and draws of every kind, over arrays of atoms.
+
+A layer is ``batch_shape x atoms``, or ``batch_shape x atoms x inner`` where an atom has several numbers; natural
+parameters come as one array a statistic, of the same shape. Nothing is shared with the torch units.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._random import bits
+
+Eta = tuple[Any, ...]
+
+
+class Units(ABC):
+    """One kind of unit."""
+
+    statistics: ClassVar[int] = 1
+    exact: ClassVar[bool] = True
+    """Whether every statistic is a small integer."""
+
+    @abstractmethod
+    def T(self, x: Any) -> Eta:
+        """The sufficient statistics."""
+
+    @abstractmethod
+    def A(self, eta: Eta) -> Any:
+        """The log-partition function of every atom, in nats."""
+
+    @abstractmethod
+    def draw(self, key: Any, eta: Eta) -> Any:
+        """A state for every entry of the natural parameters."""
+
+    def draw_clamped(self, key: Any, eta: Eta, mask: Any, value: Any) -> Any:
+        """A state given that it equals ``value`` where ``mask`` holds."""
+        return jnp.where(mask, value, self.draw(key, eta))
+
+    @abstractmethod
+    def states(self, inner: int) -> Any:
+        """All states of one atom; None where they cannot be listed."""
+
+    @abstractmethod
+    def supports(self, x: Any) -> Any:
+        """Which atoms hold a value that the unit can take; a number counts where the atom has none of its own."""
+
+
+class BinaryUnits(Units):
+    """0 and 1."""
+
+    def T(self, x: Any) -> Eta:
+        return (x,)
+
+    def A(self, eta: Eta) -> Any:
+        return jax.nn.softplus(eta[0])
+
+    def draw(self, key: Any, eta: Eta) -> Any:
+        return bits(key, jax.nn.sigmoid(eta[0])).astype(eta[0].dtype)
+
+    def states(self, inner: int) -> Any:
+        return np.array([0.0, 1.0])
+
+    def supports(self, x: Any) -> Any:
+        return (x == 0) | (x == 1)
+
+
+class SpinUnits(Units):
+    """-1 and 1."""
+
+    def T(self, x: Any) -> Eta:
+        return (x,)
+
+    def A(self, eta: Eta) -> Any:
+        return jnp.logaddexp(eta[0], -eta[0])
+
+    def draw(self, key: Any, eta: Eta) -> Any:
+        return 2 * bits(key, jax.nn.sigmoid(2 * eta[0])).astype(eta[0].dtype) - 1
+
+    def states(self, inner: int) -> Any:
+        return np.array([-1.0, 1.0])
+
+    def supports(self, x: Any) -> Any:
+        return jnp.abs(x) == 1
+
+
+class CategoricalUnits(Units):
+    """One-hot rows."""
+
+    def T(self, x: Any) -> Eta:
+        return (x,)
+
+    def A(self, eta: Eta) -> Any:
+        return jax.nn.logsumexp(eta[0], -1)
+
+    def draw(self, key: Any, eta: Eta) -> Any:
+        return jax.nn.one_hot(jax.random.categorical(key, eta[0]), eta[0].shape[-1], dtype=eta[0].dtype)
+
+    def draw_clamped(self, key: Any, eta: Eta, mask: Any, value: Any) -> Any:
+        chosen = (mask & (value == 1)).any(-1, keepdims=True)
+        excluded = jnp.where(chosen, value != 1, mask & (value == 0))
+        return self.draw(key, (jnp.where(excluded, -jnp.inf, eta[0]),))
+
+    def states(self, inner: int) -> Any:
+        return np.eye(inner)
+
+    def supports(self, x: Any) -> Any:
+        return ((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1)
+
+
+class GaussianUnits(Units):
+    r"""The real line, $T = (x, x^2)$, $\eta = (\beta\mu, -\beta/2)$."""
+
+    statistics = 2
+    exact = False
+
+    def T(self, x: Any) -> Eta:
+        return x, jnp.square(x)
+
+    def A(self, eta: Eta) -> Any:
+        return -jnp.square(eta[0]) / (4 * eta[1]) + 0.5 * jnp.log(math.pi / -eta[1])
+
+    def draw(self, key: Any, eta: Eta) -> Any:
+        variance = -0.5 / eta[1]
+        return eta[0] * variance + jnp.sqrt(variance) * jax.random.normal(key, jnp.shape(eta[0]), eta[0].dtype)
+
+    def states(self, inner: int) -> Any:
+        return None
+
+    def supports(self, x: Any) -> Any:
+        return jnp.isfinite(x)
+
+
+class SpikeSlabUnits(Units):
+    r"""Spike and slabs $(h, s)$ with $T = ((h, hs), (0, s^2))$ and $\eta = ((b, c), (\cdot, -\alpha/2))$."""
+
+    statistics = 2
+    exact = False
+
+    def T(self, x: Any) -> Eta:
+        h, s = x[..., :1], x[..., 1:]
+        return jnp.concatenate([h, h * s], -1), jnp.concatenate([jnp.zeros_like(h), jnp.square(s)], -1)
+
+    def A(self, eta: Eta) -> Any:
+        alpha = -2 * eta[1][..., 1:]
+        return 0.5 * jnp.log(2 * math.pi / alpha).sum(-1) + jax.nn.softplus(self._logit(eta))
+
+    def draw(self, key: Any, eta: Eta) -> Any:
+        first, second = jax.random.split(key)
+        h = bits(first, jax.nn.sigmoid(self._logit(eta)))
+        return self._with_slabs(second, h, eta)
+
+    def draw_clamped(self, key: Any, eta: Eta, mask: Any, value: Any) -> Any:
+        first, second = jax.random.split(key)
+        c, alpha = eta[0][..., 1:], -2 * eta[1][..., 1:]
+        evidence = jnp.where(mask[..., 1:], c * value[..., 1:], jnp.square(c) / (2 * alpha)).sum(-1)
+        h = jnp.where(mask[..., 0], value[..., 0] == 1, bits(first, jax.nn.sigmoid(eta[0][..., 0] + evidence)))
+        return jnp.where(mask, value, self._with_slabs(second, h, eta))
+
+    def states(self, inner: int) -> Any:
+        return None
+
+    def supports(self, x: Any) -> Any:
+        return ((x[..., 0] == 0) | (x[..., 0] == 1)) & jnp.isfinite(x).all(-1)
+
+    def _logit(self, eta: Eta) -> Any:
+        c, alpha = eta[0][..., 1:], -2 * eta[1][..., 1:]
+        return eta[0][..., 0] + (jnp.square(c) / (2 * alpha)).sum(-1)
+
+    def _with_slabs(self, key: Any, h: Any, eta: Eta) -> Any:
+        c, alpha = eta[0][..., 1:], -2 * eta[1][..., 1:]
+        h = h[..., None].astype(c.dtype)
+        slabs = h * c / alpha + jax.random.normal(key, c.shape, c.dtype) / jnp.sqrt(alpha)
+        return jnp.concatenate([h, slabs], -1)
+
+
+KINDS: dict[str, Units] = {
+    "binary": BinaryUnits(),
+    "spin": SpinUnits(),
+    "categorical": CategoricalUnits(),
+    "gaussian": GaussianUnits(),
+    "spike and slab": SpikeSlabUnits(),
+}

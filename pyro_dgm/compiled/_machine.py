@@ -83,17 +83,21 @@ class Machine:
 
     def value(self, statistics: Statistics) -> Any:
         """-E: ``batch_shape``."""
-        total = sum(
-            t @ b for name, entry in statistics.items() for t, b in zip(entry, self.arrays.biases[name], strict=True)
-        )
-        return total + self.coupled(statistics)
+        return self.dot(self.arrays.biases, statistics) + self.coupled(statistics)
 
-    def coupled(self, statistics: Statistics) -> Any:
-        """The couplings' part of -E."""
+    def dot(self, natural: Mapping[str, Eta], statistics: Statistics) -> Any:
+        """The product of flat natural parameters and statistics: ``batch_shape``."""
+        return sum(t @ b for name, entry in statistics.items() for t, b in zip(entry, natural[name], strict=True))
+
+    def coupled(self, statistics: Statistics, without: tuple[Block, ...] = ()) -> Any:
+        """The couplings' part of -E; couplings of layers that lie whole in ``without``, and are zero, are passed over."""
+        zero = {block.layer.name for block in without if block.entries is None}
         total: Any = 0.0
         for coupling, weight, edges in zip(
             self.structure.couplings, self.arrays.weights, self.arrays.edges, strict=True
         ):
+            if zero & {name for name, _ in coupling.ends}:
+                continue
             first, second = (statistics[name][statistic] for name, statistic in coupling.ends)
             if edges is None:
                 total = total + ((first @ weight) * second).sum(-1)
@@ -166,7 +170,7 @@ class Machine:
     def collapsed(self, blocks: tuple[Block, ...], state: State) -> Any:
         r"""$\log \sum_{blocks} e^{-E}$ over blocks of one colour, whatever they hold: ``batch_shape``."""
         statistics = self.without(blocks, self.statistics(state))
-        total = self.value(statistics)
+        total = self.dot(self.arrays.biases, statistics) + self.coupled(statistics, blocks)
         for block in blocks:
             total = total + KINDS[block.layer.kind].A(self.fields(block, statistics)).sum(-1)
         return total

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from ._machine import Block, Machine, State
 from ._structure import Arrays, Structure
-from ._units import KINDS
 
 Clamp = Mapping[str, tuple[Any, Any]]
 
@@ -81,7 +80,7 @@ class TemperingSampler(Sampler):
         """D of every replica; the first colour's fields, which the draw needs too, bring the couplings' part of it."""
         machine = self.machine
         rest = machine.without(machine.colours[0], statistics)
-        total = machine.coupled(rest)
+        total = machine.coupled(rest, machine.colours[0])
         for name, entry in statistics.items():
             for t, target, base in zip(entry, machine.arrays.biases[name], self.base[name], strict=True):
                 total = total + t @ (target - base)
@@ -121,12 +120,3 @@ def _taken(x: Any, order: Any) -> Any:
 def _crossing(accepted: Any) -> Any:
     """How far each place lies from that of its new replica, given which pairs swap: -1, 0 or 1."""
     return jnp.diff(jnp.pad(accepted.astype(int), ((0, 0), (1, 1))), axis=1)
-
-
-def log_partition_of_base(machine: Machine, base: Mapping[str, tuple[Any, ...]]) -> Any:
-    """Log Z of a product distribution: the sum of every unit's A."""
-    total: Any = 0.0
-    for layer in machine.structure.layers:
-        shape = (layer.atoms,) if layer.inner == 1 else (layer.atoms, layer.inner)
-        total = total + KINDS[layer.kind].A(tuple(b.reshape(shape) for b in base[layer.name])).sum()
-    return total

@@ -34,6 +34,10 @@ class Units(ABC):
     def A(self, eta: Eta) -> Any:
         """The log-partition function of every atom, in nats."""
 
+    def rise(self, before: Eta, after: Eta) -> Any:
+        """A(after) - A(before) of every atom, for neighbouring parameters."""
+        return self.A(after) - self.A(before)
+
     @abstractmethod
     def draw(self, key: Any, eta: Eta) -> Any:
         """A state for every entry of the natural parameters."""
@@ -59,6 +63,9 @@ class BinaryUnits(Units):
 
     def A(self, eta: Eta) -> Any:
         return jax.nn.softplus(eta[0])
+
+    def rise(self, before: Eta, after: Eta) -> Any:
+        return jnp.log1p(jax.nn.sigmoid(before[0]) * jnp.expm1(after[0] - before[0]))
 
     def draw(self, key: Any, eta: Eta) -> Any:
         return bits(key, jax.nn.sigmoid(eta[0])).astype(eta[0].dtype)

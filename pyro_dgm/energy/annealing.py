@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch import Tensor
 from .graph import Colour
 from .machine import Machine, State
 from .rise import rise
+
+if TYPE_CHECKING:
+    from .distribution import BoltzmannDistribution
 
 
 class AnnealingPath:
@@ -183,6 +187,20 @@ def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
     layer, unit = next(iter(path.machine.graph.layers.items()))
     first = state[layer]
     return torch.as_tensor(log_weight).expand(first.shape[: first.dim() - unit.event_dim])
+
+
+def log_weights(
+    dist: BoltzmannDistribution,
+    base: Mapping[str, tuple[Tensor, ...]],
+    betas: Tensor,
+    chains: int,
+    batch: torch.Size,
+    states: State | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Log Z of the base, the log weights of ``forward_ais``, and with ``states`` those of ``reverse_ais``."""
+    path = AnnealingPath(dist.machine, base)
+    forward = forward_ais(path, betas, chains, batch)[0]
+    return path.log_base(), forward, None if states is None else reverse_ais(path, betas, states)
 
 
 def temperatures(ladder: int | Sequence[float] | Tensor) -> Tensor:

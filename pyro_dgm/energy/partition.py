@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .distribution import BoltzmannDistribution
 
 METHODS = ("exact", "ais", "bridge")
+ENGINES = {"torch": "pyro_dgm.energy.annealing", "numpyro": "pyro_dgm.compiled.annealing"}
+"""Where an engine's ``log_weights`` is; looked up by name at use, as the compiled one needs JAX and this package."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def log_partition(
     base: Tensor | None = None,
     reverse: bool = True,
     burn_in: int = 500,
+    engine: str = "torch",
 ) -> LogPartition:
     r"""Log Z of an energy distribution, in nats.
 
@@ -80,6 +84,7 @@ def log_partition(
             reverse run's chains start; without them the means come from chains.
         reverse: also anneal from the model back to the base (bridge sampling cannot do without).
         burn_in: Gibbs sweeps before the reverse run starts.
+        engine: what anneals: ``"torch"``, or ``"numpyro"`` for loops compiled by JAX.
 
     Raises:
         ValueError: the method is unknown, its options contradict each other, temperatures that do not increase from 0 to
@@ -108,6 +113,8 @@ def log_partition(
         return LogPartition(value, zero, value, value, zero, zero, "exact")
     if chains < 2:
         raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
+    if engine not in ENGINES:
+        raise ValueError(f"engine got {engine!r}; expected one of {', '.join(map(repr, ENGINES))}")
     if method == "bridge" and not reverse:
         raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")
     mine = processes.share(chains, "chains")
@@ -118,14 +125,14 @@ def log_partition(
         rows = base
         if rows is None:
             rows = processes.gather(states[dist.visible]).flatten(0, len(batch))  # type: ignore[index]
-        path = annealing.AnnealingPath(machine, base_from_rows(dist, rows))
-        log_base = path.log_base()
-        weights = processes.gather(annealing.forward_ais(path, betas, mine, batch)[0])
+        anneal = importlib.import_module(ENGINES[engine]).log_weights
+        own = anneal(dist, base_from_rows(dist, rows), betas, mine, batch, states if reverse else None)
+        log_base, weights = own[0], processes.gather(own[1])
         mean, stderr = annealing.log_mean_exp(weights)
         lower, stderr_lower = log_base + weights.mean(0), weights.std(0) / math.sqrt(chains)
         upper, stderr_upper = torch.full_like(mean, torch.inf), torch.zeros_like(mean)
-        if reverse and states is not None:
-            back = processes.gather(annealing.reverse_ais(path, betas, states))
+        if own[2] is not None:
+            back = processes.gather(own[2])
             upper, stderr_upper = log_base - back.mean(0), back.std(0) / math.sqrt(chains)
             if method == "bridge":
                 mean, stderr = bridge(weights, back)

@@ -1,0 +1,66 @@
+"""Compiled annealing: unbiased weights both ways around the exact log Z."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from jax_machines import full, labels, mixed, small_rbm, star
+
+import pyro_dgm as dgm
+
+pytest.importorskip("jax")
+pytest.importorskip("numpyro")
+
+
+def gaussian():
+    return dgm.GaussianRBM.example()[0]()
+
+
+@pytest.mark.parametrize("build", [small_rbm, full, star, mixed, labels, gaussian])
+def test_both_directions_find_the_exact_log_partition(build):
+    """The mean weight is unbiased: within five of its standard errors, whose own size is checked by their being small."""
+    dist = build()
+    exact = float(dgm.log_partition(dist).value)
+    torch.manual_seed(0)
+    found = dgm.log_partition(dist, "bridge", chains=1000, temperatures=30, engine="numpyro")
+    one_way = dgm.log_partition(dist, "ais", chains=1000, temperatures=30, engine="numpyro", reverse=False)
+    for estimate in (found, one_way):
+        assert float(estimate.stderr) < 0.1
+        assert abs(float(estimate.value) - exact) < 5 * float(estimate.stderr) + 1e-4
+    assert float(found.lower) - 5 * float(found.stderr_lower) < exact + 1e-4
+    assert float(found.upper) + 5 * float(found.stderr_upper) > exact - 1e-4
+
+
+def test_weights_of_a_wrong_path_would_be_off(monkeypatch):
+    """With the machine's biases left out of the weights the mean weight misses log Z."""
+    from pyro_dgm.compiled import _annealing_runs as runs
+
+    dist = small_rbm()
+    exact = float(dgm.log_partition(dist).value)
+    describe = runs._Path.describe
+    monkeypatch.setattr(runs._Path, "describe", lambda self, state: describe(self, state)._replace(difference=0.0))
+    runs.forward.clear_cache()
+    wrong = dgm.log_partition(dist, "ais", chains=1000, temperatures=30, engine="numpyro", reverse=False)
+    runs.forward.clear_cache()
+    assert abs(float(wrong.value) - exact) > 20 * float(wrong.stderr)
+
+
+def test_large_machines_agree_with_the_torch_engine():
+    torch.manual_seed(1)
+    rbm = dgm.RBM(60, 40)
+    with torch.no_grad():
+        rbm.weight.normal_(0, 0.3)
+    both = [
+        dgm.log_partition(rbm(), "ais", chains=200, temperatures=700, reverse=False, engine=engine)
+        for engine in ("torch", "numpyro")
+    ]
+    error = (both[0].stderr.square() + both[1].stderr.square()).sqrt()
+    assert error < 0.1
+    assert (both[0].value - both[1].value).abs() < 5 * error
+
+
+def test_bad_requests():
+    with pytest.raises(ValueError, match="engine got 'jax'"):
+        dgm.log_partition(dgm.RBM(3, 2)(), "ais", engine="jax")
+    with pytest.raises(ValueError, match="batch_shape"):
+        dgm.log_partition(dgm.RBM(3, 2)(torch.zeros(2, 3)), "ais", engine="numpyro")

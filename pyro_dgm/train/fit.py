@@ -113,20 +113,22 @@ def fit(
             progress=progress, source=source,
         )  # fmt: skip
     processes.join(device)
-    trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
-    if state is None:
-        pyro.set_rng_seed(seed)
-        if model.fresh:
-            model.initialise(data.train.x.to(trainer.fabric.device))
-        if processes.rank():
-            pyro.set_rng_seed(processes.own_seed(seed))
-        if folder is not None and processes.first():
-            write_config(folder, model, data, objective, settings, source)
-    elif folder is not None and processes.first():
-        write_json(folder / CONFIG, {**read_config(folder), "training": vars(settings)})
-    processes.agree(model)
-    model.fresh = False
-    return trainer.run(state)
+    with processes.together():
+        # From here on the processes wait for one another, so that none finds files of another that was faster.
+        trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
+        if state is None:
+            pyro.set_rng_seed(seed)
+            if model.fresh:
+                model.initialise(data.train.x.to(trainer.device))
+            if processes.rank():
+                pyro.set_rng_seed(processes.own_seed(seed))
+            if folder is not None and processes.first():
+                write_config(folder, model, data, objective, settings, source)
+        elif folder is not None and processes.first():
+            write_json(folder / CONFIG, {**read_config(folder), "training": vars(settings)})
+        processes.agree(model)
+        model.fresh = False
+        return trainer.run(state)
 
 
 def _as_dataset(data: Dataset | Split | Tensor, dtype: torch.dtype) -> Dataset:

@@ -54,14 +54,10 @@ class Trainer:
         logger: str,
         progress: bool,
     ) -> None:
-        from lightning.fabric import Fabric
-
-        place = processes.device(device)
-        devices = 1 if place.index is None else [place.index]
-        loggers = _loggers(folder, logger)
-        self.fabric = Fabric(accelerator=place.type, devices=devices, loggers=loggers if processes.first() else [])
-        self.model = model.to(self.fabric.device)
-        train, valid, test = (split.to(self.fabric.device) for split in (data.train, data.valid, data.test))
+        self.device = processes.device(device)
+        self.loggers = _loggers(folder, logger)
+        self.model = model.to(self.device)
+        train, valid, test = (split.to(self.device) for split in (data.train, data.valid, data.test))
         self.data = Dataset(data.name, train, valid, test, data.shape, data.redraw)
         self.objective, self.settings, self.folder = objective, settings, folder
         self.progress = progress and processes.first()
@@ -87,10 +83,6 @@ class Trainer:
 
     def run(self, state: dict[str, Any] | None) -> Run:
         """Train from the beginning, or from a state of an earlier run."""
-        with processes.together():
-            return self._run(state)
-
-    def _run(self, state: dict[str, Any] | None) -> Run:
         first = 0 if state is None else self._restore(state)
         if state is None and self.settings.average is not None:
             self.averaged = [p.detach().clone() for p in self.parameters]
@@ -112,7 +104,7 @@ class Trainer:
         if self.folder is not None and processes.first():
             save_weights(self.folder, self.model)
         processes.wait()
-        for logger in self.fabric.loggers:
+        for logger in self.loggers:
             logger.finalize("success")
         return Run(self.model, self.history, self.folder)
 
@@ -132,7 +124,7 @@ class Trainer:
                 if self._finite():
                     raise
                 self._diverged(epoch, number, math.nan)  # validation saw the NaN before the loss did
-            self.fabric.backward(loss)
+            loss.backward()
             value = float(processes.mean(loss.detach(), 1))
             if not math.isfinite(value) or abs(value) > self.limit:
                 self._diverged(epoch, number, value)
@@ -178,7 +170,8 @@ class Trainer:
             self._diverged(epoch, self.steps - 1, row[bad[0]])
         self.history.append(row)
         bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch" and k not in clocks}, refresh=False)
-        self.fabric.log_dict({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
+        for logger in self.loggers:
+            logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
         monitored = next((value for name, value in figures.items() if name.startswith("valid_")), -loss)
         improved = monitored > self.best
         self.best, self.stale = (monitored, 0) if improved else (self.best, self.stale + 1)
@@ -192,7 +185,7 @@ class Trainer:
         own = {
             "objective": self.objective.state_dict(),
             "random": torch.get_rng_state(),
-            "random_device": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
+            "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
         owned = processes.collect(to_device(own, torch.device("cpu")))
         if not processes.first():
@@ -216,7 +209,7 @@ class Trainer:
         self._with_averaged()
 
     def _restore(self, state: dict[str, Any]) -> int:
-        device = self.fabric.device
+        device = self.device
         try:
             own = [state, *state.get("others", [])][processes.rank()]
             self.model.load_state_dict(state["model"])
@@ -226,7 +219,7 @@ class Trainer:
             self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
             torch.set_rng_state(own["random"])
             if own["random_device"] is not None:
-                torch.cuda.set_rng_state(own["random_device"])
+                torch.cuda.set_rng_state(own["random_device"], device)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"the training state in {self.folder} does not fit this model: {error}") from None
         return state["epoch"]
@@ -253,7 +246,7 @@ def to_device(tree: Any, device: torch.device) -> Any:
 def _loggers(folder: Path | None, kind: str) -> list[Any]:
     if kind not in ("csv", "tensorboard"):
         raise ValueError(f"logger got {kind!r}; expected 'csv' or 'tensorboard'")
-    if folder is None:
+    if folder is None or not processes.first():
         return []
     from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pyro
 import pytest
@@ -19,7 +20,7 @@ import torch.distributions.normal
 import torch.multiprocessing
 
 import pyro_dgm as dgm
-from pyro_dgm import cli, processes
+from pyro_dgm import cli, processes, registry, train
 from pyro_dgm.energy import annealing
 from pyro_dgm.models import latent
 from pyro_dgm.objectives.centring import Centring
@@ -233,18 +234,38 @@ def everything(rank, port, folder):
         "ais": annealed(),
         "bounds": bounds(),
         "chains": chains(),
+        "further": further(),
         "persistent": persistent(),
         "gathered": processes.gather(ragged, 1),
         "too few chains": refused(lambda: dgm.log_partition(machine()(), "ais", chains=1), ValueError),
         "too few": refused(lambda: processes.share(1, "chains"), ValueError),
         "devices": refused(lambda: dgm.fit(machine(), rows().float(), devices=3, **QUIET), ValueError),
         "alone": alone(),
+        "run": undisturbed(Path(folder) / "run"),
         "stumbled": refused(
             lambda: dgm.fit(machine(), rows().float(), objective=Stumbling(), **QUIET), ValueError, ConnectionError
         ),
     }
     with open(f"{folder}/{rank}", "wb") as file:
         pickle.dump(found, file)
+
+
+def undisturbed(folder):
+    """The run that ``FIT`` makes."""
+    rbm = registry.build("rbm", {"hidden": 12}, 64, 3)
+    digits = dgm.data.load("digits", binarisation="threshold", seed=3)
+    source = {"source": "digits", "binarisation": "threshold", "seed": 3}
+    options = {"batch_size": 100, "epochs": 20, "average": 0.9, "decay": "linear", "seed": 3}
+    return dgm.fit(rbm, digits, out=folder, source=source, **options, **QUIET).out
+
+
+def further():
+    """Other ways to anneal."""
+    pyro.set_rng_seed(8)
+    covariance, x = dgm.CovarianceRBM.example()
+    log_z = covariance.log_partition(x, chains=41, temperatures=20, burn_in=5)
+    raised = dgm.raise_bound(machine()(), rows(5).float(), chains=41, temperatures=20)
+    return {"hmc": [log_z.value, log_z.lower, log_z.upper, log_z.stderr], "raise": [raised.values, raised.stderr]}
 
 
 def alone():
@@ -309,6 +330,16 @@ def test_importance_samples_over_two_processes(pair):
         assert 0 < abs(float((first.values - one.values).mean())) < 4 * error
 
 
+def test_further_annealing_over_two_processes(pair):
+    same(pair[0]["further"], pair[1]["further"])
+    one, two = further(), pair[0]["further"]
+    (a, *_, a_error), (b, *_, b_error) = one["hmc"], two["hmc"]
+    assert 0 < abs(a - b) < 4 * (a_error**2 + b_error**2).sqrt()
+    (a, a_error), (b, b_error) = one["raise"], two["raise"]
+    assert (0 < (a - b).abs()).all()
+    assert ((a - b).abs() < 4.5 * (a_error**2 + b_error**2).sqrt()).all()
+
+
 def test_chains_over_two_processes(pair):
     first, second = (found["chains"] for found in pair)
     for name in ("still", "last", "draws", "moments", "energies"):
@@ -359,8 +390,7 @@ def test_one_process_is_the_identity():
         assert torch.equal(torch.get_rng_state(), before)
 
 
-TRAINING = {"batch_size": 100, "epochs": 30, "average": 0.9, "decay": "linear", "seed": 3}
-FIT = "fit rbm --set hidden=12 --batch-size 100 --epochs 30 --average 0.9 --decay linear --seed 3 --quiet --out"
+FIT = "fit rbm --set hidden=12 --batch-size 100 --epochs 20 --average 0.9 --decay linear --seed 3 --quiet --out"
 
 
 def epoch(run):
@@ -374,35 +404,32 @@ def kill(run, children):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A run of two processes by the command line, and one of which a process was killed, resumed from Python."""
-    folder = tmp_path_factory.mktemp("runs")
-    whole, killed, children, begin = folder / "whole", folder / "killed", [], launch._start
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        assert cli.main([*FIT.split(), str(whole), "--devices", "2"]) == 0
+def runs(pair, tmp_path_factory):
+    """An undisturbed run of two processes; one by ``--devices 2`` of which a process was killed, resumed."""
+    whole, killed, children, finished = pair[0]["run"], tmp_path_factory.mktemp("runs") / "killed", [], []
 
-    def remembered(*arguments):
-        children.append(begin(*arguments))
-        return children[-1]
+    def remembered(into, act):
+        def remembering(*arguments, **options):
+            into.append(act(*arguments, **options))
+            return into[-1]
 
-    launch._start = remembered
-    try:
-        threading.Thread(target=kill, args=(killed, children)).start()
+        return remembering
+
+    arguments = [*FIT.split(), str(killed), "--devices", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "_start", remembered(children, launch._start))
+        patch.setattr(train, "fit", remembered(finished, train.fit))
+        threading.Thread(target=kill, args=(killed, children), daemon=True).start()
         with contextlib.redirect_stderr(io.StringIO()) as error:
-            assert cli.main([*FIT.split(), str(killed), "--devices", "2"]) == 2
-    finally:
-        launch._start = begin
-    assert error.getvalue() == (
-        f"pyro-dgm: process 2 of 2 was killed by signal 9; the last checkpoint in {killed} is kept, go on with it by "
-        "resume (--resume)\n"
-    )
-    assert 2 <= epoch(killed) < 30
-    source = {"source": "digits", "binarisation": "threshold", "seed": 3}
-    digits = dgm.data.load("digits", binarisation="threshold", seed=3)
-    rbm = dgm.RBM(64, hidden=12)
-    resumed = dgm.fit(rbm, digits, **TRAINING, out=killed, resume=True, source=source, devices=2, **QUIET)
-    assert resumed.model is rbm
-    return whole, killed, printed.getvalue(), resumed
+            assert cli.main(arguments) == 2
+        assert error.getvalue() == (
+            f"pyro-dgm: process 2 of 2 was killed by signal 9; the last checkpoint in {killed} is kept, go on with it by "
+            "resume (--resume)\n"
+        )
+        assert 2 <= epoch(killed) < 20
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert cli.main([*arguments, "--resume"]) == 0
+    return whole, killed, printed.getvalue(), finished[0]
 
 
 def equal(a, b):
@@ -423,9 +450,9 @@ def test_killed_and_resumed_is_bit_identical(runs):
     a, b = (state["objective"]["chains"]["x"]["hidden"] for state in (whole, other))
     assert a.shape == b.shape == (50 + 8, 12)
     assert not torch.equal(a, b)
-    assert printed.count("epoch 30") == printed.count("run written") == 1
-    assert {p.name for p in folder.iterdir()} == {CONFIG, "logs", STATE, "training.png", WEIGHTS}
-    assert next((folder / "logs").rglob("metrics.csv")).read_text().count("\n") == 31
+    assert printed.count("epoch 20") == printed.count("run written") == 1
+    assert {p.name for p in other_folder.iterdir()} == {CONFIG, "logs", STATE, "training.png", WEIGHTS}
+    assert next((folder / "logs").rglob("metrics.csv")).read_text().count("\n") == 21
     same(resumed.model.weight.detach(), dgm.load(folder).weight.detach())
     assert equal(resumed.history, whole["history"])
     assert processes.world() == 1

@@ -235,3 +235,14 @@ def test_bits_below_the_words_resolution_come_by_the_shared_number():
 
     total = int(bits(jax.random.PRNGKey(4), jax.numpy.full((1 << 14, 1 << 10), 2.0**-18)).sum())
     assert 30 <= total <= 110
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [(0, (0x6B200159, 0x99BA4EFE)), (0xFFFFFFFF, (0x1CB996FC, 0xBB002BE7))]
+)
+def test_the_generator_is_threefry(word, expected):
+    """The known answers that the authors of Threefry publish with it."""
+    from pyro_dgm.compiled._random import threefry
+
+    word = jax.numpy.uint32(word)
+    assert tuple(int(x) for x in threefry((word, word), (word, word))) == expected

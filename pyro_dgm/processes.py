@@ -57,7 +57,10 @@ def join(name: str | torch.device = "cpu") -> None:
     place = device(name)
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise ConnectionError(f"the {launched()} processes do not find each other ({_line(error)})") from None
 
 
 def leave() -> None:
@@ -207,8 +210,12 @@ def together() -> Iterator[None]:
         if world() == 1 or not lost:
             raise
         raise ConnectionError(
-            f"process {rank() + 1} of {world()} stopped because another one did; see that one's message"
+            f"process {rank() + 1} of {world()} stopped because another one did; see that one's message ({_line(error)})"
         ) from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def speaks() -> bool:

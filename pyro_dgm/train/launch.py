@@ -76,7 +76,8 @@ def _start(folder: Path, rank: int, world: int, port: int) -> subprocess.Popen[b
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
     command = [sys.executable, "-c", f"from {__name__} import run; run()", str(folder)]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
+    # In a session of its own, so that Ctrl-C reaches this process alone, which then ends the others.
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _watch(children: list[subprocess.Popen[bytes]], folder: Path, out: Any) -> None:
@@ -143,8 +144,6 @@ def main(folder: Path) -> int:
             (folder / RESULT).write_bytes(pickle.dumps((state, objective_state, run.history)))
         processes.wait()
         processes.leave()
-    except KeyboardInterrupt:
-        return 130
     except (ValueError, OSError, TrainingDiverged) as error:
         kind = next(name for name, cls in reversed(_KINDS.items()) if isinstance(error, cls))
         with contextlib.suppress(OSError):
@@ -155,5 +154,4 @@ def main(folder: Path) -> int:
 
 def run() -> None:
     """The whole life of a started process."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     sys.exit(main(Path(sys.argv[1])))

@@ -74,8 +74,9 @@ class LatentVariableModel(ProbabilisticModel):
         Args:
             x: data.
             method: ``"importance"``, the default, or ``"ais"``.
-            options: ``particles``, K, of the first; of the second ``temperatures``, ``chains``, K, and ``num_steps``. Of
-                both ``rows``, decoder rows at once, which bounds the memory and changes nothing else.
+            options: ``particles``, K, of the first (of one alone no error is known, which the figure says); of the second
+                ``temperatures``, ``chains``, K, of which its error needs two, and ``num_steps``. Of both ``rows``,
+                decoder rows at once, which bounds the memory and changes nothing else.
 
         Raises:
             ValueError: another method or option, or a count out of range.
@@ -111,6 +112,8 @@ class LatentVariableModel(ProbabilisticModel):
 
     def _annealed(self, x: Tensor, temperatures: Any, chains: int, num_steps: int, rows: int) -> Evidence:
         """The bound by annealing from the guide."""
+        if not isinstance(chains, int) or chains < 2:
+            raise ValueError(f"chains got {chains!r}; annealing needs at least 2 to tell its error")
         mine = processes.share(chains, "chains")
         batches = x.split(max(rows // max(mine, SCALES), 1))
         with processes.own_stream():
@@ -136,7 +139,7 @@ def _bound(batches: list[Tensor], method: str, details: dict[str, float]) -> Evi
         kind="lower bound",
         method=method,
         stderr=stderr,
-        lower=-1.96 * stderr,
+        lower=-math.inf if math.isnan(stderr) else -1.96 * stderr,
         upper=math.inf,
         details={**details, "effective_sample_size": float(sizes.mean()), **pareto(batches[0])},
     )

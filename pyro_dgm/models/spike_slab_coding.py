@@ -170,20 +170,26 @@ class S3C(LatentVariableModel):
         Exact: $\log \sum_h p(h)\, \mathcal N(x; a + W(h \circ \mu),
         \mathrm{diag}(\beta)^{-1} + \sum_i h_i W_i W_i^\top / \alpha_i)$. Where columns of W resemble one another,
         q is narrower than the posterior: heavy importance weights, whose error is understated (the details' Pareto index).
+        Annealing from q, spikes by flips and slabs by Hamiltonian Monte Carlo, is slower and does not hang on a few weights.
 
         Args:
             x: data.
-            method: ``"exact"``, or ``"importance"`` with ``particles`` and ``rows`` (the method where these are given).
+            method: ``"exact"``; ``"importance"`` (the method where options are given) or ``"ais"``.
+            options: of the latter two, as for ``LatentVariableModel.evidence``.
+
+        Raises:
+            ValueError: another method or option; more than 12 spikes for an exact sum.
         """
-        if method not in (None, "exact", "importance") or (method == "exact" and options):
-            named = f"method={method!r} and {sorted(options)}"
+        if method == "exact" and options:
             raise ValueError(
-                f"got {named}; S3C has 'exact' without options, and 'importance' with particles= and rows="
+                f"got method='exact' and {sorted(options)}; 'exact' has no options, 'importance' and 'ais' have"
             )
-        if method == "importance" or (method is None and (options or self.hidden > LARGEST)):
+        if method not in (None, "exact") or (method is None and (options or self.hidden > LARGEST)):
             return super().evidence(x, method, **options)
         if self.hidden > LARGEST:
-            raise NotEnumerable(f"got {self.hidden} spikes; 'exact' lists at most {LARGEST}. Use method='importance'")
+            raise NotEnumerable(
+                f"got {self.hidden} spikes; 'exact' lists at most {LARGEST}. Use method='importance' or 'ais'"
+            )
         with torch.no_grad():
             values = torch.cat([self._enumerate(rows) for rows in x.split(100)])
         return Evidence(values, "exact", "enumeration", stderr=0.0, lower=0.0, upper=0.0, details={})

@@ -68,8 +68,9 @@ def annealed_log_weights(
         kwargs: the programs' keyword arguments.
 
     Raises:
-        ValueError: a count out of range; sites as for ``dgm.log_weights``, or discrete ones that are not binary; programs
-            whose densities change from call to call (dropout); weights that are not finite.
+        ValueError: a count out of range; sites as for ``dgm.log_weights``, or discrete ones that are not binary; a support that
+            depends on other latents; programs whose densities change from call to call (dropout); weights that are not
+            finite.
 
     Example:
         >>> import pyro_dgm as dgm

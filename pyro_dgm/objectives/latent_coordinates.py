@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,8 +49,8 @@ class LatentCoordinates:
         scale: standard deviations of the guide's coordinates over some draws, ``rows x coordinates``.
 
     Raises:
-        ValueError: sites that do not fit, are not in the data plate, or are discrete but no bits; programs whose densities
-            change from call to call.
+        ValueError: sites that do not fit, are not in the data plate, are discrete but no bits, or have a support that
+            depends on other latents; programs whose densities change from call to call.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class LatentCoordinates:
                 "and bits"
             )
         else:
-            transform = biject_to(support)
+            transform = biject_to(_of_all_draws(support, name, site["value"].dim()))
             self._real.append(_Site(name, transform.inverse_shape(site["value"].shape)[2:], transform))
 
     def draw(self, chains: int) -> Position:
@@ -125,6 +126,23 @@ class LatentCoordinates:
                 trace = poutine.trace(poutine.condition(program, data=values)).get_trace(*self.args, **self.kwargs)
             found.append(torch.as_tensor(per_datum(trace, 1)).expand(chains, self.rows))
         return found[0], found[1], volume
+
+
+def _of_all_draws(support: constraints.Constraint, name: str, dims: int) -> constraints.Constraint:
+    """A support whose bounds are the same in all draws of the guide, without their dimension."""
+    if isinstance(support, constraints.independent):
+        base = _of_all_draws(support.base_constraint, name, dims)
+        return constraints.independent(base, support.reinterpreted_batch_ndims)
+    found = copy.copy(support)
+    for bound, value in vars(support).items():
+        if isinstance(value, Tensor) and value.dim() == dims and len(value) == SCALES:
+            if not bool((value == value[:1]).all()):
+                raise ValueError(
+                    f"site {name!r} has a support that depends on other latents ({bound} changes from draw to draw); annealing "
+                    "moves latents in fixed coordinates: draw it from a fixed support, and scale it in the program"
+                )
+            setattr(found, bound, value[:1])
+    return found
 
 
 def _values(trace: Any) -> dict[str, Tensor]:

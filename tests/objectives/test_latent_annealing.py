@@ -272,6 +272,55 @@ def test_refusals():
         dgm.bidirectional_gap(vae.model, vae.guide, 1)
 
 
+def bounded_by(bound):
+    """A model and its guide with a site between 0 and ``bound`` of the site before it and the rows."""
+
+    def latents(x):
+        z = pyro.sample("z", dist.LogNormal(0.0, 0.5))
+        return pyro.sample("below", dist.Uniform(0.0, bound(z, x)))
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            latents(x)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(latents(x), 1.0), obs=x)
+
+    return model, guide
+
+
+def test_a_support_that_depends_on_a_latent_is_refused():
+    x = torch.tensor([0.5, -0.3, 2.0])
+    model, guide = bounded_by(lambda z, x: z)
+    with pytest.raises(ValueError, match="site 'below' has a support that depends on other latents"):
+        dgm.annealed_log_weights(model, guide, x, temperatures=5, chains=3)
+
+
+@pytest.mark.parametrize("bound", [lambda z, x: 1 + x.abs(), lambda z, x: (1 + x.abs()).expand(z.shape)])
+def test_a_support_may_depend_on_the_row(bound):
+    """p(x) is the mean of N(x; u, 1) over u in [0, bound], a difference of normal distribution functions."""
+    x = torch.tensor([0.5, -0.3, 2.0])
+    model, guide = bounded_by(bound)
+    torch.manual_seed(0)
+    log_w = dgm.annealed_log_weights(model, guide, x, temperatures=5, chains=4000).double()
+    ends = 1 + x.abs().double()
+    normal = torch.distributions.Normal(0.0, 1.0)
+    exact = (normal.cdf(x) - normal.cdf(x - ends)) / ends
+    ratio = log_w.exp() / exact
+    assert ((ratio.mean(0) - 1).abs() < 6 * ratio.std(0) / math.sqrt(4000)).all()
+
+
+def test_one_chain_or_particle_has_no_error():
+    vae, x = dgm.VAE.example()
+    with pytest.raises(ValueError, match="chains got 1; annealing needs at least 2 to tell its error"):
+        vae.evidence(x, "ais", chains=1)
+    assert dgm.annealed_log_weights(vae.model, vae.guide, x, temperatures=3, chains=1).isfinite().all()
+    figure = dgm.log_likelihood(vae, x, method="importance", particles=1)
+    assert "error not known" in str(figure)
+    assert figure.lower == -math.inf
+
+
 def test_rows_bound_what_is_run_at_once(monkeypatch):
     """Also with few chains: the guide's scales take more draws than these."""
     from pyro_dgm.models import latent

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ..energy.processor import multiplies_bfloat16
+
 
 def parts(weight: Any, exact: bool) -> tuple[Any, ...]:
     r"""A weight as the terms that ``product`` multiplies by.
@@ -40,13 +42,6 @@ def product(x: Any, terms: Sequence[Any]) -> Any:
     return functools.reduce(jnp.add, found)
 
 
-@functools.cache
 def has_matrix_units() -> bool:
-    """Whether this is a processor with units for products of bfloat16 matrices (AMX)."""
-    if jax.default_backend() != "cpu":
-        return False
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return any("amx_bf16" in line for line in lines)
-    except OSError:
-        return False
+    """Whether JAX works on a processor with units for products of bfloat16 matrices."""
+    return jax.default_backend() == "cpu" and multiplies_bfloat16()

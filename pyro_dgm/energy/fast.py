@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .processor import is_amd, multiplies_bfloat16
 
 _FEW = 4096
 """Draws below which the compiled loop is not worth its import."""
@@ -107,7 +110,7 @@ def _fastest() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     Chosen by what the processor is and not by timing it: two kernels round differently, and a choice that could change
     between two processes would break bit-identical resumption.
     """
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not _is_amd():
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not is_amd():
         return _addmm
     x, weight, plus = torch.eye(3), torch.arange(6.0).view(3, 2), torch.ones(2)
     try:
@@ -118,9 +121,38 @@ def _fastest() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     return _onednn if agree else _addmm
 
 
-def _is_amd() -> bool:
+@contextlib.contextmanager
+def bfloat16_products() -> Iterator[None]:
+    r"""Within it, products of single-precision matrices round their factors to bfloat16 and add up in single precision.
+
+    Torch's own switch for oneDNN, put back at the end. States of bits and spins are bfloat16 numbers already, so that only
+    weights are rounded, each by at most $2^{-9}$ of itself.
+    """
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
     try:
-        with open("/proc/cpuinfo") as lines:
-            return any("AuthenticAMD" in line for line in lines)
-    except OSError:
-        return False
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+def check_bfloat16(like: Tensor) -> None:
+    """Refuse bfloat16 products where they would not be faster.
+
+    Args:
+        like: a parameter.
+
+    Raises:
+        ValueError: parameters of another precision than single, or elsewhere than on a processor with units for them.
+    """
+    if like.dtype != torch.float32 or like.device.type != "cpu":
+        raise ValueError(
+            f"precision='bfloat16' got parameters of {like.dtype} on {like.device}; expected torch.float32 on cpu (on a GPU "
+            "use torch.set_float32_matmul_precision)"
+        )
+    if not multiplies_bfloat16() or not hasattr(torch.backends.mkldnn, "matmul"):
+        raise ValueError(
+            "precision='bfloat16' needs a processor with units for products of bfloat16 matrices (amx_bf16 among its flags) and "
+            "torch 2.9 or later; here it would be slower than 'float32': use that"
+        )

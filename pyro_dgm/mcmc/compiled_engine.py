@@ -118,6 +118,14 @@ class CompiledGibbs(CompiledEngine):
 
     kernel: BlockGibbs
 
+    def __init__(self, kernel: BlockGibbs) -> None:
+        if kernel.precision != "float32":
+            raise ValueError(
+                f"engine='numpyro' got a kernel with precision={kernel.precision!r}; expected 'float32': its products "
+                "use bfloat16 units already where they lose nothing by it"
+            )
+        super().__init__(kernel)
+
     def plan(self, layers: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
         from ..compiled import _runs, _samplers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..energy import BoltzmannDistribution, log_partition, summable
 from ..energy.raise_bound import RaiseBound, raise_bound
+from ..mcmc import BlockGibbs
 from ..objectives import CD, PCD, ExactNegativePhase
 from ..objectives.objective import NegativePhaseObjective, Objective
 from ..objectives.pseudolikelihood import pseudo_log_likelihood
@@ -30,17 +32,26 @@ class BoltzmannModel(EnergyModel):
         return self().sample((n,), sweeps=sweeps)
 
     def objective(
-        self, phase: str = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, centred: bool = False
+        self,
+        phase: str = "pcd",
+        k: int | tuple[int, int] = 1,
+        chains: int = 100,
+        centred: bool = False,
+        precision: str = "float32",
     ) -> Objective:
         """The likelihood's gradient with a negative phase: ``"pcd"``, ``"cd"`` or ``"exact"``.
+
+        ``precision`` is that of the chains' sweeps, as in ``dgm.BlockGibbs``.
 
         A centred gradient is a change of coordinates for plain SGD; optimisers that rescale every coordinate, as Adam
         does, undo it and train badly with it.
         """
+        BlockGibbs(self(), precision=precision)  # refuses a precision that does not fit
+        kernel = None if precision == "float32" else functools.partial(BlockGibbs, precision=precision)
         if phase == "pcd":
-            return NegativePhaseObjective(PCD(k, chains, centred=centred))
+            return NegativePhaseObjective(PCD(k, chains, centred=centred, kernel=kernel))
         if phase == "cd":
-            return NegativePhaseObjective(CD(k, centred=centred))
+            return NegativePhaseObjective(CD(k, centred=centred, kernel=kernel))
         if phase == "exact":
             return NegativePhaseObjective(ExactNegativePhase())
         raise ValueError(f"phase got {phase!r}; expected 'pcd', 'cd' or 'exact'")

@@ -184,7 +184,12 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         return other
 
     def objective(
-        self, phase: str = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, centred: bool = False
+        self,
+        phase: str = "pcd",
+        k: int | tuple[int, int] = 1,
+        chains: int = 100,
+        centred: bool = False,
+        precision: str = "float32",
     ) -> Objective:
         """The likelihood's gradient with a negative phase, as ``SpikeSlabRBM`` has it, not centred.
 
@@ -195,7 +200,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
             raise ValueError(
                 "centred gradients move a bias for every position, and a filter has one; leave centred out"
             )
-        return super().objective(phase, k, chains)
+        return super().objective(phase, k, chains, precision=precision)
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "filters": self.filters, "size": list(self._coupling.size),

@@ -155,6 +155,7 @@ class DBM(BoltzmannModel):
         k: int | tuple[int, int] = 1,
         chains: int = 100,
         centred: bool = False,
+        precision: str = "float32",
         steps: int = 10,
         known: float = 0.5,
         rates: Sequence[float] | None = None,
@@ -163,7 +164,7 @@ class DBM(BoltzmannModel):
         """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"`` with its rounds and share.
 
         ``steps``, ``known`` and ``weights`` are those of ``dgm.MultiPrediction``. ``rates`` multiply the learning rate of
-        every hidden layer's biases and of the weights below it, from the lowest.
+        every hidden layer's biases and of the weights below it, from the lowest; ``precision`` is that of the chains' sweeps.
         """
         if phase == "multi-prediction":
             if rates is not None:
@@ -171,7 +172,7 @@ class DBM(BoltzmannModel):
             return MultiPrediction(steps, known, weights)
         if weights is not None:
             raise ValueError(f"weights got {weights}; they are for phase='multi-prediction'")
-        objective = super().objective(phase, k, chains, centred)
+        objective = super().objective(phase, k, chains, centred, precision)
         if rates is None:
             return objective
         if len(rates) != len(self.hidden) or min(rates) < 0 or not isinstance(objective, NegativePhaseObjective):

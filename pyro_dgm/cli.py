@@ -55,6 +55,13 @@ def parser() -> argparse.ArgumentParser:
     evaluating.add_argument("--json", action="store_true", help="print the fields of LogLikelihood")
     evaluating.add_argument("--split", default="test", choices=["train", "valid", "test"])
     evaluating.add_argument("--method", help="exact, ais, bridge, raise or importance")
+    evaluating.add_argument(
+        "--orders",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="of orderless models: average so many orders; the last N is the figure",
+    )
 
     sampling = command("sample", "draw samples and save them with a picture")
     sampling.add_argument("-n", type=int, default=100, help="how many")

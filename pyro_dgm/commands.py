@@ -123,12 +123,20 @@ def evaluate(options: Namespace) -> None:
     """Print the log-likelihood of a run."""
     from .evaluation.likelihood import with_details
     from .models.energy_based import EnergyModel
+    from .models.orderless import OrderlessModel
 
     model, _, dataset = _open(options)
     split = getattr(dataset, options.split)
     if options.split == "train" and dataset.redraw is not None:
         raise ValueError("the training rows are drawn anew in every batch; evaluate --split valid or test")
-    extra = {}
+    extra: dict[str, Any] = {}
+    if options.orders:
+        if not isinstance(model, OrderlessModel):
+            raise ValueError(
+                f"--orders got {' '.join(map(str, options.orders))}, but {type(model).__name__} is no orderless model: it is "
+                "not evaluated by averaging orders. Leave --orders out"
+            )
+        extra["orders"] = options.orders
     if isinstance(model, EnergyModel) and options.method in (None, "ais", "bridge"):
         extra = {"base": dataset.train.x} if dataset.redraw is None else {}
     figure, details = with_details(model, split.to(options.device), method=options.method, **extra)

@@ -1,13 +1,16 @@
 """The command line, in the user's words."""
 
 import json
+import math
 import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 
+import pyro_dgm as dgm
 from pyro_dgm.cli import main, settings
 
 FAST = ["--epochs", "2", "--quiet"]
@@ -57,6 +60,26 @@ def test_evaluate_is_repeatable(rbm_run, capsys):
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
     assert "AIS and reverse AIS" in printed[0]
+
+
+def test_evaluate_by_several_orders(rbm_run, tmp_path, capsys):
+    """The last number is the figure, as from Python; the others' figures stand below it."""
+    out = tmp_path / "orderless"
+    options = ["--set", "hidden=(8,)", "--set", "seed=3", "--out", str(out)]
+    assert main(["fit", "orderlessnade", "--data", "digits", *options, *FAST]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--orders", "1", "3", "--json"]) == 0
+    figure = json.loads(capsys.readouterr().out)
+    model, rows = dgm.train.load(out), dgm.data.load("digits", binarisation="threshold").test.x
+    each = torch.stack([member.log_prob(rows) for member in model.ensemble(3).members]).detach()
+    assert figure["value"] == pytest.approx(float((each.logsumexp(0) - math.log(3)).mean()), abs=1e-3)
+    assert figure["details"]["orders_1"] == pytest.approx(float(each[0].mean()), abs=1e-3)
+    assert main(["evaluate", str(out), "--orders", "1", "3"]) == 0
+    assert "orders 1: " in capsys.readouterr().out
+    assert main(["evaluate", str(out), "--orders", "0"]) == 2
+    assert "orders got 0" in capsys.readouterr().err
+    assert main(["evaluate", str(rbm_run), "--orders", "1", "16"]) == 2
+    assert "--orders got 1 16, but RBM is no orderless model" in capsys.readouterr().err
 
 
 def test_evaluate_a_vae(vae_run, capsys):

@@ -103,7 +103,7 @@ def log_likelihood(
 
     Energy-based models: $-F(x) - \log Z$ with log Z exact where it can be enumerated, else between forward and reverse
     annealing. Latent-variable models: the importance-weighted lower bound (20.79), or a tighter one by annealing from the
-    guide.
+    guide. Several processes (``torchrun``) that all call it share its chains and particles, and all get the same figure.
 
     Args:
         model: a probabilistic model; models without a likelihood explain why they have none.

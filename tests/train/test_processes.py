@@ -238,6 +238,7 @@ def everything(rank, port, folder):
         "further": further(),
         "zoo": zoo(),
         "persistent": persistent(),
+        "streams": streams(),
         "gathered": processes.gather(ragged, 1),
         "too few chains": refused(lambda: dgm.log_partition(machine()(), "ais", chains=1), ValueError),
         "too few": refused(lambda: processes.share(1, "chains"), ValueError),
@@ -308,6 +309,14 @@ def further():
     return {"hmc": [log_z.value, log_z.lower, log_z.upper, log_z.stderr], "raise": [raised.values, raised.stderr]}
 
 
+def streams():
+    """Draws of processes that were seeded alike: within a block of own streams, and after it."""
+    torch.manual_seed(3)
+    with processes.own_stream():
+        own = torch.rand(3)
+    return own, torch.rand(3), processes.own_seed(7)
+
+
 def alone():
     with processes.alone():
         return processes.world(), processes.share(1), float(processes.gather(torch.ones(1)).sum())
@@ -355,7 +364,6 @@ def test_annealing_over_two_processes(pair):
     exact = float(dgm.log_partition(machine()()).value)
     first, second = (found["ais"] for found in pair)
     assert [len(first["own"]), len(second["own"])] == [201, 200]
-    assert not torch.equal(first["own"][:200], second["own"])  # both were seeded alike
     for name in ("base", "value", "stderr", "upper", "next"):
         same(first[name], second[name])
     assert 0 < first["stderr"] < 0.2
@@ -415,6 +423,13 @@ def test_persistent_chains_belong_to_a_process_and_log_z_to_all(pair):
     assert not torch.equal(a[:15], b[:15])
     same(*(found["phase"]["tracked"]["x"]["log_z"] for found in (first, second)))
     assert first["options"]["chains"] == 31
+
+
+def test_streams_of_their_own(pair):
+    (first, after, seed), (second, after_too, other_seed) = (found["streams"] for found in pair)
+    assert not torch.equal(first, second)
+    same(after, after_too)
+    assert seed == 7 != other_seed
 
 
 def test_parts_and_refusals(pair):

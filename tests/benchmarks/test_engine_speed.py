@@ -1,0 +1,140 @@
+"""Speed of the compiled engine, of bfloat16 products and of sparse lattices, against what they replace or compete with."""
+
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm.energy import processor
+
+from .speed import ratios
+
+pytestmark = pytest.mark.benchmark(group="ratio")
+
+
+def large_rbm():
+    rbm = dgm.RBM(784, 500)
+    with torch.no_grad():
+        rbm.weight.normal_(0, 0.05)
+    return rbm
+
+
+def test_engines(benchmark):
+    """1000 sweeps of 100 chains of a 784×500 RBM, 100 draws kept, by either engine; a run compiles before it is timed."""
+    pytest.importorskip("numpyro")
+    dist = large_rbm()()
+
+    def run(engine):
+        dgm.VectorizedMCMC(
+            dgm.BlockGibbs(dist), 100, 0, num_chains=100, thinning=10, engine=engine, disable_progbar=True
+        ).run()
+
+    ratios(
+        benchmark,
+        '`VectorizedMCMC`, 1000 sweeps of 100 chains 784×500, 100 draws kept: `engine="numpyro"` against torch',
+        "≤ 0.67",
+        rounds=5,
+        numpyro=lambda: run("numpyro"),
+        torch=lambda: run("torch"),
+    )
+
+
+def test_annealing_engines(benchmark):
+    """AIS of 500 chains, 101 of 5000 temperatures, 784×500, against its products."""
+    pytest.importorskip("numpyro")
+    rbm, rows = large_rbm(), torch.randint(0, 2, (1000, 784)).float()
+    v, h = torch.randint(0, 2, (500, 784)).float(), torch.randint(0, 2, (500, 500)).float()
+    betas = torch.linspace(0, 1, 101)
+
+    def run(engine):
+        dgm.log_partition(rbm(), "ais", chains=500, temperatures=betas, base=rows, reverse=False, engine=engine)
+
+    def products():
+        with torch.no_grad():
+            for _ in range(100):
+                torch.addmm(rbm.hidden_bias, v, rbm.weight)
+                torch.addmm(rbm.visible_bias, h, rbm.weight.t())
+
+    ratios(
+        benchmark,
+        "`log_partition` by AIS 784×500, 500 chains, 100 temperatures, against their products by `addmm`",
+        "≤ 1.2",
+        rounds=7,
+        numpyro=lambda: run("numpyro"),
+        torch=lambda: run("torch"),
+        addmm=products,
+    )
+
+
+@pytest.mark.parametrize("chains", [100, 500, 2000])
+def test_bfloat16(benchmark, chains):
+    """A Gibbs sweep with bfloat16 products against one in single precision, 784×500."""
+    if not processor.multiplies_bfloat16():
+        pytest.skip("no units for products of bfloat16 matrices")
+    dist = large_rbm()()
+    reduced, single = dgm.BlockGibbs(dist, precision="bfloat16"), dgm.BlockGibbs(dist)
+    state = single.start(chains)
+    ratios(
+        benchmark,
+        f'Gibbs sweep 784×500, {chains} chains, `precision="bfloat16"` against float32',
+        "≤ 0.67",
+        bfloat16=lambda: reduced.sample(state),
+        float32=lambda: single.sample(state),
+    )
+
+
+@pytest.mark.parametrize(("side", "chains", "sweeps"), [(256, 1, 100), (256, 16, 20), (64, 100, 20)])
+def test_lattice_against_thrml(benchmark, side, chains, sweeps):
+    """Sweeps of an Ising torus by coloured blocks, by either engine and by thrml, all from a state to a state."""
+    pytest.importorskip("numpyro")
+    theirs = _thrml(side, chains, sweeps)
+    units = torch.arange(side * side).view(side, side)
+    edges = torch.cat([torch.stack([units, units.roll(-1, d)], -1).view(-1, 2) for d in (0, 1)])
+    graph = dgm.Graph({"visible": dgm.Spin(side * side)}, [dgm.Sparse("visible", "visible", edges)])
+    biases = {"visible": (torch.zeros(side * side),)}
+    dist = dgm.BoltzmannDistribution(graph, biases, (torch.full((len(edges),), 0.3),))
+
+    def run(engine):
+        mcmc = dgm.VectorizedMCMC(
+            dgm.BlockGibbs(dist), 1, 0, num_chains=chains, thinning=sweeps, engine=engine, disable_progbar=True
+        )
+        return mcmc.run
+
+    ratios(
+        benchmark,
+        f"{sweeps} sweeps of a {side}×{side} Ising torus, {chains} chains, against `thrml`",
+        "< 1",
+        rounds=7,
+        torch=run("torch"),
+        numpyro=run("numpyro"),
+        thrml=theirs,
+    )
+
+
+def _thrml(side, chains, sweeps):
+    """The same number of sweeps by thrml, keeping the last state."""
+    pytest.importorskip("thrml")
+    import equinox
+    import jax
+    import jax.numpy as jnp
+    from thrml import Block, SamplingSchedule, SpinNode, sample_states
+    from thrml.models import IsingEBM, IsingSamplingProgram, hinton_init
+
+    nodes = [SpinNode() for _ in range(side * side)]
+    places = [(row, column) for row in range(side) for column in range(side)]
+    at = dict(zip(places, nodes, strict=True))
+    edges = [(at[r, c], at[(r + 1) % side, c]) for r, c in places] + [
+        (at[r, c], at[r, (c + 1) % side]) for r, c in places
+    ]
+    model = IsingEBM(nodes, edges, jnp.zeros(len(nodes)), jnp.full(len(edges), 0.3), jnp.array(1.0))
+    blocks = [Block([at[r, c] for r, c in places if (r + c) % 2 == parity]) for parity in (0, 1)]
+    program = IsingSamplingProgram(model, blocks, [])
+    schedule = SamplingSchedule(n_warmup=sweeps, n_samples=1, steps_per_sample=1)
+
+    @equinox.filter_jit
+    def run(keys, start):
+        one = lambda key, state: sample_states(key, program, schedule, state, [], [Block(nodes)])  # noqa: E731
+        return jax.vmap(one)(keys, start)
+
+    keys = jax.random.split(jax.random.key(1), chains)
+    start = hinton_init(jax.random.key(0), model, blocks, (chains,))
+    return lambda: jax.block_until_ready(run(keys, start))

@@ -57,7 +57,9 @@ class AutoregressiveBits(TorchDistribution):
         return other
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
+        # Bits of the right shape are their own squares; the full validation then has nothing to say.
+        bits = value.shape[-1:] == self.event_shape and torch.equal(value * value, value)
+        if self._validate_args and not bits:
             self._validate_sample(value)
         a = self._fields(value)
         # log sigma(a) for a one, log sigma(-a) for a zero, in one pass.

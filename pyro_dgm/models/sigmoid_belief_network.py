@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import pyro
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from ..objectives.multi_sample import VIMCO, BidirectionalHelmholtz, ReweightedWakeSleep
 from ..objectives.objective import Elbo, Objective
@@ -78,28 +79,37 @@ class SBN(LatentVariableModel):
             self.recognition_within = nn.ParameterList(torch.zeros(n, n) for n in hidden)
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        layer_of = self.layers()
         with self.data_plate(x, size):
             above: Tensor | None = None
             for layer in range(len(self.hidden), 0, -1):
-                above = pyro.sample(f"hidden{layer}", self.layer(layer, above))
-            return pyro.sample("x", self.layer(0, above), obs=x)
+                above = pyro.sample(f"hidden{layer}", layer_of(layer, above))
+            return pyro.sample("x", layer_of(0, above), obs=x)
 
-    def layer(self, number: int, above: Tensor | None) -> AutoregressiveBits:
-        """The distribution of a layer given the one above it: ``batch_shape`` of ``above``, ``event_shape`` (units,)."""
-        bias = self.biases[number]
-        logits = bias if above is None else bias + above @ self.weights[number].t()
-        return AutoregressiveBits(logits, self.within[number] if self.autoregressive else None)
+    def layers(self) -> Callable[[int, Tensor | None], AutoregressiveBits]:
+        """The function from a layer's number and the one above it to its distribution.
+
+        That has the ``batch_shape`` of the layer above and ``event_shape`` (units,).
+        """
+        # Looked up once: every look-up registers all parameters with Pyro.
+        weights, biases, within = self.weights, self.biases, self.within if self.autoregressive else None
+
+        def layer(number: int, above: Tensor | None) -> AutoregressiveBits:
+            logits = biases[number] if above is None else linear(above, weights[number], biases[number])
+            return AutoregressiveBits(logits, None if within is None else within[number])
+
+        return layer
 
     def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
         if x is None:
             raise ValueError(
                 "the guide needs data: it draws the latent layers given rows. Pass rows, or run the model alone"
             )
-        below = x
+        below, within = x, self.recognition_within if self.autoregressive else None
         with self.data_plate(x, size):
             for k, (R, r) in enumerate(zip(self.recognition_weights, self.recognition_biases, strict=True)):
-                within = self.recognition_within[k] if self.autoregressive else None
-                below = pyro.sample(f"hidden{k + 1}", AutoregressiveBits(r + below @ R, within))
+                bits = AutoregressiveBits(linear(below, R.t(), r), None if within is None else within[k])
+                below = pyro.sample(f"hidden{k + 1}", bits)
 
     def objective(
         self, estimator: str = "rws", particles: int = 5, hidden: int = 100, local: bool = False
@@ -184,10 +194,11 @@ class SBN(LatentVariableModel):
         layers = bits.split(list(self.hidden), -1)
         prior: Tensor | float = 0.0
         above: Tensor | None = None
+        layer_of = self.layers()
         for layer in range(len(self.hidden), 0, -1):
-            prior = prior + self.layer(layer, above).log_prob(layers[layer - 1])
+            prior = prior + layer_of(layer, above).log_prob(layers[layer - 1])
             above = layers[layer - 1]
-        likelihood = self.layer(0, layers[0])
+        likelihood = layer_of(0, layers[0])
         chunk = max((1 << 24) // (len(bits) * self.visible), 1)
         return torch.cat([(prior + likelihood.log_prob(rows.unsqueeze(1))).logsumexp(1) for rows in x.split(chunk)])
 

@@ -45,8 +45,11 @@ def fit_in_processes(devices: int, model: Any, data: Any, objective: Any, **opti
                 f"devices={devices} sends model, data and objective to new processes, which failed ({error}); use a fresh "
                 "objective without local functions, or run the script under torchrun"
             ) from None
-        children = [_start(folder, rank, devices, port) for port in [_free_port()] for rank in range(devices)]
+        children: list[subprocess.Popen[bytes]] = []
+        port = _free_port()
         try:
+            for rank in range(devices):
+                children.append(_start(folder, rank, devices, port))
             _watch(children, folder, options.get("out"))
         finally:
             _end(children)

@@ -150,7 +150,7 @@ def check_devices(name: str, devices: int | None) -> int:
         raise ValueError(
             f"device got {name!r} for {world} processes; expected cpu or cuda, of which each takes its own"
         )
-    here = min(world, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world)) if launched > 1 else world
     if place.type == "cuda" and world > 1 and here > torch.cuda.device_count():
         raise ValueError(
             f"device 'cuda' got {here} processes for {torch.cuda.device_count()} GPUs on this machine; expected one for each"

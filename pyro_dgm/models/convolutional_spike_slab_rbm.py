@@ -40,8 +40,8 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
     the size of one. Then nothing depends on the picture's size: ``resized`` is the same machine for other pictures. Without,
     $\Lambda$ has an entry for every pixel, $n_j$ is exact, and there is no other size.
 
-    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
-    A centred gradient would give every position a bias of its own, and is refused.
+    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances,
+    and multiplies $\Phi$ by it. A centred gradient would give every position a bias of its own, and is refused.
 
     Args:
         visible: the number of pixels, over all channels.
@@ -141,6 +141,18 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
             share = torch.where(part > 0, share, torch.inf)
         need = (self.weight.flatten(2) ** 2 @ (1 / share)).amax(-1)
         return self.log_slab.exp() + (1 + _SLACK) * self.slabs * need
+
+    def initialise(self, x: Tensor) -> None:
+        r"""The inverse of the data's variances as $\Lambda$, unless it was set already, and $\Phi$ in its units.
+
+        Otherwise spikes would cost nothing on small data, and all be off on large.
+        """
+        before = self.log_precision.detach().clone()
+        super().initialise(x)
+        if self.square:
+            with torch.no_grad():
+                change = (self.log_precision - before).view(self.log_square.shape[1], -1).mean(1)
+                self.log_square += change.view(-1, 1, 1)
 
     def _variances(self, x: Tensor) -> Tensor:
         own = super()._variances(x)

@@ -313,3 +313,20 @@ def test_bad_options(options, message):
 def test_centred_gradients_are_refused():
     with pytest.raises(ValueError, match="bias for every position"):
         make(visible=9, filters=1).objective(centred=True)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_start_knows_no_unit_of_measurement(tied):
+    """With slab precisions that only the certificate makes, spikes of fresh machines see rows and their multiples alike."""
+    x = torch.randn(200, 18, generator=torch.Generator().manual_seed(2))
+    found = []
+    for factor in (1.0, 0.1):
+        torch.manual_seed(0)
+        model = dgm.ConvolutionalSpikeSlabRBM(18, filters=3, size=2, shape=(2, 3, 3), tied=tied)
+        with torch.no_grad():
+            model.log_slab.fill_(-30.0)
+        model.initialise(factor * x)
+        model.initialise(x)  # the second time nothing is fresh
+        found.append(model.posterior(factor * x).detach())
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
+    assert found[0].std() > 0.01

@@ -19,6 +19,9 @@ from .tempering import ParallelTempering
 if TYPE_CHECKING:
     from ..compiled._runs import Moments
 
+ROOM = 1 << 24
+"""Numbers that a compiled run keeps before it hands them over."""
+
 
 def numpyro_engine(kernel: ChainsKernel) -> Engine:
     """The compiled engine of a kernel.
@@ -39,8 +42,6 @@ def numpyro_engine(kernel: ChainsKernel) -> Engine:
 class CompiledEngine(Engine):
     """Copies the parameters when it is made, and seeds its random keys from torch's random state."""
 
-    block = 100
-
     def __init__(self, kernel: ChainsKernel) -> None:
         super().__init__(kernel)
         from ..compiled import to_numpyro
@@ -50,6 +51,12 @@ class CompiledEngine(Engine):
         self.dist = to_numpyro(kernel.dist)
         self.like = kernel.dist.parameters()[0].detach()
         self._key: Any = None
+
+    @property
+    def block(self) -> int:  # type: ignore[override]
+        """As many draws as fit into ``ROOM`` numbers, from 1 to 100."""
+        numbers = self.kernel.num_chains * sum(shape.numel() for shape in self.kernel.dist.shapes.values())
+        return max(1, min(100, ROOM // numbers))
 
     @abstractmethod
     def plan(self, layers: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
@@ -76,7 +83,8 @@ class CompiledEngine(Engine):
         from ..compiled import _runs
 
         plan, data = self.plan(layers)
-        arguments = plan, data, self.carry(params), self._next_key(), draws, thinning, self.block
+        room = min(self.block, 1 << (draws - 1).bit_length())  # few sizes, since each is compiled
+        arguments = plan, data, self.carry(params), self._next_key(), draws, thinning, room
         if moments is None:
             carry, self._key, kept = _runs.collect(*arguments)
         else:

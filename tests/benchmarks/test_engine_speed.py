@@ -65,6 +65,26 @@ def test_annealing_engines(benchmark):
     )
 
 
+def test_tempering_engine(benchmark):
+    """100 steps of 20 chains at 10 temperatures against 100 sweeps of 200 chains, 784×500, both compiled."""
+    pytest.importorskip("numpyro")
+    dist = large_rbm()()
+
+    def run(kernel, chains):
+        return dgm.VectorizedMCMC(
+            kernel, 1, 0, num_chains=chains, thinning=100, engine="numpyro", disable_progbar=True
+        ).run
+
+    ratios(
+        benchmark,
+        '100 steps of parallel tempering 784×500, 20 chains at 10 temperatures, against 200 chains, `engine="numpyro"`',
+        "≤ 1.15",
+        rounds=7,
+        tempering=run(dgm.ParallelTempering(dist, 10), 20),
+        ten_chains=run(dgm.BlockGibbs(dist), 200),
+    )
+
+
 @pytest.mark.parametrize("chains", [100, 500, 2000])
 def test_bfloat16(benchmark, chains):
     """A Gibbs sweep with bfloat16 products against one in single precision, 784×500."""

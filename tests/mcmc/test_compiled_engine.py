@@ -113,10 +113,23 @@ def test_parameters_are_those_of_the_moment_the_run_was_made():
 def test_compiled_once_for_a_shape():
     from pyro_dgm.compiled import _runs
 
-    run(dgm.RBM(5, 3)(), chains=3)
+    run(dgm.RBM(5, 3)(), chains=3, num_samples=8)
     before = _runs.collect._cache_size()
     run(dgm.RBM(5, 3)(), chains=3, num_samples=7, thinning=9)
     assert _runs.collect._cache_size() == before
+
+
+def test_memory_follows_what_is_kept():
+    """Ten thousand sweeps and a draw in the end: what a call keeps is one draw, and never more than ``ROOM`` numbers."""
+    from pyro_dgm.mcmc import compiled_engine
+
+    kernel = dgm.BlockGibbs(dgm.RBM(300, 100)())
+    mcmc = dgm.VectorizedMCMC(kernel, 1000, 0, num_chains=1000, engine="numpyro", disable_progbar=True)
+    assert mcmc._engine.block * 1000 * 400 <= compiled_engine.ROOM
+    few = dgm.VectorizedMCMC(
+        dgm.BlockGibbs(dgm.RBM(3, 2)()), 1000, num_chains=2, engine="numpyro", disable_progbar=True
+    )
+    assert few._engine.block == 100
 
 
 def trapped():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import speed
+from benchmarks import scale, speed
 
 import pyro_dgm as dgm
 from pyro_dgm import recipes
@@ -151,3 +151,8 @@ def test_recipes_run_in_fast_mode(name, tmp_path, data_dir):
     assert result["fast"]
     assert torch.isfinite(torch.tensor(result["figure"]["value"]))
     assert (tmp_path / f"{name}-fast" / "result.json").exists()
+
+
+def test_the_page_on_scale_is_generated():
+    text = (ROOT / "tutorials" / "scale.md").read_text(encoding="utf-8")
+    assert re.search(r"<!-- scale -->\n(.*?)<!-- /scale -->", text, re.S)[1].strip() == scale.table()

@@ -78,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
     diagnosing.add_argument("--draws", type=int, default=500)
     diagnosing.add_argument("--warmup", type=int, default=500)
 
+    for sub in (evaluating, diagnosing):
+        sub.add_argument("--engine", default="torch", help="of Boltzmann machines: torch, or numpyro (compiled)")
+
     for sub in (evaluating, sampling, imputing, diagnosing):
         sub.add_argument("run", help="the folder of a run")
     showing = command("demo", "an RBM on digits from data to evidence: fit, evaluate, sample, impute, diagnose")
@@ -106,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.nullcontext() if processes.first() else contextlib.redirect_stdout(io.StringIO()):
             getattr(commands, options.command)(options)
-    except (ValueError, OSError, TrainingDiverged) as error:
+    except (ValueError, OSError, ImportError, TrainingDiverged) as error:
         if processes.speaks():
             print(f"pyro-dgm: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -139,6 +139,7 @@ def evaluate(options: Namespace) -> None:
         extra["orders"] = options.orders
     if isinstance(model, EnergyModel) and options.method in (None, "ais", "bridge"):
         extra = {"base": dataset.train.x} if dataset.redraw is None else {}
+    extra |= _engine(options, model)
     figure, details = with_details(model, split.to(options.device), method=options.method, **extra)
     if options.json:
         cli.print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})
@@ -146,6 +147,19 @@ def evaluate(options: Namespace) -> None:
     print(figure)
     for name, value in details.items():
         print(f"  {name.replace('_', ' ')}: {value:.4g}")
+
+
+def _engine(options: Namespace, model: Any) -> dict[str, Any]:
+    """The option ``engine`` where another than torch is asked for."""
+    from .models.boltzmann import BoltzmannModel
+
+    if options.engine == "torch":
+        return {}
+    if not isinstance(model, BoltzmannModel):
+        raise ValueError(
+            f"--engine got {options.engine!r}, but {type(model).__name__} has no Boltzmann graph to compile; leave --engine out"
+        )
+    return {"engine": options.engine}
 
 
 def sample(options: Namespace) -> None:
@@ -215,10 +229,10 @@ def diagnose(options: Namespace) -> None:
 
     model, _, dataset = _open(options)
     run = _folder(options.run)
+    engine = _engine(options, model)
     if isinstance(model, EnergyModel):
-        mcmc = VectorizedMCMC(
-            default_kernel(model())(model()), options.draws, options.warmup, num_chains=options.chains
-        )
+        kernel = default_kernel(model())(model())
+        mcmc = VectorizedMCMC(kernel, options.draws, options.warmup, num_chains=options.chains, **engine)
         mcmc.run()
         idata = to_arviz(mcmc)
         pictures.energy_trace(idata, path=run / "energies.png")

@@ -62,6 +62,26 @@ def test_evaluate_is_repeatable(rbm_run, capsys):
     assert "AIS and reverse AIS" in printed[0]
 
 
+def test_the_compiled_engine_evaluates_and_diagnoses(rbm_run, vae_run, capsys):
+    pytest.importorskip("numpyro")
+    values = []
+    for engine in ("torch", "numpyro"):
+        command = ["evaluate", str(rbm_run), "--method", "ais", "--engine", engine, "--json"]
+        assert main(command) == 0
+        values.append(json.loads(capsys.readouterr().out))
+    torch_, numpyro = values
+    error = (torch_["stderr_estimator"] ** 2 + numpyro["stderr_estimator"] ** 2) ** 0.5
+    assert abs(torch_["value"] - numpyro["value"]) < 5 * error + 1e-3
+    assert torch_["value"] != numpyro["value"]
+    command = ["diagnose", str(rbm_run), "--draws", "20", "--warmup", "10", "--chains", "4", "--engine", "numpyro"]
+    assert main(command) == 0
+    assert "r_hat" in capsys.readouterr().out
+    assert main(["evaluate", str(vae_run), "--engine", "numpyro"]) == 2
+    assert "no Boltzmann graph" in capsys.readouterr().err
+    assert main(["evaluate", str(rbm_run), "--engine", "jax"]) == 2
+    assert "expected one of 'torch', 'numpyro'" in capsys.readouterr().err
+
+
 def test_evaluate_by_several_orders(rbm_run, tmp_path, capsys):
     """The last number is the figure, as from Python; the others' figures stand below it."""
     out = tmp_path / "orderless"

@@ -100,6 +100,8 @@ def log_partition(
     """
     if method not in METHODS:
         raise ValueError(f"method got {method!r}; expected one of {', '.join(METHODS)}")
+    if engine not in ENGINES:
+        raise ValueError(f"engine got {engine!r}; expected one of {', '.join(map(repr, ENGINES))}")
     machine = getattr(dist, "machine", None)
     if machine is None:
         raise ValueError(
@@ -113,8 +115,6 @@ def log_partition(
         return LogPartition(value, zero, value, value, zero, zero, "exact")
     if chains < 2:
         raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
-    if engine not in ENGINES:
-        raise ValueError(f"engine got {engine!r}; expected one of {', '.join(map(repr, ENGINES))}")
     if method == "bridge" and not reverse:
         raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")
     mine = processes.share(chains, "chains")

@@ -72,8 +72,8 @@ _WHERE = {
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 _FOLDERS = (
-    "autoregressive", "compiled", "data", "energy", "evaluation", "mcmc", "models", "nets", "objectives", "recipes",
-    "registry", "train",
+    "autoregressive", "compiled", "data", "energy", "evaluation", "mcmc", "models", "nets", "objectives", "processes",
+    "recipes", "registry", "train",
 )  # fmt: skip
 
 

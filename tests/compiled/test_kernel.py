@@ -237,9 +237,7 @@ def test_bits_below_the_words_resolution_come_by_the_shared_number():
     assert 30 <= total <= 110
 
 
-@pytest.mark.parametrize(
-    ("word", "expected"), [(0, (0x6B200159, 0x99BA4EFE)), (0xFFFFFFFF, (0x1CB996FC, 0xBB002BE7))]
-)
+@pytest.mark.parametrize(("word", "expected"), [(0, (0x6B200159, 0x99BA4EFE)), (0xFFFFFFFF, (0x1CB996FC, 0xBB002BE7))])
 def test_the_generator_is_threefry(word, expected):
     """The known answers that the authors of Threefry publish with it."""
     from pyro_dgm.compiled._random import threefry

@@ -86,11 +86,12 @@ class SBN(LatentVariableModel):
                 above = pyro.sample(f"hidden{layer}", layer_of(layer, above))
             return pyro.sample("x", layer_of(0, above), obs=x)
 
-    def layers(self) -> Callable[[int, Tensor | None], AutoregressiveBits]:
-        """The function from a layer's number and the one above it to its distribution.
+    def layer(self, number: int, above: Tensor | None) -> AutoregressiveBits:
+        """The distribution of a layer given the one above it: ``batch_shape`` of ``above``, ``event_shape`` (units,)."""
+        return self.layers()(number, above)
 
-        That has the ``batch_shape`` of the layer above and ``event_shape`` (units,).
-        """
+    def layers(self) -> Callable[[int, Tensor | None], AutoregressiveBits]:
+        """``layer`` with the parameters at hand."""
         # Looked up once: every look-up registers all parameters with Pyro.
         weights, biases, within = self.weights, self.biases, self.within if self.autoregressive else None
 

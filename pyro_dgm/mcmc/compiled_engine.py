@@ -40,16 +40,20 @@ def numpyro_engine(kernel: ChainsKernel) -> Engine:
 
 
 class CompiledEngine(Engine):
-    """Copies the parameters when it is made, and seeds its random keys from torch's random state."""
+    """Copies the parameters when a run begins, and seeds its random keys from torch's random state."""
 
     def __init__(self, kernel: ChainsKernel) -> None:
         super().__init__(kernel)
-        from ..compiled import to_numpyro
-
         if not isinstance(kernel.dist, BoltzmannDistribution):
             raise ValueError(f"engine='numpyro' got a {type(kernel.dist).__name__}; expected a Boltzmann distribution")
-        self.dist = to_numpyro(kernel.dist)
+        self.target = kernel.dist
         self.like = kernel.dist.parameters()[0].detach()
+        self.begin()
+
+    def begin(self) -> None:
+        from ..compiled import to_numpyro
+
+        self.dist = to_numpyro(self.target)
         self._key: Any = None
 
     @property

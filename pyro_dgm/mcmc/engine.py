@@ -37,6 +37,10 @@ class Engine(ABC):
         self.kernel = kernel
 
     @abstractmethod
+    def begin(self) -> None:
+        """Take the kernel's parameters and torch's random state as they are at the start of a run."""
+
+    @abstractmethod
     def advance(self, params: State, sweeps: int) -> State:
         """The chains after some sweeps."""
 
@@ -51,6 +55,9 @@ class TorchEngine(Engine):
     """Calls the kernel for every sweep."""
 
     block = 1
+
+    def begin(self) -> None:
+        """The kernel reads both at every sweep."""
 
     def advance(self, params: State, sweeps: int) -> State:
         for _ in range(sweeps):

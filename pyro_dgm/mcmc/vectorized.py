@@ -48,8 +48,8 @@ class VectorizedMCMC(MCMC):
             of their energies.
         disable_progbar: no progress bar.
         engine: ``"torch"`` calls the kernel for every sweep; ``"numpyro"`` compiles ``dgm.BlockGibbs`` or
-            ``dgm.ParallelTempering`` by JAX, with the parameters as they are now, thinning and moments inside the compiled
-            steps. Draws differ from torch's, their law does not. The first run of a shape compiles for some seconds.
+            ``dgm.ParallelTempering`` by JAX, with the parameters as they are when a run begins, thinning and moments inside the
+            compiled steps. Draws differ from torch's, their law does not. The first run of a shape compiles for some seconds.
 
     Raises:
         ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a kernel
@@ -142,6 +142,7 @@ class VectorizedMCMC(MCMC):
         self.moments: Any = StatsOfDict(default=CountMeanVarianceStats)
         draws: dict[str, Tensor] = {}
         engine = self._engine
+        engine.begin()
         with tqdm(total=self.warmup_steps + self.num_samples * self.thinning, disable=not self._progress) as bar:
             bar.set_description("warmup")
             for start in range(0, self.warmup_steps, engine.block):

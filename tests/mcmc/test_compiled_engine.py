@@ -101,13 +101,20 @@ def test_seeds_decide_the_draws_and_arviz_reads_them():
     assert set(ours.posterior) == set(theirs.posterior) != set()
 
 
-def test_parameters_are_those_of_the_moment_the_run_was_made():
+def test_a_run_takes_parameters_and_seed_as_they_are_when_it_begins():
     rbm = dgm.RBM(5, 3)
     mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(rbm()), 5, 0, num_chains=3, engine="numpyro", disable_progbar=True)
+    found = []
+    for _ in range(2):
+        torch.manual_seed(4)
+        mcmc.run()
+        found.append(mcmc.get_samples()["visible"])
+    assert torch.equal(*found)
+    assert (found[0] == 0).any()
     with torch.no_grad():
         rbm.visible_bias.fill_(200.0)
     mcmc.run()
-    assert (mcmc.get_samples()["visible"] == 0).any()
+    assert (mcmc.get_samples()["visible"] == 1).all()
 
 
 def test_compiled_once_for_a_shape():

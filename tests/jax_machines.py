@@ -68,14 +68,33 @@ def labels() -> BoltzmannDistribution:
     return BoltzmannDistribution(graph, biases, [normal(6, 3, seed=22)])
 
 
+def lonely() -> BoltzmannDistribution:
+    """Units without any neighbour in layers whose couplings go edge by edge, and a triangle of three colours."""
+    graph = Graph(
+        {"visible": Binary(4), "hidden": Binary(3)},
+        [
+            Sparse("visible", "visible", torch.tensor([[0, 1], [1, 2], [0, 2]])),
+            Sparse("hidden", "visible", torch.tensor([[0, 0], [0, 1]])),
+        ],
+    )
+    biases = {"visible": (normal(4, seed=30),), "hidden": (normal(3, seed=31),)}
+    return BoltzmannDistribution(graph, biases, [normal(3, seed=32), normal(2, seed=33)])
+
+
+def edgeless() -> BoltzmannDistribution:
+    """A sparse coupling without edges."""
+    graph = Graph({"visible": Spin(3)}, [Sparse("visible", "visible", torch.zeros(0, 2, dtype=torch.long))])
+    return BoltzmannDistribution(graph, {"visible": (normal(3, seed=34),)}, [torch.zeros(0)])
+
+
 def small_rbm() -> BoltzmannDistribution:
     graph = Graph({"visible": Binary(4), "hidden": Binary(3)}, [Dense("visible", "hidden")])
     biases = {"visible": (1.5 * normal(4, seed=10),), "hidden": (1.5 * normal(3, seed=11),)}
     return BoltzmannDistribution(graph, biases, [normal(4, 3, seed=12)])
 
 
-ALL = [rbm, full, sparse, star, ring, mixed, labels]
-CHAINED = [small_rbm, full, sparse, star, ring, mixed, labels]
+ALL = [rbm, full, sparse, star, ring, mixed, labels, lonely, edgeless]
+CHAINED = [small_rbm, full, sparse, star, ring, mixed, labels, lonely]
 
 
 def double(dist: BoltzmannDistribution) -> BoltzmannDistribution:
@@ -185,14 +204,13 @@ def rounding(dist: BoltzmannDistribution) -> float:
 
     A sum of m terms in any order errs by at most m u sum|terms|. Energies have n + n^2 products, to which the
     subtraction of the maximum and of log Z add a few; a sum of 2^n exponentials has a relative error, which is the
-    absolute one of its logarithm, of 2^n u and a few more for exp. Two such sums are subtracted. Weights may come as two
-    bfloat16 terms, which miss them by 2^-18 of each.
+    absolute one of its logarithm, of 2^n u and a few more for exp. Two such sums are subtracted.
     """
     machine = dist.machine
     size = float(sum(b.detach().abs().sum() for entry in machine.biases.values() for b in entry))
     weights = float(sum(w.detach().abs().sum() for w in machine.weights))
     n = sum(unit.shape.numel() for unit in machine.graph.layers.values())
-    return 2 * 2.0**-24 * ((n**2 + 2 * n + 8) * (1 + size + weights) + 2**n + 8) + 2 * 2.0**-18 * weights
+    return 2 * 2.0**-24 * ((n**2 + 2 * n + 8) * (1 + size + weights) + 2**n + 8)
 
 
 def visible_states(dist: BoltzmannDistribution) -> torch.Tensor:

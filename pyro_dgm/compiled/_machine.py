@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -35,10 +36,12 @@ class Machine:
     Args:
         structure: the graph.
         arrays: its numbers.
+        sampling: whether fields may come from sums of bfloat16 products where those are faster; they have no useful
+            gradient and round states that are no integers.
     """
 
-    def __init__(self, structure: Structure, arrays: Arrays) -> None:
-        self.structure, self.arrays = structure, arrays
+    def __init__(self, structure: Structure, arrays: Arrays, sampling: bool = False) -> None:
+        self.structure, self.arrays, self.sampling = structure, arrays, sampling
         self.colours = tuple(tuple(self._block(*block) for block in colour) for colour in structure.colours)
 
     def _block(self, name: str, place: int | None) -> Block:
@@ -59,7 +62,8 @@ class Machine:
         coupling, weight = self.structure.couplings[number], self.arrays.weights[number]
         weight = 2 * weight if coupling.kind == "lateral" else weight if end == 1 else weight.T
         weight = weight if entries is None else weight[:, entries]
-        terms = parts(weight, KINDS[self.structure.layer(coupling.ends[1 - end][0]).kind].exact)
+        source = KINDS[self.structure.layer(coupling.ends[1 - end][0]).kind]
+        terms = parts(weight, self.sampling and source.exact)
         return lambda x: product(x, terms)
 
     def _sparse(self, number: int, flow: Any, size: int) -> Callable[[Any], Any]:
@@ -70,7 +74,9 @@ class Machine:
                 jnp.zeros((*x.shape[:-1], size), x.dtype).at[..., flow.targets].add(x[..., flow.sources] * weight)
             )
         rows = tuple(zip(flow.sources, weight, strict=True))
-        return lambda x: sum(x[..., source] * w for source, w in rows)
+        if not rows:
+            return lambda x: jnp.zeros((*x.shape[:-1], size), x.dtype)
+        return lambda x: functools.reduce(jnp.add, (x[..., source] * w for source, w in rows))
 
     def statistics(self, state: Mapping[str, Any]) -> Statistics:
         """Flat statistics of the layers of a state."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
-from ._machine import State
+from ._machine import Machine, State
 from ._numpyro_boltzmann import NumPyroBoltzmann
 from ._units import KINDS
 
@@ -59,7 +59,7 @@ class NumPyroGibbs(MCMCKernel):
         self.dist = dist
         by_layer = {dist.structure.visible: clamp} if isinstance(clamp, tuple) else dict(clamp or {})
         self.clamp = {name: self._checked(name, *pair) for name, pair in by_layer.items()}
-        self._machine = dist.machine
+        self._machine = Machine(dist.structure, dist.arrays, sampling=True)
 
     def _checked(self, name: str, mask: Any, value: Any) -> tuple[Any, Any]:
         names = [layer.name for layer in self.dist.structure.layers]

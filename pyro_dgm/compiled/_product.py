@@ -18,8 +18,9 @@ def parts(weight: Any, exact: bool) -> tuple[Any, ...]:
 
     Where a processor multiplies bfloat16 numbers far faster than single-precision ones and every state is itself a
     bfloat16 number, as bits and spins are, $W = W_1 + W_2$ with $W_1$ the nearest bfloat16 to $W$ and $W_2$ that to the rest:
-    both products are exact, their sums are accumulated in single precision, and what is left of $W$ is at most $2^{-18}$ of
-    it, less than the rounding of a sum of single-precision numbers. Elsewhere $W$ stays whole.
+    both products are exact, their sums are accumulated in single precision, and what is left of $W$ is at most $2^{-17}$ of
+    it. On a trained RBM of 784×500 the largest error of a field was 2.5e-5, against 1.5e-5 by single precision. Elsewhere $W$
+    stays whole.
 
     Args:
         weight: ``sources x targets``.

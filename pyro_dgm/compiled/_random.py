@@ -9,15 +9,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+SHARED = 1024
+"""Columns that share a number where their sixteen bits tie."""
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def bits(key: Any, p: Any) -> Any:
     r"""Booleans with $P(\text{true}) = p$.
 
-    With sixteen random bits u and a uniform number r that a row shares, $u + r < 2^{16} p$ decides; u and r together are
-    uniform on $[0, 2^{16})$, so every probability is exact to the rounding of ``p``. Two entries of a row depend on each
-    other only where both u equal the whole part of their $2^{16} p$, which happens once in $2^{32}$ pairs.
+    With sixteen random bits u and a uniform number r that 1024 columns of a row share, $u + r < 2^{16} p$ decides; u and r
+    together are uniform on $[0, 2^{16})$, so every probability is exact to the rounding of ``p``. Two entries depend on each
+    other only where they share r and both u equal the whole part of their $2^{16} p$: for one in $2^{32}$ pairs.
 
     Args:
         key: a JAX random key.
@@ -34,7 +37,10 @@ def bits(key: Any, p: Any) -> Any:
     row, column = (lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (0, 1))
     words = jnp.concatenate(lax.optimization_barrier(threefry((word[0], word[1]), (row, column))), -1)
     halves = lax.bitcast_convert_type(words, jnp.uint16).reshape(*rows, -1)[..., :length]
-    return halves.astype(p.dtype) + jax.random.uniform(second, (*rows, 1), p.dtype) < 65536 * p
+    shared = jax.random.uniform(second, (*rows, -(-length // SHARED)), p.dtype)
+    if length > SHARED:
+        shared = jnp.repeat(shared, SHARED, -1)[..., :length]
+    return shared < 65536 * p - halves.astype(p.dtype)
 
 
 def threefry(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -33,7 +33,7 @@ class GibbsSampler(Sampler):
     """One sweep over the colours."""
 
     def __init__(self, structure: Structure, arrays: Arrays, clamp: Clamp) -> None:
-        self.machine, self.clamp = Machine(structure, arrays), clamp
+        self.machine, self.clamp = Machine(structure, arrays, sampling=True), clamp
 
     def step(self, carry: dict[str, Any], key: Any) -> dict[str, Any]:
         return {"state": self.machine.sweep(carry["state"], key, self.clamp)}
@@ -49,7 +49,8 @@ class TemperingSampler(Sampler):
     def __init__(
         self, structure: Structure, arrays: Arrays, clamp: Clamp, base: Mapping[str, tuple[Any, ...]], betas: Any
     ) -> None:
-        self.machine, self.clamp, self.base, self.betas = Machine(structure, arrays), clamp, base, betas
+        self.machine, self.clamp = Machine(structure, arrays, sampling=True), clamp
+        self.base, self.betas = base, betas
 
     def draws(self, carry: dict[str, Any]) -> State:
         return {name: x[:, -1] for name, x in carry["state"].items()}
@@ -94,7 +95,7 @@ class TemperingSampler(Sampler):
         """The place every replica comes from, ``chains x temperatures``, and every pair's swap probability."""
         number = gap.shape[1]
         steps, even = jnp.diff(self.betas), jnp.arange(number - 1) % 2 == 0
-        thresholds = jnp.log(jax.random.uniform(key, (gap.shape[0], number - 1), gap.dtype, minval=1e-38))
+        thresholds = -jax.random.exponential(key, (gap.shape[0], number - 1), gap.dtype)
         places = jnp.arange(number)
         first = steps * (gap[:, :-1] - gap[:, 1:])
         order = places + _crossing((thresholds < first) & even)

@@ -21,6 +21,10 @@ _UNITS: dict[type, str] = {
 _COUPLINGS: dict[type, str] = {Dense: "dense", Lateral: "lateral", Sparse: "sparse"}
 
 
+WIDEST = 32
+"""Neighbours up to which a block's flow is a table: every column of it is compiled by itself."""
+
+
 class Layer(NamedTuple):
     """A layer: its name, the kind of its units, its shape and how many numbers make one atom."""
 
@@ -193,7 +197,7 @@ def _flows(
 def _table(source: NDArray[Any], target: NDArray[Any], edge: NDArray[Any], size: int, edges: int) -> Table | Flow:
     degrees = np.bincount(target, minlength=size)
     widest = int(degrees.max(initial=0))
-    if widest * size > 2 * len(target) + size:
+    if widest > WIDEST or widest * size > 2 * len(target) + size:
         return Flow(source, target, edge)
     order = np.argsort(target, kind="stable")
     place = np.arange(len(target)) - (np.cumsum(degrees) - degrees)[target[order]]

@@ -65,7 +65,17 @@ class BinaryUnits(Units):
         return jax.nn.softplus(eta[0])
 
     def rise(self, before: Eta, after: Eta) -> Any:
-        return jnp.log1p(jax.nn.sigmoid(before[0]) * jnp.expm1(after[0] - before[0]))
+        step = after[0] - before[0]
+        return jax.lax.cond(jnp.abs(step).max() > 1, self._far, self._near, before[0], step)
+
+    def _far(self, before: Any, step: Any) -> Any:
+        return jax.nn.softplus(before + step) - jax.nn.softplus(before)
+
+    def _near(self, before: Any, step: Any) -> Any:
+        """The same without cancellation, from the side on which the probability is below a half."""
+        upper = before > 0
+        sign = jnp.where(upper, -1, 1)
+        return jnp.log1p(jax.nn.sigmoid(sign * before) * jnp.expm1(sign * step)) + jnp.where(upper, step, 0)
 
     def draw(self, key: Any, eta: Eta) -> Any:
         return bits(key, jax.nn.sigmoid(eta[0])).astype(eta[0].dtype)
@@ -109,8 +119,8 @@ class CategoricalUnits(Units):
         return jax.nn.one_hot(jax.random.categorical(key, eta[0]), eta[0].shape[-1], dtype=eta[0].dtype)
 
     def draw_clamped(self, key: Any, eta: Eta, mask: Any, value: Any) -> Any:
-        chosen = (mask & (value == 1)).any(-1, keepdims=True)
-        excluded = jnp.where(chosen, value != 1, mask & (value == 0))
+        chosen = mask & (value == 1)
+        excluded = jnp.where(chosen.any(-1, keepdims=True), ~chosen, mask & (value == 0))
         return self.draw(key, (jnp.where(excluded, -jnp.inf, eta[0]),))
 
     def states(self, inner: int) -> Any:

@@ -40,7 +40,7 @@ def log_weights(
     runs = _module("_annealing_runs")
     flat = {name: tuple(jnp.array(b.reshape(-1).cpu().numpy(), float) for b in entry) for name, entry in base.items()}
     like = dist.parameters()[0].detach()
-    key, back_key = jax.random.split(jax.random.PRNGKey(int(torch.randint(2**31, ()))))
+    start_key, key, back_key = jax.random.split(jax.random.PRNGKey(int(torch.randint(2**31, ()))), 3)
     levels = betas.double().cpu().numpy()
 
     def summed(levels: Any, run: Any, state: Any, key: Any) -> Tensor:
@@ -52,8 +52,8 @@ def log_weights(
 
     fixed = ours.structure, ours.arrays, flat
     log_base = torch.from_numpy(np.array(runs.log_base(*fixed))).to(like)
-    start = runs.start(*fixed, key, chains)
-    forward = summed(levels, partial(runs.forward, *fixed), start, jax.random.fold_in(key, 1))
+    start = runs.start(*fixed, start_key, chains)
+    forward = summed(levels, partial(runs.forward, *fixed), start, key)
     if states is None:
         return log_base, forward, None
     given = {name: jnp.array(x.detach().cpu().numpy(), float) for name, x in states.items()}

@@ -126,7 +126,7 @@ def bfloat16_products() -> Iterator[None]:
     r"""Within it, products of single-precision matrices round their factors to bfloat16 and add up in single precision.
 
     Torch's own switch for oneDNN, put back at the end. States of bits and spins are bfloat16 numbers already, so that only
-    weights are rounded, each by at most $2^{-9}$ of itself.
+    weights are rounded, each by at most $2^{-8}$ of itself; real-valued states are rounded too.
     """
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision

@@ -51,7 +51,7 @@ def log_integral(machine: Machine, state: State, layers: Sequence[str], batch: t
     places = {name: _places(machine, name, like) for name in layers}
     sizes = [len(place) for place in places.values()]
     n = sum(sizes)
-    probe = torch.linspace(-1, 1, n, dtype=like.dtype, device=like.device)
+    probe = torch.linspace(0.5, 1.5, n, dtype=like.dtype, device=like.device)
     points = torch.cat([like.new_zeros(1, n), torch.eye(n, dtype=like.dtype, device=like.device), probe.unsqueeze(0)])
     states = next(iter(state[name].shape[0] for name in layers))
     r = points.view(n + 2, *(1 for _ in (0, *batch)), n).detach().expand(n + 2, states, *batch, n)

@@ -26,9 +26,10 @@ class BlockGibbs(ChainsKernel):
         clamp: what is known: ``{layer: (mask, value)}``, or ``(mask, value)`` for the visible layer; where the boolean
             ``mask`` holds the layer stays at ``value``, and the chains converge to $p(x_a \mid x_b)$. Both broadcast to
             ``chains x batch_shape x layer shape``.
-        precision: ``"float32"`` (which leaves products to the parameters' own precision), or ``"bfloat16"``: weights rounded
-            to bfloat16 in the products, sums in single precision. Conditional probabilities are then off by some $10^{-3}$
-            (figures in CONTRIBUTING), and a sweep about half as long; for negative phases and pictures, not for figures.
+        precision: ``"float32"`` (which leaves products to the parameters' own precision), or ``"bfloat16"``: weights, and states
+            where they are real-valued, rounded to bfloat16 in the products, sums in single precision. Conditional
+            probabilities are then off by some $10^{-3}$ (figures in CONTRIBUTING), and a sweep about half as long; for
+            negative phases and pictures, not for figures.
 
     Raises:
         ValueError: the clamp names no layer of the graph, has the wrong shape, or values outside the support; an unknown
@@ -81,6 +82,8 @@ class BlockGibbs(ChainsKernel):
         allowed = torch.isin(value, unit.atom_states(like)) if unit.states_per_atom else value.isfinite()
         if not (allowed | ~known).all():
             raise ValueError(f"the clamp holds {layer!r} at values outside the support of {unit}")
+        if reason := unit.check_clamp(known, torch.broadcast_tensors(mask, value)[1]):
+            raise ValueError(f"the clamp of {layer!r} does not fit {unit}: {reason}")
         return mask, value
 
     def start(self, chains: int) -> State:

@@ -64,3 +64,40 @@ def test_bad_requests():
         dgm.log_partition(dgm.RBM(3, 2)(), "ais", engine="jax")
     with pytest.raises(ValueError, match="batch_shape"):
         dgm.log_partition(dgm.RBM(3, 2)(torch.zeros(2, 3)), "ais", engine="numpyro")
+
+
+@pytest.mark.parametrize(("scale", "temperatures"), [(10, 2), (30, 2), (60, 10), (100, 30)])
+def test_large_steps_give_finite_weights(scale, temperatures):
+    """E[log w] is below log Z and reverse annealing above it, however coarse the path and large the parameters."""
+    torch.manual_seed(0)
+    rbm = dgm.RBM(10, 8)
+    with torch.no_grad():
+        for parameter in rbm.parameters():
+            parameter.normal_(0, scale)
+    exact = float(dgm.log_partition(rbm()).value)
+    found = dgm.log_partition(rbm(), "ais", temperatures=temperatures, engine="numpyro")
+    assert torch.isfinite(torch.stack([found.value, found.lower, found.upper])).all()
+    assert float(found.lower) < exact + 1e-3
+    assert float(found.upper) > exact - 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 0.3, 3.0, 50.0])
+def test_the_rise_of_a_binary_unit(scale):
+    """Against the difference of softplus in double precision, to single precision of the step it is for."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from pyro_dgm.compiled._units import KINDS
+
+    before = np.linspace(-100, 100, 401)
+    after = before + scale * np.sin(before)
+    single = np.float32(before), np.float32(after)
+    wide = [np.logaddexp(0, x.astype(np.float64)) for x in single]
+    got = np.asarray(KINDS["binary"].rise((jnp.asarray(single[0]),), (jnp.asarray(single[1]),)), np.float64)
+    step = np.abs(single[1].astype(np.float64) - single[0])
+    np.testing.assert_allclose(
+        got,
+        wide[1] - wide[0],
+        rtol=0,
+        atol=float(1e-5 * np.abs(before).max() if scale > 1 else 3e-6 * step.max() + 1e-12),
+    )

@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from jax_machines import CHAINS, Table, clamp_of, colours, joined, labels, mixed, parted, small_rbm, star, variation
+from jax_machines import (
+    CHAINS,
+    Table,
+    clamp_of,
+    colours,
+    joined,
+    labels,
+    lonely,
+    mixed,
+    parted,
+    small_rbm,
+    star,
+    variation,
+)
 
 import pyro_dgm as dgm
 
@@ -117,6 +130,38 @@ def test_a_run_takes_parameters_and_seed_as_they_are_when_it_begins():
     assert (mcmc.get_samples()["visible"] == 1).all()
 
 
+@pytest.mark.parametrize("engine", ["torch", "numpyro"])
+def test_tempering_follows_parameters_between_runs(engine):
+    rbm = dgm.RBM(5, 3)
+    kernel = dgm.ParallelTempering(rbm(), 3)
+    mcmc = dgm.VectorizedMCMC(kernel, 5, 0, num_chains=20, engine=engine, disable_progbar=True)
+    mcmc.run()
+    assert (mcmc.get_samples()["visible"] == 0).any()
+    with torch.no_grad():
+        rbm.visible_bias.fill_(200.0)
+    mcmc.run()
+    assert (mcmc.get_samples()["visible"] == 1).all()
+
+
+@pytest.mark.parametrize("kernel", [dgm.BlockGibbs, lambda d: dgm.ParallelTempering(d, 3)])
+def test_units_without_neighbours_are_drawn_for_every_chain(kernel):
+    """Means over 5000 chains of units that nothing couples are those of their biases, to six standard errors."""
+    dist = lonely()
+    samples = run(dist, kernel=kernel, chains=5000).get_samples()
+    for layer, unit in (("visible", 3), ("hidden", 1), ("hidden", 2)):
+        p = float(dist.machine.biases[layer][0][unit].sigmoid())
+        assert abs(float(samples[layer][:, unit].mean()) - p) < 6 * (p * (1 - p) / 5000) ** 0.5
+
+
+def test_clamps_of_a_chains_own():
+    dist = small_rbm()
+    value = torch.randint(0, 2, (40, 4)).float()
+    mask = torch.rand(40, 4) < 0.5
+    drawn = run(dist, clamp=(mask, value), chains=40).get_samples()["visible"]
+    assert torch.equal(drawn[mask], value[mask])
+    assert not torch.equal(drawn, value)
+
+
 def test_compiled_once_for_a_shape():
     from pyro_dgm.compiled import _runs
 
@@ -127,7 +172,7 @@ def test_compiled_once_for_a_shape():
 
 
 def test_memory_follows_what_is_kept():
-    """Ten thousand sweeps and a draw in the end: what a call keeps is one draw, and never more than ``ROOM`` numbers."""
+    """A call keeps no more than ``ROOM`` numbers, and no more than 100 draws."""
     from pyro_dgm.mcmc import compiled_engine
 
     kernel = dgm.BlockGibbs(dgm.RBM(300, 100)())

@@ -129,6 +129,36 @@ def test_bad_clamps(clamp, message):
         dgm.BlockGibbs(dgm.RBM.example()[0](), clamp=clamp)
 
 
+def categories():
+    graph = dgm.Graph({"visible": dgm.Categorical(2, 3), "hidden": dgm.Binary(2)}, [dgm.Dense("visible", "hidden")])
+    biases = {"visible": (torch.zeros(2, 3),), "hidden": (torch.zeros(2),)}
+    return dgm.BoltzmannDistribution(graph, biases, (torch.ones(6, 2),))
+
+
+@pytest.mark.parametrize("engine", ["torch", "numpyro"])
+def test_an_entry_that_is_not_known_says_nothing(engine):
+    """Only the first category is known to be chosen (row 0) or not to be (row 1); what stands elsewhere is no matter."""
+    if engine == "numpyro":
+        pytest.importorskip("numpyro")
+    mask = torch.tensor([[True, False, False]]).expand(2, 3)
+    value = torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
+    mcmc = dgm.VectorizedMCMC(
+        dgm.BlockGibbs(categories(), clamp=(mask, value)), 20, 2, num_chains=50, engine=engine, disable_progbar=True
+    )
+    mcmc.run()
+    drawn = mcmc.get_samples()["visible"]
+    assert (drawn.sum(-1) == 1).all()
+    assert (drawn[:, 0, 0] == 1).all()
+    assert (drawn[:, 1, 0] == 0).all()
+    assert 0.3 < drawn[:, 1, 1].mean() < 0.7
+
+
+@pytest.mark.parametrize("value", [[[0.0, 0, 0], [1, 0, 0]], [[1.0, 1, 0], [1, 0, 0]]])
+def test_a_known_row_holds_one_category(value):
+    with pytest.raises(ValueError, match="no category or several"):
+        dgm.BlockGibbs(categories(), clamp=(torch.ones(2, 3) > 0, torch.tensor(value)))
+
+
 def test_a_model_instead_of_its_distribution():
     with pytest.raises(ValueError, match=r"call the model"):
         dgm.BlockGibbs(dgm.RBM.example()[0])

@@ -44,9 +44,17 @@ class Categorical(Unit):
 
     def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:
         # A clamped entry inside an atom rules categories out; overwriting it after the draw would break the one-hot.
-        known_one = (mask & (value == 1)).any(-1, keepdim=True)
-        excluded = torch.where(known_one, value != 1, mask & (value == 0))
+        chosen = mask & (value == 1)
+        excluded = torch.where(chosen.any(-1, keepdim=True), ~chosen, mask & (value == 0))
         return self.sample(torch.where(excluded, -torch.inf, eta[0]))
+
+    def check_clamp(self, mask: Tensor, value: Tensor) -> str | None:
+        ones = (mask & (value == 1)).sum(-1)
+        if ((ones > 1) | (mask.all(-1) & (ones == 0))).any():
+            return (
+                "a row of it holds no category or several; expected one at most, and one where the whole row is known"
+            )
+        return None
 
     def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
         smooth = 0.99 * mean[0] + 0.01 / self.shape[-1]

@@ -83,12 +83,14 @@ class SpikeSlab(Unit):
         """Known slabs speak for or against the spike; a known spike moves its slabs."""
         eta = tuple(e.detach().expand(mask.shape) for e in eta)
         known, h = mask[..., 0], value[..., 0]
-        if (known & (h != 0) & (h != 1)).any():
-            raise ValueError("the clamp holds a spike at a value that is neither 0 nor 1")
         b, c, alpha = _split(eta)
         evidence = torch.where(mask[..., 1:], c * value[..., 1:], c**2 / (2 * alpha))
         drawn = _with_slabs(torch.where(known, h, bernoulli(b + evidence.sum(-1))), eta)
         return torch.where(mask, value, drawn)
+
+    def check_clamp(self, mask: Tensor, value: Tensor) -> str | None:
+        h = value[..., 0]
+        return "a spike is neither 0 nor 1" if (mask[..., 0] & (h != 0) & (h != 1)).any() else None
 
     def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
         p, m = mean[0][..., :1].clamp(1e-3, 1 - 1e-3), mean[0][..., 1:]

@@ -71,6 +71,10 @@ class Unit(ABC):
     def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:
         """A state drawn given that it equals ``value`` where ``mask`` holds."""
 
+    def check_clamp(self, mask: Tensor, value: Tensor) -> str | None:
+        """Why known entries, each within the support, do not fit together in an atom, or None where they do."""
+        return None
+
     @abstractmethod
     def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
         """The natural parameters with the given mean statistics (kept away from the boundary)."""

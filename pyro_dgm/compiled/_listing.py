@@ -11,7 +11,7 @@ import numpy as np
 from jax.nn import logsumexp
 
 from ._machine import Block, Machine, State
-from ._structure import Arrays, Structure
+from ._structure import Arrays, Layer, Structure
 from ._units import KINDS
 
 LARGEST = 20
@@ -51,30 +51,43 @@ class Listing(NamedTuple):
 def listing(structure: Structure, arrays: Arrays, fixed: tuple[str, ...]) -> Listing | str:
     """The cheapest sum over the layers that are not fixed, or why there is none."""
     instead = "draw with NumPyroGibbs, or use dgm.log_partition(dist, method='ais') on the torch distribution"
-    found = [_without(structure, arrays, fixed, number) for number in range(len(structure.colours))]
-    possible = [entry for entry in found if entry is not None]
-    if not possible:
+    sizes = [_log_size(structure, arrays, fixed, number) for number in range(len(structure.colours))]
+    best = min(sizes)
+    if best == math.inf:
         return f"units of the real line have more than one colour, so that there is no exact sum; {instead}"
-    best = min(possible, key=lambda entry: entry.size)
-    if (bits := math.log2(best.size)) > LARGEST:
-        return f"2^{bits:.0f} states are left when one colour is summed out; at most 2^{LARGEST} are listed: {instead}"
-    return best
-
-
-def _without(structure: Structure, arrays: Arrays, fixed: tuple[str, ...], number: int) -> Listing | None:
-    """The listing that sums one colour, or None where the rest has units that cannot be listed."""
-    summed = {name: place for name, place in structure.colours[number] if name not in fixed}
+    if best > LARGEST:
+        return f"2^{best:.0f} states are left when one colour is summed out; at most 2^{LARGEST} are listed: {instead}"
+    number = sizes.index(best)
     listed, radices = [], []
-    for layer in structure.layers:
-        if layer.name in fixed or (layer.name in summed and summed[layer.name] is None):
-            continue
-        place = summed.get(layer.name)
-        free = np.setdiff1d(np.arange(layer.atoms), [] if place is None else np.asarray(arrays.atoms[place]))
-        if len(free) and KINDS[layer.kind].states(layer.inner) is None:
-            return None
+    for layer, place in _left(structure, fixed, number):
+        free = np.arange(layer.atoms) if place is None else np.setdiff1d(np.arange(layer.atoms), arrays.atoms[place])
         listed += [(layer.name, int(atom)) for atom in free]
-        radices += [layer.inner if layer.inner > 1 else 2] * len(free)
+        radices += [_states(layer)] * len(free)
     return Listing(fixed, number, tuple(listed), tuple(radices))
+
+
+def _left(structure: Structure, fixed: tuple[str, ...], number: int) -> list[tuple[Layer, int | None]]:
+    """The layers that a sum over one colour leaves to be listed, and where the atoms are that it takes from them."""
+    summed = dict(structure.colours[number])
+    whole = {name for name, place in summed.items() if place is None}
+    free = (layer for layer in structure.layers if layer.name not in fixed and layer.name not in whole)
+    return [(layer, summed.get(layer.name)) for layer in free]
+
+
+def _log_size(structure: Structure, arrays: Arrays, fixed: tuple[str, ...], number: int) -> float:
+    """The binary logarithm of how many states a sum over one colour leaves; infinite where they cannot be listed."""
+    total = 0.0
+    for layer, place in _left(structure, fixed, number):
+        atoms = layer.atoms - (0 if place is None else len(arrays.atoms[place]))
+        if atoms:
+            listable = KINDS[layer.kind].states(layer.inner) is not None
+            total += atoms * math.log2(_states(layer)) if listable else math.inf
+    return total
+
+
+def _states(layer: Layer) -> int:
+    """How many states an atom has, where they can be listed."""
+    return layer.inner if layer.inner > 1 else 2
 
 
 def log_sums(plan: Listing, machine: Machine, fixed: State) -> Any:

@@ -39,7 +39,7 @@ def bits(key: Any, p: Any) -> Any:
     halves = lax.bitcast_convert_type(words, jnp.uint16).reshape(*rows, -1)[..., :length]
     shared = jax.random.uniform(second, (*rows, -(-length // SHARED)), p.dtype)
     if length > SHARED:
-        shared = jnp.repeat(shared, SHARED, -1)[..., :length]
+        shared = jnp.broadcast_to(shared[..., None], (*shared.shape, SHARED)).reshape(*rows, -1)[..., :length]
     return shared < 65536 * p - halves.astype(p.dtype)
 
 

@@ -81,6 +81,8 @@ class VectorizedMCMC(MCMC):
         for name, value in (("num_samples", num_samples), ("num_chains", num_chains), ("thinning", thinning)):
             if value < 1:
                 raise ValueError(f"{name} got {value}; expected at least 1")
+        if warmup_steps is not None and warmup_steps < 0:
+            raise ValueError(f"warmup_steps got {warmup_steps}; expected at least 0")
         if not isinstance(kernel, ChainsKernel):
             raise ValueError(
                 f"kernel got {type(kernel).__name__}; expected a kernel of pyro_dgm, such as dgm.BlockGibbs(rbm()). "
@@ -177,6 +179,9 @@ class VectorizedMCMC(MCMC):
                     f"initial_params[{layer!r}] has shape {tuple(value.shape)}; its first dimension must be "
                     f"num_chains={self.num_chains}"
                 )
+        expected = self.kernel.dist.shapes.keys()
+        if params.keys() != expected:
+            raise ValueError(f"initial_params names the layers {sorted(params)}; expected {sorted(expected)}")
         drawn = self.kernel.draws(params)
         unknown = set(self._layers or ()) - set(drawn)
         if unknown:

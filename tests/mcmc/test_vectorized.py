@@ -55,6 +55,19 @@ def test_first_states_and_saved_layers():
         mcmc.chain_energies()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"warmup_steps": -1}, "warmup_steps got -1"),
+        ({"initial_params": {"visible": torch.zeros(3, 6)}}, "expected \\['hidden', 'visible'\\]"),
+    ],
+)
+def test_what_a_run_refuses(options, message):
+    rbm, _ = dgm.RBM.example()
+    with pytest.raises(ValueError, match=message):
+        dgm.VectorizedMCMC(dgm.BlockGibbs(rbm()), 5, num_chains=3, disable_progbar=True, **options).run()
+
+
 def test_moments_are_those_of_the_draws():
     torch.manual_seed(0)
     kept = run(num_samples=50, warmup_steps=0, num_chains=4)

@@ -79,7 +79,7 @@ class ParallelTempering(ChainsKernel):
         self.base = product_base(dist.machine, base)
         betas = inverse_temperatures(temperatures).to(dist.parameters()[0].device)
         self.tuning = {"betas": betas, "rate": torch.zeros_like(betas[1:]), "steps": torch.zeros_like(betas[0])}
-        self._bound: tuple[tuple[int, ...], Replicas] | None = None
+        self._bound: tuple[Tensor, list[int], Replicas] | None = None
         self._adapt_at: list[int] = []
         self._step = 0
         self._trips: tuple[State | None, Tensor, Tensor] | None = None
@@ -89,11 +89,11 @@ class ParallelTempering(ChainsKernel):
         """The machines at the present temperatures."""
         betas = self.tuning["betas"]
         # The replicas' biases are copies: they are made anew where the temperatures or the parameters have changed.
-        made_from = (id(betas), *(p._version for p in self.dist.parameters()))
-        if self._bound is None or self._bound[0] != made_from:
-            dims = len(self.dist.batch_shape)
-            self._bound = made_from, Replicas(self.gibbs.machine, self.base, betas, dims)
-        return self._bound[1]
+        versions = [betas._version, *(p._version for p in self.dist.parameters())]
+        if self._bound is None or self._bound[0] is not betas or self._bound[1] != versions:
+            replicas = Replicas(self.gibbs.machine, self.base, betas, len(self.dist.batch_shape))
+            self._bound = betas, versions, replicas
+        return self._bound[2]
 
     def start(self, chains: int) -> State:
         states = [self.gibbs.start(chains) for _ in self.tuning["betas"]]

@@ -179,8 +179,7 @@ class VectorizedMCMC(MCMC):
                     f"initial_params[{layer!r}] has shape {tuple(value.shape)}; its first dimension must be "
                     f"num_chains={self.num_chains}"
                 )
-        expected = self.kernel.dist.shapes.keys()
-        if params.keys() != expected:
+        if self.kernel._initial is not None and params.keys() != (expected := self.kernel.start(1).keys()):
             raise ValueError(f"initial_params names the layers {sorted(params)}; expected {sorted(expected)}")
         drawn = self.kernel.draws(params)
         unknown = set(self._layers or ()) - set(drawn)

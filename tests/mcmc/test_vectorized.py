@@ -55,19 +55,6 @@ def test_first_states_and_saved_layers():
         mcmc.chain_energies()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"warmup_steps": -1}, "warmup_steps got -1"),
-        ({"initial_params": {"visible": torch.zeros(3, 6)}}, "expected \\['hidden', 'visible'\\]"),
-    ],
-)
-def test_what_a_run_refuses(options, message):
-    rbm, _ = dgm.RBM.example()
-    with pytest.raises(ValueError, match=message):
-        dgm.VectorizedMCMC(dgm.BlockGibbs(rbm()), 5, num_chains=3, disable_progbar=True, **options).run()
-
-
 def test_moments_are_those_of_the_draws():
     torch.manual_seed(0)
     kept = run(num_samples=50, warmup_steps=0, num_chains=4)
@@ -101,13 +88,21 @@ def test_memory_does_not_grow_with_the_sweeps(options):
         ({"num_samples": 1, "num_chains": 0}, "num_chains got 0"),
         ({"num_samples": 1, "thinning": 0}, "thinning got 0"),
         ({"num_samples": 1, "keep": "all"}, "expected 'draws'"),
+        ({"num_samples": 1, "warmup_steps": -1}, "warmup_steps got -1"),
+        ({"num_samples": 1, "initial_params": {"visible": torch.zeros(1, 6)}}, r"expected \['hidden', 'visible'\]"),
         ({"num_samples": 1, "save_params": ["hiden"]}, "the layers are"),
         ({"num_samples": 1, "num_chains": 2, "initial_params": {"visible": torch.ones(3, 6)}}, "num_chains=2"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        run(warmup_steps=0, **options)
+        run(**{"warmup_steps": 0} | options)
+
+
+def test_a_kernel_that_moves_the_visible_units_alone():
+    mcmc = dgm.VectorizedMCMC(dgm.HMC(dgm.GaussianRBM(visible=3, hidden=2)()), 2, 2, 5, disable_progbar=True)
+    mcmc.run()
+    assert mcmc.get_samples(group_by_chain=True)["visible"].shape == (5, 2, 3)
 
 
 def test_other_kernels_are_sent_to_pyro():

@@ -29,7 +29,7 @@ class _Path:
     r"""Natural parameters $(1-\beta)\,\text{base} + \beta\,(\text{bias} + \text{couplings})$, one colour summed out."""
 
     def __init__(self, structure: Structure, arrays: Arrays, base: Base) -> None:
-        self.machine, self.base = Machine(structure, arrays, sampling=True), base
+        self.machine, self.base = Machine(structure, arrays, terms=3), base
         sizes = [sum(block.bias[0].size // block.layer.inner for block in colour) for colour in self.machine.colours]
         self.number = sizes.index(max(sizes))
         self.collapsed = self.machine.colours[self.number]

@@ -36,12 +36,12 @@ class Machine:
     Args:
         structure: the graph.
         arrays: its numbers.
-        sampling: whether fields may come from sums of bfloat16 products where those are faster; they have no useful
-            gradient and round states that are no integers.
+        terms: of how many bfloat16 numbers a weight may be made where their products are faster (``parts``): 2 for samplers,
+            3 for figures, which have single precision then; 0 for gradients, which such products have not.
     """
 
-    def __init__(self, structure: Structure, arrays: Arrays, sampling: bool = False) -> None:
-        self.structure, self.arrays, self.sampling = structure, arrays, sampling
+    def __init__(self, structure: Structure, arrays: Arrays, terms: int = 0) -> None:
+        self.structure, self.arrays, self.terms = structure, arrays, terms
         self.colours = tuple(tuple(self._block(*block) for block in colour) for colour in structure.colours)
 
     def _block(self, name: str, place: int | None) -> Block:
@@ -63,7 +63,7 @@ class Machine:
         weight = 2 * weight if coupling.kind == "lateral" else weight if end == 1 else weight.T
         weight = weight if entries is None else weight[:, entries]
         source = KINDS[self.structure.layer(coupling.ends[1 - end][0]).kind]
-        terms = parts(weight, self.sampling and source.exact)
+        terms = parts(weight, self.terms if source.exact else 0)
         return lambda x: product(x, terms)
 
     def _sparse(self, number: int, flow: Any, size: int) -> Callable[[Any], Any]:

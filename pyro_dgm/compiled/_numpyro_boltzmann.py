@@ -22,11 +22,14 @@ from ._units import KINDS
 class _Values(constraints.Constraint):
     """The values that a kind of unit takes, over whole layers of some dimensions."""
 
-    is_discrete = False
-
     def __init__(self, kind: str, event_dim: int, inner: int) -> None:
         self.kind, self.inner = kind, inner
         self._event_dim = event_dim
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the values can be listed."""
+        return KINDS[self.kind].states(self.inner) is not None
 
     @property
     def event_dim(self) -> int:

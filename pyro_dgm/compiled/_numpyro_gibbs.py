@@ -59,7 +59,7 @@ class NumPyroGibbs(MCMCKernel):
         self.dist = dist
         by_layer = {dist.structure.visible: clamp} if isinstance(clamp, tuple) else dict(clamp or {})
         self.clamp = {name: self._checked(name, *pair) for name, pair in by_layer.items()}
-        self._machine = Machine(dist.structure, dist.arrays, sampling=True)
+        self._machine = Machine(dist.structure, dist.arrays, terms=2)
 
     def _checked(self, name: str, mask: Any, value: Any) -> tuple[Any, Any]:
         names = [layer.name for layer in self.dist.structure.layers]
@@ -76,9 +76,7 @@ class NumPyroGibbs(MCMCKernel):
                 f"the clamp got a mask of shape {mask.shape} and a value of shape {value.shape}; expected both to "
                 f"broadcast to {layer.shape}, the shape of the layer {name!r}"
             ) from None
-        states = KINDS[layer.kind].states(layer.inner)
-        known = value[mask]
-        if not (np.isfinite(known) if states is None else np.isin(known, np.asarray(states))).all():
+        if not KINDS[layer.kind].fits(mask, value).all():
             raise ValueError(f"the clamp holds {name!r} at values outside the support of {layer.kind} units")
         return jnp.asarray(mask), jnp.asarray(value, float)
 

@@ -33,7 +33,7 @@ class GibbsSampler(Sampler):
     """One sweep over the colours."""
 
     def __init__(self, structure: Structure, arrays: Arrays, clamp: Clamp) -> None:
-        self.machine, self.clamp = Machine(structure, arrays, sampling=True), clamp
+        self.machine, self.clamp = Machine(structure, arrays, terms=2), clamp
 
     def step(self, carry: dict[str, Any], key: Any) -> dict[str, Any]:
         return {"state": self.machine.sweep(carry["state"], key, self.clamp)}
@@ -49,7 +49,7 @@ class TemperingSampler(Sampler):
     def __init__(
         self, structure: Structure, arrays: Arrays, clamp: Clamp, base: Mapping[str, tuple[Any, ...]], betas: Any
     ) -> None:
-        self.machine, self.clamp = Machine(structure, arrays, sampling=True), clamp
+        self.machine, self.clamp = Machine(structure, arrays, terms=2), clamp
         self.base, self.betas = base, betas
 
     def draws(self, carry: dict[str, Any]) -> State:

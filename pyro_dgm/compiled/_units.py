@@ -51,8 +51,12 @@ class Units(ABC):
         """All states of one atom; None where they cannot be listed."""
 
     @abstractmethod
+    def fits(self, mask: Any, x: Any) -> Any:
+        """Which atoms can take the entries of ``x`` where ``mask`` holds, together."""
+
     def supports(self, x: Any) -> Any:
-        """Which atoms hold a value that the unit can take; a number counts where the atom has none of its own."""
+        """Which atoms hold a value that the unit can take."""
+        return self.fits(jnp.ones_like(x, bool), x)
 
 
 class BinaryUnits(Units):
@@ -83,8 +87,8 @@ class BinaryUnits(Units):
     def states(self, inner: int) -> Any:
         return np.array([0.0, 1.0])
 
-    def supports(self, x: Any) -> Any:
-        return (x == 0) | (x == 1)
+    def fits(self, mask: Any, x: Any) -> Any:
+        return ~mask | (x == 0) | (x == 1)
 
 
 class SpinUnits(Units):
@@ -102,8 +106,8 @@ class SpinUnits(Units):
     def states(self, inner: int) -> Any:
         return np.array([-1.0, 1.0])
 
-    def supports(self, x: Any) -> Any:
-        return jnp.abs(x) == 1
+    def fits(self, mask: Any, x: Any) -> Any:
+        return ~mask | (jnp.abs(x) == 1)
 
 
 class CategoricalUnits(Units):
@@ -126,8 +130,9 @@ class CategoricalUnits(Units):
     def states(self, inner: int) -> Any:
         return np.eye(inner)
 
-    def supports(self, x: Any) -> Any:
-        return ((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1)
+    def fits(self, mask: Any, x: Any) -> Any:
+        ones = (mask & (x == 1)).sum(-1)
+        return (~mask | (x == 0) | (x == 1)).all(-1) & (ones <= 1) & ~(mask.all(-1) & (ones == 0))
 
 
 class GaussianUnits(Units):
@@ -149,8 +154,8 @@ class GaussianUnits(Units):
     def states(self, inner: int) -> Any:
         return None
 
-    def supports(self, x: Any) -> Any:
-        return jnp.isfinite(x)
+    def fits(self, mask: Any, x: Any) -> Any:
+        return ~mask | jnp.isfinite(x)
 
 
 class SpikeSlabUnits(Units):
@@ -182,8 +187,9 @@ class SpikeSlabUnits(Units):
     def states(self, inner: int) -> Any:
         return None
 
-    def supports(self, x: Any) -> Any:
-        return ((x[..., 0] == 0) | (x[..., 0] == 1)) & jnp.isfinite(x).all(-1)
+    def fits(self, mask: Any, x: Any) -> Any:
+        h = x[..., 0]
+        return (~mask | jnp.isfinite(x)).all(-1) & (~mask[..., 0] | (h == 0) | (h == 1))
 
     def _logit(self, eta: Eta) -> Any:
         c, alpha = eta[0][..., 1:], -2 * eta[1][..., 1:]

@@ -137,21 +137,38 @@ def bfloat16_products() -> Iterator[None]:
         matmul.fp32_precision = before
 
 
-def check_bfloat16(like: Tensor) -> None:
-    """Refuse bfloat16 products where they would not be faster.
+PRECISIONS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+    "float32": contextlib.nullcontext,
+    "bfloat16": bfloat16_products,
+}
+
+
+def has_bfloat16_products() -> bool:
+    """Whether ``bfloat16_products`` makes products faster: the processor has units for them and torch the switch (2.9)."""
+    return multiplies_bfloat16() and hasattr(torch.backends.mkldnn, "matmul")
+
+
+def check_precision(precision: str, like: Tensor) -> None:
+    """Refuse an unknown precision, and bfloat16 products where they would not be faster.
 
     Args:
+        precision: one of ``PRECISIONS``.
         like: a parameter.
 
     Raises:
-        ValueError: parameters of another precision than single, or elsewhere than on a processor with units for them.
+        ValueError: an unknown precision; bfloat16 with parameters of another precision than single, or elsewhere than on a
+            processor with units for it.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision got {precision!r}; expected one of {', '.join(map(repr, PRECISIONS))}")
+    if precision != "bfloat16":
+        return
     if like.dtype != torch.float32 or like.device.type != "cpu":
         raise ValueError(
             f"precision='bfloat16' got parameters of {like.dtype} on {like.device}; expected torch.float32 on cpu (on a GPU "
             "use torch.set_float32_matmul_precision)"
         )
-    if not multiplies_bfloat16() or not hasattr(torch.backends.mkldnn, "matmul"):
+    if not has_bfloat16_products():
         raise ValueError(
             "precision='bfloat16' needs a processor with units for products of bfloat16 matrices (amx_bf16 among its flags) and "
             "torch 2.9 or later; here it would be slower than 'float32': use that"

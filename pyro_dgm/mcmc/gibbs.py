@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, NotEnumerable, State
-from ..energy.fast import bfloat16_products, check_bfloat16
+from ..energy.fast import PRECISIONS, check_precision
 from .kernel import ChainsKernel
-
-PRECISIONS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
-    "float32": contextlib.nullcontext,
-    "bfloat16": bfloat16_products,
-}
 
 
 class BlockGibbs(ChainsKernel):
@@ -52,10 +47,7 @@ class BlockGibbs(ChainsKernel):
         precision: str = "float32",
     ) -> None:
         super().__init__(dist)
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision got {precision!r}; expected one of {', '.join(map(repr, PRECISIONS))}")
-        if precision == "bfloat16":
-            check_bfloat16(dist.parameters()[0])
+        check_precision(precision, dist.parameters()[0])
         self.precision = precision
         self.machine = dist.machine
         self.visible = dist.visible

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, log_partition, summable
+from ..energy.fast import check_precision
 from ..energy.raise_bound import RaiseBound, raise_bound
 from ..mcmc import BlockGibbs
 from ..objectives import CD, PCD, ExactNegativePhase
@@ -46,15 +47,25 @@ class BoltzmannModel(EnergyModel):
         A centred gradient is a change of coordinates for plain SGD; optimisers that rescale every coordinate, as Adam
         does, undo it and train badly with it.
         """
-        BlockGibbs(self(), precision=precision)  # refuses a precision that does not fit
+        check_precision(precision, next(self.parameters()))
+        if centred and (reason := self.uncentred()):
+            raise ValueError(f"{reason}; leave centred out")
         kernel = None if precision == "float32" else functools.partial(BlockGibbs, precision=precision)
         if phase == "pcd":
             return NegativePhaseObjective(PCD(k, chains, centred=centred, kernel=kernel))
         if phase == "cd":
             return NegativePhaseObjective(CD(k, centred=centred, kernel=kernel))
         if phase == "exact":
+            if kernel is not None:
+                raise ValueError(
+                    f"precision got {precision!r}; it is that of chains, and the exact phase has none: leave it out"
+                )
             return NegativePhaseObjective(ExactNegativePhase())
         raise ValueError(f"phase got {phase!r}; expected 'pcd', 'cd' or 'exact'")
+
+    def uncentred(self) -> str | None:
+        """Why the gradients of this model cannot be centred, if they cannot."""
+        return None
 
     def initialise(self, x: Tensor) -> None:
         """Give every visible unit the bias that its mean asks for without couplings, unless biases were set already."""

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from ..energy import Convolution, Gaussian, Graph, SpikeSlab
 from ..nets import picture_sizes
-from ..objectives.objective import Objective
 from .energy_based import randomised
 from .spike_slab_rbm import _SLACK, SlabMixture
 
@@ -195,24 +194,8 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         other.fresh = self.fresh
         return other
 
-    def objective(
-        self,
-        phase: str = "pcd",
-        k: int | tuple[int, int] = 1,
-        chains: int = 100,
-        centred: bool = False,
-        precision: str = "float32",
-    ) -> Objective:
-        """The likelihood's gradient with a negative phase, as ``SpikeSlabRBM`` has it, not centred.
-
-        Raises:
-            ValueError: ``centred``.
-        """
-        if centred:
-            raise ValueError(
-                "centred gradients move a bias for every position, and a filter has one; leave centred out"
-            )
-        return super().objective(phase, k, chains, precision=precision)
+    def uncentred(self) -> str:
+        return "centred gradients move a bias for every position, and a filter has one"
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "filters": self.filters, "size": list(self._coupling.size),

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import processor
+from pyro_dgm.energy import fast
 from pyro_dgm.recipes import machine, versions
 
 RECORD = Path(__file__).with_name("scale.json")
@@ -80,7 +80,7 @@ def sampling():
     name = "1000 sweeps of 1000 chains, RBM 784-500"
     found[f"{name}, torch"] = 50 * seconds(run("torch"))
     found[f'{name}, `engine="numpyro"`'] = 50 * seconds(run("numpyro"))
-    if processor.multiplies_bfloat16():
+    if fast.has_bfloat16_products():
         found[f'{name}, `precision="bfloat16"`'] = 50 * seconds(run("torch", "bfloat16"))
     rows = (torch.rand(1000, 784) < 0.2).float()
     for engine in ("torch", "numpyro"):

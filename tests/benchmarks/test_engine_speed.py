@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import processor
+from pyro_dgm.energy import fast
 
 from .speed import ratios
 
@@ -88,7 +88,7 @@ def test_tempering_engine(benchmark):
 @pytest.mark.parametrize("chains", [100, 500, 2000])
 def test_bfloat16(benchmark, chains):
     """A Gibbs sweep with bfloat16 products against one in single precision, 784×500."""
-    if not processor.multiplies_bfloat16():
+    if not fast.has_bfloat16_products():
         pytest.skip("no units for products of bfloat16 matrices")
     dist = large_rbm()()
     reduced, single = dgm.BlockGibbs(dist, precision="bfloat16"), dgm.BlockGibbs(dist)

@@ -54,7 +54,7 @@ class Runner:
         from pyro_dgm.compiled._machine import Machine
 
         kernel = copy.copy(self.kernel)
-        kernel.dist, kernel._machine = dist, Machine(dist.structure, dist.arrays, sampling=True)
+        kernel.dist, kernel._machine = dist, Machine(dist.structure, dist.arrays, terms=2)
         state = kernel.init(keys, 0, start)
         return jax.lax.fori_loop(0, sweeps, lambda _, s: kernel.sample(s), state).x
 
@@ -208,6 +208,21 @@ def test_clamps_that_do_not_fit_are_refused(clamp, match):
         kernel_of(to_numpyro(sparse()), clamp)
 
 
+@pytest.mark.parametrize(
+    ("make", "layer", "known", "value"),
+    [
+        (dgm.SpikeSlabRBM, "hidden", [True, False], [0.5, 0.0]),
+        (dgm.SpikeSlabRBM, "hidden", [True, True], [1.0, math.inf]),
+        (labels, "visible", [True, True, False], [1.0, 1.0, 0.0]),
+        (labels, "visible", True, [0.0, 0.0, 0.0]),
+    ],
+)
+def test_entries_of_an_atom_that_do_not_fit_together_are_refused(make, layer, known, value):
+    dist = to_numpyro(make.example()[0]() if isinstance(make, type) else make())
+    with pytest.raises(ValueError, match="support"):
+        kernel_of(dist, {layer: (known, value)})
+
+
 def test_starts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="init_params"):
         kernel_of(to_numpyro(sparse())).init(
@@ -223,7 +238,7 @@ def test_machines_too_large_to_sum_are_sampled():
 
 @pytest.mark.parametrize(("p", "seed"), [(0.3, 0), (1e-3, 1), (1 - 2.0**-12, 2)])
 def test_bits_have_their_probability(p, seed):
-    """The share of n independent bits is within six standard errors of p; 2^-17 more, a sixteen-bit p would show."""
+    """The share of n independent bits is within six standard errors of p."""
     from pyro_dgm.compiled._random import bits
 
     n = 1 << 22

@@ -139,6 +139,8 @@ def test_one_draw_the_log_partition_and_the_support():
     assert one.shape == ours.event_shape
     assert bool(ours.support(one))
     assert not bool(ours.support(0 * one))
+    assert ours.support.is_discrete
+    assert not to_numpyro(dgm.GaussianRBM.example()[0]()).support.is_discrete
     np.testing.assert_allclose(float(ours.log_partition()), float(dist.exact_log_partition()), atol=rounding(dist))
 
 

@@ -8,12 +8,9 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import fast, processor
+from pyro_dgm.energy import fast
 
-needs_units = pytest.mark.skipif(
-    not processor.multiplies_bfloat16() or not hasattr(torch.backends.mkldnn, "matmul"),
-    reason="no units for products of bfloat16 matrices",
-)
+needs_units = pytest.mark.skipif(not fast.has_bfloat16_products(), reason="no units for products of bfloat16 matrices")
 
 
 def rbm(seed=0):
@@ -53,31 +50,52 @@ def test_the_switch_is_put_back():
 
 
 @needs_units
-def test_chains_keep_the_distribution_within_the_rounding():
-    """Unit means of 40,000 chains of a machine of 12 units, against enumeration, to six standard errors and 2^-7 of bias."""
+def test_chains_are_those_of_the_machine_with_rounded_weights():
+    """Bits are bfloat16 numbers, so that ten sweeps keep exact draws of that machine: means to six standard errors."""
     torch.manual_seed(1)
-    model = dgm.RBM(8, 4)
+    model = dgm.RBM(64, 10)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.normal_(0, 1.0)
-    dist = model()
-    states = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 8)
-    mean = dist.log_prob(states).exp() @ states
-    kernel = dgm.BlockGibbs(dist, precision="bfloat16")
-    state = {"visible": dist.sample((40_000,)), "hidden": torch.zeros(40_000, 4)}
-    for _ in range(3):
+            parameter.normal_(0, 0.3)
+    weight, chains = model.weight.detach().bfloat16().float(), 100_000
+    hidden = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 10)
+    fields = hidden @ weight.t() + model.visible_bias.detach()
+    share = (hidden @ model.hidden_bias.detach() + torch.nn.functional.softplus(fields).sum(1)).softmax(0)
+    drawn = torch.multinomial(share, chains, replacement=True)
+    state = {"visible": fields[drawn].sigmoid().bernoulli(), "hidden": hidden[drawn]}
+    kernel = dgm.BlockGibbs(model(), precision="bfloat16")
+    for _ in range(10):
         state = kernel.sample(state)
-    assert (state["visible"].mean(0) - mean).abs().max() < 6 * 0.5 / 200 + 2.0**-7
+    error = (state["visible"].mean(0) - share @ fields.sigmoid()).abs()
+    assert error.max() < 6 * 0.5 / chains**0.5
+    with torch.no_grad(), fast.bfloat16_products():
+        rounded = fast.linear(state["visible"], model.weight, model.hidden_bias)
+    torch.testing.assert_close(rounded, state["visible"] @ weight + model.hidden_bias.detach())
+    assert (rounded - fast.linear(state["visible"], model.weight, model.hidden_bias)).abs().max() > 2.0**-12
 
 
 @needs_units
-def test_training_takes_it_and_says_so():
+def test_training_takes_it_for_the_chains_and_says_so(monkeypatch):
+    entered = []
+
+    def spy():
+        entered.append(torch.is_grad_enabled())
+        return fast.bfloat16_products()
+
+    monkeypatch.setitem(fast.PRECISIONS, "bfloat16", spy)
     model = rbm()
-    objective = model.objective(precision="bfloat16")
+    objective = model.objective(k=3, precision="bfloat16")
     assert "bfloat16" in str(objective.options())
     rows = torch.randint(0, 2, (200, 300)).float()
-    run = dgm.fit(model, rows, objective=objective, epochs=1, progress=False)
-    assert run.history[-1]["loss"] == run.history[-1]["loss"]
+    dgm.fit(model, rows, objective=objective, epochs=1, batch_size=50, progress=False)
+    assert len(entered) >= 3 * 4
+    assert not any(entered), "gradients are taken in single precision"
+
+
+@needs_units
+def test_the_exact_phase_has_no_chains_for_it():
+    with pytest.raises(ValueError, match="the exact phase has none"):
+        dgm.RBM(3, 2).objective("exact", precision="bfloat16")
 
 
 def test_processors_without_units_refuse_it(monkeypatch):

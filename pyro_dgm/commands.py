@@ -138,7 +138,7 @@ def evaluate(options: Namespace) -> None:
             )
         extra["orders"] = options.orders
     if isinstance(model, EnergyModel) and options.method in (None, "ais", "bridge"):
-        extra = {"base": dataset.train.x} if dataset.redraw is None else {}
+        extra |= {"base": dataset.train.x} if dataset.redraw is None else {}
     extra |= _engine(options, model)
     figure, details = with_details(model, split.to(options.device), method=options.method, **extra)
     if options.json:

@@ -134,7 +134,7 @@ class CompiledGibbs(CompiledEngine):
         if kernel.precision != "float32":
             raise ValueError(
                 f"engine='numpyro' got a kernel with precision={kernel.precision!r}; expected 'float32': its products "
-                "use bfloat16 units already where they lose nothing by it"
+                "use bfloat16 units already where they lose hardly anything by it"
             )
         super().__init__(kernel)
 

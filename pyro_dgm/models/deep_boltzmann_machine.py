@@ -157,7 +157,7 @@ class DBM(BoltzmannModel):
         centred: bool = False,
         precision: str = "float32",
         steps: int = 10,
-        known: float = 0.5,
+        known: float | dict[str, float] = 0.5,
         rates: Sequence[float] | None = None,
         weights: dict[str, float] | None = None,
     ) -> Objective:

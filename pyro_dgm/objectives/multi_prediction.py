@@ -21,12 +21,15 @@ class MultiPrediction(Objective):
 
     Args:
         steps: rounds of mean field.
-        known: the share of entries that are known, on average; for each row it is drawn uniformly around it.
+        known: the share of entries that are known, on average; for each row it is drawn uniformly around it. Layers may have
+            shares of their own, ``{"visible": 0.8, "label": 0.0}``, a half where nothing is said: with 0 a layer is always to
+            be predicted.
         weights: by what the losses of single layers are multiplied, as ``{"label": 30.0}``: one label among hundreds of
             pixels has little voice otherwise.
 
     Raises:
-        ValueError: no round, a share outside (0, 1), a negative weight; at a step, a weight of a layer that is not observed.
+        ValueError: no round, a share outside (0, 1) (of a single layer, outside [0, 1)), a negative weight; at a step, a share
+            or weight of a layer that is not observed.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -35,18 +38,21 @@ class MultiPrediction(Objective):
         1
     """
 
-    def __init__(self, steps: int = 10, known: float = 0.5, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, steps: int = 10, known: float | Mapping[str, float] = 0.5, weights: Mapping[str, float] | None = None
+    ) -> None:
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
-        if not 0 < known < 1:
+        if not (all(0 <= share < 1 for share in known.values()) if isinstance(known, Mapping) else 0 < known < 1):
             raise ValueError(f"known got {known}; expected the share of known entries, between 0 and 1")
         if any(not w >= 0 for w in (weights or {}).values()):
             raise ValueError(f"weights got {weights}; expected factors of at least 0 by layer")
         self.steps, self.known, self.weights = steps, known, dict(weights or {})
+        self._shares = dict(known) if isinstance(known, Mapping) else {}
 
     def options(self) -> dict[str, Any]:
         weights = {"weights": self.weights} if self.weights else {}
-        return {**super().options(), "steps": self.steps, "known": self.known, **weights}
+        return {**super().options(), "steps": self.steps, "known": self._shares or self.known, **weights}
 
     def attach(self, model: Any) -> None:
         self._model = model
@@ -54,8 +60,9 @@ class MultiPrediction(Objective):
     def loss(self, x: Tensor) -> Tensor:
         machine = self._model().machine
         observed = self._model.observed(x)
-        if strange := self.weights.keys() - observed.keys():
-            raise ValueError(f"weights name {sorted(strange)}; the observed layers are {list(observed)}")
+        for name, given in (("weights", self.weights), ("known", self._shares)):
+            if strange := given.keys() - observed.keys():
+                raise ValueError(f"{name} got the layers {sorted(strange)}; those observed are {list(observed)}")
         masks = {layer: self._mask(machine, layer, value) for layer, value in observed.items()}
         naturals = fill_in(machine, observed, masks, self.steps)
         total = x.new_zeros(())
@@ -74,8 +81,9 @@ class MultiPrediction(Objective):
         """Which atoms are known, broadcast over the inside of an atom."""
         unit = machine.graph.layers[layer]
         shape = value.shape[: value.dim() - unit.inner_dim]
-        width = min(self.known, 1 - self.known)
-        share = self.known + width * (2 * torch.rand(len(value), *(1 for _ in shape[1:]), device=value.device) - 1)
+        mean = self._shares.get(layer, 0.5 if isinstance(self.known, Mapping) else self.known)
+        width = min(mean, 1 - mean)
+        share = mean + width * (2 * torch.rand(len(value), *(1 for _ in shape[1:]), device=value.device) - 1)
         mask = torch.rand(shape, device=value.device) < share
         return mask.view(*shape, *(1 for _ in range(unit.inner_dim))).expand(value.shape)
 

@@ -87,6 +87,19 @@ def test_masks_have_the_share_that_was_asked_for():
     assert float(shares.std()) > 0.12
 
 
+def test_layers_have_shares_of_their_own():
+    dbm = dgm.DBM(50, hidden=(4, 3), classes=3)
+    objective = dgm.MultiPrediction(known={"label": 0.0})
+    machine = dbm().machine
+    assert not objective._mask(machine, "label", torch.zeros(500, 3)).any()
+    share = float(objective._mask(machine, "visible", torch.zeros(500, 50)).float().mean())
+    # Uniform on (0, 1) by rows: the variance of a row's share is 1/12 and at most 0.25/50 from the draws of its entries.
+    assert abs(share - 0.5) < 6 * np.sqrt((1 / 12 + 0.25 / 50) / 500)
+    rows = torch.cat([torch.zeros(3, 50), torch.eye(3)], 1)
+    with pytest.raises(ValueError, match=r"known got the layers \['lable'\]"):
+        dgm.fit(dbm, rows, objective=dgm.MultiPrediction(known={"lable": 0.1}), epochs=1, progress=False)
+
+
 def labelled_toy(n=600):
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 2, (n,), generator=generator)
@@ -142,7 +155,9 @@ def test_labels_are_checked():
         dgm.DBM.example()[0].classify(torch.zeros(1, 5))
 
 
-@pytest.mark.parametrize(("options", "message"), [({"steps": 0}, "rounds"), ({"known": 1.0}, "share")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"steps": 0}, "rounds"), ({"known": 1.0}, "share"), ({"known": {"label": 1.0}}, "share")]
+)
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         dgm.MultiPrediction(**options)
@@ -171,5 +186,5 @@ def test_weights_multiply_the_losses_of_layers():
         dgm.MultiPrediction(weights={"label": -1.0})
     objective = dgm.MultiPrediction(weights={"labels": 1.0})
     objective.attach(dbm)
-    with pytest.raises(ValueError, match="observed layers"):
+    with pytest.raises(ValueError, match="those observed"):
         objective.loss(rows)

@@ -140,6 +140,11 @@ def evaluate(options: Namespace) -> None:
     if isinstance(model, EnergyModel) and options.method in (None, "ais", "bridge"):
         extra |= {"base": dataset.train.x} if dataset.redraw is None else {}
     extra |= _engine(options, model)
+    if "engine" in extra and options.method in ("exact", "raise"):
+        raise ValueError(
+            f"--engine got {options.engine!r}, which anneals, with --method {options.method}; expected --method ais or bridge, or "
+            "leave --engine out"
+        )
     figure, details = with_details(model, split.to(options.device), method=options.method, **extra)
     if options.json:
         cli.print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})

@@ -1,0 +1,97 @@
+"""Nothing that runs on another device leaves tensors behind on the processor."""
+
+from __future__ import annotations
+
+from inspect import signature
+
+import pytest
+import torch
+from elsewhere import elsewhere
+
+import pyro_dgm as dgm
+from pyro_dgm import registry
+from pyro_dgm.models.energy_based import EnergyModel
+
+MODELS = pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
+
+
+KERNELS = {
+    "block Gibbs": (dgm.DBM, dgm.BlockGibbs),
+    "clamped": (
+        dgm.RBM,
+        lambda p: dgm.BlockGibbs(p, (torch.arange(6, device=p.parameters()[0].device) < 2, torch.ones(6))),
+    ),
+    "tempering": (dgm.RBM, lambda p: dgm.ParallelTempering(p, 3)),
+    "tempered transitions": (dgm.RBM, lambda p: dgm.TemperedTransitions(p, 3)),
+    "Gibbs-Langevin": (dgm.GaussianRBM, dgm.GibbsLangevin),
+    "HMC": (dgm.MeanCovarianceRBM, lambda p: dgm.HMC(p, num_steps=2)),
+}
+
+
+def moved(cls, device):
+    model, x = cls.example()
+    return model.to(device), x.to(device)
+
+
+def test_the_device_tells_tensors_apart():
+    with elsewhere() as device:
+        x = torch.rand(3, device=device)
+        assert x.device == device
+        assert torch.tensor([1.0, 2.0], device=device).device == device
+        assert x.cpu().device.type == "cpu"
+        with pytest.raises(RuntimeError, match="among those elsewhere"):
+            x + torch.ones(3)
+        # As on a GPU: numbers, indices and copies may come from the processor.
+        x[torch.tensor([0, 2])] = torch.tensor(1.0)
+        assert float((2 * x)[0]) == 2.0
+
+
+@MODELS
+def test_models_train_and_draw(cls):
+    with elsewhere() as device:
+        model, x = moved(cls, device)
+        objective = model.objective()
+        objective.attach(model)
+        model.initialise(x)
+        objective.loss(x).backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        assert gradients
+        assert all(g.device == device for g in gradients)
+        assert model.sample(2, **{"sweeps": 3} if "sweeps" in signature(cls.sample).parameters else {}).device == device
+
+
+@MODELS
+def test_models_are_evaluated(cls):
+    fast = {"chains": 4, "temperatures": 4} if issubclass(cls, EnergyModel) else {}
+    with elsewhere() as device:
+        model, x = moved(cls, device)
+        assert dgm.log_likelihood(model, x[:3], **fast).n == 3
+
+
+@pytest.mark.parametrize(("cls", "make"), KERNELS.values(), ids=KERNELS)
+def test_kernels_advance_chains(cls, make):
+    with elsewhere() as device:
+        mcmc = dgm.VectorizedMCMC(make(moved(cls, device)[0]()), 3, 2, num_chains=4, disable_progbar=True)
+        mcmc.run()
+        assert all(x.device == device for x in mcmc.get_samples().values())
+        assert all(e.device == device for e in mcmc.chain_energies().values())
+
+
+@pytest.mark.parametrize("options", [{"method": "ais"}, {"method": "bridge"}, {"method": "exact"}], ids=str)
+def test_log_z(options):
+    fast = {} if options["method"] == "exact" else {"chains": 5, "temperatures": 5}
+    with elsewhere() as device:
+        rbm, x = moved(dgm.RBM, device)
+        assert dgm.log_partition(rbm(), **options, **fast).value.device == device
+        assert dgm.raise_bound(rbm(), x, chains=3, temperatures=4).values.device == device
+
+
+ESTIMATORS = [dgm.IWAE, dgm.VIMCO, dgm.ReweightedWakeSleep, dgm.NVIL, dgm.DReG]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_estimators(estimator):
+    with elsewhere() as device:
+        model, x = moved(dgm.VAE if estimator is dgm.DReG else dgm.SBN, device)
+        estimator().differentiable_loss(model.model, model.guide, x).backward()
+        assert all(p.grad.device == device for p in model.parameters() if p.grad is not None)

@@ -142,8 +142,8 @@ def evaluate(options: Namespace) -> None:
     extra |= _engine(options, model)
     if "engine" in extra and options.method in ("exact", "raise"):
         raise ValueError(
-            f"--engine got {options.engine!r}, which anneals, with --method {options.method}; expected --method ais or bridge, or "
-            "leave --engine out"
+            f"--engine got {options.engine!r}, which anneals, with --method {options.method}; expected --method ais or "
+            "bridge, or leave --engine out"
         )
     figure, details = with_details(model, split.to(options.device), method=options.method, **extra)
     if options.json:

@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_flatten, tree_map
 DEVICE = torch.device("lazy", 0)
 """One that this build of torch knows by name and has no kernels for."""
 
-MIXES = {"_to_copy", "copy_", "index", "index_put", "index_put_", "_index_put_impl_"}
-"""What a GPU takes tensors of the processor for: copies, and indices."""
+MOVES = {"_to_copy", "copy_"}
+INDICES = {"index", "index_put", "index_put_", "_index_put_impl_"}
+"""As a GPU, the device takes indices of the processor for its own tensors."""
 
 
 class _There(torch.Tensor):
@@ -77,8 +78,10 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     name = func.overloadpacket.__name__
     given = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
     there = [t for t in given if isinstance(t, _There)]
+    if name in INDICES and isinstance(args[0], _There):
+        given = [t for t in (args[0], *args[2:3]) if isinstance(t, torch.Tensor)]
     here = [t for t in given if not isinstance(t, _There) and t.dim() > 0]
-    if there and here and name not in MIXES:
+    if there and here and name not in MOVES:
         raise RuntimeError(
             f"{func} got tensors of the processor, {[tuple(t.shape) for t in here]}, among those elsewhere"
         )

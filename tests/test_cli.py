@@ -81,7 +81,7 @@ def test_the_compiled_engine_evaluates_and_diagnoses(rbm_run, vae_run, capsys):
     assert main(["evaluate", str(rbm_run), "--engine", "jax"]) == 2
     assert "expected one of 'torch', 'numpyro'" in capsys.readouterr().err
     assert main(["evaluate", str(rbm_run), "--engine", "numpyro", "--method", "raise"]) == 2
-    assert "expected --method ais or bridge" in capsys.readouterr().err
+    assert "which anneals, with --method raise" in capsys.readouterr().err
 
 
 def test_evaluate_by_several_orders(rbm_run, tmp_path, capsys):

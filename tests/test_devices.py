@@ -44,6 +44,8 @@ def test_the_device_tells_tensors_apart():
         # As on a GPU: numbers, indices and copies may come from the processor.
         x[torch.tensor([0, 2])] = torch.tensor(1.0)
         assert float((2 * x)[0]) == 2.0
+        with pytest.raises(RuntimeError, match="among those elsewhere"):
+            torch.ones(3)[x.long()]
 
 
 @MODELS

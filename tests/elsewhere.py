@@ -1,7 +1,7 @@
 """A second device that is only claimed: whatever mixes its tensors with the processor's fails, as on a GPU.
 
 Tensors there wrap tensors of the processor, which do the work. So code meets another device on any machine; what this cannot
-show is what a GPU's own kernels do.
+show is what a GPU's own kernels and random generators do.
 """
 
 from __future__ import annotations

@@ -97,3 +97,22 @@ def test_estimators(estimator):
         model, x = moved(dgm.VAE if estimator is dgm.DReG else dgm.SBN, device)
         estimator().differentiable_loss(model.model, model.guide, x).backward()
         assert all(p.grad.device == device for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("cls", [dgm.RBM, dgm.VAE, dgm.SBN, dgm.NADE])
+def test_runs_are_kept_and_resumed(cls, tmp_path):
+    """The first epoch of two, stored and gone on from, ends where two in a row do, and where the processor's own end."""
+    weights = []
+    for place in ("elsewhere", "processor"):
+        with elsewhere() as device:
+            name = str(device) if place == "elsewhere" else "cpu"
+            for epochs, resume in ((1, False), (2, True)):
+                torch.manual_seed(0)
+                model, x = cls.example()
+                run = dgm.fit(
+                    model, x, epochs=epochs, out=tmp_path / place, resume=resume, device=name, seed=3, progress=False
+                )
+            assert all(p.device == torch.device(name) for p in run.model.parameters())
+            weights.append([p.detach().cpu() for p in run.model.parameters()])
+    for one, other in zip(*weights, strict=True):
+        torch.testing.assert_close(one, other)

@@ -187,23 +187,20 @@ class Trainer:
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
-        owned = processes.collect(to_device(own, torch.device("cpu")))
+        processor = torch.device("cpu")
+        owned = processes.collect(to_device(own, processor))
         if not processes.first():
             return
-        save_state(
-            self.folder,
-            {
-                "epoch": epoch,
-                "model": self.model.state_dict(),
-                "averaged": self.averaged,
-                "optimiser": self.optimiser.state_dict(),
-                "history": self.history,
-                "best": self.best,
-                "stale": self.stale,
-                **owned[0],
-                "others": owned[1:],
-            },
-        )
+        shared = {
+            "epoch": epoch,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged,
+            "optimiser": self.optimiser.state_dict(),
+            "history": self.history,
+            "best": self.best,
+            "stale": self.stale,
+        }
+        save_state(self.folder, to_device(shared, processor) | owned[0] | {"others": owned[1:]})
         self._with_averaged()
         save_weights(self.folder, self.model)
         self._with_averaged()

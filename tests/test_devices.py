@@ -101,7 +101,7 @@ def test_estimators(estimator):
 
 @pytest.mark.parametrize("cls", [dgm.RBM, dgm.VAE, dgm.SBN, dgm.NADE])
 def test_runs_are_kept_and_resumed(cls, tmp_path):
-    """The first epoch of two, stored and gone on from, ends where two in a row do, and where the processor's own end."""
+    """A run that is stored after its first epoch and gone on from ends where the processor's does."""
     weights = []
     for place in ("elsewhere", "processor"):
         with elsewhere() as device:

@@ -48,7 +48,7 @@ class MultiPrediction(Objective):
         if any(not w >= 0 for w in (weights or {}).values()):
             raise ValueError(f"weights got {weights}; expected factors of at least 0 by layer")
         self.steps, self.known, self.weights = steps, known, dict(weights or {})
-        self._shares = dict(known) if isinstance(known, Mapping) else {}
+        self._shares, self._share = (dict(known), 0.5) if isinstance(known, Mapping) else ({}, known)
 
     def options(self) -> dict[str, Any]:
         weights = {"weights": self.weights} if self.weights else {}
@@ -81,7 +81,7 @@ class MultiPrediction(Objective):
         """Which atoms are known, broadcast over the inside of an atom."""
         unit = machine.graph.layers[layer]
         shape = value.shape[: value.dim() - unit.inner_dim]
-        mean = self._shares.get(layer, 0.5 if isinstance(self.known, Mapping) else self.known)
+        mean = self._shares.get(layer, self._share)
         width = min(mean, 1 - mean)
         share = mean + width * (2 * torch.rand(len(value), *(1 for _ in shape[1:]), device=value.device) - 1)
         mask = torch.rand(shape, device=value.device) < share

@@ -137,7 +137,10 @@ def categories():
 
 @pytest.mark.parametrize("engine", ["torch", "numpyro"])
 def test_an_entry_that_is_not_known_says_nothing(engine):
-    """Only the first category is known to be chosen (row 0) or not to be (row 1); what stands elsewhere is no matter."""
+    """Only the first category is known to be chosen (row 0) or not to be (row 1); what stands elsewhere is no matter.
+
+    With all weights equal and no biases the two categories left of row 1 are a fair coin: 1000 tosses, to six standard errors.
+    """
     if engine == "numpyro":
         pytest.importorskip("numpyro")
     mask = torch.tensor([[True, False, False]]).expand(2, 3)
@@ -150,7 +153,7 @@ def test_an_entry_that_is_not_known_says_nothing(engine):
     assert (drawn.sum(-1) == 1).all()
     assert (drawn[:, 0, 0] == 1).all()
     assert (drawn[:, 1, 0] == 0).all()
-    assert 0.3 < drawn[:, 1, 1].mean() < 0.7
+    assert abs(float(drawn[:, 1, 1].mean()) - 0.5) < 6 * 0.5 / 1000**0.5
 
 
 @pytest.mark.parametrize("value", [[[0.0, 0, 0], [1, 0, 0]], [[1.0, 1, 0], [1, 0, 0]]])

@@ -16,6 +16,7 @@ from pyro.nn.module import _Context
 from torch import Tensor, nn
 
 from ..objectives.objective import Objective
+from ..objectives.registration import is_unregistered
 
 _counts: Counter[str] = Counter()
 
@@ -71,6 +72,15 @@ class Model(PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclas
             if isinstance(module, PyroModule):
                 module._pyro_context = _Context()
         self._pyro_set_supermodule(_unique(type(self)), self._pyro_context)
+
+    def __getattr__(self, name: str) -> Any:
+        if is_unregistered():
+            found = self.__dict__.get("_parameters", {}).get(name)
+            if found is None:
+                found = self.__dict__.get("_modules", {}).get(name)
+            if found is not None and not isinstance(found, PyroModule):
+                return found
+        return super().__getattr__(name)
 
     @classmethod
     @abstractmethod

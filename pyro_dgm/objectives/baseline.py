@@ -11,6 +11,7 @@ from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
 from .per_datum import PerDatumELBO
+from .registration import UnregisteredModule
 
 _numbers = itertools.count(1)
 
@@ -42,8 +43,8 @@ class BaselineELBO(PerDatumELBO, ABC):
         self.baseline, self.decay = baseline, decay
         self._name = f"baseline_{next(_numbers)}"
 
-    def __call__(self, model: nn.Module, guide: nn.Module) -> Any:
-        module: Any = super().__call__(model, guide)
+    def __call__(self, model: nn.Module, guide: nn.Module) -> UnregisteredModule:
+        module = super().__call__(model, guide)
         module.baseline = self.baseline
         return module
 

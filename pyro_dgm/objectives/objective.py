@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .negative_phase import negative_phase
 from .phases import NegativePhase
+from .registration import unregistered
 
 
 class Objective(ABC):
@@ -91,7 +92,8 @@ class Elbo(Objective):
         self._module = self.elbo(model.model, model.guide)
 
     def loss(self, x: Tensor) -> Tensor:
-        return self._module(x) / len(x)
+        with unregistered():
+            return self._module(x) / len(x)
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         return super().parameter_groups(model) + _own_groups(self.elbo)
@@ -141,7 +143,8 @@ class NegativePhaseObjective(Objective):
         self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)
 
     def loss(self, x: Tensor) -> Tensor:
-        return self._module(x) / len(x)
+        with unregistered():
+            return self._module(x) / len(x)
 
     def schedule(self, share: float) -> None:
         self.phase.schedule(share)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .importance import per_datum, sites, traces
 from .random_state import RandomState
+from .registration import UnregisteredModule
 
 Program = Callable[..., Any]
 
@@ -57,6 +58,9 @@ class PerDatumELBO(ELBO, ABC):
                 f"{type(self).__name__}: particles got {particles!r}; expected an integer of at least {self.fewest}{why}"
             )
         super().__init__(num_particles=particles, max_plate_nesting=max_plate_nesting, vectorize_particles=True)
+
+    def __call__(self, model: torch.nn.Module, guide: torch.nn.Module) -> UnregisteredModule:
+        return UnregisteredModule(model, guide, self)
 
     @abstractmethod
     def row_losses(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scaled:
@@ -202,12 +206,15 @@ class Run:
         for trace, total in ((self.model_trace, log_p), (self.guide_trace, log_q)):
             if not bool(torch.isfinite(total).all()):
                 _blame(trace)
-        rows = torch.broadcast_shapes(log_p.shape, log_q.shape)[-1:]
+        rows = max(log_p.shape[-1:], log_q.shape[-1:])  # as tuples: () < (1,) < (n,)
         shape = (self.particles, *rows)
-        if any(not site["fn"].has_rsample for _, site in sites(self.guide_trace)):
-            score = per_datum(self.guide_trace, self.nesting, lambda site: not site["fn"].has_rsample)
-        else:
+        moving = [site["fn"].has_rsample for _, site in sites(self.guide_trace)]
+        if not any(moving):
+            score = log_q
+        elif all(moving):
             score = torch.zeros((), device=log_q.device)
+        else:
+            score = per_datum(self.guide_trace, self.nesting, lambda site: not site["fn"].has_rsample)
         return Draws(log_p.expand(shape), log_q.expand(shape), score.expand(shape))
 
 

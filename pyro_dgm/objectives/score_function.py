@@ -77,7 +77,7 @@ class NVIL(BaselineELBO):
                 rewards, scores = [draws.log_weights], [draws.score]
         reward, score = torch.stack(rewards).detach(), torch.stack(scores)
         predicted = self._predict(args, reward)
-        centred = reward - predicted.detach()
+        centred = reward if predicted is None else reward - predicted.detach()
         mean = self.running.get("mean", reward.new_zeros(())).to(reward).view(-1, 1, 1)
         variance = self.running.get("variance", reward.new_ones(())).to(reward).view(-1, 1, 1)
         signal = centred - mean if self.running_mean else centred
@@ -87,22 +87,24 @@ class NVIL(BaselineELBO):
             self._follow(centred)
         # The direct derivative of log q has mean zero and is left out for the scored sites.
         surrogate = (signal * score).sum(0) + draws.log_p - (draws.log_q - draws.score)
-        missed = (reward - (mean if self.running_mean else 0.0) - predicted) ** 2 / variance.clamp_min(1.0)
-        surrogate = surrogate - 0.5 * missed.sum(0)
+        if predicted is not None:
+            missed = (reward - (mean if self.running_mean else 0.0) - predicted) ** 2 / variance.clamp_min(1.0)
+            surrogate = surrogate - 0.5 * missed.sum(0)
         return Scaled(-with_value(draws.log_weights, surrogate).mean(0), run.scale)
 
-    def _predict(self, args: tuple[Any, ...], reward: Tensor) -> Tensor:
-        """C for every signal and row: ``signals x 1 x rows``, or what broadcasts to it."""
+    def _predict(self, args: tuple[Any, ...], reward: Tensor) -> Tensor | None:
+        """C for every signal and row: ``signals x 1 x rows``, or what broadcasts to it; None without a network."""
         count, _, rows = reward.shape
         shapes = {(): "one figure a row", (1,): "one figure a row, as nn.Linear(columns, 1) gives it"}
         shapes[(count,)] = shapes[(1,)] if count == 1 else f"one for each of the {count} sites"
         found = self.figures_of(args, rows, shapes)
-        return reward.new_zeros(()) if found is None else found.reshape(rows, -1).t().unsqueeze(1)
+        return None if found is None else found.reshape(rows, -1).t().unsqueeze(1)
 
     def _follow(self, centred: Tensor) -> None:
-        rows, own = centred.shape[2], centred.mean((1, 2))
+        rows = centred.shape[2]
+        spread, own = torch.var_mean(centred, (1, 2), correction=0)
         mean = processes.mean(own, rows)
-        variance = processes.mean(centred.var((1, 2), correction=0) + (own - mean).square(), rows)
+        variance = processes.mean(spread + (own - mean).square(), rows)
         new = {"mean": mean, "variance": variance}
         self.running = {k: torch.lerp(v, self.running.get(k, v).to(v), self.decay) for k, v in new.items()}
 

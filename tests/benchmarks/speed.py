@@ -33,30 +33,39 @@ def ratios(benchmark, what, aim, rounds=30, **functions):
 
 
 def record(benchmarks):
-    """Write what a session measured."""
+    """Write what a session measured, in place of what this machine measured before."""
     rows = [b.extra_info for b in benchmarks if "what" in b.extra_info]
-    RECORD.write_text(
-        json.dumps({"machine": machine(), "versions": versions(), "rows": rows}, indent=1, ensure_ascii=False) + "\n",
-        encoding="utf-8",
-    )
+    new = {"machine": machine(), "versions": versions(), "rows": rows}
+    others = [known for known in records() if known["machine"] != new["machine"]]
+    sessions = sorted([*others, new], key=lambda known: known["machine"])
+    RECORD.write_text(json.dumps(sessions, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def records():
+    """The sessions of benchmarks, one a machine."""
+    return json.loads(RECORD.read_text(encoding="utf-8"))
 
 
 def table():
-    """The recorded ratios in Markdown."""
-    known = json.loads(RECORD.read_text(encoding="utf-8"))
+    """The recorded ratios in Markdown, with a column for every machine."""
+    sessions = records()
+    heads = [f"{known['machine']}, torch {known['versions']['torch']}" for known in sessions]
+    cells = {}
+    for column, known in enumerate(sessions):
+        for row in known["rows"]:
+            (*others, (reference, base)) = row["seconds"].items()
+            for name, seconds in others:
+                times = f"{seconds / base:.2f} ({seconds * 1e3:.3g} / {base * 1e3:.3g} ms)"
+                cells.setdefault((row["what"], row["aim"], reference), {}).setdefault(name, {})[column] = times
     lines = [
-        f"{known['machine']}, torch {known['versions']['torch']}; medians.", "",
-        "| what | measured | reference | ratio | aim |", "|---|---|---|---|---|",
-    ]  # fmt: skip
-    for row in known["rows"]:
-        (*others, (reference, base)) = row["seconds"].items()
-        for number, (name, seconds) in enumerate(others):
-            what = row["what"] if number == 0 else "the same"
-            aim = row["aim"] if number == 0 else ""
-            lines.append(
-                f"| {what} | `{name}` {seconds * 1e3:.3g} ms | `{reference}` {base * 1e3:.3g} ms | "
-                f"{seconds / base:.2f} | {aim} |"
-            )
+        f"| what | measured / reference | aim | {' | '.join(heads)} |",
+        "|---|---|---|" + "---|" * len(sessions),
+    ]
+    for (what, aim, reference), measured in cells.items():
+        for number, (name, times) in enumerate(measured.items()):
+            first = (what, aim) if number == 0 else ("the same", "")
+            found = " | ".join(times.get(column, "") for column in range(len(sessions)))
+            lines.append(f"| {first[0]} | `{name}` / `{reference}` | {first[1]} | {found} |")
     return "\n".join(lines)
 
 

@@ -44,7 +44,7 @@ class BaselineELBO(PerDatumELBO, ABC):
         self._name = f"baseline_{next(_numbers)}"
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> UnregisteredModule:
-        module = super().__call__(model, guide)
+        module: Any = super().__call__(model, guide)
         module.baseline = self.baseline
         return module
 

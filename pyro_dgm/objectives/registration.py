@@ -11,7 +11,7 @@ from torch import Tensor
 _inside = 0
 
 
-class unregistered:  # noqa: N801 - a context manager, named as those of contextlib are
+class unregistered:
     """A block in which models of this package read their parameters without Pyro's ``param`` statements.
 
     Who minimises a loss by ``torch.optim`` takes the parameters from the module. The statements, one for every parameter

@@ -63,7 +63,11 @@ def test_handlers_around_a_loss_see_its_parameters():
 
 
 def test_the_block_ends_with_an_error():
-    with pytest.raises(RuntimeError, match="inside"), unregistered(), unregistered():
-        assert is_unregistered()
-        raise RuntimeError("inside")
+    def failing():
+        with unregistered(), unregistered():
+            assert is_unregistered()
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        failing()
     assert not is_unregistered()

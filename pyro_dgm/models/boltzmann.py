@@ -60,6 +60,8 @@ class BoltzmannModel(EnergyModel):
                 raise ValueError(
                     f"precision got {precision!r}; it is that of chains, and the exact phase has none: leave it out"
                 )
+            if centred:
+                raise ValueError("centred got True for the exact phase, whose gradient is not centred; leave it out")
             return NegativePhaseObjective(ExactNegativePhase())
         raise ValueError(f"phase got {phase!r}; expected 'pcd', 'cd' or 'exact'")
 

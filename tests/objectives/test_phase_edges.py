@@ -101,6 +101,11 @@ def test_resumed_centred_runs_are_bit_identical(phase, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+def test_the_exact_phase_refuses_to_centre():
+    with pytest.raises(ValueError, match="centred got True for the exact phase"):
+        dgm.RBM(3, 2).objective("exact", centred=True)
+
+
 def test_unpickled_models_train_apart():
     rbm, x = dgm.RBM.example()
     SVI(dgm.negative_phase(rbm.model, dgm.CD()), rbm.guide, SGD({"lr": 0.1}), elbo()).step(x)

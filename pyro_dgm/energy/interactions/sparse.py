@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 import torch
@@ -132,5 +131,8 @@ class _Flow:
             result = flow.new_zeros((*flow.shape[:-1], self.size)).index_add_(-1, target, flow)
             return result if plus is None else result + plus
         padded = torch.cat([weight, weight.new_zeros((*weight.shape[:-1], 1))], -1)
-        parts = [other.index_select(-1, source) * padded.index_select(-1, edge) for source, edge in self.table]
-        return functools.reduce(torch.add, parts if plus is None else [*parts, plus])
+        pairs = [(other.index_select(-1, source), padded.index_select(-1, edge)) for source, edge in self.table]
+        total = pairs[0][0] * pairs[0][1] if plus is None else torch.addcmul(plus, *pairs[0])
+        for neighbour, coupling in pairs[1:]:
+            total.addcmul_(neighbour, coupling)
+        return total

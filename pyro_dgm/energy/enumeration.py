@@ -17,6 +17,9 @@ from .machine import Machine, State
 LARGEST = 22 * math.log(2.0)
 """The log-number of states that is still enumerated (about four million)."""
 
+ENTRIES = 1 << 24
+"""Numbers in the largest tensor of a sum over states."""
+
 
 def free_colours(machine: Machine, fixed: Mapping[str, Tensor]) -> list[Colour]:
     """The colours restricted to layers outside ``fixed``, the one with the most states first."""
@@ -53,7 +56,7 @@ def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARG
         machine: the bound graph.
         fixed: layers that are given, ``batch_shape x layer shape``.
         largest: the log-number of states that is still enumerated.
-        chunk: how many states go through the machine at once.
+        chunk: how many states go through the machine at once, at most (fewer where there are many rows).
 
     Raises:
         NotEnumerable: there are more states than that.
@@ -72,8 +75,9 @@ def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARG
             f"one colour is summed out; at most 2^{largest / math.log(2):.0f} are listed. "
             "Use dgm.log_partition(..., method='ais')"
         )
+    width = max(machine.graph.size(colour) for colour in machine.colours) * max(_batch(machine, fixed).numel(), 1)
     total: Tensor | None = None
-    for states in _states(machine, colours, fixed, chunk):
+    for states in _states(machine, colours, fixed, max(min(chunk, ENTRIES // max(width, 1)), 1)):
         part = torch.logsumexp(machine.collapsed(colours[0], {**fixed, **states}), 0)
         total = part if total is None else torch.logaddexp(total, part)
     if total is None:

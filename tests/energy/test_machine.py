@@ -1,5 +1,6 @@
 """Energies, fields, conditionals and sums of every graph against enumeration in NumPy."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import Machine, all_states, exact_sample, log_sum
+from pyro_dgm.energy import Machine, all_states, enumeration, exact_sample, log_sum
 
 MACHINES = oracle.machines()
 CASES = pytest.mark.parametrize(("name", "model", "exact"), MACHINES, ids=[m[0] for m in MACHINES])
@@ -61,6 +62,24 @@ def test_log_partition_by_every_chunking(name, model, exact):
     machine = double(model)
     assert math.isclose(float(log_sum(machine, {})), exact.log_z, abs_tol=1e-9)
     assert math.isclose(float(log_sum(machine, {}, chunk=3)), exact.log_z, abs_tol=1e-9)
+
+
+def test_fewer_states_go_at_once_where_there_are_many_rows(monkeypatch):
+    dbm = dgm.DBM(5, (6, 3))
+    x = torch.tensor(list(itertools.product((0.0, 1.0), repeat=5)))
+    expected, collapsed, seen = dbm().free_energy(x), Machine.collapsed, []
+
+    def watched(machine, colour, state, *rest):
+        total = collapsed(machine, colour, state, *rest)
+        seen.append(total.numel())
+        return total
+
+    monkeypatch.setattr(Machine, "collapsed", watched)
+    monkeypatch.setattr(
+        enumeration, "ENTRIES", 2 * len(x) * 8
+    )  # the widest colour: the visible units and the upper three
+    torch.testing.assert_close(dbm().free_energy(x), expected)
+    assert set(seen) == {2 * len(x)}
 
 
 @CASES

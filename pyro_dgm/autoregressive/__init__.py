@@ -5,9 +5,9 @@ from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
 from .masked import MaskedLinear, MaskedNetwork
 from .network import Network, check_order, plain_order, step_by_step
-from .outputs import Output, output
+from .outputs import DECLARE, Output, output
 
 __all__ = [
-    "AutoregressiveDistribution", "Completion", "MaskedLinear", "MaskedNetwork", "Network", "OrderEnsemble", "Output",
+    "DECLARE", "AutoregressiveDistribution", "Completion", "MaskedLinear", "MaskedNetwork", "Network", "OrderEnsemble", "Output",
     "check_known", "check_order", "complete", "output", "plain_order", "step_by_step",
 ]  # fmt: skip

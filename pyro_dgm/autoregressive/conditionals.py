@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
-from .outputs import Output
+from .outputs import DECLARE, Output
 
 Distribution = AutoregressiveDistribution | OrderEnsemble
 
@@ -121,21 +121,27 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
     weighting). Of a mixture of orders every member gives equally many draws.
 
     Args:
-        dist: without a batch shape.
+        dist: without a batch shape, or with one context a row.
         x: ``rows x D``; what stands in unknown columns does not matter.
         known: booleans, ``D`` or ``rows x D``.
         draws: K, rounded up to a multiple of the orders; ``"enumeration"`` lists all values instead.
         method: ``"order"``, ``"enumeration"`` or ``"importance"``; by default the first of them that works.
 
     Raises:
-        ValueError: a distribution with a batch shape, shapes that do not fit, draws below one, or a method that cannot be
-            used here, with the reason.
+        ValueError: a distribution of another batch shape, shapes that do not fit, a known value that its column cannot
+            have, draws below one, or a method that cannot be used here, with the reason.
     """
-    if dist.batch_shape:
-        raise ValueError(f"complete got a distribution of batch shape {tuple(dist.batch_shape)}; expected none")
+    if dist.batch_shape not in (torch.Size(), x.shape[:1]):
+        raise ValueError(
+            f"complete got a distribution of batch shape {tuple(dist.batch_shape)} for {len(x)} rows; expected none, or one "
+            "context a row"
+        )
     if draws < 1:
         raise ValueError(f"draws got {draws}; expected at least 1")
     rows, x = check_known(x, known), dist.members[0].floating(x)
+    if fault := dist.output.fault(x, rows):
+        raise ValueError(f"complete got {fault}. {DECLARE}")
+    x = torch.where(rows, x, 0.0)  # whatever an unknown column holds
     method = method or _choose(dist, rows)
     if method == "order" and not _in_order(dist, rows):
         raise ValueError(
@@ -189,7 +195,7 @@ def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: 
     """``draws`` completions by one order, and their weights' logarithms."""
     values = x.expand(draws, *x.shape).reshape(-1, x.shape[-1])
     clamped = rows.expand(draws, *rows.shape).reshape(values.shape)
-    filled, log_weights = clamped_walk(dist, values, clamped)
+    filled, log_weights = clamped_walk(dist.row_by_row(draws), values, clamped)
     return filled.view(draws, *x.shape), log_weights.view(draws, -1)
 
 

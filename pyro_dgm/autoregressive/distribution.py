@@ -61,6 +61,12 @@ class AutoregressiveDistribution(TorchDistribution):
         other._validate_args = self._validate_args
         return other
 
+    def row_by_row(self, copies: int) -> AutoregressiveDistribution:
+        """With one context a row: so many copies of the rows' distributions, one after another; else itself."""
+        if self.context is None or not self.batch_shape:
+            return self
+        return AutoregressiveDistribution(self.network, self.output, self.context.repeat(copies, 1))
+
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
@@ -78,8 +84,8 @@ class AutoregressiveDistribution(TorchDistribution):
         return self.network(self.output.encode(value), context)
 
     def floating(self, value: Tensor) -> Tensor:
-        """Integers and booleans as numbers of the network's precision; what has a precision keeps it."""
-        return value if value.is_floating_point() else value.to(next(self.network.parameters()).dtype)
+        """Values as numbers of the network's precision."""
+        return value.to(next(self.network.parameters()).dtype)
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:

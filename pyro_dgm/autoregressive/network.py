@@ -97,9 +97,9 @@ def check_order(order: Sequence[int] | int | None, visible: int) -> list[int]:
     order = plain_order(order)
     if order is None:
         return list(range(visible))
-    if isinstance(order, int) and not isinstance(order, bool):
+    if isinstance(order, int) and not isinstance(order, bool) and -(2**63) <= order < 2**64:
         return torch.randperm(visible, generator=torch.Generator().manual_seed(order)).tolist()
-    found = order if isinstance(order, list) else None
+    found = order if isinstance(order, list) and all(isinstance(column, int) for column in order) else None
     if found is None or sorted(found) != list(range(visible)):
         raise ValueError(
             f"order got {order!r}; expected a permutation of 0 to {visible - 1} (every column once), a number that seeds "

@@ -27,40 +27,51 @@ class Walk(ABC):
 class Body(nn.Module, ABC):
     """Numbers of every column's conditional, given the columns that a mask says are known.
 
+    A context, always known, shifts the first layer's sums and the numbers linearly.
+
     Args:
         visible: the number of columns, D.
         output: the columns' families.
+        context: columns of the context, C; 0 for none.
 
     Attributes:
         output: the same.
         bias: is added to every column's numbers, ``D x P``.
     """
 
-    def __init__(self, visible: int, output: Output) -> None:
+    def __init__(self, visible: int, output: Output, context: int = 0) -> None:
         super().__init__()
         self.output = output
         self.bias = nn.Parameter(torch.zeros(visible, output.parameters))
+        self.shift = shift(context, self.bias.numel())
+
+    def biases(self, context: Tensor | None) -> Tensor:
+        """What is added to every column's numbers: ``D x P``, or ``rows x D x P`` with a context."""
+        if context is None or self.shift is None:
+            return self.bias
+        return self.bias + self.shift(context).unflatten(-1, self.bias.shape)
 
     @abstractmethod
-    def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
+    def predictions(self, features: Tensor, known: Tensor, context: Tensor | None = None) -> list[Tensor]:
         """Numbers of every column, ``rows x D x P``, after each round of inference; the last ones count.
 
         Args:
             features: ``rows x D x F``; what stands in unknown columns does not matter.
             known: booleans, ``rows x D`` or ``D``.
+            context: ``rows x C``; None stands for zeros.
         """
 
-    def forward(self, features: Tensor, known: Tensor) -> Tensor:
+    def forward(self, features: Tensor, known: Tensor, context: Tensor | None = None) -> Tensor:
         """Numbers of every column given the known ones: ``rows x D x P``."""
-        return self.predictions(features, known)[-1]
+        return self.predictions(features, known, context)[-1]
 
-    def begin(self, rows: int) -> Walk:
+    def begin(self, rows: int, context: Tensor | None = None) -> Walk:
         """Start a walk along an order, with no column known; here one of whole passes, one a column."""
-        return _WholePasses(self, rows)
+        return _WholePasses(self, rows, context)
 
-    def along(self, features: Tensor, order: Tensor) -> Tensor:
+    def along(self, features: Tensor, order: Tensor, context: Tensor | None = None) -> Tensor:
         """Numbers of every column given those before it in an order: ``rows x D x F`` to ``rows x D x P``."""
-        walk, found = self.begin(len(features)), []
+        walk, found = self.begin(len(features), context), []
         for column in order.tolist():
             found.append(walk.numbers(column))
             walk.reveal(column, features[:, column])
@@ -71,15 +82,20 @@ class Body(nn.Module, ABC):
         self.bias.copy_(numbers)
 
 
+def shift(context: int, numbers: int) -> nn.Linear | None:
+    """What a context adds to some numbers; None without one."""
+    return nn.Linear(context, numbers, bias=False) if context else None
+
+
 class _WholePasses(Walk):
-    def __init__(self, body: Body, rows: int) -> None:
-        self.body = body
+    def __init__(self, body: Body, rows: int, context: Tensor | None) -> None:
+        self.body, self.context = body, context
         columns = len(body.bias)
         self.known = torch.zeros(columns, dtype=torch.bool, device=body.bias.device)
         self.features = body.bias.new_zeros(rows, columns, body.output.features)
 
     def numbers(self, column: int) -> Tensor:
-        return self.body(self.features, self.known)[:, column]
+        return self.body(self.features, self.known, self.context)[:, column]
 
     def reveal(self, column: int, features: Tensor) -> None:
         here = torch.arange(len(self.known), device=self.known.device) == column
@@ -101,12 +117,14 @@ class OrderOfBody(Network):
         self.body = body
 
     def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
-        numbers = self.body.along(features.reshape(-1, *features.shape[-2:]), self.order.to(features.device))
+        if context is not None:
+            context = context.expand(*features.shape[:-2], -1).reshape(-1, context.shape[-1])
+        numbers = self.body.along(features.reshape(-1, *features.shape[-2:]), self.order.to(features.device), context)
         return numbers.view(*features.shape[:-1], -1)
 
     def walk(self, choose: Choose, output: Output, batch: int, context: Tensor | None = None) -> Tensor:
         x = self.body.bias.new_zeros(batch, len(self.order))
-        walk = self.body.begin(batch)
+        walk = self.body.begin(batch, None if context is None else context.expand(batch, -1))
         for column in self.order.tolist():
             x[:, column] = choose(column, walk.numbers(column))
             walk.reveal(column, output.encode_column(column, x[:, column]))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..nets import ACTIVATIONS, picture_sizes, widths
-from .orderless import Body, Walk
+from .orderless import Body, Walk, shift
 from .outputs import Output
 from .recursion import ACTIVATIONS as RECURSIVE
 from .recursion import recursion
@@ -25,12 +25,13 @@ class Perceptron(nn.Module):
         output: the columns' families.
         hidden: units of every hidden layer.
         activation: the non-linearity.
+        context: columns of the context, which shifts the first layer's sums; 0 for none.
 
     Raises:
         ValueError: no hidden layer, a layer without units, or an unknown activation.
     """
 
-    def __init__(self, visible: int, output: Output, hidden: Sequence[int], activation: str) -> None:
+    def __init__(self, visible: int, output: Output, hidden: Sequence[int], activation: str, context: int = 0) -> None:
         super().__init__()
         hidden = widths(hidden)
         if not hidden or any(not isinstance(n, int) or n < 1 for n in hidden):
@@ -43,11 +44,20 @@ class Perceptron(nn.Module):
         self.first = nn.Linear(visible * (output.features + 1), hidden[0])
         self.middle = nn.Sequential(act(), *itertools.chain(*between))
         self.last = nn.Linear(hidden[-1], visible * output.parameters, bias=False)
+        self.context, self.shift = context, shift(context, hidden[0])
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
         """``rows x D x F`` and ``rows x D x 1`` to ``rows x D x P``."""
         inputs = torch.cat([features, mask.to(features.dtype)], -1).flatten(-2)
-        return self.last(self.middle(self.first(inputs))).unflatten(-1, (self.visible, -1))
+        sums = self.first(inputs)
+        if context is not None and self.shift is not None:
+            sums = sums + self.shift(context)
+        return self.last(self.middle(sums)).unflatten(-1, (self.visible, -1))
+
+    def start(self, context: Tensor | None) -> Tensor:
+        """The first layer's sums with no column known: ``h``, or ``rows x h`` with a context."""
+        bias = self.first.bias
+        return bias if context is None or self.shift is None else bias + self.shift(context)
 
     @property
     def steps(self) -> Tensor:
@@ -74,34 +84,35 @@ class SubsetPerceptron(Body):
     """
 
     def __init__(self, visible: int, output: Output, perceptron: Perceptron) -> None:
-        super().__init__(visible, output)
+        super().__init__(visible, output, perceptron.context)
         self.perceptron = perceptron
 
-    def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
+    def predictions(self, features: Tensor, known: Tensor, context: Tensor | None = None) -> list[Tensor]:
         mask = known.expand(features.shape[:-1]).unsqueeze(-1)
-        return [self.bias + self.perceptron(torch.where(mask, features, 0.0), mask)]
+        return [self.biases(context) + self.perceptron(torch.where(mask, features, 0.0), mask, context)]
 
-    def begin(self, rows: int) -> Walk:
-        return _Increments(self, rows)
+    def begin(self, rows: int, context: Tensor | None = None) -> Walk:
+        return _Increments(self, rows, context)
 
-    def along(self, features: Tensor, order: Tensor) -> Tensor:
+    def along(self, features: Tensor, order: Tensor, context: Tensor | None = None) -> Tensor:
         own = self.perceptron
         if own.depth > 1 or own.activation not in RECURSIVE:
-            return super().along(features, order)
-        inputs, mask = own.steps[:, :-1], own.steps[:, -1]
-        numbers = recursion(features, own.first.bias, inputs, own.rows_out, order, mask=mask, activation=own.activation)
-        return self.bias + numbers
+            return super().along(features, order, context)
+        inputs, mask, start = own.steps[:, :-1], own.steps[:, -1], own.start(context)
+        numbers = recursion(features, start, inputs, own.rows_out, order, mask=mask, activation=own.activation)
+        return self.biases(context) + numbers
 
 
 class _Increments(Walk):
-    def __init__(self, body: SubsetPerceptron, rows: int) -> None:
+    def __init__(self, body: SubsetPerceptron, rows: int, context: Tensor | None) -> None:
         own = body.perceptron
-        self.middle, self.bias, self.steps, self.rows_out = own.middle, body.bias, own.steps, own.rows_out
+        self.middle, self.steps, self.rows_out = own.middle, own.steps, own.rows_out
+        self.bias = body.biases(context)
         # A copy also of one row, which would else be the parameter itself.
-        self.fields = own.first.bias.expand(rows, -1).clone()
+        self.fields = own.start(context).expand(rows, -1).clone()
 
     def numbers(self, column: int) -> Tensor:
-        return F.linear(self.middle(self.fields), self.rows_out[column], self.bias[column])
+        return torch.addmm(self.bias[..., column, :], self.middle(self.fields), self.rows_out[column].t())
 
     def reveal(self, column: int, features: Tensor) -> None:
         seen = F.pad(features, (0, 1), value=1.0)
@@ -133,17 +144,17 @@ class RepeatedInference(Body):
     means: Tensor
 
     def __init__(self, visible: int, output: Output, perceptron: Perceptron, rounds: int) -> None:
-        super().__init__(visible, output)
+        super().__init__(visible, output, perceptron.context)
         if not isinstance(rounds, int) or rounds < 1:
             raise ValueError(f"k got {rounds!r}; expected the rounds of inference, at least 1")
         self.perceptron, self.rounds = perceptron, rounds
         self.register_buffer("means", self.output.expected(torch.zeros_like(self.bias)).detach())
 
-    def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
-        mask = known.expand(features.shape[:-1]).unsqueeze(-1)
+    def predictions(self, features: Tensor, known: Tensor, context: Tensor | None = None) -> list[Tensor]:
+        mask, bias = known.expand(features.shape[:-1]).unsqueeze(-1), self.biases(context)
         value, found = torch.where(mask, features, self.means), []
         for number in range(self.rounds):
-            found.append(self.bias + self.perceptron(value, mask))
+            found.append(bias + self.perceptron(value, mask, context))
             if number + 1 < self.rounds:
                 value = torch.where(mask, features, self.output.expected(found[-1]))
         return found
@@ -166,6 +177,7 @@ class SubsetConvolutions(Body):
         kernel: the side of every convolution, odd.
         activation: the non-linearity.
         residual: a convolution between equal numbers of channels is added to what it sees.
+        context: columns of the context, which shifts the first convolution's channels; 0 for none.
 
     Raises:
         ValueError: a shape of another number of pixels, no convolution, an even kernel, or an unknown activation.
@@ -180,8 +192,9 @@ class SubsetConvolutions(Body):
         kernel: int,
         activation: str,
         residual: bool,
+        context: int = 0,
     ) -> None:
-        super().__init__(visible, output)
+        super().__init__(visible, output, context)
         self.shape, self.residual = picture_sizes(shape, channels)[0], residual
         if math.prod(self.shape) != visible:
             raise ValueError(f"shape got {tuple(shape)}, which has {math.prod(self.shape)} pixels; expected {visible}")
@@ -193,13 +206,17 @@ class SubsetConvolutions(Body):
         self.hidden = nn.ModuleList(nn.Conv2d(a, b, kernel, padding="same") for a, b in itertools.pairwise(planes))
         self.activation = ACTIVATIONS[activation]()
         self.last = nn.Conv2d(planes[-1], self.shape[0] * output.parameters, kernel, padding="same", bias=False)
+        self.channels_shift = shift(context, planes[1])
 
-    def predictions(self, features: Tensor, known: Tensor) -> list[Tensor]:
+    def predictions(self, features: Tensor, known: Tensor, context: Tensor | None = None) -> list[Tensor]:
         mask = known.expand(features.shape[:-1]).unsqueeze(-1)
         inputs = torch.cat([torch.where(mask, features, 0.0), mask.to(features.dtype)], -1)
         h = inputs.unflatten(1, self.shape).movedim(-1, 2).flatten(1, 2)
-        for layer in self.hidden:
-            above = self.activation(layer(h))
+        added: Tensor | float = 0.0
+        if context is not None and self.channels_shift is not None:
+            added = self.channels_shift(context)[..., None, None]
+        for number, layer in enumerate(self.hidden):
+            above = self.activation(layer(h) + added if number == 0 else layer(h))
             h = h + above if self.residual and above.shape == h.shape else above
         numbers = self.last(h).unflatten(1, (self.shape[0], -1)).movedim(2, -1)
-        return [self.bias + numbers.flatten(1, 3)]
+        return [self.biases(context) + numbers.flatten(1, 3)]

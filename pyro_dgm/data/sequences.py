@@ -118,6 +118,18 @@ def unpad(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
     return values, present
 
 
+def checked_frames(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
+    """What ``unpad`` returns, checked for what no program can go on with: the width, and sequences without a frame.
+
+    Raises:
+        ValueError: as ``unpad``.
+    """
+    if rows.shape[-1] == 0 or rows.shape[-1] % (features + 1):
+        return unpad(rows, features)
+    values, present = split_frames(rows, features)
+    return (values, present) if bool(present[..., 0].all()) else unpad(rows, features)
+
+
 def split_frames(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
     """What ``unpad`` returns, unchecked.
 

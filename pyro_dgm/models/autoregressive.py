@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..autoregressive import (
+    DECLARE,
     AutoregressiveDistribution,
     Completion,
     Network,
@@ -43,7 +44,9 @@ class AutoregressiveModel(ExplicitModel):
         """The networks, one an order, whose likelihoods are averaged; here the one."""
         return (self.network,)
 
-    def answering(self, known: Tensor) -> Sequence[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]]:
+    def answering(
+        self, known: Tensor, context: Tensor | None = None
+    ) -> Sequence[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]]:
         """Which rows have their unknown columns filled in by which distribution.
 
         By default all rows by the model's own. A model of every order gives each pattern of known columns an order that
@@ -51,11 +54,13 @@ class AutoregressiveModel(ExplicitModel):
 
         Args:
             known: booleans, ``rows x D``.
+            context: ``rows x C``, or None.
 
         Returns:
-            pairs of rows' numbers and a distribution without a batch shape; every row is in one of them.
+            pairs of rows' numbers and a distribution, without a batch shape or with those rows' contexts; every row is in
+            one of them.
         """
-        return [(torch.arange(len(known), device=known.device), self())]
+        return [(torch.arange(len(known), device=known.device), self(context))]
 
     def forward(self, context: Tensor | None = None) -> AutoregressiveDistribution | OrderEnsemble:
         """The distribution of a row, or ``batch_shape`` of them.
@@ -72,6 +77,8 @@ class AutoregressiveModel(ExplicitModel):
             raise ValueError(
                 f"context got shape {tuple(context.shape)}, but the model was made with {made}; say context= when making it"
             )
+        if context is not None and not context.is_floating_point():
+            context = context.to(next(self.parameters()).dtype)
         members = [AutoregressiveDistribution(network, self.output, context) for network in self.networks()]
         return members[0] if len(members) == 1 else OrderEnsemble(members)
 
@@ -85,7 +92,9 @@ class AutoregressiveModel(ExplicitModel):
         orders = len(self.networks())
         return found if orders == 1 else dataclasses.replace(found, method=f"mean of {orders} orders' likelihoods")
 
-    def complete(self, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None) -> Completion:
+    def complete(
+        self, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None, context: Tensor | None = None
+    ) -> Completion:
         r"""Draws of the unknown columns given the known ones, with weights: exact where the order or a list of values allows.
 
         Args:
@@ -93,14 +102,15 @@ class AutoregressiveModel(ExplicitModel):
             known: booleans, ``D`` or ``rows x D``.
             draws: how many.
             method: ``"order"``, ``"enumeration"`` or ``"importance"``.
+            context: ``rows x C``, of a model that was made with ``context=C``; without it zeros.
 
         Raises:
-            ValueError: as ``pyro_dgm.autoregressive.complete``.
+            ValueError: as ``pyro_dgm.autoregressive.complete``; a context that does not fit.
         """
-        return Completion.joined([(rows, found) for rows, _, found in self._answers(x, known, draws, method)])
+        return Completion.joined([(rows, found) for rows, _, found in self._answers(x, known, draws, method, context)])
 
     def conditional_log_prob(
-        self, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None
+        self, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Completion]:
         r"""$\log p(x_a \mid x_b) = \log p(x) - \log p(x_b)$ of every row, in nats, and how $p(x_b)$ was found.
 
@@ -108,20 +118,24 @@ class AutoregressiveModel(ExplicitModel):
         completion's ``effective_sample_size``. In a model of every order both are those of an order that begins with
         the known columns.
         """
-        answers = self._answers(x, known, draws, method)
+        answers = self._answers(x, known, draws, method, context)
         with torch.no_grad():
             log_p = torch.cat([dist.log_prob(x[rows]) - found.log_known for rows, dist, found in answers])
         back = torch.cat([rows for rows, _, _ in answers]).argsort()
         return log_p[back], Completion.joined([(rows, found) for rows, _, found in answers])
 
     def _answers(
-        self, x: Tensor, known: Tensor, draws: int, method: str | None
+        self, x: Tensor, known: Tensor, draws: int, method: str | None, context: Tensor | None = None
     ) -> list[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble, Completion]]:
         known = check_known(x, known)
+        if context is not None and context.shape != (len(x), self.context):
+            raise ValueError(
+                f"context got shape {tuple(context.shape)}; expected one row of {self.context} columns for each of {len(x)} rows"
+            )
         with torch.no_grad():
             return [
                 (rows, dist, complete(dist, x[rows], known[rows], draws, method))
-                for rows, dist in self.answering(known)
+                for rows, dist in self.answering(known, context)
             ]
 
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
@@ -155,13 +169,11 @@ class AutoregressiveModel(ExplicitModel):
                 "impute(x, known=~x.isnan()) fills in the others"
             )
         check_rows(x, torch.Size([self.visible]), name)
-        outside = self.output.outside(x)
-        if bool(outside.any()):
-            row, column = outside.nonzero()[0].tolist()
-            family = self.output.column(column)
-            if family.states == 2:
-                raise ValueError(f"{name} got the value {float(x[row, column]):g}; expected 0 or 1. {BINARISE}")
-            raise ValueError(
-                f"{name} got the value {float(x[row, column]):g} in row {row}, column {column}; expected a whole number from "
-                f"0 to {(family.states or 1) - 1}. Number the categories from 0, or declare more of them by output="
-            )
+        if fault := self.output.fault(x):
+            raise ValueError(f"{name} got {fault}. {advice(self.output, x)}")
+
+
+def advice(output: Output, x: Tensor) -> str:
+    """What to do about values outside a family: bits from grey levels, or other families."""
+    grey = output.states == 2 and bool(((x >= 0) & (x <= 1)).all())
+    return BINARISE if grey else DECLARE

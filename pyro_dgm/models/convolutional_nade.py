@@ -30,6 +30,7 @@ class ConvolutionalNADE(OrderlessModel):
         activation: the non-linearity: tanh, relu, silu or softplus.
         residual: a convolution between equal numbers of channels is added to what it sees.
         seed: of the orders.
+        context: columns of a context that shifts the first convolution's channels and the numbers linearly; 0 for none.
 
     Attributes:
         body: ``body.hidden`` and ``body.last`` are the convolutions; the last one's bias is one a pixel.
@@ -56,9 +57,10 @@ class ConvolutionalNADE(OrderlessModel):
         activation: str = "relu",
         residual: bool = True,
         seed: int = 0,
+        context: int = 0,
     ) -> None:
-        super().__init__(visible, output, orders, seed)
-        self.body = SubsetConvolutions(visible, self.output, shape, channels, kernel, activation, residual)
+        super().__init__(visible, output, orders, seed, context)
+        self.body = SubsetConvolutions(visible, self.output, shape, channels, kernel, activation, residual, context)
         self.shape, self.channels, self.kernel = tuple(shape), tuple(channels), kernel
         self.activation, self.residual = activation, residual
 

@@ -30,6 +30,7 @@ class NADEk(OrderlessModel):
         orders: how many random orders the model averages.
         activation: the non-linearity: tanh, relu, silu or softplus.
         seed: of the orders.
+        context: columns of a context that shifts the first layer's sums and the numbers linearly; 0 for none.
 
     Attributes:
         body: ``body.perceptron`` is that of all rounds, ``body.means`` are the values before the first round.
@@ -53,10 +54,12 @@ class NADEk(OrderlessModel):
         orders: int = 1,
         activation: str = "tanh",
         seed: int = 0,
+        context: int = 0,
     ) -> None:
-        super().__init__(visible, output, orders, seed)
+        super().__init__(visible, output, orders, seed, context)
         self.hidden, self.activation, self.k = widths(hidden), activation, k
-        self.body = RepeatedInference(visible, self.output, Perceptron(visible, self.output, hidden, activation), k)
+        perceptron = Perceptron(visible, self.output, hidden, activation, context)
+        self.body = RepeatedInference(visible, self.output, perceptron, k)
 
     def options(self) -> dict[str, Any]:
         own = {"hidden": list(self.hidden), "k": self.k, "activation": self.activation}

@@ -35,6 +35,7 @@ class OrderlessModel(AutoregressiveModel):
         output: the columns' families.
         orders: how many random orders the model averages.
         seed: of the orders.
+        context: columns of the context that every conditional also depends on; 0 for none.
 
     Attributes:
         body: gives numbers of every column for any set of known ones.
@@ -44,12 +45,14 @@ class OrderlessModel(AutoregressiveModel):
     """
 
     body: Body
-    context = 0
 
-    def __init__(self, visible: int, output: str | Sequence[str], orders: int, seed: int) -> None:
+    def __init__(self, visible: int, output: str | Sequence[str], orders: int, seed: int, context: int) -> None:
         super().__init__()
         check_columns(visible)
         check_orders(orders)
+        if not isinstance(context, int) or isinstance(context, bool) or context < 0:
+            raise ValueError(f"context got {context!r}; expected its number of columns, 0 for none")
+        self.context = context
         self.visible, self.family, self.orders, self.seed = visible, output, orders, seed
         self.output = family(output, visible)
 
@@ -59,6 +62,7 @@ class OrderlessModel(AutoregressiveModel):
             "output": self.family if isinstance(self.family, str) else list(self.family),
             "orders": self.orders,
             "seed": self.seed,
+            **({"context": self.context} if self.context else {}),
         }
 
     def networks(self) -> Sequence[Network]:
@@ -67,16 +71,18 @@ class OrderlessModel(AutoregressiveModel):
     def _networks(self, count: int) -> list[Network]:
         return [OrderOfBody(self.body, order) for order in random_orders(self.visible, count, self.seed)]
 
-    def ensemble(self, orders: int) -> OrderEnsemble:
+    def ensemble(self, orders: int, context: Tensor | None = None) -> OrderEnsemble:
         """The mixture of the first so many random orders, whatever the model's own number.
 
         Raises:
             ValueError: no order.
         """
         check_orders(orders)
-        return OrderEnsemble([AutoregressiveDistribution(n, self.output) for n in self._networks(orders)])
+        return OrderEnsemble([AutoregressiveDistribution(n, self.output, context) for n in self._networks(orders)])
 
-    def answering(self, known: Tensor) -> Sequence[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]]:
+    def answering(
+        self, known: Tensor, context: Tensor | None = None
+    ) -> Sequence[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]]:
         r"""Known columns first, left to right, then the unknown ones by each of the model's orders.
 
         Draws are exact for $\frac1M \sum_m p(x_a \mid x_b, o_m)$, the mixture of the model's conditionals along those orders.
@@ -85,27 +91,30 @@ class OrderlessModel(AutoregressiveModel):
         patterns, which = known.unique(dim=0, return_inverse=True)
         found: list[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]] = []
         for number, pattern in enumerate(patterns.tolist()):
+            rows = (which == number).nonzero().flatten()
+            own = None if context is None else context[rows]
             first = [i for i, there in enumerate(pattern) if there]
             orders = [
                 first + [i for i in order if not pattern[i]]
                 for order in random_orders(self.visible, self.orders, self.seed)
             ]
-            members = [AutoregressiveDistribution(OrderOfBody(self.body, order), self.output) for order in orders]
+            members = [AutoregressiveDistribution(OrderOfBody(self.body, order), self.output, own) for order in orders]
             dist = members[0] if len(members) == 1 else OrderEnsemble(members)
-            found.append(((which == number).nonzero().flatten(), dist))
+            found.append((rows, dist))
         return found
 
-    def column_log_probs(self, x: Tensor, known: Tensor) -> Tensor:
+    def column_log_probs(self, x: Tensor, known: Tensor, context: Tensor | None = None) -> Tensor:
         r"""$\log p(x_i \mid x_{\mathrm{known}})$ of every column, in nats, after each round of inference.
 
         Args:
             x: ``rows x D``; unknown columns are scored, and seen by nothing else.
             known: booleans, ``rows x D``.
+            context: ``rows x C``; None stands for zeros.
 
         Returns:
             ``rounds x rows x D``.
         """
-        numbers = torch.stack(self.body.predictions(self.output.encode(x), known))
+        numbers = torch.stack(self.body.predictions(self.output.encode(x), known, context))
         return self.output.log_prob(numbers, x)
 
     def objective(self) -> Objective:

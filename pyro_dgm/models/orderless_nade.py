@@ -31,6 +31,7 @@ class OrderlessNADE(OrderlessModel):
         orders: how many random orders the model averages; ``dgm.log_likelihood(model, x, orders=16)`` takes another number.
         activation: the non-linearity: tanh, relu, silu or softplus.
         seed: of the orders.
+        context: columns of a context that shifts the first layer's sums and the numbers linearly; 0 for none.
 
     Attributes:
         body: ``body.perceptron.first`` sees the columns' features and masks side by side.
@@ -53,10 +54,12 @@ class OrderlessNADE(OrderlessModel):
         orders: int = 1,
         activation: str = "relu",
         seed: int = 0,
+        context: int = 0,
     ) -> None:
-        super().__init__(visible, output, orders, seed)
+        super().__init__(visible, output, orders, seed, context)
         self.hidden, self.activation = widths(hidden), activation
-        self.body = SubsetPerceptron(visible, self.output, Perceptron(visible, self.output, hidden, activation))
+        perceptron = Perceptron(visible, self.output, hidden, activation, context)
+        self.body = SubsetPerceptron(visible, self.output, perceptron)
 
     def options(self) -> dict[str, Any]:
         own = {"hidden": list(self.hidden), "activation": self.activation}

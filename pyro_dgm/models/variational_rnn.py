@@ -14,7 +14,7 @@ from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ..data.sequences import split_frames, unpad
+from ..data.sequences import checked_frames, split_frames, unpad
 from ..nets import mlp
 from ..objectives.multi_sample import IWAE
 from ..objectives.objective import Elbo, Objective
@@ -123,7 +123,7 @@ class VariationalRNN(LatentVariableModel):
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values up to the longest sequence's end, those frames described, and which frames of all exist."""
-        values, present = split_frames(x, self.features)
+        values, present = checked_frames(x, self.features)
         values = values[..., : int(present.sum(-1).max()), :]
         return values, self.describe(values), present
 

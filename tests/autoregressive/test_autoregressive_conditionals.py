@@ -1,5 +1,6 @@
 """p(unknown | known) against enumeration and closed forms, for splits that the order allows and others."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -204,3 +205,67 @@ def test_what_cannot_be_completed():
         fvbn(output="gaussian").complete(x, known, method="enumeration")
     with pytest.raises(ValueError, match="sweeps got 1"):
         fvbn().impute(x, known, sweeps=1)
+
+
+@pytest.mark.parametrize(
+    "make", [dgm.FVBN, functools.partial(dgm.OrderlessNADE, hidden=(6,))], ids=["fvbn", "orderless"]
+)
+@pytest.mark.parametrize("method", ["enumeration", "importance", None])
+def test_conditionals_under_one_context_a_row(make, method):
+    model = oracle.randomise(make(4, context=2), torch.Generator().manual_seed(3), 1.0)
+    context = torch.tensor([[2.0, 0.0], [0.0, -2.0], [1.0, 1.0]])
+    known, rows = torch.tensor([False, True, False, True]), STATES[[5, 6, 11]]
+    found = model.complete(rows, known, draws=N, method=method, context=context)
+    assert (found.draws[..., known] == rows[:, known]).all()
+    for number, row in enumerate(rows):
+        # An orderless model is asked along an order that begins with the known columns.
+        alone = model.answering(known.unsqueeze(0), context[number : number + 1])[0][1]
+        p = alone.log_prob(STATES.unsqueeze(1))[:, 0].exp().detach().double().numpy()
+        fits = (STATES[:, known] == row[known]).all(1).numpy()
+        log_known, p = np.log(p[fits].sum()), np.where(fits, p, 0) / p[fits].sum()
+        spread = float(found.log_weights[:, number].exp().std() / found.log_known[number].exp()) / N**0.5
+        assert float(found.log_known[number]) == pytest.approx(
+            log_known, abs=1e-5 if found.exact else 5 * spread + 1e-5
+        )
+        if method is None:
+            assert not far(found.resampled(N)[:, number], p) or found.method == "enumeration"
+        scored, _ = model.conditional_log_prob(rows, known, method="enumeration", context=context)
+        fitting = alone.log_prob(row.unsqueeze(0)).item() - log_known
+        assert float(scored[number].detach()) == pytest.approx(fitting, abs=1e-4)
+
+
+def test_contexts_that_do_not_fit():
+    model = dgm.FVBN(3, context=2)
+    known = torch.tensor([True, False, False])
+    with pytest.raises(
+        ValueError, match=r"context got shape \(4, 2\); expected one row of 2 columns for each of 5 rows"
+    ):
+        model.complete(torch.zeros(5, 3), known, context=torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"batch shape \(4,\) for 5 rows; expected none, or one context a row"):
+        complete(model(torch.zeros(4, 2)), torch.zeros(5, 3), known)
+
+
+WRONG = [
+    (dgm.NADE(3, 4), 2.0, "the value 2 in row 1, column 0; expected 0 or 1"),
+    (dgm.NADE(3, 4), 0.5, "the value 0.5 in row 1, column 0; expected 0 or 1"),
+    (dgm.NADE(3, 4, output="categorical:3"), 3.0, "expected a whole number from 0 to 2. .*categorical:C"),
+    (dgm.FVBN(3, output=["categorical:3", "gaussian", "binary"]), 0.5, "expected a whole number from 0 to 2"),
+    (dgm.OrderlessNADE(3, (4,), output="categorical:3", orders=2), 3.0, "expected a whole number from 0 to 2"),
+]
+
+
+@pytest.mark.parametrize(("model", "value", "match"), WRONG)
+def test_known_values_that_a_column_cannot_have(model, value, match):
+    x, known = torch.tensor([[0.0, 1.0, 0.0], [value, 0.0, 0.0]]), torch.tensor([True, True, False])
+    for asked in (model.complete, model.impute, model.conditional_log_prob):
+        with pytest.raises(ValueError, match=match):
+            asked(x, known)
+    hidden = torch.tensor([False, True, True])
+    assert torch.isfinite(model.impute(x, hidden, 10)).all()  # what an unknown column holds does not matter
+
+
+@pytest.mark.parametrize("make", [dgm.NADE, dgm.FVBN, dgm.MADE, dgm.OrderlessNADE])
+def test_rows_of_another_precision_are_imputed(make):
+    known = torch.tensor([True, False, True, False])
+    found = make(4).impute(STATES.double(), known, 50)
+    assert torch.equal(found[:, known], STATES[:, known].double())

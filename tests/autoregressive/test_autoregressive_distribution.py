@@ -1,5 +1,6 @@
 """Autoregressive distributions and mixtures of orders: normalised, drawn as scored, batched, differentiable."""
 
+import functools
 import itertools
 import math
 
@@ -105,7 +106,16 @@ def test_mixed_columns_are_drawn_as_scored():
     assert scipy.stats.chisquare(np.bincount(place, minlength=24), n * np.array(p) / sum(p)).pvalue > 1e-6
 
 
-@KINDS
+ORDERLESS = {
+    "recursion": functools.partial(dgm.OrderlessNADE, hidden=(5,)),
+    "walk": functools.partial(dgm.OrderlessNADE, hidden=(5, 4), activation="tanh"),
+    "rounds": functools.partial(dgm.NADEk, hidden=(5,), k=2),
+    "convolutions": functools.partial(dgm.ConvolutionalNADE, shape=(2, 2), channels=(3, 3)),
+    "two orders": functools.partial(dgm.OrderlessNADE, hidden=(5,), orders=2),
+}
+
+
+@pytest.mark.parametrize("make", [*MAKERS.values(), *ORDERLESS.values()], ids=[*MAKERS, *ORDERLESS])
 def test_batches_and_contexts(make):
     model = random(make(4, context=3))
     context = torch.randn(5, 3)

@@ -188,3 +188,65 @@ def test_more_refusals():
             call()
     with pytest.raises(ValueError, match="categories"):
         dgm.RNNNADE(6, features=2, output="categorical:3").check_data(torch.tensor([[3.0, 0, 1, 0, 0, 1]]))
+
+
+def test_a_context_moves_every_frame():
+    model = random(dgm.RNNNADE(6, features=2, hidden=4, recurrent=3, context=2))
+    context, rows = torch.randn(3, 2), sequences(2)
+    table = model(context=context).log_prob(rows.unsqueeze(1))
+    assert table.shape == (16, 3)
+    torch.testing.assert_close(table.logsumexp(0), torch.zeros(3), atol=1e-5, rtol=0)
+    for number, one in enumerate(context):
+        torch.testing.assert_close(table[:, number], model(context=one).log_prob(rows))
+    # The context is what a further value of every frame would be to the recurrent network, and a further state to NADE.
+    shifted = model(context=context[0]).log_prob(rows) - model().log_prob(rows)
+    assert shifted.abs().max() > 0.1
+    wide = model(context=context[0]).expand((4, 3))
+    assert (wide.batch_shape, wide.sample((2,)).shape) == ((4, 3), (2, 4, 3, 6))
+    drawn, means = model(context=context).sample((3000,)), (table.exp().T @ rows).detach()
+    assert (drawn.mean(0) - means).abs().max() < 6 * (0.25 / 3000) ** 0.5
+    with pytest.raises(ValueError, match=r"context got shape \(2, 3\), but the model was made with 2 columns"):
+        model(context=torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="made with no context"):
+        dgm.RNNNADE(6, features=2)(context=torch.zeros(2, 2))
+
+
+@CELL
+def test_the_probability_of_what_is_known_is_estimated_without_bias(cell):
+    model = random(dgm.RNNNADE(9, features=2, hidden=4, recurrent=3, cell=cell), scale=4.0)
+    rows = sequences(3)
+    known = torch.tensor([False, True, True, True, False, True, False, True, True])
+    log_p, runs, draws = model().log_prob(rows).detach(), 4000, 5
+    # A row whose particles are drawn anew on the way.
+    chosen = int(model.conditional_log_prob(rows, known, draws=draws)[1].argmin())
+    row = rows[chosen]
+    exact = log_p[(rows[:, known] == row[known]).all(1)].logsumexp(0)
+    found, worth = model.conditional_log_prob(row.expand(runs, -1), known, draws=draws)
+    ratio = (log_p[chosen] - found - exact).exp().double()  # the estimate of p(x_b) over p(x_b)
+    assert float(ratio.mean()) == pytest.approx(1, abs=5 * float(ratio.std()) / runs**0.5)
+    assert float(ratio.std()) > 0.05  # something is estimated
+    assert 1 - 1e-5 <= worth.min() < draws / 2
+    assert worth.max() <= draws + 1e-4
+    every, _ = model.conditional_log_prob(rows, torch.ones(9, dtype=torch.bool), draws=2)
+    torch.testing.assert_close(every.detach(), torch.zeros(64), atol=2e-5, rtol=0)
+    _, details = model.impute_with_details(rows[:3], known, sweeps=20)
+    assert details["method"] == "particle filter"
+    assert 1 <= details["smallest_effective_sample_size"] <= 20
+
+
+def test_values_that_a_frame_cannot_have():
+    model = dgm.RNNNADE(15, features=2, hidden=3, recurrent=2, output="categorical:3")
+    x = dgm.data.pad([torch.ones(3, 2), torch.zeros(5, 2)])
+    x[1, 3] = 5
+    match = "in sequence 1, the value 5 in frame 1, column 0; expected a whole number from 0 to 2"
+    with pytest.raises(ValueError, match=match):
+        model().log_prob(x)
+    with pytest.raises(ValueError, match=match):
+        model.impute(x, torch.ones(15, dtype=torch.bool), 5)
+    x[1, 3] = 1
+    assert torch.equal(model().log_prob(x.long()), model().log_prob(x))
+    x[1] = 0
+    with pytest.raises(ValueError, match="sequence 1 has no frames"):
+        model().log_prob(x)
+    with pytest.raises(ValueError, match="rows of 14 columns for features=2"):
+        model().log_prob(x[:, :-1])

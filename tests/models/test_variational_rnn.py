@@ -1,5 +1,6 @@
 """The variational RNN against a plain NumPy recurrence, sequence by sequence, and against jointly Gaussian frames."""
 
+import functools
 import math
 
 import numpy as np
@@ -8,7 +9,8 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from pyro.optim import Adam
 
 import pyro_dgm as dgm
 from pyro_dgm.data.sequences import pad, unpad
@@ -386,3 +388,19 @@ def test_refusals():
     with pytest.raises(ValueError, match="length got 0"):
         vrnn.sample(2, 0)
     assert isinstance(vrnn.objective("iwae", particles=3).elbo, dgm.IWAE)
+
+
+@pytest.mark.parametrize("elbo", [Trace_ELBO, functools.partial(dgm.IWAE, 2)])
+def test_sequences_that_no_program_can_go_on_with(elbo):
+    model, x = dgm.VariationalRNN.example()
+    x[3] = 0
+    svi = SVI(model.model, model.guide, Adam({"lr": 1e-3}), elbo())
+    for bad, match in (
+        (x, "sequence 3 has no frames"),
+        (x[:, :-1], "rows of .* columns for features="),
+        (x[:, :0], "0 columns"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            svi.step(bad)
+        with pytest.raises(ValueError, match=match):
+            model.impute(bad, torch.ones_like(bad, dtype=torch.bool), sweeps=2)

@@ -4,8 +4,8 @@ from .discrete import BinaryOutput, CategoricalOutput
 from .family import Output
 from .mixed import MixedOutput
 from .mixture import FLOOR, MixtureOutput
-from .names import NAMES, output
+from .names import DECLARE, NAMES, output
 
 __all__ = [
-    "FLOOR", "NAMES", "BinaryOutput", "CategoricalOutput", "MixedOutput", "MixtureOutput", "Output", "output",
+    "DECLARE", "FLOOR", "NAMES", "BinaryOutput", "CategoricalOutput", "MixedOutput", "MixtureOutput", "Output", "output",
 ]  # fmt: skip

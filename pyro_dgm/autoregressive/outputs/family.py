@@ -82,6 +82,16 @@ class Output(ABC):
         """Where ``rows x D`` data are no values of their columns: booleans of that shape."""
         return ~self.support.check(x)
 
+    def fault(self, x: Tensor, among: Tensor | None = None) -> str | None:
+        """What is wrong with ``rows x D`` data (the entries ``among`` them), in words; None where nothing is."""
+        outside = self.outside(x) if among is None else self.outside(x) & among
+        if not bool(outside.any()):
+            return None
+        row, column = outside.nonzero()[0].tolist()
+        states = self.column(column).states
+        expected = {None: "a real number", 2: "0 or 1"}.get(states, f"a whole number from 0 to {(states or 1) - 1}")
+        return f"the value {float(x[row, column]):g} in row {row}, column {column}; expected {expected}"
+
     def centre(self, draws: Tensor, shares: Tensor) -> Tensor:
         """The middle of weighted draws: ``K x ... x D`` with shares ``K x ...`` that sum to one; here their mean."""
         return (draws * shares.unsqueeze(-1)).sum(0)

@@ -9,6 +9,12 @@ from .family import Output
 from .mixed import MixedOutput
 from .mixture import MixtureOutput
 
+DECLARE = (
+    "Say what the columns are by output= (--set output=...): 'categorical:C' for categories numbered from 0, 'gaussian' for real "
+    "numbers, or one family a column where they differ"
+)
+"""What to do about values that are not of the declared family."""
+
 NAMES = "'binary', 'categorical:C', 'gaussian', 'gaussians:K', 'laplace' or 'laplaces:K'"
 
 
@@ -30,6 +36,8 @@ def output(name: str | Sequence[str], visible: int, scaled_gradient: bool = Fals
     """
     if isinstance(name, str):
         return _family(name, scaled_gradient)
+    if not isinstance(name, Sequence) or not all(isinstance(one, str) for one in name):
+        raise ValueError(f"output got {name!r}; expected {NAMES}, or a sequence of these, one a column")
     names = tuple(name)
     if len(names) != visible:
         raise ValueError(
@@ -40,7 +48,7 @@ def output(name: str | Sequence[str], visible: int, scaled_gradient: bool = Fals
 
 
 def _family(name: str, scaled_gradient: bool) -> Output:
-    kind, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
+    kind, _, number = name.partition(":")
     count = int(number) if number.isdigit() else 0
     if name == "binary":
         return BinaryOutput()

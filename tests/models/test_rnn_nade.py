@@ -213,7 +213,7 @@ def test_a_context_moves_every_frame():
 
 @CELL
 def test_the_probability_of_what_is_known_is_estimated_without_bias(cell):
-    model = random(dgm.RNNNADE(9, features=2, hidden=4, recurrent=3, cell=cell), scale=4.0)
+    model = random(dgm.RNNNADE(9, features=2, hidden=4, recurrent=3, cell=cell), scale=8.0)
     rows = sequences(3)
     known = torch.tensor([False, True, True, True, False, True, False, True, True])
     log_p, runs, draws = model().log_prob(rows).detach(), 4000, 5

@@ -105,7 +105,7 @@ def read_npz(path: Path) -> Dataset:
 
 
 def infer_space(parts: list[torch.Tensor]) -> Space:
-    """The smallest of binary, unit interval and real that holds all values, marked "as given".
+    """The smallest of binary, unit interval, whole numbers and real that holds all values, marked "as given".
 
     >>> str(infer_space([torch.tensor([0.0, 0.5]), torch.tensor([1.0])]))
     'unit interval (as given)'
@@ -114,6 +114,8 @@ def infer_space(parts: list[torch.Tensor]) -> Space:
         return Space("binary", "as given")
     if all(bool(((x >= 0) & (x <= 1)).all()) for x in parts):
         return Space("unit interval", "as given")
+    if all(bool((x == x.round()).all()) for x in parts):
+        return Space("whole numbers", "as given")
     return Space("real", "as given")
 
 

@@ -7,10 +7,13 @@ import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+from pyro import poutine
 from torch import Tensor
 
 from ..data import Space, Split
 from ..models.model import ProbabilisticModel
+from ..objectives.random_state import untouched
 
 KINDS = ("exact", "estimate", "lower bound", "upper bound")
 
@@ -32,6 +35,7 @@ class LogLikelihood:
         method: how it was found.
         space: the data's space, preprocessing and binarisation; None refuses all comparison.
         n: the number of rows.
+        measure: ``"probability"`` or ``"density"``: what the model gives a row. The two do not compare.
     """
 
     value: float
@@ -43,6 +47,7 @@ class LogLikelihood:
     method: str
     space: str | None
     n: int
+    measure: str | None = None
 
     def __str__(self) -> str:
         space = self.space or "space not stated"
@@ -65,7 +70,7 @@ class LogLikelihood:
         """The difference of two values, where they are comparable.
 
         Raises:
-            ValueError: a space is not stated, or the spaces differ.
+            ValueError: a space is not stated, the spaces differ, or one is a density and the other a probability.
         """
         if not isinstance(other, LogLikelihood):
             return NotImplemented
@@ -73,6 +78,11 @@ class LogLikelihood:
             raise ValueError("a figure without a stated space cannot be compared; pass space= to log_likelihood")
         if self.space != other.space:
             raise ValueError(f"figures over different spaces cannot be compared: {self.space!r} and {other.space!r}")
+        if None not in (self.measure, other.measure) and self.measure != other.measure:
+            raise ValueError(
+                f"a {self.measure} cannot be compared with a {other.measure}: one model takes the values as steps, the other as "
+                "points of the real line"
+            )
         if self.kind != other.kind and "exact" not in (self.kind, other.kind):
             warnings.warn(f"comparing an {self.kind} with an {other.kind}".replace("an lower", "a lower"), stacklevel=2)
         elif self.kind != other.kind and "bound" in self.kind + other.kind:
@@ -154,5 +164,16 @@ def with_details(
         method=evidence.method,
         space=None if space is None else str(space),
         n=len(x),
+        measure=_measure(model, x[:1]),
     )
     return figure, evidence.details
+
+
+@torch.no_grad()
+def _measure(model: ProbabilisticModel, row: Tensor) -> str:
+    """Whether the site ``"x"`` counts values or measures them."""
+    with untouched():
+        latents = poutine.trace(model.guide).get_trace(row)
+        site = poutine.trace(poutine.replay(model.model, trace=latents)).get_trace(row).nodes["x"]
+    fn: Any = site["fn"]
+    return "probability" if fn.support.is_discrete else "density"

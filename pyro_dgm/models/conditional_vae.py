@@ -16,7 +16,7 @@ from torch.distributions import constraints
 from ..nets import mlp, widths
 from ..objectives.importance import log_weights, metropolis_step
 from ..objectives.objective import Objective
-from .model import Evidence, check_imputation, check_rows
+from .model import Evidence, RowSupport, check_imputation, check_rows
 from .vae import DecodedModel, bound_objective, diagonal
 
 
@@ -35,7 +35,10 @@ class LabelledRows(dist.TorchDistribution):
     """
 
     arg_constraints = {}
-    support = constraints.real_vector
+
+    @constraints.dependent_property(event_dim=1)
+    def support(self) -> constraints.Constraint:
+        return RowSupport(self.columns.support)
 
     def __init__(self, columns: Any, label: Tensor, validate_args: bool | None = None) -> None:
         self.columns, self.label = columns, label.expand(*columns.batch_shape, label.shape[-1])

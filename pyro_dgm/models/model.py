@@ -14,6 +14,7 @@ import torch
 from pyro.nn import PyroModule
 from pyro.nn.module import _Context
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from ..objectives.objective import Objective
 from ..objectives.registration import is_unregistered
@@ -170,6 +171,22 @@ class Evidence:
     lower: float
     upper: float
     details: dict[str, float]
+
+
+class RowSupport(constraints.Constraint):
+    """Rows of finite numbers, some of which are given (a length, a label), and others values of a distribution.
+
+    Args:
+        values: what those values can be.
+    """
+
+    event_dim = 1
+
+    def __init__(self, values: constraints.Constraint | None) -> None:
+        self.is_discrete = values is not None and values.is_discrete
+
+    def check(self, value: Tensor) -> Tensor:
+        return value.isfinite().all(-1)
 
 
 def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:

@@ -12,7 +12,7 @@ from pyro.distributions import constraints
 from torch import Tensor, nn
 
 from ..data.sequences import split_frames
-from .model import Evidence, check_rows
+from .model import Evidence, RowSupport, check_rows
 
 
 class PaddedFrames(dist.TorchDistribution):
@@ -27,7 +27,10 @@ class PaddedFrames(dist.TorchDistribution):
     """
 
     arg_constraints = {"present": constraints.independent(constraints.boolean, 1)}
-    support = constraints.real_vector
+
+    @constraints.dependent_property(event_dim=1)
+    def support(self) -> constraints.Constraint:
+        return RowSupport(self.frames.support)
 
     def __init__(self, frames: dist.TorchDistribution, present: Tensor, validate_args: bool | None = None) -> None:
         self.frames, self.present = frames, present

@@ -20,7 +20,7 @@ from ..data.sequences import checked_frames, split_frames, unpad
 from ..objectives.per_datum import log_mean
 from .autoregressive import advice
 from .explicit import ExplicitModel
-from .model import Evidence, check_imputation, data_plate
+from .model import Evidence, RowSupport, check_imputation, data_plate
 from .padded_frames import check_frames, check_width, join, per_frame
 
 CELLS = {"tanh": nn.RNN, "gru": nn.GRU}
@@ -312,7 +312,10 @@ class RecurrentFrames(TorchDistribution):
     """
 
     arg_constraints: dict[str, Any] = {}
-    support = constraints.real_vector
+
+    @constraints.dependent_property(event_dim=1)
+    def support(self) -> constraints.Constraint:
+        return RowSupport(self.output.support)
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..nets import mlp
 from .explicit import ExplicitModel
-from .model import BINARISE, check_imputation, check_rows, check_support, data_plate
+from .model import BINARISE, RowSupport, check_imputation, check_rows, check_support, data_plate
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 
@@ -156,7 +156,11 @@ class _CodedRow(dist.TorchDistribution):
     """Rows of visible columns and a code; the code's columns are given and carry no log-probability."""
 
     arg_constraints: dict[str, Any] = {}
-    support = dist.constraints.real_vector
+
+    @dist.constraints.dependent_property(event_dim=1)
+    def support(self) -> dist.constraints.Constraint:
+        given = self.model.observe(self.model.code_mean) if self.given is None else self.given
+        return RowSupport(given.support)
 
     def __init__(
         self, model: SupervisedGenerator, codes: Tensor | None = None, batch_shape: Sequence[int] | None = None

@@ -174,3 +174,33 @@ class _Table(dist.TorchDistribution):
 
     def log_prob(self, value):
         return self.logits.log_softmax(0)[(value @ torch.tensor([4.0, 2, 1])).long()]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"order": ["a", "b", 1]}, "order got .*expected a permutation of 0 to 2"),
+        ({"order": [0, 1, None]}, "order got .*expected a permutation of 0 to 2"),
+        ({"order": 2**70}, "order got 1180591620717411303424"),
+        ({"output": None}, "output got None; expected 'binary'"),
+        ({"output": 3}, "output got 3; expected 'binary'"),
+        ({"output": ["binary", "gaussian", ["x"]]}, "output got .*a sequence of these, one a column"),
+    ],
+)
+@pytest.mark.parametrize("make", [dgm.FVBN, dgm.NADE, dgm.MADE, dgm.NeuralAutoregressive])
+def test_orders_and_families_of_strange_types(make, options, match):
+    with pytest.raises(ValueError, match=match):
+        make(3, **options)
+
+
+def test_mixed_columns_without_a_declaration():
+    """Bits, reals and categories side by side: the advice is to declare them, not to make bits of all."""
+    x = torch.tensor([[0.0, 1, 0.3, -1.2, 2], [1, 0, 0.1, 0.4, 1]])
+    with pytest.raises(
+        ValueError, match=r"got the value 0.3 in row 0, column 2; expected 0 or 1. Say what the columns are by"
+    ):
+        dgm.fit(dgm.NADE(5, 4), x, epochs=1, progress=False)
+    with pytest.raises(ValueError, match="categorical:C"):
+        dgm.fit(dgm.FVBN(2), torch.tensor([[0.0, 2], [1, 0]]), epochs=1, progress=False)
+    with pytest.raises(ValueError, match="Grey levels need a binarisation"):
+        dgm.fit(dgm.NADE(2, 4), torch.tensor([[0.0, 0.2], [1, 0]]), epochs=1, progress=False)

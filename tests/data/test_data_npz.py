@@ -47,7 +47,7 @@ def test_pictures_are_flattened_and_keep_their_shape(tmp_path: Path) -> None:
 
 def test_space_is_that_of_all_splits_together(tmp_path: Path) -> None:
     zero, half, two = (np.full((2, 2), value) for value in (0.0, 0.5, 2.0))
-    for test, expected in ((zero, "binary"), (half, "unit interval"), (two, "real"), (-half, "real")):
+    for test, expected in ((zero, "binary"), (half, "unit interval"), (two, "whole numbers"), (-half, "real")):
         data = load(save(tmp_path / "s.npz", train=zero, valid=zero, test=test))
         assert {s.space.support for s in (data.train, data.valid, data.test)} == {expected}
     assert load(save(tmp_path / "b.npz", train=zero.astype(bool), valid=zero, test=zero)).visible == 2

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
+from pyro_dgm import registry
 from pyro_dgm.data import Space, Split
+from pyro_dgm.evaluation.likelihood import _measure
+from pyro_dgm.models.model import ProbabilisticModel
 
 
 def figure(value=-1.0, kind="exact", space="binary (toy)"):
@@ -90,3 +93,49 @@ def test_a_bound_of_one_particle_does_not_print_nan():
     text = str(dgm.log_likelihood(vae, x, space="toy", particles=1))
     assert "nan" not in text
     assert "error not known" in text
+
+
+REAL = {
+    "affinegenerator", "convolutionalspikeslabrbm", "coupledslabrbm", "covariancerbm", "flowgenerator", "gaussianrbm",
+    "inversetransform", "meancovariancerbm", "meanproductoft", "productoft", "rnade", "s3c", "spikeslabrbm",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
+def test_densities_and_probabilities_are_told_apart(cls):
+    model, x = cls.example()
+    if not isinstance(model, ProbabilisticModel):
+        pytest.skip("has no likelihood")
+    before = torch.get_rng_state()
+    assert _measure(model, x[:1]) == ("density" if cls.__name__.lower() in REAL else "probability")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "measure"),
+    [
+        ({"output": "categorical:3"}, "probability"),
+        ({"output": ["binary", "categorical:3", "binary", "binary"]}, "probability"),
+        ({"output": ["binary", "gaussian", "binary", "binary"]}, "density"),
+        ({"output": "gaussians:2"}, "density"),
+    ],
+)
+def test_the_families_say_which(options, measure):
+    x = torch.tensor([[0.0, 1, 0, 1], [1, 1, 0, 0]])
+    figure = dgm.log_likelihood(dgm.NADE(4, 3, **options), x, "binary (toy)")
+    assert figure.measure == measure
+    other = dgm.log_likelihood(dgm.NADE(4, 3), x, "binary (toy)")
+    if measure == "probability":
+        assert math.isfinite(figure - other)
+        return
+    with pytest.raises(ValueError, match="a density cannot be compared with a probability"):
+        figure - other
+
+
+def test_gaussian_frames_and_grey_levels():
+    frames, _ = dgm.VariationalRNN.example()
+    real = dgm.VariationalRNN(frames.visible, frames.features, latent=2, hidden=3, likelihood="gaussian")
+    x = dgm.data.pad([torch.randn(3, frames.features)], length=frames.visible // (frames.features + 1))
+    assert _measure(real, x) == "density"
+    assert _measure(dgm.VAE(4, latent=2, hidden=(3,), likelihood="gaussian"), torch.randn(1, 4)) == "density"
+    assert _measure(dgm.VAE(4, latent=2, hidden=(3,), likelihood="logistic"), torch.zeros(1, 4)) == "probability"

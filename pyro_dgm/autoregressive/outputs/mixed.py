@@ -73,5 +73,9 @@ class _Columns(constraints.Constraint):
     def __init__(self, families: Output) -> None:
         self.families = families
 
+    @property
+    def is_discrete(self) -> bool:  # type: ignore[override]
+        return self.families.states is not None
+
     def check(self, value: Tensor) -> Tensor:
         return ~self.families.outside(value)

@@ -66,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
     sampling = command("sample", "draw samples and save them with a picture")
     sampling.add_argument("-n", type=int, default=100, help="how many")
 
-    imputing = command("impute", "fill in the lower half of test rows by a clamped chain")
+    imputing = command("impute", "fill in the lower half of test rows, or the holes in rows of your own")
+    imputing.add_argument("--rows", metavar="FILE", help="rows of your own, .npy, with NaN where a value is unknown")
     imputing.add_argument("-n", type=int, default=10, help="how many rows")
     imputing.add_argument(
         "--known", type=float, default=0.5, help="share of the columns, from the first, that is known"

@@ -197,10 +197,11 @@ def _grey(rows: Any, like: Any) -> Any:
 
 
 def impute(options: Namespace) -> None:
-    """Fill in the unknown columns of test rows; save them and a picture."""
+    """Fill in the unknown columns of test rows, or the holes in rows of a file; save them and a picture."""
     import numpy as np
     import torch
 
+    from .data.incomplete import incomplete_rows
     from .evaluation import pictures
 
     model, _, dataset = _open(options)
@@ -208,9 +209,13 @@ def impute(options: Namespace) -> None:
         raise ValueError(f"-n and --sweeps got {options.n} and {options.sweeps}; expected at least 1 and 2")
     if not 0 < options.known < 1:
         raise ValueError(f"--known got {options.known}; expected a share between 0 and 1")
-    spread = torch.linspace(0, len(dataset.test) - 1, min(options.n, len(dataset.test))).long()
-    x = dataset.test.x[spread].to(options.device)
-    known = torch.arange(dataset.visible, device=x.device) < math.ceil(options.known * dataset.visible)
+    if options.rows is not None:
+        x = incomplete_rows(options.rows, dataset.visible).to(options.device)
+        known, x = ~x.isnan(), x.nan_to_num()
+    else:
+        spread = torch.linspace(0, len(dataset.test) - 1, min(options.n, len(dataset.test))).long()
+        x = dataset.test.x[spread].to(options.device)
+        known = torch.arange(dataset.visible, device=x.device) < math.ceil(options.known * dataset.visible)
     means, details = model.impute_with_details(x, known, sweeps=options.sweeps)
     run = _folder(options.run)
     np.savez_compressed(
@@ -218,7 +223,12 @@ def impute(options: Namespace) -> None:
     )
     if len(dataset.shape) >= 2:
         pictures.reconstructions(_grey(x, x).cpu(), _grey(means, x).cpu(), dataset.shape, path=run / "imputed.png")
-    print(f"{len(x)} rows with {int((~known).sum())} of {dataset.visible} columns imputed in {run / 'imputed.npz'}")
+    holes = (
+        f"{int((~known).sum())} unknown values"
+        if options.rows is not None
+        else (f"{int((~known).sum())} of {dataset.visible} columns")
+    )
+    print(f"{len(x)} rows with {holes} imputed in {run / 'imputed.npz'}")
     for name, value in details.items():
         print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, '.4g')}")
 

@@ -118,6 +118,26 @@ def test_sample_and_pictures(rbm_run, vae_run):
 
 
 @pytest.mark.parametrize("run", ["rbm_run", "vae_run"])
+def test_impute_rows_of_a_file(run, request, tmp_path, capsys):
+    folder = request.getfixturevalue(run)
+    rows = np.zeros((3, 64), np.float32)
+    rows[0, 5:9], rows[2, 0] = np.nan, np.nan
+    np.save(tmp_path / "holes.npy", rows)
+    assert main(["impute", str(folder), "--rows", str(tmp_path / "holes.npy"), "--sweeps", "20"]) == 0
+    assert "3 rows with 5 unknown values imputed" in capsys.readouterr().out
+    found = np.load(folder / "imputed.npz")
+    assert (found["known"] == ~np.isnan(rows)).all()
+    assert np.isfinite(found["means"]).all()
+    assert (found["means"][found["known"]] == 0).all()
+    for strange, match in ((rows[:, 1:], "rows of"), (rows[:0], "rows of"), (np.full_like(rows, np.inf), "infinite")):
+        np.save(tmp_path / "strange.npy", strange)
+        assert main(["impute", str(folder), "--rows", str(tmp_path / "strange.npy")]) == 2
+        assert match in capsys.readouterr().err
+    assert main(["impute", str(folder), "--rows", str(tmp_path / "nothing.npy")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", ["rbm_run", "vae_run"])
 def test_impute(run, request):
     folder = request.getfixturevalue(run)
     assert main(["impute", str(folder), "-n", "3", "--sweeps", "20"]) == 0

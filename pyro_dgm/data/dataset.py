@@ -120,7 +120,7 @@ class Dataset:
                 row = int((~finite).any(1).nonzero()[0])
                 raise ValueError(
                     f"{where} has a NaN or infinite value, first in row {row}; every value must be finite: "
-                    "impute missing values (a column mean, for one) or drop those rows."
+                    "train on complete rows; then pyro-dgm impute RUN --rows FILE (model.impute) fills in the others."
                 )
         if math.prod(self.shape) != self.visible or any(side < 1 for side in self.shape):
             raise ValueError(

@@ -135,7 +135,8 @@ def _rows(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     if not finite.all():
         raise ValueError(
             f"{path}: array {part!r} has a NaN or infinite value, first in row {int(np.argmin(finite))}; every value "
-            "must be finite: impute missing values (a column mean, for one) or drop those rows."
+            "must be finite: train on complete rows; then pyro-dgm impute RUN --rows FILE (model.impute) fills in the "
+            "others."
         )
     return array
 

@@ -1,0 +1,43 @@
+"""Rows with holes: what ``pyro-dgm impute --rows`` reads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def incomplete_rows(path: str | os.PathLike[str], visible: int) -> Tensor:
+    """Rows of a ``.npy`` file, or of an ``.npz`` file's array ``x``, with NaN where a value is unknown: ``rows x visible``.
+
+    Args:
+        path: the file.
+        visible: the number of columns; axes after the first are flattened.
+
+    Raises:
+        ValueError: no such file, none of these kinds, an infinite value, or rows of another size.
+    """
+    file = Path(path)
+    try:
+        found = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({str(error).splitlines()[0]}); expected rows as numpy.save writes them, with NaN where a "
+            "value is unknown"
+        ) from None
+    if isinstance(found, np.lib.npyio.NpzFile):
+        if "x" not in found:
+            raise ValueError(f"{file} has the arrays {', '.join(found)}; expected one of the name 'x'")
+        found = found["x"]
+    if found.dtype.kind not in "buif" or found.ndim < 2 or len(found) == 0 or found[0].size != visible:
+        raise ValueError(
+            f"{file} holds {found.dtype} of shape {found.shape}; expected real numbers, rows of {visible} columns, NaN where a "
+            "value is unknown"
+        )
+    rows = torch.from_numpy(found.reshape(len(found), -1).astype(np.float32))
+    if bool(rows.isinf().any()):
+        raise ValueError(f"{file} has an infinite value, first in row {int(rows.isinf().any(1).nonzero()[0])}")
+    return rows

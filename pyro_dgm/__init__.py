@@ -32,6 +32,7 @@ _WHERE = {
     "objectives.wake_sleep": ["WakeSleep"],
     "objectives.objective": ["Elbo", "NegativePhaseObjective", "Objective"],
     "evaluation": ["LogLikelihood", "active_units", "kl_per_latent", "log_likelihood", "to_arviz"],
+    "evaluation.conditioning": ["condition"],
     "train.classify": ["error_rate", "fine_tune", "fit_classifier"],
     "train": ["TrainingDiverged", "fit", "load", "pretrain"],
     "autoregressive": ["AutoregressiveDistribution", "Completion", "OrderEnsemble"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,8 +19,9 @@ from ..autoregressive import (
     check_known,
     complete,
 )
+from .conditioning import check_condition, check_imputation
 from .explicit import ExplicitModel
-from .model import BINARISE, Evidence, check_imputation, check_rows
+from .model import BINARISE, Evidence, check_rows
 
 
 class AutoregressiveModel(ExplicitModel):
@@ -137,6 +138,27 @@ class AutoregressiveModel(ExplicitModel):
                 (rows, dist, complete(dist, x[rows], known[rows], draws, method))
                 for rows, dist in self.answering(known, context)
             ]
+
+    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+        """Draws of the unknown entries given the known ones: ``draws x rows x D``.
+
+        Exact and independent where ``complete`` is; else drawn by the weights of fifty times as many, of which
+        ``complete`` tells the effective number.
+        """
+        check_condition(x, known, draws)
+        known = known.expand(x.shape)
+        found = []
+        for rows, seen in zip(x.split(20), known.split(20), strict=True):
+            part = self.complete(rows, seen, draws)
+            part = part if part.exact else self.complete(rows, seen, 50 * draws)
+            plain = part.method == "order" and len(part.draws) == draws and len(self.networks()) == 1
+            found.append(part.draws if plain else part.resampled(draws))
+        return torch.cat(found, 1)
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """Independent draws, one after another."""
+        while True:
+            yield self.condition(x, known, 1)[0]
 
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, of so many draws (``complete``)."""

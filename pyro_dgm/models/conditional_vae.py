@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import pyro
@@ -16,7 +16,8 @@ from torch.distributions import constraints
 from ..nets import mlp, widths
 from ..objectives.importance import log_weights, metropolis_step
 from ..objectives.objective import Objective
-from .model import Evidence, RowSupport, check_imputation, check_rows
+from .conditioning import check_imputation, later_half
+from .model import Evidence, RowSupport, check_rows
 from .vae import DecodedModel, bound_objective, diagonal
 
 
@@ -211,27 +212,28 @@ class ConditionalVAE(DecodedModel):
             ValueError: fewer than two sweeps, or known label columns that no class has.
         """
         check_imputation(x, sweeps)
+        with torch.no_grad():
+            return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """The chains of ``impute``."""
         known = known.expand(x.shape)
         seen, choices = known[:, : self.visible], torch.eye(self.classes).to(x)
         clash = known[:, None, self.visible :] & (x[:, None, self.visible :] != choices)
         allowed = torch.zeros_like(clash[..., 0], dtype=x.dtype).masked_fill(clash.any(-1), -torch.inf)
         if (allowed == -torch.inf).all(1).any():
             raise ValueError("the known label columns of some row are those of no class; expected one-hot labels")
-        with torch.no_grad():
-            label = dist.OneHotCategorical(logits=allowed).sample()
-            current = torch.where(known, x, self.sample(len(x), label.argmax(1)))
-            latents = pyro.poutine.trace(self.guide).get_trace(current)
-            total = torch.zeros_like(x)
-            for sweep in range(sweeps):
-                latents = metropolis_step(self.model, self.guide, latents, current)
-                z = latents.nodes["z"]["value"]
-                each = self.observe(z.unsqueeze(1).expand(-1, self.classes, -1), choices).base_dist
-                scores = (each.log_prob(current[:, None, : self.visible]) * seen[:, None]).sum(-1)
-                label = dist.OneHotCategorical(logits=allowed + scores).sample()
-                current = torch.where(known, x, torch.cat([self.observe(z, label).sample(), label], 1))
-                if sweep >= sweeps // 2:
-                    total += current
-        return torch.where(known, x, total / (sweeps - sweeps // 2))
+        label = dist.OneHotCategorical(logits=allowed).sample()
+        current = torch.where(known, x, self.sample(len(x), label.argmax(1)))
+        latents = pyro.poutine.trace(self.guide).get_trace(current)
+        while True:
+            latents = metropolis_step(self.model, self.guide, latents, current)
+            z = latents.nodes["z"]["value"]
+            each = self.observe(z.unsqueeze(1).expand(-1, self.classes, -1), choices).base_dist
+            scores = (each.log_prob(current[:, None, : self.visible]) * seen[:, None]).sum(-1)
+            label = dist.OneHotCategorical(logits=allowed + scores).sample()
+            current = torch.where(known, x, torch.cat([self.observe(z, label).sample(), label], 1))
+            yield current
 
     def check_data(self, x: Tensor) -> None:
         name = "ConditionalVAE (visible columns, then one-hot labels: dataset.labelled(classes) appends them)"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyro
@@ -20,7 +21,8 @@ from ..energy.free import FreeEnergyDistribution
 from ..mcmc import HMC, VectorizedMCMC, default_kernel, hamiltonian_ais
 from ..objectives import CD, PCD
 from ..objectives.objective import NegativePhaseObjective, Objective
-from .model import Evidence, ProbabilisticModel, check_imputation, check_rows, data_plate
+from .conditioning import check_imputation
+from .model import Evidence, ProbabilisticModel, check_rows, data_plate
 
 M = TypeVar("M", bound="EnergyModel")
 
@@ -61,6 +63,18 @@ class EnergyModel(ProbabilisticModel):
         )
         mcmc.run()
         return torch.where(known, x, mcmc.moments.get()[dist.visible]["mean"].to(x))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """One clamped chain a row, by the kernel that fits the distribution."""
+        dist = self()
+        kernel = default_kernel(dist)(dist, clamp=(known, x))
+        kernel.setup(warmup)
+        state = kernel.start(len(x))
+        for step in itertools.count():
+            if step == warmup:
+                kernel.end_warmup()
+            state = kernel.sample(state)
+            yield kernel.draws(state)[dist.visible]
 
 
 def between(values: Tensor, log_z: LogPartition) -> Evidence:

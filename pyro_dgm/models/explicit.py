@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import pyro
@@ -11,7 +13,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..objectives.objective import Elbo, Objective
-from .model import Evidence, ProbabilisticModel, check_imputation, check_rows, data_plate
+from .conditioning import check_imputation, later_half
+from .model import Evidence, ProbabilisticModel, check_rows, data_plate
 
 
 class ExplicitModel(ProbabilisticModel):
@@ -66,23 +69,24 @@ class ExplicitModel(ProbabilisticModel):
         """
         check_imputation(x, sweeps)
         with torch.no_grad():
-            dist = self()
-            state = torch.where(known, x, self.sample(len(x)))
-            width = torch.full_like(x, 0.5)
-            score, total = dist.log_prob(state), torch.zeros_like(x)
-            columns = (~known).expand(x.shape).any(0).nonzero().flatten().tolist()
-            free = (~known).expand(x.shape)
-            for sweep in range(sweeps):
-                for column in columns:
-                    proposal = state.clone()
-                    step = width[:, column] * torch.randn(len(x), device=x.device)
-                    proposal[:, column] += torch.where(free[:, column], step, 0.0)
-                    new = dist.log_prob(proposal)
-                    accept = torch.rand_like(score).log() < new - score
-                    state = torch.where(accept.unsqueeze(1), proposal, state)
-                    score = torch.where(accept, new, score)
-                    if sweep < sweeps // 2:
-                        width[:, column] *= torch.where(free[:, column], torch.where(accept, 1.1, 0.93), 1.0)
-                if sweep >= sweeps // 2:
-                    total += state
-        return torch.where(known, x, total / (sweeps - sweeps // 2))
+            return torch.where(known, x, later_half(self.conditional_chain(x, known, sweeps // 2), sweeps))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """The chains of ``impute``."""
+        dist = self()
+        state = torch.where(known, x, self.sample(len(x)))
+        width, score = torch.full_like(x, 0.5), dist.log_prob(state)
+        columns = (~known).expand(x.shape).any(0).nonzero().flatten().tolist()
+        free = (~known).expand(x.shape)
+        for sweep in itertools.count():
+            for column in columns:
+                proposal = state.clone()
+                step = width[:, column] * torch.randn(len(x), device=x.device)
+                proposal[:, column] += torch.where(free[:, column], step, 0.0)
+                new = dist.log_prob(proposal)
+                accept = torch.rand_like(score).log() < new - score
+                state = torch.where(accept.unsqueeze(1), proposal, state)
+                score = torch.where(accept, new, score)
+                if sweep < warmup:
+                    width[:, column] *= torch.where(free[:, column], torch.where(accept, 1.1, 0.93), 1.0)
+            yield state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,7 +18,8 @@ from ..energy import log_mean_exp
 from ..objectives.importance import log_weights, metropolis_step
 from ..objectives.latent_annealing import anneal
 from ..objectives.latent_coordinates import SCALES
-from .model import Evidence, ProbabilisticModel, check_imputation, data_plate
+from .conditioning import check_imputation, later_half
+from .model import Evidence, ProbabilisticModel, data_plate
 
 METHODS: dict[str, dict[str, Any]] = {
     "importance": {"particles": 5000, "rows": 4000},
@@ -53,16 +55,16 @@ class LatentVariableModel(ProbabilisticModel):
         """
         check_imputation(x, sweeps)
         with torch.no_grad():
-            current = torch.where(known, x, self.sample(len(x)))
-            latents = poutine.trace(self.guide).get_trace(current)
-            total = torch.zeros_like(x)
-            for sweep in range(sweeps):
-                latents = metropolis_step(self.model, self.guide, latents, current)
-                drawn = poutine.replay(self.model, trace=latents)(None, len(x))
-                current = torch.where(known, x, drawn)
-                if sweep >= sweeps // 2:
-                    total += current
-        return torch.where(known, x, total / (sweeps - sweeps // 2))
+            return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """The chains of ``impute``."""
+        current = torch.where(known, x, self.sample(len(x)))
+        latents = poutine.trace(self.guide).get_trace(current)
+        while True:
+            latents = metropolis_step(self.model, self.guide, latents, current)
+            current = torch.where(known, x, poutine.replay(self.model, trace=latents)(None, len(x)))
+            yield current
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""A lower bound of the log-likelihood of every row: $E \log \frac1K \sum_k w_k \le \log p(x)$ (20.79).

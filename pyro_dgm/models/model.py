@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from abc import ABCMeta, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from torch.distributions import constraints
 
 from ..objectives.objective import Objective
 from ..objectives.registration import is_unregistered
+from .conditioning import check_condition
 
 _counts: Counter[str] = Counter()
 
@@ -141,6 +143,34 @@ class ProbabilisticModel(Model):
             ValueError: no row, or fewer than two sweeps.
         """
 
+    @abstractmethod
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """Rows, known entries as they are, after every step of chains whose law tends to that of the rest given them.
+
+        What the chains adapt, they adapt in the first ``warmup`` steps. They go on for as long as they are asked.
+        """
+
+    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+        r"""Draws of the unknown entries given the known ones, $x_a \sim p(x_a \mid x_b)$: ``draws x rows x event_shape``.
+
+        One chain a row; a model that can draw independently and exactly does so, and reads ``draws`` alone.
+
+        Args:
+            x: rows; what stands in unknown entries does not matter.
+            known: booleans, for all rows or for each.
+            draws: how many are kept.
+            warmup: steps before the first of them.
+            thinning: steps from one to the next.
+
+        Raises:
+            ValueError: no row, booleans that do not fit, or numbers that are not positive.
+        """
+        check_condition(x, known, draws, warmup, thinning)
+        with torch.no_grad():
+            chain = self.conditional_chain(x.nan_to_num(), known, warmup)  # what is unknown may be NaN
+            steps = itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning)
+            return torch.stack(list(steps))
+
     def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """What ``impute`` gives, and what is worth knowing about it (a method, an effective number of draws); here nothing."""
         return self.impute(x, known, sweeps=sweeps), {}
@@ -202,14 +232,6 @@ def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:
         raise ValueError(
             f"{name} got NaN or infinite values, first in row {int(bad.nonzero()[0])}; drop or impute those rows"
         )
-
-
-def check_imputation(x: Tensor, sweeps: int, least: str = "sweeps") -> None:
-    """Refuse to impute no rows, or by fewer than two sweeps."""
-    if len(x) == 0:
-        raise ValueError(f"impute got data of shape {tuple(x.shape)}; expected at least one row")
-    if sweeps < 2:
-        raise ValueError(f"sweeps got {sweeps}; expected at least 2 {least}")
 
 
 BINARISE = (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import pyro
@@ -19,8 +20,9 @@ from ..autoregressive.shared_units import SharedUnits
 from ..data.sequences import checked_frames, split_frames, unpad
 from ..objectives.per_datum import log_mean
 from .autoregressive import advice
+from .conditioning import check_condition, check_imputation
 from .explicit import ExplicitModel
-from .model import Evidence, RowSupport, check_imputation, data_plate
+from .model import Evidence, RowSupport, data_plate
 from .padded_frames import check_frames, check_width, join, per_frame
 
 CELLS = {"tanh": nn.RNN, "gru": nn.GRU}
@@ -175,6 +177,17 @@ class RNNNADE(ExplicitModel):
         """
         return self._filtered(x, known, sweeps)[0]
 
+    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+        """Draws of the unknown values given the known ones, each from a particle filter of its own (100 particles)."""
+        check_condition(x, known, draws)
+        chain = self.conditional_chain(x, known, 0)
+        return torch.stack(list(itertools.islice(chain, draws)))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """Sequences of particle filters of their own, 100 particles each, one after another."""
+        while True:
+            yield self._filtered(x, known, 100, draw=True)[0]
+
     def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The same, with the smallest effective number of particles that a row had before a frame's were drawn anew."""
         filled, _, worth = self._filtered(x, known, sweeps)
@@ -199,16 +212,16 @@ class RNNNADE(ExplicitModel):
             return self().log_prob(x) - log_known, worth
 
     @torch.no_grad()
-    def _filtered(self, x: Tensor, known: Tensor, particles: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows with means for what is unknown, the estimate of log p(x_b), and the smallest effective sample size."""
+    def _filtered(self, x: Tensor, known: Tensor, particles: int, draw: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows with means (or a draw) for what is unknown, the estimate of log p(x_b), the smallest effective sample size."""
         check_imputation(x, particles, "particles")
         rows = max(AT_ONCE // (particles * x.shape[1]), 1)
         parts = zip(x.split(rows), check_known(x, known).split(rows), strict=True)
-        found = [self._filtered_at_once(values, seen, particles) for values, seen in parts]
+        found = [self._filtered_at_once(values, seen, particles, draw) for values, seen in parts]
         filled, log_known, worth = (torch.cat(part) for part in zip(*found, strict=True))
         return filled, log_known, worth
 
-    def _filtered_at_once(self, x: Tensor, known: Tensor, particles: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _filtered_at_once(self, x: Tensor, known: Tensor, particles: int, draw: bool) -> tuple[Tensor, Tensor, Tensor]:
         values, present = checked_frames(x, self.features)
         given = split_frames(known.to(x), self.features)[0] > 0.5
         given = given | ~present.unsqueeze(-1)
@@ -244,8 +257,11 @@ class RNNNADE(ExplicitModel):
             state = state.flatten(0, 1)
             parents.append(parent)
         share, chosen, means = log_w.softmax(0), itself, values.clone()
+        if draw:
+            chosen = torch.multinomial(share.T, 1).T
+            share = torch.ones_like(share[:1])
         for t in reversed(range(length)):
-            path = frames[t].gather(0, chosen.unsqueeze(-1).expand_as(frames[t]))
+            path = frames[t].gather(0, chosen.unsqueeze(-1).expand(-1, -1, frames[t].shape[-1]))
             means[:, t] = self.output.centre(path, share)
             if t:
                 chosen = parents[t - 1].gather(0, chosen)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import pyro
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..nets import mlp
+from .conditioning import check_imputation, later_half
 from .explicit import ExplicitModel
-from .model import BINARISE, RowSupport, check_imputation, check_rows, check_support, data_plate
+from .model import BINARISE, RowSupport, check_rows, check_support, data_plate
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 
@@ -98,31 +100,39 @@ class SupervisedGenerator(ExplicitModel):
         z. The first half of the sweeps finds the proposals' width.
         """
         check_imputation(x, sweeps)
+        with torch.no_grad():
+            codes = self._codes(x, known, sweeps // 2)
+            return torch.where(known, x, later_half((torch.cat([self.decode(z), z], -1) for z in codes), sweeps))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """The chains of ``impute``, with the unknown columns drawn given the code."""
+        for z in self._codes(x, known, warmup):
+            yield torch.where(known, x, torch.cat([self.observe(z).sample(), z], -1))
+
+    def _codes(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """Codes given what is known, step by step."""
         known = known.expand(x.shape)
         seen, given = known.split([self.visible, self.codes], -1)
         data, codes = x.split([self.visible, self.codes], -1)
         prior = dist.Normal(self.code_mean, self.code_scale)
-        with torch.no_grad():
-            z = torch.where(given, codes, prior.sample((len(x),)))
-            if bool(given.all()):
-                return torch.where(known, x, torch.cat([self.decode(z), z], -1))
+        z = torch.where(given, codes, prior.sample((len(x),)))
+        while bool(given.all()):
+            yield z
 
-            def score(z: Tensor) -> Tensor:
-                likelihood = torch.where(seen, self.observe(z).base_dist.log_prob(data), 0.0)
-                return likelihood.sum(-1) + prior.log_prob(z).sum(-1)
+        def score(z: Tensor) -> Tensor:
+            likelihood = torch.where(seen, self.observe(z).base_dist.log_prob(data), 0.0)
+            return likelihood.sum(-1) + prior.log_prob(z).sum(-1)
 
-            width, now, total = torch.ones(len(x), 1, device=x.device), score(z), torch.zeros_like(x)
-            for sweep in range(sweeps):
-                step = width * self.code_scale * torch.randn_like(z)
-                proposal = torch.where(given, codes, z + step)
-                new = score(proposal)
-                accept = torch.rand_like(now).log() < new - now
-                z, now = torch.where(accept.unsqueeze(-1), proposal, z), torch.where(accept, new, now)
-                if sweep < sweeps // 2:
-                    width *= torch.where(accept.unsqueeze(-1), 1.1, 0.96).clamp_max(1e3)
-                else:
-                    total += torch.cat([self.decode(z), z], -1)
-        return torch.where(known, x, total / (sweeps - sweeps // 2))
+        width, now = torch.ones(len(x), 1, device=x.device), score(z)
+        for sweep in itertools.count():
+            step = width * self.code_scale * torch.randn_like(z)
+            proposal = torch.where(given, codes, z + step)
+            new = score(proposal)
+            accept = torch.rand_like(now).log() < new - now
+            z, now = torch.where(accept.unsqueeze(-1), proposal, z), torch.where(accept, new, now)
+            if sweep < warmup:
+                width *= torch.where(accept.unsqueeze(-1), 1.1, 0.96).clamp_max(1e3)
+            yield z
 
     def initialise(self, x: Tensor) -> None:
         """The codes' means and deviations, for ``sample``."""

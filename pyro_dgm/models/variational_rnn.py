@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Self, cast
 
 import pyro
@@ -18,8 +19,9 @@ from ..data.sequences import checked_frames, split_frames, unpad
 from ..nets import mlp
 from ..objectives.multi_sample import IWAE
 from ..objectives.objective import Elbo, Objective
+from .conditioning import check_imputation, later_half
 from .latent import LatentVariableModel
-from .model import BINARISE, Evidence, check_imputation, check_support
+from .model import BINARISE, Evidence, check_support
 from .padded_frames import PaddedFrames, check_frames, check_width, join, mean_frames, per_frame
 
 LIKELIHOODS = ("bernoulli", "gaussian")
@@ -224,18 +226,19 @@ class VariationalRNN(LatentVariableModel):
         if particles < 2:
             raise ValueError(f"particles got {particles}; expected at least 2")
         with torch.no_grad():
-            _, _, present = self._split(x)
-            given = split_frames(known.expand(x.shape).to(x), self.features)[0] > 0.5
-            given = given | ~present.unsqueeze(-1)
-            values = torch.where(given, split_frames(x, self.features)[0], 0.0)
-            path: Path | None = None
-            total = torch.zeros_like(values)
-            for sweep in range(sweeps):
-                path = self._filter(values, given, present, path, particles)
-                if sweep >= sweeps // 2:
-                    total += path.x
-            means = torch.where(given, values, total / (sweeps - sweeps // 2))
-        return torch.cat([means, present.unsqueeze(-1).to(x)], -1).flatten(-2)
+            return later_half(self.conditional_chain(x, known, 0, particles), sweeps)
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:
+        """The chains of ``impute``."""
+        _, _, present = self._split(x)
+        given = split_frames(known.expand(x.shape).to(x), self.features)[0] > 0.5
+        given = given | ~present.unsqueeze(-1)
+        values = torch.where(given, split_frames(x, self.features)[0], 0.0)
+        path: Path | None = None
+        while True:
+            path = self._filter(values, given, present, path, particles)
+            filled = torch.where(given, values, path.x)
+            yield torch.cat([filled, present.unsqueeze(-1).to(x)], -1).flatten(-2)
 
     def _filter(self, values: Tensor, given: Tensor, present: Tensor, kept: Path | None, particles: int) -> Path:
         """One path of latents and frames a row, from a particle filter in which ``kept`` is particle 0.

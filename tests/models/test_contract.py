@@ -12,6 +12,7 @@ from pyro.optim import Adam
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
+from pyro_dgm.models.model import ProbabilisticModel
 from pyro_dgm.objectives.chains import ChainsPhase
 
 MODELS = pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
@@ -173,6 +174,25 @@ class TestContract:
             model.impute(x[:0], known)
         with pytest.raises(ValueError, match="at least 2"):
             model.impute(x, known, sweeps=1)
+
+    def test_condition_draws_what_is_not_known(self, cls):
+        model, x = cls.example()
+        if not isinstance(model, ProbabilisticModel):
+            pytest.skip("has no conditionals")
+        known = torch.arange(x.shape[1]) < 3
+        holes = torch.where(known, x, torch.nan) if cls not in (dgm.RNNNADE, dgm.VariationalRNN) else x
+        drawn = dgm.condition(model, holes, known, draws=4, warmup=5, thinning=2)
+        assert drawn.shape == (4, *x.shape)
+        assert torch.equal(drawn[..., known], x[:, known].expand(4, -1, -1))
+        for rows in drawn:
+            model.check_data(rows)
+        for bad, match in (
+            ({"x": x[:0]}, "at least one row"),
+            ({"known": known[:-1]}, "expected booleans"),
+            ({"draws": 0}, "draws got 0; expected an integer of at least 1"),
+        ):
+            with pytest.raises(ValueError, match=match):
+                dgm.condition(model, **{"x": x, "known": known, **bad})
 
 
 def test_registry_knows_the_names():

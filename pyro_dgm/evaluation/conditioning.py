@@ -1,0 +1,40 @@
+"""Draws from conditionals, by whatever way a model has to them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..models.model import ProbabilisticModel
+
+
+def condition(
+    model: ProbabilisticModel, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1
+) -> Tensor:
+    r"""Draws from any conditional of any model, $x_a \sim p(x_a \mid x_b)$: ``draws x rows x event_shape``.
+
+    Machines are moved by the kernel that fits them with the known entries clamped, latent-variable models by Metropolis
+    within Gibbs, both one chain a row; autoregressive models draw exactly where their order or a list of values allows.
+    For diagnosis of the chains run ``dgm.VectorizedMCMC`` over a kernel with ``clamp=`` yourself.
+
+    Args:
+        model: a probabilistic model.
+        x: rows; what stands in unknown entries does not matter.
+        known: booleans, for all rows or for each.
+        draws: how many are kept.
+        warmup: steps before the first of them, of chains.
+        thinning: steps from one to the next.
+
+    Raises:
+        ValueError: a model without conditionals, no row, booleans that do not fit, numbers that are not positive.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> rbm, x = dgm.RBM.example()
+        >>> known = torch.arange(x.shape[1]) < 2
+        >>> draws = condition(rbm, x, known, draws=7, warmup=10)
+        >>> draws.shape == (7, *x.shape), torch.equal(draws[..., known], x[:, known].expand(7, -1, -1))
+        (True, True)
+    """
+    if not isinstance(model, ProbabilisticModel):
+        raise ValueError(f"condition got {type(model).__name__}; expected a probabilistic model of pyro_dgm")
+    return model.condition(x, known, draws, warmup, thinning)

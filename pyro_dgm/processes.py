@@ -191,6 +191,8 @@ class _Loss(nn.Module):
     def __init__(self, loss: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter]) -> None:
         super().__init__()
         self.loss, self.trained = loss, nn.ParameterList(dict.fromkeys(parameters))
+        # DDP warns where it looks for parameters that take no part and finds none; this one never does.
+        self.idle = nn.Parameter(self.trained[0].detach().new_zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.loss(x)

@@ -227,6 +227,8 @@ def everything(rank, port, folder):
         "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
     }  # fmt: skip
     torch.set_num_threads(1)
+    said = os.open(f"{folder}/said{rank}", os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, sys.stderr.fileno())
     processes.join()
     ragged = torch.arange(3 + rank).view(1, -1) > 1
     found = {
@@ -327,7 +329,10 @@ def pair(tmp_path_factory):
     """What two processes found."""
     folder = tmp_path_factory.mktemp("pair")
     torch.multiprocessing.spawn(everything, (launch._free_port(), str(folder)), nprocs=2)
-    return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(2)]
+    return [
+        {**pickle.loads((folder / str(rank)).read_bytes()), "said": (folder / f"said{rank}").read_text()}
+        for rank in range(2)
+    ]
 
 
 def same(a, b):
@@ -423,6 +428,10 @@ def test_persistent_chains_belong_to_a_process_and_log_z_to_all(pair):
     assert not torch.equal(a[:15], b[:15])
     same(*(found["phase"]["tracked"]["x"]["log_z"] for found in (first, second)))
     assert first["options"]["chains"] == 31
+
+
+def test_ddp_does_not_warn(pair):
+    assert "find_unused_parameters" not in pair[0]["said"] + pair[1]["said"]
 
 
 def test_streams_of_their_own(pair):
@@ -559,6 +568,7 @@ def test_torchrun_evaluates_and_prints_once(runs):
         ({"devices": 2, "device": "cpu:0"}, "of which each takes its own"),
         ({"devices": 2, "device": "mps"}, "expected cpu or cuda"),
         ({"devices": 2, "device": "gpu"}, "cannot be used here"),
+        ({"device": "meta"}, "device 'meta' cannot be used here"),
         ({"devices": 1000, "device": "cuda"}, "1000 processes for"),
         (
             {"devices": 2, "objective": dgm.NegativePhaseObjective(dgm.PCD(kernel=lambda fn: dgm.BlockGibbs(fn)))},

@@ -180,7 +180,8 @@ def chains():
     options = {"num_samples": 50, "warmup_steps": 20, "num_chains": 101, "disable_progbar": True}
     draws = dgm.VectorizedMCMC(dgm.BlockGibbs(dist), **options)
     draws.run()
-    moments = dgm.VectorizedMCMC(dgm.BlockGibbs(dist), **options, keep="moments")
+    layers = ["visible", "hidden"][:: 1 - 2 * processes.rank()]  # any order does
+    moments = dgm.VectorizedMCMC(dgm.BlockGibbs(dist), **options, keep="moments", save_params=layers)
     moments.run()
     known = torch.arange(6) < 3
     return {
@@ -191,6 +192,46 @@ def chains():
         "energies": moments.chain_energies()["energy"],
         "imputed": machine().impute(rows(5).float(), known, sweeps=4),
     }
+
+
+def normal():
+    pyro.set_rng_seed(5)
+    return dgm.GaussianRBM(6, 4)()
+
+
+CLAMPABLE = {
+    "gibbs": lambda **known: dgm.BlockGibbs(machine()(), **known),
+    "tempering": lambda **known: dgm.ParallelTempering(machine()(), 3, **known),
+    "transitions": lambda **known: dgm.TemperedTransitions(machine()(), 3, **known),
+    "hmc": lambda **known: dgm.HMC(normal(), num_steps=2, **known),
+    "langevin": lambda **known: dgm.GibbsLangevin(normal(), **known),
+}
+
+
+def known_of(chains):
+    """A mask and values for each of so many chains."""
+    generator = torch.Generator().manual_seed(6)
+    mask, value = (torch.rand(chains, 6, generator=generator) < 0.5 for _ in range(2))
+    return mask, value.float()
+
+
+def clamped():
+    """Draws of kernels with a clamp for each chain or one for all, of one chain too, by what says so; and an imputed row."""
+    found = {}
+    for name, make in CLAMPABLE.items():
+        for chains in (7, 1):
+            mask, value = known_of(chains)
+            for clamp in ((mask, value), (mask[0], value), (mask[0], value[0])):
+                kernel = make(clamp=clamp)
+                torch.manual_seed(20 + processes.rank())
+                mcmc = dgm.VectorizedMCMC(kernel, 5, 2, num_chains=chains, disable_progbar=True)
+                mcmc.run()
+                drawn = mcmc.get_samples(group_by_chain=True)["visible"]
+                shape = [tuple(t.shape) for t in clamp]
+                found[f"{name}, {chains} chains, {shape}"] = drawn, *clamp, kernel.clamp["visible"]
+    rbm = machine()
+    torch.manual_seed(20 + processes.rank())
+    return found, rbm.impute(rows(1).float(), torch.arange(6) < 3, sweeps=4)
 
 
 class Stumbling(dgm.Objective):
@@ -237,6 +278,7 @@ def everything(rank, port, folder):
         "ais": annealed(),
         "bounds": bounds(),
         "chains": chains(),
+        "clamped": clamped(),
         "further": further(),
         "zoo": zoo(),
         "persistent": persistent(),
@@ -418,6 +460,20 @@ def test_chains_over_two_processes(pair):
     assert first["moments"].shape == (101, 6)
     assert first["energies"].shape == (101, 50)
     same(first["imputed"][:, :3], rows(5).float()[:, :3])
+
+
+def test_clamped_chains_over_two_processes(pair):
+    (first, one_row), (second, same_row) = (found["clamped"] for found in pair)
+    same(one_row, same_row)
+    assert len(first) == 2 * 3 * len(CLAMPABLE)
+    for name, (drawn, mask, value, left) in first.items():
+        same(drawn, second[name][0])
+        mask, value = (t.view(-1, 1, 6).expand(drawn.shape) for t in (mask, value))
+        same(drawn[mask], value[mask])
+        assert (drawn[~mask] != value[~mask]).any(), name
+        same(left, tuple(t.view(-1, 6) for t in first[name][1:3]))
+    drawn, mask, _, _ = first["gibbs, 7 chains, [(6,), (6,)]"]
+    assert not torch.equal(drawn[:3], drawn[4:])
 
 
 def test_persistent_chains_belong_to_a_process_and_log_z_to_all(pair):

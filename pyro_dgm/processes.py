@@ -174,6 +174,13 @@ def own_stream() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def one_stream() -> Iterator[None]:
+    """A block in which all processes draw the same, even where they were seeded apart."""
+    with _stream(lambda word: word):
+        yield
+
+
+@contextlib.contextmanager
 def _stream(seed: Callable[[int], int]) -> Iterator[None]:
     """A block with random numbers by a seed that is made of the first process's random state."""
     if world() == 1:
@@ -201,7 +208,7 @@ def drawing(n: int) -> Iterator[int]:
         with own_stream():
             yield share(n)
     else:
-        with _stream(lambda word: word), alone():
+        with one_stream(), alone():
             yield n
 
 

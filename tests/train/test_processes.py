@@ -234,6 +234,29 @@ def clamped():
     return found, rbm.impute(rows(1).float(), torch.arange(6) < 3, sweeps=4)
 
 
+def networks():
+    pyro.set_rng_seed(7)
+    made = [dgm.NADE(6, 4), dgm.MADE(6, hidden=(8,), masks=3)]
+    for model in made:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_()
+    return made
+
+
+FIRST_UNKNOWN = torch.arange(6) >= 3
+
+
+def completed():
+    """Completions by one order and by three, of many draws of each and of one; and by a particle filter."""
+    made, (frames, x) = networks(), dgm.RNNNADE.example()
+    torch.manual_seed(30 + processes.rank())
+    options = {"known": FIRST_UNKNOWN, "method": "importance"}
+    found = [[m.complete(rows(4).float(), draws=n * len(m.networks()), **options) for n in (401, 1)] for m in made]
+    drawn = [[(part.draws, part.log_weights) for part in parts] for parts in found]
+    return drawn, frames.impute(x, torch.arange(12) % 2 > 0, sweeps=20)
+
+
 class Stumbling(dgm.Objective):
     """A loss that raises on the second process alone."""
 
@@ -279,6 +302,7 @@ def everything(rank, port, folder):
         "bounds": bounds(),
         "chains": chains(),
         "clamped": clamped(),
+        "completed": completed(),
         "further": further(),
         "zoo": zoo(),
         "persistent": persistent(),
@@ -474,6 +498,30 @@ def test_clamped_chains_over_two_processes(pair):
         same(left, tuple(t.view(-1, 6) for t in first[name][1:3]))
     drawn, mask, _, _ = first["gibbs, 7 chains, [(6,), (6,)]"]
     assert not torch.equal(drawn[:3], drawn[4:])
+
+
+def test_completions_over_two_processes(pair):
+    (first, filtered), (second, filtered_too) = (found["completed"] for found in pair)
+    same(first, second)
+    same(filtered, filtered_too)
+    for model, parts in zip(networks(), first, strict=True):
+        orders = len(model.networks())
+        exact = model.complete(rows(4).float(), FIRST_UNKNOWN, method="enumeration").log_known
+        for number, (draws, log_weights) in zip((401, 1), parts, strict=True):
+            assert (draws.shape, log_weights.shape) == ((number * orders, 4, 6), (number * orders, 4))
+            same(draws[:, :, 3:], rows(4).float()[:, 3:].expand(number * orders, 4, 3))
+        draws, weights = parts[0][0], parts[0][1].double().exp()
+        assert not any(torch.equal(one[:200], one[201:]) for one in draws.split(401))
+        error = 5 * weights.std(0) / len(weights) ** 0.5
+        assert ((weights.mean(0) - exact.double().exp()).abs() < error).all()
+    # Of a single order a row has one weight, whichever process drew it.
+    draws, log_weights = first[0][0]
+    values = draws[:, :, :3] @ torch.tensor([1.0, 2.0, 4.0])
+    for value, weight in zip(values.T, log_weights.T, strict=True):
+        for number in value.unique():
+            torch.testing.assert_close(
+                weight[value == number], weight[value == number][:1].expand((value == number).sum())
+            )
 
 
 def test_persistent_chains_belong_to_a_process_and_log_z_to_all(pair):

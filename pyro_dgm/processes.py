@@ -169,13 +169,47 @@ def own_seed(seed: int) -> int:
 @contextlib.contextmanager
 def own_stream() -> Iterator[None]:
     """A block in which every process draws from a stream of its own, even where all were seeded alike."""
+    with _stream(own_seed):
+        yield
+
+
+@contextlib.contextmanager
+def one_stream() -> Iterator[None]:
+    """A block in which all processes draw the same, even where they were seeded apart."""
+    with _stream(lambda word: word):
+        yield
+
+
+@contextlib.contextmanager
+def _stream(seed: Callable[[int], int]) -> Iterator[None]:
+    """A block with random numbers by a seed that is made of the first process's random state."""
     if world() == 1:
         yield
         return
     word = from_first(int(torch.randint(2**62, ())))
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
-        torch.manual_seed(own_seed(word))
+        torch.manual_seed(seed(word))
         yield
+
+
+@contextlib.contextmanager
+def drawing(n: int) -> Iterator[int]:
+    """A block in which this process draws its share of n, from a stream of its own, and ``gather`` makes them n again.
+
+    Of fewer than there are processes every one draws all, from one stream, and ``part`` and ``gather`` are the identity.
+
+    Example:
+        >>> with drawing(5) as mine:
+        ...     x = gather(torch.rand(mine))
+        >>> len(x)
+        5
+    """
+    if n >= world():
+        with own_stream():
+            yield share(n)
+    else:
+        with one_stream(), alone():
+            yield n
 
 
 def averaged(loss: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter]) -> Callable[[Tensor], Tensor]:
@@ -191,6 +225,8 @@ class _Loss(nn.Module):
     def __init__(self, loss: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter]) -> None:
         super().__init__()
         self.loss, self.trained = loss, nn.ParameterList(dict.fromkeys(parameters))
+        # DDP warns where it looks for parameters that take no part and finds none; this one never does.
+        self.idle = nn.Parameter(self.trained[0].detach().new_zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.loss(x)

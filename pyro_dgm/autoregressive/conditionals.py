@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .. import processes
 from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
 from .outputs import DECLARE, Output
@@ -66,7 +67,8 @@ class Completion:
 
     def resampled(self, n: int) -> Tensor:
         """``n`` rows of equal weight for every row, drawn by the shares: ``n x rows x D``."""
-        chosen = torch.multinomial(self.shares.T, n, replacement=True).T
+        with processes.one_stream():
+            chosen = torch.multinomial(self.shares.T, n, replacement=True).T
         return self.draws[chosen, torch.arange(self.draws.shape[1], device=self.draws.device)]
 
     @staticmethod
@@ -118,7 +120,8 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
     Where every known column comes before every unknown one in the order, following the order draws exactly from
     $p(x_a \mid x_b)$. Otherwise, if the unknown columns have at most 2^12 joint values, all are listed; else the known ones
     are clamped while the order is followed, and a draw weighs $\prod_{i \in b} p(x_i \mid x_{<i})$ (likelihood
-    weighting). Of a mixture of orders every member gives equally many draws.
+    weighting). Of a mixture of orders every member gives equally many draws. Several processes share the draws, and all of
+    them get all.
 
     Args:
         dist: without a batch shape, or with one context a row.
@@ -154,8 +157,10 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
     if method not in ("order", "importance"):
         raise ValueError(f"method got {method!r}; expected 'order', 'enumeration' or 'importance'")
     each = math.ceil(draws / len(dist.members))
-    filled, log_weights = zip(*(_weighted(member, x, rows, each) for member in dist.members), strict=True)
-    return Completion(torch.cat(filled), torch.cat(log_weights), method, dist.output)
+    with processes.drawing(each) as mine:
+        found = [map(processes.gather, _weighted(member, x, rows, mine)) for member in dist.members]
+        filled, log_weights = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Completion(filled, log_weights, method, dist.output)
 
 
 def _choose(dist: Distribution, rows: Tensor) -> str:

@@ -14,6 +14,7 @@ from ..energy import BoltzmannDistribution, State
 from .engine import Collected, Engine
 from .gibbs import BlockGibbs
 from .kernel import ChainsKernel
+from .replicas import at_every_temperature
 from .tempering import ParallelTempering
 
 if TYPE_CHECKING:
@@ -162,7 +163,12 @@ class CompiledTempering(CompiledEngine):
         kernel = self.kernel
         plan = _runs.Plan(_samplers.TemperingSampler, self.dist.structure, tuple(layers), self.dist._hidden)
         base = {name: tuple(to_jax(b.reshape(-1)) for b in entry) for name, entry in kernel.base.items()}
-        return plan, (self.dist.arrays, self.clamp(kernel.clamp), base, to_jax(kernel.tuning["betas"]))
+        return plan, (
+            self.dist.arrays,
+            self.clamp(at_every_temperature(kernel.clamp)),
+            base,
+            to_jax(kernel.tuning["betas"]),
+        )
 
     def carry(self, params: State) -> dict[str, Any]:
         import jax.numpy as jnp

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..energy import BoltzmannDistribution, NotEnumerable, State
+from ..energy import BoltzmannDistribution, Clamp, NotEnumerable, State
 from ..energy.fast import PRECISIONS, check_precision
-from .kernel import ChainsKernel
+from .kernel import ChainsKernel, fitted
+
+Clamping = Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None
 
 
 class BlockGibbs(ChainsKernel):
@@ -43,7 +45,7 @@ class BlockGibbs(ChainsKernel):
     def __init__(
         self,
         dist: BoltzmannDistribution,
-        clamp: Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None = None,
+        clamp: Clamping = None,
         precision: str = "float32",
     ) -> None:
         super().__init__(dist)
@@ -51,43 +53,10 @@ class BlockGibbs(ChainsKernel):
         self.precision = precision
         self.machine = dist.machine
         self.visible = dist.visible
-        by_layer = {dist.visible: clamp} if isinstance(clamp, tuple) else clamp
-        self.clamp = None if not by_layer else {layer: self._checked(layer, *pair) for layer, pair in by_layer.items()}
-
-    def _checked(self, layer: str, mask: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        if layer not in self.machine.graph.layers:
-            raise ValueError(f"clamp names the layer {layer!r}; there are {list(self.machine.graph.layers)}")
-        unit = self.machine.graph.layers[layer]
-        like = self.machine.biases[layer][0]
-        mask, value = torch.as_tensor(mask, device=like.device), torch.as_tensor(value, device=like.device)
-        if mask.dtype != torch.bool:
-            raise ValueError(f"the clamp's mask of {layer!r} has dtype {mask.dtype}; expected bool, True where known")
-        for name, tensor in (("mask", mask), ("value", value)):
-            if tensor.shape[-unit.event_dim :] != unit.shape:
-                raise ValueError(
-                    f"the clamp's {name} of {layer!r} has shape {tuple(tensor.shape)}; "
-                    f"its last dimensions must be {tuple(unit.shape)}"
-                )
-        value = value.to(like.dtype)
-        known = torch.broadcast_tensors(mask, value)[0]
-        # Only known entries need to lie in the support; an atom known in part is checked entry by entry.
-        allowed = torch.isin(value, unit.atom_states(like)) if unit.states_per_atom else value.isfinite()
-        if not (allowed | ~known).all():
-            raise ValueError(f"the clamp holds {layer!r} at values outside the support of {unit}")
-        if reason := unit.check_clamp(known, torch.broadcast_tensors(mask, value)[1]):
-            raise ValueError(f"the clamp of {layer!r} does not fit {unit}: {reason}")
-        return mask, value
+        self.clamp = checked_clamp(dist, clamp)
 
     def start(self, chains: int) -> State:
-        with torch.no_grad():
-            state = self.machine.neutral_state((chains, *self.dist.batch_shape))
-            for layer, (mask, value) in (self.clamp or {}).items():
-                unit = self.machine.graph.layers[layer]
-                eta = tuple(t.expand(state[layer].shape) for t in unit.neutral(value))
-                state[layer] = unit.sample_clamped(
-                    eta, mask.expand(state[layer].shape), value.expand(state[layer].shape)
-                )
-        return state
+        return first_states(self.dist, self.clamp, chains)
 
     def sample(self, params: State) -> State:
         with torch.no_grad(), PRECISIONS[self.precision]():
@@ -99,3 +68,40 @@ class BlockGibbs(ChainsKernel):
             with contextlib.suppress(NotEnumerable):
                 scalars["free_energy"] = self.dist.free_energy(params[self.visible])
         return scalars
+
+
+def checked_clamp(dist: BoltzmannDistribution, clamp: Clamping) -> Clamp | None:
+    """A clamp by layer, as ``fitted`` returns it; of a pair alone the layer is the visible one.
+
+    Raises:
+        ValueError: no layer of the graph, a wrong shape or type, or values outside the support.
+    """
+    by_layer = {dist.visible: clamp} if isinstance(clamp, tuple) else clamp
+    return {layer: _checked(dist, layer, *pair) for layer, pair in by_layer.items()} if by_layer else None
+
+
+def _checked(dist: BoltzmannDistribution, layer: str, mask: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    layers = dist.machine.graph.layers
+    if layer not in layers:
+        raise ValueError(f"clamp names the layer {layer!r}; there are {list(layers)}")
+    unit = layers[layer]
+    mask, value = fitted(dist, layer, mask, value)
+    known, held = torch.broadcast_tensors(mask, value)
+    # Only known entries need to lie in the support; an atom known in part is checked entry by entry.
+    allowed = torch.isin(value, unit.atom_states(value)) if unit.states_per_atom else value.isfinite()
+    if not (allowed | ~known).all():
+        raise ValueError(f"the clamp holds {layer!r} at values outside the support of {unit}")
+    if reason := unit.check_clamp(known, held):
+        raise ValueError(f"the clamp of {layer!r} does not fit {unit}: {reason}")
+    return mask, value
+
+
+def first_states(dist: BoltzmannDistribution, clamp: Clamp | None, chains: int) -> State:
+    """States drawn from the biases alone, with clamped entries at their values."""
+    with torch.no_grad():
+        state = dist.machine.neutral_state((chains, *dist.batch_shape))
+        for layer, (mask, value) in (clamp or {}).items():
+            unit, shape = dist.machine.graph.layers[layer], state[layer].shape
+            eta = tuple(t.expand(shape) for t in unit.neutral(value))
+            state[layer] = unit.sample_clamped(eta, mask.expand(shape), value.expand(shape))
+    return state

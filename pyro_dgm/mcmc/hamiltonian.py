@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from ..energy import BoltzmannDistribution, EnergyDistribution, State
-from .gibbs import BlockGibbs
+from ..energy import BoltzmannDistribution, Clamp, EnergyDistribution, State
+from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
+from .kernel import fitted
 from .leapfrog import GradientKernel
 
 
@@ -49,14 +48,14 @@ class HMC(GradientKernel):
         dist: EnergyDistribution,
         step_size: float = 0.1,
         num_steps: int = 20,
-        clamp: Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None = None,
+        clamp: Clamping = None,
         target_acceptance: float | None = 0.65,
     ) -> None:
         super().__init__(dist, step_size, target_acceptance)
         if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
             raise ValueError(f"num_steps got {num_steps!r}; expected the number of leapfrog steps, at least 1")
         self.num_steps = num_steps
-        self.clamp = _checked(dist, {dist.visible: clamp} if isinstance(clamp, tuple) else clamp)
+        self.clamp = _checked(dist, clamp)
 
     def start(self, chains: int) -> State:
         """Independent standard normal entries, as of standardised data; clamped ones at their values."""
@@ -65,11 +64,11 @@ class HMC(GradientKernel):
         return {self.visible: self._held(x)}
 
     def _held(self, x: Tensor) -> Tensor:
-        return x if self.clamp is None else torch.where(self.clamp[0], self.clamp[1], x)
+        return x if self.clamp is None else torch.where(*self.clamp[self.visible], x)
 
     def sample(self, params: State) -> State:
         with torch.no_grad():
-            known = None if self.clamp is None else self.clamp[0]
+            known = None if self.clamp is None else self.clamp[self.visible][0]
             x = self._held(params[self.visible])
             return {self.visible: self._propose(self.dist.free_energy, x, self.num_steps, known)}
 
@@ -109,17 +108,17 @@ class GibbsLangevin(GradientKernel):
         self,
         dist: BoltzmannDistribution,
         step_size: float = 0.5,
-        clamp: Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None = None,
+        clamp: Clamping = None,
         target_acceptance: float | None = 0.574,
     ) -> None:
         super().__init__(dist, step_size, target_acceptance)
         if not isinstance(dist, BoltzmannDistribution):
             raise ValueError(f"GibbsLangevin got {type(dist).__name__}, which has no hidden units to draw; use dgm.HMC")
-        self._gibbs = BlockGibbs(dist, clamp)
-        self.clamp = self._gibbs.clamp
+        self._gibbs = BlockGibbs(dist)
+        self.clamp = checked_clamp(dist, clamp)
 
     def start(self, chains: int) -> State:
-        return self._gibbs.start(chains)
+        return first_states(self._gibbs.dist, self.clamp, chains)
 
     def sample(self, params: State) -> State:
         with torch.no_grad():
@@ -136,23 +135,14 @@ class GibbsLangevin(GradientKernel):
         return self._gibbs.energies(params)
 
 
-def _checked(
-    dist: EnergyDistribution, clamp: Mapping[str, tuple[Tensor, Tensor]] | None
-) -> tuple[Tensor, Tensor] | None:
-    """The clamp's mask and value on the parameters' type and device."""
-    if not clamp:
+def _checked(dist: EnergyDistribution, clamp: Clamping) -> Clamp | None:
+    """A clamp of the visible units, as ``fitted`` returns it."""
+    by_layer = {dist.visible: clamp} if isinstance(clamp, tuple) else clamp
+    if not by_layer:
         return None
-    if set(clamp) != {dist.visible}:
-        raise ValueError(f"clamp names the layers {sorted(clamp)}; HMC moves only {dist.visible!r}")
-    like = dist.parameters()[0]
-    mask, value = (torch.as_tensor(t, device=like.device) for t in clamp[dist.visible])
-    if mask.dtype != torch.bool:
-        raise ValueError(f"the clamp's mask has dtype {mask.dtype}; expected bool, True where known")
-    for name, tensor in (("mask", mask), ("value", value)):
-        if tensor.shape[tensor.dim() - len(dist.event_shape) :] != dist.event_shape:
-            raise ValueError(
-                f"the clamp's {name} has shape {tuple(tensor.shape)}; its last dimensions must be {tuple(dist.event_shape)}"
-            )
+    if set(by_layer) != {dist.visible}:
+        raise ValueError(f"clamp names the layers {sorted(by_layer)}; HMC moves only {dist.visible!r}")
+    mask, value = fitted(dist, dist.visible, *by_layer[dist.visible])
     if not (value.isfinite() | ~mask).all():
         raise ValueError("the clamp holds entries at values that are not finite")
-    return mask, value.to(like.dtype).nan_to_num(0.0)
+    return {dist.visible: (mask, value.nan_to_num(0.0))}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
+from collections.abc import Iterator
 
+import torch
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 
-from ..energy import EnergyDistribution, State
+from .. import processes
+from ..energy import Clamp, EnergyDistribution, State
 
 
 class ChainsKernel(MCMCKernel):
@@ -18,6 +22,9 @@ class ChainsKernel(MCMCKernel):
 
     Args:
         dist: the energy distribution that the chains converge to.
+
+    Attributes:
+        clamp: ``{layer: (mask, value)}``, as ``fitted`` returns them: entries that are held; None where all are free.
     """
 
     model = None
@@ -29,6 +36,7 @@ class ChainsKernel(MCMCKernel):
         self.dist = dist
         self.transforms: dict[str, object] = {}
         self.tuning: dict[str, Tensor] = {}
+        self.clamp: Clamp | None = None
         self.num_chains = 1
         self._initial: State | None = None
         super().__init__()
@@ -41,6 +49,19 @@ class ChainsKernel(MCMCKernel):
     @initial_params.setter
     def initial_params(self, params: State) -> None:
         self._initial = params
+
+    @contextlib.contextmanager
+    def sharing(self, chains: int) -> Iterator[None]:
+        """A block in which the kernel has this process's share of its chains: so many, their first states and clamp."""
+        whole = self.num_chains, self._initial, self.clamp
+        first, clamp = self._initial or {}, self.clamp or {}
+        self.num_chains = chains
+        self._initial = {layer: processes.part(x) for layer, x in first.items()} or None
+        self.clamp = {layer: (_part(mask), _part(value)) for layer, (mask, value) in clamp.items()} or None
+        try:
+            yield
+        finally:
+            self.num_chains, self._initial, self.clamp = whole
 
     @abstractmethod
     def start(self, chains: int) -> State:
@@ -57,3 +78,34 @@ class ChainsKernel(MCMCKernel):
     @abstractmethod
     def energies(self, params: State) -> dict[str, Tensor]:
         """Scalars of a draw worth diagnosing, ``chains x batch_shape``: ``energy`` and ``free_energy``."""
+
+
+def _part(known: Tensor) -> Tensor:
+    return known if len(known) == 1 else processes.part(known)
+
+
+def fitted(dist: EnergyDistribution, layer: str, mask: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """A clamp's mask and value on the parameters' type and device, with every dimension of a layer's state.
+
+    Those of ``chains x batch_shape x layer shape`` that a tensor did not have are of length 1.
+
+    Raises:
+        ValueError: a mask that is not boolean, or a shape that does not fit.
+    """
+    like, shape = dist.parameters()[0], dist.shapes[layer]
+    mask, value = torch.as_tensor(mask, device=like.device), torch.as_tensor(value, device=like.device)
+    if mask.dtype != torch.bool:
+        raise ValueError(f"the clamp's mask of {layer!r} has dtype {mask.dtype}; expected bool, True where known")
+    missing = []
+    for name, tensor in (("mask", mask), ("value", value)):
+        missing.append(1 + len(dist.batch_shape) + len(shape) - tensor.dim())
+        if tensor.shape[max(tensor.dim() - len(shape), 0) :] != shape:
+            raise ValueError(
+                f"the clamp's {name} of {layer!r} has shape {tuple(tensor.shape)}; its last dimensions must be {tuple(shape)}"
+            )
+        if missing[-1] < 0:
+            raise ValueError(
+                f"the clamp's {name} of {layer!r} has shape {tuple(tensor.shape)}; expected at most the dimensions chains x "
+                f"{tuple(dist.batch_shape)} x {tuple(shape)}"
+            )
+    return mask[(None,) * missing[0]], value.to(like.dtype)[(None,) * missing[1]]

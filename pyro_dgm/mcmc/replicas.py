@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from ..energy import Block, Clamp, Colour, Machine, State
-from .gibbs import BlockGibbs
 
 Natural = Mapping[str, tuple[Tensor, ...]]
 Fields = list[tuple[Tensor, ...]]
-Clamping = Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None
 
 MEMORY = 1000
 """Swap and acceptance rates are means over about so many of the last steps."""
@@ -178,15 +176,9 @@ def product_base(machine: Machine, base: Natural | None) -> dict[str, tuple[Tens
     return found
 
 
-def at_every_temperature(gibbs: BlockGibbs) -> Clamp | None:
-    """The clamp of a kernel with a dimension for temperatures after that of the chains, where it has one for chains."""
-    batch_dims, layers = len(gibbs.dist.batch_shape), gibbs.machine.graph.layers
-    if gibbs.clamp is None:
-        return None
-    return {
-        layer: tuple(t.unsqueeze(1) if t.dim() > batch_dims + layers[layer].event_dim else t for t in pair)  # type: ignore[misc]
-        for layer, pair in gibbs.clamp.items()
-    }
+def at_every_temperature(clamp: Clamp | None) -> Clamp | None:
+    """A clamp with a dimension for temperatures after that of the chains."""
+    return clamp and {layer: (mask.unsqueeze(1), value.unsqueeze(1)) for layer, (mask, value) in clamp.items()}
 
 
 def average(tuning: dict[str, Tensor], name: str, value: Tensor, steps: int = 1) -> None:

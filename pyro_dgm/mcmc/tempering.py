@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, Colour, State
-from .gibbs import BlockGibbs
+from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel
 from .replicas import (
-    Clamping,
     Fields,
     Natural,
     Replicas,
@@ -74,8 +73,8 @@ class ParallelTempering(ChainsKernel):
         base: Natural | None = None,
     ) -> None:
         super().__init__(dist)
-        self.gibbs = BlockGibbs(dist, clamp)
-        self.clamp = at_every_temperature(self.gibbs)
+        self.gibbs = BlockGibbs(dist)
+        self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)
         betas = inverse_temperatures(temperatures).to(dist.parameters()[0].device)
         self.tuning = {"betas": betas, "rate": torch.zeros_like(betas[1:]), "steps": torch.zeros_like(betas[0])}
@@ -96,13 +95,13 @@ class ParallelTempering(ChainsKernel):
         return self._bound[2]
 
     def start(self, chains: int) -> State:
-        states = [self.gibbs.start(chains) for _ in self.tuning["betas"]]
+        states = [first_states(self.gibbs.dist, self.clamp, chains) for _ in self.tuning["betas"]]
         return {layer: torch.stack([state[layer] for state in states], 1) for layer in states[0]}
 
     def sample(self, params: State) -> State:
         self._check(params)
         with torch.no_grad():
-            replicas, colours = self.replicas, self.gibbs.machine.colours
+            replicas, colours, clamp = self.replicas, self.gibbs.machine.colours, at_every_temperature(self.clamp)
             state, statistics = dict(params), replicas.statistics(params)
             # The fields of the first draw give the energies too, whichever replica they end up with.
             raw = replicas.raw(colours[0], statistics)
@@ -111,7 +110,7 @@ class ParallelTempering(ChainsKernel):
             statistics = replicas.statistics(state)
             for number, colour in enumerate(colours):
                 fields = raw if number == 0 else replicas.raw(colour, statistics)
-                replicas.draw(colour, fields, state, statistics, self.clamp, reuse=True)
+                replicas.draw(colour, fields, state, statistics, clamp, reuse=True)
             from_base, trips = self.trips(params, order[:, 0].shape)
             from_base = from_base.gather(1, order)
             trips = trips + from_base[:, -1]

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, Clamp, Colour, Machine, State
-from .gibbs import BlockGibbs
+from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel
 from .replicas import (
-    Clamping,
     Fields,
     Natural,
     Replicas,
@@ -64,8 +63,8 @@ class TemperedTransitions(ChainsKernel):
         base: Natural | None = None,
     ) -> None:
         super().__init__(dist)
-        self.gibbs = BlockGibbs(dist, clamp)
-        self.clamp = at_every_temperature(self.gibbs)
+        self.gibbs = BlockGibbs(dist)
+        self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)
         betas = inverse_temperatures(temperatures).flip(0).to(dist.parameters()[0].device)
         dims = len(dist.batch_shape)
@@ -74,11 +73,12 @@ class TemperedTransitions(ChainsKernel):
         self.tuning = {"rate": torch.zeros_like(betas[0]), "steps": torch.zeros_like(betas[0])}
 
     def start(self, chains: int) -> State:
-        return self.gibbs.start(chains)
+        return first_states(self.gibbs.dist, self.clamp, chains)
 
     def sample(self, params: State) -> State:
         with torch.no_grad():
-            summed, others = _split_first(self.gibbs.machine, self.clamp)
+            clamp = at_every_temperature(self.clamp)
+            summed, others = _split_first(self.gibbs.machine, clamp)
             target = self.levels[0]
             old = {layer: x.unsqueeze(1) for layer, x in params.items()}
             new, statistics = dict(old), target.statistics(old)
@@ -86,9 +86,9 @@ class TemperedTransitions(ChainsKernel):
             log_ratio = torch.zeros(())
             for cold, hot in pairwise(self.levels):
                 log_ratio = log_ratio + _log_ratio(summed, raw, statistics, cold, hot)
-                raw = self._sweep(hot, [summed, *others], raw, new, statistics)
+                raw = self._sweep(hot, [summed, *others], raw, new, statistics, clamp)
             for hot, cold in pairwise(reversed(self.levels)):
-                raw = self._sweep(hot, [summed, *reversed(others)], raw, new, statistics)
+                raw = self._sweep(hot, [summed, *reversed(others)], raw, new, statistics, clamp)
                 log_ratio = log_ratio + _log_ratio(summed, raw, statistics, hot, cold)
             accepted = -torch.empty_like(log_ratio).exponential_() < log_ratio
             average(self.tuning, "rate", log_ratio.clamp_max(0).exp().mean())
@@ -98,15 +98,21 @@ class TemperedTransitions(ChainsKernel):
                 tuple(_where(flat, a, b) for a, b in zip(*fields, strict=True))
                 for fields in zip(raw, first, strict=True)
             ]
-            target.draw(summed, raw, state, statistics, self.clamp)
+            target.draw(summed, raw, state, statistics, clamp)
         return {layer: x.squeeze(1) for layer, x in state.items()}
 
     def _sweep(
-        self, level: Replicas, colours: list[Colour], raw: Fields, state: State, statistics: dict[str, Any]
+        self,
+        level: Replicas,
+        colours: list[Colour],
+        raw: Fields,
+        state: State,
+        statistics: dict[str, Any],
+        clamp: Clamp | None,
     ) -> Fields:
         """Draw the colours in order, the first by known fields; returns its fields for the next time."""
         for number, colour in enumerate(colours):
-            level.draw(colour, level.raw(colour, statistics) if number else raw, state, statistics, self.clamp)
+            level.draw(colour, level.raw(colour, statistics) if number else raw, state, statistics, clamp)
         return level.raw(colours[0], statistics)
 
     def energies(self, params: State) -> dict[str, Tensor]:

@@ -33,8 +33,8 @@ class VectorizedMCMC(MCMC):
     ``get_samples``, ``summary`` and ``diagnostics`` are those of ``pyro.infer.MCMC``. Memory follows what is kept, never
     the number of sweeps: ``num_samples`` draws a chain, or running moments alone with ``keep="moments"``.
 
-    Several processes share the chains, each under a random stream of its own, and all of them get all draws; chains with a
-    clamp are run by every process.
+    Several processes share the chains, with their first states and what is clamped in them, each under a random stream of its
+    own, and all of them get all draws. Fewer chains than processes are run by every process, under one stream.
 
     Args:
         kernel: what advances the chains.
@@ -52,8 +52,8 @@ class VectorizedMCMC(MCMC):
             compiled steps. Draws differ from torch's, their law does not. The first run of a shape compiles for some seconds.
 
     Raises:
-        ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a kernel
-            or units that the engine does not know.
+        ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a clamp for
+            another number of chains, a kernel or units that the engine does not know.
         ImportError: the engine's packages are not installed.
 
     Example:
@@ -109,27 +109,29 @@ class VectorizedMCMC(MCMC):
     @poutine.block
     def run(self, *args: Any, **kwargs: Any) -> None:
         """Warm up, then draw and keep; may be called again for a fresh run."""
-        if getattr(self.kernel, "clamp", None) is not None:
-            with processes.alone():
-                return self._run(*args, **kwargs)
-        total, given = self.num_chains, self.kernel._initial
-        if given is not None:
-            self._check(given)
-        with processes.own_stream():
-            self.num_chains = self.kernel.num_chains = processes.share(total, "num_chains")
-            self.kernel.initial_params = given and {layer: processes.part(x) for layer, x in given.items()}
+        total, kernel = self.num_chains, self.kernel
+        if kernel._initial is not None:
+            self._check(kernel._initial)
+        for layer, pair in (kernel.clamp or {}).items():
+            if wrong := {len(known) for known in pair} - {1, total}:
+                raise ValueError(
+                    f"the clamp of {layer!r} is for {min(wrong)} chains; expected a row for each of num_chains={total}, or "
+                    "one for all"
+                )
+        with processes.drawing(total) as mine:
+            self.num_chains = mine
             try:
-                self._run(*args, **kwargs)
+                with kernel.sharing(mine):
+                    self._run(*args, **kwargs)
             finally:
-                self.num_chains = self.kernel.num_chains = total
-                self.kernel.initial_params = given
-        self._gather()
+                self.num_chains = total
+            self._gather()
 
     def _gather(self) -> None:
-        """Put the chains of all processes together."""
+        """Put the chains of all processes together, in an order that is the same in each of them."""
         for kept in (self.last_params, self._samples or {}, self.energies):
-            kept.update({name: processes.gather(value) for name, value in kept.items()})
-        for stats in self.moments.stats.values():
+            kept.update({name: processes.gather(kept[name]) for name in sorted(kept)})
+        for _, stats in sorted(self.moments.stats.items()):
             running = stats.welford
             running._mean, running._m2 = processes.gather(running._mean), processes.gather(running._m2)
             stats.shape = torch.Size((self.num_chains, *stats.shape[1:]))
@@ -179,7 +181,9 @@ class VectorizedMCMC(MCMC):
                     f"initial_params[{layer!r}] has shape {tuple(value.shape)}; its first dimension must be "
                     f"num_chains={self.num_chains}"
                 )
-        if self.kernel._initial is not None and params.keys() != (expected := self.kernel.start(1).keys()):
+        if self.kernel._initial is not None and params.keys() != (
+            expected := self.kernel.start(self.num_chains).keys()
+        ):
             raise ValueError(f"initial_params names the layers {sorted(params)}; expected {sorted(expected)}")
         drawn = self.kernel.draws(params)
         unknown = set(self._layers or ()) - set(drawn)

@@ -13,6 +13,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.distributions import constraints
 
+from .. import processes
 from ..nets import mlp, widths
 from ..objectives.importance import log_weights, metropolis_step
 from ..objectives.objective import Objective
@@ -212,7 +213,7 @@ class ConditionalVAE(DecodedModel):
             ValueError: fewer than two sweeps, or known label columns that no class has.
         """
         check_imputation(x, sweeps)
-        with torch.no_grad():
+        with torch.no_grad(), processes.one_stream():
             return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:

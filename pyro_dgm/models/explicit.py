@@ -12,6 +12,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from .. import processes
 from ..objectives.objective import Elbo, Objective
 from .conditioning import check_imputation, later_half
 from .model import Evidence, ProbabilisticModel, check_rows, data_plate
@@ -68,7 +69,7 @@ class ExplicitModel(ProbabilisticModel):
         first half of the sweeps finds the width of the proposals, the second is averaged.
         """
         check_imputation(x, sweeps)
-        with torch.no_grad():
+        with torch.no_grad(), processes.one_stream():
             return torch.where(known, x, later_half(self.conditional_chain(x, known, sweeps // 2), sweeps))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:

@@ -54,7 +54,7 @@ class LatentVariableModel(ProbabilisticModel):
         dropped.
         """
         check_imputation(x, sweeps)
-        with torch.no_grad():
+        with torch.no_grad(), processes.one_stream():
             return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:

@@ -17,6 +17,7 @@ from pyro.nn.module import _Context
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from .. import processes
 from ..objectives.objective import Objective
 from ..objectives.registration import is_unregistered
 from .conditioning import check_condition
@@ -166,7 +167,7 @@ class ProbabilisticModel(Model):
             ValueError: no row, booleans that do not fit, or numbers that are not positive.
         """
         check_condition(x, known, draws, warmup, thinning)
-        with torch.no_grad():
+        with torch.no_grad(), processes.one_stream():
             chain = self.conditional_chain(x.nan_to_num(), known, warmup)  # what is unknown may be NaN
             steps = itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning)
             return torch.stack(list(steps))

@@ -13,6 +13,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from .. import processes
 from ..autoregressive import AutoregressiveDistribution, Output, check_order, plain_order
 from ..autoregressive import output as family
 from ..autoregressive.conditionals import check_known, clamped_walk
@@ -217,7 +218,8 @@ class RNNNADE(ExplicitModel):
         check_imputation(x, particles, "particles")
         rows = max(AT_ONCE // (particles * x.shape[1]), 1)
         parts = zip(x.split(rows), check_known(x, known).split(rows), strict=True)
-        found = [self._filtered_at_once(values, seen, particles, draw) for values, seen in parts]
+        with processes.one_stream():
+            found = [self._filtered_at_once(values, seen, particles, draw) for values, seen in parts]
         filled, log_known, worth = (torch.cat(part) for part in zip(*found, strict=True))
         return filled, log_known, worth
 

@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from .. import processes
 from ..nets import mlp
 from .conditioning import check_imputation, later_half
 from .explicit import ExplicitModel
@@ -100,7 +101,7 @@ class SupervisedGenerator(ExplicitModel):
         z. The first half of the sweeps finds the proposals' width.
         """
         check_imputation(x, sweeps)
-        with torch.no_grad():
+        with torch.no_grad(), processes.one_stream():
             codes = self._codes(x, known, sweeps // 2)
             return torch.where(known, x, later_half((torch.cat([self.decode(z), z], -1) for z in codes), sweeps))
 

@@ -15,6 +15,7 @@ from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from .. import processes
 from ..data.sequences import checked_frames, split_frames, unpad
 from ..nets import mlp
 from ..objectives.multi_sample import IWAE
@@ -225,7 +226,7 @@ class VariationalRNN(LatentVariableModel):
         check_imputation(x, sweeps)
         if particles < 2:
             raise ValueError(f"particles got {particles}; expected at least 2")
-        with torch.no_grad():
+        with torch.no_grad(), processes.one_stream():
             return later_half(self.conditional_chain(x, known, 0, particles), sweeps)
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:

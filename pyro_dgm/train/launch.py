@@ -70,8 +70,7 @@ def _free_port() -> int:
 
 def _start(folder: Path, rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     """One process; it ends when its standard input does, and so never outlives this one."""
-    # DDP would warn in every run whose steps touch all parameters.
-    environment = {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ}
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
     environment |= {"GLOO_SOCKET_IFNAME": loopback[0]} if loopback else {}
     environment |= {

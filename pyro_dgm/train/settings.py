@@ -173,11 +173,11 @@ def check_device(name: str | torch.device) -> torch.device:
     """The device of that name.
 
     Raises:
-        ValueError: no such device, or it is not there.
+        ValueError: no such device, it is not there, or its numbers cannot be read back (``meta``).
     """
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        float(torch.zeros((), device=device))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(

@@ -121,6 +121,8 @@ def test_contexts_have_chains_of_their_own():
         ({"hiden": (torch.ones(4) > 0, torch.zeros(4))}, "there are"),
         ((torch.ones(6), torch.ones(6)), "expected bool"),
         ((torch.ones(5) > 0, torch.ones(6)), "last dimensions"),
+        ((torch.ones(6) > 0, torch.ones(())), "last dimensions"),
+        ((torch.ones(2, 3, 6) > 0, torch.ones(6)), "at most the dimensions chains"),
         ((torch.ones(6) > 0, torch.full((6,), 0.5)), "outside the support"),
     ],
 )

@@ -243,6 +243,7 @@ def test_proposals_that_are_not_finite_are_refused():
         ({"clamp": {"hidden": (torch.ones(3) > 0, torch.ones(3))}}, "moves only"),
         ({"clamp": (torch.ones(3), torch.ones(3))}, "expected bool"),
         ({"clamp": (torch.ones(2) > 0, torch.ones(3))}, "last dimensions"),
+        ({"clamp": (torch.ones(3) > 0, torch.ones(2, 5, 3))}, "at most the dimensions chains"),
         ({"clamp": (torch.ones(3) > 0, torch.full((3,), torch.nan))}, "not finite"),
     ],
 )

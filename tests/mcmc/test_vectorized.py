@@ -114,3 +114,15 @@ def test_other_kernels_are_sent_to_pyro():
 
     with pytest.raises(ValueError, match=r"pyro.infer.MCMC"):
         dgm.VectorizedMCMC(NUTS(lambda: None), 1)
+
+
+def test_a_clamp_for_every_chain():
+    mask, value = torch.rand(5, 6) < 0.5, (torch.rand(5, 6) < 0.5).float()
+    first = {"visible": torch.zeros(5, 6), "hidden": torch.zeros(5, 4)}
+    kernel = dgm.BlockGibbs(dgm.RBM.example()[0](), clamp=(mask, value))
+    mcmc = dgm.VectorizedMCMC(kernel, 3, 0, num_chains=5, initial_params=first, disable_progbar=True)
+    mcmc.run()
+    drawn = mcmc.get_samples(group_by_chain=True)["visible"].transpose(0, 1)
+    assert torch.equal(drawn[:, mask], value[mask].expand(3, -1))
+    with pytest.raises(ValueError, match=r"the clamp of 'visible' is for 5 chains; .* num_chains=3"):
+        dgm.VectorizedMCMC(kernel, 3, 0, num_chains=3, disable_progbar=True).run()

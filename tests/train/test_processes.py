@@ -180,7 +180,8 @@ def chains():
     options = {"num_samples": 50, "warmup_steps": 20, "num_chains": 101, "disable_progbar": True}
     draws = dgm.VectorizedMCMC(dgm.BlockGibbs(dist), **options)
     draws.run()
-    moments = dgm.VectorizedMCMC(dgm.BlockGibbs(dist), **options, keep="moments")
+    layers = ["visible", "hidden"][:: 1 - 2 * processes.rank()]  # any order does
+    moments = dgm.VectorizedMCMC(dgm.BlockGibbs(dist), **options, keep="moments", save_params=layers)
     moments.run()
     known = torch.arange(6) < 3
     return {
@@ -191,6 +192,69 @@ def chains():
         "energies": moments.chain_energies()["energy"],
         "imputed": machine().impute(rows(5).float(), known, sweeps=4),
     }
+
+
+def normal():
+    pyro.set_rng_seed(5)
+    return dgm.GaussianRBM(6, 4)()
+
+
+CLAMPABLE = {
+    "gibbs": lambda **known: dgm.BlockGibbs(machine()(), **known),
+    "tempering": lambda **known: dgm.ParallelTempering(machine()(), 3, **known),
+    "transitions": lambda **known: dgm.TemperedTransitions(machine()(), 3, **known),
+    "hmc": lambda **known: dgm.HMC(normal(), num_steps=2, **known),
+    "langevin": lambda **known: dgm.GibbsLangevin(normal(), **known),
+}
+
+
+def known_of(chains):
+    """A mask and values for each of so many chains."""
+    generator = torch.Generator().manual_seed(6)
+    mask, value = (torch.rand(chains, 6, generator=generator) < 0.5 for _ in range(2))
+    return mask, value.float()
+
+
+def clamped():
+    """Draws of kernels with a clamp for each chain or one for all, of one chain too, by what says so; and an imputed row."""
+    found = {}
+    for name, make in CLAMPABLE.items():
+        for chains in (7, 1):
+            mask, value = known_of(chains)
+            for clamp in ((mask, value), (mask[0], value), (mask[0], value[0])):
+                kernel = make(clamp=clamp)
+                torch.manual_seed(20 + processes.rank())
+                mcmc = dgm.VectorizedMCMC(kernel, 5, 2, num_chains=chains, disable_progbar=True)
+                mcmc.run()
+                drawn = mcmc.get_samples(group_by_chain=True)["visible"]
+                shape = [tuple(t.shape) for t in clamp]
+                found[f"{name}, {chains} chains, {shape}"] = drawn, *clamp, kernel.clamp["visible"]
+    rbm = machine()
+    torch.manual_seed(20 + processes.rank())
+    return found, rbm.impute(rows(1).float(), torch.arange(6) < 3, sweeps=4)
+
+
+def networks():
+    pyro.set_rng_seed(7)
+    made = [dgm.NADE(6, 4), dgm.MADE(6, hidden=(8,), masks=3)]
+    for model in made:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_()
+    return made
+
+
+FIRST_UNKNOWN = torch.arange(6) >= 3
+
+
+def completed():
+    """Completions by one order and by three, of many draws of each and of one; and by a particle filter."""
+    made, (frames, x) = networks(), dgm.RNNNADE.example()
+    torch.manual_seed(30 + processes.rank())
+    options = {"known": FIRST_UNKNOWN, "method": "importance"}
+    found = [[m.complete(rows(4).float(), draws=n * len(m.networks()), **options) for n in (401, 1)] for m in made]
+    drawn = [[(part.draws, part.log_weights) for part in parts] for parts in found]
+    return drawn, frames.impute(x, torch.arange(12) % 2 > 0, sweeps=20)
 
 
 class Stumbling(dgm.Objective):
@@ -227,6 +291,8 @@ def everything(rank, port, folder):
         "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
     }  # fmt: skip
     torch.set_num_threads(1)
+    said = os.open(f"{folder}/said{rank}", os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, sys.stderr.fileno())
     processes.join()
     ragged = torch.arange(3 + rank).view(1, -1) > 1
     found = {
@@ -235,6 +301,8 @@ def everything(rank, port, folder):
         "ais": annealed(),
         "bounds": bounds(),
         "chains": chains(),
+        "clamped": clamped(),
+        "completed": completed(),
         "further": further(),
         "zoo": zoo(),
         "persistent": persistent(),
@@ -327,7 +395,10 @@ def pair(tmp_path_factory):
     """What two processes found."""
     folder = tmp_path_factory.mktemp("pair")
     torch.multiprocessing.spawn(everything, (launch._free_port(), str(folder)), nprocs=2)
-    return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(2)]
+    return [
+        {**pickle.loads((folder / str(rank)).read_bytes()), "said": (folder / f"said{rank}").read_text()}
+        for rank in range(2)
+    ]
 
 
 def same(a, b):
@@ -415,6 +486,44 @@ def test_chains_over_two_processes(pair):
     same(first["imputed"][:, :3], rows(5).float()[:, :3])
 
 
+def test_clamped_chains_over_two_processes(pair):
+    (first, one_row), (second, same_row) = (found["clamped"] for found in pair)
+    same(one_row, same_row)
+    assert len(first) == 2 * 3 * len(CLAMPABLE)
+    for name, (drawn, mask, value, left) in first.items():
+        same(drawn, second[name][0])
+        mask, value = (t.view(-1, 1, 6).expand(drawn.shape) for t in (mask, value))
+        same(drawn[mask], value[mask])
+        assert (drawn[~mask] != value[~mask]).any(), name
+        same(left, tuple(t.view(-1, 6) for t in first[name][1:3]))
+    drawn, mask, _, _ = first["gibbs, 7 chains, [(6,), (6,)]"]
+    assert not torch.equal(drawn[:3], drawn[4:])
+
+
+def test_completions_over_two_processes(pair):
+    (first, filtered), (second, filtered_too) = (found["completed"] for found in pair)
+    same(first, second)
+    same(filtered, filtered_too)
+    for model, parts in zip(networks(), first, strict=True):
+        orders = len(model.networks())
+        exact = model.complete(rows(4).float(), FIRST_UNKNOWN, method="enumeration").log_known
+        for number, (draws, log_weights) in zip((401, 1), parts, strict=True):
+            assert (draws.shape, log_weights.shape) == ((number * orders, 4, 6), (number * orders, 4))
+            same(draws[:, :, 3:], rows(4).float()[:, 3:].expand(number * orders, 4, 3))
+        draws, weights = parts[0][0], parts[0][1].double().exp()
+        assert not any(torch.equal(one[:200], one[201:]) for one in draws.split(401))
+        error = 5 * weights.std(0) / len(weights) ** 0.5
+        assert ((weights.mean(0) - exact.double().exp()).abs() < error).all()
+    # Of a single order a row has one weight, whichever process drew it.
+    draws, log_weights = first[0][0]
+    values = draws[:, :, :3] @ torch.tensor([1.0, 2.0, 4.0])
+    for value, weight in zip(values.T, log_weights.T, strict=True):
+        for number in value.unique():
+            torch.testing.assert_close(
+                weight[value == number], weight[value == number][:1].expand((value == number).sum())
+            )
+
+
 def test_persistent_chains_belong_to_a_process_and_log_z_to_all(pair):
     first, second = (found["persistent"] for found in pair)
     same(first["weights"], second["weights"])
@@ -423,6 +532,10 @@ def test_persistent_chains_belong_to_a_process_and_log_z_to_all(pair):
     assert not torch.equal(a[:15], b[:15])
     same(*(found["phase"]["tracked"]["x"]["log_z"] for found in (first, second)))
     assert first["options"]["chains"] == 31
+
+
+def test_ddp_does_not_warn(pair):
+    assert "find_unused_parameters" not in pair[0]["said"] + pair[1]["said"]
 
 
 def test_streams_of_their_own(pair):
@@ -559,6 +672,7 @@ def test_torchrun_evaluates_and_prints_once(runs):
         ({"devices": 2, "device": "cpu:0"}, "of which each takes its own"),
         ({"devices": 2, "device": "mps"}, "expected cpu or cuda"),
         ({"devices": 2, "device": "gpu"}, "cannot be used here"),
+        ({"device": "meta"}, "device 'meta' cannot be used here"),
         ({"devices": 1000, "device": "cuda"}, "1000 processes for"),
         (
             {"devices": 2, "objective": dgm.NegativePhaseObjective(dgm.PCD(kernel=lambda fn: dgm.BlockGibbs(fn)))},

@@ -218,7 +218,7 @@ class Run:
         """
         log_p = torch.as_tensor(per_datum(self.model_trace, self.nesting))
         log_q = torch.as_tensor(per_datum(self.guide_trace, self.nesting))  # zero for a guide without sites
-        for whose, trace, total in (("model", self.model_trace, log_p), ("guide", self.guide_trace, log_q)):
+        for whose, trace, total in (("guide", self.guide_trace, log_q), ("model", self.model_trace, log_p)):
             if not bool(torch.isfinite(total).all()):
                 blame(trace, whose)
         rows = max(log_p.shape[-1:], log_q.shape[-1:])  # as tuples: () < (1,) < (n,)

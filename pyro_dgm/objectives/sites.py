@@ -126,7 +126,7 @@ def first_line(error: Exception) -> str:
 def _not_finite(trace: Any) -> tuple[str, float] | None:
     """The first site whose log-probability is not finite, with that figure."""
     for name, site in sites(trace):
-        value = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+        value = scale_and_mask(site["fn"].log_prob(site["value"]).detach(), mask=site["mask"])
         finite = torch.isfinite(value)
         if not bool(finite.all()):
             return name, float(value[~finite][0])

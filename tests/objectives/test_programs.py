@@ -1,6 +1,7 @@
 """Estimators around programs of all kinds: what they take equals Trace_ELBO on the same draws, what they refuse is named."""
 
 import math
+import types
 
 import oracle
 import pyro
@@ -34,7 +35,7 @@ def model(x, plate="data", size=None, subsample_size=None, positive=False, extra
         prior = dist.LogNormal if positive else dist.Normal
         z = pyro.sample("z", prior(torch.zeros(2), 1.0).to_event(1))
         if extra is not None:
-            extra(z)
+            z = extra(z)
         pyro.sample("x", decoded(z), obs=x[rows] if subsample_size or size else x)
 
 
@@ -197,8 +198,8 @@ def test_deterministic_values_change_nothing(where, estimator):
     expected = step(model, guide, estimator)
 
     def extra(z):
-        pyro.deterministic("w", 2 * z)
         pyro.deterministic("v", 2 * z, event_dim=1)
+        return pyro.deterministic("w", z)
 
     def outside(x):
         assert pyro.deterministic("w", torch.ones(3)).shape == (3,)
@@ -254,9 +255,9 @@ def test_what_automatic_guides_cannot_do():
         pyro.clear_param_store()
         with pytest.raises(ValueError, match=message):
             estimator.loss(model, guide, X)
-    with pytest.raises(ValueError, match="annealing needs.*'z_unconstrained'"):
+    with pytest.raises(ValueError, match=r"annealing needs.*'z_unconstrained'"):
         dgm.annealed_log_weights(model, automatic(model), X, temperatures=5)
-    with pytest.raises(ValueError, match="KL term needs.*'z_unconstrained'"):
+    with pytest.raises(ValueError, match=r"KL term needs.*'z_unconstrained'"):
         dgm.kl_per_latent(model, automatic(model), X)
 
 
@@ -283,7 +284,7 @@ def test_plates_that_are_not_the_data_plate():
         program(x, 3, observe=True)
 
     assert math.isfinite(dgm.IWAE(2, max_plate_nesting=2).loss(observed, lambda x: program(x, 3), X))
-    with pytest.raises(ValueError, match="guide is in plate 'inner' of size 2, but site 'z' of the model.*of size 3"):
+    with pytest.raises(ValueError, match=r"guide is in plate 'inner' of size 2, but site 'z' of the model.*of size 3"):
         dgm.IWAE(2, max_plate_nesting=2).loss(observed, lambda x: program(x, 2), X)
     with pytest.raises(
         ValueError, match="'rows' of size 3 of 7 rows, but site 'z' of the model in plate 'data' of size 4 of 7"
@@ -316,11 +317,11 @@ def test_other_errors_of_programs_come_through():
         model(x)
         raise ValueError("something else")
 
-    with pytest.raises(ValueError, match="^something else"):
+    with pytest.raises(ValueError, match=r"^something else"):
         dgm.IWAE(2).loss(broken, Guide(), X)
-    with pytest.raises(ValueError, match="^something else"):
+    with pytest.raises(ValueError, match=r"^something else"):
         dgm.IWAE(2).loss(model, broken, X)
-    with pytest.raises(ValueError, match="log-probability of site 'x' failed: .*shape"):
+    with pytest.raises(ValueError, match=r"log-probability of site 'x' failed: .*shape"):
         dgm.IWAE(2).loss(lambda x: model(x[:, :2]), Guide(), X)
 
 
@@ -447,9 +448,9 @@ def test_scales_that_do_not_fit(scales, message):
 @pytest.mark.parametrize("nesting", [0, -1, 1.5, math.inf, True, None])
 def test_plates_are_counted_from_one(nesting):
     for make in (dgm.IWAE, dgm.NVIL, dgm.ReweightedWakeSleep, dgm.BidirectionalHelmholtz):
-        with pytest.raises(ValueError, match="max_plate_nesting got .*at least 1"):
+        with pytest.raises(ValueError, match=r"max_plate_nesting got .*at least 1"):
             make(max_plate_nesting=nesting)
-    with pytest.raises(ValueError, match="max_plate_nesting got .*at least 1"):
+    with pytest.raises(ValueError, match=r"max_plate_nesting got .*at least 1"):
         dgm.log_weights(model, Guide(), X, particles=2, max_plate_nesting=nesting)
 
 
@@ -480,6 +481,18 @@ def test_wake_sleep_of_machines_without_latent_sites_is_their_likelihood(kind):
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(ours, {n: p.grad for n, p in machine.named_parameters()})
     dgm.fit(machine, x, objective=dgm.WakeSleep(dgm.CD(1)), epochs=1, progress=False)
+
+
+def test_a_guide_without_latents_dreams_nothing():
+    """So the model need not observe an argument."""
+
+    def program(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(0.0, 1.0).expand([3]).to_event(1), obs=2 * x)
+
+    objective = dgm.WakeSleep()
+    objective.attach(types.SimpleNamespace(model=program, guide=lambda x: None))
+    torch.testing.assert_close(objective.loss(X), -dist.Normal(0.0, 1.0).log_prob(2 * X).sum(1).mean())
 
 
 def test_sleep_of_a_model_without_latents_adds_nothing():

@@ -11,7 +11,8 @@ from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from ..objectives.importance import per_datum, sites, traces
+from ..objectives.importance import per_datum, traces
+from ..objectives.sites import refuse_auxiliary, sites
 
 Program = Callable[..., Any]
 
@@ -72,7 +73,8 @@ def kl_per_latent(
         a ``SiteKL`` for every latent site, in the model's order.
 
     Raises:
-        ValueError: fewer than two draws; model and guide do not fit each other; a site outside the data plate.
+        ValueError: fewer than two draws; model and guide do not fit each other; a site outside the data plate; an
+            auxiliary site of the guide.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -84,6 +86,7 @@ def kl_per_latent(
     found: dict[str, list[Tensor]] = {}
     methods: dict[str, str] = {}
     for model_trace, guide_trace in _runs(model, guide, x, args, draws, rows):
+        refuse_auxiliary(guide_trace, "a latent's KL term")
         before = _before(guide_trace)
         for name, p, q in _latents(model_trace, guide_trace):
             earlier = _before(model_trace)[name] <= before[name]

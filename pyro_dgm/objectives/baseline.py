@@ -10,14 +10,15 @@ import pyro
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
-from .per_datum import PerDatumELBO
+from .per_datum import PerDatumELBO, Run
 from .registration import UnregisteredModule
 
 _numbers = itertools.count(1)
 
 
 class BaselineELBO(PerDatumELBO, ABC):
-    """An estimator that may have a network of its own, from the program's first argument to figures for every row.
+    """An estimator that may have a network of its own, from the program's first argument (its rows, where the data
+    plate takes a subsample of them) to figures for every row.
 
     The network is trained along: stock ``SVI`` finds it as a Pyro module, ``estimator(model, guide)`` has it among its
     parameters, and ``fit`` gives it a parameter group and moves it to the model's device and type.
@@ -48,22 +49,36 @@ class BaselineELBO(PerDatumELBO, ABC):
         module.baseline = self.baseline
         return module
 
-    def figures_of(self, args: tuple[Any, ...], rows: int, shapes: dict[tuple[int, ...], str]) -> Tensor | None:
+    def figures_of(
+        self,
+        run: Run,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        rows: int,
+        shapes: dict[tuple[int, ...], str],
+    ) -> Tensor | None:
         """What the network says of the rows; None without one.
 
         Args:
-            args: the program's arguments.
+            run: the traces of model and guide.
+            args: the programs' arguments.
+            kwargs: their keyword arguments.
             rows: how many rows there are.
             shapes: the shapes of a row's figures that are allowed, with words for them.
 
         Raises:
-            ValueError: the network gives another shape.
+            ValueError: the network gives another shape, or the programs' first argument is not to be found.
         """
         if self.baseline is None:
             return None
         if am_i_wrapped():
             pyro.module(self._name, self.baseline)  # so that SVI trains it too
-        found: Tensor = self.baseline(args[0])
+        if not args and len(kwargs) != 1:
+            raise ValueError(
+                f"the baseline sees the programs' first argument, but got none by position and {sorted(kwargs)} by name; pass "
+                "the first one by position"
+            )
+        found: Tensor = self.baseline(run.rows_of(args[0] if args else next(iter(kwargs.values())), rows))
         if found.shape[:1] != (rows,) or tuple(found.shape[1:]) not in shapes:
             raise ValueError(
                 f"the baseline gave shape {tuple(found.shape)} for {rows} rows; expected {', or '.join(shapes.values())}"

@@ -11,9 +11,9 @@ from pyro import poutine
 from torch import Tensor
 
 from ..energy import log_mean_exp
-from .importance import sites
 from .latent_annealing import inverse_temperatures, learn_steps, run_chains
 from .latent_coordinates import SCALES, LatentCoordinates
+from .sites import sites
 
 
 class BidirectionalGap(NamedTuple):

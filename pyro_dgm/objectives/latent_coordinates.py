@@ -11,7 +11,8 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
-from .importance import particle_plate, per_datum, sites, traces
+from .importance import particle_plate, per_datum, traces
+from .sites import refuse_auxiliary, sites
 
 SCALES = 32
 """Draws of the guide that tell how far its coordinates spread."""
@@ -50,7 +51,7 @@ class LatentCoordinates:
 
     Raises:
         ValueError: sites that do not fit, are not in the data plate, are discrete but no bits, or have a support that
-            depends on other latents; programs whose densities change from call to call.
+            depends on other latents; auxiliary sites of the guide; programs whose densities change from call to call.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class LatentCoordinates:
     ) -> None:
         self.model, self.guide, self.args, self.kwargs = model, guide, args, kwargs
         model_trace, guide_trace = traces(model, guide, args, kwargs, SCALES, 1)
+        refuse_auxiliary(guide_trace, "annealing")
         log_p = per_datum(model_trace, 1)
         self.rows, self._like = log_p.shape[-1], log_p
         self._real: list[_Site] = []
         self._bits: list[_Site] = []
         for name, site in sites(guide_trace):
-            self._add(name, site)
+            if not site["is_observed"]:
+                self._add(name, site)
         first = self._position(_values(guide_trace), SCALES)
         self.scale = first.real.std(0).clamp_min(1e-6) if self._real else first.real[0]
         once, again = self.log_densities(first), self.log_densities(first)

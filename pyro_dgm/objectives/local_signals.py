@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.ops.provenance import get_provenance, track_provenance
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from .importance import particle_plate, per_datum, sites
+from .importance import particle_plate, per_datum
 from .per_datum import Program, Run
 from .random_state import untouched
+from .sites import is_scored, sites
 
 Terms = dict[tuple[str, str], set[str]]
 """From a term, ``("model" or "guide", site)``, to the guide's sites whose values enter it."""
@@ -43,7 +45,7 @@ class Dependencies:
         rewards, scores = [], []
         shape = run.figures().log_p.shape
         for name, site in sites(run.guide_trace):
-            if site["fn"].has_rsample:
+            if not is_scored(site):
                 continue
             moved = _downstream(terms, name)
             kept = {term for term, parents in terms.items() if parents & moved}
@@ -90,18 +92,23 @@ def _downstream(terms: Terms, name: str) -> set[str]:
 def _log_probs(
     model: Program, guide: Program, run: Run, values: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[tuple[str, str], Any]:
-    """The log-probabilities of all sites at the guide's values."""
+    """The log-probabilities of all sites at the guide's values, on the rows of the run."""
     found = {}
+    plates = {name: site["value"] for name, site in run.guide_trace.nodes.items() if site_is_subsample(site)}
     for which, program in (("model", model), ("guide", guide)):
         with particle_plate(run.particles, run.nesting):
-            trace = poutine.trace(poutine.condition(program, data=values)).get_trace(*args, **kwargs)
+            trace = poutine.trace(poutine.condition(program, data={**plates, **values})).get_trace(*args, **kwargs)
         for name, site in sites(trace):
             found[which, name] = site["fn"].log_prob(site["value"])
     return found
 
 
+def _drawn(guide_trace: Any) -> dict[str, Any]:
+    return {name: site["value"] for name, site in sites(guide_trace) if not site["is_observed"]}
+
+
 def _tracked(model: Program, guide: Program, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Terms:
-    marked = {name: track_provenance(site["value"], frozenset({name})) for name, site in sites(run.guide_trace)}
+    marked = {name: track_provenance(value, frozenset({name})) for name, value in _drawn(run.guide_trace).items()}
     found = _log_probs(model, guide, run, marked, args, kwargs)
     return {term: set(get_provenance(value)) for term, value in found.items()}
 
@@ -109,8 +116,8 @@ def _tracked(model: Program, guide: Program, run: Run, args: tuple[Any, ...], kw
 def _perturbed(model: Program, guide: Program, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Terms:
     """Terms that change with other draws of a site: those of a second run of the guide."""
     with untouched(), particle_plate(run.particles, run.nesting):
-        other = {n: s["value"] for n, s in sites(poutine.trace(guide).get_trace(*args, **kwargs))}
-    values = {name: site["value"] for name, site in sites(run.guide_trace)}
+        other = _drawn(poutine.trace(guide).get_trace(*args, **kwargs))
+    values = _drawn(run.guide_trace)
     before = _log_probs(model, guide, run, values, args, kwargs)
     changed: Terms = {term: set() for term in before}
     for name in values:

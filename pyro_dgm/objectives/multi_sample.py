@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -127,12 +128,15 @@ class ReweightedWakeSleep(PerDatumELBO):
         max_plate_nesting: the number of plates in the model.
 
     Raises:
-        ValueError: a negative weight, or both zero; at a step as ``dgm.IWAE``.
+        ValueError: a weight that is negative or not finite, or both zero; at a step as ``dgm.IWAE``, and with sleep-φ a program
+            that observes no argument, or a guide without a density at the model's draws.
     """
 
     def __init__(self, particles: int = 5, wake: float = 1.0, sleep: float = 0.0, max_plate_nesting: int = 1) -> None:
-        if wake < 0 or sleep < 0 or wake + sleep == 0:
-            raise ValueError(f"wake and sleep got {wake} and {sleep}; expected weights of at least 0, not both 0")
+        if not (0 <= wake < math.inf and 0 <= sleep < math.inf and wake + sleep > 0):
+            raise ValueError(
+                f"wake and sleep got {wake} and {sleep}; expected finite weights of at least 0, not both 0"
+            )
         super().__init__(particles, max_plate_nesting)
         self.wake, self.sleep = wake, sleep
 

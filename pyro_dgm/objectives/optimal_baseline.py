@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 
 from .. import processes
 from .baseline import BaselineELBO
-from .per_datum import Program, Scaled, with_value
+from .per_datum import Program, Run, Scaled, with_value
 
 
 class OptimalBaseline(BaselineELBO):
@@ -63,7 +63,7 @@ class OptimalBaseline(BaselineELBO):
         surrogate = (reward * draws.score + draws.log_p - (draws.log_q - draws.score)).mean(0)
         if draws.score.requires_grad:
             scores = self._scores(draws.score)
-            regressed = self._regress(args, reward, scores)
+            regressed = self._regress(run, args, kwargs, reward, scores)
             if regressed is None:
                 baselines = [w / s.clamp_min(1e-30) for w, s in zip(self.weighted, self.squares, strict=True)]
                 self._follow(reward.flatten(), scores)
@@ -76,14 +76,14 @@ class OptimalBaseline(BaselineELBO):
         return Scaled(-with_value(reward.mean(0), surrogate), run.scale)
 
     def _regress(
-        self, args: tuple[Any, ...], reward: Tensor, scores: list[Tensor]
+        self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any], reward: Tensor, scores: list[Tensor]
     ) -> tuple[list[Tensor], Tensor] | None:
         """The network's baseline of every draw and parameter, and its squared errors: ``rows``, averaged over the draws."""
         particles, rows = reward.shape
         squares = torch.cat([g.reshape(len(g), -1) for g in scores], 1).view(particles, rows, -1) ** 2
         entries = squares.shape[-1]
         shared = "2 figures a row, as nn.Linear(columns, 2) gives them"
-        found = self.figures_of(args, rows, {(2,): shared, (2, entries): f"rows x 2 x {entries}"})
+        found = self.figures_of(run, args, kwargs, rows, {(2,): shared, (2, entries): f"rows x 2 x {entries}"})
         if found is None:
             return None
         weighted, square = found[:, 0], softplus(found[:, 1])

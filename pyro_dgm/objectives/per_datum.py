@@ -13,9 +13,10 @@ from pyro.infer.util import torch_item
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from .importance import per_datum, sites, traces
+from .importance import check_nesting, per_datum, traces
 from .random_state import RandomState
 from .registration import UnregisteredModule
+from .sites import blame, is_scored, sites, subsample
 
 Program = Callable[..., Any]
 
@@ -57,6 +58,7 @@ class PerDatumELBO(ELBO, ABC):
             raise ValueError(
                 f"{type(self).__name__}: particles got {particles!r}; expected an integer of at least {self.fewest}{why}"
             )
+        check_nesting(type(self).__name__, max_plate_nesting)
         super().__init__(num_particles=particles, max_plate_nesting=max_plate_nesting, vectorize_particles=True)
 
     def __call__(self, model: torch.nn.Module, guide: torch.nn.Module) -> UnregisteredModule:
@@ -69,7 +71,7 @@ class PerDatumELBO(ELBO, ABC):
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The rows' losses, summed and scaled as the data plate is."""
         losses, scale = self.row_losses(model, guide, args, kwargs)
-        return scale * losses.sum()
+        return (scale * losses).sum() if isinstance(scale, Tensor) else scale * losses.sum()
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         with torch.no_grad():
@@ -146,10 +148,10 @@ class _Held(Messenger):
 
 
 class Scaled(NamedTuple):
-    """One loss a row, and what the data plate multiplies it by."""
+    """One loss a row, and what it is multiplied by: one number, or one a row."""
 
     losses: Tensor
-    scale: float
+    scale: float | Tensor
 
 
 class Run:
@@ -159,28 +161,41 @@ class Run:
         self.model_trace, self.guide_trace, self.particles, self.nesting = model_trace, guide_trace, particles, nesting
 
     @property
-    def scale(self) -> float:
-        """The data plate's scale.
+    def scale(self) -> float | Tensor:
+        """The scale of the data plate and of ``poutine.scale``: one number, or one a row.
 
         Raises:
-            ValueError: a site has another scale than the first.
+            ValueError: a site has another scale than the first, or one that is not of its rows.
         """
-        found = {
-            name: float(site["scale"]) for trace in (self.model_trace, self.guide_trace) for name, site in sites(trace)
-        }
-        scale = next(iter(found.values()), 1.0)
-        for name, other in found.items():
-            if other != scale:
-                raise ValueError(
-                    f"site {name!r} is scaled by {other:g} and another one by {scale:g}; the bound of a datum has one scale, "
-                    "that of the data plate"
-                )
-        return scale
+        first: tuple[float | Tensor, str] | None = None
+        for whose, trace in (("model", self.model_trace), ("guide", self.guide_trace)):
+            for name, site in sites(trace):
+                scale = site["scale"]
+                if isinstance(scale, Tensor):
+                    scale = _of_rows(scale, site, whose)
+                if first is None:
+                    first = scale, f"site {name!r} of the {whose}"
+                elif not _equal(scale, first[0]):
+                    raise ValueError(
+                        f"site {name!r} of the {whose} is scaled by {_words(scale)} and {first[1]} by {_words(first[0])}; a "
+                        "datum's bound has one scale: put poutine.scale around model and guide, and size their plates alike"
+                    )
+        return 1.0 if first is None else first[0]
+
+    def rows_of(self, value: Any, rows: int) -> Any:
+        """The rows of an argument that are in the data plate: itself, unless the plate takes a subsample of it."""
+        if not isinstance(value, Tensor) or value.shape[:1] == (rows,):
+            return value
+        for _, site in sites(self.model_trace):
+            plate = subsample(self.model_trace, site)
+            if plate is not None and value.shape[:1] == (plate[1],):
+                return value[plate[0].to(value.device)]
+        return value
 
     @property
     def all_scored(self) -> bool:
-        """Whether no latent of the guide is reparameterised."""
-        return not any(site["fn"].has_rsample for _, site in sites(self.guide_trace))
+        """Whether no site of the guide is reparameterised."""
+        return all(is_scored(site) for _, site in sites(self.guide_trace))
 
     def require_paths(self) -> None:
         """Refuse latents that are not reparameterised.
@@ -189,7 +204,7 @@ class Run:
             ValueError: naming the site.
         """
         for name, site in sites(self.guide_trace):
-            if not site["fn"].has_rsample:
+            if is_scored(site):
                 raise ValueError(
                     f"site {name!r} of the guide is a {type(site['fn']).__name__}, which is not reparameterised. Use "
                     "dgm.VIMCO or dgm.ReweightedWakeSleep for discrete latents"
@@ -203,30 +218,42 @@ class Run:
         """
         log_p = torch.as_tensor(per_datum(self.model_trace, self.nesting))
         log_q = torch.as_tensor(per_datum(self.guide_trace, self.nesting))  # zero for a guide without sites
-        for trace, total in ((self.model_trace, log_p), (self.guide_trace, log_q)):
+        for whose, trace, total in (("guide", self.guide_trace, log_q), ("model", self.model_trace, log_p)):
             if not bool(torch.isfinite(total).all()):
-                _blame(trace)
+                blame(trace, whose)
         rows = max(log_p.shape[-1:], log_q.shape[-1:])  # as tuples: () < (1,) < (n,)
         shape = (self.particles, *rows)
-        moving = [site["fn"].has_rsample for _, site in sites(self.guide_trace)]
-        if not any(moving):
+        scored = [is_scored(site) for _, site in sites(self.guide_trace)]
+        if all(scored):
             score = log_q
-        elif all(moving):
+        elif not any(scored):
             score = torch.zeros((), device=log_q.device)
         else:
-            score = per_datum(self.guide_trace, self.nesting, lambda site: not site["fn"].has_rsample)
+            score = per_datum(self.guide_trace, self.nesting, is_scored)
         return Draws(log_p.expand(shape), log_q.expand(shape), score.expand(shape))
 
 
-def _blame(trace: Any) -> None:
-    for name, site in sites(trace):
-        value = site["fn"].log_prob(site["value"])
-        if not bool(torch.isfinite(value).all()):
-            bad = float(value[~torch.isfinite(value)][0])
-            raise ValueError(
-                f"site {name!r} has the log-probability {bad:g}, so the weights are not finite. Look for parameters that "
-                "became NaN (a smaller learning rate), or for a value outside the site's support"
-            )
+def _of_rows(scale: Tensor, site: Any, whose: str) -> float | Tensor:
+    """A scale as one number or one a row."""
+    if scale.numel() == 1:
+        return float(scale)
+    rows = site["fn"].batch_shape[-1:]
+    if scale.shape != rows:
+        raise ValueError(
+            f"site {site['name']!r} of the {whose} has a scale of shape {tuple(scale.shape)}; expected one number, or one for "
+            f"every row of the data plate, of shape {tuple(rows)}"
+        )
+    return scale
+
+
+def _equal(one: float | Tensor, two: float | Tensor) -> bool:
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        return torch.equal(one, two)
+    return not isinstance(one, Tensor) and not isinstance(two, Tensor) and one == two
+
+
+def _words(scale: float | Tensor) -> str:
+    return "a number for every row" if isinstance(scale, Tensor) else f"{scale:g}"
 
 
 def with_value(value: Tensor, surrogate: Tensor) -> Tensor:

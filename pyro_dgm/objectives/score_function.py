@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import processes
 from .baseline import BaselineELBO
 from .local_signals import Dependencies
-from .per_datum import Program, Scaled, with_value
+from .per_datum import Program, Run, Scaled, with_value
 
 
 class NVIL(BaselineELBO):
@@ -76,7 +76,7 @@ class NVIL(BaselineELBO):
             else:
                 rewards, scores = [draws.log_weights], [draws.score]
         reward, score = torch.stack(rewards).detach(), torch.stack(scores)
-        predicted = self._predict(args, reward)
+        predicted = self._predict(run, args, kwargs, reward)
         centred = reward if predicted is None else reward - predicted.detach()
         mean = self.running.get("mean", reward.new_zeros(())).to(reward).view(-1, 1, 1)
         variance = self.running.get("variance", reward.new_ones(())).to(reward).view(-1, 1, 1)
@@ -92,12 +92,12 @@ class NVIL(BaselineELBO):
             surrogate = surrogate - 0.5 * missed.sum(0)
         return Scaled(-with_value(draws.log_weights, surrogate).mean(0), run.scale)
 
-    def _predict(self, args: tuple[Any, ...], reward: Tensor) -> Tensor | None:
+    def _predict(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any], reward: Tensor) -> Tensor | None:
         """C for every signal and row: ``signals x 1 x rows``, or what broadcasts to it; None without a network."""
         count, _, rows = reward.shape
         shapes = {(): "one figure a row", (1,): "one figure a row, as nn.Linear(columns, 1) gives it"}
         shapes[(count,)] = shapes[(1,)] if count == 1 else f"one for each of the {count} sites"
-        found = self.figures_of(args, rows, shapes)
+        found = self.figures_of(run, args, kwargs, rows, shapes)
         return None if found is None else found.reshape(rows, -1).t().unsqueeze(1)
 
     def _follow(self, centred: Tensor) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .colouring import checked_colouring, colour
 from .interactions import Interaction
 from .units import Unit
 
@@ -33,9 +34,12 @@ class Graph:
     Args:
         layers: units by name, in the order of a picture: the visible layer first.
         interactions: couplings between (or within) those layers.
+        colouring: for every layer the colour of its atoms, one whole number or one an atom; coupled atoms must differ. Colours
+            are drawn in the order of their numbers, those with visible units last. By default one is found.
 
     Raises:
-        ValueError: an interaction names a layer that is not there, or does not fit its layers.
+        ValueError: an interaction names a layer that is not there, or does not fit its layers; a colouring that does not fit
+            the layers, or gives coupled atoms one colour.
 
     Example:
         >>> from pyro_dgm.energy import Binary, Dense
@@ -44,7 +48,12 @@ class Graph:
         [['hidden'], ['visible']]
     """
 
-    def __init__(self, layers: Mapping[str, Unit], interactions: Iterable[Interaction]) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, Unit],
+        interactions: Iterable[Interaction],
+        colouring: Mapping[str, int | Sequence[int] | Tensor] | None = None,
+    ) -> None:
         self.layers = dict(layers)
         self._on_device: dict[torch.device, tuple[Colour, ...]] = {}
         self.interactions = tuple(interactions)
@@ -78,6 +87,7 @@ class Graph:
             ]
             for name in self.layers
         }
+        self._colouring = None if colouring is None else checked_colouring(self, colouring)
 
     def block(self, layer: str, atoms: Tensor | None = None) -> Block:
         """The block of some atoms of a layer (all of them by default)."""
@@ -91,14 +101,14 @@ class Graph:
     @cached_property
     def colours(self) -> tuple[Colour, ...]:
         """Blocks that can be drawn together, as few as the colouring finds; those with visible units last."""
-        colouring = _colour(self)
+        colouring = colour(self) if self._colouring is None else self._colouring
         visible = next(iter(self.layers))
         number = max(int(c.max()) for c in colouring.values()) + 1
         colours = []
-        for colour in range(number):
+        for which in range(number):
             blocks = []
             for layer, by_atom in colouring.items():
-                atoms = (by_atom == colour).nonzero().view(-1)
+                atoms = (by_atom == which).nonzero().view(-1)
                 if len(atoms):
                     blocks.append(self.block(layer, None if len(atoms) == len(by_atom) else atoms))
             colours.append(tuple(blocks))
@@ -127,53 +137,3 @@ class Graph:
 def _positions(interaction: Interaction, layer: str) -> list[int]:
     """The ends of an interaction at a layer; a lateral one is symmetric and answers for both ends at once."""
     return [p for p, end in enumerate(interaction.ends) if end.layer == layer and end not in interaction.ends[:p]]
-
-
-def _colour(graph: Graph) -> dict[str, Tensor]:
-    """The colour of every atom of every layer.
-
-    A layer without inner or edge-wise couplings is one node of the coloured graph; others take part atom by atom.
-    """
-    import networkx as nx
-
-    split = {
-        end.layer
-        for interaction in graph.interactions
-        if interaction.pairs(graph.layers) is not None or len({e.layer for e in interaction.ends}) == 1
-        for end in interaction.ends
-    }
-
-    def nodes(layer: str, entries: Tensor | None = None) -> list[tuple[str, int]]:
-        if layer not in split:
-            return [(layer, 0)]
-        unit = graph.layers[layer]
-        if entries is None:
-            return [(layer, atom) for atom in range(unit.atoms)]
-        inner = unit.shape.numel() // unit.atoms
-        return [(layer, int(e) // inner) for e in entries]
-
-    coupled = nx.Graph()
-    for layer in graph.layers:
-        coupled.add_nodes_from(nodes(layer))
-    for interaction in graph.interactions:
-        pairs = interaction.pairs(graph.layers)
-        for a, first in enumerate(interaction.ends):
-            for b, second in enumerate(interaction.ends[:a]):
-                if pairs is None:
-                    every = ((u, v) for u in nodes(first.layer) for v in nodes(second.layer) if u != v)
-                    coupled.add_edges_from(every)
-                else:
-                    ends = zip(nodes(first.layer, pairs[a]), nodes(second.layer, pairs[b]), strict=False)
-                    coupled.add_edges_from((u, v) for u, v in ends if u != v)
-    by_node = nx.bipartite.color(coupled) if nx.is_bipartite(coupled) else _greedy(coupled)
-    return {
-        layer: torch.tensor([by_node[(layer, atom if layer in split else 0)] for atom in range(unit.atoms)])
-        for layer, unit in graph.layers.items()
-    }
-
-
-def _greedy(coupled: Any) -> dict[Any, int]:
-    import networkx as nx
-
-    attempts = (nx.greedy_color(coupled, strategy=s) for s in ("DSATUR", "smallest_last"))
-    return min(attempts, key=lambda colouring: max(colouring.values()))

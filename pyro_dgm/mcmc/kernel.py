@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
@@ -53,6 +54,10 @@ class ChainsKernel(MCMCKernel):
     def draws(self, params: State) -> State:
         """The part of the chains' state that is distributed as the target: all of it, unless a kernel keeps more."""
         return params
+
+    def chain_diagnostics(self, chains: int) -> list[dict[str, Any]]:
+        """``diagnostics`` once a chain, for a state of that many; with what is known of each alone."""
+        return [self.diagnostics()] * chains
 
     @abstractmethod
     def energies(self, params: State) -> dict[str, Tensor]:

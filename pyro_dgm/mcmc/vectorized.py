@@ -133,7 +133,8 @@ class VectorizedMCMC(MCMC):
             running = stats.welford
             running._mean, running._m2 = processes.gather(running._mean), processes.gather(running._m2)
             stats.shape = torch.Size((self.num_chains, *stats.shape[1:]))
-        self._diagnostics = self._diagnostics[:1] * self.num_chains
+        everyones = processes.from_first(processes.collect(self._diagnostics))
+        self._diagnostics = [found for own in everyones for found in own]
 
     def _run(self, *args: Any, **kwargs: Any) -> None:
         kernel: ChainsKernel = self.kernel
@@ -163,7 +164,7 @@ class VectorizedMCMC(MCMC):
         self.last_params = params
         self._samples = draws if self.keep == "draws" else {}
         self.energies = draws if self.keep == "moments" else {}
-        self._diagnostics = [kernel.diagnostics() for _ in range(self.num_chains)]
+        self._diagnostics = kernel.chain_diagnostics(self.num_chains)  # type: ignore[assignment]
         kernel.cleanup()
 
     def _store(self, draws: dict[str, Tensor], kept: dict[str, Tensor], start: int) -> None:

@@ -1,5 +1,6 @@
 """Many chains in one process, under Pyro's MCMC interface."""
 
+import functools
 import gc
 
 import psutil
@@ -26,6 +27,19 @@ def test_shapes_and_pyros_own_diagnostics(capsys):
     assert mcmc.diagnostics()["visible"]["r_hat"].shape == (6,)
     mcmc.summary()
     assert "visible[0]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "kernel", [dgm.BlockGibbs, dgm.ParallelTempering, functools.partial(dgm.TemperedTransitions, temperatures=5)]
+)
+def test_summaries_of_kernels_without_divergences(kernel, capsys):
+    """Those of HMC and GibbsLangevin are in test_hamiltonian."""
+    mcmc = dgm.VectorizedMCMC(kernel(dgm.RBM.example()[0]()), 8, 5, num_chains=3, disable_progbar=True)
+    mcmc.run()
+    mcmc.summary()
+    said = capsys.readouterr().out
+    assert "visible[5]" in said
+    assert "divergences" not in said
 
 
 def test_no_processes_and_no_warning_for_many_chains(recwarn):

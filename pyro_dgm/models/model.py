@@ -187,6 +187,14 @@ def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:
         )
 
 
+def not_finite(model: Model) -> str | None:
+    """The first parameter with entries that are not finite, said as a reason; or None."""
+    for name, parameter in model.named_parameters():
+        if not parameter.detach().isfinite().all():
+            return f"{name} has entries that are not finite"
+    return None
+
+
 def check_imputation(x: Tensor, sweeps: int, least: str = "sweeps") -> None:
     """Refuse to impute no rows, or by fewer than two sweeps."""
     if len(x) == 0:

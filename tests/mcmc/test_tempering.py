@@ -433,6 +433,7 @@ def test_temperatures_may_fall():
         ({"hiden": (torch.zeros(4),)}, "there are"),
         ({"hidden": (torch.zeros(3),)}, "expected a tuple"),
         ({"hidden": torch.zeros(4)}, "expected a tuple"),
+        ({"hidden": (torch.full((4,), torch.nan),)}, "base of .hidden. has entries that are NaN or infinite"),
     ],
 )
 def test_bad_bases(base, message):

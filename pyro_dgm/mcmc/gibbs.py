@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..energy import BoltzmannDistribution, NotEnumerable, State
 from ..energy.fast import PRECISIONS, check_precision
-from .kernel import ChainsKernel
+from .clamping import by_layer, expanded
+from .kernel import ChainsKernel, check_layers
 
 
 class BlockGibbs(ChainsKernel):
@@ -27,8 +28,8 @@ class BlockGibbs(ChainsKernel):
             negative phases and pictures, not for figures.
 
     Raises:
-        ValueError: the clamp names no layer of the graph, has the wrong shape, or values outside the support; an unknown
-            precision, or bfloat16 where it would be slower.
+        ValueError: the distribution has no layers; the clamp is no pair of mask and value, names no layer of the graph, has
+            the wrong shape, or values outside the support; an unknown precision, or bfloat16 where it would be slower.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -47,12 +48,13 @@ class BlockGibbs(ChainsKernel):
         precision: str = "float32",
     ) -> None:
         super().__init__(dist)
+        check_layers(self, dist)
         check_precision(precision, dist.parameters()[0])
         self.precision = precision
         self.machine = dist.machine
         self.visible = dist.visible
-        by_layer = {dist.visible: clamp} if isinstance(clamp, tuple) else clamp
-        self.clamp = None if not by_layer else {layer: self._checked(layer, *pair) for layer, pair in by_layer.items()}
+        known = by_layer(dist.visible, clamp)
+        self.clamp = None if not known else {layer: self._checked(layer, *pair) for layer, pair in known.items()}
 
     def _checked(self, layer: str, mask: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         if layer not in self.machine.graph.layers:
@@ -69,7 +71,13 @@ class BlockGibbs(ChainsKernel):
                     f"its last dimensions must be {tuple(unit.shape)}"
                 )
         value = value.to(like.dtype)
-        known = torch.broadcast_tensors(mask, value)[0]
+        try:
+            known = torch.broadcast_tensors(mask, value)[0]
+        except RuntimeError:
+            raise ValueError(
+                f"the clamp's mask of {layer!r} has shape {tuple(mask.shape)} and its value {tuple(value.shape)}; expected "
+                "shapes that broadcast"
+            ) from None
         # Only known entries need to lie in the support; an atom known in part is checked entry by entry.
         allowed = torch.isin(value, unit.atom_states(like)) if unit.states_per_atom else value.isfinite()
         if not (allowed | ~known).all():
@@ -81,12 +89,11 @@ class BlockGibbs(ChainsKernel):
     def start(self, chains: int) -> State:
         with torch.no_grad():
             state = self.machine.neutral_state((chains, *self.dist.batch_shape))
-            for layer, (mask, value) in (self.clamp or {}).items():
-                unit = self.machine.graph.layers[layer]
-                eta = tuple(t.expand(state[layer].shape) for t in unit.neutral(value))
-                state[layer] = unit.sample_clamped(
-                    eta, mask.expand(state[layer].shape), value.expand(state[layer].shape)
-                )
+            for layer, clamp in (self.clamp or {}).items():
+                unit, shape = self.machine.graph.layers[layer], state[layer].shape
+                mask, value = expanded(layer, clamp, shape)
+                eta = tuple(t.expand(shape) for t in unit.neutral(value))
+                state[layer] = unit.sample_clamped(eta, mask, value)
         return state
 
     def sample(self, params: State) -> State:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, EnergyDistribution, State
+from .clamping import by_layer, expanded
 from .gibbs import BlockGibbs
+from .kernel import check_layers
 from .leapfrog import GradientKernel
 
 
@@ -56,12 +58,14 @@ class HMC(GradientKernel):
         if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
             raise ValueError(f"num_steps got {num_steps!r}; expected the number of leapfrog steps, at least 1")
         self.num_steps = num_steps
-        self.clamp = _checked(dist, {dist.visible: clamp} if isinstance(clamp, tuple) else clamp)
+        self.clamp = _checked(dist, by_layer(dist.visible, clamp))
 
     def start(self, chains: int) -> State:
         """Independent standard normal entries, as of standardised data; clamped ones at their values."""
         like = self.dist.parameters()[0].detach()
         x = torch.randn((chains, *self.dist.batch_shape, *self.dist.event_shape), dtype=like.dtype, device=like.device)
+        if self.clamp is not None:
+            expanded(self.visible, self.clamp, x.shape)
         return {self.visible: self._held(x)}
 
     def _held(self, x: Tensor) -> Tensor:
@@ -113,8 +117,7 @@ class GibbsLangevin(GradientKernel):
         target_acceptance: float | None = 0.574,
     ) -> None:
         super().__init__(dist, step_size, target_acceptance)
-        if not isinstance(dist, BoltzmannDistribution):
-            raise ValueError(f"GibbsLangevin got {type(dist).__name__}, which has no hidden units to draw; use dgm.HMC")
+        check_layers(self, dist)
         self._gibbs = BlockGibbs(dist, clamp)
         self.clamp = self._gibbs.clamp
 
@@ -136,9 +139,7 @@ class GibbsLangevin(GradientKernel):
         return self._gibbs.energies(params)
 
 
-def _checked(
-    dist: EnergyDistribution, clamp: Mapping[str, tuple[Tensor, Tensor]] | None
-) -> tuple[Tensor, Tensor] | None:
+def _checked(dist: EnergyDistribution, clamp: Mapping[str, Sequence[Tensor]]) -> tuple[Tensor, Tensor] | None:
     """The clamp's mask and value on the parameters' type and device."""
     if not clamp:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 
-from ..energy import EnergyDistribution, State
+from ..energy import BoltzmannDistribution, EnergyDistribution, State
 
 
 class ChainsKernel(MCMCKernel):
@@ -52,7 +52,7 @@ class ChainsKernel(MCMCKernel):
         """One step of every chain; no gradient is recorded."""
 
     def draws(self, params: State) -> State:
-        """The part of the chains' state that is distributed as the target: all of it, unless a kernel keeps more."""
+        """The part of the chains' state that is distributed as the target: ``params`` itself, unless a kernel keeps more."""
         return params
 
     def chain_diagnostics(self, chains: int) -> list[dict[str, Any]]:
@@ -62,3 +62,11 @@ class ChainsKernel(MCMCKernel):
     @abstractmethod
     def energies(self, params: State) -> dict[str, Tensor]:
         """Scalars of a draw worth diagnosing, ``chains x batch_shape``: ``energy`` and ``free_energy``."""
+
+
+def check_layers(kernel: ChainsKernel, dist: EnergyDistribution) -> None:
+    """Refuse a distribution without layers to draw, in the name of the kernel that was to draw them."""
+    if not isinstance(dist, BoltzmannDistribution):
+        raise ValueError(
+            f"{type(kernel).__name__} got {type(dist).__name__}, which has no hidden units to draw; use dgm.HMC"
+        )

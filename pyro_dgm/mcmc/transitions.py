@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..energy import BoltzmannDistribution, Clamp, Colour, Machine, State
 from .gibbs import BlockGibbs
-from .kernel import ChainsKernel
+from .kernel import ChainsKernel, check_layers
 from .replicas import (
     Clamping,
     Fields,
@@ -44,7 +44,7 @@ class TemperedTransitions(ChainsKernel):
         base: as in ``dgm.ParallelTempering``.
 
     Raises:
-        ValueError: temperatures out of order or without 1; a base or clamp that does not fit.
+        ValueError: a distribution without layers; temperatures out of order or without 1; a base or clamp that does not fit.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -64,6 +64,7 @@ class TemperedTransitions(ChainsKernel):
         base: Natural | None = None,
     ) -> None:
         super().__init__(dist)
+        check_layers(self, dist)
         self.gibbs = BlockGibbs(dist, clamp)
         self.clamp = at_every_temperature(self.gibbs)
         self.base = product_base(dist.machine, base)

@@ -207,7 +207,7 @@ class ConditionalVAE(DecodedModel):
         Raises:
             ValueError: fewer than two sweeps, or known label columns that no class has.
         """
-        check_imputation(x, sweeps)
+        check_imputation(x, torch.Size([self.visible + self.classes]), sweeps)
         known = known.expand(x.shape)
         seen, choices = known[:, : self.visible], torch.eye(self.classes).to(x)
         clash = known[:, None, self.visible :] & (x[:, None, self.visible :] != choices)

@@ -48,8 +48,8 @@ class EnergyModel(ProbabilisticModel):
 
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, from one clamped chain a row."""
-        check_imputation(x, sweeps)
         dist = self()
+        check_imputation(x, dist.event_shape, sweeps)
         mcmc = VectorizedMCMC(
             default_kernel(dist)(dist, clamp=(known, x)),
             sweeps,

@@ -64,9 +64,9 @@ class ExplicitModel(ProbabilisticModel):
         Each unknown entry gets a normal proposal around its present value, accepted by the density's ratio (Metropolis); the
         first half of the sweeps finds the width of the proposals, the second is averaged.
         """
-        check_imputation(x, sweeps)
         with torch.no_grad():
             dist = self()
+            check_imputation(x, torch.Size(dist.event_shape), sweeps)
             state = torch.where(known, x, self.sample(len(x)))
             width = torch.full_like(x, 0.5)
             score, total = dist.log_prob(state), torch.zeros_like(x)

@@ -51,9 +51,10 @@ class LatentVariableModel(ProbabilisticModel):
         $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$. The first half of the sweeps is
         dropped.
         """
-        check_imputation(x, sweeps)
         with torch.no_grad():
-            current = torch.where(known, x, self.sample(len(x)))
+            drawn = self.sample(max(len(x), 1))
+            check_imputation(x, drawn.shape[1:], sweeps)
+            current = torch.where(known, x, drawn)
             latents = poutine.trace(self.guide).get_trace(current)
             total = torch.zeros_like(x)
             for sweep in range(sweeps):

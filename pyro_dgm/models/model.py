@@ -137,7 +137,7 @@ class ProbabilisticModel(Model):
         """Means of the entries where ``known`` is False given the others: ``rows x event_shape``.
 
         Raises:
-            ValueError: no row, or fewer than two sweeps.
+            ValueError: no rows of the model's shape, or fewer than two sweeps.
         """
 
     def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
@@ -195,8 +195,11 @@ def not_finite(model: Model) -> str | None:
     return None
 
 
-def check_imputation(x: Tensor, sweeps: int, least: str = "sweeps") -> None:
-    """Refuse to impute no rows, or by fewer than two sweeps."""
+def check_imputation(x: Tensor, event_shape: torch.Size, sweeps: int, least: str = "sweeps") -> None:
+    """Refuse to impute what is no rows of that shape, no row at all, or by fewer than two sweeps."""
+    if not isinstance(x, Tensor) or x.shape[1:] != event_shape or x.dim() == 0:
+        got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+        raise ValueError(f"impute got data of {got}; expected rows x {tuple(event_shape)}, also of a single row")
     if len(x) == 0:
         raise ValueError(f"impute got data of shape {tuple(x.shape)}; expected at least one row")
     if sweeps < 2:

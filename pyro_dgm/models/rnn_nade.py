@@ -19,7 +19,7 @@ from ..autoregressive.shared_units import SharedUnits
 from ..data.sequences import split_frames, unpad
 from .explicit import ExplicitModel
 from .model import BINARISE, Evidence, check_imputation, check_support, data_plate
-from .padded_frames import check_frames, check_width, per_frame
+from .padded_frames import check_frames, check_width, per_frame, row_shape
 
 CELLS = {"tanh": nn.RNN, "gru": nn.GRU}
 AT_ONCE = 1 << 22
@@ -147,7 +147,7 @@ class RNNNADE(ExplicitModel):
         Raises:
             ValueError: fewer than two particles; no booleans, a shape that does not fit, or a known value that is no number.
         """
-        check_imputation(x, sweeps, "particles")
+        check_imputation(x, row_shape(x, self.visible), sweeps, "particles")
         rows = max(AT_ONCE // (sweeps * x.shape[1]), 1)
         parts = zip(x.split(rows), check_known(x, known).split(rows), strict=True)
         return torch.cat([self._filtered(values, seen, sweeps) for values, seen in parts])

@@ -97,7 +97,7 @@ class SupervisedGenerator(ExplicitModel):
         $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``; the unknown $x_i$ are summed out, being independent given
         z. The first half of the sweeps finds the proposals' width.
         """
-        check_imputation(x, sweeps)
+        check_imputation(x, torch.Size([self.visible + self.codes]), sweeps)
         known = known.expand(x.shape)
         seen, given = known.split([self.visible, self.codes], -1)
         data, codes = x.split([self.visible, self.codes], -1)

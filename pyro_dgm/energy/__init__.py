@@ -1,7 +1,7 @@
 """Energy-based distributions: units and interactions on a graph, bound to parameters."""
 
 from .annealing import AnnealingPath, forward_ais, log_mean_exp, reverse_ais
-from .distribution import BoltzmannDistribution, EnergyDistribution, NegativePhaseError, without_gradient
+from .distribution import BoltzmannDistribution, EnergyDistribution, NegativePhaseError, NotFinite, without_gradient
 from .enumeration import NotEnumerable, all_states, exact_sample, log_states, log_sum, summable
 from .graph import Block, Colour, Graph
 from .interactions import Convolution, Dense, End, Interaction, Lateral, Sparse
@@ -30,6 +30,7 @@ __all__ = [
     "Machine",
     "NegativePhaseError",
     "NotEnumerable",
+    "NotFinite",
     "ScalarUnit",
     "Sparse",
     "SpikeSlab",

@@ -211,10 +211,10 @@ def temperatures(ladder: int | Sequence[float] | Tensor) -> Tensor:
             Murray 2008); or the inverse temperatures themselves.
 
     Raises:
-        ValueError: fewer than two, or no increasing sequence from 0 to 1.
+        ValueError: fewer than two, or no increasing sequence of numbers from 0 to 1.
     """
     if not isinstance(ladder, int):
-        return _checked(torch.as_tensor(ladder, dtype=torch.float64))
+        return _checked(ladder)
     if ladder < 2:
         raise ValueError(f"temperatures got {ladder}; expected at least 2 (the two ends of the path)")
     if ladder < 8:
@@ -229,17 +229,23 @@ def temperatures(ladder: int | Sequence[float] | Tensor) -> Tensor:
     )
 
 
-def _checked(betas: Tensor) -> Tensor:
+def _checked(ladder: Sequence[float] | Tensor) -> Tensor:
+    try:
+        betas = torch.as_tensor(ladder, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        betas = torch.empty(())
     if betas.dim() != 1 or len(betas) < 2:
         raise ValueError(
-            f"temperatures got a sequence of shape {tuple(betas.shape)}; expected at least 2 inverse temperatures, from 0 "
-            "to 1, or their number"
+            f"temperatures got {ladder!r}; expected at least 2 inverse temperatures, from 0 to 1, or their number"
         )
-    if not (betas[1:] > betas[:-1]).all() or betas[0] != 0 or betas[-1] != 1:
-        raise ValueError(
-            f"temperatures got a sequence from {float(betas[0]):g} to {float(betas[-1]):g}; expected inverse "
-            "temperatures that increase from exactly 0 (the base) to exactly 1 (the model)"
-        )
+    expected = "expected inverse temperatures that increase from exactly 0 (the base) to exactly 1 (the model)"
+    falls = (~(betas[1:] > betas[:-1])).nonzero()
+    if len(falls):
+        place = int(falls[0])
+        pair = " and then ".join(f"{beta:g}" for beta in betas[place : place + 2].tolist())
+        raise ValueError(f"temperatures got {pair} at places {place} and {place + 1}; {expected}")
+    if betas[0] != 0 or betas[-1] != 1:
+        raise ValueError(f"temperatures got a sequence from {float(betas[0]):g} to {float(betas[-1]):g}; {expected}")
     return betas
 
 

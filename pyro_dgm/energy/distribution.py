@@ -14,6 +14,7 @@ from torch.distributions import constraints
 
 from .enumeration import LARGEST, NotEnumerable, batch_shape, exact_sample, log_states, log_sum
 from .graph import Graph
+from .interactions import Interaction
 from .machine import Machine, State
 from .normaliser import improper
 from .partition import LogPartition
@@ -24,6 +25,10 @@ Terms = Callable[["EnergyDistribution", Tensor], tuple[Tensor, Tensor]]
 
 class NegativePhaseError(RuntimeError):
     """A gradient was asked of a log-partition function that has none to give."""
+
+
+class NotFinite(ValueError):
+    """Parameters that are NaN or infinite."""
 
 
 _HOW = (
@@ -49,6 +54,8 @@ class EnergyDistribution(TorchDistribution, ABC):
         self._log_partition: Tensor | None = None
         self._inside_program = am_i_wrapped()
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
+        if self._validate_args:
+            self.check_finite()
 
     @abstractmethod
     def energy(self, state: Mapping[str, Tensor]) -> Tensor:
@@ -79,6 +86,28 @@ class EnergyDistribution(TorchDistribution, ABC):
     @abstractmethod
     def parameters(self) -> tuple[Tensor, ...]:
         """The tensors that the energy depends on."""
+
+    @abstractmethod
+    def parameter_names(self) -> list[str]:
+        """What messages call ``parameters()``, in their order."""
+
+    def check_finite(self) -> None:
+        """Refuse parameters that are NaN or infinite.
+
+        Raises:
+            NotFinite: some are; the message names the first.
+        """
+        with torch.no_grad():
+            # An entry that is not finite makes the sum so; a sum that overflows has none, and a closer look finds none.
+            if bool(torch.as_tensor(sum(p.sum() for p in self.parameters())).isfinite()):
+                return
+            for name, parameter in zip(self.parameter_names(), self.parameters(), strict=True):
+                bad = parameter[~parameter.isfinite()]
+                if len(bad):
+                    raise NotFinite(
+                        f"{name} holds {float(bad[0]):g} ({len(bad)} of its {parameter.numel()} entries are NaN or infinite); "
+                        "expected finite numbers. Go back to the last good checkpoint, or train with a smaller learning rate"
+                    )
 
     @abstractmethod
     def _copy(self, batch_shape: torch.Size) -> EnergyDistribution:
@@ -153,8 +182,8 @@ class BoltzmannDistribution(EnergyDistribution):
         validate_args: as in every torch distribution.
 
     Raises:
-        ValueError: shapes that do not fit; with ``validate_args``, parameters without a normaliser or couplings that
-            are not symmetric.
+        ValueError: shapes that do not fit; with ``validate_args``, parameters that are not finite (``NotFinite``) or have no
+            normaliser, or couplings that are not symmetric.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
@@ -184,6 +213,13 @@ class BoltzmannDistribution(EnergyDistribution):
 
     def parameters(self) -> tuple[Tensor, ...]:
         return tuple(b for entry in self.machine.biases.values() for b in entry) + self.machine.weights
+
+    def parameter_names(self) -> list[str]:
+        graph = self.machine.graph
+        biases = [
+            f"the bias of {layer!r} for {name}" for layer, unit in graph.layers.items() for name in unit.statistics
+        ]
+        return biases + [f"the weight between {_ends(interaction)}" for interaction in graph.interactions]
 
     def with_machine(self, machine: Machine) -> BoltzmannDistribution:
         """A copy with other parameters of the same shapes."""
@@ -322,9 +358,9 @@ def _check_shapes(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weight
         raise ValueError(f"got {len(weights)} weights; the graph has {len(graph.interactions)} interactions")
     for interaction, shape, weight in zip(graph.interactions, graph.weight_shapes, weights, strict=True):
         if weight.shape[weight.dim() - len(shape) :] != shape:
-            ends = " and ".join(end.layer for end in interaction.ends)
             raise ValueError(
-                f"the weight between {ends} has shape {tuple(weight.shape)}; its last dimensions must be {tuple(shape)}"
+                f"the weight between {_ends(interaction)} has shape {tuple(weight.shape)}; its last dimensions must be "
+                f"{tuple(shape)}"
             )
 
 
@@ -334,7 +370,10 @@ def _check_values(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weight
             raise ValueError(f"layer {layer!r} has no normaliser: {reason}")
     for interaction, weight in zip(graph.interactions, weights, strict=True):
         if reason := interaction.check(weight):
-            ends = " and ".join(end.layer for end in interaction.ends)
-            raise ValueError(f"the weight between {ends} is not allowed: {reason}")
+            raise ValueError(f"the weight between {_ends(interaction)} is not allowed: {reason}")
     if reason := improper(graph, biases, weights):
         raise ValueError(f"biases and weights have no normaliser: {reason}")
+
+
+def _ends(interaction: Interaction) -> str:
+    return " and ".join(end.layer for end in interaction.ends)

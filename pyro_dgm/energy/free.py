@@ -24,7 +24,7 @@ class FreeEnergyDistribution(EnergyDistribution):
     Args:
         free_energy: from ``batch_shape x event_shape`` to F in nats, ``batch_shape``; differentiable in x and in the
             parameters.
-        parameters: the tensors that F depends on.
+        parameters: the tensors that F depends on; by name, for messages that name them.
         event_shape: the shape of one x.
         energy: from a joint state ``{layer: batch_shape x layer shape}`` to $E(x, h)$, ``batch_shape``, where there are
             hidden units; by default F of the visible layer.
@@ -32,7 +32,8 @@ class FreeEnergyDistribution(EnergyDistribution):
         validate_args: as in every torch distribution.
 
     Raises:
-        ValueError: there are no parameters, or no dimension of an event.
+        ValueError: there are no parameters, or no dimension of an event; with ``validate_args``, parameters that are not
+            finite (``NotFinite``).
 
     Example:
         >>> import torch
@@ -47,7 +48,7 @@ class FreeEnergyDistribution(EnergyDistribution):
     def __init__(
         self,
         free_energy: Callable[[Tensor], Tensor],
-        parameters: Sequence[Tensor],
+        parameters: Sequence[Tensor] | Mapping[str, Tensor],
         event_shape: Sequence[int],
         energy: Callable[[Mapping[str, Tensor]], Tensor] | None = None,
         sampler: Sampler | None = None,
@@ -58,7 +59,9 @@ class FreeEnergyDistribution(EnergyDistribution):
         if not event_shape:
             raise ValueError("event_shape got (); expected the shape of one x, as in (64,)")
         self._free_energy, self._energy, self._draw = free_energy, energy, sampler
-        self._parameters = tuple(parameters)
+        if not isinstance(parameters, Mapping):
+            parameters = {f"parameter {number}": parameter for number, parameter in enumerate(parameters)}
+        self._names, self._parameters = list(parameters), tuple(parameters.values())
         super().__init__(torch.Size(), torch.Size(event_shape), validate_args=validate_args)
 
     @constraints.dependent_property
@@ -69,10 +72,13 @@ class FreeEnergyDistribution(EnergyDistribution):
     def parameters(self) -> tuple[Tensor, ...]:
         return self._parameters
 
+    def parameter_names(self) -> list[str]:
+        return self._names
+
     def _copy(self, batch_shape: torch.Size) -> FreeEnergyDistribution:
         other = object.__new__(type(self))
         other._free_energy, other._energy, other._draw = self._free_energy, self._energy, self._draw
-        other._parameters = self._parameters
+        other._parameters, other._names = self._parameters, self._names
         EnergyDistribution.__init__(other, batch_shape, self.event_shape, validate_args=False)
         other._validate_args = self._validate_args
         return other

@@ -26,7 +26,7 @@ def improper(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Se
     curved = [
         (interaction, weight)
         for interaction, weight in zip(graph.interactions, weights, strict=True)
-        if len(interaction.ends) == 2 and sum(_degree(graph, end) for end in interaction.ends) > 1
+        if _curved(graph, interaction)
     ]
     if not curved:
         return None
@@ -47,6 +47,50 @@ def improper(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Se
             if reason := form.decide():
                 return reason
     return None
+
+
+def barred(graph: Graph, interaction: Interaction, weight: Tensor) -> Tensor | None:
+    """Which entries of a weight must be zero for the energy to be quadratic in real-valued units: shaped as ``weight``.
+
+    None where all are free.
+    """
+    found = _no_quadratic_form(graph, interaction.ends) if _curved(graph, interaction) else None
+    if found is None:
+        return None
+    with torch.enable_grad():
+        # The second derivative is linear in the weight, so that its slope shows which entries reach where they must not.
+        probe = torch.ones_like(weight).requires_grad_()
+        reached = _matrix(graph, interaction, probe)[..., found[0].to(probe.device)].sum()
+        return torch.autograd.grad(reached, probe)[0] != 0
+
+
+def _curved(graph: Graph, interaction: Interaction) -> bool:
+    """Whether a coupling of two layers is of degree two or more in real-valued parts."""
+    return len(interaction.ends) == 2 and sum(_degree(graph, end) for end in interaction.ends) > 1
+
+
+def _no_quadratic_form(graph: Graph, ends: Sequence[End]) -> tuple[Tensor, str] | None:
+    """Which products of the flat statistics at two ends are of no quadratic form, and what they would be; None if none is."""
+    plain = [bool(graph.layers[end.layer].degrees) and not graph.layers[end.layer].gated for end in ends]
+    if plain[1] and not plain[0]:
+        turned = _no_quadratic_form(graph, ends[::-1])
+        return None if turned is None else (turned[0].mT, turned[1])
+    (first, k), (second, j) = ends
+    layer, other = graph.layers[first], graph.layers[second]
+    everything = torch.ones(layer.shape.numel(), other.shape.numel(), dtype=torch.bool)
+    if not plain[0]:
+        if k == j == 0 and layer.gated and other.gated:
+            return None
+        names = (first, second) if layer.gated else (second, first)
+        return everything, f"slabs of {names[0]!r} are coupled to {names[1]!r} other than linearly"
+    if plain[1]:
+        return (everything, f"the square of {first!r} is coupled to the real-valued {second!r}") if k or j else None
+    if j:
+        return everything, f"the real-valued {first!r} is coupled to the square of {second!r}"
+    if not k or not other.gated:
+        return None
+    slabs = torch.arange(everything.shape[1]) % (everything.shape[1] // other.atoms) > 0
+    return everything & slabs, f"the square of {first!r} is coupled to slabs of {second!r}"
 
 
 def _degree(graph: Graph, end: End) -> int:
@@ -102,16 +146,17 @@ class _Assembly:
 
     def add(self, ends: Sequence[End], matrix: Tensor) -> str | None:
         """Enter one coupling; returns why it cannot be."""
+        found = _no_quadratic_form(self.graph, ends)
+        if found is not None and ((matrix != 0) & found[0].to(matrix.device)).any():
+            return f"{found[1]}: the energy would not be quadratic; set these weights to zero"
         if ends[0].layer not in self.at:
             ends, matrix = ends[::-1], matrix.mT
         (first, k), (second, j) = ends
         if first not in self.at:
-            if k == j == 0 and first in self.alpha and second in self.alpha:
-                return self._between_slabs(first, second, matrix)
-            return self._nothing(matrix, f"slabs of {first!r} are coupled to {second!r} other than linearly")
+            return self._between_slabs(first, second, matrix) if k == j == 0 else None
         if second in self.at:
             if k or j:
-                return self._nothing(matrix, f"the square of {first!r} is coupled to the real-valued {second!r}")
+                return None
             if self.couplings is None:
                 self.couplings = matrix.new_zeros(self.size, self.size)
             self.couplings[self.at[first], self.at[second]] -= matrix
@@ -122,16 +167,11 @@ class _Assembly:
         if not other.degrees:
             return self._finite(first, second, j, matrix) if other.states_per_atom is not None else None
         pieces = matrix.unflatten(-1, (other.atoms, -1))
-        if j:
-            return self._nothing(matrix, f"the real-valued {first!r} is coupled to the square of {second!r}")
         if k:
             self._enter(self.square, first, second, -2 * pieces[..., 0])
-            return self._nothing(pieces[..., 1:], f"the square of {first!r} is coupled to slabs of {second!r}")
-        self._enter(self.slabs, first, second, pieces[..., 1:])
+        elif not j:
+            self._enter(self.slabs, first, second, pieces[..., 1:])
         return None
-
-    def _nothing(self, matrix: Tensor, what: str) -> str | None:
-        return f"{what}: the energy would not be quadratic; set these weights to zero" if (matrix != 0).any() else None
 
     def _between_slabs(self, first: str, second: str, matrix: Tensor) -> str | None:
         r"""Slabs that act on one another cost each its row of $|J|$: diag(row sums of $|J|$) - J is positive semidefinite.

@@ -12,8 +12,10 @@ from pyro import poutine
 from torch import Tensor
 
 from ..data import Space, Split
-from ..models.model import ProbabilisticModel
+from ..models.model import ProbabilisticModel, not_finite
 from ..objectives.random_state import untouched
+
+_GO_BACK = "Go back to the last good checkpoint, or train with a smaller learning rate"
 
 KINDS = ("exact", "estimate", "lower bound", "upper bound")
 
@@ -123,7 +125,7 @@ def log_likelihood(
         options: those of the method: ``chains``, ``temperatures``, ``base``, ``burn_in``; ``particles``.
 
     Raises:
-        ValueError: the rows do not fit the model, or the model has no likelihood.
+        ValueError: the rows do not fit the model, or the model has no likelihood; parameters or figures that are not finite.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -150,8 +152,16 @@ def with_details(
         space = x.space if space is None else space
         x = x.x
     x = x.to(next(model.parameters()).dtype) if isinstance(x, Tensor) else x
+    if reason := not_finite(model):
+        raise ValueError(f"{type(model).__name__} has no likelihood: {reason}. {_GO_BACK}")
     model.check_data(x)
     evidence = model.evidence(x, method, **options)
+    if not evidence.values.isfinite().all():
+        row = int((~evidence.values.isfinite()).nonzero()[0])
+        raise ValueError(
+            f"the log-likelihood of row {row} under {type(model).__name__} came out as {float(evidence.values[row]):g}. Look "
+            f"for very large parameters, and for values that the model makes impossible. {_GO_BACK}"
+        )
     value = float(evidence.values.double().mean())
     spread = float(evidence.values.double().std()) / math.sqrt(len(x)) if len(x) > 1 else math.nan
     figure = LogLikelihood(

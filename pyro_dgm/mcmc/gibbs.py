@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..energy import BoltzmannDistribution, Clamp, NotEnumerable, State
 from ..energy.fast import PRECISIONS, check_precision
-from .kernel import ChainsKernel, fitted
+from .clamping import by_layer, expanded
+from .kernel import ChainsKernel, check_layers, fitted
 
 Clamping = Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None
 
@@ -29,8 +30,8 @@ class BlockGibbs(ChainsKernel):
             negative phases and pictures, not for figures.
 
     Raises:
-        ValueError: the clamp names no layer of the graph, has the wrong shape, or values outside the support; an unknown
-            precision, or bfloat16 where it would be slower.
+        ValueError: the distribution has no layers; the clamp is no pair of mask and value, names no layer of the graph, has
+            the wrong shape, or values outside the support; an unknown precision, or bfloat16 where it would be slower.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -49,6 +50,7 @@ class BlockGibbs(ChainsKernel):
         precision: str = "float32",
     ) -> None:
         super().__init__(dist)
+        check_layers(self, dist)
         check_precision(precision, dist.parameters()[0])
         self.precision = precision
         self.machine = dist.machine
@@ -76,8 +78,8 @@ def checked_clamp(dist: BoltzmannDistribution, clamp: Clamping) -> Clamp | None:
     Raises:
         ValueError: no layer of the graph, a wrong shape or type, or values outside the support.
     """
-    by_layer = {dist.visible: clamp} if isinstance(clamp, tuple) else clamp
-    return {layer: _checked(dist, layer, *pair) for layer, pair in by_layer.items()} if by_layer else None
+    known = by_layer(dist.visible, clamp)
+    return {layer: _checked(dist, layer, *pair) for layer, pair in known.items()} if known else None
 
 
 def _checked(dist: BoltzmannDistribution, layer: str, mask: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +88,13 @@ def _checked(dist: BoltzmannDistribution, layer: str, mask: Tensor, value: Tenso
         raise ValueError(f"clamp names the layer {layer!r}; there are {list(layers)}")
     unit = layers[layer]
     mask, value = fitted(dist, layer, mask, value)
-    known, held = torch.broadcast_tensors(mask, value)
+    try:
+        known, held = torch.broadcast_tensors(mask, value)
+    except RuntimeError:
+        raise ValueError(
+            f"the clamp's mask of {layer!r} has shape {tuple(mask.shape)} and its value {tuple(value.shape)}; expected "
+            "shapes that broadcast"
+        ) from None
     # Only known entries need to lie in the support; an atom known in part is checked entry by entry.
     allowed = torch.isin(value, unit.atom_states(value)) if unit.states_per_atom else value.isfinite()
     if not (allowed | ~known).all():
@@ -100,8 +108,9 @@ def first_states(dist: BoltzmannDistribution, clamp: Clamp | None, chains: int) 
     """States drawn from the biases alone, with clamped entries at their values."""
     with torch.no_grad():
         state = dist.machine.neutral_state((chains, *dist.batch_shape))
-        for layer, (mask, value) in (clamp or {}).items():
+        for layer, pair in (clamp or {}).items():
             unit, shape = dist.machine.graph.layers[layer], state[layer].shape
+            mask, value = expanded(layer, pair, shape)
             eta = tuple(t.expand(shape) for t in unit.neutral(value))
-            state[layer] = unit.sample_clamped(eta, mask.expand(shape), value.expand(shape))
+            state[layer] = unit.sample_clamped(eta, mask, value)
     return state

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, Clamp, EnergyDistribution, State
+from .clamping import by_layer, expanded
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
-from .kernel import fitted
+from .kernel import check_layers, fitted
 from .leapfrog import GradientKernel
 
 
@@ -61,6 +62,8 @@ class HMC(GradientKernel):
         """Independent standard normal entries, as of standardised data; clamped ones at their values."""
         like = self.dist.parameters()[0].detach()
         x = torch.randn((chains, *self.dist.batch_shape, *self.dist.event_shape), dtype=like.dtype, device=like.device)
+        if self.clamp is not None:
+            expanded(self.visible, self.clamp[self.visible], x.shape)
         return {self.visible: self._held(x)}
 
     def _held(self, x: Tensor) -> Tensor:
@@ -112,8 +115,7 @@ class GibbsLangevin(GradientKernel):
         target_acceptance: float | None = 0.574,
     ) -> None:
         super().__init__(dist, step_size, target_acceptance)
-        if not isinstance(dist, BoltzmannDistribution):
-            raise ValueError(f"GibbsLangevin got {type(dist).__name__}, which has no hidden units to draw; use dgm.HMC")
+        check_layers(self, dist)
         self._gibbs = BlockGibbs(dist)
         self.clamp = checked_clamp(dist, clamp)
 
@@ -137,12 +139,12 @@ class GibbsLangevin(GradientKernel):
 
 def _checked(dist: EnergyDistribution, clamp: Clamping) -> Clamp | None:
     """A clamp of the visible units, as ``fitted`` returns it."""
-    by_layer = {dist.visible: clamp} if isinstance(clamp, tuple) else clamp
-    if not by_layer:
+    known = by_layer(dist.visible, clamp)
+    if not known:
         return None
-    if set(by_layer) != {dist.visible}:
-        raise ValueError(f"clamp names the layers {sorted(by_layer)}; HMC moves only {dist.visible!r}")
-    mask, value = fitted(dist, dist.visible, *by_layer[dist.visible])
+    if set(known) != {dist.visible}:
+        raise ValueError(f"clamp names the layers {sorted(known)}; HMC moves only {dist.visible!r}")
+    mask, value = fitted(dist, dist.visible, *known[dist.visible])
     if not (value.isfinite() | ~mask).all():
         raise ValueError("the clamp holds entries at values that are not finite")
     return {dist.visible: (mask, value.nan_to_num(0.0))}

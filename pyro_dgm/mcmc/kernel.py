@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 
 from .. import processes
-from ..energy import Clamp, EnergyDistribution, State
+from ..energy import BoltzmannDistribution, Clamp, EnergyDistribution, State
 
 
 class ChainsKernel(MCMCKernel):
@@ -72,12 +73,24 @@ class ChainsKernel(MCMCKernel):
         """One step of every chain; no gradient is recorded."""
 
     def draws(self, params: State) -> State:
-        """The part of the chains' state that is distributed as the target: all of it, unless a kernel keeps more."""
+        """The part of the chains' state that is distributed as the target: ``params`` itself, unless a kernel keeps more."""
         return params
+
+    def chain_diagnostics(self, chains: int) -> list[dict[str, Any]]:
+        """``diagnostics`` once a chain, for a state of that many; with what is known of each alone."""
+        return [self.diagnostics()] * chains
 
     @abstractmethod
     def energies(self, params: State) -> dict[str, Tensor]:
         """Scalars of a draw worth diagnosing, ``chains x batch_shape``: ``energy`` and ``free_energy``."""
+
+
+def check_layers(kernel: ChainsKernel, dist: EnergyDistribution) -> None:
+    """Refuse a distribution without layers to draw, in the name of the kernel that was to draw them."""
+    if not isinstance(dist, BoltzmannDistribution):
+        raise ValueError(
+            f"{type(kernel).__name__} got {type(dist).__name__}, which has no hidden units to draw; use dgm.HMC"
+        )
 
 
 def _part(known: Tensor) -> Tensor:

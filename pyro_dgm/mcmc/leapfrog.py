@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,8 @@ class GradientKernel(ChainsKernel):
 
     def _reset(self) -> None:
         self._accepted: Tensor | None = None
-        self._steps, self._divergent = 0, 0
+        self._steps = 0
+        self._divergent: list[tuple[int, Tensor]] = []
 
     def setup(self, warmup_steps: int, *args: object, **kwargs: object) -> None:
         """Begin a warm-up, in which the step size adapts fast."""
@@ -70,15 +72,26 @@ class GradientKernel(ChainsKernel):
             self.tuning["log_step_size"] = like.new_tensor(math.log(self.step_size))
         return self.tuning["log_step_size"]
 
-    def diagnostics(self) -> dict[str, float]:
-        """Acceptance rates since the warm-up, over all chains and of the worst one; divergences; the step size."""
+    def diagnostics(self) -> dict[str, Any]:
+        """Acceptance rates since the warm-up, over all chains and of the worst one; divergences; the step size.
+
+        ``divergences`` are the numbers of the transitions that diverged, from 0: one entry a chain that did.
+        """
         rates = torch.zeros(1) if self._accepted is None else self._accepted / max(self._steps, 1)
         return {
             "acceptance rate": float(rates.mean()),
             "lowest acceptance rate": float(rates.min()),
-            "divergences": float(self._divergent),
+            "divergences": [step for step, chains in self._divergent for _ in range(len(chains))],
             "step size": float(self.log_step_size().exp()),
         }
+
+    def chain_diagnostics(self, chains: int) -> list[dict[str, Any]]:
+        shared = self.diagnostics()
+        own: list[list[int]] = [[] for _ in range(chains)]
+        for step, diverged in self._divergent:
+            for chain in diverged.tolist():
+                own[chain].append(step)
+        return [{**shared, "divergences": found} for found in own]
 
     def _propose(self, potential: Potential, x: Tensor, num_steps: int, known: Tensor | None) -> Tensor:
         """One leapfrog proposal for every chain, and every chain's own decision; the new positions."""
@@ -98,8 +111,10 @@ class GradientKernel(ChainsKernel):
     def _learn(self, log_ratio: Tensor, accept: Tensor, finite: Tensor) -> None:
         accepted = accept.to(log_ratio)
         self._accepted = accepted if self._accepted is None else self._accepted + accepted
+        diverged = (~finite).nonzero()[:, 0]
+        if len(diverged):
+            self._divergent.append((self._steps, diverged))
         self._steps += 1
-        self._divergent += int((~finite).sum())
         if self._fixed or self.target_acceptance is None:
             return
         rate = SLOW

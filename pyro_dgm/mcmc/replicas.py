@@ -170,6 +170,8 @@ def product_base(machine: Machine, base: Natural | None) -> dict[str, tuple[Tens
                 f"base of {layer!r} has shapes {[tuple(b.shape) for b in entry]}; expected a tuple with one tensor of shape "
                 f"{tuple(unit.shape)} for each of {list(unit.statistics)}"
             )
+        if not all(bool(b.isfinite().all()) for b in entry):
+            raise ValueError(f"base of {layer!r} has entries that are NaN or infinite; expected finite numbers")
         if reason := unit.check(*entry):
             raise ValueError(f"base of {layer!r} has no normaliser: {reason}")
         found[layer] = entry

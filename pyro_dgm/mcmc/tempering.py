@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..energy import BoltzmannDistribution, Colour, State
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
-from .kernel import ChainsKernel
+from .kernel import ChainsKernel, check_layers
 from .replicas import (
     Fields,
     Natural,
@@ -46,8 +46,8 @@ class ParallelTempering(ChainsKernel):
             layers that are not named.
 
     Raises:
-        ValueError: temperatures out of order or without 1; a base or clamp that does not fit; a state without the
-            dimension of the temperatures.
+        ValueError: a distribution without layers; temperatures out of order or without 1; a base or clamp that does not
+            fit; a state without the dimension of the temperatures.
 
     See also:
         ``dgm.PCD(kernel=functools.partial(dgm.ParallelTempering, temperatures=10))`` trains with tempered negatives
@@ -73,6 +73,7 @@ class ParallelTempering(ChainsKernel):
         base: Natural | None = None,
     ) -> None:
         super().__init__(dist)
+        check_layers(self, dist)
         self.gibbs = BlockGibbs(dist)
         self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)

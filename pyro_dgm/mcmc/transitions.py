@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..energy import BoltzmannDistribution, Clamp, Colour, Machine, State
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
-from .kernel import ChainsKernel
+from .kernel import ChainsKernel, check_layers
 from .replicas import (
     Fields,
     Natural,
@@ -43,7 +43,7 @@ class TemperedTransitions(ChainsKernel):
         base: as in ``dgm.ParallelTempering``.
 
     Raises:
-        ValueError: temperatures out of order or without 1; a base or clamp that does not fit.
+        ValueError: a distribution without layers; temperatures out of order or without 1; a base or clamp that does not fit.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -63,6 +63,7 @@ class TemperedTransitions(ChainsKernel):
         base: Natural | None = None,
     ) -> None:
         super().__init__(dist)
+        check_layers(self, dist)
         self.gibbs = BlockGibbs(dist)
         self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)

@@ -79,10 +79,12 @@ class VectorizedMCMC(MCMC):
         engine: str = "torch",
     ) -> None:
         for name, value in (("num_samples", num_samples), ("num_chains", num_chains), ("thinning", thinning)):
-            if value < 1:
-                raise ValueError(f"{name} got {value}; expected at least 1")
-        if warmup_steps is not None and warmup_steps < 0:
-            raise ValueError(f"warmup_steps got {warmup_steps}; expected at least 0")
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} got {value!r}; expected an integer of at least 1")
+        if warmup_steps is not None and (
+            not isinstance(warmup_steps, int) or isinstance(warmup_steps, bool) or warmup_steps < 0
+        ):
+            raise ValueError(f"warmup_steps got {warmup_steps!r}; expected an integer of at least 0, or None")
         if not isinstance(kernel, ChainsKernel):
             raise ValueError(
                 f"kernel got {type(kernel).__name__}; expected a kernel of pyro_dgm, such as dgm.BlockGibbs(rbm()). "
@@ -135,7 +137,8 @@ class VectorizedMCMC(MCMC):
             running = stats.welford
             running._mean, running._m2 = processes.gather(running._mean), processes.gather(running._m2)
             stats.shape = torch.Size((self.num_chains, *stats.shape[1:]))
-        self._diagnostics = self._diagnostics[:1] * self.num_chains
+        everyones = processes.from_first(processes.collect(self._diagnostics))
+        self._diagnostics = [found for own in everyones for found in own]
 
     def _run(self, *args: Any, **kwargs: Any) -> None:
         kernel: ChainsKernel = self.kernel
@@ -165,7 +168,7 @@ class VectorizedMCMC(MCMC):
         self.last_params = params
         self._samples = draws if self.keep == "draws" else {}
         self.energies = draws if self.keep == "moments" else {}
-        self._diagnostics = [kernel.diagnostics() for _ in range(self.num_chains)]
+        self._diagnostics = kernel.chain_diagnostics(self.num_chains)  # type: ignore[assignment]
         kernel.cleanup()
 
     def _store(self, draws: dict[str, Tensor], kept: dict[str, Tensor], start: int) -> None:
@@ -190,19 +193,38 @@ class VectorizedMCMC(MCMC):
         if unknown:
             raise ValueError(f"save_params names {sorted(unknown)}; the layers are {sorted(drawn)}")
 
-    def chain_energies(self, rows: int = 4096) -> dict[str, Tensor]:
-        """Energies and free energies of the kept draws, ``chains x draws x batch_shape``."""
+    def _drawn(self) -> dict[str, Tensor]:
         if self._samples is None:
             raise ValueError("nothing was drawn yet; call run() first")
+        return self._samples
+
+    def get_samples(self, num_samples: int | None = None, group_by_chain: bool = False) -> dict[str, Tensor]:
+        """The kept draws of every layer, chain after chain or ``chains x draws x batch_shape x layer shape``."""
+        self._drawn()
+        return super().get_samples(num_samples, group_by_chain)
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Effective sample size and R-hat of every layer, and what the kernel knows of every chain."""
+        self._drawn()
+        return super().diagnostics()
+
+    def summary(self, prob: float = 0.9) -> None:
+        """Print a table of all units."""
+        self._drawn()
+        super().summary(prob)
+
+    def chain_energies(self, rows: int = 4096) -> dict[str, Tensor]:
+        """Energies and free energies of the kept draws, ``chains x draws x batch_shape``."""
+        draws = self._drawn()
         if self.energies:
             return self.energies
-        missing = set(self.kernel.draws(self.last_params)) - set(self._samples)
+        missing = set(self.kernel.draws(self.last_params)) - set(draws)
         if missing:
             raise ValueError(f"energies need all layers; save_params left out {sorted(missing)}")
         per_chain = max(rows // self.num_chains, 1)
         parts: list[dict[str, Tensor]] = []
         for start in range(0, self.num_samples, per_chain):
-            chunk = {name: x[:, start : start + per_chain] for name, x in self._samples.items()}
+            chunk = {name: x[:, start : start + per_chain] for name, x in draws.items()}
             flat = {name: x.flatten(0, 1) for name, x in chunk.items()}
             shape = next(iter(chunk.values())).shape[:2]
             parts.append({name: e.unflatten(0, shape) for name, e in self.kernel.energies(flat).items()})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..energy import Binary, BoltzmannDistribution, Dense, Graph, Interaction, Lateral, ScalarUnit, Sparse, Spin
+from ..energy.interactions.sparse import check_edges, edge_list
 from .boltzmann import BoltzmannModel
 
 UNITS: dict[str, type[ScalarUnit]] = {"binary": Binary, "spin": Spin}
@@ -58,7 +59,7 @@ class BoltzmannMachine(BoltzmannModel):
             raise ValueError(f"hidden got {hidden}; expected the number of hidden units, 0 or more")
         self.visible, self.hidden, self.unit = visible, hidden, unit
         layers = {"visible": UNITS[unit](visible)} | ({"hidden": UNITS[unit](hidden)} if hidden else {})
-        self._edges = None if edges is None else _checked(torch.as_tensor(edges))
+        self._edges = None if edges is None else edge_list(edges)
         self._graph = Graph(layers, self._interactions())
         total = visible + hidden
         count = total * (total - 1) // 2 if self._edges is None else len(self._edges)
@@ -72,8 +73,7 @@ class BoltzmannMachine(BoltzmannModel):
             within: list[Interaction] = [Lateral("visible")]
             return [*within, Dense("visible", "hidden"), Lateral("hidden")] if self.hidden else within
         total = self.visible + self.hidden
-        if len(self._edges) and not (self._edges.min() >= 0 and self._edges.max() < total):
-            raise ValueError(f"edges name unit {int(self._edges.max())}; the units are 0 to {total - 1}")
+        check_edges(self._edges, total)
         edges = self._edges.sort(dim=1).values
         is_hidden = edges >= self.visible
         self._groups = [(~is_hidden).all(1), is_hidden[:, 1] & ~is_hidden[:, 0], is_hidden.all(1)]
@@ -125,9 +125,3 @@ class BoltzmannMachine(BoltzmannModel):
             for parameter in machine.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
         return machine, torch.randint(0, 2, (10, 5), generator=generator).float()
-
-
-def _checked(edges: Tensor) -> Tensor:
-    if edges.numel() and (edges.dim() != 2 or edges.shape[1] != 2 or edges.is_floating_point()):
-        raise ValueError(f"edges got shape {tuple(edges.shape)} and {edges.dtype}; expected integers, edges x 2")
-    return edges.reshape(-1, 2).long()

@@ -33,8 +33,11 @@ def later_half(chain: Iterator[Tensor], sweeps: int) -> Tensor:
     return total / (sweeps - sweeps // 2)
 
 
-def check_imputation(x: Tensor, sweeps: int, least: str = "sweeps") -> None:
-    """Refuse to impute no rows, or by fewer than two sweeps."""
+def check_imputation(x: Tensor, event_shape: torch.Size, sweeps: int, least: str = "sweeps") -> None:
+    """Refuse to impute what is no rows of that shape, no row at all, or by fewer than two sweeps."""
+    if not isinstance(x, Tensor) or x.shape[1:] != event_shape or x.dim() == 0:
+        got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+        raise ValueError(f"impute got data of {got}; expected rows x {tuple(event_shape)}, also of a single row")
     if len(x) == 0:
         raise ValueError(f"impute got data of shape {tuple(x.shape)}; expected at least one row")
     if sweeps < 2:

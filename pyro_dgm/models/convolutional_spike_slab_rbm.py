@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..energy import Convolution, Gaussian, Graph, SpikeSlab
+from ..energy import BoltzmannDistribution, Convolution, Gaussian, Graph, SpikeSlab
 from ..nets import picture_sizes
 from .energy_based import randomised
 from .spike_slab_rbm import _SLACK, SlabMixture
@@ -156,6 +156,11 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
     def _variances(self, x: Tensor) -> Tensor:
         own = super()._variances(x)
         return own.view(len(self.log_precision), -1).mean(1)
+
+    def forward(self, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
+        dist = super().forward(hidden_shift)
+        dist.check_finite()
+        return dist
 
     def _slabs(self) -> tuple[Tensor, Tensor, Tensor]:
         bias, mean, alpha = (

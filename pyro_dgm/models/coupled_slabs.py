@@ -23,6 +23,7 @@ from ..energy import (
     SpikeSlab,
     log_partition,
 )
+from ..energy.interactions.sparse import check_edges, edge_list
 from .energy_based import between, bounded
 from .hidden_sites import HiddenSite, JointDraw
 from .model import Evidence, data_plate
@@ -292,13 +293,8 @@ def _log_integral(form: Tensor, slopes: Tensor) -> Tensor:
 
 
 def _checked(edges: Tensor | Sequence[Sequence[int]], spikes: int) -> Tensor:
-    edges = torch.as_tensor(edges)
-    if edges.numel() and (edges.dim() != 2 or edges.shape[1] != 2 or edges.is_floating_point()):
-        raise ValueError(f"edges got shape {tuple(edges.shape)} and {edges.dtype}; expected integers, pairs x 2")
-    edges = edges.reshape(-1, 2).long()
-    if len(edges) and not (edges.min() >= 0 and edges.max() < spikes):
-        wrong = edges.min() if edges.min() < 0 else edges.max()
-        raise ValueError(f"edges name spike {int(wrong)}; the spikes are 0 to {spikes - 1}")
+    edges = edge_list(edges)
+    check_edges(edges, spikes, "spike")
     if (edges[:, 0] == edges[:, 1]).any():
         raise ValueError("edges couple a slab to itself; drop them: log_slab is its own precision")
     if len(torch.unique(edges.sort(dim=1).values, dim=0)) != len(edges):

@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import pyro
@@ -50,8 +50,8 @@ class EnergyModel(ProbabilisticModel):
 
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, from one clamped chain a row."""
-        check_imputation(x, sweeps)
         dist = self()
+        check_imputation(x, dist.event_shape, sweeps)
         mcmc = VectorizedMCMC(
             default_kernel(dist)(dist, clamp=(known, x)),
             sweeps,
@@ -127,7 +127,7 @@ class FreeEnergyModel(EnergyModel):
     def distribution(
         self,
         free_energy: Callable[[Tensor], Tensor],
-        parameters: Sequence[Tensor],
+        parameters: Mapping[str, Tensor],
         energy: Callable[[Mapping[str, Tensor]], Tensor],
         visible: int,
     ) -> FreeEnergyDistribution:
@@ -255,14 +255,6 @@ def check_counts(model: FreeEnergyModel, **counts: int) -> None:
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{type(model).__name__}: {name} got {value!r}; expected a number of units, at least 1")
-
-
-def not_finite(model: FreeEnergyModel) -> str | None:
-    """The first parameter with entries that are not finite, said as a reason; or None."""
-    for name, parameter in model.named_parameters():
-        if not parameter.detach().isfinite().all():
-            return f"{name} has entries that are not finite"
-    return None
 
 
 def gaussian_given(pull: Tensor, precisions: Tensor, factor: Tensor) -> MultivariateNormal:

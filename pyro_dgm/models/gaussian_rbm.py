@@ -140,7 +140,15 @@ def _fixed(precision: Any, visible: int) -> Tensor:
                 f"precision got {precision!r}; expected one of {', '.join(PRECISIONS)}, or a positive value"
             )
         return torch.ones(())
-    value = torch.as_tensor(precision, dtype=torch.get_default_dtype()).detach().clone()
+    try:
+        value = torch.as_tensor(precision, dtype=torch.get_default_dtype()).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        value = None
+    if value is None or isinstance(precision, bool):
+        raise ValueError(
+            f"precision got {precision!r}; expected one of {', '.join(PRECISIONS)}, or a positive value, or one for each of "
+            f"{visible} units"
+        )
     if value.shape not in ((), (visible,)):
         raise ValueError(
             f"precision got shape {tuple(value.shape)}; expected a number, or one for each of {visible} units"

@@ -53,8 +53,8 @@ class LatentVariableModel(ProbabilisticModel):
         $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$. The first half of the sweeps is
         dropped.
         """
-        check_imputation(x, sweeps)
         with torch.no_grad(), processes.one_stream():
+            check_imputation(x, self.sample(1).shape[1:], sweeps)
             return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:

@@ -13,7 +13,10 @@ from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
 from ..energy.free import FreeEnergyDistribution
-from .energy_based import FreeEnergyModel, check_counts, gaussian_given, not_finite, randomised
+from .energy_based import FreeEnergyModel, check_counts, gaussian_given, randomised
+from .model import not_finite
+
+_NAMES = ("weight", "factor", "mean_bias", "covariance_bias")
 
 
 class MeanCovarianceRBM(FreeEnergyModel):
@@ -69,7 +72,7 @@ class MeanCovarianceRBM(FreeEnergyModel):
         """The distribution over visible rows."""
         parameters = (self.weight, self.factor, self.mean_bias, self.covariance_bias)
         free_energy, energy = functools.partial(_free_energy, parameters), functools.partial(_energy, parameters)
-        return self.distribution(free_energy, parameters, energy, self.visible)
+        return self.distribution(free_energy, dict(zip(_NAMES, parameters, strict=True)), energy, self.visible)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The probabilities of both kinds of hidden units being on, ``rows x mean`` and ``rows x covariance``."""
@@ -148,7 +151,7 @@ class CovarianceRBM(FreeEnergyModel):
             x, on = state["visible"], state["covariance"]
             return 0.5 * (x**2).sum(-1) - (on * _covariance_field(x, factor, bias)).sum(-1)
 
-        return self.distribution(free_energy, (factor, bias), energy, self.visible)
+        return self.distribution(free_energy, {"factor": factor, "covariance_bias": bias}, energy, self.visible)
 
     def posterior(self, x: Tensor) -> Tensor:
         """The probabilities of the hidden units being on, ``rows x covariance``."""

@@ -141,7 +141,7 @@ class ProbabilisticModel(Model):
         """Means of the entries where ``known`` is False given the others: ``rows x event_shape``.
 
         Raises:
-            ValueError: no row, or fewer than two sweeps.
+            ValueError: no rows of the model's shape, or fewer than two sweeps.
         """
 
     @abstractmethod
@@ -233,6 +233,14 @@ def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:
         raise ValueError(
             f"{name} got NaN or infinite values, first in row {int(bad.nonzero()[0])}; drop or impute those rows"
         )
+
+
+def not_finite(model: Model) -> str | None:
+    """The first parameter with entries that are not finite, said as a reason; or None."""
+    for name, parameter in model.named_parameters():
+        if not parameter.detach().isfinite().all():
+            return f"{name} has entries that are not finite"
+    return None
 
 
 BINARISE = (

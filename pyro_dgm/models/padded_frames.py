@@ -81,8 +81,12 @@ def check_frames(visible: int, features: int, **sizes: int) -> None:
 
 def check_width(x: Tensor, visible: int, name: str) -> None:
     """Refuse what is no matrix of finite numbers; it may have more or fewer frames than ``visible`` stands for."""
-    matrix = isinstance(x, Tensor) and x.dim() == 2
-    check_rows(x, x.shape[1:] if matrix else torch.Size([visible]), name)
+    check_rows(x, row_shape(x, visible), name)
+
+
+def row_shape(x: Tensor, visible: int) -> torch.Size:
+    """The shape of a row, which is that of the rows of any matrix."""
+    return x.shape[1:] if isinstance(x, Tensor) and x.dim() == 2 else torch.Size([visible])
 
 
 def mean_frames(x: Tensor, features: int) -> float:

@@ -14,7 +14,8 @@ from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
 from ..energy.free import FreeEnergyDistribution
-from .energy_based import FreeEnergyModel, check_counts, gaussian_given, not_finite, randomised
+from .energy_based import FreeEnergyModel, check_counts, gaussian_given, randomised
+from .model import not_finite
 
 
 class ProductOfT(FreeEnergyModel):
@@ -81,7 +82,10 @@ class ProductOfT(FreeEnergyModel):
             return _gamma_energy(state["visible"], state["covariance"], factor, gamma)
 
         return self.distribution(
-            functools.partial(_experts, factor=factor, gamma=gamma), (factor, gamma), energy, self.visible
+            functools.partial(_experts, factor=factor, gamma=gamma),
+            {"factor": factor, "shape": gamma},
+            energy,
+            self.visible,
         )
 
     def posterior(self, x: Tensor) -> dist.Gamma:
@@ -173,7 +177,8 @@ class MeanProductOfT(FreeEnergyModel):
             of_mean = 0.5 * (x**2).sum(-1) - (mean * (bias + x @ weight)).sum(-1)
             return of_mean + _gamma_energy(x, state["covariance"], factor, gamma)
 
-        return self.distribution(free_energy, (weight, bias, factor, gamma), energy, self.visible)
+        parameters = {"weight": weight, "mean_bias": bias, "factor": factor, "shape": gamma}
+        return self.distribution(free_energy, parameters, energy, self.visible)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, dist.Gamma]:
         """The mean units' probabilities of being on, ``rows x mean``, and the experts' gamma, ``rows x covariance``."""

@@ -23,7 +23,7 @@ from ..objectives.objective import Elbo, Objective
 from .conditioning import check_imputation, later_half
 from .latent import LatentVariableModel
 from .model import BINARISE, Evidence, check_support
-from .padded_frames import PaddedFrames, check_frames, check_width, join, mean_frames, per_frame
+from .padded_frames import PaddedFrames, check_frames, check_width, join, mean_frames, per_frame, row_shape
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 FLOOR = 1e-3
@@ -223,7 +223,7 @@ class VariationalRNN(LatentVariableModel):
         Raises:
             ValueError: fewer than two sweeps or particles.
         """
-        check_imputation(x, sweeps)
+        check_imputation(x, row_shape(x, self.visible), sweeps)
         if particles < 2:
             raise ValueError(f"particles got {particles}; expected at least 2")
         with torch.no_grad(), processes.one_stream():

@@ -139,7 +139,7 @@ class CD(ChainsPhase):
             default ``dgm.BlockGibbs``, or ``dgm.HMC`` where there is only a free energy.
 
     Raises:
-        ValueError: ``k`` is no positive integer, nor a pair of them.
+        ValueError: ``k`` is no positive integer, nor a pair of them; at the site, a kernel that keeps more than a draw.
     """
 
     def __init__(
@@ -150,6 +150,12 @@ class CD(ChainsPhase):
     def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
         kernel = self.chains_kernel(site, fn)
         state = _from_visible(fn, value.detach()) if isinstance(fn, BoltzmannDistribution) else {fn.visible: value}
+        if kernel.draws(state) is not state:
+            name = type(kernel).__name__
+            raise ValueError(
+                f"CD got the kernel {name}, whose chains keep more than a draw, so that they cannot start at data rows; use "
+                f"dgm.PCD(kernel=dgm.{name}), or leave the kernel out"
+            )
         for _ in range(self.k):
             state = kernel.sample(state)
         return state

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..energy import BoltzmannDistribution, State
+from ..energy import BoltzmannDistribution, Graph, State
+from ..energy.normaliser import barred
 
 
 class FastWeights:
@@ -16,7 +17,8 @@ class FastWeights:
 
     Chains are moved by the machine with $\theta + \theta^+$. After every step
     $\theta^+ \leftarrow \lambda\theta^+ + \epsilon\,\widehat{\nabla} L(\theta)$, with the gradient of the mean log-likelihood by
-    that step's batch and negatives: where chains linger the energy rises until they leave.
+    that step's batch and negatives: where chains linger the energy rises until they leave. Entries of weights that every
+    machine over the graph has at zero, as a unit's coupling to itself or a slab's to a square, stay there.
 
     Args:
         rate: $\epsilon$.
@@ -27,6 +29,7 @@ class FastWeights:
     def __init__(self, rate: float, decay: float, offsets: Sequence[Tensor] = ()) -> None:
         self.rate, self.decay = rate, decay
         self.offsets = list(offsets)
+        self._barred: tuple[Graph, list[Tensor | None]] | None = None
 
     def apply(self, site: str, fn: BoltzmannDistribution) -> BoltzmannDistribution:
         """The distribution that the chains are moved by; no gradient goes through it."""
@@ -52,8 +55,19 @@ class FastWeights:
             gradients = torch.autograd.grad((data - model).sum(), parameters, materialize_grads=True)
         self.offsets = [
             torch.add(self.decay * offset, processes.mean(gradient, len(value)), alpha=self.rate)
-            for offset, gradient in zip(self.offsets, _allowed(fn, gradients), strict=True)
+            for offset, gradient in zip(self.offsets, self._allowed(fn, gradients), strict=True)
         ]
+
+    def _allowed(self, fn: BoltzmannDistribution, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients by all entries, restricted to those that a machine over this graph may have."""
+        graph, allowed = fn.machine.graph, _uncoupled_from_themselves(fn, gradients)
+        if self._barred is None or self._barred[0] is not graph:
+            weights = zip(graph.interactions, fn.machine.weights, strict=True)
+            self._barred = graph, [barred(graph, interaction, weight.detach()) for interaction, weight in weights]
+        for number, mask in enumerate(self._barred[1], len(allowed) - len(graph.interactions)):
+            if mask is not None:
+                allowed[number] = allowed[number].masked_fill(mask, 0.0)
+        return allowed
 
 
 def average_to(values: Tensor, shape: torch.Size) -> Tensor:
@@ -75,8 +89,8 @@ def _with_parameters(
     return BoltzmannDistribution(machine.graph, biases, remaining, fn.visible, validate_args=validate)
 
 
-def _allowed(fn: BoltzmannDistribution, gradients: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients by all entries, restricted to those that a weight may have: no atom of a layer is coupled to itself."""
+def _uncoupled_from_themselves(fn: BoltzmannDistribution, gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients that keep lateral weights symmetric, and every atom of a layer uncoupled to itself."""
     graph, allowed = fn.machine.graph, list(gradients)
     for number, (interaction, shape) in enumerate(
         zip(graph.interactions, graph.weight_shapes, strict=True), len(gradients) - len(graph.interactions)

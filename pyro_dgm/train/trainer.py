@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .. import processes
 from ..data import Dataset
+from ..energy import NotFinite
 from ..models.model import Model
 from ..objectives.objective import Objective
 from .checkpoint import save_state, save_weights
@@ -120,8 +121,8 @@ class Trainer:
             rows, weight = _share(x)
             try:
                 loss = self.loss(rows) * weight
-            except ValueError:
-                if self._finite():
+            except ValueError as error:
+                if self._finite() and not isinstance(error, NotFinite):
                     raise
                 self._diverged(epoch, number, math.nan)  # validation saw the NaN before the loss did
             loss.backward()
@@ -162,8 +163,12 @@ class Trainer:
             self._diverged(epoch, self.steps - 1, math.nan)
         self._with_averaged()
         train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
-        figures, clocks = processes.from_first((self.model.progress(train, self.data.valid.x), clocks))
-        self._with_averaged()
+        try:
+            figures, clocks = processes.from_first((self.model.progress(train, self.data.valid.x), clocks))
+        except NotFinite:
+            self._diverged(epoch, self.steps - 1, math.nan)
+        finally:
+            self._with_averaged()
         row = {"epoch": epoch + 1, "loss": loss, **figures, **clocks}
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:

@@ -112,10 +112,13 @@ def test_bars_and_stripes_optimum_is_what_enumeration_says():
     ("options", "message"),
     [({"method": "magic"}, "expected one of"), ({"method": "ais", "chains": 1}, "at least 2"),
      ({"method": "ais", "temperatures": 1}, "at least 2"), ({"method": "ais", "temperatures": [0.0]}, "at least 2"),
-     ({"method": "ais", "temperatures": [0.0, 0.5, 0.5, 1.0]}, "increase"),
-     ({"method": "ais", "temperatures": [1.0, 0.5, 0.0]}, "increase"),
+     ({"method": "ais", "temperatures": [0.0, 0.5, 0.5, 1.0]}, "got 0.5 and then 0.5 at places 1 and 2; .*increase"),
+     ({"method": "ais", "temperatures": [0.0, 0.5, 0.3, 1.0]}, "got 0.5 and then 0.3 at places 1 and 2; .*increase"),
+     ({"method": "ais", "temperatures": [1.0, 0.5, 0.0]}, "got 1 and then 0.5 at places 0 and 1; .*increase"),
+     ({"method": "ais", "temperatures": "abc"}, "temperatures got 'abc'; expected"),
+     ({"method": "ais", "temperatures": 0.5}, "temperatures got 0.5; expected"),
      ({"method": "ais", "temperatures": [0.1, 0.5, 1.0]}, "exactly 0"),
-     ({"method": "ais", "temperatures": [0.0, math.nan, 1.0]}, "increase"),
+     ({"method": "ais", "temperatures": [0.0, math.nan, 1.0]}, "got 0 and then nan at places 0 and 1; .*increase"),
      ({"method": "bridge", "reverse": False}, "needs both runs")],
 )  # fmt: skip
 def test_bad_options(options, message):

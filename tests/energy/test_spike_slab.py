@@ -11,7 +11,7 @@ from scipy import integrate
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Lateral
-from pyro_dgm.energy.normaliser import improper
+from pyro_dgm.energy.normaliser import barred, improper
 
 ONE = (torch.tensor([[0.4, 1.3], [-1.0, 0.5]]), torch.tensor([[0.0, -0.8], [0.0, -0.3]]))
 POOLED = (torch.tensor([[-0.3, 1.1, -0.7]]), torch.tensor([[0.0, -0.6, -1.1]]))
@@ -275,6 +275,38 @@ def test_energies_that_are_not_quadratic(ends, other, message):
     dgm.BoltzmannDistribution(graph, biases, (torch.zeros(shape),), validate_args=True)
     with pytest.raises(ValueError, match=message):
         dgm.BoltzmannDistribution(graph, biases, (torch.full(shape, -0.1),), validate_args=True)
+
+
+@pytest.mark.parametrize(
+    ("ends", "units", "some"),
+    [
+        ((("a", 1), ("b", 0)), (dgm.Gaussian(2), dgm.SpikeSlab(2, 3)), True),
+        ((("b", 0), ("a", 1)), (dgm.Gaussian(2), dgm.SpikeSlab(2, 3)), True),
+        ((("a", 0), ("b", 1)), (dgm.Gaussian(2), dgm.SpikeSlab(1, 2)), True),
+        ((("a", 1), ("b", 0)), (dgm.SpikeSlab(2, 2), dgm.Binary(2)), True),
+        ((("a", 0), ("b", 1)), (dgm.Gaussian(2), dgm.Gaussian(3)), True),
+        ((("a", 0), ("b", 0)), (dgm.Gaussian(2), dgm.Gaussian(3)), False),
+        ((("a", 1), ("b", 0)), (dgm.Gaussian(2), dgm.Binary(3)), False),
+        ((("a", 0), ("b", 0)), (dgm.Gaussian(2), dgm.SpikeSlab(2, 2)), False),
+        ((("a", 0), ("b", 0)), (dgm.SpikeSlab(2, 2), dgm.SpikeSlab(1, 2)), False),
+        ((("a", 0), ("b", 0)), (dgm.Binary(2), dgm.Binary(3)), False),
+    ],
+)
+def test_barred_entries_are_those_that_are_refused_as_not_quadratic(ends, units, some):
+    """One small entry at a time."""
+    graph = dgm.Graph(dict(zip("ab", units, strict=True)), [dgm.Dense(*ends)])
+    biases = {name: unit.neutral(torch.zeros(())) for name, unit in graph.layers.items()}
+    shape = graph.weight_shapes[0]
+    single = torch.eye(shape.numel()).view(-1, *shape) * -1e-3
+    reasons = [improper(graph, biases, [weight]) for weight in single]
+    refused = torch.tensor([reason is not None and "would not be quadratic" in reason for reason in reasons]).view(
+        shape
+    )
+    found = barred(graph, graph.interactions[0], torch.zeros(shape))
+    assert bool(refused.any()) == some
+    assert torch.equal(refused, torch.zeros(shape, dtype=torch.bool) if found is None else found)
+    batch = barred(graph, graph.interactions[0], torch.zeros(3, *shape))
+    assert (found is None and batch is None) or torch.equal(batch, found.expand(3, *shape))
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.45, 0.6, 2.0])

@@ -78,7 +78,8 @@ def test_clamping_a_category_to_one():
 
 
 def test_gaussian_without_a_normaliser_says_so():
-    assert "negative" in dgm.Gaussian(2).check(torch.zeros(2), torch.tensor([-1.0, 0.5]))
+    for bad in (0.5, -torch.inf, torch.nan):
+        assert "negative" in dgm.Gaussian(2).check(torch.zeros(2), torch.tensor([-1.0, bad]))
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (-3,), (2.5,)])

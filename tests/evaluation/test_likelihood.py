@@ -1,5 +1,6 @@
 """Figures say what they are and refuse unfair comparison."""
 
+import dataclasses
 import json
 import math
 
@@ -9,6 +10,7 @@ import torch
 import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.data import Space, Split
+from pyro_dgm.energy import NotFinite
 from pyro_dgm.evaluation.likelihood import _measure
 from pyro_dgm.models.model import ProbabilisticModel
 
@@ -86,6 +88,46 @@ def test_refusals():
         dgm.log_likelihood(vae, y, particles=0)
     with pytest.raises(ValueError, match="importance"):
         dgm.log_likelihood(vae, y, method="guess")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("name", "parameter", "options"),
+    [
+        ("RBM", "weight", {}),
+        ("GaussianRBM", "log_precision", {"method": "ais", "temperatures": 5}),
+        ("MeanCovarianceRBM", "factor", {"temperatures": 5}),
+        ("ConvolutionalSpikeSlabRBM", "weight", {"method": "ais", "temperatures": 5}),
+        ("SBN", "weights.0", {"method": "importance"}),
+    ],
+)
+def test_parameters_that_are_not_finite_give_no_figure(name, parameter, options, bad):
+    model, x = getattr(dgm, name).example()
+    with torch.no_grad():
+        dict(model.named_parameters())[parameter].view(-1)[0] = bad
+    with pytest.raises(ValueError, match=rf"{name} has no likelihood: {parameter} has entries .*smaller learning rate"):
+        dgm.log_likelihood(model, x, "toy", **options)
+    if name != "SBN":
+        known = torch.ones(x.shape[1:], dtype=torch.bool)
+        for ask in (lambda: model.sample(2), lambda: model.impute(x, known)):
+            with pytest.raises(NotFinite, match="are NaN or infinite"):
+                ask()
+
+
+def test_figures_that_are_not_finite_are_none():
+    rbm, x = dgm.RBM.example()
+    values = torch.zeros(len(x))
+    values[3] = -math.inf
+
+    class Impossible(dgm.RBM):
+        def evidence(self, x, method=None, **options):
+            return dataclasses.replace(super().evidence(x, method), values=values)
+
+    impossible = Impossible(**rbm.options())
+    with pytest.raises(ValueError, match="log-likelihood of row 3 under Impossible came out as -inf"):
+        dgm.log_likelihood(impossible, x)
+    values[3] = 0.0
+    assert dgm.log_likelihood(impossible, x).value == 0.0
 
 
 def test_a_bound_of_one_particle_does_not_print_nan():

@@ -124,11 +124,33 @@ def test_contexts_have_chains_of_their_own():
         ((torch.ones(6) > 0, torch.ones(())), "last dimensions"),
         ((torch.ones(2, 3, 6) > 0, torch.ones(6)), "at most the dimensions chains"),
         ((torch.ones(6) > 0, torch.full((6,), 0.5)), "outside the support"),
+        ((torch.ones(3, 6) > 0, torch.zeros(5, 6)), "expected shapes that broadcast"),
+        (torch.ones(6) > 0, "clamp got Tensor; expected"),
+        ((torch.ones(6) > 0, torch.zeros(6), 1), "got tuple of length 3; expected"),
+        ({"visible": torch.zeros(6)}, "the clamp of 'visible' got Tensor; expected"),
     ],
 )
 def test_bad_clamps(clamp, message):
     with pytest.raises(ValueError, match=message):
         dgm.BlockGibbs(dgm.RBM.example()[0](), clamp=clamp)
+
+
+@pytest.mark.parametrize("kernel", [dgm.BlockGibbs, dgm.ParallelTempering, dgm.HMC, dgm.GibbsLangevin])
+def test_clamps_of_other_numbers_of_chains_are_refused(kernel):
+    """A row for each of three chains is no clamp of five, nor of one; a list of mask and value is as good as a pair."""
+    real = kernel in (dgm.HMC, dgm.GibbsLangevin)
+    dist = dgm.GaussianRBM(6, 4)() if real else dgm.RBM(6, 4)()
+    known = torch.arange(6) < 2
+    for clamp in ((known.expand(3, 6), torch.ones(6)), [known, torch.ones(3, 6)]):
+        chains = kernel(dist, clamp=clamp)
+        for number in (5, 1):
+            with pytest.raises(
+                ValueError, match=rf"of 'visible' has shape \(3, 6\) for {number} chains; expected one for all"
+            ):
+                chains.start(number)
+        mcmc = dgm.VectorizedMCMC(chains, 2, 1, 3, initial_params=chains.start(3), disable_progbar=True)
+        mcmc.run()
+        assert (mcmc.get_samples()["visible"][:, :2] == 1).all()
 
 
 def categories():

@@ -231,7 +231,49 @@ def test_proposals_that_are_not_finite_are_refused():
     x = run(kernel, {"visible": torch.zeros(300, 2)}, 20)["visible"]
     assert (x.abs() < 1).all()
     assert (x != 0).any()
-    assert kernel.diagnostics()["divergences"] > 100
+    assert len(kernel.diagnostics()["divergences"]) > 100
+
+
+class Halves(GradientKernel):
+    """Every odd chain diverges in every second of its transitions."""
+
+    def start(self, chains):
+        return {"visible": torch.zeros(chains, 1)}
+
+    def sample(self, params):
+        odd = torch.arange(len(params["visible"])) % 2 == 1
+        none = torch.zeros(len(odd))
+        self._learn(none, none > 0, ~odd | (self._steps % 2 == 0))
+        return {"visible": params["visible"] + torch.randn(len(odd), 1)}
+
+    def energies(self, params):
+        return {"energy": params["visible"][:, 0]}
+
+
+class TestDivergences:
+    one = torch.ones(1)
+    dist = dgm.FreeEnergyDistribution(lambda x: (x**2).sum(-1), (one,), (1,))
+
+    def test_by_chain(self, capsys):
+        """Transitions of the warm-up are not counted, and a chain has its own alone."""
+        mcmc = dgm.VectorizedMCMC(Halves(self.dist, 0.1, 0.6), 6, 9, num_chains=4, disable_progbar=True)
+        mcmc.run()
+        expected = {f"chain {i}": [1, 3, 5] if i % 2 else [] for i in range(4)}
+        assert mcmc.diagnostics()["divergences"] == expected
+        assert mcmc.kernel.diagnostics()["divergences"] == [1, 1, 3, 3, 5, 5]
+        mcmc.summary()
+        assert "Number of divergences: 6" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("kernel", [dgm.HMC, dgm.GibbsLangevin])
+    @pytest.mark.parametrize("pyros_own", [True, False])
+    def test_summary(self, kernel, pyros_own, capsys):
+        torch.manual_seed(0)
+        dist, options = dgm.GaussianRBM.example()[0](), {"num_samples": 20, "warmup_steps": 20, "disable_progbar": True}
+        mcmc = MCMC(kernel(dist), **options) if pyros_own else dgm.VectorizedMCMC(kernel(dist), num_chains=4, **options)
+        mcmc.run()
+        mcmc.summary()
+        assert "Number of divergences: 0" in capsys.readouterr().out
+        assert set(mcmc.diagnostics()["divergences"]) == {f"chain {i}" for i in range(1 if pyros_own else 4)}
 
 
 @pytest.mark.parametrize(

@@ -433,6 +433,7 @@ def test_temperatures_may_fall():
         ({"hiden": (torch.zeros(4),)}, "there are"),
         ({"hidden": (torch.zeros(3),)}, "expected a tuple"),
         ({"hidden": torch.zeros(4)}, "expected a tuple"),
+        ({"hidden": (torch.full((4,), torch.nan),)}, "base of .hidden. has entries that are NaN or infinite"),
     ],
 )
 def test_bad_bases(base, message):
@@ -447,6 +448,22 @@ def test_bad_states_and_clamps():
         kernel.sample(dgm.BlockGibbs(rbm()).start(5))
     with pytest.raises(ValueError, match="there are"):
         dgm.ParallelTempering(rbm(), 3, clamp={"hiden": (torch.ones(4) > 0, torch.zeros(4))})
-    program = dgm.negative_phase(rbm.model, dgm.CD(kernel=dgm.ParallelTempering))
-    with pytest.raises(ValueError, match="10 temperatures"):
-        Trace_ELBO(max_plate_nesting=1)(program, rbm.guide)(x)
+    for data in (x, x[:, None].expand(10, 10, 6)):  # the second as if there were a dimension of ten temperatures
+        with pytest.raises(
+            ValueError, match=r"CD got the kernel ParallelTempering.*use dgm.PCD\(kernel=dgm.ParallelTemp"
+        ):
+            dgm.CD(kernel=dgm.ParallelTempering).negatives("x", rbm(), data)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        (dgm.BlockGibbs, "BlockGibbs"),
+        (dgm.ParallelTempering, "ParallelTempering"),
+        (functools.partial(dgm.TemperedTransitions, temperatures=4), "TemperedTransitions"),
+        (dgm.GibbsLangevin, "GibbsLangevin"),
+    ],
+)
+def test_free_energies_have_no_layers_to_draw(kernel, name):
+    with pytest.raises(ValueError, match=f"{name} got FreeEnergyDistribution, which has no hidden units.*use dgm.HMC"):
+        kernel(dgm.MeanCovarianceRBM.example()[0]())

@@ -1,5 +1,6 @@
 """Many chains in one process, under Pyro's MCMC interface."""
 
+import functools
 import gc
 
 import psutil
@@ -26,6 +27,19 @@ def test_shapes_and_pyros_own_diagnostics(capsys):
     assert mcmc.diagnostics()["visible"]["r_hat"].shape == (6,)
     mcmc.summary()
     assert "visible[0]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "kernel", [dgm.BlockGibbs, dgm.ParallelTempering, functools.partial(dgm.TemperedTransitions, temperatures=5)]
+)
+def test_summaries_of_kernels_without_divergences(kernel, capsys):
+    """Those of HMC and GibbsLangevin are in test_hamiltonian."""
+    mcmc = dgm.VectorizedMCMC(kernel(dgm.RBM.example()[0]()), 8, 5, num_chains=3, disable_progbar=True)
+    mcmc.run()
+    mcmc.summary()
+    said = capsys.readouterr().out
+    assert "visible[5]" in said
+    assert "divergences" not in said
 
 
 def test_no_processes_and_no_warning_for_many_chains(recwarn):
@@ -93,6 +107,10 @@ def test_memory_does_not_grow_with_the_sweeps(options, engine):
         ({"num_samples": 1, "thinning": 0}, "thinning got 0"),
         ({"num_samples": 1, "keep": "all"}, "expected 'draws'"),
         ({"num_samples": 1, "warmup_steps": -1}, "warmup_steps got -1"),
+        ({"num_samples": 5.5}, "num_samples got 5.5; expected an integer"),
+        ({"num_samples": 1, "num_chains": 2.0}, "num_chains got 2.0"),
+        ({"num_samples": 1, "thinning": True}, "thinning got True"),
+        ({"num_samples": 1, "warmup_steps": 0.5}, "warmup_steps got 0.5"),
         ({"num_samples": 1, "initial_params": {"visible": torch.zeros(1, 6)}}, r"expected \['hidden', 'visible'\]"),
         ({"num_samples": 1, "save_params": ["hiden"]}, "the layers are"),
         ({"num_samples": 1, "num_chains": 2, "initial_params": {"visible": torch.ones(3, 6)}}, "num_chains=2"),
@@ -101,6 +119,13 @@ def test_memory_does_not_grow_with_the_sweeps(options, engine):
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         run(**{"warmup_steps": 0} | options)
+
+
+@pytest.mark.parametrize("ask", ["get_samples", "diagnostics", "summary", "chain_energies"])
+def test_nothing_to_tell_before_the_run(ask):
+    mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(dgm.RBM.example()[0]()), 5)
+    with pytest.raises(ValueError, match="nothing was drawn yet; call run"):
+        getattr(mcmc, ask)()
 
 
 def test_a_kernel_that_moves_the_visible_units_alone():

@@ -49,7 +49,10 @@ def test_exact_gradient_from_pair_statistics(edges):
     [
         ({"edges": [(0, 0)]}, "to itself"),
         ({"edges": [(0, 1), (1, 0)]}, "twice"),
-        ({"edges": [(0, 9)]}, "names? unit 9"),
+        ({"edges": [(0, 9)]}, "names? unit 9; the units are 0 to"),
+        ({"edges": [(0, 1), (-1, 2)]}, "name unit -1; the units are 0 to"),
+        ({"edges": "abc"}, "edges got 'abc'; expected pairs of integers"),
+        ({"edges": [(0, 1), (2,)]}, "expected pairs of integers"),
         ({"edges": [(0, 1)], "unit": "potts"}, "expected one of"),
         ({"hidden": -1}, "0 or more"),
         ({"edges": [(0.5, 1.0)]}, "integers"),
@@ -58,6 +61,21 @@ def test_exact_gradient_from_pair_statistics(edges):
 def test_bad_graphs(options, message):
     with pytest.raises(ValueError, match=message):
         dgm.BoltzmannMachine(4, **options)
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([(0, 1), (-2, 1)], "edges name unit -2 of layer 'a'; the units are 0 to 2"),
+        ([(0, 1), (2, 7)], "edges name unit 7 of layer 'b'; the units are 0 to 3"),
+        ("abc", "edges got 'abc'"),
+    ],
+)
+def test_sparse_couplings_name_the_unit_that_is_not_there(edges, message):
+    layers = {"a": dgm.Binary(3), "b": dgm.Binary(4)}
+    with pytest.raises(ValueError, match=message):
+        dgm.Graph(layers, [dgm.Sparse("a", "b", edges)])
+    assert dgm.Graph(layers, [dgm.Sparse("a", "b", [(0, 1)]), dgm.Sparse("a", "b", [])]).weight_shapes == ((1,), (0,))
 
 
 def test_a_graph_names_its_layers():

@@ -172,6 +172,9 @@ class TestContract:
         assert not binary(x) or ((filled >= 0) & (filled <= 1)).all()
         with pytest.raises(ValueError, match="at least one row"):
             model.impute(x[:0], known)
+        for bad in (x[0], x[None], x[..., None]):
+            with pytest.raises(ValueError, match=r"impute got data of shape .* expected rows x \("):
+                model.impute(bad, known)
         with pytest.raises(ValueError, match="at least 2"):
             model.impute(x, known, sweeps=1)
 

@@ -247,6 +247,9 @@ def test_a_context_shifts_the_hidden_bias():
         ({"precision": -1.0}, "positive"),
         ({"precision": [1.0, 2.0]}, "shape"),
         ({"precision": math.inf}, "positive"),
+        ({"precision": None}, "precision got None; expected one of fixed, scalar, diagonal, or a positive value"),
+        ({"precision": True}, "precision got True; expected one of"),
+        ({"precision": {"diagonal"}}, "precision got {'diagonal'}; expected one of"),
         ({"hidden": 0}, "positive integers"),
     ],
 )

@@ -179,6 +179,23 @@ def test_fast_weights_move_with_the_module_and_with_other_kernels():
     assert phase.options()["fast"] == 0.1
 
 
+@pytest.mark.parametrize("model", ["SpikeSlabRBM", "CoupledSlabRBM", "ConvolutionalSpikeSlabRBM"])
+def test_squares_and_slabs_stay_uncoupled(model):
+    """Machines whose spikes switch squares of x: entries between a square and a slab are none of the graph's machines."""
+    torch.manual_seed(0)
+    model, x = getattr(dgm, model).example()
+    phase = dgm.PCD(1, 10, fast=1e-3)
+    dgm.fit(model, x, objective=dgm.NegativePhaseObjective(phase), epochs=4, batch_size=4, progress=False)
+    graph, offsets = model().machine.graph, phase.fast_weights["x"].offsets
+    offsets = offsets[len(offsets) - len(graph.interactions) :]
+    for interaction, offset in zip(graph.interactions, offsets, strict=True):
+        assert offset.any()
+        if isinstance(interaction, dgm.Dense):
+            by_spike = offset.view(model.visible, model.hidden, -1)
+            assert by_spike[..., 0].any()
+            assert by_spike[..., 1:].any() == (interaction.ends[0].statistic == 0)
+
+
 def test_contexts_have_fast_weights_of_their_own():
     """Two machines that differ in their biases: the offsets of each follow its own chains."""
     rbm, x = dgm.RBM.example()

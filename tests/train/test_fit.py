@@ -199,6 +199,27 @@ def test_divergence_stops_and_keeps_the_last_checkpoint(what, tmp_path):
     assert (tmp_path / "run" / WEIGHTS).read_bytes() == before
 
 
+@pytest.mark.parametrize("rows", [5, 40])
+def test_overflow_on_the_way_to_the_energy_is_divergence_too(rows):
+    """exp(log_precision) overflows where the parameters themselves are finite: in the next step, or in an epoch's figures."""
+
+    class Precise(dgm.Objective):
+        def attach(self, model):
+            self.model = model
+
+        def loss(self, x):
+            return -self.model.log_precision.mean() - self.model().free_energy(x).mean().detach()
+
+    model, x = dgm.GaussianRBM(3, 2), torch.randn(rows, 3)
+    with torch.no_grad():
+        model.visible_bias.fill_(0.1)
+    with pytest.raises(dgm.TrainingDiverged, match="smaller learning_rate"):
+        dgm.fit(
+            model, x, objective=Precise(), epochs=1, batch_size=10, learning_rate=400.0, optimiser="sgd", progress=False
+        )
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
 def test_nan_weights_are_never_saved(tmp_path):
     vae, x = dgm.VAE.example()
     with pytest.raises(dgm.TrainingDiverged):

@@ -166,10 +166,13 @@ def bounds():
 
 
 class Still(dgm.BlockGibbs):
-    """Chains that stay where they are."""
+    """Chains that stay where they are, and know whose they are."""
 
     def sample(self, params):
         return params
+
+    def chain_diagnostics(self, chains):
+        return [{"rank": processes.rank()}] * chains
 
 
 def chains():
@@ -187,6 +190,7 @@ def chains():
     return {
         "still": still.get_samples(group_by_chain=True)["visible"],
         "last": still.last_params["hidden"],
+        "ranks": [found["rank"] for found in still._diagnostics],
         "draws": draws.get_samples(group_by_chain=True)["visible"],
         "moments": moments.moments.get()["visible"]["mean"],
         "energies": moments.chain_energies()["energy"],
@@ -473,6 +477,7 @@ def test_chains_over_two_processes(pair):
         same(first[name], second[name])
     same(first["still"], torch.arange(42.0).view(7, 1, 6).expand(7, 2, 6))
     same(first["last"], torch.arange(28.0).view(7, 4))
+    assert first["ranks"] == second["ranks"] == [0, 0, 0, 0, 1, 1, 1]
     assert first["draws"].shape == (101, 50, 6)
     assert not torch.equal(first["draws"][:50], first["draws"][51:])
     exact = machine()()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,10 +23,8 @@ class Sparse(Interaction):
         edges: ``edges x 2`` integer indices into the flat layers.
     """
 
-    def __init__(self, first: str, second: str, edges: Tensor) -> None:
-        edges = torch.as_tensor(edges)
-        if edges.dim() != 2 or edges.shape[1] != 2 or edges.is_floating_point():
-            raise ValueError(f"edges got shape {tuple(edges.shape)} and {edges.dtype}; expected integers, edges x 2")
+    def __init__(self, first: str, second: str, edges: Tensor | Sequence[Sequence[int]]) -> None:
+        edges = edge_list(edges)
         self.ends = (End(first), End(second))
         if first == second:
             if (edges[:, 0] == edges[:, 1]).any():
@@ -36,17 +34,13 @@ class Sparse(Interaction):
             keys = edges
         if len(torch.unique(keys, dim=0)) != len(keys):
             raise ValueError("edges name a pair of units twice; name each edge once and add their weights")
-        self.edges = edges.long()
+        self.edges = edges
         self._directed: dict[tuple[int, torch.device, int], tuple[_Flow, Tensor | None]] = {}
 
     def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
         for column, end in enumerate(self.ends):
             size = layers[end.layer].shape.numel()
-            if len(self.edges) and not (self.edges[:, column].min() >= 0 and self.edges[:, column].max() < size):
-                raise ValueError(
-                    f"edges name unit {int(self.edges[:, column].max())} of layer {end.layer!r}, "
-                    f"which has the units 0 to {size - 1}"
-                )
+            check_edges(self.edges[:, column], size, where=f" of layer {end.layer!r}")
         unit = layers[self.ends[0].layer]
         atoms = self.edges // (unit.shape.numel() // unit.atoms)
         if self.ends[0] == self.ends[1] and (atoms[:, 0] == atoms[:, 1]).any():
@@ -102,6 +96,39 @@ class Sparse(Interaction):
 
     def pairs(self, layers: Mapping[str, Unit]) -> tuple[Tensor, Tensor]:
         return self.edges[:, 0], self.edges[:, 1]
+
+
+def edge_list(edges: Tensor | Sequence[Sequence[int]]) -> Tensor:
+    """Pairs as integers, ``pairs x 2``; there may be none.
+
+    Raises:
+        ValueError: these are no pairs of integers.
+    """
+    try:
+        pairs = torch.as_tensor(edges)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"edges got {edges!r}; expected pairs of integers, as in [(0, 1), (1, 2)]") from None
+    whole = not (pairs.is_floating_point() or pairs.is_complex() or pairs.dtype == torch.bool)
+    if pairs.numel() and not (whole and pairs.dim() == 2 and pairs.shape[1] == 2):
+        raise ValueError(f"edges got shape {tuple(pairs.shape)} and {pairs.dtype}; expected integers, pairs x 2")
+    return pairs.reshape(-1, 2).long()
+
+
+def check_edges(edges: Tensor, size: int, kind: str = "unit", where: str = "") -> None:
+    """Refuse edges that lead to what is not there.
+
+    Args:
+        edges: numbers, of any shape.
+        size: how many there are of what they number.
+        kind: what one of them is called.
+        where: what follows its number in the message.
+
+    Raises:
+        ValueError: a number below 0, or one too large; the message names the first.
+    """
+    wrong = edges[(edges < 0) | (edges >= size)]
+    if len(wrong):
+        raise ValueError(f"edges name {kind} {int(wrong[0])}{where}; the {kind}s are 0 to {size - 1}")
 
 
 class _Flow:

@@ -50,10 +50,11 @@ class Gaussian(ScalarUnit):
         return mean[0] / variance, -0.5 / variance
 
     def check(self, *eta: Tensor) -> str | None:
-        if (eta[1] < 0).all():
+        if ((eta[1] < 0) & eta[1].isfinite()).all():
             return None
         return (
-            f"the coefficient of x² must be negative everywhere (a positive precision), its largest is {eta[1].max():g}"
+            "the coefficient of x² must be negative and finite everywhere (a positive precision), it reaches from "
+            f"{eta[1].min():g} to {eta[1].max():g}"
         )
 
     def neutral(self, like: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,53 @@
+"""What is known of chains: how it may be given, and for how many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+def by_layer(visible: str, clamp: object) -> Mapping[str, Sequence[Tensor]]:
+    """A clamp by layers, where that of the visible one may stand alone; empty where nothing is known.
+
+    Raises:
+        ValueError: it is no pair of mask and value, nor a mapping to such pairs.
+    """
+    named = {visible: clamp} if isinstance(clamp, tuple | list) else clamp
+    if named is None:
+        return {}
+    if not isinstance(named, Mapping):
+        raise ValueError(
+            f"clamp got {type(clamp).__name__}; expected (mask, value) of the visible layer, or {{layer: (mask, value)}}"
+        )
+    for layer, pair in named.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            count = f" of length {len(pair)}" if isinstance(pair, tuple | list) else ""
+            raise ValueError(
+                f"the clamp of {layer!r} got {type(pair).__name__}{count}; expected (mask, value): booleans, True where known, "
+                "and the values there"
+            )
+    return named
+
+
+def expanded(layer: str, clamp: Sequence[Tensor], shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """A mask and values for every chain.
+
+    Args:
+        layer: what messages call it.
+        clamp: mask and value, as the kernel has checked them.
+        shape: ``chains x batch_shape x layer shape``.
+
+    Raises:
+        ValueError: they are for another number of chains.
+    """
+    for name, tensor in zip(("mask", "value"), clamp, strict=True):
+        sizes = zip(reversed(tensor.shape), reversed(shape), strict=False)
+        if tensor.dim() > len(shape) or any(a not in (1, b) for a, b in sizes):
+            raise ValueError(
+                f"the clamp's {name} of {layer!r} has shape {tuple(tensor.shape)} for {shape[0]} chains; expected one for all, "
+                f"or a row for each: it must broadcast to {tuple(shape)}"
+            )
+    mask, value = (t.expand(shape) for t in clamp)
+    return mask, value

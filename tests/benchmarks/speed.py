@@ -1,5 +1,6 @@
 """Ratios of medians, their record, and the table that CONTRIBUTING shows of it."""
 
+import datetime
 import json
 import statistics
 import time
@@ -35,7 +36,8 @@ def ratios(benchmark, what, aim, rounds=30, **functions):
 def record(benchmarks):
     """Write what a session measured, in place of what this machine measured before."""
     rows = [b.extra_info for b in benchmarks if "what" in b.extra_info]
-    new = {"machine": machine(), "versions": versions(), "rows": rows}
+    today = datetime.date.today().isoformat()
+    new = {"machine": machine(), "date": today, "versions": versions(), "rows": rows}
     others = [known for known in records() if known["machine"] != new["machine"]]
     sessions = sorted([*others, new], key=lambda known: known["machine"])
     RECORD.write_text(json.dumps(sessions, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -49,7 +51,7 @@ def records():
 def table():
     """The recorded ratios in Markdown, with a column for every machine."""
     sessions = records()
-    heads = [f"{known['machine']}, torch {known['versions']['torch']}" for known in sessions]
+    heads = [f"{known['machine']}, torch {known['versions']['torch']}, {known['date']}" for known in sessions]
     cells = {}
     for column, known in enumerate(sessions):
         for row in known["rows"]:

@@ -1,4 +1,4 @@
-"""Sums over all states of a small machine: some units are listed, one colour of them is summed analytically."""
+"""Sums over all states of a small machine: some units are listed, one colour or all real-valued ones are summed analytically."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import logsumexp
 
+from . import _integral
 from ._machine import Block, Machine, State
 from ._structure import Arrays, Layer, Structure
 from ._units import KINDS
@@ -17,16 +18,19 @@ from ._units import KINDS
 LARGEST = 20
 """The binary logarithm of how many states are still listed."""
 
+INSTEAD = "draw with NumPyroGibbs, or use dgm.log_partition(dist, method='ais') on the torch distribution"
+
 
 class Listing(NamedTuple):
     """How a sum is made.
 
-    Of the colour ``colour`` the blocks outside ``fixed`` are summed analytically; ``listed`` are the layers and atoms that
-    are listed, in the order of their significance, and ``radices`` how many states each of them has.
+    Of the colour ``colour`` the blocks outside ``fixed`` are summed analytically; where it is None, all real-valued units
+    outside ``fixed`` are integrated together. ``listed`` are the layers and atoms whose (finite parts') states are listed, in
+    the order of their significance, and ``radices`` how many states each of them has.
     """
 
     fixed: tuple[str, ...]
-    colour: int
+    colour: int | None
     listed: tuple[tuple[str, int], ...]
     radices: tuple[int, ...]
 
@@ -36,27 +40,26 @@ class Listing(NamedTuple):
         return math.prod(self.radices)
 
     def states(self, structure: Structure, dtype: Any) -> State:
-        """All listed states of the layers that are not fixed, ``count x layer shape``; the colour's units hold zeros."""
+        """All listed states of the layers that are not fixed, ``count x layer shape``, with zeros for what is not listed."""
         free = [layer for layer in structure.layers if layer.name not in self.fixed]
         found = {layer.name: jnp.zeros((self.size, layer.atoms, layer.inner), dtype) for layer in free}
         number, below = jnp.arange(self.size), self.size
         for (name, atom), radix in zip(self.listed, self.radices, strict=True):
             below //= radix
             layer = structure.layer(name)
-            values = jnp.asarray(KINDS[layer.kind].states(layer.inner), dtype).reshape(radix, -1)
+            values = jnp.asarray(KINDS[layer.kind].finite(layer.inner), dtype).reshape(radix, -1)
             found[name] = found[name].at[:, atom].set(values[number // below % radix])
         return {name: x.reshape(self.size, *structure.layer(name).shape) for name, x in found.items()}
 
 
 def listing(structure: Structure, arrays: Arrays, fixed: tuple[str, ...]) -> Listing | str:
     """The cheapest sum over the layers that are not fixed, or why there is none."""
-    instead = "draw with NumPyroGibbs, or use dgm.log_partition(dist, method='ais') on the torch distribution"
     sizes = [_log_size(structure, arrays, fixed, number) for number in range(len(structure.colours))]
     best = min(sizes)
     if best == math.inf:
-        return f"units of the real line have more than one colour, so that there is no exact sum; {instead}"
+        return _integrals(structure, arrays, fixed)
     if best > LARGEST:
-        return f"2^{best:.0f} states are left when one colour is summed out; at most 2^{LARGEST} are listed: {instead}"
+        return f"2^{best:.0f} states are left when one colour is summed out; at most 2^{LARGEST} are listed: {INSTEAD}"
     number = sizes.index(best)
     listed, radices = [], []
     for layer, place in _left(structure, fixed, number):
@@ -64,6 +67,28 @@ def listing(structure: Structure, arrays: Arrays, fixed: tuple[str, ...]) -> Lis
         listed += [(layer.name, int(atom)) for atom in free]
         radices += [_states(layer)] * len(free)
     return Listing(fixed, number, tuple(listed), tuple(radices))
+
+
+def _integrals(structure: Structure, arrays: Arrays, fixed: tuple[str, ...]) -> Listing | str:
+    """A sum whose real-valued units have several colours, or why there is none."""
+    layers = [layer for layer in structure.layers if layer.name not in fixed]
+    units = ", ".join(_integral.reals(structure, fixed))
+    size = sum(layer.atoms * math.log2(_states(layer)) for layer in layers)
+    if size > _integral.LARGEST:
+        return (
+            f"the real-valued units of {units} have more than one colour: 2^{size:.0f} integrals over them are left, one for "
+            f"every state of their spikes and of the other units; at most 2^{_integral.LARGEST} are taken: {INSTEAD}"
+        )
+    traced = any(isinstance(x, jax.core.Tracer) for x in (*arrays.weights, *arrays.edges))
+    # Of traced weights nothing is known here: their sums are NaN where the energy is not quadratic.
+    if not traced and not _integral.quadratic(structure, arrays, fixed, np):
+        return (
+            f"the energy is not quadratic in the real-valued units of {units} together; such integrals are not known: "
+            f"{INSTEAD}"
+        )
+    listed = [layer for layer in layers if _states(layer) > 1]
+    atoms = tuple((layer.name, atom) for layer in listed for atom in range(layer.atoms))
+    return Listing(fixed, None, atoms, tuple(_states(layer) for layer in listed for _ in range(layer.atoms)))
 
 
 def _left(structure: Structure, fixed: tuple[str, ...], number: int) -> list[tuple[Layer, int | None]]:
@@ -86,22 +111,27 @@ def _log_size(structure: Structure, arrays: Arrays, fixed: tuple[str, ...], numb
 
 
 def _states(layer: Layer) -> int:
-    """How many states an atom has, where they can be listed."""
-    return layer.inner if layer.inner > 1 else 2
+    """How many states what is finite in an atom has."""
+    return len(KINDS[layer.kind].finite(layer.inner))
 
 
 def log_sums(plan: Listing, machine: Machine, fixed: State) -> Any:
     """The unnormalised log-probability of every listed state given one row of the fixed layers: ``count``."""
     dtype = machine.arrays.biases[machine.structure.visible][0].dtype
     state = plan.states(machine.structure, dtype)
+    if plan.colour is None:
+        return _integral.log_integrals(machine, state, fixed)
     state |= {name: jnp.broadcast_to(x, (plan.size, *x.shape)) for name, x in fixed.items()}
     return machine.collapsed(_blocks(plan, machine), state)
 
 
 def log_sum(plan: Listing, machine: Machine, fixed: State) -> Any:
     """The sum over all states of the free layers, for many rows of the fixed ones: ``rows``."""
-    if plan.size > 1:
-        return jax.lax.map(lambda row: logsumexp(log_sums(plan, machine, row)), fixed, batch_size=256)
+    if plan.size > 1 or plan.colour is None:
+        room = (
+            256 if plan.colour is not None else max(_integral.together(machine.structure, plan.fixed) // plan.size, 1)
+        )
+        return jax.lax.map(lambda row: logsumexp(log_sums(plan, machine, row)), fixed, batch_size=room)
     rows = len(next(iter(fixed.values())))
     listed = plan.states(machine.structure, next(iter(fixed.values())).dtype)
     state = {name: jnp.broadcast_to(x, (rows, *x.shape[1:])) for name, x in listed.items()} | fixed
@@ -109,4 +139,5 @@ def log_sum(plan: Listing, machine: Machine, fixed: State) -> Any:
 
 
 def _blocks(plan: Listing, machine: Machine) -> tuple[Block, ...]:
-    return tuple(block for block in machine.colours[plan.colour] if block.layer.name not in plan.fixed)
+    colour = () if plan.colour is None else machine.colours[plan.colour]
+    return tuple(block for block in colour if block.layer.name not in plan.fixed)

@@ -13,6 +13,7 @@ from jax.scipy.special import logsumexp
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
+from . import _integral
 from ._listing import Listing, listing, log_sum, log_sums
 from ._machine import Machine, State
 from ._structure import Arrays, Structure
@@ -58,8 +59,12 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
 
     $-E = \sum_l \langle b_l, T_l\rangle + \sum_i I_i(T; W_i)$ over binary units, spins, one-hot rows, Gaussian units and
     spikes with slabs, under dense, lateral and sparse couplings. One colour of units is summed analytically and the others
-    are listed, so sums are exact up to rounding where at most $2^{20}$ states are left. Everything can be jitted and
-    differentiated by ``arrays``. Energies and log-probabilities are in nats.
+    are listed, so sums are exact up to rounding where at most $2^{20}$ states are left. Where real-valued units have several
+    colours, as spikes with slabs and visible units have, their joint Gaussian integral is taken for each of at most $2^{12}$
+    states of the spikes and the other units; it is NaN for weights without a normaliser. Everything can be jitted and
+    differentiated by ``arrays``, but that integrals have no derivative by weights that must be zero for them to be Gaussian
+    (those of a square with a slab, for one): what is returned there means nothing. Energies and log-probabilities are in
+    nats.
 
     Args:
         structure: the graph, as plain data.
@@ -122,7 +127,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
 
     @jax.jit
     def free_energy(self, v: Any) -> Any:
-        r"""$F(v) = -\log \sum_h e^{-E(v,h)}$, in nats.
+        r"""$F(v) = -\log \sum_h e^{-E(v,h)}$, in nats; an integral where hidden units are real.
 
         Args:
             v: ``batch_shape x event_shape``.
@@ -131,7 +136,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
             ``batch_shape``.
 
         Raises:
-            ValueError: there are too many hidden states to list.
+            ValueError: there are too many hidden states to list, or no known integral.
         """
         plan, v = _possible(self._hidden), self._real(v)
         rows = v.reshape(-1, *self.event_shape)
@@ -143,7 +148,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         r"""$\log Z$ by summing all states, in nats.
 
         Raises:
-            ValueError: there are too many.
+            ValueError: there are too many, or no known integral.
         """
         return logsumexp(log_sums(_possible(self._total), self.machine, {}))
 
@@ -166,7 +171,8 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         r"""Independent exact draws of the visible units.
 
         Listed units are drawn one after the other from $p(x_i \mid x_{<i})$, whose terms are sums over the list; no
-        cumulative sum over that list loses small probabilities. The summed colour follows given them.
+        cumulative sum over that list loses small probabilities. The summed colour, or all real-valued units from their joint
+        Gaussian, follow given them.
 
         Args:
             key: a JAX random key.
@@ -193,6 +199,10 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         for level, radix, now in zip(levels[-2::-1], plan.radices, keys, strict=False):
             node = radix * node + jax.random.categorical(now, level.reshape(-1, radix)[node])
         state = {name: x[node] for name, x in plan.states(self.structure, self._dtype).items()}
+        if plan.colour is None:
+            rows = {name: x.reshape(-1, *self.structure.layer(name).shape) for name, x in state.items()}
+            drawn = _integral.draw(machine, rows, colour_key)
+            return {name: x.reshape(state[name].shape) for name, x in drawn.items()}
         statistics = machine.statistics(state)
         for number, block in enumerate(machine.colours[plan.colour]):
             now = jax.random.fold_in(colour_key, number)

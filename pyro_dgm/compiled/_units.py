@@ -50,6 +50,14 @@ class Units(ABC):
     def states(self, inner: int) -> Any:
         """All states of one atom; None where they cannot be listed."""
 
+    def finite(self, inner: int) -> Any:
+        """All states of what is finite in an atom, with its real-valued entries at zero."""
+        return self.states(inner)
+
+    def degrees(self, inner: int) -> tuple[Any, ...]:
+        """The order in real-valued entries of every entry of each statistic; those of order one in the first are real."""
+        return (np.zeros(inner, int),) * self.statistics
+
     @abstractmethod
     def fits(self, mask: Any, x: Any) -> Any:
         """Which atoms can take the entries of ``x`` where ``mask`` holds, together."""
@@ -154,6 +162,12 @@ class GaussianUnits(Units):
     def states(self, inner: int) -> Any:
         return None
 
+    def finite(self, inner: int) -> Any:
+        return np.zeros(1)
+
+    def degrees(self, inner: int) -> tuple[Any, ...]:
+        return np.ones(inner, int), np.full(inner, 2)
+
     def fits(self, mask: Any, x: Any) -> Any:
         return ~mask | jnp.isfinite(x)
 
@@ -186,6 +200,13 @@ class SpikeSlabUnits(Units):
 
     def states(self, inner: int) -> Any:
         return None
+
+    def finite(self, inner: int) -> Any:
+        return np.eye(2, inner, -1)
+
+    def degrees(self, inner: int) -> tuple[Any, ...]:
+        slabs = np.r_[0, np.ones(inner - 1, int)]
+        return slabs, 2 * slabs
 
     def fits(self, mask: Any, x: Any) -> Any:
         h = x[..., 0]

@@ -85,12 +85,6 @@ def test_the_log_partition_of_gaussian_units_is_summed():
     assert float(to_numpyro(dist).log_partition()) == pytest.approx(theirs, rel=1e-5)
 
 
-def test_units_of_the_real_line_in_two_colours_have_no_exact_sum():
-    ours = to_numpyro(dgm.SpikeSlabRBM.example()[0]())
-    with pytest.raises(ValueError, match="more than one colour"):
-        ours.log_partition()
-
-
 def test_an_attached_log_partition_goes_along():
     rbm = dgm.RBM(60, 40)
     dist = rbm().with_log_partition(123.0)

@@ -1,0 +1,162 @@
+"""Gaussian integrals over real-valued units of several colours together, one for every state of the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._machine import Machine, State
+from ._structure import Arrays, Structure
+from ._units import KINDS
+
+LARGEST = 12
+"""The binary logarithm of how many integrals are still taken."""
+
+NUMBERS = 1 << 18
+"""Numbers that the quadratic forms taken together may have."""
+
+
+class Form(NamedTuple):
+    r"""$-E = c + g^\top r - \tfrac12 r^\top A r$ of the real-valued entries r, with $A = L L^\top$."""
+
+    constant: Any
+    slope: Any
+    root: Any
+    r"""$L^{-1}$."""
+
+    def log_integral(self) -> Any:
+        r"""$\log \int e^{-E} dr$."""
+        volume = 0.5 * len(self.slope) * math.log(2 * math.pi) + jnp.log(jnp.diagonal(self.root)).sum()
+        return self.constant + 0.5 * jnp.square(self.root @ self.slope).sum() + volume
+
+    def draw(self, noise: Any) -> Any:
+        """A draw of r from its Gaussian, by standard normal numbers."""
+        return (self.root @ self.slope + noise) @ self.root
+
+
+@jax.custom_jvp
+def inverse_root(form: Any) -> Any:
+    r"""$L^{-1}$ of a positive definite matrix $L L^\top$, by elimination in place; with NaN where it is another matrix.
+
+    JAX's Cholesky factors are taken by LAPACK, and on processors two batches of them at once may wait for each other for ever
+    (jaxlib 0.10.2, two threads).
+
+    Args:
+        form: ``n x n``.
+    """
+    places = jnp.arange(len(form))
+
+    def eliminate(number: Any, rows: Any) -> Any:
+        column = rows[:, number] / jnp.sqrt(rows[number, number])
+        rows = rows.at[:, number].set((places == number).astype(rows.dtype))
+        pivot = rows[number] / column[number]
+        rows = rows - jnp.where(places > number, column, 0.0)[:, None] * pivot
+        return rows.at[number].set(pivot)
+
+    return jnp.tril(jax.lax.fori_loop(0, len(form), eliminate, form))
+
+
+@inverse_root.defjvp
+def _inverse_root_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    root = inverse_root(*primals)
+    within = root @ (tangents[0] + tangents[0].T) @ root.T / 2
+    return root, (0.5 * jnp.diag(jnp.diagonal(within)) - jnp.tril(within)) @ root
+
+
+def reals(structure: Structure, fixed: Sequence[str]) -> dict[str, Any]:
+    """Where the real-valued entries of every layer that is not fixed are when it is flat; layers without any are left out."""
+    found = {}
+    for layer in structure.layers:
+        inside = np.flatnonzero(KINDS[layer.kind].degrees(layer.inner)[0])
+        if layer.name not in fixed and len(inside):
+            found[layer.name] = (layer.inner * np.arange(layer.atoms)[:, None] + inside).reshape(-1)
+    return found
+
+
+def together(structure: Structure, fixed: Sequence[str]) -> int:
+    """How many integrals are taken at once: a power of two, as the number of states often is, and nothing remains."""
+    room = NUMBERS // sum(len(place) for place in reals(structure, fixed).values()) ** 2
+    return 1 << max(room.bit_length() - 1, 0)
+
+
+def quadratic(structure: Structure, arrays: Arrays, fixed: Sequence[str], xp: Any) -> Any:
+    """Whether no weight couples entries whose product is of a higher order than two in the real-valued units.
+
+    Args:
+        structure: the graph.
+        arrays: its numbers.
+        fixed: layers that are given.
+        xp: NumPy, or ``jax.numpy`` for traced numbers.
+    """
+    sound: Any = True
+    for coupling, weight, edges in zip(structure.couplings, arrays.weights, arrays.edges, strict=True):
+        first, second = (_degrees(structure, name, statistic, fixed) for name, statistic in coupling.ends)
+        if first.max() + second.max() > 2:
+            if edges is not None:
+                first, second = (xp.asarray(x)[edges[:, end]] for end, x in enumerate((first, second)))
+            order = (first if edges is not None else first[:, None]) + second
+            sound = sound & ~((order > 2) & (weight != 0)).any()
+    return sound
+
+
+def _degrees(structure: Structure, name: str, statistic: int, fixed: Sequence[str]) -> Any:
+    layer = structure.layer(name)
+    inside = KINDS[layer.kind].degrees(layer.inner)[statistic]
+    return np.tile(0 * inside if name in fixed else inside, layer.atoms)
+
+
+def form(machine: Machine, state: State, fixed: Sequence[str]) -> Form:
+    """The quadratic form at one state of all layers, which holds zeros for the real-valued entries.
+
+    Slope and curvature are derivatives of -E at zero, by which a quadratic function is known everywhere. Where -E is not
+    quadratic or has no integral, the numbers are NaN.
+    """
+    places = reals(machine.structure, fixed)
+    ends = np.cumsum([len(place) for place in places.values()])
+
+    def value(r: Any) -> Any:
+        return machine.value(machine.statistics(_filled(state, places, jnp.split(r, ends[:-1]))))
+
+    zero = jnp.zeros(ends[-1], machine.arrays.biases[machine.structure.visible][0].dtype)
+    slope, push = jax.linearize(jax.grad(value), zero)
+    curvature = jax.vmap(push)(jnp.eye(len(zero), dtype=zero.dtype))
+    sound = quadratic(machine.structure, machine.arrays, fixed, jnp)
+    constant, slope = (jnp.where(sound, x, jnp.nan) for x in (value(zero), slope))
+    return Form(constant, slope, inverse_root(-curvature))
+
+
+def log_integrals(machine: Machine, states: State, given: State) -> Any:
+    """The log-integrals for states of all layers that are not given, and one row of the given ones: ``count``."""
+
+    def one(state: State) -> Any:
+        return form(machine, state | given, tuple(given)).log_integral()
+
+    # Checkpoints: the way back takes the forms anew instead of keeping all of them.
+    return jax.lax.map(jax.checkpoint(one), states, batch_size=together(machine.structure, tuple(given)))
+
+
+def draw(machine: Machine, states: State, key: Any) -> State:
+    """All layers with the real-valued entries drawn given the rest: ``count x layer shape``."""
+    places = reals(machine.structure, ())
+    ends = np.cumsum([len(place) for place in places.values()])
+
+    def one(pair: tuple[State, Any]) -> State:
+        state, noise = pair
+        return _filled(state, places, jnp.split(form(machine, state, ()).draw(noise), ends[:-1]))
+
+    first = next(iter(states.values()))
+    noise = jax.random.normal(key, (len(first), ends[-1]), first.dtype)
+    return jax.lax.map(one, (states, noise), batch_size=together(machine.structure, ()))
+
+
+def _filled(state: State, places: dict[str, Any], parts: Sequence[Any]) -> State:
+    """A state with numbers in the places of its real-valued entries, which held zeros."""
+    found = dict(state)
+    for (name, place), part in zip(places.items(), parts, strict=True):
+        found[name] = state[name].reshape(-1).at[place].set(part).reshape(state[name].shape)
+    return found

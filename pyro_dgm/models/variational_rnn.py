@@ -227,7 +227,8 @@ class VariationalRNN(LatentVariableModel):
         if particles < 2:
             raise ValueError(f"particles got {particles}; expected at least 2")
         with torch.no_grad(), processes.one_stream():
-            return later_half(self.conditional_chain(x, known, 0, particles), sweeps)
+            # Means of equal numbers may differ from them by rounding.
+            return torch.where(known, x, later_half(self.conditional_chain(x, known, 0, particles), sweeps))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:
         """The chains of ``impute``."""

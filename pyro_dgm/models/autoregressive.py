@@ -166,7 +166,7 @@ class AutoregressiveModel(ExplicitModel):
 
     def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The same, with the methods that were used and the smallest effective number of draws of a row."""
-        check_imputation(x, torch.Size([self.visible]), sweeps)
+        check_imputation(x, known, torch.Size([self.visible]), sweeps)
         known = check_known(x, known)
         found = [self.complete(rows, seen, sweeps) for rows, seen in zip(x.split(20), known.split(20), strict=True)]
         filled = torch.where(known, x, torch.cat([part.mean for part in found]))

@@ -212,7 +212,7 @@ class ConditionalVAE(DecodedModel):
         Raises:
             ValueError: fewer than two sweeps, or known label columns that no class has.
         """
-        check_imputation(x, torch.Size([self.visible + self.classes]), sweeps)
+        check_imputation(x, known, torch.Size([self.visible + self.classes]), sweeps)
         with torch.no_grad(), processes.one_stream():
             return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
 

@@ -51,7 +51,7 @@ class EnergyModel(ProbabilisticModel):
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, from one clamped chain a row."""
         dist = self()
-        check_imputation(x, dist.event_shape, sweeps)
+        check_imputation(x, known, dist.event_shape, sweeps)
         mcmc = VectorizedMCMC(
             default_kernel(dist)(dist, clamp=(known, x)),
             sweeps,

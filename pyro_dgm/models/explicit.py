@@ -68,7 +68,7 @@ class ExplicitModel(ProbabilisticModel):
         Each unknown entry gets a normal proposal around its present value, accepted by the density's ratio (Metropolis); the
         first half of the sweeps finds the width of the proposals, the second is averaged.
         """
-        check_imputation(x, torch.Size(self().event_shape), sweeps)
+        check_imputation(x, known, torch.Size(self().event_shape), sweeps)
         with torch.no_grad(), processes.one_stream():
             return torch.where(known, x, later_half(self.conditional_chain(x, known, sweeps // 2), sweeps))
 

@@ -54,7 +54,7 @@ class LatentVariableModel(ProbabilisticModel):
         dropped.
         """
         with torch.no_grad(), processes.one_stream():
-            check_imputation(x, self.sample(1).shape[1:], sweeps)
+            check_imputation(x, known, self.sample(1).shape[1:], sweeps)
             return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:

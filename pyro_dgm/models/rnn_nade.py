@@ -215,7 +215,7 @@ class RNNNADE(ExplicitModel):
     @torch.no_grad()
     def _filtered(self, x: Tensor, known: Tensor, particles: int, draw: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Rows with means (or a draw) for what is unknown, the estimate of log p(x_b), the smallest effective sample size."""
-        check_imputation(x, row_shape(x, self.visible), particles, "particles")
+        check_imputation(x, known, row_shape(x, self.visible), particles, "particles")
         rows = max(AT_ONCE // (particles * x.shape[1]), 1)
         parts = zip(x.split(rows), check_known(x, known).split(rows), strict=True)
         with processes.one_stream():

@@ -100,7 +100,7 @@ class SupervisedGenerator(ExplicitModel):
         $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``; the unknown $x_i$ are summed out, being independent given
         z. The first half of the sweeps finds the proposals' width.
         """
-        check_imputation(x, torch.Size([self.visible + self.codes]), sweeps)
+        check_imputation(x, known, torch.Size([self.visible + self.codes]), sweeps)
         with torch.no_grad(), processes.one_stream():
             codes = self._codes(x, known, sweeps // 2)
             return torch.where(known, x, later_half((torch.cat([self.decode(z), z], -1) for z in codes), sweeps))

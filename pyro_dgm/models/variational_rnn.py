@@ -223,7 +223,7 @@ class VariationalRNN(LatentVariableModel):
         Raises:
             ValueError: fewer than two sweeps or particles.
         """
-        check_imputation(x, row_shape(x, self.visible), sweeps)
+        check_imputation(x, known, row_shape(x, self.visible), sweeps)
         if particles < 2:
             raise ValueError(f"particles got {particles}; expected at least 2")
         with torch.no_grad(), processes.one_stream():

@@ -177,6 +177,8 @@ class TestContract:
                 model.impute(bad, known)
         with pytest.raises(ValueError, match="at least 2"):
             model.impute(x, known, sweeps=1)
+        with pytest.raises(ValueError, match="expected booleans"):
+            model.impute(x, known[:-1])
 
     def test_condition_draws_what_is_not_known(self, cls):
         model, x = cls.example()

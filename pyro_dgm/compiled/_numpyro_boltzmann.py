@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as numpyro_dist
 from jax.scipy.special import logsumexp
-from numpyro.distributions import constraints
+from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.util import validate_sample
 
 from . import _integral
@@ -54,6 +54,14 @@ class _Values(constraints.Constraint):
         return hash((self.kind, self.inner, self._event_dim))
 
 
+@biject_to.register(_Values)
+def _no_bijection(constraint: _Values) -> Any:
+    raise NotImplementedError(
+        f"{constraint.kind} units hold values that no gradient moves. In a model of HMC or NUTS sum such a layer out, or observe "
+        "it; NumPyroGibbs draws a machine by itself"
+    )
+
+
 class NumPyroBoltzmann(numpyro_dist.Distribution):
     r"""The visible units of a Boltzmann machine, $p(v) = \sum_h e^{-E(v,h)} / Z$ (20.1-5).
 
@@ -65,6 +73,8 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
     differentiated by ``arrays``, but that integrals have no derivative by weights that must be zero for them to be Gaussian
     (those of a square with a slab, for one): what is returned there means nothing. Energies and log-probabilities are in
     nats.
+
+    Gaussian visible units may be a latent site of HMC and NUTS; where the machine is too large to sum they take any ``log_z``.
 
     Args:
         structure: the graph, as plain data.
@@ -105,6 +115,8 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
     def support(self) -> Any:
         """What a value must look like."""
         layer = self.structure.layer(self.structure.visible)
+        if layer.kind == "gaussian":
+            return constraints.independent(constraints.real, len(layer.shape))
         return _Values(layer.kind, len(layer.shape), layer.inner)
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _module, to_numpyro
+from ._precision import precision_of
 
 if TYPE_CHECKING:
     from ..energy import BoltzmannDistribution, State
@@ -26,12 +27,23 @@ def log_weights(
     batch: torch.Size,
     states: State | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As ``pyro_dgm.energy.annealing.log_weights``, for a machine without batch shape.
+    """As ``pyro_dgm.energy.annealing.log_weights``, for a machine without batch shape and in its precision.
 
     Raises:
         ValueError: units or interactions that the compiled engine does not know, or a batch shape.
         ImportError: JAX or NumPyro is not installed.
     """
+    with precision_of(dist.parameters()[0].dtype):
+        return _log_weights(dist, base, betas, chains, states)
+
+
+def _log_weights(
+    dist: BoltzmannDistribution,
+    base: Mapping[str, tuple[Tensor, ...]],
+    betas: Tensor,
+    chains: int,
+    states: State | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
     ours = to_numpyro(dist)
     import jax
     import jax.numpy as jnp

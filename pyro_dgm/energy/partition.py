@@ -84,7 +84,7 @@ def log_partition(
             reverse run's chains start; without them the means come from chains.
         reverse: also anneal from the model back to the base (bridge sampling cannot do without).
         burn_in: Gibbs sweeps before the reverse run starts.
-        engine: what anneals: ``"torch"``, or ``"numpyro"`` for loops compiled by JAX.
+        engine: what anneals: ``"torch"``, or ``"numpyro"`` for loops compiled by JAX, in the same precision.
 
     Raises:
         ValueError: the method is unknown, its options contradict each other, temperatures that do not increase from 0 to

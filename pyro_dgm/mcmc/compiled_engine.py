@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +42,10 @@ def numpyro_engine(kernel: ChainsKernel) -> Engine:
 
 
 class CompiledEngine(Engine):
-    """Copies the parameters when a run begins, and seeds its random keys from torch's random state."""
+    """Copies the parameters when a run begins, and seeds its random keys from torch's random state.
+
+    A machine in double precision is run in double precision, without a lasting change of JAX's setting.
+    """
 
     def __init__(self, kernel: ChainsKernel) -> None:
         super().__init__(kernel)
@@ -54,8 +58,14 @@ class CompiledEngine(Engine):
     def begin(self) -> None:
         from ..compiled import to_numpyro
 
-        self.dist = to_numpyro(self.target)
+        with self._precision():
+            self.dist = to_numpyro(self.target)
         self._key: Any = None
+
+    def _precision(self) -> AbstractContextManager[object]:
+        from ..compiled._precision import precision_of
+
+        return precision_of(self.like.dtype)
 
     @property
     def block(self) -> int:  # type: ignore[override]
@@ -78,11 +88,18 @@ class CompiledEngine(Engine):
     def advance(self, params: State, sweeps: int) -> State:
         from ..compiled import _runs
 
-        plan, data = self.plan(())
-        carry, self._key = _runs.advance(plan, data, self.carry(params), self._next_key(), sweeps)
-        return self.params(carry, sweeps)
+        with self._precision():
+            plan, data = self.plan(())
+            carry, self._key = _runs.advance(plan, data, self.carry(params), self._next_key(), sweeps)
+            return self.params(carry, sweeps)
 
     def collect(
+        self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
+    ) -> Collected:
+        with self._precision():
+            return self._collect(params, draws, thinning, layers, moments)
+
+    def _collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
     ) -> Collected:
         from ..compiled import _runs

@@ -49,7 +49,8 @@ class VectorizedMCMC(MCMC):
         disable_progbar: no progress bar.
         engine: ``"torch"`` calls the kernel for every sweep; ``"numpyro"`` compiles ``dgm.BlockGibbs`` or
             ``dgm.ParallelTempering`` by JAX, with the parameters as they are when a run begins, thinning and moments inside the
-            compiled steps. Draws differ from torch's, their law does not. The first run of a shape compiles for some seconds.
+            compiled steps. Draws differ from torch's, their law and precision do not. The first run of a shape compiles for
+            some seconds.
 
     Raises:
         ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a clamp for

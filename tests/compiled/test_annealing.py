@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from jax_machines import full, labels, mixed, small_rbm, star
+from jax_machines import double, edgeless, full, labels, mixed, small_rbm, star
 
 import pyro_dgm as dgm
 
@@ -57,6 +57,20 @@ def test_large_machines_agree_with_the_torch_engine():
     error = (both[0].stderr.square() + both[1].stderr.square()).sqrt()
     assert error < 0.1
     assert (both[0].value - both[1].value).abs() < 5 * error
+
+
+def test_machines_in_double_precision_are_annealed_in_it():
+    """Uncoupled spins are summed as a whole: every weight is log Z, to some 20 roundings of numbers below 10."""
+    dist = double(edgeless())
+    exact = float(dgm.log_partition(dist).value)
+    torch.manual_seed(0)
+    for method in ("ais", "bridge"):
+        found = dgm.log_partition(dist, method, temperatures=5, engine="numpyro")
+        for value in (found.value, found.lower, found.upper):
+            assert value.dtype == torch.float64
+            assert float(value) == pytest.approx(exact, abs=20 * 10 * 2.0**-53)
+    single = dgm.log_partition(edgeless(), "ais", temperatures=5, engine="numpyro").value
+    assert single.dtype == torch.float32
 
 
 def test_bad_requests():

@@ -81,6 +81,37 @@ def test_real_valued_machines_have_the_torch_engine_s_moments(model):
     assert moved.abs().max() > 6
 
 
+@pytest.mark.parametrize(
+    ("kernel", "keep"), [(dgm.BlockGibbs, "moments"), (lambda d: dgm.ParallelTempering(d, 3), "draws")]
+)
+def test_machines_in_double_precision_run_in_it(kernel, keep):
+    """Nine numbers of ten need more bits than single precision has; JAX is left as it was."""
+    import jax
+
+    machine, _ = dgm.GaussianRBM.example()
+    for dist, dtype in ((machine.double()(), torch.float64), (machine.float()(), torch.float32)):
+        mcmc = run(dist, kernel=kernel, chains=10, num_samples=20, warmup_steps=3, keep=keep)
+        found = [mcmc.last_params["visible"]]
+        if keep == "moments":
+            found += [mcmc.chain_energies()["free_energy"], mcmc.moments.get()["visible"]["mean"]]
+        else:
+            found.append(mcmc.get_samples()["visible"])
+        for x in found[:2]:
+            assert x.dtype == dtype
+        if dtype == torch.float64:
+            for x in found:
+                assert ((x != x.float().double()).double().mean() > 0.9).all()
+        assert jax.numpy.zeros(()).dtype == jax.numpy.float32
+
+
+def test_clamps_and_starts_in_double_precision_are_kept_whole():
+    dist = dgm.GaussianRBM.example()[0].double()()
+    value = torch.full(dist.event_shape, 0.1, dtype=torch.float64)
+    mask = torch.arange(value.numel()) % 2 == 0
+    x = run(dist, clamp=(mask, value), chains=3).get_samples()["visible"]
+    assert (x[:, mask] == 0.1).all()
+
+
 def test_clamped_slabs_and_spikes_stay():
     machine, rows = dgm.SpikeSlabRBM.example()
     dist = machine()
@@ -101,6 +132,14 @@ def test_moments_are_those_of_the_draws_and_energies_those_of_torch():
     torch.testing.assert_close(found["variance"], draws.var(1), rtol=1e-4, atol=1e-5)
     for name, energy in kept.chain_energies().items():
         torch.testing.assert_close(moments.chain_energies()[name], energy.detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_free_energies_of_coupled_slabs_are_those_of_torch():
+    dist = dgm.CoupledSlabRBM.example()[0]()
+    options = {"num_samples": 5, "chains": 4, "seed": 3}
+    kept, moments = (run(dist, **options, keep=keep) for keep in ("draws", "moments"))
+    theirs, ours = (mcmc.chain_energies()["free_energy"] for mcmc in (kept, moments))
+    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_seeds_decide_the_draws_and_arviz_reads_them():

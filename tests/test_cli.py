@@ -49,7 +49,7 @@ def test_evaluate_json(rbm_run, capsys):
     assert figure["n"] == 300
     assert set(figure) == {
         "value", "stderr_estimator", "stderr_data", "lower", "upper", "kind", "method", "space", "n",
-        "details",
+        "measure", "details",
     }  # fmt: skip
 
 

@@ -160,10 +160,15 @@ def test_bad_data():
     good = torch.tensor([[1.0, 2, 0.3], [0, 0, -5]])
     model.check_data(good)
     for row, column, value, message in (
-        (1, 1, 3, "value 3 in row 1, column 1; expected a whole number from 0 to 2. Number the categories from 0"),
+        (
+            1,
+            1,
+            3,
+            "value 3 in row 1, column 1; expected a whole number from 0 to 2. Say what the columns are by output=",
+        ),
         (0, 1, 0.5, "value 0.5 in row 0, column 1"),
         (0, 1, -1, "value -1 in row 0, column 1"),
-        (1, 0, 0.5, "value 0.5; expected 0 or 1. Grey levels need a binarisation"),
+        (1, 0, 0.5, "value 0.5 in row 1, column 0; expected 0 or 1. Say what the columns are by output="),
         (1, 2, torch.nan, r"got NaN, first in row 1; fit it on rows without, then impute\(x, known=~x.isnan\(\)\)"),
         (1, 2, torch.inf, "infinite values, first in row 1"),
     ):

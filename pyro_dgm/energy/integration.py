@@ -34,6 +34,7 @@ def log_integral(machine: Machine, state: State, layers: Sequence[str], batch: t
     The energy is quadratic in them: with $-E = c + g^\top r - \tfrac12 r^\top A r$ it is
     $c + \tfrac12 g^\top A^{-1} g - \tfrac12 \log|A| + \tfrac{n}{2} \log 2\pi$. What g and A are is read from the slopes of -E at
     zero and at the n unit vectors, whatever the units and couplings; a further point tells whether it is quadratic.
+    Derivatives by weights that must be zero for that (squares against slabs) mean nothing.
 
     Args:
         machine: the bound graph.

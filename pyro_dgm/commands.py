@@ -223,12 +223,8 @@ def impute(options: Namespace) -> None:
     )
     if len(dataset.shape) >= 2:
         pictures.reconstructions(_grey(x, x).cpu(), _grey(means, x).cpu(), dataset.shape, path=run / "imputed.png")
-    holes = (
-        f"{int((~known).sum())} unknown values"
-        if options.rows is not None
-        else (f"{int((~known).sum())} of {dataset.visible} columns")
-    )
-    print(f"{len(x)} rows with {holes} imputed in {run / 'imputed.npz'}")
+    of = "unknown values" if options.rows is not None else f"of {dataset.visible} columns"
+    print(f"{len(x)} rows with {int((~known).sum())} {of} imputed in {run / 'imputed.npz'}")
     for name, value in details.items():
         print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, '.4g')}")
 

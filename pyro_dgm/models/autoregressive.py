@@ -167,7 +167,7 @@ class AutoregressiveModel(ExplicitModel):
     def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The same, with the methods that were used and the smallest effective number of draws of a row."""
         check_imputation(x, known, torch.Size([self.visible]), sweeps)
-        known = check_known(x, known)
+        known = known.expand(x.shape)
         found = [self.complete(rows, seen, sweeps) for rows, seen in zip(x.split(20), known.split(20), strict=True)]
         filled = torch.where(known, x, torch.cat([part.mean for part in found]))
         smallest = min(float(part.effective_sample_size.min()) for part in found)

@@ -24,8 +24,7 @@ def check_condition(x: Tensor, known: Tensor, draws: int, warmup: int = 0, thinn
 
 def later_half(chain: Iterator[Tensor], sweeps: int) -> Tensor:
     """The mean of a chain's steps, the first half of so many dropped."""
-    kept = list(itertools.islice(chain, sweeps // 2, sweeps // 2 + 1))
-    total = kept[0].clone()
+    total = next(itertools.islice(chain, sweeps // 2, None)).clone()
     for row in itertools.islice(chain, sweeps - sweeps // 2 - 1):
         total += row
     return total / (sweeps - sweeps // 2)

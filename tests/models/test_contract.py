@@ -12,7 +12,6 @@ from pyro.optim import Adam
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
-from pyro_dgm.models.model import ProbabilisticModel
 from pyro_dgm.objectives.chains import ChainsPhase
 
 MODELS = pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
@@ -182,8 +181,6 @@ class TestContract:
 
     def test_condition_draws_what_is_not_known(self, cls):
         model, x = cls.example()
-        if not isinstance(model, ProbabilisticModel):
-            pytest.skip("has no conditionals")
         known = torch.arange(x.shape[1]) < 3
         holes = torch.where(known, x, torch.nan) if cls not in (dgm.RNNNADE, dgm.VariationalRNN) else x
         drawn = dgm.condition(model, holes, known, draws=4, warmup=5, thinning=2)

@@ -198,13 +198,12 @@ def test_a_context_moves_every_frame():
     torch.testing.assert_close(table.logsumexp(0), torch.zeros(3), atol=1e-5, rtol=0)
     for number, one in enumerate(context):
         torch.testing.assert_close(table[:, number], model(context=one).log_prob(rows))
-    # The context is what a further value of every frame would be to the recurrent network, and a further state to NADE.
     shifted = model(context=context[0]).log_prob(rows) - model().log_prob(rows)
     assert shifted.abs().max() > 0.1
     wide = model(context=context[0]).expand((4, 3))
     assert (wide.batch_shape, wide.sample((2,)).shape) == ((4, 3), (2, 4, 3, 6))
     drawn, means = model(context=context).sample((3000,)), (table.exp().T @ rows).detach()
-    assert (drawn.mean(0) - means).abs().max() < 6 * (0.25 / 3000) ** 0.5
+    assert (drawn.mean(0) - means).abs().max() < 6 * (0.25 / 3000) ** 0.5  # six standard errors of a bit's mean at most
     with pytest.raises(ValueError, match=r"context got shape \(2, 3\), but the model was made with 2 columns"):
         model(context=torch.zeros(2, 3))
     with pytest.raises(ValueError, match="made with no context"):

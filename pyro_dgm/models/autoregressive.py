@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,12 +73,8 @@ class AutoregressiveModel(ExplicitModel):
         Raises:
             ValueError: a context of another width, or one that the model was not made for.
         """
-        if context is not None and context.shape[-1:] != (self.context,):
-            made = f"{self.context} columns of context" if self.context else "no context"
-            raise ValueError(
-                f"context got shape {tuple(context.shape)}, but the model was made with {made}; say context= when making it"
-            )
-        if context is not None and not context.is_floating_point():
+        if context is not None:
+            check_context(context, self.context)
             context = context.to(next(self.parameters()).dtype)
         members = [AutoregressiveDistribution(network, self.output, context) for network in self.networks()]
         return members[0] if len(members) == 1 else OrderEnsemble(members)
@@ -155,11 +151,6 @@ class AutoregressiveModel(ExplicitModel):
             found.append(part.draws if plain else part.resampled(draws))
         return torch.cat(found, 1)
 
-    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """Independent draws, one after another."""
-        while True:
-            yield self.condition(x, known, 1)[0]
-
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, of so many draws (``complete``)."""
         return self.impute_with_details(x, known, sweeps)[0]
@@ -199,3 +190,18 @@ def advice(output: Output, x: Tensor) -> str:
     """What to do about values outside a family: bits from grey levels, or other families."""
     grey = output.states == 2 and bool(((x >= 0) & (x <= 1)).all())
     return BINARISE if grey else DECLARE
+
+
+def check_context_columns(context: int) -> None:
+    """Refuse what is no number of a context's columns."""
+    if not isinstance(context, int) or isinstance(context, bool) or context < 0:
+        raise ValueError(f"context got {context!r}; expected its number of columns, 0 for none")
+
+
+def check_context(context: Tensor, columns: int) -> None:
+    """Refuse a context, ``batch_shape x C``, of another width than the model was made for."""
+    if context.shape[-1:] != (columns,):
+        made = f"{columns} columns of context" if columns else "no context"
+        raise ValueError(
+            f"context got shape {tuple(context.shape)}, but the model was made with {made}; say context= when making it"
+        )

@@ -22,6 +22,11 @@ def check_condition(x: Tensor, known: Tensor, draws: int, warmup: int = 0, thinn
             raise ValueError(f"{name} got {value!r}; expected an integer of at least {least}")
 
 
+def thinned(chain: Iterator[Tensor], draws: int, warmup: int, thinning: int) -> Tensor:
+    """So many of a chain's steps, one in ``thinning``, after those of the warm-up."""
+    return torch.stack(list(itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning)))
+
+
 def later_half(chain: Iterator[Tensor], sweeps: int) -> Tensor:
     """The mean of a chain's steps, the first half of so many dropped."""
     total = next(itertools.islice(chain, sweeps // 2, None)).clone()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import pyro
@@ -21,7 +20,7 @@ from ..energy.free import FreeEnergyDistribution
 from ..mcmc import HMC, VectorizedMCMC, default_kernel, hamiltonian_ais
 from ..objectives import CD, PCD
 from ..objectives.objective import NegativePhaseObjective, Objective
-from .conditioning import check_imputation
+from .conditioning import check_condition, check_imputation
 from .model import Evidence, ProbabilisticModel, check_rows, data_plate
 
 M = TypeVar("M", bound="EnergyModel")
@@ -52,29 +51,26 @@ class EnergyModel(ProbabilisticModel):
         """Means of the unknown entries given the known ones, from one clamped chain a row."""
         dist = self()
         check_imputation(x, known, dist.event_shape, sweeps)
-        mcmc = VectorizedMCMC(
-            default_kernel(dist)(dist, clamp=(known, x)),
-            sweeps,
-            sweeps,
-            num_chains=len(x),
-            save_params=[dist.visible],
-            keep="moments",
-            disable_progbar=True,
-        )
-        mcmc.run()
+        mcmc = self._clamped(dist, x, known, sweeps, sweeps, keep="moments")
         return torch.where(known, x, mcmc.moments.get()[dist.visible]["mean"].to(x))
 
-    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """One clamped chain a row, by the kernel that fits the distribution."""
+    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+        """Draws by one clamped chain a row, by the kernel that fits the distribution."""
+        check_condition(x, known, draws, warmup, thinning)
         dist = self()
-        kernel = default_kernel(dist)(dist, clamp=(known, x))
-        kernel.setup(warmup)
-        state = kernel.start(len(x))
-        for step in itertools.count():
-            if step == warmup:
-                kernel.end_warmup()
-            state = kernel.sample(state)
-            yield kernel.draws(state)[dist.visible]
+        mcmc = self._clamped(dist, x.nan_to_num(), known, draws, warmup, thinning=thinning)
+        return mcmc.get_samples(group_by_chain=True)[dist.visible].transpose(0, 1)
+
+    def _clamped(
+        self, dist: EnergyDistribution, x: Tensor, known: Tensor, draws: int, warmup: int, **options: Any
+    ) -> VectorizedMCMC:
+        """Chains of the visible layer, one a row, that have run with what is known held."""
+        mcmc = VectorizedMCMC(
+            default_kernel(dist)(dist, clamp=(known, x)), draws, warmup, num_chains=len(x), save_params=[dist.visible],
+            disable_progbar=True, **options,
+        )  # fmt: skip
+        mcmc.run()
+        return mcmc
 
 
 def between(values: Tensor, log_z: LogPartition) -> Evidence:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import processes
 from ..objectives.objective import Elbo, Objective
-from .conditioning import check_imputation, later_half
+from .conditioning import check_condition, check_imputation, later_half, thinned
 from .model import Evidence, ProbabilisticModel, check_rows, data_plate
 
 
@@ -72,8 +72,16 @@ class ExplicitModel(ProbabilisticModel):
         with torch.no_grad(), processes.one_stream():
             return torch.where(known, x, later_half(self.conditional_chain(x, known, sweeps // 2), sweeps))
 
+    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+        """Draws by the chains of ``impute``, one a row."""
+        check_condition(x, known, draws, warmup, thinning)
+        with torch.no_grad(), processes.one_stream():
+            # What is unknown may be NaN.
+            chain = self.conditional_chain(x.nan_to_num(), known, warmup)
+            return thinned(chain, draws, warmup, thinning)
+
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """The chains of ``impute``."""
+        """Rows after every step of a chain each, whose law tends to that of the rest given what is known."""
         dist = self()
         state = torch.where(known, x, self.sample(len(x)))
         width, score = torch.full_like(x, 0.5), dist.log_prob(state)

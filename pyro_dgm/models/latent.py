@@ -18,7 +18,7 @@ from ..energy import log_mean_exp
 from ..objectives.importance import log_weights, metropolis_step
 from ..objectives.latent_annealing import anneal
 from ..objectives.latent_coordinates import SCALES
-from .conditioning import check_imputation, later_half
+from .conditioning import check_condition, check_imputation, later_half, thinned
 from .model import Evidence, ProbabilisticModel, data_plate
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -57,8 +57,16 @@ class LatentVariableModel(ProbabilisticModel):
             check_imputation(x, known, self.sample(1).shape[1:], sweeps)
             return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
 
+    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+        """Draws by the chains of ``impute``, one a row."""
+        check_condition(x, known, draws, warmup, thinning)
+        with torch.no_grad(), processes.one_stream():
+            # What is unknown may be NaN.
+            chain = self.conditional_chain(x.nan_to_num(), known, warmup)
+            return thinned(chain, draws, warmup, thinning)
+
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """The chains of ``impute``."""
+        """Rows after every step of a chain each, whose law tends to that of the rest given what is known."""
         current = torch.where(known, x, self.sample(len(x)))
         latents = poutine.trace(self.guide).get_trace(current)
         while True:

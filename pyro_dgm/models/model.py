@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from abc import ABCMeta, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,10 +16,8 @@ from pyro.nn.module import _Context
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from .. import processes
 from ..objectives.objective import Objective
 from ..objectives.registration import is_unregistered
-from .conditioning import check_condition
 
 _counts: Counter[str] = Counter()
 
@@ -145,32 +142,8 @@ class ProbabilisticModel(Model):
         """
 
     @abstractmethod
-    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """Rows, known entries as they are, after every step of chains whose law tends to that of the rest given them.
-
-        What the chains adapt, they adapt in the first ``warmup`` steps. They go on for as long as they are asked.
-        """
-
     def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
-        r"""Draws of the unknown entries given the known ones, $x_a \sim p(x_a \mid x_b)$: ``draws x rows x event_shape``.
-
-        One chain a row; a model that can draw independently and exactly does so, and reads ``draws`` alone.
-
-        Args:
-            x: rows; what stands in unknown entries does not matter.
-            known: booleans, for all rows or for each.
-            draws: how many are kept.
-            warmup: steps before the first of them.
-            thinning: steps from one to the next.
-
-        Raises:
-            ValueError: no row, booleans that do not fit, or numbers that are not positive.
-        """
-        check_condition(x, known, draws, warmup, thinning)
-        with torch.no_grad(), processes.one_stream():
-            chain = self.conditional_chain(x.nan_to_num(), known, warmup)  # what is unknown may be NaN
-            steps = itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning)
-            return torch.stack(list(steps))
+        """Draws of the unknown entries given the known ones, as ``dgm.condition``: ``draws x rows x event_shape``."""
 
     def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """What ``impute`` gives, and what is worth knowing about it (a method, an effective number of draws); here nothing."""

@@ -14,7 +14,7 @@ from ..autoregressive import output as family
 from ..autoregressive.orderless import Body, OrderOfBody, random_orders
 from ..objectives.objective import Objective
 from ..objectives.order_agnostic import OrderAgnostic, random_subsets, subset_loss
-from .autoregressive import AutoregressiveModel
+from .autoregressive import AutoregressiveModel, check_context_columns
 from .generator_networks import check_columns
 from .model import Evidence
 
@@ -50,8 +50,7 @@ class OrderlessModel(AutoregressiveModel):
         super().__init__()
         check_columns(visible)
         check_orders(orders)
-        if not isinstance(context, int) or isinstance(context, bool) or context < 0:
-            raise ValueError(f"context got {context!r}; expected its number of columns, 0 for none")
+        check_context_columns(context)
         self.context = context
         self.visible, self.family, self.orders, self.seed = visible, output, orders, seed
         self.output = family(output, visible)

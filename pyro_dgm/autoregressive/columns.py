@@ -10,40 +10,18 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from ..energy.bits import compiled
+from ..energy.loops import compiled, logistic
 
 ROWS = 8
 """Rows that go along the columns together: their hidden units stay in the first-level cache."""
 
-_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-_EDGE = np.float32(87)
-_PER_LN2 = np.float32(1 / np.log(2))
-# ln 2 in two parts, of which the first has zeros at its end: its products with small whole numbers are exact.
-_LN2_HIGH = np.float32(0.693359375)
-_LN2_LOW = np.float32(np.log(2) - 0.693359375)
-_C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / f) for f in (2, 6, 24, 120, 720, 5040))
-_BIAS = np.int32(127)
-_SHIFT = np.int32(23)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 # Divisions must not raise, or their loops do not run in vectors.
 loop = functools.partial(compiled, error_model="numpy", fastmath={"contract"})
 # Sums may be taken in any order, for the same reason: the order is the machine code's, the same every time.
 total_loop = functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-
-
-def _as_float(typing_context: Any, word: Any) -> Any:
-    """The single-precision number that has the bits of an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
-
-    return types.float32(types.int32), generate
-
-
-as_float: Any = intrinsic(_as_float)
 
 
 @total_loop
@@ -62,13 +40,7 @@ def squash(sums: Any, scale: Any, relu: Any, h: Any) -> None:
             h[k] = max(np.float32(sums[k]) * scale, _ZERO)
         return
     for k in range(h.size):
-        t = -np.float32(sums[k]) * scale
-        t = min(max(t, -_EDGE), _EDGE)
-        whole = np.floor(t * _PER_LN2 + _HALF)
-        r = (t - whole * _LN2_HIGH) - whole * _LN2_LOW
-        series = _ONE + r * (_ONE + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * (_C6 + r * _C7))))))
-        power = as_float(np.int32((np.int32(whole) + _BIAS) << _SHIFT))
-        h[k] = _ONE / (_ONE + series * power)
+        h[k] = logistic(np.float32(sums[k]) * scale)
 
 
 @loop

@@ -98,12 +98,13 @@ class AnnealingPath:
         state = dict(shared.state)
         first = self._eta(shared, biases, beta) if shared.eta is None else shared.eta
         for block, eta in zip(self.collapsed, first, strict=True):
-            state[block.layer] = machine._draw(block, eta, state[block.layer], None)
+            state[block.layer] = machine._draw(block, eta, state[block.layer], None, fresh=True)
+        shared.eta = None
         statistics = machine.statistics(state)
         for colour in self.order:
             for block in colour:
                 eta = tuple(beta * e for e in machine.fields(block, statistics))
-                state[block.layer] = machine._draw(block, eta, state[block.layer], None)
+                state[block.layer] = machine._draw(block, eta, state[block.layer], None, fresh=True)
                 statistics[block.layer] = machine.statistics({block.layer: state[block.layer]})[block.layer]
         return state
 

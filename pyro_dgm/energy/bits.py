@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
+from numba import carray
+
+from .loops import compiled, for_a_team, share, squash
 
 BLOCK = 1024
 """Draws made at once: their random words stay in the first-level cache."""
 
 _U64 = np.uint64
+_PART = _U64(BLOCK // 4 + BLOCK)
 _ALTERNATING = _U64(0xAAAAAAAAAAAAAAAA)
-
-
-def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Machine code that survives the process where some folder can be written; options are Numba's."""
-    try:
-        return numba.njit(nogil=True, cache=True, **options)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True, **options)(function)
 
 
 @compiled
@@ -68,14 +62,59 @@ def decide(p: Any, lanes: Any, state: Any, gamma: Any) -> Any:
 
 
 @compiled
-def draw(p: Any, seed: Any, stream: Any) -> None:
-    """Overwrite a flat array of probabilities by bits drawn with them, from the numbered stream of SplitMix64."""
+def fill(words: Any, number: Any, state: Any, gamma: Any) -> None:
+    for w in range(number):
+        words[w] = mix(state + gamma * _U64(w + 1))
+
+
+@compiled
+def draw(p: Any, seeds: Any) -> None:
+    """Overwrite this member's share of some probabilities by bits drawn with them.
+
+    Every block has its own part of the stream of SplitMix64 that the two ``seeds`` start, so that bits do not depend on the
+    number of threads.
+    """
     words = np.empty(BLOCK // 4, np.uint64)
-    lanes = words.view(np.uint16)
-    state, gamma = seed, increment(stream)
-    for start in range(0, p.size, BLOCK):
-        part = p[start : start + BLOCK]
-        used = (part.size + 3) // 4
-        for w in range(used):
-            words[w] = mix(state + gamma * _U64(w + 1))
-        state = decide(part, lanes, state + gamma * _U64(used), gamma)
+    lanes, gamma = words.view(np.uint16), increment(seeds[1])
+    first, end = share((p.size + BLOCK - 1) // BLOCK)
+    for block in range(first, end):
+        part = p[block * BLOCK : min((block + 1) * BLOCK, p.size)]
+        state = seeds[0] + gamma * (_PART * _U64(block))
+        fill(words, (part.size + 3) // 4, state, gamma)
+        decide(part, lanes, state + gamma * _U64(words.size), gamma)
+
+
+@compiled
+def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
+    """As ``draw``, with the probabilities made on the way, block by block."""
+    words, p = np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32)
+    lanes, gamma = words.view(np.uint16), increment(seeds[1])
+    first, end = share((bits.size + BLOCK - 1) // BLOCK)
+    for block in range(first, end):
+        start, stop = block * BLOCK, min((block + 1) * BLOCK, bits.size)
+        squash(logits[start:stop], p)
+        state = seeds[0] + gamma * (_PART * _U64(block))
+        fill(words, (stop - start + 3) // 4, state, gamma)
+        decide(p[: stop - start], lanes, state + gamma * _U64(words.size), gamma)
+        for i in range(start, stop):
+            bits[i] = p[i - start]
+
+
+@compiled
+def _array(data: Any, place: Any, dtype: Any) -> Any:
+    return carray(data[place], carray(data[0], 1, np.int64)[0], dtype)
+
+
+@for_a_team
+def draw_single(data: Any) -> None:
+    draw(_array(data, 1, np.float32), carray(data[2], 2, np.uint64))
+
+
+@for_a_team
+def draw_double(data: Any) -> None:
+    draw(_array(data, 1, np.float64), carray(data[2], 2, np.uint64))
+
+
+@for_a_team
+def draw_from_single_logits(data: Any) -> None:
+    draw_from_logits(_array(data, 1, np.float32), _array(data, 2, np.float32), carray(data[3], 2, np.uint64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,13 +16,11 @@ from .processor import is_amd, multiplies_bfloat16
 _FEW = 4096
 """Draws below which the compiled loop is not worth its import."""
 
-_COMPILED = (torch.float32, torch.float64)
-
 _SMALL = 1 << 20
 """Multiplications below which oneDNN's fixed cost of a call outweighs its speed."""
 
 
-def bernoulli(logits: Tensor) -> Tensor:
+def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
     r"""Bits with $P(1) = \sigma(\text{logits})$, on the dtype and device of ``logits``.
 
     On the processor sixteen random bits decide most draws; where they tie with the threshold $2^{16} p$ a fresh
@@ -31,29 +30,52 @@ def bernoulli(logits: Tensor) -> Tensor:
 
     Args:
         logits: any shape.
+        overwrite: whether the bits may take the memory of the logits.
 
     Example:
         >>> import torch
         >>> bernoulli(torch.tensor([-torch.inf, torch.inf]))
         tensor([0., 1.])
     """
-    return bernoulli_(torch.sigmoid(logits.detach()))
+    logits = logits.detach()
+    if logits.dtype != torch.float32 or not _compiles(logits):
+        return bernoulli_(torch.sigmoid(logits))
+    bits = logits if overwrite else torch.empty_like(logits)
+    _loops().together(_bits().draw_from_single_logits, (logits, bits, _seeds()), bits.numel())
+    return bits
 
 
 def bernoulli_(p: Tensor) -> Tensor:
     """Overwrite probabilities by bits drawn with them; returns the same tensor."""
-    if p.device.type != "cpu" or p.numel() < _FEW or not p.is_contiguous() or p.dtype not in _COMPILED:
+    if p.dtype not in (torch.float32, torch.float64) or not _compiles(p):
         return p.copy_(torch.rand_like(p, dtype=torch.float64) < p)
-    seed, stream = torch.empty(2, dtype=torch.int64).random_(-(2**63), None).numpy().view("uint64")
-    _draw()(p.detach().view(-1).numpy(), seed, stream)
+    loop = _bits().draw_single if p.dtype == torch.float32 else _bits().draw_double
+    _loops().together(loop, (p, _seeds()), p.numel())
     return p
 
 
-@functools.cache
-def _draw() -> Callable[..., None]:
-    from .bits import draw
+def _compiles(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.numel() >= _FEW and x.is_contiguous()
 
-    return draw
+
+def _seeds() -> Tensor:
+    """Two words of torch's generator."""
+    return torch.empty(2, dtype=torch.int64).random_(-(2**63), None)
+
+
+@functools.cache
+def _bits() -> ModuleType:
+    from . import bits
+
+    return bits
+
+
+@functools.cache
+def _loops() -> ModuleType:
+    from . import loops
+
+    loops.keep_memory()
+    return loops
 
 
 def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:

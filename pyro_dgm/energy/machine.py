@@ -131,24 +131,31 @@ class Machine:
             for block, eta in zip(colour, known, strict=True):
                 if block.layer in skip:
                     continue
+                fresh = eta is None and bool(self.graph.touching[block.layer])
                 eta = self.fields(block, statistics) if eta is None else eta
-                state[block.layer] = self._draw(block, eta, state[block.layer], clamp, block.layer in own)
+                state[block.layer] = self._draw(block, eta, state[block.layer], clamp, fresh, block.layer in own)
                 statistics[block.layer] = self.statistics({block.layer: state[block.layer]})[block.layer]
                 if block.atoms is not None:
                     own.add(block.layer)
         return state
 
     def _draw(
-        self, block: Block, eta: tuple[Tensor, ...], old: Tensor, clamp: Clamp | None, overwrite: bool = False
+        self,
+        block: Block,
+        eta: tuple[Tensor, ...],
+        old: Tensor,
+        clamp: Clamp | None,
+        fresh: bool = False,
+        overwrite: bool = False,
     ) -> Tensor:
-        """Draw a block; with ``overwrite`` into ``old`` where that can be done."""
+        """Draw a block, into the memory of ``fresh`` fields; with ``overwrite`` into ``old`` where that can be done."""
         unit = self.graph.layers[block.layer]
         dims, lead = self._atom_dims(block), old.shape[: old.dim() - unit.event_dim]
         if any(e.shape[: e.dim() - dims] != lead for e in eta):
             # Fields without a chain dimension (nothing couples the block): every chain still draws for itself.
             eta = tuple(e.expand(*lead, *e.shape[e.dim() - dims :]) for e in eta)
         if clamp is None or block.layer not in clamp:
-            new = unit.sample(*eta)
+            new = unit.sample(*eta, overwrite=fresh)
         else:
             mask, value = (t.expand(old.shape) for t in clamp[block.layer])
             if block.atoms is not None:

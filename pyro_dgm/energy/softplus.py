@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-import numba
 import numpy as np
+from numba import carray
+
+from .loops import compiled, for_a_team, share, squash
 
 LIMIT = np.float32(0.25)
 """The largest step of a field that the series takes: its remainder is below 5e-9 nats an atom there (0.409 LIMIT⁷ / 7!),
@@ -15,38 +18,44 @@ _1, _2, _6, _24, _120, _720 = (np.float32(n) for n in (1, 2, 6, 24, 120, 720))
 _12, _30 = np.float32(12), np.float32(30)
 
 
-def _rise(before: Any, after: Any, p: Any, summed: Any) -> bool:
-    r"""Row sums of softplus(after) - softplus(before) by a Taylor series about ``after``, where ``p`` is its sigmoid.
+# Sums may be taken in any order, so that they run in vectors.
+@functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "arcp"})
+def _rise_of_row(before: Any, after: Any, p: Any) -> Any:
+    r"""Summed softplus(after) - softplus(before) by series about ``after``, and how many steps are beyond ``LIMIT`` or NaN.
 
-    With $v = p (1 - p)$ the derivatives are p, v, v(1-2p), v(1-6v), v(1-2p)(1-12v) and v(1-30v+120v²). Returns False, and no
-    result, where a step is beyond ``LIMIT`` or NaN.
+    With ``p`` the sigmoid of ``after`` and $v = p (1 - p)$ the derivatives are p, v, v(1-2p), v(1-6v), v(1-2p)(1-12v) and
+    v(1-30v+120v²).
     """
-    for i in range(after.shape[0]):
-        total, far = np.float32(0), 0
-        for j in range(after.shape[1]):
-            d = after[i, j] - before[i, j]
-            q = p[i, j]
-            v = q * (_1 - q)
-            w = v * (_1 - _2 * q)
-            s = v * (_1 - _30 * v + _120 * v * v) / _720
-            s = w * (_1 - _12 * v) / _120 - d * s
-            s = v * (_1 - _6 * v) / _24 - d * s
-            s = w / _6 - d * s
-            s = v / _2 - d * s
-            total += d * (q - d * s)
-            far += not (abs(d) <= LIMIT)
+    total, far = np.float32(0), 0
+    for j in range(after.size):
+        d = after[j] - before[j]
+        q = p[j]
+        v = q * (_1 - q)
+        w = v * (_1 - _2 * q)
+        s = v * (_1 - _30 * v + _120 * v * v) / _720
+        s = w * (_1 - _12 * v) / _120 - d * s
+        s = v * (_1 - _6 * v) / _24 - d * s
+        s = w / _6 - d * s
+        s = v / _2 - d * s
+        total += d * (q - d * s)
+        far += not (abs(d) <= LIMIT)
+    return total, far
+
+
+@for_a_team
+def rise(data: Any) -> None:
+    """Row sums of softplus(after) - softplus(before), for ``numbers`` of rows and columns and a zero.
+
+    A step beyond ``LIMIT`` turns the zero into a one, and then there are no sums.
+    """
+    numbers = carray(data[0], 3, np.int64)
+    shape = (numbers[0], numbers[1])
+    before, after = carray(data[1], shape, np.float32), carray(data[2], shape, np.float32)
+    summed, p = carray(data[3], numbers[0], np.float32), np.empty(numbers[1], np.float32)
+    first, end = share(numbers[0])
+    for i in range(first, end):
+        squash(after[i], p)
+        summed[i], far = _rise_of_row(before[i], after[i], p)
         if far:
-            return False
-        summed[i] = total
-    return True
-
-
-def _compiled(function: Any) -> Any:
-    """Machine code that may reorder the sums, so that they are vectorised, and survives the process where it can."""
-    try:
-        return numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "arcp"})(function)
-    except RuntimeError:
-        return numba.njit(nogil=True, fastmath={"reassoc", "contract", "arcp"})(function)
-
-
-rise = _compiled(_rise)
+            numbers[2] = 1
+            break

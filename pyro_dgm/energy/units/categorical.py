@@ -37,7 +37,7 @@ class Categorical(Unit):
     def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
         return (torch.softmax(eta[0], -1),)
 
-    def sample(self, *eta: Tensor) -> Tensor:
+    def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
         logits = eta[0].detach()
         gumbel = -torch.empty_like(logits).exponential_().log()
         return F.one_hot((logits + gumbel).argmax(-1), logits.shape[-1]).to(logits.dtype)

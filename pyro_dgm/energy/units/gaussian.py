@@ -40,7 +40,7 @@ class Gaussian(ScalarUnit):
         location = eta[0] * variance
         return location, location**2 + variance
 
-    def sample(self, *eta: Tensor) -> Tensor:
+    def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
         variance = -0.5 / eta[1].detach()
         location = eta[0].detach() * variance
         return location + variance.sqrt() * torch.randn_like(location)

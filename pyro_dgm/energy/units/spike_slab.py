@@ -75,7 +75,7 @@ class SpikeSlab(Unit):
         first = torch.cat([p, p * location], -1)
         return first, torch.cat([torch.zeros_like(p), 1 / alpha + p * location**2], -1)
 
-    def sample(self, *eta: Tensor) -> Tensor:
+    def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
         eta = tuple(e.detach() for e in eta)
         return _with_slabs(bernoulli(_logit(eta)), eta)
 

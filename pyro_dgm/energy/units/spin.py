@@ -44,8 +44,8 @@ class Spin(ScalarUnit):
     def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
         return (torch.tanh(eta[0]),)
 
-    def sample(self, *eta: Tensor) -> Tensor:
-        return bernoulli(2 * eta[0]).mul_(2).sub_(1)
+    def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
+        return bernoulli(2 * eta[0], overwrite=True).mul_(2).sub_(1)
 
     def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
         return (torch.atanh(mean[0].clamp(-1 + 2e-3, 1 - 2e-3)),)

@@ -64,8 +64,8 @@ class Unit(ABC):
         """The mean statistics, which are the gradient of ``A``."""
 
     @abstractmethod
-    def sample(self, *eta: Tensor) -> Tensor:
-        """One state for every row of natural parameters; no gradient."""
+    def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
+        """One state for every row of natural parameters; no gradient. With ``overwrite`` it may take their memory."""
 
     @abstractmethod
     def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:

@@ -1,0 +1,146 @@
+"""Compiled loops, and torch's own threads to share them among; imported with the first loop."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.binding
+import numba
+import numpy as np
+import torch
+from numba import types
+from numba.extending import intrinsic
+from torch import Tensor
+
+POINTERS = types.void(types.CPointer(types.voidptr))
+"""The type of a loop that a team runs: it finds the memory of its arrays behind its one argument."""
+
+_HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1), np.float32(0)
+_EDGE = np.float32(87)
+_PER_LN2 = np.float32(1 / np.log(2))
+# ln 2 in two parts, of which the first has zeros at its end: its products with small whole numbers are exact.
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(np.log(2) - 0.693359375)
+_C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / f) for f in (2, 6, 24, 120, 720, 5040))
+_BIAS = np.int32(127)
+_SHIFT = np.int32(23)
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Machine code that survives the process where some folder can be written; options are Numba's."""
+    return _cached(functools.partial(numba.njit, nogil=True, **options), function)
+
+
+def for_a_team(function: Callable[..., None]) -> Any:
+    """A loop of type ``POINTERS`` for ``together``; it takes its share by ``share``."""
+    return _cached(functools.partial(numba.cfunc, POINTERS), function)
+
+
+def _cached(compiler: Callable[..., Any], function: Callable[..., Any]) -> Any:
+    try:
+        return compiler(cache=True)(function)
+    except RuntimeError:
+        return compiler()(function)
+
+
+def _lookup() -> tuple[Any, ...]:
+    """What starts a team of GNU OpenMP, as torch has it on Linux, and what tells a member its number and how many there are."""
+    try:
+        library = ctypes.CDLL(None)
+        start = library.GOMP_parallel
+        names = (library.omp_get_thread_num, library.omp_get_num_threads)
+    except (AttributeError, OSError, TypeError):
+        return None, _alone_number.address, _alone_size.address
+    start.argtypes, start.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return start, *(ctypes.cast(name, ctypes.c_void_p).value for name in names)
+
+
+@numba.cfunc(types.int32())
+def _alone_number() -> int:
+    return 0
+
+
+@numba.cfunc(types.int32())
+def _alone_size() -> int:
+    return 1
+
+
+_start, *_addresses = _lookup()
+for _name, _address in zip(("pyro_dgm_member", "pyro_dgm_members"), _addresses, strict=True):
+    llvmlite.binding.add_symbol(_name, _address)
+_member: Any = types.ExternalFunction("pyro_dgm_member", types.int32())
+_members: Any = types.ExternalFunction("pyro_dgm_members", types.int32())
+
+
+@compiled
+def share(number: Any) -> Any:
+    """The first of so many things that this member of the team is to do, and the one after its last."""
+    member, members = np.int64(_member()), np.int64(_members())
+    return number * member // members, number * (member + 1) // members
+
+
+def together(loop: Any, tensors: Sequence[Tensor], *numbers: int) -> list[int]:
+    """Run a loop of ``for_a_team`` on as many threads as torch has, and wait for all of them.
+
+    They are the threads of torch's own operations: those are awake between two products, and another pool's would
+    compete with them for the processor. Where torch has no GNU OpenMP the loop runs alone.
+
+    Args:
+        loop: it finds the numbers, as int64, behind its first pointer, and the tensors behind the others.
+        tensors: contiguous.
+        numbers: sizes, as a rule.
+
+    Returns:
+        the numbers as the loop left them.
+    """
+    words = (ctypes.c_int64 * len(numbers))(*numbers)
+    pointers = (ctypes.c_void_p * (1 + len(tensors)))(ctypes.addressof(words), *(t.data_ptr() for t in tensors))
+    threads = torch.get_num_threads()
+    if _start is None or threads == 1:
+        loop.ctypes(pointers)
+    else:
+        _start(loop.address, pointers, threads, 0)
+    return list(words)
+
+
+def keep_memory() -> None:
+    """Have the C library keep up to 64 MB of freed memory for the next tensors, instead of asking for fresh pages each time.
+
+    The GNU library sets its thresholds by the largest block that it gave back to the system, up to 32 MB, unless the
+    environment sets them (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``); others are left as they are.
+    """
+    torch.empty((1 << 25) - (1 << 16), dtype=torch.uint8)
+
+
+def _as_float(typing_context: Any, word: Any) -> Any:
+    """The single-precision number that has the bits of an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
+
+
+as_float: Any = intrinsic(_as_float)
+
+
+# Divisions must not raise, or loops around this do not run in vectors.
+@functools.partial(compiled, error_model="numpy", fastmath={"contract"})
+def logistic(z: Any) -> Any:
+    r"""$\sigma(z)$ in single precision with a relative error of some $10^{-7}$ for |z| up to 87, its value there beyond."""
+    t = min(max(-z, -_EDGE), _EDGE)
+    whole = np.floor(t * _PER_LN2 + _HALF)
+    r = (t - whole * _LN2_HIGH) - whole * _LN2_LOW
+    series = _ONE + r * (_ONE + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * (_C6 + r * _C7))))))
+    power = as_float(np.int32((np.int32(whole) + _BIAS) << _SHIFT))
+    return _ONE / (_ONE + series * power)
+
+
+@functools.partial(compiled, error_model="numpy", fastmath={"contract"})
+def squash(z: Any, p: Any) -> None:
+    """Fill ``p`` with the sigmoids of ``z``; where that is below 1e-38 with zeros."""
+    for i in range(z.size):
+        p[i] = logistic(z[i]) if z[i] >= -_EDGE else _ZERO

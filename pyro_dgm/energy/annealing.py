@@ -2,144 +2,97 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .graph import Colour
+from .graph import Block, Colour
 from .machine import Machine, State
+from .path import Fields, Natural, TemperedPath
 from .rise import rise
 
 if TYPE_CHECKING:
     from .distribution import BoltzmannDistribution
 
 
-class AnnealingPath:
-    r"""The machines $p_\beta \propto e^{-E_\beta}$ whose fields go from a product distribution's to a machine's.
+class AnnealingPath(TemperedPath):
+    r"""A path whose states are weighed at every temperature, with the colour of the most atoms summed out.
 
-    $\langle\eta_\beta\rangle = (1-\beta)\,\text{base} + \beta\,(\text{bias} + \text{couplings})$: fields are
-    interpolated, not weights. The colour with the most atoms is summed out of every weight, and the couplings' field
-    on it is computed once for a state and shared by the neighbouring temperatures and the next draw.
-
-    Args:
-        machine: the target, at $\beta = 1$.
-        base: natural parameters of the product distribution at $\beta = 0$, for every layer.
+    The fields on it are computed once for a state and shared by the neighbouring temperatures and the next draw. Arguments
+    as for ``TemperedPath``.
     """
 
-    def __init__(self, machine: Machine, base: Mapping[str, tuple[Tensor, ...]]) -> None:
-        self.machine = machine
-        self.base = Machine(machine.graph, base, machine.weights).biases
-        zeros = {layer: tuple(torch.zeros_like(b) for b in entry) for layer, entry in machine.biases.items()}
-        self.couplings = _flat_machine(machine, zeros)
+    def __init__(self, machine: Machine, base: Natural) -> None:
+        super().__init__(machine, base)
         self.collapsed: Colour = machine.colours[machine.graph.collapsed]
         self.order: list[Colour] = [c for c in machine.colours if c is not self.collapsed]
 
     def log_base(self) -> Tensor:
         """Log Z of the base: the sum of every unit's A."""
-        bases = _flat_machine(self.machine, self.base)
-        parts = [
-            bases.log_partition(block, bases._shaped(block, self.base[block.layer]))
-            for block in (self.machine.graph.block(layer) for layer in self.machine.graph.layers)
-        ]
+        blocks = [self.machine.graph.block(layer) for layer in self.machine.graph.layers]
+        parts = [self.machine.log_partition(block, self.base_of(block)) for block in blocks]
         return sum(parts[1:], start=parts[0])
-
-    def biases(self, beta: float) -> dict[str, tuple[Tensor, ...]]:
-        """The interpolated biases."""
-        return {
-            layer: tuple(torch.lerp(b0, b1, beta) for b0, b1 in zip(self.base[layer], entry, strict=True))
-            for layer, entry in self.machine.biases.items()
-        }
 
     def start(self, chains: int, batch: torch.Size) -> State:
         """Independent draws from the base."""
-        return _flat_machine(self.machine, self.base).neutral_state((chains, *batch))
+        return self.machine.rebound(self.base).neutral_state((chains, *batch))
 
-    def describe(self, state: State) -> _Shared:
+    def describe(self, state: State) -> Described:
         """All that the weights at any temperature need of a state."""
         statistics, whole = self.machine.without(self.collapsed, self.machine.statistics(state))
-        target = self.machine._value(statistics, whole)
-        base = _dot(self.base, statistics)
-        raw = [self.couplings.fields(block, statistics) for block in self.collapsed]
-        return _Shared(state, statistics, base, target, raw)
+        rest = self.difference._value(statistics, whole)
+        return Described(state, statistics, rest, self.fields(self.collapsed, statistics))
 
-    def rise(
-        self,
-        shared: _Shared,
-        before: tuple[Mapping[str, tuple[Tensor, ...]], float],
-        after: tuple[Mapping[str, tuple[Tensor, ...]], float],
-    ) -> Tensor:
-        r"""What a change of temperature (biases, $\beta$) adds to $\log \sum_{colour} e^{-E_\beta}$ of a described state."""
-        total = (after[1] - before[1]) * (shared.target - shared.base)
-        shared.eta = self._eta(shared, *after)
-        for block, low, high in zip(self.collapsed, self._eta(shared, *before), shared.eta, strict=True):
+    def rise(self, now: Described, before: float, after: float) -> Tensor:
+        r"""What a change of $\beta$ adds to $\log \sum_{colour} e^{-E_\beta}$ of a described state."""
+        total = (after - before) * now.rest
+        low, now.eta = self._eta(now, before), self._eta(now, after)
+        for block, *ends in zip(self.collapsed, low, now.eta, strict=True):
             unit = self.machine.graph.layers[block.layer]
-            atoms, dims = rise(unit, low, high), unit.event_dim - unit.inner_dim
+            atoms, dims = rise(unit, *ends), unit.event_dim - unit.inner_dim
             total = total + (atoms.sum(-1) if block.atoms is not None else atoms.flatten(-dims).sum(-1))
         return total
 
-    def _eta(self, shared: _Shared, biases: Mapping[str, tuple[Tensor, ...]], beta: float) -> list[tuple[Tensor, ...]]:
-        fields = []
-        for block, raw in zip(self.collapsed, shared.raw, strict=True):
-            bias = biases[block.layer]
-            if block.entries is not None:
-                bias = tuple(b.index_select(-1, block.entries) for b in bias)
-            shaped = self.machine._shaped(block, bias)
-            fields.append(tuple(torch.add(b, r, alpha=beta) for b, r in zip(shaped, raw, strict=True)))
-        return fields
+    def _eta(self, now: Described, beta: float) -> Fields:
+        return [self._at(beta, block, fields) for block, fields in zip(self.collapsed, now.fields, strict=True)]
 
-    def move(self, shared: _Shared, biases: Mapping[str, tuple[Tensor, ...]], beta: float) -> State:
-        """One Gibbs sweep at a temperature above 0, the summed colour first (at the fields that ``rise`` ended at)."""
-        # b + beta f = beta (b / beta + f): the fields then come from one fused product with its bias.
-        scaled = {layer: tuple(b / beta for b in entry) for layer, entry in biases.items()}
-        machine = _flat_machine(self.machine, scaled)
-        state = dict(shared.state)
-        first = self._eta(shared, biases, beta) if shared.eta is None else shared.eta
+    def _at(self, beta: float, block: Block, fields: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """A block's natural parameters at a temperature."""
+        return tuple(torch.add(b, f, alpha=beta) for b, f in zip(self.base_of(block), fields, strict=True))
+
+    def move(self, now: Described, beta: float) -> State:
+        """One Gibbs sweep at a temperature, the summed colour first (at the fields that ``rise`` ended at)."""
+        state = dict(now.state)
+        first = self._eta(now, beta) if now.eta is None else now.eta
+        now.eta = None
         for block, eta in zip(self.collapsed, first, strict=True):
-            state[block.layer] = machine._draw(block, eta, state[block.layer], None, fresh=True)
-        shared.eta = None
-        statistics = machine.statistics(state)
+            state[block.layer] = self.machine._draw(block, eta, state[block.layer], None, fresh=True)
+        statistics = self.machine.statistics(state)
         for colour in self.order:
             for block in colour:
-                eta = tuple(beta * e for e in machine.fields(block, statistics))
-                state[block.layer] = machine._draw(block, eta, state[block.layer], None, fresh=True)
-                statistics[block.layer] = machine.statistics({block.layer: state[block.layer]})[block.layer]
+                eta = self._at(beta, block, self.difference.fields(block, statistics))
+                state[block.layer] = self.machine._draw(block, eta, state[block.layer], None, fresh=True)
+                statistics[block.layer] = self.machine.statistics({block.layer: state[block.layer]})[block.layer]
         return state
 
 
-class _Shared:
-    """A state with what all temperatures share of it."""
+@dataclasses.dataclass(slots=True)
+class Described:
+    """A state with what all temperatures share of it: its statistics without the summed colour, D of those, and the fields.
 
-    __slots__ = ("base", "eta", "raw", "state", "statistics", "target")
+    ``eta`` are the summed colour's natural parameters at the last temperature that it was weighed at; drawing takes them away.
+    """
 
-    def __init__(
-        self,
-        state: State,
-        statistics: dict[str, tuple[Tensor, ...]],
-        base: Tensor,
-        target: Tensor,
-        raw: list[tuple[Tensor, ...]],
-    ) -> None:
-        self.state, self.statistics, self.base, self.target, self.raw = state, statistics, base, target, raw
-        self.eta: list[tuple[Tensor, ...]] | None = None
-
-
-def _flat_machine(machine: Machine, flat_biases: Mapping[str, tuple[Tensor, ...]]) -> Machine:
-    """The same couplings with other biases that are flat already."""
-    other = object.__new__(Machine)
-    other.graph, other.weights, other.biases = machine.graph, machine.weights, dict(flat_biases)
-    return other
-
-
-def _dot(biases: Mapping[str, tuple[Tensor, ...]], statistics: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
-    terms = [
-        s @ b if b.dim() == 1 else (b * s).sum(-1)
-        for layer, entry in statistics.items()
-        for b, s in zip(biases[layer], entry, strict=True)
-    ]
-    return sum(terms[1:], start=terms[0]) if terms else next(iter(biases.values()))[0].new_zeros(())
+    state: State
+    statistics: dict[str, tuple[Tensor, ...]]
+    rest: Tensor
+    fields: Fields
+    eta: Fields | None = None
 
 
 def forward_ais(path: AnnealingPath, betas: Tensor, chains: int, batch: torch.Size) -> tuple[Tensor, State]:
@@ -156,12 +109,10 @@ def forward_ais(path: AnnealingPath, betas: Tensor, chains: int, batch: torch.Si
     levels = betas.tolist()
     state = path.start(chains, batch)
     log_weight: Tensor | float = 0.0
-    biases = path.biases(levels[0])
-    for before, beta in zip(levels[:-1], levels[1:], strict=True):
-        shared = path.describe(state)
-        after = path.biases(beta)
-        log_weight = log_weight + path.rise(shared, (biases, before), (after, beta))
-        state, biases = path.move(shared, after, beta), after
+    for before, beta in pairwise(levels):
+        now = path.describe(state)
+        log_weight = log_weight + path.rise(now, before, beta)
+        state = path.move(now, beta)
     # Where one colour holds all units nothing depends on a chain's state, and the weights have no chain dimension yet.
     return torch.as_tensor(log_weight).expand(chains, *batch), state
 
@@ -178,13 +129,10 @@ def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
     """
     levels = betas.tolist()
     log_weight: Tensor | float = 0.0
-    biases = path.biases(levels[-1])
-    shared = path.describe(state)
-    for beta, below in zip(levels[:0:-1], levels[-2::-1], strict=True):
-        shared = path.describe(path.move(shared, biases, beta))
-        after = path.biases(below)
-        log_weight = log_weight + path.rise(shared, (biases, beta), (after, below))
-        biases = after
+    now = path.describe(state)
+    for beta, below in pairwise(reversed(levels)):
+        now = path.describe(path.move(now, beta))
+        log_weight = log_weight + path.rise(now, beta, below)
     layer, unit = next(iter(path.machine.graph.layers.items()))
     first = state[layer]
     return torch.as_tensor(log_weight).expand(first.shape[: first.dim() - unit.event_dim])

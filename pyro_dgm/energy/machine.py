@@ -41,6 +41,12 @@ class Machine:
         }
         self.weights = tuple(weights)
 
+    def rebound(self, biases: Mapping[str, tuple[Tensor, ...]]) -> Machine:
+        """The same couplings with other biases, which are flat already."""
+        other = object.__new__(Machine)
+        other.graph, other.weights, other.biases = self.graph, self.weights, dict(biases)
+        return other
+
     @property
     def colours(self) -> tuple[Colour, ...]:
         """The graph's colours, with indices on the parameters' device."""
@@ -246,10 +252,7 @@ class Machine:
                 end = interaction.ends[position]
                 field = interaction.field(position, statistics, self.weights[number])
                 biases[end.layer][end.statistic] = biases[end.layer][end.statistic] + field
-        other = object.__new__(Machine)
-        other.graph, other.weights = self.graph, self.weights
-        other.biases = {layer: tuple(entry) for layer, entry in biases.items()}
-        return frozenset(outer), other
+        return frozenset(outer), self.rebound({layer: tuple(entry) for layer, entry in biases.items()})
 
     def colour_fields(self, colour: Colour, state: Mapping[str, Tensor]) -> list[tuple[Tensor, ...]]:
         """The fields of a colour's blocks."""

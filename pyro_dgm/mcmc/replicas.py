@@ -2,67 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..energy import Block, Clamp, Colour, Machine, State
-
-Natural = Mapping[str, tuple[Tensor, ...]]
-Fields = list[tuple[Tensor, ...]]
+from ..energy.path import Fields, Natural, TemperedPath
 
 MEMORY = 1000
 """Swap and acceptance rates are means over about so many of the last steps."""
 
 
-class Replicas:
-    r"""The machines $p_\beta \propto e^{-E_\beta}$ between a product distribution and a machine, one replica each.
+class Replicas(TemperedPath):
+    r"""The machines of a path at several inverse temperatures, one replica each.
 
-    $-E_\beta = \langle \text{base}, T\rangle + \beta D$ with $D = \langle b - \text{base}, T\rangle + \sum_i I_i(T; W_i)$:
-    tempering acts on fields. A state is ``{layer: chains x temperatures x batch_shape x layer shape}``. The products with
-    the weights see chains and temperatures as one dimension of rows, and are made once for all that needs them.
+    A state is ``{layer: chains x temperatures x batch_shape x layer shape}``. The products with the weights see chains and
+    temperatures as one dimension of rows, and are made once for all that needs them.
 
     Args:
         machine: the target, at $\beta = 1$.
         base: natural parameters of the product distribution at $\beta = 0$, shaped as every layer.
         betas: inverse temperatures, one dimension.
-        batch_dims: the number of batch dimensions of a state.
     """
 
-    def __init__(self, machine: Machine, base: Natural, betas: Tensor, batch_dims: int = 0) -> None:
-        self.machine = machine
-        layers = machine.graph.layers
-        ends = Machine(machine.graph, base, machine.weights).biases
-        like = next(iter(machine.biases.values()))[0]
-        self.betas = betas.to(like)
-        column = self.betas.view(-1, *(1 for _ in range(batch_dims + 1)))
-        self.biases = {
-            layer: tuple(
-                torch.lerp(a, b.reshape(*(1 for _ in range(batch_dims + 1 - b.dim())), *b.shape), column)
-                for a, b in zip(ends[layer], entry, strict=True)
-            )
-            for layer, entry in machine.biases.items()
-        }
-        zeros = {layer: tuple(b.new_zeros(layers[layer].shape) for b in e) for layer, e in machine.biases.items()}
-        self.couplings = Machine(machine.graph, zeros, machine.weights)
-        difference = {
-            layer: tuple((b - a).unflatten(-1, layers[layer].shape) for a, b in zip(ends[layer], entry, strict=True))
-            for layer, entry in machine.biases.items()
-        }
-        self.difference = Machine(machine.graph, difference, machine.weights)
+    def __init__(self, machine: Machine, base: Natural, betas: Tensor) -> None:
+        super().__init__(machine, base)
+        self.betas = betas.to(next(iter(machine.biases.values()))[0])
 
     def statistics(self, state: State) -> dict[str, tuple[Tensor, ...]]:
         """Flat statistics with chains and temperatures as one dimension."""
         return {k: tuple(t.flatten(0, 1) for t in entry) for k, entry in self.machine.statistics(state).items()}
 
-    def raw(self, colour: Colour, statistics: Natural) -> Fields:
-        """The couplings' fields on a colour's blocks, free of temperature: ``rows x batch_shape x atoms``."""
+    def fields(self, colour: Colour, statistics: Natural) -> Fields:
+        """The derivatives of D by the statistics of a colour's blocks, free of temperature: ``rows x batch_shape x atoms``."""
         rows = next(iter(statistics.values()))[0].shape[:-1]
         found = []
-        for block in colour:
-            dims = self.machine.graph.layers[block.layer].event_dim
-            fields = self.couplings.fields(block, statistics)
+        for block, fields in zip(colour, super().fields(colour, statistics), strict=True):
+            dims = self.machine._atom_dims(block)
             # A block without couplings has a field without rows; its atoms are drawn row by row all the same.
             found.append(
                 tuple(
@@ -72,32 +49,29 @@ class Replicas:
             )
         return found
 
-    def eta(self, block: Block, raw: tuple[Tensor, ...], reuse: bool = False) -> tuple[Tensor, ...]:
+    def eta(self, block: Block, fields: tuple[Tensor, ...], reuse: bool = False) -> tuple[Tensor, ...]:
         """A block's natural parameters at every temperature: ``chains x temperatures x batch_shape x atoms``.
 
-        With ``reuse`` they take the memory of ``raw``.
+        With ``reuse`` they take the memory of the fields.
         """
-        dims = self.machine.graph.layers[block.layer].event_dim
         found = []
-        for bias, field in zip(self.biases[block.layer], raw, strict=True):
-            bias = bias if block.entries is None else bias.index_select(-1, block.entries)
-            bias = bias.reshape(*bias.shape[:-1], *field.shape[field.dim() - dims :])
+        for base, field in zip(self.base_of(block), fields, strict=True):
             field = field.view(-1, len(self.betas), *field.shape[1:])
-            betas = self.betas.view(-1, *(1 for _ in bias.shape[1:]))
-            found.append(torch.addcmul(bias, betas, field, out=field if reuse else None))
+            betas = self.betas.view(-1, *(1 for _ in field.shape[2:]))
+            found.append(torch.addcmul(base, betas, field, out=field if reuse else None))
         return tuple(found)
 
     def draw(
         self,
         colour: Colour,
-        raw: Fields,
+        fields: Fields,
         state: State,
         statistics: dict[str, tuple[Tensor, ...]],
         clamp: Clamp | None,
         reuse: bool = False,
     ) -> None:
         """Draw a colour's blocks given their fields; ``state`` and ``statistics`` follow."""
-        for block, field in zip(colour, raw, strict=True):
+        for block, field in zip(colour, fields, strict=True):
             new = self.machine._draw(block, self.eta(block, field, reuse), state[block.layer], clamp, fresh=True)
             state[block.layer] = new
             statistics[block.layer] = self.statistics({block.layer: new})[block.layer]
@@ -107,16 +81,14 @@ class Replicas:
         kept, whole = self.machine.without(colour, statistics)
         return self._by_temperature(self.difference._value(kept, whole), statistics)
 
-    def energy_gap(self, colour: Colour, raw: Fields, statistics: Natural) -> Tensor:
+    def energy_gap(self, colour: Colour, fields: Fields, statistics: Natural) -> Tensor:
         """D of every replica, by the fields of a colour: ``chains x temperatures x batch_shape``."""
         kept, whole = self.machine.without(colour, statistics)
         total = self.difference._value(kept, whole)
-        for block, fields in zip(colour, raw, strict=True):
-            biases = self.difference.biases[block.layer]
-            for statistic, bias, field in zip(statistics[block.layer], biases, fields, strict=True):
+        for block, entry in zip(colour, fields, strict=True):
+            for statistic, field in zip(statistics[block.layer], entry, strict=True):
                 if block.entries is not None:
-                    statistic, bias = (t.index_select(-1, block.entries) for t in (statistic, bias))
-                total = total + (statistic @ bias if bias.dim() == 1 else (statistic * bias).sum(-1))
+                    statistic = statistic.index_select(-1, block.entries)
                 total = total + (statistic * field.view(statistic.shape)).sum(-1)
         return self._by_temperature(total, statistics)
 
@@ -124,9 +96,9 @@ class Replicas:
         rows = next(iter(statistics.values()))[0].shape[:-1]
         return values.expand(rows).reshape(-1, len(self.betas), *rows[1:])
 
-    def log_partition(self, colour: Colour, raw: Fields) -> Tensor | float:
+    def log_partition(self, colour: Colour, fields: Fields) -> Tensor | float:
         """The log-sum over a colour's units at every temperature: ``chains x temperatures x batch_shape``."""
-        parts = [self.machine.log_partition(b, self.eta(b, field)) for b, field in zip(colour, raw, strict=True)]
+        parts = [self.machine.log_partition(b, self.eta(b, field)) for b, field in zip(colour, fields, strict=True)]
         return sum(parts[1:], start=parts[0]) if parts else 0.0
 
 

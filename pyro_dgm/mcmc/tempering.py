@@ -91,7 +91,7 @@ class ParallelTempering(ChainsKernel):
         # The replicas' biases are copies: they are made anew where the temperatures or the parameters have changed.
         versions = [betas._version, *(p._version for p in self.dist.parameters())]
         if self._bound is None or self._bound[0] is not betas or self._bound[1] != versions:
-            replicas = Replicas(self.gibbs.machine, self.base, betas, len(self.dist.batch_shape))
+            replicas = Replicas(self.gibbs.machine, self.base, betas)
             self._bound = betas, versions, replicas
         return self._bound[2]
 
@@ -105,12 +105,12 @@ class ParallelTempering(ChainsKernel):
             replicas, colours, clamp = self.replicas, self.gibbs.machine.colours, at_every_temperature(self.clamp)
             state, statistics = dict(params), replicas.statistics(params)
             # The fields of the first draw give the energies too, whichever replica they end up with.
-            raw = replicas.raw(colours[0], statistics)
+            raw = replicas.fields(colours[0], statistics)
             order, rate = swaps(replicas.betas, replicas.energy_gap(colours[0], raw, statistics))
             raw = _exchange(order, colours, state, raw)
             statistics = replicas.statistics(state)
             for number, colour in enumerate(colours):
-                fields = raw if number == 0 else replicas.raw(colour, statistics)
+                fields = raw if number == 0 else replicas.fields(colour, statistics)
                 replicas.draw(colour, fields, state, statistics, clamp, reuse=True)
             from_base, trips = self.trips(params, order[:, 0].shape)
             from_base = from_base.gather(1, order)

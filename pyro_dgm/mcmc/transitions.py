@@ -68,9 +68,8 @@ class TemperedTransitions(ChainsKernel):
         self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)
         betas = inverse_temperatures(temperatures).flip(0).to(dist.parameters()[0].device)
-        dims = len(dist.batch_shape)
         with torch.no_grad():
-            self.levels = [Replicas(dist.machine, self.base, beta, dims) for beta in betas.split(1)]
+            self.levels = [Replicas(dist.machine, self.base, beta) for beta in betas.split(1)]
         self.tuning = {"rate": torch.zeros_like(betas[0]), "steps": torch.zeros_like(betas[0])}
 
     def start(self, chains: int) -> State:
@@ -83,7 +82,7 @@ class TemperedTransitions(ChainsKernel):
             target = self.levels[0]
             old = {layer: x.unsqueeze(1) for layer, x in params.items()}
             new, statistics = dict(old), target.statistics(old)
-            first = raw = target.raw(summed, statistics)
+            first = raw = target.fields(summed, statistics)
             log_ratio = torch.zeros(())
             for cold, hot in pairwise(self.levels):
                 log_ratio = log_ratio + _log_ratio(summed, raw, statistics, cold, hot)
@@ -113,8 +112,8 @@ class TemperedTransitions(ChainsKernel):
     ) -> Fields:
         """Draw the colours in order, the first by known fields; returns its fields for the next time."""
         for number, colour in enumerate(colours):
-            level.draw(colour, level.raw(colour, statistics) if number else raw, state, statistics, clamp)
-        return level.raw(colours[0], statistics)
+            level.draw(colour, level.fields(colour, statistics) if number else raw, state, statistics, clamp)
+        return level.fields(colours[0], statistics)
 
     def energies(self, params: State) -> dict[str, Tensor]:
         return self.gibbs.energies(params)

@@ -89,8 +89,9 @@ def test_replicas_are_stationary(name, model, exact, clamped):
 
 @CASES
 def test_wrong_swaps_fail(name, model, exact, monkeypatch):
+    """By the wrong sign; swaps that always happen would hardly show in a machine that forgets them within a sweep."""
     right = tempering.swaps
-    monkeypatch.setattr(tempering, "swaps", lambda betas, gap: right(betas, 0 * gap))
+    monkeypatch.setattr(tempering, "swaps", lambda betas, gap: right(betas, -gap))
     everything = np.ones(len(exact.states), bool)
     assert stationary(dgm.ParallelTempering(model(), BETAS), model, exact, everything) > 0
 

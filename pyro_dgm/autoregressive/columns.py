@@ -6,25 +6,19 @@ added, and so finds every sum again up to less than single precision resolves, w
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
-from ..energy.loops import compiled, logistic
+from ..energy.loops import exponential, sums, vectors
 
 ROWS = 8
 """Rows that go along the columns together: their hidden units stay in the first-level cache."""
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
-# Divisions must not raise, or their loops do not run in vectors.
-loop = functools.partial(compiled, error_model="numpy", fastmath={"contract"})
-# Sums may be taken in any order, for the same reason: the order is the machine code's, the same every time.
-total_loop = functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
-
-@total_loop
+@sums
 def dot(first: Any, second: Any) -> Any:
     total = _ZERO
     for k in range(first.size):
@@ -32,7 +26,7 @@ def dot(first: Any, second: Any) -> Any:
     return total
 
 
-@loop
+@vectors
 def squash(sums: Any, scale: Any, relu: Any, h: Any) -> None:
     r"""Hidden units of scaled sums: $\max(0, z)$, or $\sigma(z)$ with a relative error of some $10^{-7}$ for |z| up to 87."""
     if relu:
@@ -40,10 +34,10 @@ def squash(sums: Any, scale: Any, relu: Any, h: Any) -> None:
             h[k] = max(np.float32(sums[k]) * scale, _ZERO)
         return
     for k in range(h.size):
-        h[k] = logistic(np.float32(sums[k]) * scale)
+        h[k] = _ONE / (_ONE + exponential(-np.float32(sums[k]) * scale))
 
 
-@loop
+@vectors
 def forward(
     sums: Any, x: Any, inputs: Any, mask: Any, outputs: Any, scale: Any, order: Any, relu: Any, numbers: Any
 ) -> None:
@@ -78,7 +72,7 @@ def forward(
                     add(sums[r], _ONE, mask[i])
 
 
-@loop
+@vectors
 def add(total: Any, factor: Any, terms: Any) -> None:
     """Double-precision sums plus exact products of single-precision numbers."""
     wide = np.float64(factor)
@@ -86,13 +80,13 @@ def add(total: Any, factor: Any, terms: Any) -> None:
         total[k] += wide * np.float64(terms[k])
 
 
-@loop
+@vectors
 def add_single(total: Any, factor: Any, terms: Any) -> None:
     for k in range(terms.size):
         total[k] += factor * terms[k]
 
 
-@loop
+@vectors
 def fold(by_h: Any, h: Any, scale: Any, relu: Any, by_sums: Any) -> None:
     """Carry derivatives by hidden units over to the sums, and forget them."""
     for k in range(h.size):
@@ -101,7 +95,7 @@ def fold(by_h: Any, h: Any, scale: Any, relu: Any, by_sums: Any) -> None:
         by_h[k] = _ZERO
 
 
-@total_loop
+@sums
 def by_scale(by_h: Any, h: Any, relu: Any, sums: Any) -> Any:
     """The derivative by the factor that the sums were multiplied with."""
     total = 0.0
@@ -111,7 +105,7 @@ def by_scale(by_h: Any, h: Any, relu: Any, sums: Any) -> Any:
     return total
 
 
-@loop
+@vectors
 def backward(
     sums: Any,
     x: Any,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numba import carray
 
-from .loops import compiled, for_a_team, share, squash
+from .loops import compiled, exponential, for_a_team, share, sums, vectors
 
 BLOCK = 1024
 """Draws made at once: their random words stay in the first-level cache."""
 
 _U64 = np.uint64
 _PART = _U64(BLOCK // 4 + BLOCK)
+_ZERO, _ONE, _PARTS = np.float32(0), np.float32(1), np.float32(65536)
 _ALTERNATING = _U64(0xAAAAAAAAAAAAAAAA)
 
 
@@ -84,30 +86,61 @@ def draw(p: Any, seeds: Any) -> None:
         decide(part, lanes, state + gamma * _U64(words.size), gamma)
 
 
+@vectors
+def inverses(logits: Any, inverse: Any) -> None:
+    """1 / p, for the sigmoid p of every logit."""
+    for i in range(logits.size):
+        inverse[i] = _ONE + exponential(-logits[i])
+
+
+@sums
+def compare(lanes: Any, inverse: Any, bits: Any) -> Any:
+    """Bits by sixteen random ones: the n-th of 65536 parts of the unit interval lies below p where (n + 1) / p <= 65536.
+
+    Returns for how many of them p lies within the part: their bits are 0 so far.
+    """
+    ties = _ZERO
+    for i in range(bits.size):
+        low = np.float32(np.int32(lanes[i])) * inverse[i]
+        begun = _ONE if low < _PARTS else _ZERO
+        bit = _ONE if low + inverse[i] <= _PARTS else _ZERO
+        ties += begun - bit
+        bits[i] = bit
+    return ties
+
+
+@vectors
+def break_ties(logits: Any, lanes: Any, inverse: Any, bits: Any, state: Any, gamma: Any) -> None:
+    """Set those bits with the share of their part that lies below p, by a double-precision uniform each."""
+    for i in range(bits.size):
+        if bits[i] == _ZERO and np.float32(np.int32(lanes[i])) * inverse[i] < _PARTS:
+            state += gamma
+            uniform = np.float64(mix(state) >> _U64(11)) * 2.0**-53
+            if uniform < 65536.0 / (1.0 + math.exp(-np.float64(logits[i]))) - np.float64(lanes[i]):
+                bits[i] = _ONE
+
+
 @compiled
 def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
-    """As ``draw``, with the probabilities made on the way, block by block."""
-    words, p = np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32)
+    """As ``draw``, for the probabilities of logits; both arrays may be one."""
+    words, inverse, decided = np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     lanes, gamma = words.view(np.uint16), increment(seeds[1])
     first, end = share((bits.size + BLOCK - 1) // BLOCK)
     for block in range(first, end):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, bits.size)
-        squash(logits[start:stop], p)
+        here, found = logits[start:stop], decided[: stop - start]
         state = seeds[0] + gamma * (_PART * _U64(block))
-        fill(words, (stop - start + 3) // 4, state, gamma)
-        decide(p[: stop - start], lanes, state + gamma * _U64(words.size), gamma)
+        fill(words, (found.size + 3) // 4, state, gamma)
+        inverses(here, inverse)
+        if compare(lanes, inverse, found) > _ZERO:
+            break_ties(here, lanes, inverse, found, state + gamma * _U64(words.size), gamma)
         for i in range(start, stop):
-            bits[i] = p[i - start]
+            bits[i] = found[i - start]
 
 
 @compiled
 def _array(data: Any, place: Any, dtype: Any) -> Any:
     return carray(data[place], carray(data[0], 1, np.int64)[0], dtype)
-
-
-@for_a_team
-def draw_single(data: Any) -> None:
-    draw(_array(data, 1, np.float32), carray(data[2], 2, np.uint64))
 
 
 @for_a_team

@@ -41,16 +41,15 @@ def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
     if logits.dtype != torch.float32 or not _compiles(logits):
         return bernoulli_(torch.sigmoid(logits))
     bits = logits if overwrite else torch.empty_like(logits)
-    _loops().together(_bits().draw_from_single_logits, (logits, bits, _seeds()), bits.numel())
+    compiled_loops().together(_bits().draw_from_single_logits, (logits, bits, _seeds()), bits.numel())
     return bits
 
 
 def bernoulli_(p: Tensor) -> Tensor:
     """Overwrite probabilities by bits drawn with them; returns the same tensor."""
-    if p.dtype not in (torch.float32, torch.float64) or not _compiles(p):
+    if p.dtype != torch.float64 or not _compiles(p):
         return p.copy_(torch.rand_like(p, dtype=torch.float64) < p)
-    loop = _bits().draw_single if p.dtype == torch.float32 else _bits().draw_double
-    _loops().together(loop, (p, _seeds()), p.numel())
+    compiled_loops().together(_bits().draw_double, (p, _seeds()), p.numel())
     return p
 
 
@@ -71,7 +70,8 @@ def _bits() -> ModuleType:
 
 
 @functools.cache
-def _loops() -> ModuleType:
+def compiled_loops() -> ModuleType:
+    """The module of compiled loops, at its first use."""
     from . import loops
 
     loops.keep_memory()

@@ -1,4 +1,7 @@
-"""Compiled loops, and torch's own threads to share them among; imported with the first loop."""
+"""Compiled loops, and torch's own threads to share them among; imported with the first loop.
+
+Numba keeps machine code by the file of a loop: after a change here, what other files made of it (``*.nbc``, ``*.nbi``) must go.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from torch import Tensor
 POINTERS = types.void(types.CPointer(types.voidptr))
 """The type of a loop that a team runs: it finds the memory of its arrays behind its one argument."""
 
-_HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1), np.float32(0)
+_HALF, _ONE = np.float32(0.5), np.float32(1)
 _EDGE = np.float32(87)
 _PER_LN2 = np.float32(1 / np.log(2))
 # ln 2 in two parts, of which the first has zeros at its end: its products with small whole numbers are exact.
@@ -127,20 +130,27 @@ def _as_float(typing_context: Any, word: Any) -> Any:
 as_float: Any = intrinsic(_as_float)
 
 
-# Divisions must not raise, or loops around this do not run in vectors.
-@functools.partial(compiled, error_model="numpy", fastmath={"contract"})
-def logistic(z: Any) -> Any:
-    r"""$\sigma(z)$ in single precision with a relative error of some $10^{-7}$ for |z| up to 87, its value there beyond."""
-    t = min(max(-z, -_EDGE), _EDGE)
+# Divisions must not raise, or their loops do not run in vectors; nor do sums, unless they may be taken in any order (it is
+# the machine code's, the same every time).
+vectors = functools.partial(compiled, error_model="numpy", fastmath={"contract"})
+sums = functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+
+@vectors
+def exponential(t: Any) -> Any:
+    """exp(t) in single precision with a relative error of some 1e-7 for |t| up to 87, its value there beyond."""
+    t = min(max(t, -_EDGE), _EDGE)
     whole = np.floor(t * _PER_LN2 + _HALF)
     r = (t - whole * _LN2_HIGH) - whole * _LN2_LOW
-    series = _ONE + r * (_ONE + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * (_C6 + r * _C7))))))
-    power = as_float(np.int32((np.int32(whole) + _BIAS) << _SHIFT))
-    return _ONE / (_ONE + series * power)
+    # In parts that do not wait for one another.
+    square = r * r
+    upper = (_C4 + r * _C5) + square * (_C6 + r * _C7)
+    series = _ONE + (r + square * ((_C2 + r * _C3) + square * upper))
+    return series * as_float(np.int32((np.int32(whole) + _BIAS) << _SHIFT))
 
 
-@functools.partial(compiled, error_model="numpy", fastmath={"contract"})
+@vectors
 def squash(z: Any, p: Any) -> None:
-    """Fill ``p`` with the sigmoids of ``z``; where that is below 1e-38 with zeros."""
+    """Fill ``p`` with the sigmoids of ``z``, in single precision."""
     for i in range(z.size):
-        p[i] = logistic(z[i]) if z[i] >= -_EDGE else _ZERO
+        p[i] = _ONE / (_ONE + exponential(-z[i]))

@@ -9,6 +9,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from .fast import compiled_loops
 from .units import Binary, Unit
 
 _FEW = 4096
@@ -36,14 +37,13 @@ def _(unit: Binary, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor
     if plain and low.dim() == 2 and low.shape == high.shape and low.numel() >= _FEW:
         if low.is_contiguous() and high.is_contiguous():
             summed = low.new_empty(len(low), 1)
-            loops, series = _compiled()
-            if not loops.together(series.rise, (low, high, summed), *low.shape, 0)[2]:
+            if not compiled_loops().together(_series().rise, (low, high, summed), *low.shape, 0)[2]:
                 return summed
     return unit.A(*after) - unit.A(*before)
 
 
 @functools.cache
-def _compiled() -> tuple[ModuleType, ModuleType]:
-    from . import loops, softplus
+def _series() -> ModuleType:
+    from . import softplus
 
-    return loops, softplus
+    return softplus

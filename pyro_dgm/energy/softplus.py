@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 from numba import carray
 
-from .loops import compiled, for_a_team, share, squash
+from .loops import for_a_team, share, squash, sums
 
 LIMIT = np.float32(0.25)
 """The largest step of a field that the series takes: its remainder is below 5e-9 nats an atom there (0.409 LIMIT⁷ / 7!),
 less than single precision's rounding of the step itself."""
 
+SHORT = np.float32(1 / 32)
+"""The largest step for which its first three terms do: their remainder is below 5e-9 nats an atom too (SHORT⁴ / (8 · 4!))."""
+
 _1, _2, _6, _24, _120, _720 = (np.float32(n) for n in (1, 2, 6, 24, 120, 720))
 _12, _30 = np.float32(12), np.float32(30)
 
 
-# Sums may be taken in any order, so that they run in vectors.
-@functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "arcp"})
-def _rise_of_row(before: Any, after: Any, p: Any) -> Any:
-    r"""Summed softplus(after) - softplus(before) by series about ``after``, and how many steps are beyond ``LIMIT`` or NaN.
+@sums
+def _short(before: Any, after: Any, p: Any) -> Any:
+    """Summed softplus(after) - softplus(before) by three terms about ``after``; ``p`` is its sigmoid."""
+    total = np.float32(0)
+    for j in range(after.size):
+        d, q = after[j] - before[j], p[j]
+        v = q * (_1 - q)
+        total += d * (q - d * (v / _2 - d * (v * (_1 - _2 * q)) / _6))
+    return total
+
+
+@sums
+def _beyond(before: Any, after: Any, limit: Any) -> Any:
+    """How many steps are beyond a limit, or NaN."""
+    far = np.int32(0)
+    for j in range(after.size):
+        far += np.int32(not (abs(after[j] - before[j]) <= limit))
+    return far
+
+
+@sums
+def _long(before: Any, after: Any, p: Any) -> Any:
+    r"""Summed softplus(after) - softplus(before) by six terms about ``after``.
 
     With ``p`` the sigmoid of ``after`` and $v = p (1 - p)$ the derivatives are p, v, v(1-2p), v(1-6v), v(1-2p)(1-12v) and
     v(1-30v+120v²).
     """
-    total, far = np.float32(0), 0
+    total = np.float32(0)
     for j in range(after.size):
         d = after[j] - before[j]
         q = p[j]
@@ -38,8 +59,7 @@ def _rise_of_row(before: Any, after: Any, p: Any) -> Any:
         s = w / _6 - d * s
         s = v / _2 - d * s
         total += d * (q - d * s)
-        far += not (abs(d) <= LIMIT)
-    return total, far
+    return total
 
 
 @for_a_team
@@ -54,8 +74,9 @@ def rise(data: Any) -> None:
     summed, p = carray(data[3], numbers[0], np.float32), np.empty(numbers[1], np.float32)
     first, end = share(numbers[0])
     for i in range(first, end):
-        squash(after[i], p)
-        summed[i], far = _rise_of_row(before[i], after[i], p)
-        if far:
+        if _beyond(before[i], after[i], LIMIT):
             numbers[2] = 1
             break
+        squash(after[i], p)
+        far = _beyond(before[i], after[i], SHORT)
+        summed[i] = _long(before[i], after[i], p) if far else _short(before[i], after[i], p)

@@ -6,15 +6,15 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .graph import Block, Colour
+from .graph import Colour
 from .machine import Machine, State
 from .path import Fields, Natural, TemperedPath
-from .rise import rise
+from .rise import at, rise
 
 if TYPE_CHECKING:
     from .distribution import BoltzmannDistribution
@@ -50,32 +50,27 @@ class AnnealingPath(TemperedPath):
 
     def rise(self, now: Described, before: float, after: float) -> Tensor:
         r"""What a change of $\beta$ adds to $\log \sum_{colour} e^{-E_\beta}$ of a described state."""
-        total = (after - before) * now.rest
-        low, now.eta = self._eta(now, before), self._eta(now, after)
-        for block, *ends in zip(self.collapsed, low, now.eta, strict=True):
+        total, now.eta = (after - before) * now.rest, []
+        for block, fields in zip(self.collapsed, now.fields, strict=True):
             unit = self.machine.graph.layers[block.layer]
-            atoms, dims = rise(unit, *ends), unit.event_dim - unit.inner_dim
+            dims = unit.event_dim - unit.inner_dim
+            atoms, eta = rise(unit, self.base_of(block), fields, before, after)
+            now.eta.append(eta)
             total = total + (atoms.sum(-1) if block.atoms is not None else atoms.flatten(-dims).sum(-1))
         return total
-
-    def _eta(self, now: Described, beta: float) -> Fields:
-        return [self._at(beta, block, fields) for block, fields in zip(self.collapsed, now.fields, strict=True)]
-
-    def _at(self, beta: float, block: Block, fields: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """A block's natural parameters at a temperature."""
-        return tuple(torch.add(b, f, alpha=beta) for b, f in zip(self.base_of(block), fields, strict=True))
 
     def move(self, now: Described, beta: float) -> State:
         """One Gibbs sweep at a temperature, the summed colour first (at the fields that ``rise`` ended at)."""
         state = dict(now.state)
-        first = self._eta(now, beta) if now.eta is None else now.eta
+        known: Sequence[Any] = [None] * len(self.collapsed) if now.eta is None else now.eta
         now.eta = None
-        for block, eta in zip(self.collapsed, first, strict=True):
+        for block, fields, eta in zip(self.collapsed, now.fields, known, strict=True):
+            eta = at(beta, self.base_of(block), fields) if eta is None else eta
             state[block.layer] = self.machine._draw(block, eta, state[block.layer], None, fresh=True)
         statistics = self.machine.statistics(state)
         for colour in self.order:
             for block in colour:
-                eta = self._at(beta, block, self.difference.fields(block, statistics))
+                eta = at(beta, self.base_of(block), self.difference.fields(block, statistics))
                 state[block.layer] = self.machine._draw(block, eta, state[block.layer], None, fresh=True)
                 statistics[block.layer] = self.machine.statistics({block.layer: state[block.layer]})[block.layer]
         return state

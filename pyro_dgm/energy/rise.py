@@ -17,29 +17,43 @@ _FEW = 4096
 
 
 @functools.singledispatch
-def rise(unit: Unit, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
-    r"""$A(\text{after}) - A(\text{before})$ of every atom, or already summed over the last dimension and kept at size one.
+def rise(
+    unit: Unit, base: Sequence[Tensor], fields: Sequence[Tensor], before: float, after: float
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    r"""$A(\eta_{after}) - A(\eta_{before})$ with $\eta_\beta = \text{base} + \beta\,\text{fields}$, and $\eta_{after}$.
 
-    A unit with a faster way than the difference of two A registers it: ``@rise.register``.
+    The rise is that of every atom, or summed over the last dimension already and kept at size one. A unit with a faster
+    way than the difference of two A registers it: ``@rise.register``.
 
     Args:
         unit: the units.
-        before: natural parameters, one tensor a statistic.
-        after: natural parameters near those.
+        base: one tensor a statistic, shaped as the atoms.
+        fields: the same, with dimensions for chains in front.
+        before: inverse temperature.
+        after: another one near it.
     """
-    return unit.A(*after) - unit.A(*before)
+    eta = at(after, base, fields)
+    return unit.A(*eta) - unit.A(*at(before, base, fields)), eta
+
+
+def at(beta: float, base: Sequence[Tensor], fields: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Natural parameters at an inverse temperature."""
+    return tuple(torch.add(b, f, alpha=beta) for b, f in zip(base, fields, strict=True))
 
 
 @rise.register
-def _(unit: Binary, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
-    (low,), (high,) = before, after
-    plain = low.device.type == "cpu" and low.dtype == high.dtype == torch.float32 and not torch.is_grad_enabled()
-    if plain and low.dim() == 2 and low.shape == high.shape and low.numel() >= _FEW:
-        if low.is_contiguous() and high.is_contiguous():
-            summed = low.new_empty(len(low), 1)
-            if not compiled_loops().together(_series().rise, (low, high, summed), *low.shape, 0)[2]:
-                return summed
-    return unit.A(*after) - unit.A(*before)
+def _(
+    unit: Binary, base: Sequence[Tensor], fields: Sequence[Tensor], before: float, after: float
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    (b,), (f,) = base, fields
+    plain = f.device.type == "cpu" and b.dtype == f.dtype == torch.float32 and not torch.is_grad_enabled()
+    if plain and b.dim() == 1 and f.dim() == 2 and f.numel() >= _FEW and b.is_contiguous() and f.is_contiguous():
+        eta, summed = torch.empty_like(f), f.new_empty(len(f), 1)
+        betas = torch.tensor([before, after], dtype=torch.float64)
+        if not compiled_loops().together(_series().rise, (betas, b, f, eta, summed), *f.shape, 0)[2]:
+            return summed, (eta,)
+    (eta,) = at(after, base, fields)
+    return unit.A(eta) - unit.A(*at(before, base, fields)), (eta,)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from .loops import for_a_team, share, squash, sums
+from .loops import for_a_team, share, squash, sums, vectors
 
 LIMIT = np.float32(0.25)
 """The largest step of a field that the series takes: its remainder is below 5e-9 nats an atom there (0.409 LIMIT⁷ / 7!),
@@ -16,41 +16,46 @@ less than single precision's rounding of the step itself."""
 SHORT = np.float32(1 / 32)
 """The largest step for which its first three terms do: their remainder is below 5e-9 nats an atom too (SHORT⁴ / (8 · 4!))."""
 
+_0 = np.float32(0)
 _1, _2, _6, _24, _120, _720 = (np.float32(n) for n in (1, 2, 6, 24, 120, 720))
 _12, _30 = np.float32(12), np.float32(30)
 
 
+@vectors
+def _between(base: Any, fields: Any, after: Any, eta: Any) -> None:
+    for j in range(eta.size):
+        eta[j] = base[j] + after * fields[j]
+
+
 @sums
-def _short(before: Any, after: Any, p: Any) -> Any:
-    """Summed softplus(after) - softplus(before) by three terms about ``after``; ``p`` is its sigmoid."""
-    total = np.float32(0)
-    for j in range(after.size):
-        d, q = after[j] - before[j], p[j]
+def _beyond(step: Any, fields: Any, limit: Any) -> Any:
+    """How many steps are beyond a limit, or NaN."""
+    far = _0
+    for j in range(fields.size):
+        far += _0 if abs(step * fields[j]) <= limit else _1
+    return far
+
+
+@sums
+def _short(step: Any, fields: Any, p: Any) -> Any:
+    """Summed A(eta) - A(eta - step fields) by three terms about eta; ``p`` is its sigmoid."""
+    total = _0
+    for j in range(fields.size):
+        d, q = step * fields[j], p[j]
         v = q * (_1 - q)
         total += d * (q - d * (v / _2 - d * (v * (_1 - _2 * q)) / _6))
     return total
 
 
 @sums
-def _beyond(before: Any, after: Any, limit: Any) -> Any:
-    """How many steps are beyond a limit, or NaN."""
-    far = np.int32(0)
-    for j in range(after.size):
-        far += np.int32(not (abs(after[j] - before[j]) <= limit))
-    return far
+def _long(step: Any, fields: Any, p: Any) -> Any:
+    r"""The same by six terms.
 
-
-@sums
-def _long(before: Any, after: Any, p: Any) -> Any:
-    r"""Summed softplus(after) - softplus(before) by six terms about ``after``.
-
-    With ``p`` the sigmoid of ``after`` and $v = p (1 - p)$ the derivatives are p, v, v(1-2p), v(1-6v), v(1-2p)(1-12v) and
-    v(1-30v+120v²).
+    With $v = p (1 - p)$ the derivatives are p, v, v(1-2p), v(1-6v), v(1-2p)(1-12v) and v(1-30v+120v²).
     """
-    total = np.float32(0)
-    for j in range(after.size):
-        d = after[j] - before[j]
-        q = p[j]
+    total = _0
+    for j in range(fields.size):
+        d, q = step * fields[j], p[j]
         v = q * (_1 - q)
         w = v * (_1 - _2 * q)
         s = v * (_1 - _30 * v + _120 * v * v) / _720
@@ -64,19 +69,22 @@ def _long(before: Any, after: Any, p: Any) -> Any:
 
 @for_a_team
 def rise(data: Any) -> None:
-    """Row sums of softplus(after) - softplus(before), for ``numbers`` of rows and columns and a zero.
+    """For ``numbers`` of rows and columns and a zero, and for the temperatures before and after: eta and its rows' rises.
 
-    A step beyond ``LIMIT`` turns the zero into a one, and then there are no sums.
+    A step beyond ``LIMIT`` turns the zero into a one, and then there are none.
     """
-    numbers = carray(data[0], 3, np.int64)
-    shape = (numbers[0], numbers[1])
-    before, after = carray(data[1], shape, np.float32), carray(data[2], shape, np.float32)
-    summed, p = carray(data[3], numbers[0], np.float32), np.empty(numbers[1], np.float32)
-    first, end = share(numbers[0])
+    numbers, betas = carray(data[0], 3, np.int64), carray(data[1], 2, np.float64)
+    rows, columns = numbers[0], numbers[1]
+    base, fields = carray(data[2], columns, np.float32), carray(data[3], (rows, columns), np.float32)
+    eta, summed = carray(data[4], (rows, columns), np.float32), carray(data[5], rows, np.float32)
+    after, step = np.float32(betas[1]), np.float32(betas[1] - betas[0])
+    p = np.empty(columns, np.float32)
+    first, end = share(rows)
     for i in range(first, end):
-        if _beyond(before[i], after[i], LIMIT):
+        if _beyond(step, fields[i], LIMIT) > _0:
             numbers[2] = 1
             break
-        squash(after[i], p)
-        far = _beyond(before[i], after[i], SHORT)
-        summed[i] = _long(before[i], after[i], p) if far else _short(before[i], after[i], p)
+        _between(base, fields[i], after, eta[i])
+        squash(eta[i], p)
+        far = _beyond(step, fields[i], SHORT) > _0
+        summed[i] = _long(step, fields[i], p) if far else _short(step, fields[i], p)

@@ -8,26 +8,26 @@ from pyro_dgm.energy import AnnealingPath, Binary, Spin, forward_ais, softplus
 from pyro_dgm.energy.rise import rise
 
 
-def exact(before, after):
-    """In double precision, without cancellation: softplus(y + d) - softplus(y) = log1p(sigmoid(y) expm1(d))."""
-    y, d = before.double(), after.double() - before.double()
-    return torch.log1p(torch.sigmoid(y) * torch.expm1(d)).sum(-1)
+def exact(base, fields, before, after):
+    """In double precision, without cancellation: softplus(y) - softplus(y - d) = -log1p(sigmoid(y) expm1(-d))."""
+    d = (after - before) * fields.double()
+    return -torch.log1p(torch.sigmoid(base.double() + after * fields.double()) * torch.expm1(-d)).sum(-1)
 
 
-def pair(step, rows=64, units=784):
-    before = 6 * torch.randn(rows, units)
-    return before, before + step * (2 * torch.rand(rows, units) - 1)
+def case(rows=64, units=784):
+    return 6 * torch.randn(units), 2 * torch.rand(rows, units) - 1
 
 
 @pytest.mark.parametrize("step", [0.25, 0.05, 1e-3, 1e-6])
 def test_sums_are_exact_to_single_precision(step):
     """784 terms of at most ``step``: rounding p and the terms costs 2⁻²² of each, the series 5e-9."""
-    before, after = pair(step)
+    base, fields = case()
     with torch.no_grad():
-        fast = rise(Binary(784), (before,), (after,))
+        fast, (eta,) = rise(Binary(784), (base,), (fields,), 0.5, 0.5 + step)
     assert fast.shape == (64, 1)
-    bound = 784 * (step * 2**-22 + (5e-9 if step > 0.2 else 0))
-    assert float((fast.squeeze(-1).double() - exact(before, after)).abs().max()) < bound
+    bound = 784 * (step * 2**-22 + (5e-9 if step > 0.02 else 0))
+    assert float((fast.squeeze(-1).double() - exact(base, fields, 0.5, 0.5 + step)).abs().max()) < bound
+    torch.testing.assert_close(eta, base + (0.5 + step) * fields)
 
 
 def test_the_remainder_of_the_series_is_what_the_limit_says():
@@ -45,24 +45,25 @@ def test_the_remainder_of_the_series_is_what_the_limit_says():
     assert np.abs(fourth(np.linspace(0, 1, 1_000_001))).max() * float(softplus.SHORT) ** 4 / 24 < 5.1e-9
 
 
-@pytest.mark.parametrize("value", [0.26, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [2.6, float("nan"), float("inf")])
 def test_steps_beyond_the_series_take_the_plain_way(value):
-    before, after = pair(0.01)
-    after[3, 5] = before[3, 5] + value
+    base, fields = case()
+    fields[3, 5] = value
     with torch.no_grad():
-        result = rise(Binary(784), (before,), (after,))
-    expected = torch.nn.functional.softplus(after) - torch.nn.functional.softplus(before)
-    assert result.shape == before.shape
+        result, (eta,) = rise(Binary(784), (base,), (fields,), 0.5, 0.6)
+    expected = torch.nn.functional.softplus(base + 0.6 * fields) - torch.nn.functional.softplus(base + 0.5 * fields)
+    assert result.shape == fields.shape
     torch.testing.assert_close(result, expected, equal_nan=True)
+    torch.testing.assert_close(eta, base + 0.6 * fields, equal_nan=True)
 
 
 def test_other_units_precisions_and_gradients_take_the_plain_way():
-    before, after = pair(0.01)
+    base, fields = case()
     with torch.no_grad():
-        assert rise(Spin(784), (before,), (after,)).shape == before.shape
-        doubles = rise(Binary(784), (before.double(),), (after.double(),))
-        torch.testing.assert_close(doubles.sum(-1), exact(before, after), rtol=1e-9, atol=1e-9)
-    assert rise(Binary(784), (before.requires_grad_(),), (after,)).requires_grad
+        assert rise(Spin(784), (base,), (fields,), 0.5, 0.51)[0].shape == fields.shape
+        doubles, _ = rise(Binary(784), (base.double(),), (fields.double(),), 0.5, 0.51)
+        torch.testing.assert_close(doubles.sum(-1), exact(base, fields, 0.5, 0.51), rtol=1e-9, atol=1e-9)
+    assert rise(Binary(784), (base,), (fields.requires_grad_(),), 0.5, 0.51)[0].requires_grad
 
 
 def test_annealing_is_the_same_with_and_without_it(monkeypatch):
@@ -79,9 +80,11 @@ def test_annealing_is_the_same_with_and_without_it(monkeypatch):
         fast, _ = forward_ais(AnnealingPath(machine, base), betas, 100, torch.Size())
         calls = []
 
-        def plain(unit, before, after):
+        def plain(unit, base, fields, before, after):
             calls.append(unit)
-            return unit.A(*(e.double() for e in after)) - unit.A(*(e.double() for e in before))
+            (b,), (f,) = base, fields
+            low, high = (b.double() + beta * f.double() for beta in (before, after))
+            return unit.A(high) - unit.A(low), (b + after * f,)
 
         monkeypatch.setattr("pyro_dgm.energy.annealing.rise", plain)
         torch.manual_seed(1)

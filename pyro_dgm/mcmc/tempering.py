@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..energy import BoltzmannDistribution, Colour, State
+from ..energy import BoltzmannDistribution, State
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel, check_layers
 from .replicas import (
-    Fields,
     Natural,
     Replicas,
     at_every_temperature,
@@ -21,6 +19,7 @@ from .replicas import (
     inverse_temperatures,
     product_base,
 )
+from .swapping import equalised, exchange, swaps
 
 
 class ParallelTempering(ChainsKernel):
@@ -107,7 +106,7 @@ class ParallelTempering(ChainsKernel):
             # The fields of the first draw give the energies too, whichever replica they end up with.
             raw = replicas.fields(colours[0], statistics)
             order, rate = swaps(replicas.betas, replicas.energy_gap(colours[0], raw, statistics))
-            raw = _exchange(order, colours, state, raw)
+            raw = exchange(order, colours, state, raw)
             statistics = replicas.statistics(state)
             for number, colour in enumerate(colours):
                 fields = raw if number == 0 else replicas.fields(colour, statistics)
@@ -116,7 +115,7 @@ class ParallelTempering(ChainsKernel):
             from_base = from_base.gather(1, order)
             trips = trips + from_base[:, -1]
             from_base[:, -1], from_base[:, 0] = False, True
-        self.took(state, 1, rate.mean([d for d in range(rate.dim()) if d != 1]), from_base, trips)
+        self.took(state, 1, rate, from_base, trips)
         return state
 
     def trips(self, params: State, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -188,64 +187,3 @@ class ParallelTempering(ChainsKernel):
     def cleanup(self) -> None:
         if self._trips is not None:
             self._trips = None, *self._trips[1:]
-
-
-def swaps(betas: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
-    r"""One round of swaps of even and then of odd neighbours.
-
-    Args:
-        betas: inverse temperatures.
-        gap: D of every replica, ``chains x temperatures x batch_shape``.
-
-    Returns:
-        for every place the place that its new replica was in, shaped as ``gap``; and the probability of every pair's swap,
-        ``chains x pairs x batch_shape``.
-    """
-    places, even, odd = _places(gap.shape[1], gap.dim() - 1, gap.device)
-    steps = betas.diff().view(even.shape)
-    thresholds = -torch.empty_like(gap[:, 1:]).exponential_()
-    first = steps * (gap[:, :-1] - gap[:, 1:])
-    order = places + _crossing((thresholds < first) & even)
-    gap = gap.gather(1, order)
-    second = steps * (gap[:, :-1] - gap[:, 1:])
-    then = places + _crossing((thresholds < second) & odd)
-    return order.gather(1, then), torch.where(even, first, second).clamp_max_(0).exp_()
-
-
-@functools.cache
-def _places(number: int, dims: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The numbers of all temperatures, and which pairs of neighbours begin at an even and at an odd one."""
-    places = torch.arange(number, device=device).view(-1, *(1 for _ in range(dims - 1)))
-    return places, places[:-1] % 2 == 0, places[:-1] % 2 == 1
-
-
-def _crossing(accepted: Tensor) -> Tensor:
-    """How far each place lies from that of its new replica, given which pairs swap: -1, 0 or 1."""
-    edges = (0, 0) * (accepted.dim() - 2) + (1, 1)
-    return torch.nn.functional.pad(accepted.to(torch.int64), edges).diff(dim=1)
-
-
-def equalised(betas: Tensor, rate: Tensor) -> Tensor:
-    """Inverse temperatures between the same ends that cut the sum of rejection rates into equal parts (Syed et al. 2022)."""
-    # A thousandth of even spacing keeps pairs apart that are never rejected.
-    length = torch.cat([betas.new_zeros(1), ((1 - rate) + 1e-3 * betas.diff()).cumsum(0)])
-    wanted = torch.linspace(0, 1, len(betas), dtype=betas.dtype, device=betas.device) * length[-1]
-    right = torch.searchsorted(length, wanted[1:-1]).clamp(1, len(betas) - 1)
-    share = (wanted[1:-1] - length[right - 1]) / (length[right] - length[right - 1])
-    return torch.cat([betas[:1], torch.lerp(betas[right - 1], betas[right], share), betas[-1:]])
-
-
-def _exchange(order: Tensor, colours: Sequence[Colour], state: State, raw: Fields) -> Fields:
-    """Let the replicas trade places; returns the fields of the first colour at their new places.
-
-    Layers that lie in the first or the second colour as a whole are drawn before anything reads them, and stay.
-    """
-    rows = torch.arange(order.numel(), device=order.device).view(order.shape).gather(1, order).view(-1)
-
-    def moved(x: Tensor) -> Tensor:
-        return x.reshape(len(rows), -1).index_select(0, rows).view(x.shape)
-
-    drawn = {block.layer for colour in colours[:2] for block in colour if block.atoms is None}
-    for layer in state.keys() - drawn:
-        state[layer] = moved(state[layer])
-    return [tuple(moved(field) for field in fields) for fields in raw]

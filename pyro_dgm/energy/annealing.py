@@ -14,7 +14,7 @@ from torch import Tensor
 from .graph import Colour
 from .machine import Machine, State
 from .path import Fields, Natural, TemperedPath
-from .rise import at, rise
+from .tempered_units import at, rise
 
 if TYPE_CHECKING:
     from .distribution import BoltzmannDistribution

@@ -121,21 +121,45 @@ def break_ties(logits: Any, lanes: Any, inverse: Any, bits: Any, state: Any, gam
 
 
 @compiled
+def draw_by_logits(logits: Any, bits: Any, words: Any, inverse: Any, state: Any, gamma: Any) -> None:
+    """Bits of some logits, from a part of a stream of SplitMix64; ``words`` and ``inverse`` are room for them."""
+    lanes = words.view(np.uint16)
+    fill(words, (bits.size + 3) // 4, state, gamma)
+    inverses(logits, inverse)
+    if compare(lanes, inverse, bits) > _ZERO:
+        break_ties(logits, lanes, inverse, bits, state + gamma * _U64(words.size), gamma)
+
+
+@compiled
 def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
     """As ``draw``, for the probabilities of logits; both arrays may be one."""
-    words, inverse, decided = np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    lanes, gamma = words.view(np.uint16), increment(seeds[1])
+    words, inverse, found = np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    gamma = increment(seeds[1])
     first, end = share((bits.size + BLOCK - 1) // BLOCK)
     for block in range(first, end):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, bits.size)
-        here, found = logits[start:stop], decided[: stop - start]
         state = seeds[0] + gamma * (_PART * _U64(block))
-        fill(words, (found.size + 3) // 4, state, gamma)
-        inverses(here, inverse)
-        if compare(lanes, inverse, found) > _ZERO:
-            break_ties(here, lanes, inverse, found, state + gamma * _U64(words.size), gamma)
+        draw_by_logits(logits[start:stop], found[: stop - start], words, inverse, state, gamma)
         for i in range(start, stop):
             bits[i] = found[i - start]
+
+
+@compiled
+def draw_at_temperatures(base: Any, fields: Any, betas: Any, source: Any, bits: Any, seeds: Any) -> None:
+    """Bits of the logits base + beta field: every row at the next temperature, with the fields of row ``source``."""
+    columns = base.size
+    words, inverse, logits = np.empty((columns + 3) // 4, np.uint64), np.empty(columns, np.float32), np.empty_like(base)
+    gamma, part = increment(seeds[1]), _U64(words.size + columns)
+    first, end = share(bits.shape[0])
+    for row in range(first, end):
+        interpolate(base, fields[source[row] if source.size else row], betas[row % betas.size], logits)
+        draw_by_logits(logits, bits[row], words, inverse, seeds[0] + gamma * (part * _U64(row)), gamma)
+
+
+@vectors
+def interpolate(base: Any, field: Any, beta: Any, logits: Any) -> None:
+    for i in range(logits.size):
+        logits[i] = base[i] + beta * field[i]
 
 
 @compiled
@@ -151,3 +175,12 @@ def draw_double(data: Any) -> None:
 @for_a_team
 def draw_from_single_logits(data: Any) -> None:
     draw_from_logits(_array(data, 1, np.float32), _array(data, 2, np.float32), carray(data[3], 2, np.uint64))
+
+
+@for_a_team
+def draw_single_at_temperatures(data: Any) -> None:
+    sizes = carray(data[0], 4, np.int64)
+    shape = (sizes[0], sizes[1])
+    base, fields = carray(data[1], sizes[1], np.float32), carray(data[2], shape, np.float32)
+    betas, source = carray(data[3], sizes[2], np.float32), carray(data[4], sizes[3], np.int64)
+    draw_at_temperatures(base, fields, betas, source, carray(data[5], shape, np.float32), carray(data[6], 2, np.uint64))

@@ -41,7 +41,7 @@ def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
     if logits.dtype != torch.float32 or not _compiles(logits):
         return bernoulli_(torch.sigmoid(logits))
     bits = logits if overwrite else torch.empty_like(logits)
-    compiled_loops().together(_bits().draw_from_single_logits, (logits, bits, _seeds()), bits.numel())
+    compiled_loops().together(loops_of_bits().draw_from_single_logits, (logits, bits, seeds()), bits.numel())
     return bits
 
 
@@ -49,7 +49,7 @@ def bernoulli_(p: Tensor) -> Tensor:
     """Overwrite probabilities by bits drawn with them; returns the same tensor."""
     if p.dtype != torch.float64 or not _compiles(p):
         return p.copy_(torch.rand_like(p, dtype=torch.float64) < p)
-    compiled_loops().together(_bits().draw_double, (p, _seeds()), p.numel())
+    compiled_loops().together(loops_of_bits().draw_double, (p, seeds()), p.numel())
     return p
 
 
@@ -57,13 +57,14 @@ def _compiles(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.numel() >= _FEW and x.is_contiguous()
 
 
-def _seeds() -> Tensor:
+def seeds() -> Tensor:
     """Two words of torch's generator."""
     return torch.empty(2, dtype=torch.int64).random_(-(2**63), None)
 
 
 @functools.cache
-def _bits() -> ModuleType:
+def loops_of_bits() -> ModuleType:
+    """The module of loops that draw bits, at its first use."""
     from . import bits
 
     return bits

@@ -168,6 +168,11 @@ class Machine:
                 dim = -1 - unit.inner_dim
                 mask, value = (t.index_select(dim, block.atoms) for t in (mask, value))
             new = unit.sample_clamped(eta, mask, value)
+        return self._put(block, old, new, overwrite)
+
+    def _put(self, block: Block, old: Tensor, new: Tensor, overwrite: bool = False) -> Tensor:
+        """A layer with a block's new states in their places."""
+        unit = self.graph.layers[block.layer]
         if block.atoms is None:
             return new if new.shape == old.shape else new.expand(old.shape)
         new = new.expand(*old.shape[: -unit.event_dim], *new.shape[-unit.event_dim :])

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from .loops import for_a_team, share, squash, sums, vectors
+from .bits import interpolate
+from .loops import for_a_team, share, squash, sums
 
 LIMIT = np.float32(0.25)
 """The largest step of a field that the series takes: its remainder is below 5e-9 nats an atom there (0.409 LIMIT⁷ / 7!),
@@ -19,12 +20,6 @@ SHORT = np.float32(1 / 32)
 _0 = np.float32(0)
 _1, _2, _6, _24, _120, _720 = (np.float32(n) for n in (1, 2, 6, 24, 120, 720))
 _12, _30 = np.float32(12), np.float32(30)
-
-
-@vectors
-def _between(base: Any, fields: Any, after: Any, eta: Any) -> None:
-    for j in range(eta.size):
-        eta[j] = base[j] + after * fields[j]
 
 
 @sums
@@ -84,7 +79,7 @@ def rise(data: Any) -> None:
         if _beyond(step, fields[i], LIMIT) > _0:
             numbers[2] = 1
             break
-        _between(base, fields[i], after, eta[i])
+        interpolate(base, fields[i], after, eta[i])
         squash(eta[i], p)
         far = _beyond(step, fields[i], SHORT) > _0
         summed[i] = _long(step, fields[i], p) if far else _short(step, fields[i], p)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..energy import Block, Clamp, Colour, Machine, State
+from ..energy import Clamp, Colour, Machine, State
 from ..energy.path import Fields, Natural, TemperedPath
+from ..energy.tempered_units import at_each, draw
 
 MEMORY = 1000
 """Swap and acceptance rates are means over about so many of the last steps."""
@@ -49,18 +50,6 @@ class Replicas(TemperedPath):
             )
         return found
 
-    def eta(self, block: Block, fields: tuple[Tensor, ...], reuse: bool = False) -> tuple[Tensor, ...]:
-        """A block's natural parameters at every temperature: ``chains x temperatures x batch_shape x atoms``.
-
-        With ``reuse`` they take the memory of the fields.
-        """
-        found = []
-        for base, field in zip(self.base_of(block), fields, strict=True):
-            field = field.view(-1, len(self.betas), *field.shape[1:])
-            betas = self.betas.view(-1, *(1 for _ in field.shape[2:]))
-            found.append(torch.addcmul(base, betas, field, out=field if reuse else None))
-        return tuple(found)
-
     def draw(
         self,
         colour: Colour,
@@ -68,13 +57,18 @@ class Replicas(TemperedPath):
         state: State,
         statistics: dict[str, tuple[Tensor, ...]],
         clamp: Clamp | None,
-        reuse: bool = False,
+        source: Tensor | None = None,
     ) -> None:
-        """Draw a colour's blocks given their fields; ``state`` and ``statistics`` follow."""
-        for block, field in zip(colour, fields, strict=True):
-            new = self.machine._draw(block, self.eta(block, field, reuse), state[block.layer], clamp, fresh=True)
-            state[block.layer] = new
-            statistics[block.layer] = self.statistics({block.layer: new})[block.layer]
+        """Draw a colour's blocks given their fields, of the rows ``source``; ``state`` and ``statistics`` follow."""
+        for block, entry in zip(colour, fields, strict=True):
+            layer, base = block.layer, self.base_of(block)
+            if clamp is None or layer not in clamp:
+                new = draw(self.machine.graph.layers[layer], base, entry, self.betas, source)
+                state[layer] = self.machine._put(block, state[layer], new)
+            else:
+                eta = at_each(self.betas, base, entry, source)
+                state[layer] = self.machine._draw(block, eta, state[layer], clamp)
+            statistics[layer] = self.statistics({layer: state[layer]})[layer]
 
     def rest(self, colour: Colour, statistics: Natural) -> Tensor:
         """The part of D that a colour's units have no share in: ``chains x temperatures x batch_shape``."""
@@ -89,16 +83,20 @@ class Replicas(TemperedPath):
             for statistic, field in zip(statistics[block.layer], entry, strict=True):
                 if block.entries is not None:
                     statistic = statistic.index_select(-1, block.entries)
-                total = total + (statistic * field.view(statistic.shape)).sum(-1)
+                total = total + torch.linalg.vecdot(statistic, field.view(statistic.shape))
         return self._by_temperature(total, statistics)
 
     def _by_temperature(self, values: Tensor, statistics: Natural) -> Tensor:
         rows = next(iter(statistics.values()))[0].shape[:-1]
-        return values.expand(rows).reshape(-1, len(self.betas), *rows[1:])
+        values = values if values.shape == rows else values.expand(rows).contiguous()
+        return values.view(-1, len(self.betas), *rows[1:])
 
     def log_partition(self, colour: Colour, fields: Fields) -> Tensor | float:
         """The log-sum over a colour's units at every temperature: ``chains x temperatures x batch_shape``."""
-        parts = [self.machine.log_partition(b, self.eta(b, field)) for b, field in zip(colour, fields, strict=True)]
+        parts = [
+            self.machine.log_partition(block, at_each(self.betas, self.base_of(block), entry))
+            for block, entry in zip(colour, fields, strict=True)
+        ]
         return sum(parts[1:], start=parts[0]) if parts else 0.0
 
 
@@ -158,5 +156,5 @@ def at_every_temperature(clamp: Clamp | None) -> Clamp | None:
 def average(tuning: dict[str, Tensor], name: str, value: Tensor, steps: int = 1) -> None:
     """Take the mean of some steps into a running mean, in place of the oldest where there are many."""
     tuning["steps"] = tuning["steps"] + steps
-    weight = (steps / tuning["steps"].clamp_max(MEMORY)).clamp_max(1.0)
-    tuning[name] = torch.lerp(tuning[name], value.to(weight), weight)
+    weight = min(steps / min(float(tuning["steps"]), MEMORY), 1.0)
+    tuning[name] = torch.lerp(tuning[name], value.to(tuning[name]), weight)

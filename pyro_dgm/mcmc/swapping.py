@@ -4,35 +4,56 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..energy import Colour, State
-from ..energy.path import Fields
+from ..energy import Colour, State, fast
 
 
-def swaps(betas: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
+class Swaps(NamedTuple):
+    """A round of swaps, as ``swaps`` makes it."""
+
+    source: Tensor
+    """For every place the one that its new replica was in, with chains, temperatures and batch as one dimension."""
+
+    rate: Tensor
+    """Every pair's mean probability of a swap."""
+
+    from_base: Tensor
+    """Which replicas were at the lowest inverse temperature last."""
+
+    trips: Tensor
+    """How many came from there to the highest one so far, by chain."""
+
+    order: Tensor
+    """For every place the temperature that its new replica was at, ``chains x temperatures x batch_shape``."""
+
+
+def swaps(betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor) -> Swaps:
     r"""One round of swaps of even and then of odd neighbours.
 
     Args:
         betas: inverse temperatures.
         gap: D of every replica, ``chains x temperatures x batch_shape``.
-
-    Returns:
-        for every place the place that its new replica was in, shaped as ``gap``; and every pair's mean probability of a swap.
+        from_base: which replicas were at the lowest inverse temperature last, shaped as ``gap``.
+        trips: how many came from there to the highest one so far, ``chains x batch_shape``.
     """
-    thresholds = -torch.empty_like(gap[:, 1:]).exponential_()
-    if gap.device.type == "cpu" and gap.dtype == betas.dtype:
-        order, rate = torch.empty(gap.shape, dtype=torch.int64), torch.empty(len(betas) - 1, dtype=gap.dtype)
-        arrays = [t.reshape(*gap.shape[:1], -1, gap.shape[2:].numel()).numpy() for t in (gap, thresholds, order)]
-        _loop()(betas.numpy(), *arrays, rate.numpy())
-        return order, rate
-    return _swaps(betas, gap, thresholds)
+    if gap.device.type != "cpu":
+        return _swaps(betas, gap, from_base, trips)
+    chains, batch = len(gap), gap[0, 0].numel()
+    arrays = gap.view(chains, -1, batch), fast.seeds(), from_base.view(chains, -1, batch), trips.view(chains, batch)
+    new = [torch.from_numpy(x) for x in _loop()(betas.numpy(), *(t.numpy() for t in arrays))]
+    source, rate, from_base, trips, order = new
+    return Swaps(
+        source.view(-1), rate, from_base.view(gap.shape), trips.view(len(gap), *gap.shape[2:]), order.view(gap.shape)
+    )
 
 
-def _swaps(betas: Tensor, gap: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+def _swaps(betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor) -> Swaps:
     """The same by torch's operations, on any device."""
+    thresholds = -torch.empty_like(gap[:, 1:]).exponential_()
     places, even, odd = _places(gap.shape[1], gap.dim() - 1, gap.device)
     steps = betas.diff().view(even.shape)
     first = steps * (gap[:, :-1] - gap[:, 1:])
@@ -41,11 +62,16 @@ def _swaps(betas: Tensor, gap: Tensor, thresholds: Tensor) -> tuple[Tensor, Tens
     second = steps * (gap[:, :-1] - gap[:, 1:])
     then = places + _crossing((thresholds < second) & odd)
     rate = torch.where(even, first, second).clamp_max_(0).exp_()
-    return order.gather(1, then), rate.mean([d for d in range(rate.dim()) if d != 1])
+    order = order.gather(1, then)
+    source = torch.arange(order.numel(), device=order.device).view(order.shape).gather(1, order).view(-1)
+    climbing = from_base.gather(1, order)
+    trips = trips + climbing[:, -1]
+    climbing[:, -1], climbing[:, 0] = False, True
+    return Swaps(source, rate.mean([d for d in range(rate.dim()) if d != 1]), climbing, trips, order)
 
 
 @functools.cache
-def _loop() -> Callable[..., None]:
+def _loop() -> Callable[..., Any]:
     from .swap_loop import swap
 
     return swap
@@ -74,23 +100,14 @@ def equalised(betas: Tensor, rate: Tensor) -> Tensor:
     return torch.cat([betas[:1], torch.lerp(betas[right - 1], betas[right], share), betas[-1:]])
 
 
-def exchange(order: Tensor, colours: Sequence[Colour], state: State, raw: Fields) -> Fields:
-    """Let the replicas trade places; returns the fields of the first colour at their new places.
+def exchange(source: Tensor, colours: Sequence[Colour], state: State) -> list[str]:
+    """Let the replicas trade places; returns the layers that did.
 
     Layers that lie in the first or the second colour as a whole are drawn before anything reads them, and stay.
     """
-    rows = (order * order[0, 0].numel() + _offsets(order.shape, order.device)).view(-1)
-
-    def moved(x: Tensor) -> Tensor:
-        return x.reshape(len(rows), -1).index_select(0, rows).view(x.shape)
-
     drawn = {block.layer for colour in colours[:2] for block in colour if block.atoms is None}
-    for layer in state.keys() - drawn:
-        state[layer] = moved(state[layer])
-    return [tuple(moved(field) for field in fields) for fields in raw]
-
-
-@functools.cache
-def _offsets(shape: torch.Size, device: torch.device) -> Tensor:
-    """What turns places, in units of the batch's size, into numbers of rows: ``chains x 1 x batch_shape``."""
-    return torch.arange(shape.numel(), device=device).view(shape)[:, :1]
+    moved = [layer for layer in state if layer not in drawn]
+    for layer in moved:
+        rows = state[layer].reshape(len(source), -1)
+        state[layer] = rows.index_select(0, source).view(state[layer].shape)
+    return moved

@@ -78,6 +78,7 @@ class ParallelTempering(ChainsKernel):
         self.base = product_base(dist.machine, base)
         betas = inverse_temperatures(temperatures).to(dist.parameters()[0].device)
         self.tuning = {"betas": betas, "rate": torch.zeros_like(betas[1:]), "steps": torch.zeros_like(betas[0])}
+        self._parameters = dist.parameters()
         self._bound: tuple[Tensor, list[int], Replicas] | None = None
         self._adapt_at: list[int] = []
         self._step = 0
@@ -88,7 +89,7 @@ class ParallelTempering(ChainsKernel):
         """The machines at the present temperatures."""
         betas = self.tuning["betas"]
         # The replicas' biases are copies: they are made anew where the temperatures or the parameters have changed.
-        versions = [betas._version, *(p._version for p in self.dist.parameters())]
+        versions = [betas._version, *(p._version for p in self._parameters)]
         if self._bound is None or self._bound[0] is not betas or self._bound[1] != versions:
             replicas = Replicas(self.gibbs.machine, self.base, betas)
             self._bound = betas, versions, replicas
@@ -104,18 +105,15 @@ class ParallelTempering(ChainsKernel):
             replicas, colours, clamp = self.replicas, self.gibbs.machine.colours, at_every_temperature(self.clamp)
             state, statistics = dict(params), replicas.statistics(params)
             # The fields of the first draw give the energies too, whichever replica they end up with.
-            raw = replicas.fields(colours[0], statistics)
-            order, rate = swaps(replicas.betas, replicas.energy_gap(colours[0], raw, statistics))
-            raw = exchange(order, colours, state, raw)
-            statistics = replicas.statistics(state)
-            for number, colour in enumerate(colours):
-                fields = raw if number == 0 else replicas.fields(colour, statistics)
-                replicas.draw(colour, fields, state, statistics, clamp, reuse=True)
-            from_base, trips = self.trips(params, order[:, 0].shape)
-            from_base = from_base.gather(1, order)
-            trips = trips + from_base[:, -1]
-            from_base[:, -1], from_base[:, 0] = False, True
-        self.took(state, 1, rate, from_base, trips)
+            fields = replicas.fields(colours[0], statistics)
+            gap = replicas.energy_gap(colours[0], fields, statistics)
+            traded = swaps(replicas.betas, gap, *self.trips(params, gap[:, 0].shape))
+            moved = exchange(traded.source, colours, state)
+            statistics |= replicas.statistics({layer: state[layer] for layer in moved})
+            replicas.draw(colours[0], fields, state, statistics, clamp, traded.source)
+            for colour in colours[1:]:
+                replicas.draw(colour, replicas.fields(colour, statistics), state, statistics, clamp)
+        self.took(state, 1, traded.rate, traded.from_base, traded.trips)
         return state
 
     def trips(self, params: State, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -147,6 +145,8 @@ class ParallelTempering(ChainsKernel):
         return min((step - self._step for step in self._adapt_at if step > self._step), default=2**62)
 
     def _check(self, params: State) -> None:
+        if self._trips is not None and self._trips[0] is params:
+            return  # It is what the last step left.
         for layer, unit in self.gibbs.machine.graph.layers.items():
             shape, number = params[layer].shape, len(self.tuning["betas"])
             if len(shape) != 2 + len(self.dist.batch_shape) + unit.event_dim or shape[1] != number:

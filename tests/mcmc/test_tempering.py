@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import numpy as np
 import oracle
@@ -10,7 +11,7 @@ import torch
 from pyro.infer import Trace_ELBO
 
 import pyro_dgm as dgm
-from pyro_dgm.mcmc import tempering, transitions
+from pyro_dgm.mcmc import swapping, tempering, transitions
 
 MACHINES = oracle.machines()
 CASES = pytest.mark.parametrize(("name", "model", "exact"), MACHINES, ids=[m[0] for m in MACHINES])
@@ -91,7 +92,7 @@ def test_replicas_are_stationary(name, model, exact, clamped):
 def test_wrong_swaps_fail(name, model, exact, monkeypatch):
     """By the wrong sign; swaps that always happen would hardly show in a machine that forgets them within a sweep."""
     right = tempering.swaps
-    monkeypatch.setattr(tempering, "swaps", lambda betas, gap: right(betas, -gap))
+    monkeypatch.setattr(tempering, "swaps", lambda betas, gap, *trips: right(betas, -gap, *trips))
     everything = np.ones(len(exact.states), bool)
     assert stationary(dgm.ParallelTempering(model(), BETAS), model, exact, everything) > 0
 
@@ -149,7 +150,7 @@ def test_parallel_tempering_moves_as_the_transition_matrix(kind, clamped, monkey
 
     assert found() < 0
     swaps = tempering.swaps
-    monkeypatch.setattr(tempering, "swaps", lambda betas, gap: swaps(betas, 0 * gap))
+    monkeypatch.setattr(tempering, "swaps", lambda betas, gap, *trips: swaps(betas, 0 * gap, *trips))
     assert found() > 0
 
 
@@ -308,9 +309,10 @@ def test_restarts_are_counted(monkeypatch):
     model, _ = two_modes()
     kernel, orders, right = dgm.ParallelTempering(model(), 3), [], tempering.swaps
 
-    def recorded(betas, gap):
-        orders.append(right(betas, gap)[0].numpy())
-        return torch.as_tensor(orders[-1]), torch.ones(len(gap), 2)
+    def recorded(*arguments):
+        made = right(*arguments)
+        orders.append(made.order.numpy())
+        return made
 
     monkeypatch.setattr(tempering, "swaps", recorded)
     run(kernel, kernel.start(6), 60)
@@ -468,3 +470,40 @@ def test_bad_states_and_clamps():
 def test_free_energies_have_no_layers_to_draw(kernel, name):
     with pytest.raises(ValueError, match=f"{name} got FreeEnergyDistribution, which has no hidden units.*use dgm.HMC"):
         kernel(dgm.MeanCovarianceRBM.example()[0]())
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("method", [swapping.swaps, swapping._swaps], ids=["compiled", "torch"])
+def test_a_round_of_swaps_by_enumeration(method, batch):
+    """Orders of three replicas, (0, 1) first and then (1, 2), against their probabilities; and all that follows from orders."""
+    chains, betas, gap = 20_000, torch.tensor([0.0, 0.4, 1.0]), torch.tensor([1.0, 0.5, -0.3])
+    chance = [
+        [min(1.0, math.exp(float((betas[t + 1] - betas[t]) * (gap[i] - gap[j])))) for i, j in pairs]
+        for t, pairs in ((0, [(0, 1)]), (1, [(1, 2), (0, 2)]))
+    ]
+    (first,), (after_none, after_first) = chance
+    expected = {
+        (0, 1, 2): (1 - first) * (1 - after_none),
+        (0, 2, 1): (1 - first) * after_none,
+        (1, 0, 2): first * (1 - after_first),
+        (1, 2, 0): first * after_first,
+    }
+    rest = (1,) * len(batch)
+    from_base = torch.rand(chains, 3, *batch) < 0.5
+    trips = torch.randint(0, 5, (chains, *batch))
+    made = method(betas, gap.view(1, 3, *rest).expand(chains, 3, *batch).contiguous(), from_base, trips)
+    number = chains * math.prod(batch)
+    orders = made.order.movedim(1, -1).reshape(number, 3)
+    for order, p in expected.items():
+        count = int((orders == torch.tensor(order)).all(1).sum())
+        assert abs(count - number * p) < 6 * math.sqrt(number * p * (1 - p)) + 1e-6
+    second = (1 - first) * after_none + first * after_first
+    spread = 6 * 0.5 / math.sqrt(number)
+    torch.testing.assert_close(made.rate.double(), torch.tensor([first, second]).double(), rtol=0, atol=spread)
+    moved = from_base.gather(1, made.order)
+    assert torch.equal(made.trips, trips + moved[:, -1])
+    assert torch.equal(made.from_base[:, 1], moved[:, 1])
+    assert made.from_base[:, 0].all()
+    assert not made.from_base[:, -1].any()
+    places = torch.arange(3 * number).view(chains, 3, *batch)
+    assert torch.equal(made.source.view(chains, 3, *batch), places.gather(1, made.order))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyro_dgm.energy import AnnealingPath, Binary, Spin, forward_ais, softplus
-from pyro_dgm.energy.rise import rise
+from pyro_dgm.energy.tempered_units import rise
 
 
 def exact(base, fields, before, after):

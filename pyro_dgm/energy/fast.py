@@ -24,9 +24,9 @@ def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
     r"""Bits with $P(1) = \sigma(\text{logits})$, on the dtype and device of ``logits``.
 
     On the processor sixteen random bits decide most draws; where they tie with the threshold $2^{16} p$ a fresh
-    double-precision uniform decides on its fraction. So P(1) is the floating-point $p$ up to $2^{-69}$, without the floor
-    of ``rand < p`` at $2^{-24}$. Two words of torch's generator seed every call, so that ``manual_seed`` and saved random
-    states govern these bits too.
+    double-precision uniform decides on its fraction. So P(1) is the sigmoid to the rounding of the dtype, relative to itself,
+    without the floor of ``rand < p`` at $2^{-24}$. Two words of torch's generator seed every call, so that ``manual_seed`` and
+    saved random states govern these bits too; the number of threads does not change them.
 
     Args:
         logits: any shape.

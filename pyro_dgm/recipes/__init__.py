@@ -213,7 +213,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The processor and the number of threads, in words."""
+    """The processor, its vector instructions and the number of threads, in words."""
     import torch
 
     try:
@@ -223,7 +223,7 @@ def machine() -> str:
         name = platform.machine()
     if torch.cuda.is_available():
         name = f"{torch.cuda.get_device_name()}, {name}"
-    return f"{name}, {torch.get_num_threads()} threads"
+    return f"{name} with {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 def table() -> str:

@@ -1,4 +1,4 @@
-"""Ratios of medians, their record, and the table that CONTRIBUTING shows of it."""
+"""Ratios of times, their record, and the table that CONTRIBUTING shows of it."""
 
 import datetime
 import json
@@ -12,7 +12,11 @@ RECORD = Path(__file__).with_name("speed.json")
 
 
 def ratios(benchmark, what, aim, rounds=30, **functions):
-    """Time functions in turn, the last one as the reference; the figures go to the benchmark's ``extra_info``."""
+    """Time functions in turn, the last one as the reference; the figures go to the benchmark's ``extra_info``.
+
+    A ratio is the median of those of the rounds: what else the machine does changes from one round to the next, less so
+    within one.
+    """
     names = list(functions)
     seconds = {name: [] for name in names}
 
@@ -28,9 +32,12 @@ def ratios(benchmark, what, aim, rounds=30, **functions):
         seconds[name].clear()
     benchmark.pedantic(once, rounds=rounds, iterations=1)
     medians = {name: statistics.median(s) for name, s in seconds.items()}
-    benchmark.extra_info.update(what=what, aim=aim, seconds=medians)
-    reference = medians[names[-1]]
-    print(f"\n{what}: " + ", ".join(f"{n} {m * 1e3:.2f} ms ({m / reference:.2f})" for n, m in medians.items()))
+    found = {
+        name: statistics.median(a / b for a, b in zip(seconds[name], seconds[names[-1]], strict=True))
+        for name in names[:-1]
+    }
+    benchmark.extra_info.update(what=what, aim=aim, seconds=medians, ratios=found)
+    print(f"\n{what}: " + ", ".join(f"{n} {m * 1e3:.2f} ms ({found.get(n, 1):.2f})" for n, m in medians.items()))
 
 
 def record(benchmarks):
@@ -57,7 +64,8 @@ def table():
         for row in known["rows"]:
             (*others, (reference, base)) = row["seconds"].items()
             for name, seconds in others:
-                times = f"{seconds / base:.2f} ({seconds * 1e3:.3g} / {base * 1e3:.3g} ms)"
+                ratio = row.get("ratios", {}).get(name, seconds / base)
+                times = f"{ratio:.2f} ({seconds * 1e3:.3g} / {base * 1e3:.3g} ms)"
                 cells.setdefault((row["what"], row["aim"], reference), {}).setdefault(name, {})[column] = times
     lines = [
         f"| what | measured / reference | aim | {' | '.join(heads)} |",

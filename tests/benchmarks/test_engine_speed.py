@@ -11,26 +11,27 @@ from .speed import ratios
 pytestmark = pytest.mark.benchmark(group="ratio")
 
 
-def large_rbm():
-    rbm = dgm.RBM(784, 500)
+def large_rbm(visible=784, hidden=500):
+    rbm = dgm.RBM(visible, hidden)
     with torch.no_grad():
         rbm.weight.normal_(0, 0.05)
     return rbm
 
 
-def test_engines(benchmark):
-    """1000 sweeps of 100 chains of a 784×500 RBM, 100 draws kept, by either engine; a run compiles before it is timed."""
+@pytest.mark.parametrize(("visible", "hidden", "chains"), [(784, 500, 100), (64, 32, 10)])
+def test_engines(benchmark, visible, hidden, chains):
+    """1000 sweeps, 100 draws kept, by either engine; a run compiles before it is timed."""
     pytest.importorskip("numpyro")
-    dist = large_rbm()()
+    dist = large_rbm(visible, hidden)()
 
     def run(engine):
         dgm.VectorizedMCMC(
-            dgm.BlockGibbs(dist), 100, 0, num_chains=100, thinning=10, engine=engine, disable_progbar=True
+            dgm.BlockGibbs(dist), 100, 0, num_chains=chains, thinning=10, engine=engine, disable_progbar=True
         ).run()
 
     ratios(
         benchmark,
-        '`VectorizedMCMC`, 1000 sweeps of 100 chains 784×500, 100 draws kept: `engine="numpyro"` against torch',
+        f'`VectorizedMCMC`, 1000 sweeps of {chains} chains {visible}×{hidden}, 100 draws kept: `engine="numpyro"` against torch',
         "≤ 0.67",
         rounds=5,
         numpyro=lambda: run("numpyro"),

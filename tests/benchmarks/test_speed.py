@@ -1,4 +1,4 @@
-"""Speed, as ratios of medians measured in turn in one run: `pytest tests/benchmarks --benchmark-only -s`.
+"""Speed, as ratios of times measured in turn in one run: `pytest tests/benchmarks --benchmark-only -s`.
 
 With ``--record`` the ratios go into ``speed.json``, from which CONTRIBUTING's table is made. Machines differ and are noisy,
 so nothing is asserted on time.

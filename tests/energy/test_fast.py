@@ -20,6 +20,31 @@ def test_probability_of_a_bit(p):
     assert abs(float(drawn.sum()) - N * p) < 6 * math.sqrt(N * p * (1 - p)) + 1
 
 
+@pytest.mark.parametrize("p", [0.5, 0.1, 0.9, 1 / 65536, 2.5 / 65536, 1 - 3.5 / 65536, 1e-3, 1e-6, 0.3333333])
+def test_probability_of_a_bit_by_its_logit(p):
+    """In single precision logits near 1 are coarse; the bound takes the probability that the rounded logit has."""
+    logits = torch.full((N,), math.log(p / (1 - p)))
+    p = float(torch.sigmoid(logits[0].double()))
+    drawn = fast.bernoulli(logits)
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+    assert abs(float(drawn.double().sum()) - N * p) < 6 * math.sqrt(N * p * (1 - p)) + 1
+
+
+def test_ties_of_logits_are_broken_by_the_fraction():
+    """As for probabilities below: every draw has the same sixteen bits, whose part of the unit interval p cuts at a quarter."""
+    p = 100.25 / 65536
+    logits = np.full(N, math.log(p / (1 - p)), np.float32)
+    lanes, inverse, drawn = np.full(N, 100, np.uint16), np.empty(N, np.float32), np.empty(N, np.float32)
+    bits.inverses(logits, inverse)
+    assert bits.compare(lanes, inverse, drawn) > 0
+    assert not drawn.any()
+    bits.break_ties(logits, lanes, inverse, drawn, np.uint64(1), np.uint64(0x9E3779B97F4A7C15))
+    # The logit's rounding moves p by 3e-7 of itself, 3e-5 of a part.
+    assert abs(float(drawn.mean(dtype=np.float64)) - 0.25) < 6 * math.sqrt(0.25 * 0.75 / N) + 6e-5
+    bits.compare(np.array([99, 101], np.uint16), inverse[:2], drawn[:2])
+    assert drawn[:2].tolist() == [1.0, 0.0]
+
+
 def test_every_lane_of_the_words_is_fair():
     drawn = fast.bernoulli(torch.zeros(N)).view(-1, 16).mean(0)
     assert (drawn - 0.5).abs().max() < 6 * 0.5 / math.sqrt(N / 16)

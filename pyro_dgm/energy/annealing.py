@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from .graph import Colour
 from .machine import Machine, State
 from .path import Fields, Natural, TemperedPath
-from .tempered_units import at, rise
+from .tempered_units import draw, weigh_and_draw
 
 if TYPE_CHECKING:
     from .distribution import BoltzmannDistribution
@@ -46,48 +46,55 @@ class AnnealingPath(TemperedPath):
         """All that the weights at any temperature need of a state."""
         statistics, whole = self.machine.without(self.collapsed, self.machine.statistics(state))
         rest = self.difference._value(statistics, whole)
-        return Described(state, statistics, rest, self.fields(self.collapsed, statistics))
+        return Described(state, rest, self.fields(self.collapsed, statistics, self._lead(state)))
+
+    def _lead(self, state: State) -> torch.Size:
+        layer, x = next(iter(state.items()))
+        return x.shape[: x.dim() - self.machine.graph.layers[layer].event_dim]
 
     def rise(self, now: Described, before: float, after: float) -> Tensor:
-        r"""What a change of $\beta$ adds to $\log \sum_{colour} e^{-E_\beta}$ of a described state."""
-        total, now.eta = (after - before) * now.rest, []
+        r"""What a change of $\beta$ adds to $\log \sum_{colour} e^{-E_\beta}$ ; then draws the colour."""
+        total, now.drawn = (after - before) * now.rest, []
         for block, fields in zip(self.collapsed, now.fields, strict=True):
             unit = self.machine.graph.layers[block.layer]
             dims = unit.event_dim - unit.inner_dim
-            atoms, eta = rise(unit, self.base_of(block), fields, before, after)
-            now.eta.append(eta)
+            atoms, drawn = weigh_and_draw(unit, self.base_of(block), fields, before, after)
+            now.drawn.append(drawn)
             total = total + (atoms.sum(-1) if block.atoms is not None else atoms.flatten(-dims).sum(-1))
         return total
 
     def move(self, now: Described, beta: float) -> State:
-        """One Gibbs sweep at a temperature, the summed colour first (at the fields that ``rise`` ended at)."""
+        """One Gibbs sweep at a temperature, the summed colour first (as drawn where ``rise`` ended, if it did)."""
         state = dict(now.state)
-        known: Sequence[Any] = [None] * len(self.collapsed) if now.eta is None else now.eta
-        now.eta = None
-        for block, fields, eta in zip(self.collapsed, now.fields, known, strict=True):
-            eta = at(beta, self.base_of(block), fields) if eta is None else eta
-            state[block.layer] = self.machine._draw(block, eta, state[block.layer], None, fresh=True)
+        if now.drawn is None:
+            self._draw(self.collapsed, now.fields, state, beta)
+        else:
+            for block, drawn in zip(self.collapsed, now.drawn, strict=True):
+                state[block.layer] = self.machine._put(block, state[block.layer], drawn)
         statistics = self.machine.statistics(state)
         for colour in self.order:
-            for block in colour:
-                eta = at(beta, self.base_of(block), self.difference.fields(block, statistics))
-                state[block.layer] = self.machine._draw(block, eta, state[block.layer], None, fresh=True)
-                statistics[block.layer] = self.machine.statistics({block.layer: state[block.layer]})[block.layer]
+            self._draw(colour, self.fields(colour, statistics, self._lead(state)), state, beta)
+            statistics |= self.machine.statistics({block.layer: state[block.layer] for block in colour})
         return state
+
+    def _draw(self, colour: Colour, fields: Fields, state: State, beta: float) -> None:
+        for block, entry in zip(colour, fields, strict=True):
+            unit, base = self.machine.graph.layers[block.layer], self.base_of(block)
+            new = draw(unit, base, entry, base[0].new_tensor([beta])).squeeze(1)
+            state[block.layer] = self.machine._put(block, state[block.layer], new)
 
 
 @dataclasses.dataclass(slots=True)
 class Described:
-    """A state with what all temperatures share of it: its statistics without the summed colour, D of those, and the fields.
+    """A state, the part of D without the summed colour, and that colour's fields.
 
-    ``eta`` are the summed colour's natural parameters at the last temperature that it was weighed at; drawing takes them away.
+    ``drawn`` are states of the summed colour at the last temperature that it was weighed at.
     """
 
     state: State
-    statistics: dict[str, tuple[Tensor, ...]]
     rest: Tensor
     fields: Fields
-    eta: Fields | None = None
+    drawn: list[Tensor] | None = None
 
 
 def forward_ais(path: AnnealingPath, betas: Tensor, chains: int, batch: torch.Size) -> tuple[Tensor, State]:

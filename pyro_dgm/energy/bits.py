@@ -14,7 +14,6 @@ BLOCK = 1024
 """Draws made at once: their random words stay in the first-level cache."""
 
 _U64 = np.uint64
-_PART = _U64(BLOCK // 4 + BLOCK)
 _ZERO, _ONE, _PARTS = np.float32(0), np.float32(1), np.float32(65536)
 _ALTERNATING = _U64(0xAAAAAAAAAAAAAAAA)
 
@@ -36,6 +35,12 @@ def increment(word: Any) -> Any:
         rest &= rest - _U64(1)
         changes += 1
     return gamma ^ _ALTERNATING if changes < 24 else gamma
+
+
+@compiled
+def stream(seed: Any, gamma: Any, part: Any, size: Any) -> Any:
+    """Where a numbered part of a stream begins, if each draws so many bits: a word for four, and one for every tie."""
+    return seed + gamma * (_U64((size + 3) // 4 + size) * _U64(part))
 
 
 @compiled
@@ -81,7 +86,7 @@ def draw(p: Any, seeds: Any) -> None:
     first, end = share((p.size + BLOCK - 1) // BLOCK)
     for block in range(first, end):
         part = p[block * BLOCK : min((block + 1) * BLOCK, p.size)]
-        state = seeds[0] + gamma * (_PART * _U64(block))
+        state = stream(seeds[0], gamma, block, BLOCK)
         fill(words, (part.size + 3) // 4, state, gamma)
         decide(part, lanes, state + gamma * _U64(words.size), gamma)
 
@@ -138,7 +143,7 @@ def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
     first, end = share((bits.size + BLOCK - 1) // BLOCK)
     for block in range(first, end):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, bits.size)
-        state = seeds[0] + gamma * (_PART * _U64(block))
+        state = stream(seeds[0], gamma, block, BLOCK)
         draw_by_logits(logits[start:stop], found[: stop - start], words, inverse, state, gamma)
         for i in range(start, stop):
             bits[i] = found[i - start]
@@ -149,11 +154,11 @@ def draw_at_temperatures(base: Any, fields: Any, betas: Any, source: Any, bits: 
     """Bits of the logits base + beta field: every row at the next temperature, with the fields of row ``source``."""
     columns = base.size
     words, inverse, logits = np.empty((columns + 3) // 4, np.uint64), np.empty(columns, np.float32), np.empty_like(base)
-    gamma, part = increment(seeds[1]), _U64(words.size + columns)
+    gamma = increment(seeds[1])
     first, end = share(bits.shape[0])
     for row in range(first, end):
         interpolate(base, fields[source[row] if source.size else row], betas[row % betas.size], logits)
-        draw_by_logits(logits, bits[row], words, inverse, seeds[0] + gamma * (part * _U64(row)), gamma)
+        draw_by_logits(logits, bits[row], words, inverse, stream(seeds[0], gamma, row, columns), gamma)
 
 
 @vectors

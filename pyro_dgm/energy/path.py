@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -42,6 +42,22 @@ class TemperedPath:
             entries = tuple(b.index_select(-1, block.entries) for b in entries)
         return self.machine._shaped(block, entries)
 
-    def fields(self, colour: Colour, statistics: Natural) -> Fields:
-        """The derivatives of D by the statistics of a colour's blocks, shaped as their atoms."""
-        return [self.difference.fields(block, statistics) for block in colour]
+    def fields(self, colour: Colour, statistics: Natural, lead: Sequence[int]) -> Fields:
+        """The derivatives of D by the statistics of a colour's blocks, ``lead x atoms``; they are new tensors.
+
+        Args:
+            colour: of the graph.
+            statistics: those of the other units at least, ``lead x ...``.
+            lead: the dimensions in front.
+        """
+        found = []
+        for block in colour:
+            dims = self.machine._atom_dims(block)
+            # A block without couplings has a field without rows; its atoms are drawn row by row all the same.
+            found.append(
+                tuple(
+                    f if f.dim() == len(lead) + dims else f.expand(*lead, *f.shape[f.dim() - dims :]).clone()
+                    for f in self.difference.fields(block, statistics)
+                )
+            )
+        return found

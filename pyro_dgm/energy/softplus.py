@@ -1,4 +1,4 @@
-"""The compiled loop behind differences of softplus; imported at the first large one."""
+"""The compiled loop that weighs a change of temperature and draws at the new one; imported at the first large layer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from .bits import interpolate
-from .loops import for_a_team, share, squash, sums
+from .bits import draw_by_logits, increment, interpolate, stream
+from .loops import for_a_team, share, sums, vectors
 
 LIMIT = np.float32(0.25)
 """The largest step of a field that the series takes: its remainder is below 5e-9 nats an atom there (0.409 LIMIT⁷ / 7!),
@@ -62,24 +62,33 @@ def _long(step: Any, fields: Any, p: Any) -> Any:
     return total
 
 
+@vectors
+def _reciprocals(inverse: Any, p: Any) -> None:
+    for j in range(p.size):
+        p[j] = _1 / inverse[j]
+
+
 @for_a_team
-def rise(data: Any) -> None:
-    """For ``numbers`` of rows and columns and a zero, and for the temperatures before and after: eta and its rows' rises.
+def weigh_and_draw(data: Any) -> None:
+    """For ``numbers`` of rows and columns and a zero, and for the temperatures before and after: the rows' rises, and bits.
 
     A step beyond ``LIMIT`` turns the zero into a one, and then there are none.
     """
     numbers, betas = carray(data[0], 3, np.int64), carray(data[1], 2, np.float64)
     rows, columns = numbers[0], numbers[1]
     base, fields = carray(data[2], columns, np.float32), carray(data[3], (rows, columns), np.float32)
-    eta, summed = carray(data[4], (rows, columns), np.float32), carray(data[5], rows, np.float32)
+    summed, bits = carray(data[4], rows, np.float32), carray(data[5], (rows, columns), np.float32)
+    seeds = carray(data[6], 2, np.uint64)
     after, step = np.float32(betas[1]), np.float32(betas[1] - betas[0])
-    p = np.empty(columns, np.float32)
+    p, eta, inverse = np.empty_like(base), np.empty_like(base), np.empty_like(base)
+    words, gamma = np.empty((columns + 3) // 4, np.uint64), increment(seeds[1])
     first, end = share(rows)
     for i in range(first, end):
         if _beyond(step, fields[i], LIMIT) > _0:
             numbers[2] = 1
             break
-        interpolate(base, fields[i], after, eta[i])
-        squash(eta[i], p)
+        interpolate(base, fields[i], after, eta)
+        draw_by_logits(eta, bits[i], words, inverse, stream(seeds[0], gamma, i, columns), gamma)
+        _reciprocals(inverse, p)
         far = _beyond(step, fields[i], SHORT) > _0
         summed[i] = _long(step, fields[i], p) if far else _short(step, fields[i], p)

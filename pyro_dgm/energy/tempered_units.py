@@ -13,32 +13,7 @@ from . import fast
 from .units import Binary, Unit
 
 _FEW = 4096
-"""Atoms below which the compiled loop is not worth its import."""
-
-
-@functools.singledispatch
-def rise(
-    unit: Unit, base: Sequence[Tensor], fields: Sequence[Tensor], before: float, after: float
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    r"""$A(\eta_{after}) - A(\eta_{before})$ with $\eta_\beta = \text{base} + \beta\,\text{fields}$, and $\eta_{after}$.
-
-    The rise is that of every atom, or summed over the last dimension already and kept at size one. A unit with a faster
-    way than the difference of two A registers it: ``@rise.register``.
-
-    Args:
-        unit: the units.
-        base: one tensor a statistic, shaped as the atoms.
-        fields: the same, with dimensions for chains in front.
-        before: inverse temperature.
-        after: another one near it.
-    """
-    eta = at(after, base, fields)
-    return unit.A(*eta) - unit.A(*at(before, base, fields)), eta
-
-
-def at(beta: float, base: Sequence[Tensor], fields: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Natural parameters at an inverse temperature."""
-    return tuple(torch.add(b, f, alpha=beta) for b, f in zip(base, fields, strict=True))
+"""Atoms below which the compiled loops are not worth their import."""
 
 
 @functools.singledispatch
@@ -59,6 +34,26 @@ def draw(
     return unit.sample(*at_each(betas, base, fields, source), overwrite=True)
 
 
+@functools.singledispatch
+def weigh_and_draw(
+    unit: Unit, base: Sequence[Tensor], fields: Sequence[Tensor], before: float, after: float
+) -> tuple[Tensor, Tensor]:
+    r"""$A(\eta_{after}) - A(\eta_{before})$ with $\eta_\beta = \text{base} + \beta\,\text{fields}$, and a state drawn at the end.
+
+    The difference is that of every atom, or summed over the last dimension already and kept at size one. A unit with a
+    faster way registers it: ``@weigh_and_draw.register``.
+
+    Args:
+        unit: the units.
+        base: one tensor a statistic, shaped as the atoms.
+        fields: the same, with dimensions for chains in front.
+        before: inverse temperature.
+        after: another one near it.
+    """
+    low, high = _at(before, base, fields), _at(after, base, fields)
+    return unit.A(*high) - unit.A(*low), unit.sample(*high)
+
+
 def at_each(
     betas: Tensor, base: Sequence[Tensor], fields: Sequence[Tensor], source: Tensor | None = None
 ) -> tuple[Tensor, ...]:
@@ -70,6 +65,10 @@ def at_each(
         field = field.view(-1, len(betas), *field.shape[1:])
         found.append(torch.addcmul(b, betas.view(-1, *(1 for _ in field.shape[2:])), field))
     return tuple(found)
+
+
+def _at(beta: float, base: Sequence[Tensor], fields: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(torch.add(b, f, alpha=beta) for b, f in zip(base, fields, strict=True))
 
 
 @draw.register
@@ -85,25 +84,25 @@ def _(
     return bits.view(-1, len(betas), *b.shape)
 
 
+@weigh_and_draw.register
+def _(
+    unit: Binary, base: Sequence[Tensor], fields: Sequence[Tensor], before: float, after: float
+) -> tuple[Tensor, Tensor]:
+    (b,), (f,) = base, fields
+    if _plain(b, f):
+        bits, summed = torch.empty_like(f), f.new_empty(len(f), 1)
+        tensors = (torch.tensor([before, after], dtype=torch.float64), b, f, summed, bits, fast.seeds())
+        if not fast.compiled_loops().together(_series().weigh_and_draw, tensors, *f.shape, 0)[2]:
+            return summed, bits
+    low, high = _at(before, base, fields), _at(after, base, fields)
+    return unit.A(*high) - unit.A(*low), unit.sample(*high)
+
+
 def _plain(base: Tensor, fields: Tensor) -> bool:
     """Whether the compiled loops take these: single precision on the processor, one dimension of rows, enough of them."""
     single = fields.device.type == "cpu" and base.dtype == fields.dtype == torch.float32
     large = base.dim() == 1 and fields.dim() == 2 and fields.numel() >= _FEW
     return single and large and base.is_contiguous() and fields.is_contiguous() and not torch.is_grad_enabled()
-
-
-@rise.register
-def _(
-    unit: Binary, base: Sequence[Tensor], fields: Sequence[Tensor], before: float, after: float
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    (b,), (f,) = base, fields
-    if _plain(b, f):
-        eta, summed = torch.empty_like(f), f.new_empty(len(f), 1)
-        betas = torch.tensor([before, after], dtype=torch.float64)
-        if not fast.compiled_loops().together(_series().rise, (betas, b, f, eta, summed), *f.shape, 0)[2]:
-            return summed, (eta,)
-    (eta,) = at(after, base, fields)
-    return unit.A(eta) - unit.A(*at(before, base, fields)), (eta,)
 
 
 @functools.cache

@@ -35,21 +35,6 @@ class Replicas(TemperedPath):
         """Flat statistics with chains and temperatures as one dimension."""
         return {k: tuple(t.flatten(0, 1) for t in entry) for k, entry in self.machine.statistics(state).items()}
 
-    def fields(self, colour: Colour, statistics: Natural) -> Fields:
-        """The derivatives of D by the statistics of a colour's blocks, free of temperature: ``rows x batch_shape x atoms``."""
-        rows = next(iter(statistics.values()))[0].shape[:-1]
-        found = []
-        for block, fields in zip(colour, super().fields(colour, statistics), strict=True):
-            dims = self.machine._atom_dims(block)
-            # A block without couplings has a field without rows; its atoms are drawn row by row all the same.
-            found.append(
-                tuple(
-                    f if f.dim() == len(rows) + dims else f.expand(*rows, *f.shape[f.dim() - dims :]).clone()
-                    for f in fields
-                )
-            )
-        return found
-
     def draw(
         self,
         colour: Colour,
@@ -87,7 +72,7 @@ class Replicas(TemperedPath):
         return self._by_temperature(total, statistics)
 
     def _by_temperature(self, values: Tensor, statistics: Natural) -> Tensor:
-        rows = next(iter(statistics.values()))[0].shape[:-1]
+        rows = lead(statistics)
         values = values if values.shape == rows else values.expand(rows).contiguous()
         return values.view(-1, len(self.betas), *rows[1:])
 
@@ -98,6 +83,11 @@ class Replicas(TemperedPath):
             for block, entry in zip(colour, fields, strict=True)
         ]
         return sum(parts[1:], start=parts[0]) if parts else 0.0
+
+
+def lead(statistics: Natural) -> torch.Size:
+    """The dimensions in front of flat statistics."""
+    return next(iter(statistics.values()))[0].shape[:-1]
 
 
 def inverse_temperatures(temperatures: int | Sequence[float] | Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from .replicas import (
     at_every_temperature,
     average,
     inverse_temperatures,
+    lead,
     product_base,
 )
 from .swapping import equalised, exchange, swaps
@@ -105,14 +106,15 @@ class ParallelTempering(ChainsKernel):
             replicas, colours, clamp = self.replicas, self.gibbs.machine.colours, at_every_temperature(self.clamp)
             state, statistics = dict(params), replicas.statistics(params)
             # The fields of the first draw give the energies too, whichever replica they end up with.
-            fields = replicas.fields(colours[0], statistics)
+            rows = lead(statistics)
+            fields = replicas.fields(colours[0], statistics, rows)
             gap = replicas.energy_gap(colours[0], fields, statistics)
             traded = swaps(replicas.betas, gap, *self.trips(params, gap[:, 0].shape))
             moved = exchange(traded.source, colours, state)
             statistics |= replicas.statistics({layer: state[layer] for layer in moved})
             replicas.draw(colours[0], fields, state, statistics, clamp, traded.source)
             for colour in colours[1:]:
-                replicas.draw(colour, replicas.fields(colour, statistics), state, statistics, clamp)
+                replicas.draw(colour, replicas.fields(colour, statistics, rows), state, statistics, clamp)
         self.took(state, 1, traded.rate, traded.from_base, traded.trips)
         return state
 

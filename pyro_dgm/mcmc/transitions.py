@@ -19,6 +19,7 @@ from .replicas import (
     at_every_temperature,
     average,
     inverse_temperatures,
+    lead,
     product_base,
 )
 
@@ -82,7 +83,7 @@ class TemperedTransitions(ChainsKernel):
             target = self.levels[0]
             old = {layer: x.unsqueeze(1) for layer, x in params.items()}
             new, statistics = dict(old), target.statistics(old)
-            first = raw = target.fields(summed, statistics)
+            first = raw = target.fields(summed, statistics, lead(statistics))
             log_ratio = torch.zeros(())
             for cold, hot in pairwise(self.levels):
                 log_ratio = log_ratio + _log_ratio(summed, raw, statistics, cold, hot)
@@ -112,8 +113,10 @@ class TemperedTransitions(ChainsKernel):
     ) -> Fields:
         """Draw the colours in order, the first by known fields; returns its fields for the next time."""
         for number, colour in enumerate(colours):
-            level.draw(colour, level.fields(colour, statistics) if number else raw, state, statistics, clamp)
-        return level.fields(colours[0], statistics)
+            level.draw(
+                colour, level.fields(colour, statistics, lead(statistics)) if number else raw, state, statistics, clamp
+            )
+        return level.fields(colours[0], statistics, lead(statistics))
 
     def energies(self, params: State) -> dict[str, Tensor]:
         return self.gibbs.energies(params)

@@ -80,13 +80,13 @@ class AnnealingPath(TemperedPath):
     def _draw(self, colour: Colour, fields: Fields, state: State, beta: float) -> None:
         for block, entry in zip(colour, fields, strict=True):
             unit, base = self.machine.graph.layers[block.layer], self.base_of(block)
-            new = draw(unit, base, entry, base[0].new_tensor([beta])).squeeze(1)
+            new = draw(unit, base, entry, base[0].new_tensor([beta]), overwrite=True).squeeze(1)
             state[block.layer] = self.machine._put(block, state[block.layer], new)
 
 
 @dataclasses.dataclass(slots=True)
 class Described:
-    """A state, the part of D without the summed colour, and that colour's fields.
+    """A state, the part of D without the summed colour, and that colour's fields, until they are drawn from.
 
     ``drawn`` are states of the summed colour at the last temperature that it was weighed at.
     """

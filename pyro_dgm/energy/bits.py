@@ -151,14 +151,19 @@ def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
 
 @compiled
 def draw_at_temperatures(base: Any, fields: Any, betas: Any, source: Any, bits: Any, seeds: Any) -> None:
-    """Bits of the logits base + beta field: every row at the next temperature, with the fields of row ``source``."""
+    """Bits of the logits base + beta field: every row at the next temperature, with the fields of row ``source``.
+
+    Without that, bits and fields may be one array.
+    """
     columns = base.size
-    words, inverse, logits = np.empty((columns + 3) // 4, np.uint64), np.empty(columns, np.float32), np.empty_like(base)
+    words, inverse = np.empty((columns + 3) // 4, np.uint64), np.empty_like(base)
+    logits, found = np.empty_like(base), np.empty_like(base)
     gamma = increment(seeds[1])
     first, end = share(bits.shape[0])
     for row in range(first, end):
         interpolate(base, fields[source[row] if source.size else row], betas[row % betas.size], logits)
-        draw_by_logits(logits, bits[row], words, inverse, stream(seeds[0], gamma, row, columns), gamma)
+        draw_by_logits(logits, found, words, inverse, stream(seeds[0], gamma, row, columns), gamma)
+        bits[row] = found
 
 
 @vectors

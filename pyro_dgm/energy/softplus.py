@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numba import carray
 
 from .bits import draw_by_logits, increment, interpolate, stream
-from .loops import for_a_team, share, sums, vectors
+from .loops import compiled, for_a_team, share, sums, vectors
 
 LIMIT = np.float32(0.25)
 """The largest step of a field that the series takes: its remainder is below 5e-9 nats an atom there (0.409 LIMIT⁷ / 7!),
@@ -68,27 +69,35 @@ def _reciprocals(inverse: Any, p: Any) -> None:
         p[j] = _1 / inverse[j]
 
 
+@compiled
+def _plain(step: Any, fields: Any, eta: Any) -> Any:
+    """The same without series, however large the steps; not a number where one of them is not."""
+    total = 0.0
+    for j in range(fields.size):
+        high = np.float64(eta[j])
+        low = high - np.float64(step) * np.float64(fields[j])
+        total += max(high, 0.0) - max(low, 0.0) + math.log1p(math.exp(-abs(high))) - math.log1p(math.exp(-abs(low)))
+    return total
+
+
 @for_a_team
 def weigh_and_draw(data: Any) -> None:
-    """For ``numbers`` of rows and columns and a zero, and for the temperatures before and after: the rows' rises, and bits.
-
-    A step beyond ``LIMIT`` turns the zero into a one, and then there are none.
-    """
-    numbers, betas = carray(data[0], 3, np.int64), carray(data[1], 2, np.float64)
+    """For numbers of rows and columns, and for the temperatures before and after: the rows' rises, and bits over the fields."""
+    numbers, betas = carray(data[0], 2, np.int64), carray(data[1], 2, np.float64)
     rows, columns = numbers[0], numbers[1]
     base, fields = carray(data[2], columns, np.float32), carray(data[3], (rows, columns), np.float32)
-    summed, bits = carray(data[4], rows, np.float32), carray(data[5], (rows, columns), np.float32)
-    seeds = carray(data[6], 2, np.uint64)
+    summed, seeds = carray(data[4], rows, np.float32), carray(data[5], 2, np.uint64)
     after, step = np.float32(betas[1]), np.float32(betas[1] - betas[0])
-    p, eta, inverse = np.empty_like(base), np.empty_like(base), np.empty_like(base)
+    p, eta, inverse, bits = np.empty_like(base), np.empty_like(base), np.empty_like(base), np.empty_like(base)
     words, gamma = np.empty((columns + 3) // 4, np.uint64), increment(seeds[1])
     first, end = share(rows)
     for i in range(first, end):
-        if _beyond(step, fields[i], LIMIT) > _0:
-            numbers[2] = 1
-            break
         interpolate(base, fields[i], after, eta)
-        draw_by_logits(eta, bits[i], words, inverse, stream(seeds[0], gamma, i, columns), gamma)
-        _reciprocals(inverse, p)
-        far = _beyond(step, fields[i], SHORT) > _0
-        summed[i] = _long(step, fields[i], p) if far else _short(step, fields[i], p)
+        draw_by_logits(eta, bits, words, inverse, stream(seeds[0], gamma, i, columns), gamma)
+        if _beyond(step, fields[i], LIMIT) > _0:
+            summed[i] = _plain(step, fields[i], eta)
+        else:
+            _reciprocals(inverse, p)
+            far = _beyond(step, fields[i], SHORT) > _0
+            summed[i] = _long(step, fields[i], p) if far else _short(step, fields[i], p)
+        fields[i] = bits

@@ -18,7 +18,12 @@ _FEW = 4096
 
 @functools.singledispatch
 def draw(
-    unit: Unit, base: Sequence[Tensor], fields: Sequence[Tensor], betas: Tensor, source: Tensor | None = None
+    unit: Unit,
+    base: Sequence[Tensor],
+    fields: Sequence[Tensor],
+    betas: Tensor,
+    source: Tensor | None = None,
+    overwrite: bool = False,
 ) -> Tensor:
     """One state of every row, each at the next of some inverse temperatures in turn: ``chains x temperatures x ...``.
 
@@ -30,6 +35,7 @@ def draw(
         fields: the same, with dimensions for rows (chains x temperatures) and the batch in front.
         betas: inverse temperatures.
         source: for every row, and entry of the batch, whose fields it takes, where not its own.
+        overwrite: whether the state may take the memory of the fields; not with ``source``.
     """
     return unit.sample(*at_each(betas, base, fields, source), overwrite=True)
 
@@ -40,8 +46,8 @@ def weigh_and_draw(
 ) -> tuple[Tensor, Tensor]:
     r"""$A(\eta_{after}) - A(\eta_{before})$ with $\eta_\beta = \text{base} + \beta\,\text{fields}$, and a state drawn at the end.
 
-    The difference is that of every atom, or summed over the last dimension already and kept at size one. A unit with a
-    faster way registers it: ``@weigh_and_draw.register``.
+    The difference is that of every atom, or summed over the last dimension already and kept at size one. The state may take
+    the memory of the fields. A unit with a faster way registers it: ``@weigh_and_draw.register``.
 
     Args:
         unit: the units.
@@ -73,12 +79,18 @@ def _at(beta: float, base: Sequence[Tensor], fields: Sequence[Tensor]) -> tuple[
 
 @draw.register
 def _(
-    unit: Binary, base: Sequence[Tensor], fields: Sequence[Tensor], betas: Tensor, source: Tensor | None = None
+    unit: Binary,
+    base: Sequence[Tensor],
+    fields: Sequence[Tensor],
+    betas: Tensor,
+    source: Tensor | None = None,
+    overwrite: bool = False,
 ) -> Tensor:
     (b,), (f,) = base, fields
     if not _plain(b, f):
         return unit.sample(*at_each(betas, base, fields, source), overwrite=True)
-    bits, rows = torch.empty_like(f), f.new_empty(0, dtype=torch.int64) if source is None else source
+    bits = f if overwrite else torch.empty_like(f)
+    rows = f.new_empty(0, dtype=torch.int64) if source is None else source
     loop, sizes = fast.loops_of_bits().draw_single_at_temperatures, (*f.shape, len(betas), len(rows))
     fast.compiled_loops().together(loop, (b, f, betas, rows, bits, fast.seeds()), *sizes)
     return bits.view(-1, len(betas), *b.shape)
@@ -90,10 +102,9 @@ def _(
 ) -> tuple[Tensor, Tensor]:
     (b,), (f,) = base, fields
     if _plain(b, f):
-        bits, summed = torch.empty_like(f), f.new_empty(len(f), 1)
-        tensors = (torch.tensor([before, after], dtype=torch.float64), b, f, summed, bits, fast.seeds())
-        if not fast.compiled_loops().together(_series().weigh_and_draw, tensors, *f.shape, 0)[2]:
-            return summed, bits
+        betas, summed = torch.tensor([before, after], dtype=torch.float64), f.new_empty(len(f), 1)
+        fast.compiled_loops().together(_series().weigh_and_draw, (betas, b, f, summed, fast.seeds()), *f.shape)
+        return summed, f
     low, high = _at(before, base, fields), _at(after, base, fields)
     return unit.A(*high) - unit.A(*low), unit.sample(*high)
 

@@ -43,12 +43,13 @@ class Replicas(TemperedPath):
         statistics: dict[str, tuple[Tensor, ...]],
         clamp: Clamp | None,
         source: Tensor | None = None,
+        overwrite: bool = False,
     ) -> None:
-        """Draw a colour's blocks given their fields, of the rows ``source``; ``state`` and ``statistics`` follow."""
+        """Draw a colour's blocks given their fields, of the rows ``source`` or in their memory; the rest follows."""
         for block, entry in zip(colour, fields, strict=True):
             layer, base = block.layer, self.base_of(block)
             if clamp is None or layer not in clamp:
-                new = draw(self.machine.graph.layers[layer], base, entry, self.betas, source)
+                new = draw(self.machine.graph.layers[layer], base, entry, self.betas, source, overwrite)
                 state[layer] = self.machine._put(block, state[layer], new)
             else:
                 eta = at_each(self.betas, base, entry, source)

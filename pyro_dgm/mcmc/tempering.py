@@ -114,7 +114,8 @@ class ParallelTempering(ChainsKernel):
             statistics |= replicas.statistics({layer: state[layer] for layer in moved})
             replicas.draw(colours[0], fields, state, statistics, clamp, traded.source)
             for colour in colours[1:]:
-                replicas.draw(colour, replicas.fields(colour, statistics, rows), state, statistics, clamp)
+                later = replicas.fields(colour, statistics, rows)
+                replicas.draw(colour, later, state, statistics, clamp, overwrite=True)
         self.took(state, 1, traded.rate, traded.from_base, traded.trips)
         return state
 

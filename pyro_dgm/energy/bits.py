@@ -135,6 +135,13 @@ def draw_by_logits(logits: Any, bits: Any, words: Any, inverse: Any, state: Any,
         break_ties(logits, lanes, inverse, bits, state + gamma * _U64(words.size), gamma)
 
 
+@vectors
+def copy(source: Any, target: Any) -> None:
+    """Fill an array from the beginning of another one."""
+    for i in range(target.size):
+        target[i] = source[i]
+
+
 @compiled
 def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
     """As ``draw``, for the probabilities of logits; both arrays may be one."""
@@ -145,8 +152,7 @@ def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
         start, stop = block * BLOCK, min((block + 1) * BLOCK, bits.size)
         state = stream(seeds[0], gamma, block, BLOCK)
         draw_by_logits(logits[start:stop], found[: stop - start], words, inverse, state, gamma)
-        for i in range(start, stop):
-            bits[i] = found[i - start]
+        copy(found, bits[start:stop])
 
 
 @compiled
@@ -155,20 +161,26 @@ def draw_at_temperatures(base: Any, fields: Any, betas: Any, source: Any, bits: 
 
     Without that, bits and fields may be one array.
     """
-    columns = base.size
-    words, inverse = np.empty((columns + 3) // 4, np.uint64), np.empty_like(base)
-    logits, found = np.empty_like(base), np.empty_like(base)
+    room = padded(base.size)
+    words, inverse = np.empty(room // 4, np.uint64), np.empty(room, np.float32)
+    logits, found = np.zeros(room, np.float32), np.empty(room, np.float32)
     gamma = increment(seeds[1])
     first, end = share(bits.shape[0])
     for row in range(first, end):
         interpolate(base, fields[source[row] if source.size else row], betas[row % betas.size], logits)
-        draw_by_logits(logits, found, words, inverse, stream(seeds[0], gamma, row, columns), gamma)
-        bits[row] = found
+        draw_by_logits(logits, found, words, inverse, stream(seeds[0], gamma, row, room), gamma)
+        copy(found, bits[row])
+
+
+@compiled
+def padded(columns: Any) -> Any:
+    """Room for a row without a remainder: what is left over from whole vectors is done one by one, and takes long."""
+    return (columns + 31) // 32 * 32
 
 
 @vectors
 def interpolate(base: Any, field: Any, beta: Any, logits: Any) -> None:
-    for i in range(logits.size):
+    for i in range(base.size):
         logits[i] = base[i] + beta * field[i]
 
 

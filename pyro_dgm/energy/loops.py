@@ -14,7 +14,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 import torch
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -85,7 +85,7 @@ def share(number: Any) -> Any:
     return number * member // members, number * (member + 1) // members
 
 
-def together(loop: Any, tensors: Sequence[Tensor], *numbers: int) -> list[int]:
+def together(loop: Any, tensors: Sequence[Tensor], *numbers: int) -> None:
     """Run a loop of ``for_a_team`` on as many threads as torch has, and wait for all of them.
 
     They are the threads of torch's own operations: those are awake between two products, and another pool's would
@@ -95,18 +95,34 @@ def together(loop: Any, tensors: Sequence[Tensor], *numbers: int) -> list[int]:
         loop: it finds the numbers, as int64, behind its first pointer, and the tensors behind the others.
         tensors: contiguous.
         numbers: sizes, as a rule.
-
-    Returns:
-        the numbers as the loop left them.
     """
     words = (ctypes.c_int64 * len(numbers))(*numbers)
     pointers = (ctypes.c_void_p * (1 + len(tensors)))(ctypes.addressof(words), *(t.data_ptr() for t in tensors))
     threads = torch.get_num_threads()
-    if _start is None or threads == 1:
+    if threads == 1 or not _has_teams():
         loop.ctypes(pointers)
     else:
         _start(loop.address, pointers, threads, 0)
-    return list(words)
+
+
+@for_a_team
+def count(data: Any) -> None:
+    """Add one to this member's share of some whole numbers."""
+    size = carray(data[0], 1, np.int64)[0]
+    times = carray(data[1], size, np.int64)
+    first, end = share(size)
+    for i in range(first, end):
+        times[i] += 1
+
+
+@functools.cache
+def _has_teams() -> bool:
+    """Whether a team does everything, and once: not where two libraries of OpenMP answer for each other."""
+    if _start is None:
+        return False
+    size, times = ctypes.c_int64(1 << 14), torch.zeros(1 << 14, dtype=torch.int64)
+    _start(count.address, (ctypes.c_void_p * 2)(ctypes.addressof(size), times.data_ptr()), 2, 0)
+    return bool((times == 1).all())
 
 
 def keep_memory() -> None:

@@ -1,11 +1,11 @@
 """The fast bits are exact, and the fast product is a product."""
 
+import ctypes
 import math
 
 import numpy as np
 import pytest
 import torch
-from numba import carray
 
 from pyro_dgm.energy import bits, fast, loops
 
@@ -115,17 +115,8 @@ def test_bits_do_not_depend_on_the_threads(threads, monkeypatch, size):
     expected = draw(1)
     for number in (2, 3, 7):
         assert all(torch.equal(*pair) for pair in zip(draw(number), expected, strict=True))
-    monkeypatch.setattr(loops, "_start", None)
+    monkeypatch.setattr(loops, "_has_teams", lambda: False)
     assert all(torch.equal(*pair) for pair in zip(draw(2), expected, strict=True))
-
-
-@loops.for_a_team
-def count(data):
-    number = carray(data[0], 1, np.int64)[0]
-    times = carray(data[1], number, np.int64)
-    first, end = loops.share(number)
-    for i in range(first, end):
-        times[i] += 1
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 5, 1000])
@@ -133,8 +124,23 @@ def test_a_team_does_everything_once(threads, number):
     for members in (1, 2, 3, 5):
         threads(members)
         times = torch.zeros(number, dtype=torch.int64)
-        assert loops.together(count, [times], number) == [number]
+        loops.together(loops.count, [times], number)
         assert (times == 1).all()
+
+
+@pytest.mark.parametrize("again", [0, 2])
+def test_teams_whose_members_are_not_told_apart_are_not_used(monkeypatch, again):
+    """Members of no loop, or of one that all do as a whole."""
+
+    def start(address, pointers, threads, flags):
+        times = ctypes.cast(pointers[1], ctypes.POINTER(ctypes.c_int64))
+        for i in range(1 << 14):
+            times[i] += again
+
+    monkeypatch.setattr(loops, "_start", start)
+    assert not loops._has_teams.__wrapped__()
+    monkeypatch.setattr(loops, "_start", None)
+    assert not loops._has_teams.__wrapped__()
 
 
 def test_sigmoids_of_the_loops():

@@ -63,6 +63,22 @@ def test_parallel_tempering(benchmark):
     )
 
 
+def test_parallel_tempering_of_one_chain(benchmark):
+    """A step of one chain at 10 temperatures against ten times the sweep of one chain, 784×500."""
+    rbm = dgm.RBM(784, 500)
+    with torch.no_grad():
+        rbm.weight.normal_(0, 0.05)
+    tempering, gibbs = dgm.ParallelTempering(rbm(), 10), dgm.BlockGibbs(rbm())
+    replicas, chain = tempering.start(1), gibbs.start(1)
+    ratios(
+        benchmark,
+        "Parallel tempering 784×500, one chain at 10 temperatures, against ten sweeps of one chain",
+        "≤ 1.15",
+        tempering=lambda: tempering.sample(replicas),
+        ten_sweeps=lambda: [gibbs.sample(chain) for _ in range(10)],
+    )
+
+
 def test_lattice(benchmark):
     """A sweep of a 64×64 Ising torus by its edges, and by dense products over the same units."""
     units = torch.arange(4096).view(64, 64)

@@ -53,7 +53,7 @@ class AnnealingPath(TemperedPath):
         return x.shape[: x.dim() - self.machine.graph.layers[layer].event_dim]
 
     def rise(self, now: Described, before: float, after: float) -> Tensor:
-        r"""What a change of $\beta$ adds to $\log \sum_{colour} e^{-E_\beta}$ ; then draws the colour."""
+        r"""What a change of $\beta$ adds to $\log \sum_{colour} e^{-E_\beta}$; then draws the colour."""
         total, now.drawn = (after - before) * now.rest, []
         for block, fields in zip(self.collapsed, now.fields, strict=True):
             unit = self.machine.graph.layers[block.layer]

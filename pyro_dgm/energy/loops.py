@@ -37,9 +37,9 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
     return _cached(functools.partial(numba.njit, nogil=True, **options), function)
 
 
-def for_a_team(function: Callable[..., None]) -> Any:
-    """A loop of type ``POINTERS`` for ``together``; it takes its share by ``share``."""
-    return _cached(functools.partial(numba.cfunc, POINTERS), function)
+def for_a_team(function: Callable[..., None]) -> Callable[[], Any]:
+    """What compiles a loop of type ``POINTERS`` for ``together``, at its first use; the loop takes its share by ``share``."""
+    return functools.cache(lambda: _cached(functools.partial(numba.cfunc, POINTERS), function))
 
 
 def _cached(compiler: Callable[..., Any], function: Callable[..., Any]) -> Any:
@@ -49,6 +49,10 @@ def _cached(compiler: Callable[..., Any], function: Callable[..., Any]) -> Any:
         return compiler()(function)
 
 
+_alone: list[Any] = []
+"""What answers where there are no teams; machine code lives as long as its object."""
+
+
 def _lookup() -> tuple[Any, ...]:
     """What starts a team of GNU OpenMP, as torch has it on Linux, and what tells a member its number and how many there are."""
     try:
@@ -56,19 +60,10 @@ def _lookup() -> tuple[Any, ...]:
         start = library.GOMP_parallel
         names = (library.omp_get_thread_num, library.omp_get_num_threads)
     except (AttributeError, OSError, TypeError):
-        return None, _alone_number.address, _alone_size.address
+        _alone.extend(numba.cfunc(types.int32())(answer) for answer in (lambda: 0, lambda: 1))
+        return None, *(answer.address for answer in _alone)
     start.argtypes, start.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
     return start, *(ctypes.cast(name, ctypes.c_void_p).value for name in names)
-
-
-@numba.cfunc(types.int32())
-def _alone_number() -> int:
-    return 0
-
-
-@numba.cfunc(types.int32())
-def _alone_size() -> int:
-    return 1
 
 
 _start, *_addresses = _lookup()
@@ -85,14 +80,14 @@ def share(number: Any) -> Any:
     return number * member // members, number * (member + 1) // members
 
 
-def together(loop: Any, tensors: Sequence[Tensor], *numbers: int) -> None:
+def together(loop: Callable[[], Any], tensors: Sequence[Tensor], *numbers: int) -> None:
     """Run a loop of ``for_a_team`` on as many threads as torch has, and wait for all of them.
 
     They are the threads of torch's own operations: those are awake between two products, and another pool's would
     compete with them for the processor. Where torch has no GNU OpenMP the loop runs alone.
 
     Args:
-        loop: it finds the numbers, as int64, behind its first pointer, and the tensors behind the others.
+        loop: of ``for_a_team``; it finds the numbers, as int64, behind its first pointer, and the tensors behind the others.
         tensors: contiguous.
         numbers: sizes, as a rule.
     """
@@ -100,9 +95,9 @@ def together(loop: Any, tensors: Sequence[Tensor], *numbers: int) -> None:
     pointers = (ctypes.c_void_p * (1 + len(tensors)))(ctypes.addressof(words), *(t.data_ptr() for t in tensors))
     threads = torch.get_num_threads()
     if threads == 1 or not _has_teams():
-        loop.ctypes(pointers)
+        loop().ctypes(pointers)
     else:
-        _start(loop.address, pointers, threads, 0)
+        _start(loop().address, pointers, threads, 0)
 
 
 @for_a_team
@@ -121,7 +116,7 @@ def _has_teams() -> bool:
     if _start is None:
         return False
     size, times = ctypes.c_int64(1 << 14), torch.zeros(1 << 14, dtype=torch.int64)
-    _start(count.address, (ctypes.c_void_p * 2)(ctypes.addressof(size), times.data_ptr()), 2, 0)
+    _start(count().address, (ctypes.c_void_p * 2)(ctypes.addressof(size), times.data_ptr()), 2, 0)
     return bool((times == 1).all())
 
 
@@ -163,10 +158,3 @@ def exponential(t: Any) -> Any:
     upper = (_C4 + r * _C5) + square * (_C6 + r * _C7)
     series = _ONE + (r + square * ((_C2 + r * _C3) + square * upper))
     return series * as_float(np.int32((np.int32(whole) + _BIAS) << _SHIFT))
-
-
-@vectors
-def squash(z: Any, p: Any) -> None:
-    """Fill ``p`` with the sigmoids of ``z``, in single precision."""
-    for i in range(z.size):
-        p[i] = _ONE / (_ONE + exponential(-z[i]))

@@ -88,7 +88,7 @@ def _(
 ) -> Tensor:
     (b,), (f,) = base, fields
     if not _plain(b, f):
-        return unit.sample(*at_each(betas, base, fields, source), overwrite=True)
+        return draw.dispatch(Unit)(unit, base, fields, betas, source)
     bits = f if overwrite else torch.empty_like(f)
     rows = f.new_empty(0, dtype=torch.int64) if source is None else source
     loop, sizes = fast.loops_of_bits().draw_single_at_temperatures, (*f.shape, len(betas), len(rows))
@@ -105,8 +105,7 @@ def _(
         betas, summed = torch.tensor([before, after], dtype=torch.float64), f.new_empty(len(f), 1)
         fast.compiled_loops().together(_series().weigh_and_draw, (betas, b, f, summed, fast.seeds()), *f.shape)
         return summed, f
-    low, high = _at(before, base, fields), _at(after, base, fields)
-    return unit.A(*high) - unit.A(*low), unit.sample(*high)
+    return weigh_and_draw.dispatch(Unit)(unit, base, fields, before, after)
 
 
 def _plain(base: Tensor, fields: Tensor) -> bool:

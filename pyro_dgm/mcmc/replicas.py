@@ -147,5 +147,5 @@ def at_every_temperature(clamp: Clamp | None) -> Clamp | None:
 def average(tuning: dict[str, Tensor], name: str, value: Tensor, steps: int = 1) -> None:
     """Take the mean of some steps into a running mean, in place of the oldest where there are many."""
     tuning["steps"] = tuning["steps"] + steps
-    weight = min(steps / min(float(tuning["steps"]), MEMORY), 1.0)
-    tuning[name] = torch.lerp(tuning[name], value.to(tuning[name]), weight)
+    weight = (steps / tuning["steps"].clamp_max(MEMORY)).clamp_max(1.0)
+    tuning[name] = torch.lerp(tuning[name], value.to(weight), weight)

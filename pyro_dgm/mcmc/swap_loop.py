@@ -15,7 +15,7 @@ from ..energy.loops import compiled
 def swap(betas: Any, gap: Any, seeds: Any, from_base: Any, trips: Any) -> Any:
     """What ``swaps`` returns, by uniform numbers from the stream that ``seeds`` start.
 
-    Arrays are ``chains x temperatures x batch``, ``trips`` without temperatures; the order comes last, not first.
+    Arrays are ``chains x temperatures x batch``, ``trips`` without temperatures.
     """
     chains, temperatures, batch = gap.shape
     order, source = np.empty(gap.shape, np.int64), np.empty(gap.shape, np.int64)

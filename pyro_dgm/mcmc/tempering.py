@@ -148,8 +148,6 @@ class ParallelTempering(ChainsKernel):
         return min((step - self._step for step in self._adapt_at if step > self._step), default=2**62)
 
     def _check(self, params: State) -> None:
-        if self._trips is not None and self._trips[0] is params:
-            return  # It is what the last step left.
         for layer, unit in self.gibbs.machine.graph.layers.items():
             shape, number = params[layer].shape, len(self.tuning["betas"])
             if len(shape) != 2 + len(self.dist.batch_shape) + unit.event_dim or shape[1] != number:

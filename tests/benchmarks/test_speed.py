@@ -47,36 +47,21 @@ def test_gibbs_sweep(benchmark, chains):
         )
 
 
-def test_parallel_tempering(benchmark):
-    """A step of 20 chains at 10 temperatures against the sweep of 200 chains, 784×500."""
+@pytest.mark.parametrize(
+    ("chains", "batch", "sweeps", "what"),
+    [(20, 200, 1, "20 chains at 10 temperatures, against the sweep of 200 chains"),
+     (1, 1, 10, "one chain at 10 temperatures, against ten sweeps of one chain")],
+)  # fmt: skip
+def test_parallel_tempering(benchmark, chains, batch, sweeps, what):
+    """A step of chains at 10 temperatures, 784×500, against as many sweeps of chains: in one batch, or one after another."""
     rbm = dgm.RBM(784, 500)
     with torch.no_grad():
         rbm.weight.normal_(0, 0.05)
     tempering, gibbs = dgm.ParallelTempering(rbm(), 10), dgm.BlockGibbs(rbm())
-    replicas, chains = tempering.start(20), gibbs.start(200)
-    ratios(
-        benchmark,
-        "Parallel tempering 784×500, 20 chains at 10 temperatures, against the sweep of 200 chains",
-        "≤ 1.15",
-        tempering=lambda: tempering.sample(replicas),
-        ten_chains=lambda: gibbs.sample(chains),
-    )
-
-
-def test_parallel_tempering_of_one_chain(benchmark):
-    """A step of one chain at 10 temperatures against ten times the sweep of one chain, 784×500."""
-    rbm = dgm.RBM(784, 500)
-    with torch.no_grad():
-        rbm.weight.normal_(0, 0.05)
-    tempering, gibbs = dgm.ParallelTempering(rbm(), 10), dgm.BlockGibbs(rbm())
-    replicas, chain = tempering.start(1), gibbs.start(1)
-    ratios(
-        benchmark,
-        "Parallel tempering 784×500, one chain at 10 temperatures, against ten sweeps of one chain",
-        "≤ 1.15",
-        tempering=lambda: tempering.sample(replicas),
-        ten_sweeps=lambda: [gibbs.sample(chain) for _ in range(10)],
-    )
+    replicas, state = tempering.start(chains), gibbs.start(batch)
+    reference = {"ten_chains" if sweeps == 1 else "ten_sweeps": lambda: [gibbs.sample(state) for _ in range(sweeps)]}
+    name = f"Parallel tempering 784×500, {what}"
+    ratios(benchmark, name, "≤ 1.15", tempering=lambda: tempering.sample(replicas), **reference)
 
 
 def test_lattice(benchmark):

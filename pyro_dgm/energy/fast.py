@@ -16,6 +16,12 @@ from .processor import is_amd, multiplies_bfloat16
 _FEW = 4096
 """Draws below which the compiled loop is not worth its import."""
 
+_LARGE = 1 << 23
+"""Multiplications from which tables of sums are worth looking whether the factor is one of bits."""
+
+_PAYS = 32
+"""Rows and columns, and pairs of inner places, from which tables of sums are worth making."""
+
 _SMALL = 1 << 20
 """Multiplications below which oneDNN's fixed cost of a call outweighs its speed."""
 
@@ -80,10 +86,11 @@ def compiled_loops() -> ModuleType:
 
 
 def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
-    """``x @ weight + plus``, by the faster single-precision kernel of this processor.
+    """``x @ weight + plus``, by the fastest single-precision kernel of this processor.
 
-    MKL's kernels are slow on AMD processors with AVX-512, where oneDNN's reach twice their speed at equal accuracy
-    (figures in CONTRIBUTING).
+    MKL's kernels are slow on AMD processors with AVX-512, where oneDNN's reach twice their speed at equal accuracy; where
+    vectors have eight numbers, large products of zeros and ones take half of MKL's time by tables of sums (figures in
+    CONTRIBUTING).
 
     Args:
         x: ``rows x n``.
@@ -95,7 +102,7 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
         return _addmm(x, weight, plus)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, plus)):
         return _Linear.apply(x, weight, plus)
-    return _fastest()(x, weight, plus)
+    return _product(x, weight, plus)
 
 
 class _Linear(torch.autograd.Function):
@@ -104,7 +111,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _fastest()(x, weight, plus)
+        return _product(x, weight, plus)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
@@ -116,6 +123,47 @@ class _Linear(torch.autograd.Function):
             x.t() @ gradient if needs[1] else None,
             gradient.sum(0) if needs[2] else None,
         )
+
+
+def _product(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
+    bits = product_of_bits(x, weight, plus) if x.shape[0] * weight.numel() >= _LARGE and looks_up() else None
+    return _fastest()(x, weight, plus) if bits is None else bits
+
+
+def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | None:
+    """``x @ weight + plus`` by tables of sums, where ``x`` has nothing but zeros and ones."""
+    (rows, inner), columns = x.shape, weight.shape[1]
+    transposed = not weight.is_contiguous()
+    base = weight.t() if transposed else weight
+    if min(rows, columns, inner // 2) < _PAYS:
+        return None
+    if not (x.is_contiguous() and base.is_contiguous() and (plus is None or plus.is_contiguous())):
+        return None
+    team, loops = compiled_loops(), _loops_of_products()
+    tiles, strips = -(-inner // loops.TILE), -(-columns // loops.TILE)
+    words, others = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
+    team.together(loops.read_bits, (x, words, others), rows, inner, tiles)
+    if others.item():
+        return None
+    plus = x.new_empty(0) if plus is None else plus
+    product = x.new_empty(rows, columns)
+    chunks = max(-(-rows // loops.CHUNK), min(rows // _PAYS, 2 * torch.get_num_threads() // strips))
+    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks)
+    team.together(loops.multiply_bits, (words, base, plus, product), *sizes)
+    return product
+
+
+@functools.cache
+def looks_up() -> bool:
+    """Whether products of bits go by tables of sums: where products of floats have AVX2 and no wider vectors."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+@functools.cache
+def _loops_of_products() -> ModuleType:
+    from . import bit_products
+
+    return bit_products
 
 
 def _addmm(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:

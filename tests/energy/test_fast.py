@@ -187,6 +187,65 @@ def test_linear(transposed):
     assert fast.linear(x.double(), weight.double(), plus.double()).dtype == torch.float64
 
 
+def bits_and_weight(rows, inner, columns, transposed):
+    x = (torch.rand(rows, inner) < 0.3).float()
+    return x, torch.randn(columns, inner).t() if transposed else torch.randn(inner, columns)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", [(32, 64, 32), (33, 70, 50), (100, 784, 500), (700, 95, 129)])
+def test_products_of_bits(threads, transposed, shape):
+    """Within the rounding of one addition for every four bits, and the same however many threads there are."""
+    torch.manual_seed(0)
+    x, weight = bits_and_weight(*shape, transposed)
+    for plus in (None, torch.randn(shape[2])):
+        exact, size = x.double() @ weight.double(), x.double() @ weight.double().abs()
+        if plus is not None:
+            exact, size = exact + plus.double(), size + plus.double().abs()
+        product = fast.product_of_bits(x, weight, plus)
+        assert ((product - exact).abs() <= (shape[1] / 4 + 12) * 2.0**-24 * size).all()
+        for number in (1, 3, 40):
+            threads(number)
+            assert torch.equal(fast.product_of_bits(x, weight, plus), product)
+
+
+def test_products_of_bits_of_whole_numbers_are_exact():
+    x, weight = bits_and_weight(300, 1000, 77, False)
+    weight = weight.mul(100).round()
+    assert torch.equal(fast.product_of_bits(x, weight, None).double(), x.double() @ weight.double())
+
+
+@pytest.mark.parametrize("place", [(0, 0), (31, 40), (99, 63), (50, 64), (99, 69)])
+@pytest.mark.parametrize("value", [0.5, -1.0, 2.0, math.nan, math.inf])
+def test_products_of_other_numbers_are_not_looked_up(place, value):
+    x, weight = bits_and_weight(100, 70, 33, False)
+    assert fast.product_of_bits(x, weight, None) is not None
+    x[place] = value
+    assert fast.product_of_bits(x, weight, None) is None
+
+
+def test_products_of_bits_have_gradients(monkeypatch):
+    """Through the sum of squares, whose derivative with respect to the weight is twice x' (x W + b)."""
+    monkeypatch.setattr(fast, "looks_up", lambda: True)
+    x, weight = bits_and_weight(512, 256, 64, False)
+    weight, plus = weight.requires_grad_(), torch.randn(64, requires_grad=True)
+    fast.linear(x, weight, plus).square().sum().backward()
+    twice = 2 * (x.double() @ weight.detach().double() + plus.detach().double())
+    torch.testing.assert_close(weight.grad.double(), x.double().t() @ twice, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(plus.grad.double(), twice.sum(0), rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("looks_up", [False, True])
+def test_large_products_of_bits_or_means(monkeypatch, looks_up):
+    """What is looked up and what is multiplied differ by rounding alone."""
+    monkeypatch.setattr(fast, "looks_up", lambda: looks_up)
+    x, weight = bits_and_weight(512, 256, 64, True)
+    for state in (x, x * 0.7):
+        torch.testing.assert_close(
+            fast.linear(state, weight).double(), state.double() @ weight.double(), rtol=0, atol=1e-3
+        )
+
+
 def test_the_kernel_choice_is_a_function_of_the_machine():
     """A choice by timing would break bit-identical resumption."""
     assert fast._fastest() is fast._fastest.__wrapped__()

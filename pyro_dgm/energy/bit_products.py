@@ -23,6 +23,9 @@ TILE = 32
 _GROUP = 4
 _SUMS = 1 << _GROUP
 _GROUPS = TILE // _GROUP
+TABLE = _GROUPS * _SUMS
+"""Rows of a table, of 32 numbers each."""
+
 CHUNK = 256
 """States at most whose sums are kept in the nearest caches beside a table."""
 
@@ -169,26 +172,46 @@ def aligned(rows: Any) -> Any:
 
 
 @compiled
+def look_up_rows(source: Any, stride: Any, words: Any, table: Any, sums: Any) -> None:
+    """Add to every row of sums what the bits of its word select from 32 rows of a matrix; ``table`` is room."""
+    for group in range(_GROUPS):
+        sum_rows(source + group * _GROUP * stride, stride, table.ctypes.data + group * _SUMS * _BYTES)
+    for i in range(words.size):
+        look_up(table.ctypes.data, words[i], sums.ctypes.data + i * _BYTES)
+
+
+@compiled
+def add_tiles(words: Any, weight: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
+    """The same for the tiles of a strip, ``tiles x 32 x 32``."""
+    for tile in range(words.shape[0]):
+        look_up_rows(weight.ctypes.data + tile * TILE * _BYTES, _BYTES, words[tile, top : top + height], table, sums)
+
+
+@compiled
+def begin_sums(plus: Any, left: Any, height: Any, sums: Any) -> None:
+    """32 columns of ``plus``, or zeros, in so many rows."""
+    for j in range(TILE):
+        inside = left + j < plus.size
+        sums[0, j] = plus[left + j] if inside else 0
+    for i in range(1, height):
+        for j in range(TILE):
+            sums[i, j] = sums[0, j]
+
+
+@compiled
 def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product: Any, chunks: Any) -> None:
     """This member's share of ``bits @ weight + plus``, or of the transposed weight's, in so many chunks of rows."""
     rows, columns = product.shape
     chunk, strips = (rows + chunks - 1) // chunks, (columns + TILE - 1) // TILE
-    sums, block = aligned(chunk), aligned(TILE)
-    # Numba frees an array after its last use by name: the addresses of its numbers do not count.
-    table = aligned(_GROUPS * _SUMS)
+    table, sums, block = aligned(TABLE), aligned(chunk), aligned(TILE)
     first, end = share(chunks * strips)
     for part in range(first, end):
         top, left = part // strips * chunk, part % strips * TILE
         height, width = min(chunk, rows - top), min(TILE, columns - left)
-        for i in range(height):
-            for j in range(width):
-                sums[i, j] = plus[left + j] if plus.size else 0
+        begin_sums(plus, left, height, sums)
         for tile in range(words.shape[0]):
             source, stride = find_block(weight, transposed, tile * TILE, left, block)
-            for group in range(_GROUPS):
-                sum_rows(source + group * _GROUP * stride, stride, table.ctypes.data + group * _SUMS * _BYTES)
-            for i in range(height):
-                look_up(table.ctypes.data, words[tile, top + i], sums.ctypes.data + i * _BYTES)
+            look_up_rows(source, stride, words[tile, top : top + height], table, sums)
         for i in range(height):
             for j in range(width):
                 product[top + i, left + j] = sums[i, j]
@@ -235,3 +258,15 @@ def multiply_bits(data: Any) -> None:
         carray(data[4], (rows, columns), np.float32),
         sizes[6],
     )
+
+
+@for_a_team
+def write_bits(data: Any) -> None:
+    """The inverse of ``read_bits``: the numbers that words of bits stand for."""
+    sizes = carray(data[0], 3, np.int64)
+    x, words = carray(data[1], (sizes[0], sizes[1]), np.float32), carray(data[2], (sizes[2], sizes[0]), np.uint32)
+    first, end = share(sizes[0])
+    for i in range(first, end):
+        for tile in range(sizes[2]):
+            for j in range(min(TILE, sizes[1] - tile * TILE)):
+                x[i, tile * TILE + j] = np.float32((words[tile, i] >> np.uint32(j)) & np.uint32(1))

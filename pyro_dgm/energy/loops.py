@@ -54,23 +54,26 @@ _alone: list[Any] = []
 
 
 def _lookup() -> tuple[Any, ...]:
-    """What starts a team of GNU OpenMP, as torch has it on Linux, and what tells a member its number and how many there are."""
+    """What starts a team of GNU OpenMP, as torch has it on Linux, tells a member its number and the team's, and has it wait."""
     try:
         library = ctypes.CDLL(None)
         start = library.GOMP_parallel
-        names = (library.omp_get_thread_num, library.omp_get_num_threads)
+        names = (library.omp_get_thread_num, library.omp_get_num_threads, library.GOMP_barrier)
     except (AttributeError, OSError, TypeError):
         _alone.extend(numba.cfunc(types.int32())(answer) for answer in (lambda: 0, lambda: 1))
+        _alone.append(numba.cfunc(types.void())(lambda: None))
         return None, *(answer.address for answer in _alone)
     start.argtypes, start.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
     return start, *(ctypes.cast(name, ctypes.c_void_p).value for name in names)
 
 
 _start, *_addresses = _lookup()
-for _name, _address in zip(("pyro_dgm_member", "pyro_dgm_members"), _addresses, strict=True):
+for _name, _address in zip(("pyro_dgm_member", "pyro_dgm_members", "pyro_dgm_meet"), _addresses, strict=True):
     llvmlite.binding.add_symbol(_name, _address)
 _member: Any = types.ExternalFunction("pyro_dgm_member", types.int32())
 _members: Any = types.ExternalFunction("pyro_dgm_members", types.int32())
+meet: Any = types.ExternalFunction("pyro_dgm_meet", types.void())
+"""Wait for every member of the team."""
 
 
 @compiled

@@ -12,6 +12,7 @@ from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict, StreamingSta
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, State
+from .bit_engine import BitEngine
 from .engine import Collected, Engine
 from .gibbs import BlockGibbs
 from .kernel import ChainsKernel
@@ -32,6 +33,8 @@ def numpyro_engine(kernel: ChainsKernel) -> Engine:
         ValueError: a kernel, or units or interactions, that it does not know.
         ImportError: JAX or NumPyro is not installed.
     """
+    if BitEngine.fits(kernel):
+        return BitEngine(kernel)
     engines: dict[type, type[CompiledEngine]] = {BlockGibbs: CompiledGibbs, ParallelTempering: CompiledTempering}
     if type(kernel) not in engines:
         raise ValueError(

@@ -49,8 +49,9 @@ class VectorizedMCMC(MCMC):
         disable_progbar: no progress bar.
         engine: ``"torch"`` calls the kernel for every sweep; ``"numpyro"`` compiles ``dgm.BlockGibbs`` or
             ``dgm.ParallelTempering`` by JAX, with the parameters as they are when a run begins, thinning and moments inside the
-            compiled steps. Draws differ from torch's, their law and precision do not. The first run of a shape compiles for
-            some seconds.
+            compiled steps. At least 32 chains of a large machine of bits with dense couplings, without a clamp, go by a loop of
+            this package instead, which is several times faster than either. Draws differ from torch's, their law and precision
+            do not. The first run of a shape compiles for some seconds.
 
     Raises:
         ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a clamp for
@@ -102,12 +103,12 @@ class VectorizedMCMC(MCMC):
         self.num_chains = num_chains
         self.thinning = thinning
         self.keep = keep
-        self._engine = ENGINES[engine](kernel)
         self.energies: dict[str, Tensor] = {}
         self._layers = None if save_params is None else list(save_params)
         self._progress = not disable_progbar
         kernel.num_chains = num_chains
         kernel.initial_params = initial_params  # type: ignore[assignment]
+        self._engine = ENGINES[engine](kernel)
 
     @poutine.block
     def run(self, *args: Any, **kwargs: Any) -> None:

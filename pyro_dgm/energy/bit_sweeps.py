@@ -1,0 +1,81 @@
+"""The compiled loop behind many Gibbs sweeps of binary layers; imported at its first use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from .bit_products import CHUNK, TABLE, TILE, add_tiles, aligned, begin_sums, word_of_bits
+from .bits import BLOCK, draw_by_logits, increment, stream
+from .loops import compiled, for_a_team, meet, share
+
+_HEAD = 5
+_PIECE = BLOCK // TILE
+
+
+@compiled
+def tiles(size: Any) -> Any:
+    return (size + TILE - 1) // TILE
+
+
+@compiled
+def draw_words(
+    sums: Any, height: Any, seeds: Any, gamma: Any, number: Any, found: Any, room: Any, inverse: Any, words: Any
+) -> None:
+    """Words of bits with the logits of so many rows; every 32 rows have their own part of the stream."""
+    logits = sums.reshape(sums.size)
+    for piece in range((height + _PIECE - 1) // _PIECE):
+        start, stop = piece * BLOCK, min((piece + 1) * BLOCK, height * TILE)
+        state = stream(seeds[0], gamma, number + piece, BLOCK)
+        draw_by_logits(logits[start:stop], found[: stop - start], room, inverse, state, gamma)
+        for i in range((stop - start) // TILE):
+            words[piece * _PIECE + i] = word_of_bits(found.ctypes.data + i * TILE * 4)[0]
+
+
+@compiled
+def sweep(data: Any, rows: Any, layers: Any, blocks: Any, flows: Any, sweeps: Any, numbers: Any) -> None:
+    sizes, order, ends = numbers[:layers], numbers[layers : layers + blocks], numbers[layers + blocks :]
+    seeds = carray(data[1], 2, np.uint64)
+    gamma = increment(seeds[1])
+    table, sums = aligned(TABLE), aligned(min(rows, CHUNK))
+    found, room, inverse = np.empty(BLOCK, np.float32), np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32)
+    chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + _PIECE - 1) // _PIECE
+    done = 0
+    for _ in range(sweeps):
+        for place in range(blocks):
+            layer = order[place]
+            strips = tiles(sizes[layer])
+            bias = carray(data[2 + layer], sizes[layer], np.float32)
+            words = carray(data[2 + layers + layer], (strips, rows), np.uint32)
+            first, end = share(strips * chunks)
+            for part in range(first, end):
+                strip, top = part // chunks, part % chunks * CHUNK
+                height = min(CHUNK, rows - top)
+                begin_sums(bias, strip * TILE, height, sums)
+                for flow in range(flows):
+                    if ends[2 * flow] == place:
+                        source = ends[2 * flow + 1]
+                        inner = tiles(sizes[source])
+                        others = carray(data[2 + layers + source], (inner, rows), np.uint32)
+                        weight = carray(data[2 + 2 * layers + flow], (strips, inner, TILE, TILE), np.float32)
+                        add_tiles(others, weight[strip], top, height, table, sums)
+                number = done + strip * pieces + top // _PIECE
+                draw_words(sums, height, seeds, gamma, number, found, room, inverse, words[strip, top : top + height])
+            done += strips * pieces
+            meet()
+
+
+@for_a_team
+def sweep_bits(data: Any) -> None:
+    """Gibbs sweeps of layers of bits with dense couplings: the members share every block, and wait for one another after it.
+
+    Behind the first pointer: rows, layers, blocks, flows, sweeps; the layers' sizes; the layer of every block; the block that
+    every flow leads to, and the layer that it comes from. Behind the others: two seeds; biases; words of bits
+    ``tiles x rows``; the flows' weights ``strips x tiles x 32 x 32``.
+    """
+    head = carray(data[0], _HEAD, np.int64)
+    layers, blocks, flows = head[1], head[2], head[3]
+    numbers = carray(data[0], _HEAD + layers + blocks + 2 * flows, np.int64)[_HEAD:]
+    sweep(data, head[0], layers, blocks, flows, head[4], numbers)

@@ -1,0 +1,104 @@
+"""Many Gibbs sweeps of layers of bits in one call of a compiled loop."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..energy import Binary, BoltzmannDistribution, Dense, State
+from ..energy.fast import compiled_loops, seeds
+from .engine import TorchEngine
+from .gibbs import BlockGibbs
+from .kernel import ChainsKernel
+
+_FEW = 32
+"""Chains from which tables of sums are worth making."""
+
+_SMALL = 1 << 20
+"""Products of a weight and a state in a sweep below which XLA is faster."""
+
+
+class BitEngine(TorchEngine):
+    """``BlockGibbs`` of large machines of bits with dense couplings, without a clamp, in single precision on the processor.
+
+    Weights are copied in tiles when a run begins. States are words of bits between the sweeps, products tables of sums, and
+    torch's threads share every layer. Two words of torch's generator seed every call, whatever the number of threads.
+    """
+
+    kernel: BlockGibbs
+
+    @staticmethod
+    def fits(kernel: ChainsKernel) -> bool:
+        """Whether the loop can sweep a kernel's machine, and its chains are enough for it."""
+        if type(kernel) is not BlockGibbs or not isinstance(kernel.dist, BoltzmannDistribution):
+            return False
+        graph, weights = kernel.machine.graph, kernel.machine.weights
+        return (
+            torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+            and kernel.clamp is None
+            and kernel.precision == "float32"
+            and not kernel.dist.batch_shape
+            and all(type(unit) is Binary for unit in graph.layers.values())
+            and all(type(interaction) is Dense for interaction in graph.interactions)
+            and all(block.atoms is None for colour in graph.colours for block in colour)
+            and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in kernel.dist.parameters())
+            and kernel.num_chains >= _FEW
+            and kernel.num_chains * sum(weight.numel() for weight in weights) >= _SMALL // 2
+        )
+
+    def begin(self) -> None:
+        machine = self.kernel.machine
+        graph = machine.graph
+        self._names = list(graph.layers)
+        self._biases = [machine.biases[name][0].detach().flatten().contiguous() for name in self._names]
+        order = [block.layer for colour in graph.colours for block in colour]
+        flows, self._weights = [], []
+        for place, name in enumerate(order):
+            for number, end in graph.touching[name]:
+                flows += [place, self._names.index(graph.interactions[number].ends[1 - end].layer)]
+                weight = machine.weights[number].detach()
+                self._weights.append(_tiled(weight if end == 1 else weight.t()))
+        sizes = [bias.numel() for bias in self._biases]
+        self._counts = len(self._names), len(order), len(self._weights)
+        self._numbers = [*sizes, *(self._names.index(name) for name in order), *flows]
+
+    def advance(self, params: State, sweeps: int) -> State:
+        words = self._words(params)
+        if words is None:  # other numbers, to start from: bits after a sweep
+            return self.advance(super().advance(params, 1), sweeps - 1) if sweeps else params
+        from ..energy import bit_sweeps
+
+        rows = len(params[self._names[0]])
+        tensors = [seeds(), *self._biases, *words, *self._weights]
+        compiled_loops().together(bit_sweeps.sweep_bits, tensors, rows, *self._counts, sweeps, *self._numbers)
+        return {name: self._bits(w, params[name]) for name, w in zip(self._names, words, strict=True)}
+
+    def _words(self, params: State) -> list[Tensor] | None:
+        """Words of every layer's bits, or None where there are other numbers."""
+        from ..energy import bit_products
+
+        found, others = [], torch.zeros(1, dtype=torch.int64)
+        for name in self._names:
+            x = params[name].flatten(1).contiguous()
+            words = x.new_empty(-(-x.shape[1] // bit_products.TILE), len(x), dtype=torch.int32)
+            compiled_loops().together(bit_products.read_bits, (x, words, others), *x.shape, len(words))
+            found.append(words)
+        return None if others.item() else found
+
+    @staticmethod
+    def _bits(words: Tensor, like: Tensor) -> Tensor:
+        from ..energy import bit_products
+
+        x = torch.empty_like(like, memory_format=torch.contiguous_format)
+        compiled_loops().together(bit_products.write_bits, (x, words), len(x), x[0].numel(), len(words))
+        return x
+
+
+def _tiled(weight: Tensor) -> Tensor:
+    """``strips x tiles x 32 x 32``, with zeros beyond the edges."""
+    from ..energy.bit_products import TILE
+
+    rows, columns = weight.shape
+    padded = pad(weight, (0, -columns % TILE, 0, -rows % TILE))
+    return padded.unflatten(0, (-1, TILE)).unflatten(-1, (-1, TILE)).permute(2, 0, 1, 3).contiguous()

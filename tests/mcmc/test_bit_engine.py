@@ -1,0 +1,182 @@
+"""The compiled loop over layers of bits: the law of one sweep and of many, and the same as torch where nothing is random."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from jax_machines import CHAINS, Table, colours, full, joined, labels, normal, parted, small_rbm, variation
+
+import pyro_dgm as dgm
+from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph
+from pyro_dgm.mcmc.bit_engine import BitEngine
+
+
+def deep() -> BoltzmannDistribution:
+    """Three layers in a row, two couplings between the same two, and a layer over two dimensions."""
+    layers = {"top": Binary(2), "visible": Binary(2, 2), "middle": Binary(3)}
+    couplings = [Dense("visible", "middle"), Dense("middle", "top"), Dense("middle", "visible")]
+    biases = {name: (normal(*unit.shape, seed=unit.shape.numel()),) for name, unit in layers.items()}
+    weights = [normal(4, 3, seed=5), normal(3, 2, seed=6), normal(3, 4, seed=7)]
+    return BoltzmannDistribution(Graph(layers, couplings), biases, weights)
+
+
+def certain(*sizes: int) -> BoltzmannDistribution:
+    """A row of layers whose logits are odd multiples of a thousand, so that chance has no say and sums have no rounding."""
+    layers = {f"l{i}": Binary(size) for i, size in enumerate(sizes)}
+    couplings = [Dense(f"l{i}", f"l{i + 1}") for i in range(len(sizes) - 1)]
+    generator = torch.Generator().manual_seed(8)
+    weights = [
+        2000.0 * (2 * torch.randint(-9, 9, size, generator=generator) + 1)
+        for size in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+    biases = {
+        name: (1000.0 * (2 * torch.randint(-99, 99, (size,), generator=generator) + 1),)
+        for name, size in zip(layers, sizes, strict=True)
+    }
+    return BoltzmannDistribution(Graph(layers, couplings), biases, weights, visible="l0")
+
+
+def engine_of(dist: BoltzmannDistribution) -> BitEngine:
+    engine = BitEngine(dgm.BlockGibbs(dist))
+    engine.begin()
+    return engine
+
+
+def states(dist, rows):
+    return {name: torch.from_numpy(x) for name, x in parted(dist, rows).items()}
+
+
+@pytest.mark.parametrize("build", [small_rbm, deep])
+def test_chains_move_by_the_transition_matrix(build):
+    dist, table = build(), Table.of(build())
+    engine, once = engine_of(dist), table.transition(colours(dist))
+    first = int(table.probability().argmin())
+    start = states(dist, np.tile(table.states[first], (CHAINS, 1)))
+    for sweeps, calls in ((1, 1), (3, 1), (1, 3)):
+        state = start
+        for _ in range(calls):
+            state = engine.advance(state, sweeps)
+        found = table.count(joined(dist, state))
+        distance, bound = variation(np.linalg.matrix_power(once, sweeps * calls)[first], found)
+        assert distance <= bound
+        distance, bound = variation(np.linalg.matrix_power(once, 4 - sweeps * calls)[first], found)
+        assert distance > bound
+
+
+@pytest.mark.parametrize("build", [small_rbm, deep])
+def test_the_distribution_is_kept(build):
+    dist, table = build(), Table.of(build())
+    start, p = states(dist, table.draw(0)), table.probability()
+    distance, bound = variation(p, table.count(joined(dist, engine_of(dist).advance(start, 5))))
+    assert distance <= bound
+    engine = engine_of(dist)
+    engine._weights[-1] = engine._weights[-1].flip(-1, -2)
+    distance, bound = variation(p, table.count(joined(dist, engine.advance(start, 5))))
+    assert distance > bound
+
+
+@pytest.mark.parametrize("sizes", [(70, 45), (32, 64), (33, 95, 31), (40, 70, 50, 20)])
+@pytest.mark.parametrize("rows", [1, 33, 300])
+def test_where_nothing_is_random_states_are_torch_s(sizes, rows):
+    dist = certain(*sizes)
+    kernel, engine = dgm.BlockGibbs(dist), engine_of(dist)
+    state = {name: (torch.rand(rows, len(b)) < 0.5).float() for name, (b,) in dist.machine.biases.items()}
+    for sweeps in (1, 2):
+        ours, before = engine.advance(state, sweeps), state
+        for _ in range(sweeps):
+            state = kernel.sample(state)
+        assert all(torch.equal(ours[name], x) for name, x in state.items())
+        assert rows == 1 or not torch.equal(before["l0"], state["l0"])
+
+
+def test_a_start_of_other_numbers_is_swept_by_torch_once():
+    dist = certain(70, 45)
+    kernel, engine = dgm.BlockGibbs(dist), engine_of(dist)
+    state = {name: torch.rand(40, len(b)) for name, (b,) in dist.machine.biases.items()}
+    expected = kernel.sample(kernel.sample(state))
+    ours = engine.advance(state, 2)
+    assert all(torch.equal(ours[name], x) for name, x in expected.items())
+    assert engine.advance(state, 0) is state
+
+
+def test_states_do_not_depend_on_the_threads():
+    dist, before = deep(), torch.get_num_threads()
+    rbm = dgm.RBM(100, 70)
+    try:
+        for machine in (dist, rbm()):
+            found = []
+            for number in (1, 2, 5):
+                torch.set_num_threads(number)
+                torch.manual_seed(3)
+                state = machine.machine.neutral_state((700,))
+                found.append(joined(machine, engine_of(machine).advance(state, 4)))
+            assert (found[0] == found[1]).all()
+            assert (found[0] == found[2]).all()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_rows_columns_layers_and_sweeps_have_their_own_bits():
+    """Fair bits of a machine without weights: any two of a thousand draws of 600 rows agree in some 300 of them.
+
+    Six standard deviations of a binomial are exceeded by one of 500,000 pairs in a thousand runs.
+    """
+    rbm = dgm.RBM(64, 40)
+    with torch.no_grad():
+        for parameter in rbm.parameters():
+            parameter.zero_()
+    engine, state, columns = engine_of(rbm()), rbm().machine.neutral_state((600,)), []
+    for _ in range(3):
+        state = engine.advance(state, 2)
+        columns += [state["visible"], state["hidden"]]
+    draws = 2 * torch.cat(columns, -1) - 1
+    for table in (draws, draws.t()):
+        count = len(table)
+        product = table.t() @ table / count**0.5
+        product.fill_diagonal_(0)
+        assert product.abs().max() < 6
+        assert table.sum(0).abs().max() < 6 * count**0.5
+
+
+def test_which_machines_are_swept_by_the_loop():
+    def fits(dist, chains=5000, **options):
+        kernel = dgm.BlockGibbs(dist, **options)
+        kernel.num_chains = chains
+        return BitEngine.fits(kernel)
+
+    rbm = dgm.RBM(100, 70)
+    if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
+        assert fits(rbm())
+        assert fits(dgm.DBM(50, (40, 30))())
+    assert not fits(rbm(), chains=20)
+    assert not fits(small_rbm())
+    assert not fits(rbm(), clamp=(torch.ones(100, dtype=torch.bool), torch.ones(100)))
+    assert not fits(rbm.double()())
+    assert not fits(full(), chains=100_000)
+    assert not fits(labels(), chains=100_000)
+    assert not fits(dgm.GaussianRBM(100, 70)())
+    tempering = dgm.ParallelTempering(dgm.RBM(100, 70)(), 3)
+    tempering.num_chains = 5000
+    assert not BitEngine.fits(tempering)
+
+
+@pytest.mark.parametrize("keep", ["draws", "moments"])
+def test_runs_have_the_torch_engine_s_draws_where_nothing_is_random(keep):
+    dist, found = certain(95, 70), []
+    start = {name: (torch.rand(100, len(b)) < 0.5).float() for name, (b,) in dist.machine.biases.items()}
+    for engine in ("torch", "numpyro"):
+        mcmc = dgm.VectorizedMCMC(
+            dgm.BlockGibbs(dist), 3, 1, num_chains=100, thinning=2, engine=engine, keep=keep, initial_params=start,
+            disable_progbar=True,
+        )  # fmt: skip
+        if engine == "numpyro" and not isinstance(mcmc._engine, BitEngine):
+            pytest.skip("no loop for this processor")
+        mcmc.run()
+        found.append(mcmc)
+    theirs, ours = found
+    if keep == "draws":
+        for name, x in theirs.get_samples(group_by_chain=True).items():
+            assert torch.equal(ours.get_samples(group_by_chain=True)[name], x)
+    for name, x in theirs.energies.items():
+        torch.testing.assert_close(ours.energies[name], x)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from .bit_products import CHUNK, TABLE, TILE, add_tiles, aligned, begin_sums, word_of_bits
+from .bit_products import CHUNK, TABLE, add_tiles, aligned, begin_sums
 from .bits import BLOCK, draw_by_logits, increment, stream
+from .intrinsics import TILE, word_of_bits
 from .loops import compiled, for_a_team, meet, share
 
 _HEAD = 5

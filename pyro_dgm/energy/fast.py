@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .processor import is_amd, multiplies_bfloat16
 
+Kernel = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
 _FEW = 4096
 """Draws below which the compiled loop is not worth its import."""
 
@@ -120,14 +122,15 @@ class _Linear(torch.autograd.Function):
         needs = ctx.needs_input_grad
         return (
             linear(gradient, weight.t()) if needs[0] else None,
-            x.t() @ gradient if needs[1] else None,
+            _product(x.t(), gradient, None, _addmm) if needs[1] else None,
             gradient.sum(0) if needs[2] else None,
         )
 
 
-def _product(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
+def _product(x: Tensor, weight: Tensor, plus: Tensor | None, kernel: Kernel | None = None) -> Tensor:
+    """By tables of sums where they pay, else by the kernel, by default the fastest one."""
     bits = product_of_bits(x, weight, plus) if x.shape[0] * weight.numel() >= _LARGE and looks_up() else None
-    return _fastest()(x, weight, plus) if bits is None else bits
+    return (kernel or _fastest())(x, weight, plus) if bits is None else bits
 
 
 def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | None:
@@ -137,12 +140,15 @@ def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | 
     base = weight.t() if transposed else weight
     if min(rows, columns, inner // 2) < _PAYS:
         return None
-    if not (x.is_contiguous() and base.is_contiguous() and (plus is None or plus.is_contiguous())):
+    across = not x.is_contiguous()
+    source = x.t() if across else x
+    if not (source.is_contiguous() and base.is_contiguous() and (plus is None or plus.is_contiguous())):
         return None
     team, loops = compiled_loops(), _loops_of_products()
     tiles, strips = -(-inner // loops.TILE), -(-columns // loops.TILE)
     words, others = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
-    team.together(loops.read_bits, (x, words, others), rows, inner, tiles)
+    read = loops.read_bits_of_columns if across else loops.read_bits
+    team.together(read, (source, words, others), rows, inner, tiles)
     if others.item():
         return None
     plus = x.new_empty(0) if plus is None else plus
@@ -175,7 +181,7 @@ def _onednn(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
 
 
 @functools.cache
-def _fastest() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+def _fastest() -> Kernel:
     """The kernel for this processor.
 
     Chosen by what the processor is and not by timing it: two kernels round differently, and a choice that could change

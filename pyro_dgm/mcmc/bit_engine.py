@@ -77,11 +77,12 @@ class BitEngine(TorchEngine):
     def _words(self, params: State) -> list[Tensor] | None:
         """Words of every layer's bits, or None where there are other numbers."""
         from ..energy import bit_products
+        from ..energy.intrinsics import TILE
 
         found, others = [], torch.zeros(1, dtype=torch.int64)
         for name in self._names:
             x = params[name].flatten(1).contiguous()
-            words = x.new_empty(-(-x.shape[1] // bit_products.TILE), len(x), dtype=torch.int32)
+            words = x.new_empty(-(-x.shape[1] // TILE), len(x), dtype=torch.int32)
             compiled_loops().together(bit_products.read_bits, (x, words, others), *x.shape, len(words))
             found.append(words)
         return None if others.item() else found
@@ -97,7 +98,7 @@ class BitEngine(TorchEngine):
 
 def _tiled(weight: Tensor) -> Tensor:
     """``strips x tiles x 32 x 32``, with zeros beyond the edges."""
-    from ..energy.bit_products import TILE
+    from ..energy.intrinsics import TILE
 
     rows, columns = weight.shape
     padded = pad(weight, (0, -columns % TILE, 0, -rows % TILE))

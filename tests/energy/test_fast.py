@@ -187,17 +187,19 @@ def test_linear(transposed):
     assert fast.linear(x.double(), weight.double(), plus.double()).dtype == torch.float64
 
 
-def bits_and_weight(rows, inner, columns, transposed):
-    x = (torch.rand(rows, inner) < 0.3).float()
+def bits_and_weight(rows, inner, columns, transposed, across=False):
+    x = (torch.rand(inner, rows).t() < 0.3).float() if across else (torch.rand(rows, inner) < 0.3).float()
+    assert x.is_contiguous() != across
     return x, torch.randn(columns, inner).t() if transposed else torch.randn(inner, columns)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("across", [False, True])
 @pytest.mark.parametrize("shape", [(32, 64, 32), (33, 70, 50), (100, 784, 500), (700, 95, 129)])
-def test_products_of_bits(threads, transposed, shape):
+def test_products_of_bits(threads, transposed, across, shape):
     """Within the rounding of one addition for every four bits, and the same however many threads there are."""
     torch.manual_seed(0)
-    x, weight = bits_and_weight(*shape, transposed)
+    x, weight = bits_and_weight(*shape, transposed, across)
     for plus in (None, torch.randn(shape[2])):
         exact, size = x.double() @ weight.double(), x.double() @ weight.double().abs()
         if plus is not None:
@@ -217,8 +219,9 @@ def test_products_of_bits_of_whole_numbers_are_exact():
 
 @pytest.mark.parametrize("place", [(0, 0), (31, 40), (99, 63), (50, 64), (99, 69)])
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, math.nan, math.inf])
-def test_products_of_other_numbers_are_not_looked_up(place, value):
-    x, weight = bits_and_weight(100, 70, 33, False)
+@pytest.mark.parametrize("across", [False, True])
+def test_products_of_other_numbers_are_not_looked_up(place, value, across):
+    x, weight = bits_and_weight(100, 70, 33, False, across)
     assert fast.product_of_bits(x, weight, None) is not None
     x[place] = value
     assert fast.product_of_bits(x, weight, None) is None

@@ -95,10 +95,12 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
     CONTRIBUTING).
 
     Args:
-        x: ``rows x n``.
+        x: ``batch_shape x n``.
         weight: ``n x m``, of any strides.
         plus: ``m``, or None.
     """
+    if x.dim() != 2:
+        return linear(x.reshape(-1, x.shape[-1]), weight, plus).view(*x.shape[:-1], weight.shape[1])
     single = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
     if not single or x.shape[0] * weight.numel() < _SMALL:
         return _addmm(x, weight, plus)
@@ -122,9 +124,15 @@ class _Linear(torch.autograd.Function):
         needs = ctx.needs_input_grad
         return (
             linear(gradient, weight.t()) if needs[0] else None,
-            _product(x.t(), gradient, None, _addmm) if needs[1] else None,
+            _outer(x, gradient) if needs[1] else None,
             gradient.sum(0) if needs[2] else None,
         )
+
+
+def _outer(x: Tensor, gradient: Tensor) -> Tensor:
+    if torch.is_grad_enabled() and (x.requires_grad or gradient.requires_grad):
+        return x.t() @ gradient
+    return _product(x.t(), gradient, None, _addmm)
 
 
 def _product(x: Tensor, weight: Tensor, plus: Tensor | None, kernel: Kernel | None = None) -> Tensor:

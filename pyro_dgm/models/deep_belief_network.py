@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..energy import Binary, BoltzmannDistribution, Dense, Graph, LogPartition, log_partition, log_states
 from ..energy.enumeration import LARGEST
+from ..energy.fast import linear
 from ..nets import classifier
 from ..objectives import PCD, negative_phase
 from ..objectives.objective import Objective
@@ -93,13 +94,13 @@ class DBN(LatentVariableModel):
                 return pyro.sample("x", top, obs=x)
             h = pyro.sample(f"hidden{depth - 1}", top)
             for k in range(depth - 1, 1, -1):
-                p = dist.Bernoulli(logits=torch.addmm(self.biases[k - 1], h, self.weights[k - 1].t()))
+                p = dist.Bernoulli(logits=linear(h, self.weights[k - 1].t(), self.biases[k - 1]))
                 h = pyro.sample(f"hidden{k - 1}", p.to_event(1))
             return pyro.sample("x", self.observe(h), obs=x)
 
     def observe(self, h: Tensor) -> Any:
         """$p(v | h_1)$: ``batch_shape`` of ``h``, ``event_shape`` (visible,)."""
-        mean = h @ self.weights[0].t() + self.biases[0]
+        mean = linear(h, self.weights[0].t(), self.biases[0])
         if self.unit == "binary":
             return dist.Bernoulli(logits=mean).to_event(1)
         return dist.Normal(mean, (-0.5 * self.log_precision).exp()).to_event(1)
@@ -112,7 +113,7 @@ class DBN(LatentVariableModel):
         h = x
         with data_plate(len(x), size):
             for k, (R, r) in enumerate(zip(self.recognition_weights, self.recognition_biases, strict=True), 1):
-                h = pyro.sample(f"hidden{k}", dist.Bernoulli(logits=h @ R + r).to_event(1))
+                h = pyro.sample(f"hidden{k}", dist.Bernoulli(logits=linear(h, R, r)).to_event(1))
 
     def posterior(self, x: Tensor, layer: int | None = None) -> Tensor:
         """Probabilities of a hidden layer on the upward pass with means in place of samples (20.22-23): features."""
@@ -120,7 +121,7 @@ class DBN(LatentVariableModel):
         with torch.no_grad():
             h = x
             for R, r in self._upward()[:layer]:
-                h = torch.sigmoid(h @ R + r)
+                h = torch.sigmoid(linear(h, R, r))
         return h
 
     def _upward(self) -> list[tuple[Tensor, Tensor]]:

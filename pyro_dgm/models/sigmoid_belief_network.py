@@ -10,8 +10,8 @@ from typing import Any, Self
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
+from ..energy.fast import linear
 from ..objectives.multi_sample import VIMCO, BidirectionalHelmholtz, ReweightedWakeSleep
 from ..objectives.objective import Elbo, Objective
 from ..objectives.score_function import NVIL
@@ -96,7 +96,7 @@ class SBN(LatentVariableModel):
         weights, biases, within = self.weights, self.biases, self.within if self.autoregressive else None
 
         def layer(number: int, above: Tensor | None) -> AutoregressiveBits:
-            logits = biases[number] if above is None else linear(above, weights[number], biases[number])
+            logits = biases[number] if above is None else linear(above, weights[number].t(), biases[number])
             return AutoregressiveBits(logits, None if within is None else within[number])
 
         return layer
@@ -109,7 +109,7 @@ class SBN(LatentVariableModel):
         below, within = x, self.recognition_within if self.autoregressive else None
         with self.data_plate(x, size):
             for k, (R, r) in enumerate(zip(self.recognition_weights, self.recognition_biases, strict=True)):
-                bits = AutoregressiveBits(linear(below, R.t(), r), None if within is None else within[k])
+                bits = AutoregressiveBits(linear(below, R, r), None if within is None else within[k])
                 below = pyro.sample(f"hidden{k + 1}", bits)
 
     def objective(

@@ -238,6 +238,26 @@ def test_products_of_bits_have_gradients(monkeypatch):
     torch.testing.assert_close(plus.grad.double(), twice.sum(0), rtol=1e-4, atol=1e-2)
 
 
+def test_products_of_bits_have_second_derivatives(monkeypatch):
+    """The square of the gradient of a cubic, against double precision without any of this."""
+    monkeypatch.setattr(fast, "looks_up", lambda: True)
+    x, weight = bits_and_weight(512, 256, 64, False)
+    found = []
+    for w, product in ((weight, fast.linear), (weight.double(), torch.matmul)):
+        w = (w / 16).requires_grad_()
+        (gradient,) = torch.autograd.grad(product(x.to(w), w).pow(3).mean(), w, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), w)[0])
+    ours, exact = found
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 0), (2, 50)])
+def test_linear_takes_any_batch_shape(lead):
+    x, weight, plus = torch.randn(*lead, 70), torch.randn(70, 50), torch.randn(50)
+    torch.testing.assert_close(fast.linear(x, weight, plus), torch.nn.functional.linear(x, weight.t(), plus))
+    torch.testing.assert_close(fast.linear(x, weight), torch.nn.functional.linear(x, weight.t()))
+
+
 @pytest.mark.parametrize("looks_up", [False, True])
 def test_large_products_of_bits_or_means(monkeypatch, looks_up):
     """What is looked up and what is multiplied differ by rounding alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -144,13 +144,13 @@ def _product(x: Tensor, weight: Tensor, plus: Tensor | None, kernel: Kernel | No
 def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | None:
     """``x @ weight + plus`` by tables of sums, where ``x`` has nothing but zeros and ones."""
     (rows, inner), columns = x.shape, weight.shape[1]
-    transposed = not weight.is_contiguous()
-    base = weight.t() if transposed else weight
-    if min(rows, columns, inner // 2) < _PAYS:
+    factors = (x, weight) if plus is None else (x, weight, plus)
+    if min(rows, columns, inner // 2) < _PAYS or not _plain(factors):
         return None
-    across = not x.is_contiguous()
-    source = x.t() if across else x
-    if not (source.is_contiguous() and base.is_contiguous() and (plus is None or plus.is_contiguous())):
+    across, transposed = not x.is_contiguous(), not weight.is_contiguous()
+    source, base = x.t() if across else x, weight.t() if transposed else weight
+    fit = weight.shape[0] == inner and (plus is None or (plus.shape == (columns,) and plus.is_contiguous()))
+    if not (fit and source.is_contiguous() and base.is_contiguous()):
         return None
     team, loops = compiled_loops(), _loops_of_products()
     tiles, strips = -(-inner // loops.TILE), -(-columns // loops.TILE)
@@ -165,6 +165,16 @@ def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | 
     sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks)
     team.together(loops.multiply_bits, (words, base, plus, product), *sizes)
     return product
+
+
+def _plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors are numbers in memory, single precision on the processor, and no transform or cast is to see them."""
+    if torch.is_autocast_enabled("cpu") or torch.autograd.forward_ad._current_level >= 0:
+        return False
+    try:
+        return all(t.dtype == torch.float32 and t.device.type == "cpu" and t.data_ptr() for t in tensors)
+    except RuntimeError:  # of torch.func and batched gradients, whose tensors have no memory of their own
+        return False
 
 
 @functools.cache

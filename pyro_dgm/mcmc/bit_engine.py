@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeGuard
+
 import torch
+from pyro.ops.streaming import StreamingStats
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ..energy import Binary, BoltzmannDistribution, Dense, State
 from ..energy.fast import compiled_loops, seeds
-from .engine import TorchEngine
+from .engine import Collected, TorchEngine
 from .gibbs import BlockGibbs
 from .kernel import ChainsKernel
 
 _FEW = 32
 """Chains from which tables of sums are worth making."""
 
-_SMALL = 1 << 20
-"""Products of a weight and a state in a sweep below which XLA is faster."""
+_SMALL = 1 << 19
+"""Weights times chains below which XLA is faster."""
 
 
 class BitEngine(TorchEngine):
@@ -27,13 +31,21 @@ class BitEngine(TorchEngine):
     """
 
     kernel: BlockGibbs
+    block = 10
+
+    @classmethod
+    def fits(cls, kernel: ChainsKernel) -> bool:
+        """Whether the loop can sweep a kernel's machine, and its chains are enough for it."""
+        if not cls._can_sweep(kernel):
+            return False
+        products = kernel.num_chains * sum(weight.numel() for weight in kernel.machine.weights)
+        return kernel.num_chains >= _FEW and products >= _SMALL
 
     @staticmethod
-    def fits(kernel: ChainsKernel) -> bool:
-        """Whether the loop can sweep a kernel's machine, and its chains are enough for it."""
+    def _can_sweep(kernel: ChainsKernel) -> TypeGuard[BlockGibbs]:
         if type(kernel) is not BlockGibbs or not isinstance(kernel.dist, BoltzmannDistribution):
             return False
-        graph, weights = kernel.machine.graph, kernel.machine.weights
+        graph = kernel.machine.graph
         return (
             torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
             and kernel.clamp is None
@@ -43,15 +55,18 @@ class BitEngine(TorchEngine):
             and all(type(interaction) is Dense for interaction in graph.interactions)
             and all(block.atoms is None for colour in graph.colours for block in colour)
             and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in kernel.dist.parameters())
-            and kernel.num_chains >= _FEW
-            and kernel.num_chains * sum(weight.numel() for weight in weights) >= _SMALL // 2
         )
 
     def begin(self) -> None:
+        if not self._can_sweep(self.kernel):
+            raise ValueError(
+                "the kernel got a clamp, or its machine another precision or device, after engine='numpyro' was chosen for "
+                "them; make a new VectorizedMCMC"
+            )
         machine = self.kernel.machine
         graph = machine.graph
         self._names = list(graph.layers)
-        self._biases = [machine.biases[name][0].detach().flatten().contiguous() for name in self._names]
+        self._biases = [machine.biases[name][0].detach().flatten().clone() for name in self._names]
         order = [block.layer for colour in graph.colours for block in colour]
         flows, self._weights = [], []
         for place, name in enumerate(order):
@@ -67,12 +82,26 @@ class BitEngine(TorchEngine):
         words = self._words(params)
         if words is None:  # other numbers, to start from: bits after a sweep
             return self.advance(super().advance(params, 1), sweeps - 1) if sweeps else params
-        from ..energy import bit_sweeps
+        from ..energy import bit_products, bit_sweeps
 
         rows = len(params[self._names[0]])
         tensors = [seeds(), *self._biases, *words, *self._weights]
         compiled_loops().together(bit_sweeps.sweep_bits, tensors, rows, *self._counts, sweeps, *self._numbers)
-        return {name: self._bits(w, params[name]) for name, w in zip(self._names, words, strict=True)}
+        found = {}
+        for name, bias, read in zip(self._names, self._biases, words, strict=True):
+            x = bias.new_empty(rows, len(bias))
+            compiled_loops().together(bit_products.write_bits, (x, read), *x.shape, len(read))
+            found[name] = x.view(params[name].shape)
+        return found
+
+    def collect(
+        self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
+    ) -> Collected:
+        parts = []
+        for _ in range(draws):
+            params, kept, moments = super().collect(params, 1, thinning, layers, moments)
+            parts.append(kept)
+        return Collected(params, {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}, moments)
 
     def _words(self, params: State) -> list[Tensor] | None:
         """Words of every layer's bits, or None where there are other numbers."""
@@ -80,20 +109,12 @@ class BitEngine(TorchEngine):
         from ..energy.intrinsics import TILE
 
         found, others = [], torch.zeros(1, dtype=torch.int64)
-        for name in self._names:
-            x = params[name].flatten(1).contiguous()
+        for name, bias in zip(self._names, self._biases, strict=True):
+            x = params[name].flatten(1).to(bias).contiguous()
             words = x.new_empty(-(-x.shape[1] // TILE), len(x), dtype=torch.int32)
             compiled_loops().together(bit_products.read_bits, (x, words, others), *x.shape, len(words))
             found.append(words)
         return None if others.item() else found
-
-    @staticmethod
-    def _bits(words: Tensor, like: Tensor) -> Tensor:
-        from ..energy import bit_products
-
-        x = torch.empty_like(like, memory_format=torch.contiguous_format)
-        compiled_loops().together(bit_products.write_bits, (x, words), len(x), x[0].numel(), len(words))
-        return x
 
 
 def _tiled(weight: Tensor) -> Tensor:

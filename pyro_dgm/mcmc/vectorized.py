@@ -186,10 +186,15 @@ class VectorizedMCMC(MCMC):
                     f"initial_params[{layer!r}] has shape {tuple(value.shape)}; its first dimension must be "
                     f"num_chains={self.num_chains}"
                 )
-        if self.kernel._initial is not None and params.keys() != (
-            expected := self.kernel.start(self.num_chains).keys()
-        ):
-            raise ValueError(f"initial_params names the layers {sorted(params)}; expected {sorted(expected)}")
+        if self.kernel._initial is not None:
+            expected = self.kernel.start(self.num_chains)
+            if params.keys() != expected.keys():
+                raise ValueError(f"initial_params names the layers {sorted(params)}; expected {sorted(expected)}")
+            for layer, value in params.items():
+                if value.shape != expected[layer].shape:
+                    raise ValueError(
+                        f"initial_params[{layer!r}] has shape {tuple(value.shape)}; expected {tuple(expected[layer].shape)}"
+                    )
         drawn = self.kernel.draws(params)
         unknown = set(self._layers or ()) - set(drawn)
         if unknown:

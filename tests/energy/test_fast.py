@@ -251,6 +251,33 @@ def test_products_of_bits_have_second_derivatives(monkeypatch):
     torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
 
 
+def test_what_is_no_plain_product_of_bits_is_left_to_torch(monkeypatch):
+    """Errors, broadcasts, other devices, casts and transforms are torch's."""
+    monkeypatch.setattr(fast, "looks_up", lambda: True)
+    x, weight = bits_and_weight(512, 256, 64, False)
+    for wrong in (x[:, :-1].contiguous(), torch.ones(512, 300)):
+        with pytest.raises(RuntimeError, match="shapes"):
+            fast.linear(wrong, weight)
+    with pytest.raises(RuntimeError):
+        fast.linear(x, weight, torch.zeros(63))
+    with pytest.raises(RuntimeError, match="dtype"):
+        fast.linear(x, weight, torch.zeros(64).double())
+    assert fast.product_of_bits(x, weight.to("meta"), None) is None
+    one = torch.ones(1)
+    assert torch.equal(fast.linear(x, weight, one), torch.addmm(one, x, weight))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fast.linear(x, weight).dtype == torch.bfloat16
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(weight, torch.ones_like(weight))
+        tangent = torch.autograd.forward_ad.unpack_dual(fast.linear(x, dual)).tangent
+    assert torch.equal(tangent, x.sum(1, keepdim=True).expand(512, 64))
+    by_rows = torch.func.vmap(fast.linear, (None, 0))(x, weight.expand(3, -1, -1))
+    torch.testing.assert_close(by_rows, (x @ weight).expand(3, -1, -1), rtol=0, atol=1e-3)
+    product = fast.linear(x, weight.requires_grad_())
+    (batched,) = torch.autograd.grad(product, weight, torch.ones(2, 512, 64), is_grads_batched=True)
+    assert torch.equal(batched, x.sum(0)[:, None].expand(2, 256, 64))
+
+
 @pytest.mark.parametrize("lead", [(), (3,), (2, 0), (2, 50)])
 def test_linear_takes_any_batch_shape(lead):
     x, weight, plus = torch.randn(*lead, 70), torch.randn(70, 50), torch.randn(50)

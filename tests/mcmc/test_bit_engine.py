@@ -8,7 +8,7 @@ import torch
 from jax_machines import CHAINS, Table, colours, full, joined, labels, normal, parted, small_rbm, variation
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph
+from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph, loops
 from pyro_dgm.mcmc.bit_engine import BitEngine
 
 
@@ -180,3 +180,68 @@ def test_runs_have_the_torch_engine_s_draws_where_nothing_is_random(keep):
             assert torch.equal(ours.get_samples(group_by_chain=True)[name], x)
     for name, x in theirs.energies.items():
         torch.testing.assert_close(ours.energies[name], x)
+
+
+def run(dist, start=None, engine="numpyro"):
+    mcmc = dgm.VectorizedMCMC(
+        dgm.BlockGibbs(dist), 2, 0, num_chains=100, initial_params=start, engine=engine, disable_progbar=True
+    )
+    if engine == "numpyro" and not isinstance(mcmc._engine, BitEngine):
+        pytest.skip("no loop for this processor")
+    return mcmc
+
+
+@pytest.mark.parametrize("engine", ["torch", "numpyro"])
+@pytest.mark.parametrize("width", [50, 300])
+def test_first_states_of_another_width_are_refused(engine, width):
+    dist = dgm.RBM(200, 100)()
+    start = {"visible": torch.zeros(100, width), "hidden": torch.zeros(100, 100)}
+    with pytest.raises(ValueError, match=r"initial_params\['visible'\] has shape .* expected \(100, 200\)"):
+        run(dist, start, engine).run()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bool, torch.int64])
+def test_first_states_of_another_type_are_bits_too(dtype):
+    dist = certain(200, 100)
+    start = {name: torch.rand(100, len(b)) < 0.5 for name, (b,) in dist.machine.biases.items()}
+    expected = run(dist, {name: x.float() for name, x in start.items()}, "torch")
+    ours = run(dist, {name: x.to(dtype) for name, x in start.items()})
+    for mcmc in (expected, ours):
+        mcmc.run()
+    for name, x in expected.get_samples(group_by_chain=True).items():
+        assert torch.equal(ours.get_samples(group_by_chain=True)[name], x)
+
+
+def test_a_run_takes_the_parameters_as_they_are_when_it_begins():
+    rbm = dgm.RBM(200, 100)
+    mcmc = run(rbm())
+    for sign in (-1, 1):
+        with torch.no_grad():
+            rbm.visible_bias.fill_(sign * 1000)
+        mcmc.run()
+        assert (mcmc.get_samples()["visible"] == (sign + 1) / 2).all()
+    engine, state = engine_of(rbm()), rbm().machine.neutral_state((40,))
+    with torch.no_grad():
+        rbm.visible_bias.fill_(-1000)
+    assert (engine.advance(state, 1)["visible"] == 1).all()
+
+
+def test_what_the_loop_cannot_sweep_any_more_is_refused():
+    rbm = dgm.RBM(200, 100)
+    mcmc = run(rbm())
+    mcmc.kernel.clamp = {"visible": (torch.ones(1, 200, dtype=torch.bool), torch.ones(1, 200))}
+    with pytest.raises(ValueError, match="make a new VectorizedMCMC"):
+        mcmc.run()
+    mcmc.kernel.clamp = None
+    rbm.double()
+    with pytest.raises(ValueError, match="make a new VectorizedMCMC"):
+        mcmc.run()
+
+
+def test_without_a_team_the_loop_runs_alone(monkeypatch):
+    machine, found = dgm.RBM(100, 70)(), []
+    for has_teams in (True, False):
+        monkeypatch.setattr(loops, "_has_teams", lambda has_teams=has_teams: has_teams)
+        torch.manual_seed(3)
+        found.append(engine_of(machine).advance(machine.machine.neutral_state((70,)), 3))
+    assert all(torch.equal(found[1][name], x) for name, x in found[0].items())

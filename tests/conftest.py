@@ -17,7 +17,9 @@ def _seeded():
 
 def pytest_configure(config):
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        # Two torch processes with two threads each on two cores slow small operations down a hundredfold.
+        # Two torch processes with two threads each on two cores slow small operations down a hundredfold: one thread for the
+        # worker, and for the processes and notebooks that it starts.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
 
 

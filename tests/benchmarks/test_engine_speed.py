@@ -18,7 +18,7 @@ def large_rbm(visible=784, hidden=500):
     return rbm
 
 
-@pytest.mark.parametrize(("visible", "hidden", "chains"), [(784, 500, 100), (64, 32, 10)])
+@pytest.mark.parametrize(("visible", "hidden", "chains"), [(784, 500, 100), (784, 500, 1000), (64, 32, 10)])
 def test_engines(benchmark, visible, hidden, chains):
     """1000 sweeps, 100 draws kept, by either engine; a run compiles before it is timed."""
     pytest.importorskip("numpyro")
@@ -33,7 +33,7 @@ def test_engines(benchmark, visible, hidden, chains):
         benchmark,
         f'`VectorizedMCMC`, 1000 sweeps of {chains} chains {visible}×{hidden}, 100 draws kept: `engine="numpyro"` against torch',
         "≤ 0.67",
-        rounds=5,
+        rounds=5 if chains < 1000 else 3,
         numpyro=lambda: run("numpyro"),
         torch=lambda: run("torch"),
     )

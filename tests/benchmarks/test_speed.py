@@ -91,6 +91,21 @@ def test_lattice(benchmark):
     )
 
 
+@pytest.mark.parametrize("chains", [100, 2000])
+def test_products_of_bits(benchmark, chains):
+    """Bits times a matrix of 784×500, and the gradient of the matrix, by tables of sums, whatever the processor."""
+    x, weight, bias = torch.randint(0, 2, (chains, 784)).float(), torch.randn(784, 500), torch.randn(500)
+    gradient = torch.randn(chains, 500)
+    ratios(
+        benchmark,
+        f"bits times a matrix of 784×500, {chains} rows, by tables of sums, against `addmm`",
+        "",
+        tables=lambda: fast.product_of_bits(x, weight, bias),
+        gradient_by_tables=lambda: fast.product_of_bits(x.t(), gradient, None),
+        addmm=lambda: torch.addmm(bias, x, weight),
+    )
+
+
 def test_bits(benchmark):
     """Exact bits against torch.bernoulli and rand < p, for 1000 rows of 784."""
     logits = torch.randn(1000, 784)

@@ -12,7 +12,19 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from .intrinsics import BYTES, GROUP, GROUPS, SQUARE, SUMS, TILE, look_up, sum_rows, transpose_square, word_of_bits
+from .intrinsics import (
+    BYTES,
+    GROUP,
+    GROUPS,
+    SQUARE,
+    SUMS,
+    TILE,
+    copy_row,
+    look_up,
+    sum_rows,
+    transpose_square,
+    word_of_bits,
+)
 from .loops import compiled, for_a_team, share, vectors
 
 TABLE = GROUPS * SUMS
@@ -75,8 +87,20 @@ def begin_sums(plus: Any, left: Any, height: Any, sums: Any) -> None:
         inside = left + j < plus.size
         sums[0, j] = plus[left + j] if inside else 0
     for i in range(1, height):
-        for j in range(TILE):
-            sums[i, j] = sums[0, j]
+        copy_row(sums.ctypes.data, sums.ctypes.data + i * BYTES)
+
+
+@compiled
+def write_sums(sums: Any, height: Any, top: Any, left: Any, product: Any) -> None:
+    """Put 32 columns of sums, or those that there are, into their places."""
+    width = min(TILE, product.shape[1] - left)
+    for i in range(height):
+        if width == TILE:
+            place = (top + i) * product.shape[1] + left
+            copy_row(sums.ctypes.data + i * BYTES, product.ctypes.data + place * 4)
+        else:
+            for j in range(width):
+                product[top + i, left + j] = sums[i, j]
 
 
 @compiled
@@ -88,14 +112,12 @@ def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product:
     first, end = share(chunks * strips)
     for part in range(first, end):
         top, left = part // strips * chunk, part % strips * TILE
-        height, width = min(chunk, rows - top), min(TILE, columns - left)
+        height = min(chunk, rows - top)
         begin_sums(plus, left, height, sums)
         for tile in range(words.shape[0]):
             source, stride = find_block(weight, transposed, tile * TILE, left, block)
             look_up_rows(source, stride, words[tile, top : top + height], table, sums)
-        for i in range(height):
-            for j in range(width):
-                product[top + i, left + j] = sums[i, j]
+        write_sums(sums, height, top, left, product)
 
 
 @compiled

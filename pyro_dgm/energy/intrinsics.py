@@ -108,6 +108,16 @@ def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any
     return types.void(types.intp, types.intp, types.intp), generate
 
 
+def _copy_row(typing_context: Any, source: Any, target: Any) -> Any:
+    """Copy 32 numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _save(builder, _load(builder, arguments[0], 0), arguments[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
 def _word_of_bits(typing_context: Any, source: Any) -> Any:
     """Which of 32 numbers are 1, as a word of bits, and which are 0."""
 
@@ -125,4 +135,5 @@ def _word_of_bits(typing_context: Any, source: Any) -> Any:
 sum_rows: Any = intrinsic(_sum_rows)
 look_up: Any = intrinsic(_look_up)
 transpose_square: Any = intrinsic(_transpose_square)
+copy_row: Any = intrinsic(_copy_row)
 word_of_bits: Any = intrinsic(_word_of_bits)

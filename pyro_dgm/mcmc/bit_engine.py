@@ -22,6 +22,9 @@ _FEW = 32
 _SMALL = 1 << 19
 """Weights times chains below which XLA is faster."""
 
+_LARGE = 1 << 26
+"""Weights of which two more copies are too many: half a gigabyte."""
+
 
 class BitEngine(TorchEngine):
     """``BlockGibbs`` of large machines of bits with dense couplings, without a clamp, in single precision on the processor.
@@ -38,8 +41,8 @@ class BitEngine(TorchEngine):
         """Whether the loop can sweep a kernel's machine, and its chains are enough for it."""
         if not cls._can_sweep(kernel):
             return False
-        products = kernel.num_chains * sum(weight.numel() for weight in kernel.machine.weights)
-        return kernel.num_chains >= _FEW and products >= _SMALL
+        weights = sum(weight.numel() for weight in kernel.machine.weights)
+        return kernel.num_chains >= _FEW and kernel.num_chains * weights >= _SMALL and weights <= _LARGE
 
     @staticmethod
     def _can_sweep(kernel: ChainsKernel) -> TypeGuard[BlockGibbs]:

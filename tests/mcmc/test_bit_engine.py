@@ -9,6 +9,7 @@ from jax_machines import CHAINS, Table, colours, full, joined, labels, normal, p
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph, loops
+from pyro_dgm.mcmc import bit_engine
 from pyro_dgm.mcmc.bit_engine import BitEngine
 
 
@@ -139,7 +140,7 @@ def test_rows_columns_layers_and_sweeps_have_their_own_bits():
         assert table.sum(0).abs().max() < 6 * count**0.5
 
 
-def test_which_machines_are_swept_by_the_loop():
+def test_which_machines_are_swept_by_the_loop(monkeypatch):
     def fits(dist, chains=5000, **options):
         kernel = dgm.BlockGibbs(dist, **options)
         kernel.num_chains = chains
@@ -153,12 +154,15 @@ def test_which_machines_are_swept_by_the_loop():
     assert not fits(small_rbm())
     assert not fits(rbm(), clamp=(torch.ones(100, dtype=torch.bool), torch.ones(100)))
     assert not fits(rbm.double()())
+    rbm.float()
     assert not fits(full(), chains=100_000)
     assert not fits(labels(), chains=100_000)
     assert not fits(dgm.GaussianRBM(100, 70)())
     tempering = dgm.ParallelTempering(dgm.RBM(100, 70)(), 3)
     tempering.num_chains = 5000
     assert not BitEngine.fits(tempering)
+    monkeypatch.setattr(bit_engine, "_LARGE", 6999)
+    assert not fits(rbm())
 
 
 @pytest.mark.parametrize("keep", ["draws", "moments"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray
@@ -13,7 +13,8 @@ from .intrinsics import TILE, word_of_bits
 from .loops import compiled, for_a_team, meet, share
 
 _HEAD = 5
-_PIECE = BLOCK // TILE
+PIECE = BLOCK // TILE
+"""Rows of a block of random bits."""
 
 
 @compiled
@@ -27,42 +28,66 @@ def draw_words(
 ) -> None:
     """Words of bits with the logits of so many rows; every 32 rows have their own part of the stream."""
     logits = sums.reshape(sums.size)
-    for piece in range((height + _PIECE - 1) // _PIECE):
+    for piece in range((height + PIECE - 1) // PIECE):
         start, stop = piece * BLOCK, min((piece + 1) * BLOCK, height * TILE)
         state = stream(seeds[0], gamma, number + piece, BLOCK)
         draw_by_logits(logits[start:stop], found[: stop - start], room, inverse, state, gamma)
         for i in range((stop - start) // TILE):
-            words[piece * _PIECE + i] = word_of_bits(found.ctypes.data + i * TILE * 4)[0]
+            words[piece * PIECE + i] = word_of_bits(found.ctypes.data + i * TILE * 4)[0]
+
+
+class Layout(NamedTuple):
+    """How a machine of bits lies in memory: sizes of the layers, the layer of every block, the block that every flow leads to
+    and the layer that it comes from; the pointers where words and weights begin."""
+
+    rows: Any
+    sizes: Any
+    order: Any
+    ends: Any
+    words: Any
+    weights: Any
 
 
 @compiled
-def sweep(data: Any, rows: Any, layers: Any, blocks: Any, flows: Any, sweeps: Any, numbers: Any) -> None:
+def add_flows(data: Any, layout: Any, place: Any, strip: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
+    """Add what couplings bring to a strip of a block, in so many rows."""
+    strips = tiles(layout.sizes[layout.order[place]])
+    for flow in range(layout.ends.size // 2):
+        if layout.ends[2 * flow] == place:
+            source = layout.ends[2 * flow + 1]
+            inner = tiles(layout.sizes[source])
+            others = carray(data[layout.words + source], (inner, layout.rows), np.uint32)
+            weight = carray(data[layout.weights + flow], (strips, inner, TILE, TILE), np.float32)
+            add_tiles(others, weight[strip], top, height, table, sums)
+
+
+@compiled
+def layout_of(rows: Any, layers: Any, blocks: Any, words: Any, numbers: Any) -> Any:
     sizes, order, ends = numbers[:layers], numbers[layers : layers + blocks], numbers[layers + blocks :]
-    seeds = carray(data[1], 2, np.uint64)
+    return Layout(rows, sizes, order, ends, words, words + layers)
+
+
+@compiled
+def sweep(data: Any, layout: Any, sweeps: Any) -> None:
+    rows, seeds = layout.rows, carray(data[1], 2, np.uint64)
     gamma = increment(seeds[1])
     table, sums = aligned(TABLE), aligned(min(rows, CHUNK))
     found, room, inverse = np.empty(BLOCK, np.float32), np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32)
-    chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + _PIECE - 1) // _PIECE
+    chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + PIECE - 1) // PIECE
     done = 0
     for _ in range(sweeps):
-        for place in range(blocks):
-            layer = order[place]
-            strips = tiles(sizes[layer])
-            bias = carray(data[2 + layer], sizes[layer], np.float32)
-            words = carray(data[2 + layers + layer], (strips, rows), np.uint32)
+        for place in range(layout.order.size):
+            layer = layout.order[place]
+            strips = tiles(layout.sizes[layer])
+            bias = carray(data[2 + layer], layout.sizes[layer], np.float32)
+            words = carray(data[layout.words + layer], (strips, rows), np.uint32)
             first, end = share(strips * chunks)
             for part in range(first, end):
                 strip, top = part // chunks, part % chunks * CHUNK
                 height = min(CHUNK, rows - top)
                 begin_sums(bias, strip * TILE, height, sums)
-                for flow in range(flows):
-                    if ends[2 * flow] == place:
-                        source = ends[2 * flow + 1]
-                        inner = tiles(sizes[source])
-                        others = carray(data[2 + layers + source], (inner, rows), np.uint32)
-                        weight = carray(data[2 + 2 * layers + flow], (strips, inner, TILE, TILE), np.float32)
-                        add_tiles(others, weight[strip], top, height, table, sums)
-                number = done + strip * pieces + top // _PIECE
+                add_flows(data, layout, place, strip, top, height, table, sums)
+                number = done + strip * pieces + top // PIECE
                 draw_words(sums, height, seeds, gamma, number, found, room, inverse, words[strip, top : top + height])
             done += strips * pieces
             meet()
@@ -79,4 +104,4 @@ def sweep_bits(data: Any) -> None:
     head = carray(data[0], _HEAD, np.int64)
     layers, blocks, flows = head[1], head[2], head[3]
     numbers = carray(data[0], _HEAD + layers + blocks + 2 * flows, np.int64)[_HEAD:]
-    sweep(data, head[0], layers, blocks, flows, head[4], numbers)
+    sweep(data, layout_of(head[0], layers, blocks, 2 + layers, numbers), head[4])

@@ -1,101 +1,77 @@
-"""Many Gibbs sweeps of layers of bits in one call of a compiled loop."""
+"""Many steps over layers of bits in one call of a compiled loop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
 
 import torch
 from pyro.ops.streaming import StreamingStats
 from torch import Tensor
-from torch.nn.functional import pad
 
-from ..energy import Binary, BoltzmannDistribution, Dense, State
+from ..energy import State
 from ..energy.fast import compiled_loops, seeds
+from .bit_machine import BitMachine, padded
 from .engine import Collected, TorchEngine
 from .gibbs import BlockGibbs
 from .kernel import ChainsKernel
+from .tempering import ParallelTempering
 
 _FEW = 32
-"""Chains from which tables of sums are worth making."""
+"""Rows from which tables of sums are worth making."""
 
 _SMALL = 1 << 19
-"""Weights times chains below which XLA is faster."""
+"""Weights times rows below which XLA is faster."""
 
 _LARGE = 1 << 26
 """Weights of which two more copies are too many: half a gigabyte."""
 
 
 class BitEngine(TorchEngine):
-    """``BlockGibbs`` of large machines of bits with dense couplings, without a clamp, in single precision on the processor.
+    """Moves a kernel of a large machine of bits with dense couplings, without a clamp, in single precision on the processor.
 
-    Weights are copied in tiles when a run begins. States are words of bits between the sweeps, products tables of sums, and
-    torch's threads share every layer. Two words of torch's generator seed every call, whatever the number of threads.
+    Weights are copied in tiles when a run begins. States are words of bits between the steps, products tables of sums, and
+    torch's threads share every layer. Words of torch's generator seed every call, whatever the number of threads.
     """
 
-    kernel: BlockGibbs
     block = 10
 
     @classmethod
-    def fits(cls, kernel: ChainsKernel) -> bool:
-        """Whether the loop can sweep a kernel's machine, and its chains are enough for it."""
-        if not cls._can_sweep(kernel):
-            return False
-        weights = sum(weight.numel() for weight in kernel.machine.weights)
-        return kernel.num_chains >= _FEW and kernel.num_chains * weights >= _SMALL and weights <= _LARGE
+    def of(cls, kernel: ChainsKernel) -> BitEngine | None:
+        """The engine of a kernel; None where the loop does not know its machine, or would not be faster."""
+        engines: dict[type, type[BitEngine]] = {BlockGibbs: BitGibbs, ParallelTempering: BitTempering}
+        if type(kernel) not in engines:
+            return None
+        engine = engines[type(kernel)](kernel)
+        if not engine.knows():
+            return None
+        rows, weights = engine.rows(), sum(weight.numel() for weight in kernel.dist.machine.weights)
+        return engine if rows >= _FEW and rows * weights >= _SMALL and weights <= _LARGE else None
 
-    @staticmethod
-    def _can_sweep(kernel: ChainsKernel) -> TypeGuard[BlockGibbs]:
-        if type(kernel) is not BlockGibbs or not isinstance(kernel.dist, BoltzmannDistribution):
-            return False
-        graph = kernel.machine.graph
-        return (
-            torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-            and kernel.clamp is None
-            and kernel.precision == "float32"
-            and not kernel.dist.batch_shape
-            and all(type(unit) is Binary for unit in graph.layers.values())
-            and all(type(interaction) is Dense for interaction in graph.interactions)
-            and all(block.atoms is None for colour in graph.colours for block in colour)
-            and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in kernel.dist.parameters())
-        )
+    def knows(self) -> bool:
+        """Whether the loop can move the kernel's chains."""
+        return self.kernel.clamp is None and BitMachine.fits(self.kernel.dist)
+
+    def rows(self) -> int:
+        """States that are moved at once."""
+        return self.kernel.num_chains
 
     def begin(self) -> None:
-        if not self._can_sweep(self.kernel):
+        if not self.knows():
             raise ValueError(
                 "the kernel got a clamp, or its machine another precision or device, after engine='numpyro' was chosen for "
                 "them; make a new VectorizedMCMC"
             )
-        machine = self.kernel.machine
-        graph = machine.graph
-        self._names = list(graph.layers)
-        self._biases = [machine.biases[name][0].detach().flatten().clone() for name in self._names]
-        order = [block.layer for colour in graph.colours for block in colour]
-        flows, self._weights = [], []
-        for place, name in enumerate(order):
-            for number, end in graph.touching[name]:
-                flows += [place, self._names.index(graph.interactions[number].ends[1 - end].layer)]
-                weight = machine.weights[number].detach()
-                self._weights.append(_tiled(weight if end == 1 else weight.t()))
-        sizes = [bias.numel() for bias in self._biases]
-        self._counts = len(self._names), len(order), len(self._weights)
-        self._numbers = [*sizes, *(self._names.index(name) for name in order), *flows]
+        self.machine = BitMachine(self.kernel.dist.machine)
 
     def advance(self, params: State, sweeps: int) -> State:
-        words = self._words(params)
+        words = self.machine.words(params)
         if words is None:  # other numbers, to start from: bits after a sweep
             return self.advance(super().advance(params, 1), sweeps - 1) if sweeps else params
-        from ..energy import bit_products, bit_sweeps
+        return self.move(params, words, sweeps)
 
-        rows = len(params[self._names[0]])
-        tensors = [seeds(), *self._biases, *words, *self._weights]
-        compiled_loops().together(bit_sweeps.sweep_bits, tensors, rows, *self._counts, sweeps, *self._numbers)
-        found = {}
-        for name, bias, read in zip(self._names, self._biases, words, strict=True):
-            x = bias.new_empty(rows, len(bias))
-            compiled_loops().together(bit_products.write_bits, (x, read), *x.shape, len(read))
-            found[name] = x.view(params[name].shape)
-        return found
+    def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
+        """The chains after some steps, from the words of their bits, which are overwritten."""
+        raise NotImplementedError
 
     def collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
@@ -106,24 +82,67 @@ class BitEngine(TorchEngine):
             parts.append(kept)
         return Collected(params, {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}, moments)
 
-    def _words(self, params: State) -> list[Tensor] | None:
-        """Words of every layer's bits, or None where there are other numbers."""
-        from ..energy import bit_products
-        from ..energy.intrinsics import TILE
 
-        found, others = [], torch.zeros(1, dtype=torch.int64)
-        for name, bias in zip(self._names, self._biases, strict=True):
-            x = params[name].flatten(1).to(bias).contiguous()
-            words = x.new_empty(-(-x.shape[1] // TILE), len(x), dtype=torch.int32)
-            compiled_loops().together(bit_products.read_bits, (x, words, others), *x.shape, len(words))
-            found.append(words)
-        return None if others.item() else found
+class BitGibbs(BitEngine):
+    """``BlockGibbs``."""
+
+    kernel: BlockGibbs
+
+    def knows(self) -> bool:
+        return super().knows() and self.kernel.precision == "float32"
+
+    def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
+        from ..energy import bit_sweeps
+
+        bits = self.machine
+        tensors = [seeds(), *bits.biases, *words, *bits.weights]
+        numbers = words[0].shape[1], *bits.counts, steps, *bits.numbers
+        compiled_loops().together(bit_sweeps.sweep_bits, tensors, *numbers)
+        return bits.state(words, params)
 
 
-def _tiled(weight: Tensor) -> Tensor:
-    """``strips x tiles x 32 x 32``, with zeros beyond the edges."""
-    from ..energy.intrinsics import TILE
+class BitTempering(BitEngine):
+    """``ParallelTempering`` of machines in two colours, whose temperatures are adapted between calls."""
 
-    rows, columns = weight.shape
-    padded = pad(weight, (0, -columns % TILE, 0, -rows % TILE))
-    return padded.unflatten(0, (-1, TILE)).unflatten(-1, (-1, TILE)).permute(2, 0, 1, 3).contiguous()
+    kernel: ParallelTempering
+
+    def knows(self) -> bool:
+        return super().knows() and len(self.kernel.gibbs.machine.colours) == 2
+
+    def rows(self) -> int:
+        return self.kernel.num_chains * len(self.kernel.tuning["betas"])
+
+    def begin(self) -> None:
+        super().begin()
+        names, base = self.machine.names, self.kernel.base
+        self._base = [padded(base[name][0].flatten()) for name in names]
+        self._difference = [
+            padded(bias - base[name][0].flatten()) for name, bias in zip(names, self.machine.biases, strict=True)
+        ]
+
+    def advance(self, params: State, sweeps: int) -> State:
+        while sweeps:
+            now = min(sweeps, self.kernel.until_adaptation())
+            params = super().advance(params, now)
+            sweeps -= now
+        return params
+
+    def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
+        from ..energy import bit_tempering
+
+        bits, kernel = self.machine, self.kernel
+        betas, rows = kernel.tuning["betas"].contiguous(), words[0].shape[1]
+        like = bits.biases[0]
+        early = [bits.names.index(block.layer) for block in kernel.gibbs.machine.colours[0]]
+        fields = [like.new_empty(rows, self._base[layer].numel()) for layer in early]
+        gaps = like.new_empty(sum(len(w) for w in words), rows)
+        before = kernel.trips(params, (rows // len(betas),))
+        rate, source = betas.new_zeros(len(betas) - 1), torch.empty(rows, dtype=torch.int64)
+        from_base, trips = before[0].to(torch.uint8).contiguous(), before[1].clone()
+        tensors = [torch.cat([seeds(), seeds()]), betas, rate, source, from_base, trips, gaps]
+        tensors += [*self._base, *self._difference, *words, *bits.weights, *fields]
+        numbers = rows, *bits.counts, steps, len(betas), len(early), *bits.numbers
+        compiled_loops().together(bit_tempering.temper_bits, tensors, *numbers)
+        state = bits.state(words, params)
+        kernel.took(state, steps, rate / (steps * (rows // len(betas))), from_base.bool(), trips)
+        return state

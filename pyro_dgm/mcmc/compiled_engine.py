@@ -33,8 +33,8 @@ def numpyro_engine(kernel: ChainsKernel) -> Engine:
         ValueError: a kernel, or units or interactions, that it does not know.
         ImportError: JAX or NumPyro is not installed.
     """
-    if BitEngine.fits(kernel):
-        return BitEngine(kernel)
+    if (bits := BitEngine.of(kernel)) is not None:
+        return bits
     engines: dict[type, type[CompiledEngine]] = {BlockGibbs: CompiledGibbs, ParallelTempering: CompiledTempering}
     if type(kernel) not in engines:
         raise ValueError(

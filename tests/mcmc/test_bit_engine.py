@@ -10,7 +10,7 @@ from jax_machines import CHAINS, Table, colours, full, joined, labels, normal, p
 import pyro_dgm as dgm
 from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph, loops
 from pyro_dgm.mcmc import bit_engine
-from pyro_dgm.mcmc.bit_engine import BitEngine
+from pyro_dgm.mcmc.bit_engine import BitEngine, BitGibbs, BitTempering
 
 
 def deep() -> BoltzmannDistribution:
@@ -38,8 +38,14 @@ def certain(*sizes: int) -> BoltzmannDistribution:
     return BoltzmannDistribution(Graph(layers, couplings), biases, weights, visible="l0")
 
 
-def engine_of(dist: BoltzmannDistribution) -> BitEngine:
-    engine = BitEngine(dgm.BlockGibbs(dist))
+def engine_of(dist: BoltzmannDistribution) -> BitGibbs:
+    engine = BitGibbs(dgm.BlockGibbs(dist))
+    engine.begin()
+    return engine
+
+
+def tempering_of(dist: BoltzmannDistribution, betas, base=None) -> BitTempering:
+    engine = BitTempering(dgm.ParallelTempering(dist, betas, base=base))
     engine.begin()
     return engine
 
@@ -72,7 +78,7 @@ def test_the_distribution_is_kept(build):
     distance, bound = variation(p, table.count(joined(dist, engine_of(dist).advance(start, 5))))
     assert distance <= bound
     engine = engine_of(dist)
-    engine._weights[-1] = engine._weights[-1].flip(-1, -2)
+    engine.machine.weights[-1] = engine.machine.weights[-1].flip(-1, -2)
     distance, bound = variation(p, table.count(joined(dist, engine.advance(start, 5))))
     assert distance > bound
 
@@ -144,12 +150,13 @@ def test_which_machines_are_swept_by_the_loop(monkeypatch):
     def fits(dist, chains=5000, **options):
         kernel = dgm.BlockGibbs(dist, **options)
         kernel.num_chains = chains
-        return BitEngine.fits(kernel)
+        return BitEngine.of(kernel) is not None
 
     rbm = dgm.RBM(100, 70)
-    if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
-        assert fits(rbm())
-        assert fits(dgm.DBM(50, (40, 30))())
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        pytest.skip("no loop for this processor")
+    assert fits(rbm())
+    assert fits(dgm.DBM(50, (40, 30))())
     assert not fits(rbm(), chains=20)
     assert not fits(small_rbm())
     assert not fits(rbm(), clamp=(torch.ones(100, dtype=torch.bool), torch.ones(100)))
@@ -158,9 +165,16 @@ def test_which_machines_are_swept_by_the_loop(monkeypatch):
     assert not fits(full(), chains=100_000)
     assert not fits(labels(), chains=100_000)
     assert not fits(dgm.GaussianRBM(100, 70)())
-    tempering = dgm.ParallelTempering(dgm.RBM(100, 70)(), 3)
+    three = {name: Binary(50) for name in ("visible", "b", "c")}
+    triangle = BoltzmannDistribution(
+        Graph(three, [Dense("visible", "b"), Dense("b", "c"), Dense("c", "visible")]),
+        {name: (torch.zeros(50),) for name in three},
+        [torch.zeros(50, 50)] * 3,
+    )
+    assert fits(triangle)
+    tempering = dgm.ParallelTempering(triangle, 3)
     tempering.num_chains = 5000
-    assert not BitEngine.fits(tempering)
+    assert BitEngine.of(tempering) is None
     monkeypatch.setattr(bit_engine, "_LARGE", 6999)
     assert not fits(rbm())
 
@@ -249,3 +263,114 @@ def test_without_a_team_the_loop_runs_alone(monkeypatch):
         torch.manual_seed(3)
         found.append(engine_of(machine).advance(machine.machine.neutral_state((70,)), 3))
     assert all(torch.equal(found[1][name], x) for name, x in found[0].items())
+
+
+def at(dist, base, beta):
+    """The machine at an inverse temperature."""
+    biases = {
+        name: (b0 + beta * (b - b0),) for name, (b,), (b0,) in ((n, e, base[n]) for n, e in dist.machine.biases.items())
+    }
+    layers = dist.machine.graph.layers
+    biases = {name: (b.view(layers[name].shape),) for name, (b,) in biases.items()}
+    return BoltzmannDistribution(dist.machine.graph, biases, [beta * w for w in dist.machine.weights])
+
+
+def base_of(dist):
+    return {name: (0.5 * normal(len(b), seed=len(b) + 50),) for name, (b,) in dist.machine.biases.items()}
+
+
+def shaped(dist, base):
+    return {name: (b.view(dist.machine.graph.layers[name].shape),) for name, (b,) in base.items()}
+
+
+@pytest.mark.parametrize("build", [small_rbm, deep])
+def test_tempering_keeps_the_distribution_at_every_temperature(build):
+    """And the replicas' independence: the joint law of two neighbours is the product of theirs."""
+    dist, betas = build(), [0.1, 0.6, 1.0]
+    base = base_of(dist)
+    tables = [Table.of(at(dist, base, beta)) for beta in betas]
+    parts = [states(dist, table.draw(seed)) for seed, table in enumerate(tables)]
+    start = {name: torch.stack([part[name] for part in parts], 1) for name in parts[0]}
+    engine = tempering_of(dist, betas, shaped(dist, base))
+    after = engine.advance(start, 3)
+    for t, table in enumerate(tables):
+        found = table.count(joined(dist, {name: x[:, t] for name, x in after.items()}))
+        distance, bound = variation(table.probability(), found)
+        assert distance <= bound
+        distance, bound = variation(tables[t - 1].probability(), found)
+        assert distance > bound
+    visible = [after[dist.visible][:, t].flatten(1)[:, 0] for t in range(3)]
+    for t in range(2):
+        product = (visible[t] - visible[t].mean()) * (visible[t + 1] - visible[t + 1].mean())
+        assert abs(float(product.mean())) < 6 * 0.25 / CHAINS**0.5
+    assert (engine.kernel.tuning["rate"] > 0.05).all()
+
+
+@pytest.mark.parametrize("sizes", [(70, 45), (40, 70, 50)])
+def test_swap_probabilities_are_torch_s(sizes):
+    """Of even pairs, whose energies are those of the first states; odd ones depend on the swaps before."""
+    layers = {f"l{i}": Binary(size) for i, size in enumerate(sizes)}
+    couplings = [Dense(f"l{i}", f"l{i + 1}") for i in range(len(sizes) - 1)]
+    weights = [0.2 * normal(*size, seed=3) for size in zip(sizes[:-1], sizes[1:], strict=True)]
+    biases = {name: (normal(*unit.shape, seed=4),) for name, unit in layers.items()}
+    dist = BoltzmannDistribution(Graph(layers, couplings), biases, weights, visible="l0")
+    betas, base = [0.0, 0.3, 0.5, 0.9, 1.0], base_of(dist)
+    engine, kernel = tempering_of(dist, betas, base), dgm.ParallelTempering(dist, betas, base=base)
+    start = kernel.start(300)
+    engine.advance(start, 1)
+    kernel.sample(start)
+    ours, theirs = engine.kernel.tuning["rate"], kernel.tuning["rate"]
+    torch.testing.assert_close(ours[::2], theirs[::2], rtol=1e-4, atol=1e-6)
+    assert 0.01 < float(theirs[0]) < 0.99
+    assert (ours[1::2] - theirs[1::2]).abs().max() < 6 * (0.25 / 300) ** 0.5
+
+
+@pytest.mark.parametrize("sizes", [(70, 45), (40, 70, 50), (33, 95)])
+def test_tempering_is_torch_s_where_nothing_is_random(sizes):
+    """Energies are so far apart that swaps are certain, or impossible: states, trips and rates are the same."""
+    dist, betas = certain(*sizes), [0.25, 0.5, 0.75, 1.0]
+    engine, kernel = tempering_of(dist, betas), dgm.ParallelTempering(dist, betas)
+    for each in (engine.kernel, kernel):
+        each.setup(4)
+    state = kernel.start(40)
+    state = {name: (torch.rand(x.shape) < 0.5).float() for name, x in state.items()}
+    ours = state
+    for sweeps in (1, 2, 3):
+        ours = engine.advance(ours, sweeps)
+        for _ in range(sweeps):
+            state = kernel.sample(state)
+        assert all(torch.equal(ours[name], x) for name, x in state.items())
+    torch.testing.assert_close(engine.kernel.tuning["betas"], kernel.tuning["betas"])
+    torch.testing.assert_close(engine.kernel.tuning["rate"], kernel.tuning["rate"])
+    for mine, other in zip(engine.kernel._trips[1:], kernel._trips[1:], strict=True):
+        assert torch.equal(mine, other)
+    assert 0 < float(kernel.tuning["rate"].mean()) < 1
+
+
+def test_tempered_states_do_not_depend_on_the_threads():
+    machine, before, found = dgm.RBM(100, 70)(), torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 5):
+            torch.set_num_threads(number)
+            torch.manual_seed(3)
+            kernel = dgm.ParallelTempering(machine, 4)
+            engine = BitTempering(kernel)
+            engine.begin()
+            found.append(engine.advance(kernel.start(150), 3) | {"rate": kernel.tuning["rate"]})
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(other[name], x) for name, x in found[0].items())
+
+
+def test_a_tempered_run_has_draws_rates_and_restarts():
+    kernel = dgm.ParallelTempering(dgm.RBM(100, 70)(), 4)
+    mcmc = dgm.VectorizedMCMC(kernel, 20, 20, num_chains=40, engine="numpyro", disable_progbar=True)
+    if not isinstance(mcmc._engine, BitTempering):
+        pytest.skip("no loop for this processor")
+    mcmc.run()
+    assert mcmc.get_samples(group_by_chain=True)["visible"].shape == (40, 20, 100)
+    told = kernel.diagnostics()
+    assert len(told["betas"]) == 4
+    assert all(0.2 < rate <= 1 for rate in told["swap rate"])
+    assert told["restarts"] > 0

@@ -11,26 +11,10 @@ from numba import carray
 from .bit_products import CHUNK, TABLE, aligned, begin_sums
 from .bit_sweeps import PIECE, add_flows, draw_words, layout_of, tiles
 from .bits import BLOCK, increment, mix
-from .intrinsics import BYTES, TILE, copy_row
-from .loops import compiled, for_a_team, meet, share, vectors
-from .loops import sums as summing
+from .intrinsics import BYTES, TILE, copy_row, interpolate_row, sum_selected
+from .loops import compiled, for_a_team, meet, share
 
 _HEAD = 7
-
-
-@summing
-def selected(word: Any, field: Any, difference: Any) -> Any:
-    """The sum of field + difference over the bits of a word."""
-    total = np.float32(0)
-    for j in range(TILE):
-        total += np.float32((word >> np.uint32(j)) & np.uint32(1)) * (field[j] + difference[j])
-    return total
-
-
-@vectors
-def interpolate(base: Any, difference: Any, field: Any, beta: Any, logits: Any) -> None:
-    for j in range(TILE):
-        logits[j] = base[j] + beta * (difference[j] + field[j])
 
 
 @compiled
@@ -51,8 +35,8 @@ def swap_chain(
     order, gap = np.empty(temperatures, np.int64), np.zeros(temperatures)
     for t in range(temperatures):
         order[t] = t
-        for strip in range(gaps.shape[0]):
-            gap[t] += np.float64(gaps[strip, first + t])
+        for strip in range(gaps.shape[1]):
+            gap[t] += np.float64(gaps[first + t, strip])
     for parity in range(2):
         for t in range(parity, temperatures - 1, 2):
             probability = math.exp(min((betas[t + 1] - betas[t]) * (gap[order[t]] - gap[order[t + 1]]), 0.0))
@@ -80,7 +64,7 @@ def steps_of(data: Any, layout: Any, layers: Any, steps: Any, temperatures: Any,
     total = 0
     for size in layout.sizes:
         total += tiles(size)
-    gaps = carray(data[7], (total, rows), np.float32)
+    gaps = carray(data[7], (rows, total), np.float32)
     gamma, swapping, state = increment(seeds[1]), increment(seeds[3]), seeds[2]
     table, nothing = aligned(TABLE), np.zeros(TILE, np.float32)
     sums, logits = aligned(min(rows, CHUNK)), aligned(min(rows, CHUNK))
@@ -102,12 +86,13 @@ def steps_of(data: Any, layout: Any, layers: Any, steps: Any, temperatures: Any,
                 if place < early:
                     begin_sums(nothing[:0], 0, height, sums)
                     add_flows(data, layout, place, strip, top, height, table, sums)
+                change = difference.ctypes.data + strip * BYTES
                 for i in range(height):
-                    brought = sums[i] if place < early else nothing
-                    gaps[offset + strip, top + i] = selected(words[strip, top + i], brought, difference[strip])
+                    brought = nothing.ctypes.data
                     if place < early:
-                        target = field.ctypes.data + ((top + i) * strips + strip) * BYTES
-                        copy_row(sums.ctypes.data + i * BYTES, target)
+                        brought = field.ctypes.data + ((top + i) * strips + strip) * BYTES
+                        copy_row(sums.ctypes.data + i * BYTES, brought)
+                    gaps[top + i, offset + strip] = sum_selected(words[strip, top + i], change, brought)
             offset += strips
         meet()
         alone, end = share(1)
@@ -130,10 +115,13 @@ def steps_of(data: Any, layout: Any, layers: Any, steps: Any, temperatures: Any,
                 if place >= early:
                     begin_sums(nothing[:0], 0, height, sums)
                     add_flows(data, layout, place, strip, top, height, table, sums)
+                start, change = base.ctypes.data + strip * BYTES, difference.ctypes.data + strip * BYTES
                 for i in range(height):
-                    brought = field[source[top + i], strip] if place < early else sums[i]
+                    brought = sums.ctypes.data + i * BYTES
+                    if place < early:
+                        brought = field.ctypes.data + (source[top + i] * strips + strip) * BYTES
                     beta = np.float32(betas[(top + i) % temperatures])
-                    interpolate(base[strip], difference[strip], brought, beta, logits[i])
+                    interpolate_row(start, change, brought, beta, logits.ctypes.data + i * BYTES)
                 number = done + strip * pieces + top // PIECE
                 draw_words(logits, height, seeds, gamma, number, found, room, inverse, words[strip, top : top + height])
             done += strips * pieces
@@ -150,7 +138,7 @@ def temper_bits(data: Any) -> None:
     Behind the first pointer: rows, layers, blocks, flows, steps, temperatures, blocks of the first colour, and the numbers of
     ``sweep_bits``. Behind the others: four seeds; inverse temperatures in double precision; the summed swap probabilities of
     every pair; room for a row's source; which rows were at the lowest inverse temperature last, in bytes; trips of the
-    chains; room for energies, ``strips of all layers x rows``; base and difference of every layer, in whole tiles; words of
+    chains; room for energies, ``rows x strips of all layers``; base and difference of every layer, in whole tiles; words of
     bits; the flows' weights; room for the fields of the first colour's blocks, ``rows x strips x 32``.
     """
     head = carray(data[0], _HEAD, np.int64)

@@ -132,6 +132,43 @@ def _word_of_bits(typing_context: Any, source: Any) -> Any:
     return types.UniTuple(types.uint32, 2)(types.intp), generate
 
 
+def _interpolate_row(typing_context: Any, base: Any, difference: Any, field: Any, beta: Any, target: Any) -> Any:
+    """Write base + beta (difference + field)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        base, difference, field = (_load(builder, each, 0) for each in arguments[:3])
+        first = builder.insert_element(ir.Constant(_ROW, ir.Undefined), arguments[3], ir.Constant(_I32, 0))
+        everywhere = ir.Constant(ir.VectorType(_I32, TILE), [0] * TILE)
+        beta = builder.shuffle_vector(first, first, everywhere)
+        _save(builder, builder.fadd(base, builder.fmul(beta, builder.fadd(difference, field))), arguments[4], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.float32, types.intp), generate
+
+
+def _sum_selected(typing_context: Any, word: Any, difference: Any, field: Any) -> Any:
+    """The sum of difference + field where the bits of a word are 1."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        chosen = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), TILE))
+        row = builder.fadd(*(_load(builder, each, 0) for each in arguments[1:]))
+        row = builder.select(chosen, row, ir.Constant(_ROW, None))
+        half = TILE // 2
+        while half:
+            parts = [
+                builder.shuffle_vector(
+                    row, row, ir.Constant(ir.VectorType(_I32, half), list(range(start, start + half)))
+                )
+                for start in (0, half)
+            ]
+            row, half = builder.fadd(*parts), half // 2
+        return builder.extract_element(row, ir.Constant(_I32, 0))
+
+    return types.float32(types.uint32, types.intp, types.intp), generate
+
+
+interpolate_row: Any = intrinsic(_interpolate_row)
+sum_selected: Any = intrinsic(_sum_selected)
 sum_rows: Any = intrinsic(_sum_rows)
 look_up: Any = intrinsic(_look_up)
 transpose_square: Any = intrinsic(_transpose_square)

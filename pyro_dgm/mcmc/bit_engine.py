@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..energy import State
 from ..energy.fast import compiled_loops, seeds
 from .bit_machine import BitMachine, padded
-from .engine import Collected, TorchEngine
+from .engine import Collected, Engine, one_draw
 from .gibbs import BlockGibbs
 from .kernel import ChainsKernel
 from .tempering import ParallelTempering
@@ -26,7 +27,7 @@ _LARGE = 1 << 26
 """Weights of which two more copies are too many: half a gigabyte."""
 
 
-class BitEngine(TorchEngine):
+class BitEngine(Engine):
     """Moves a kernel of a large machine of bits with dense couplings, without a clamp, in single precision on the processor.
 
     Weights are copied in tiles when a run begins. States are words of bits between the steps, products tables of sums, and
@@ -66,19 +67,19 @@ class BitEngine(TorchEngine):
     def advance(self, params: State, sweeps: int) -> State:
         words = self.machine.words(params)
         if words is None:  # other numbers, to start from: bits after a sweep
-            return self.advance(super().advance(params, 1), sweeps - 1) if sweeps else params
+            return self.advance(self.kernel.sample(params), sweeps - 1) if sweeps else params
         return self.move(params, words, sweeps)
 
+    @abstractmethod
     def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
         """The chains after some steps, from the words of their bits, which are overwritten."""
-        raise NotImplementedError
 
     def collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
     ) -> Collected:
         parts = []
         for _ in range(draws):
-            params, kept, moments = super().collect(params, 1, thinning, layers, moments)
+            params, kept, moments = one_draw(self.kernel, self.advance(params, thinning), layers, moments)
             parts.append(kept)
         return Collected(params, {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}, moments)
 

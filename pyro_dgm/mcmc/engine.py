@@ -67,9 +67,13 @@ class TorchEngine(Engine):
     def collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
     ) -> Collected:
-        params = self.advance(params, thinning)
-        drawn = self.kernel.draws(params)
-        if moments is None:
-            return Collected(params, {layer: drawn[layer].unsqueeze(1) for layer in layers}, None)
-        moments.update({layer: drawn[layer].double() for layer in layers})
-        return Collected(params, {name: e.unsqueeze(1) for name, e in self.kernel.energies(drawn).items()}, moments)
+        return one_draw(self.kernel, self.advance(params, thinning), layers, moments)
+
+
+def one_draw(kernel: ChainsKernel, params: State, layers: Sequence[str], moments: StreamingStats | None) -> Collected:
+    """What is kept of the chains' present state."""
+    drawn = kernel.draws(params)
+    if moments is None:
+        return Collected(params, {layer: drawn[layer].unsqueeze(1) for layer in layers}, None)
+    moments.update({layer: drawn[layer].double() for layer in layers})
+    return Collected(params, {name: e.unsqueeze(1) for name, e in kernel.energies(drawn).items()}, moments)

@@ -115,13 +115,13 @@ class BitTempering(BitEngine):
 
     def begin(self) -> None:
         super().begin()
-        names, base = self.machine.names, self.kernel.base
-        self._base = [padded(base[name][0].flatten()) for name in names]
-        self._difference = [
-            padded(bias - base[name][0].flatten()) for name, bias in zip(names, self.machine.biases, strict=True)
-        ]
+        base = self.kernel.base
+        pairs = [(bias, base[name][0].to(bias).flatten()) for name, bias in self.machine.each()]
+        self._base = [padded(start) for _, start in pairs]
+        self._difference = [padded(bias - start) for bias, start in pairs]
 
     def advance(self, params: State, sweeps: int) -> State:
+        self.kernel._check(params)
         while sweeps:
             now = min(sweeps, self.kernel.until_adaptation())
             params = super().advance(params, now)
@@ -132,7 +132,7 @@ class BitTempering(BitEngine):
         from ..energy import bit_tempering
 
         bits, kernel = self.machine, self.kernel
-        betas, rows = kernel.tuning["betas"].contiguous(), words[0].shape[1]
+        betas, rows = kernel.tuning["betas"].double().contiguous(), words[0].shape[1]
         like = bits.biases[0]
         early = [bits.names.index(block.layer) for block in kernel.gibbs.machine.colours[0]]
         fields = [like.new_empty(rows, self._base[layer].numel()) for layer in early]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -42,6 +42,10 @@ class BitMachine:
         self.counts = len(self.names), len(order), len(self.weights)
         self.numbers = [*(len(bias) for bias in self.biases), *(self.names.index(name) for name in order), *flows]
 
+    def each(self) -> Iterable[tuple[str, Tensor]]:
+        """Names and biases of the layers."""
+        return zip(self.names, self.biases, strict=True)
+
     @staticmethod
     def fits(dist: EnergyDistribution) -> bool:
         """Whether nothing but bits and dense couplings is in it, in single precision on a processor with wide vectors."""
@@ -67,7 +71,7 @@ class BitMachine:
         from ..energy.intrinsics import TILE
 
         found, others = [], torch.zeros(1, dtype=torch.int64)
-        for name, bias in zip(self.names, self.biases, strict=True):
+        for name, bias in self.each():
             x = state[name].reshape(-1, len(bias)).to(bias).contiguous()
             words = x.new_empty(-(-len(bias) // TILE), len(x), dtype=torch.int32)
             compiled_loops().together(bit_products.read_bits, (x, words, others), *x.shape, len(words))

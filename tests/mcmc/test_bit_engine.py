@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -306,7 +308,7 @@ def test_tempering_keeps_the_distribution_at_every_temperature(build):
     assert (engine.kernel.tuning["rate"] > 0.05).all()
 
 
-@pytest.mark.parametrize("sizes", [(70, 45), (40, 70, 50)])
+@pytest.mark.parametrize("sizes", [(70, 45), (40, 70, 50), (40, 70, 50, 33, 20)])
 def test_swap_probabilities_are_torch_s(sizes):
     """Of even pairs, whose energies are those of the first states; odd ones depend on the swaps before."""
     layers = {f"l{i}": Binary(size) for i, size in enumerate(sizes)}
@@ -325,7 +327,7 @@ def test_swap_probabilities_are_torch_s(sizes):
     assert (ours[1::2] - theirs[1::2]).abs().max() < 6 * (0.25 / 300) ** 0.5
 
 
-@pytest.mark.parametrize("sizes", [(70, 45), (40, 70, 50), (33, 95)])
+@pytest.mark.parametrize("sizes", [(70, 45), (40, 70, 50), (33, 95), (40, 70, 50, 20), (20, 40, 33, 70, 50)])
 def test_tempering_is_torch_s_where_nothing_is_random(sizes):
     """Energies are so far apart that swaps are certain, or impossible: states, trips and rates are the same."""
     dist, betas = certain(*sizes), [0.25, 0.5, 0.75, 1.0]
@@ -374,3 +376,94 @@ def test_a_tempered_run_has_draws_rates_and_restarts():
     assert len(told["betas"]) == 4
     assert all(0.2 < rate <= 1 for rate in told["swap rate"])
     assert told["restarts"] > 0
+
+
+@pytest.mark.parametrize("betas", [[0.0, 1.0], [0.0, 0.2, 0.4, 0.8, 1.0], list(torch.linspace(0, 1, 33))])
+def test_trips_are_torch_s_where_every_swap_is_certain(betas):
+    """A machine without parameters: replicas climb by one place a parity, over calls and an adaptation."""
+    rbm = dgm.RBM(40, 33)
+    with torch.no_grad():
+        for parameter in rbm.parameters():
+            parameter.zero_()
+    engine, kernel = tempering_of(rbm(), betas), dgm.ParallelTempering(rbm(), betas)
+    for each in (engine.kernel, kernel):
+        each.setup(16)
+    ours = theirs = kernel.start(3)
+    for steps in (1, 2, 3, 4, 20, 31):
+        ours = engine.advance(ours, steps)
+        for _ in range(steps):
+            theirs = kernel.sample(theirs)
+        for mine, other in zip(engine.kernel.trips(ours, (3,)), kernel.trips(theirs, (3,)), strict=True):
+            assert torch.equal(mine, other)
+    assert (kernel._trips[2] > 0).all()
+
+
+def test_swaps_of_a_step_are_independent_of_those_of_the_last():
+    """Of two replicas that tell a thousand chains apart by chance, with a known probability, the same in every step.
+
+    Units without couplings have the energies of their biases alone; with one visible unit of bias b a pair at 0 and 1 swaps
+    with probability min(1, e^{b (x_0 - x_1)}): where the unit at 0 is 1 and that at 1 is 0, b = -log 2 makes it a half.
+    """
+    dist = BoltzmannDistribution(
+        Graph({"visible": Binary(33), "hidden": Binary(33)}, [Dense("visible", "hidden")]),
+        {"visible": (torch.cat([torch.full((1,), -math.log(2.0)), torch.zeros(32)]),), "hidden": (torch.zeros(33),)},
+        [torch.zeros(33, 33)],
+    )
+    engine, moves = tempering_of(dist, [0.0, 1.0]), []
+    start = engine.kernel.start(1000)
+    start["visible"][:, :, 0] = torch.tensor([1.0, 0.0])
+    for _ in range(2):
+        engine.kernel._forget()
+        engine.kernel._trips = (
+            start,
+            torch.tensor([[True, False]]).repeat(1000, 1),
+            torch.zeros(1000, dtype=torch.int64),
+        )
+        engine.advance(start, 1)
+        moves.append(engine.kernel._trips[2].double())
+    assert all(set(moved.tolist()) == {0.0, 1.0} for moved in moves)
+    for moved in (*moves, (moves[0] == moves[1]).double()):
+        assert abs(float(moved.mean()) - 0.5) < 6 * 0.5 / 1000**0.5
+    engine.kernel._forget()
+    engine.kernel._trips = start, torch.tensor([[True, False]]).repeat(1000, 1), torch.zeros(1000, dtype=torch.int64)
+    after = engine.advance(start, 400)
+    assert after["visible"].shape == (1000, 2, 33)
+    trips = engine.kernel._trips[2].double()
+    expected = _trips_of_a_pair(400)
+    assert abs(float(trips.mean()) - expected[0]) < 6 * (expected[1] / 1000) ** 0.5
+    assert 0.5 < float(trips.var()) / expected[1] < 2
+
+
+def _trips_of_a_pair(steps: int) -> tuple[float, float]:
+    """Mean and variance of the trips, from the distribution of what a step finds: by running the same chain in numbers.
+
+    After the first step units are drawn afresh: 1 with probability a half at 0 and a third at 1, so a swap is sure but for
+    (1, 0), where it is a half: p = 1 - 1/2 * 2/3 * 1/2 = 5/6. A trip is a swap while the lower replica comes from the base,
+    as it always does: each step counts one with its probability, the first one with a half.
+    """
+    p = 5 / 6
+    return 0.5 + (steps - 1) * p, 0.25 + (steps - 1) * p * (1 - p)
+
+
+def test_tempering_takes_other_types_of_its_tuning_and_base():
+    rbm = dgm.RBM(64, 40).double()
+    with torch.no_grad():
+        rbm.visible_bias.fill_(-1000.0)
+    kernel = dgm.ParallelTempering(rbm(), [0.5, 1.0])
+    rbm.float()
+    kernel.tuning = {name: x.float() for name, x in kernel.tuning.items()}
+    engine = BitTempering(kernel)
+    engine.begin()
+    state = {name: x.float() for name, x in kernel.start(40).items()}
+    assert not engine.advance(state, 2)["visible"].any()
+    assert (kernel.tuning["rate"] >= 0).all()
+    assert (kernel.tuning["rate"] <= 1).all()
+
+
+def test_states_without_temperatures_are_refused():
+    rbm = dgm.RBM(64, 40)
+    engine = tempering_of(rbm(), 4)
+    with pytest.raises(ValueError, match="expected chains x 4 temperatures"):
+        engine.advance(rbm().machine.neutral_state((50,)), 1)
+    start = {name: x + 0.5 for name, x in engine.kernel.start(50).items()}
+    assert {float(x) for x in engine.advance(start, 2)["visible"].unique()} == {0.0, 1.0}

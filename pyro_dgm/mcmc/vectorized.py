@@ -49,9 +49,10 @@ class VectorizedMCMC(MCMC):
         disable_progbar: no progress bar.
         engine: ``"torch"`` calls the kernel for every sweep; ``"numpyro"`` compiles ``dgm.BlockGibbs`` or
             ``dgm.ParallelTempering`` by JAX, with the parameters as they are when a run begins, thinning and moments inside the
-            compiled steps. At least 32 states (chains, at all temperatures) of a large machine of bits with dense
-            couplings, without a clamp, go by a loop of this package instead, which is faster than either. Draws differ from
-            torch's, their law and precision do not. The first run of a shape compiles for some seconds.
+            compiled steps. At least 32 states (chains, at all temperatures) of a large machine of bits with dense couplings,
+            without a clamp, go by a loop of this package instead, with moments taken between its calls; it is faster than
+            either. Draws differ from torch's, their law and precision do not. The first run of a shape compiles for some
+            seconds.
 
     Raises:
         ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a clamp for

@@ -401,8 +401,10 @@ def test_trips_are_torch_s_where_every_swap_is_certain(betas):
 def test_swaps_of_a_step_are_independent_of_those_of_the_last():
     """Of two replicas that tell a thousand chains apart by chance, with a known probability, the same in every step.
 
-    Units without couplings have the energies of their biases alone; with one visible unit of bias b a pair at 0 and 1 swaps
-    with probability min(1, e^{b (x_0 - x_1)}): where the unit at 0 is 1 and that at 1 is 0, b = -log 2 makes it a half.
+    The variance of a thousand chains' trips has a relative standard error of 0.045, that of swaps which repeated a number
+    some 400 times the size: a factor of two lies between. Units without couplings have the energies of their biases alone;
+    with one visible unit of bias b a pair at 0 and 1 swaps with probability min(1, e^{b (x_0 - x_1)}): where the unit at 0
+    is 1 and that at 1 is 0, b = -log 2 makes it a half.
     """
     dist = BoltzmannDistribution(
         Graph({"visible": Binary(33), "hidden": Binary(33)}, [Dense("visible", "hidden")]),

@@ -21,9 +21,16 @@ from jax_machines import (
 )
 
 import pyro_dgm as dgm
+from pyro_dgm.mcmc.bit_engine import BitEngine
 
 pytest.importorskip("jax")
 pytest.importorskip("numpyro")
+
+
+@pytest.fixture(autouse=True)
+def _by_xla(monkeypatch):
+    """Here XLA runs large machines of bits too; their own loop has ``test_bit_engine.py``."""
+    monkeypatch.setattr(BitEngine, "of", lambda kernel: None)
 
 
 def run(dist, *, kernel=dgm.BlockGibbs, start=None, chains=CHAINS, engine="numpyro", seed=0, clamp=None, **options):

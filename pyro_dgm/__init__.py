@@ -5,89 +5,63 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from .registry import model_classes
+
 __version__ = "0.1.0"
 
-_WHERE = {
+_ROOMS = {
     "energy": [
         "Binary", "BoltzmannDistribution", "Categorical", "Convolution", "Dense", "EnergyDistribution", "Gaussian", "Graph",
-        "Interaction", "Lateral", "LogPartition", "NegativePhaseError", "NotEnumerable", "Sparse", "SpikeSlab", "Spin", "Unit",
-        "log_partition", "spike_slab_validity",
+        "FreeEnergyDistribution", "Interaction", "Lateral", "LogPartition", "NegativePhaseError", "NotEnumerable", "Sparse",
+        "SpikeSlab", "Spin", "Unit", "spike_slab_validity",
     ],
+    "autoregressive": ["AutoregressiveDistribution", "Completion", "OrderEnsemble"],
+    "in_jax": ["to_numpyro"],
+    "distributions.autoregressive_bits": ["AutoregressiveBits"],
+    "distributions.discretised_logistic": ["DiscretisedLogistic"],
+    "distributions.padded_frames": ["PaddedFrames"],
     "mcmc": ["BlockGibbs", "GibbsLangevin", "HMC", "ParallelTempering", "TemperedTransitions", "VectorizedMCMC"],
-    "objectives": ["CD", "PCD", "ExactNegativePhase", "negative_phase"],
-    "objectives.pseudolikelihood": ["PseudoLikelihood", "pseudo_log_likelihood"],
-    "objectives.ratio_matching": ["RatioMatching"],
-    "objectives.noise_contrastive": ["NoiseContrastive"],
-    "energy.free": ["FreeEnergyDistribution"],
-    "energy.raise_bound": ["RaiseBound", "raise_bound"],
-    "estimator": ["RBMTransformer"],
-    "objectives.importance": ["log_weights"],
-    "objectives.latent_annealing": ["annealed_log_weights"],
-    "objectives.bidirectional": ["bidirectional_gap"],
-    "objectives.multi_sample": ["BidirectionalHelmholtz", "DReG", "IWAE", "ReweightedWakeSleep", "VIMCO"],
-    "objectives.per_datum": ["PerDatumELBO"],
-    "objectives.score_function": ["NVIL"],
-    "objectives.optimal_baseline": ["OptimalBaseline"],
-    "objectives.multi_prediction": ["MultiPrediction", "predictions"],
-    "objectives.wake_sleep": ["WakeSleep"],
-    "objectives.objective": ["Elbo", "NegativePhaseObjective", "Objective"],
+    "inference.importance": ["log_weights"],
+    "inference.saul_bound": ["SaulBound"],
+    "annealing": ["RaiseBound", "annealed_log_weights", "log_partition", "raise_bound"],
+    "annealing.bidirectional": ["bidirectional_gap"],
+    "objectives": [
+        "CD", "Elbo", "ExactNegativePhase", "NegativePhaseObjective", "NoiseContrastive", "Objective", "PCD", "PseudoLikelihood",
+        "RatioMatching", "negative_phase", "pseudo_log_likelihood",
+    ],
+    "objectives.criteria.multi_prediction": ["MultiPrediction", "predictions"],
+    "objectives.criteria.next_mask": ["NextMask"],
+    "objectives.criteria.order_agnostic": ["OrderAgnostic"],
+    "objectives.estimators.multi_sample": ["BidirectionalHelmholtz", "DReG", "IWAE", "ReweightedWakeSleep", "VIMCO"],
+    "objectives.estimators.optimal_baseline": ["OptimalBaseline"],
+    "objectives.estimators.per_datum": ["PerDatumELBO"],
+    "objectives.estimators.score_function": ["NVIL"],
+    "objectives.estimators.wake_sleep": ["WakeSleep"],
     "evaluation": ["LogLikelihood", "active_units", "kl_per_latent", "log_likelihood", "to_arviz"],
     "evaluation.conditioning": ["condition"],
-    "train.classify": ["error_rate", "fine_tune", "fit_classifier"],
+    "transformer": ["RBMTransformer"],
     "train": ["TrainingDiverged", "fit", "load", "pretrain"],
-    "autoregressive": ["AutoregressiveDistribution", "Completion", "OrderEnsemble"],
-    "models.fully_visible": ["FVBN"],
-    "models.made": ["MADE"],
-    "models.nade": ["NADE"],
-    "models.rnade": ["RNADE"],
-    "models.rnn_nade": ["RNNNADE"],
-    "models.neural_autoregressive": ["NeuralAutoregressive"],
-    "objectives.next_mask": ["NextMask"],
-    "models.orderless_nade": ["OrderlessNADE"],
-    "models.nade_k": ["NADEk"],
-    "models.convolutional_nade": ["ConvolutionalNADE"],
-    "objectives.order_agnostic": ["OrderAgnostic"],
-    "models.rbm": ["RBM"],
-    "models.boltzmann_machine": ["BoltzmannMachine"],
-    "models.deep_belief_network": ["DBN"],
-    "models.deep_boltzmann_machine": ["DBM"],
-    "models.gaussian_rbm": ["GaussianRBM"],
-    "models.spike_slab_rbm": ["SpikeSlabRBM"],
-    "models.spike_slab_coding": ["S3C"],
-    "models.coupled_slabs": ["CoupledSlabRBM"],
-    "models.convolutional_spike_slab_rbm": ["ConvolutionalSpikeSlabRBM"],
-    "models.mean_covariance": ["CovarianceRBM", "MeanCovarianceRBM"],
-    "models.product_of_t": ["MeanProductOfT", "ProductOfT"],
-    "models.saul_bound": ["SaulBound"],
-    "models.sigmoid_belief_network": ["SBN"],
-    "models.autoregressive_bits": ["AutoregressiveBits"],
-    "models.generator_networks": ["AffineGenerator", "FlowGenerator", "InverseTransform"],
-    "models.supervised_generator": ["SupervisedGenerator"],
-    "models.vae": ["VAE"],
-    "models.discretised_logistic": ["DiscretisedLogistic"],
-    "models.variational_rnn": ["VariationalRNN"],
-    "models.padded_frames": ["PaddedFrames"],
-    "models.draw": ["DRAW"],
-    "models.hierarchical_vae": ["HierarchicalVAE"],
-    "models.conditional_vae": ["ConditionalVAE"],
+    "train.classify": ["error_rate", "fine_tune", "fit_classifier"],
 }  # fmt: skip
-_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+"""Public names by the room that has them; models are found by looking into their folders."""
+
+_HOME = {name: room for room, names in _ROOMS.items() for name in names} | model_classes()
 _FOLDERS = (
-    "autoregressive", "compiled", "data", "energy", "evaluation", "mcmc", "models", "nets", "objectives", "processes",
-    "recipes", "registry", "train",
+    "annealing", "autoregressive", "data", "distributions", "energy", "evaluation", "in_jax", "inference", "mcmc", "models",
+    "nets", "objectives", "processes", "recipes", "registry", "train",
 )  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULE:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     if name in _FOLDERS:
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"pyro_dgm has no {name!r}; it has {', '.join(sorted(_MODULE))}")
+    raise AttributeError(f"pyro_dgm has no {name!r}; it has {', '.join(sorted(_HOME))}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*_MODULE, *_FOLDERS, "__version__"])
+    return sorted([*_HOME, *_FOLDERS, "__version__"])
 
 
-__all__ = sorted(_MODULE)
+__all__ = sorted(_HOME)

@@ -10,7 +10,7 @@ from elsewhere import elsewhere
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
-from pyro_dgm.models.energy_based import EnergyModel
+from pyro_dgm.models.shared.energy_based import EnergyModel
 
 MODELS = pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
 

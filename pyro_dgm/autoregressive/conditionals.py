@@ -222,3 +222,18 @@ def clamped_walk(dist: AutoregressiveDistribution, values: Tensor, known: Tensor
         return drawn
 
     return dist.network.walk(choose, dist.output, len(values), dist.context), log_weights
+
+
+def check_context_columns(context: int) -> None:
+    """Refuse what is no number of a context's columns."""
+    if not isinstance(context, int) or isinstance(context, bool) or context < 0:
+        raise ValueError(f"context got {context!r}; expected its number of columns, 0 for none")
+
+
+def check_context(context: Tensor, columns: int) -> None:
+    """Refuse a context, ``batch_shape x C``, of another width than the model was made for."""
+    if context.shape[-1:] != (columns,):
+        made = f"{columns} columns of context" if columns else "no context"
+        raise ValueError(
+            f"context got shape {tuple(context.shape)}, but the model was made with {made}; say context= when making it"
+        )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nets import ACTIVATIONS
+from ..nets.bodies import ACTIVATIONS
 from .basis import Basis
 from .network import Choose, Network
 from .outputs import Output

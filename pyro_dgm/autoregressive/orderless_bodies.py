@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nets import ACTIVATIONS, picture_sizes, widths
+from ..nets.bodies import ACTIVATIONS, picture_sizes, widths
 from .orderless import Body, Walk, shift
 from .outputs import Output
 from .recursion import ACTIVATIONS as RECURSIVE

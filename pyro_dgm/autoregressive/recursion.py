@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from .. import native
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "relu": torch.relu}
 """The hidden units' non-linearities."""
 
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": lambda h: h * (1 - h), "relu": lambda h: (h > 0).to(h)}
 """Their derivatives, from what they return."""
-
-LARGE = 1 << 21
-"""Hidden units, over all rows and columns, from which on the compiled loop is worth its import."""
-
-FEW = 8
-"""Numbers a column up to which the compiled loop is faster than torch's products of matrices."""
-
-TILE = 256
-"""Hidden units whose derivatives are found together: their weights stay in the second-level cache."""
 
 
 def recursion(
@@ -75,8 +64,7 @@ def recursion(
     rows = x.reshape(-1, *x.shape[-2:])
     sums = start.expand(*batch, units).reshape(-1, units)
     weights = (rows, sums, inputs, outputs, mask, scale)
-    large = rows.shape[0] * rows.shape[1] * units >= LARGE and outputs.shape[1] <= FEW
-    compiled = large and x.device.type == "cpu" and all(t is None or t.dtype == torch.float32 for t in weights)
+    compiled = native.recursion_pays(len(rows), rows.shape[1], units, outputs.shape[1], weights)
     method = _Compiled if compiled else _Steps
     return method.apply(*weights, order, activation).view(*batch, *outputs.shape[:2])
 
@@ -163,80 +151,17 @@ class _Compiled(torch.autograd.Function):
         order: Tensor,
         activation: str,
     ) -> Tensor:
-        numbers = x.new_empty(len(x), *outputs.shape[:2])
         sums = start.double().clone(memory_format=torch.contiguous_format)
-        weights = (_array(inputs, 3), _array(mask, 2), _array(outputs, 3), _array(scale, 1), order.numpy())
-        relu, rows = activation == "relu", _array(x, 3)
-        share = max(-(-len(x) // torch.get_num_threads()), 1)
-
-        def run(first: int) -> None:
-            here = slice(first, first + share)
-            _loops().forward(sums[here].numpy(), rows[here], *weights, relu, numbers[here].numpy())
-
-        _together(run, range(0, len(x), share), torch.get_num_threads())
-        ctx.save_for_backward(x, inputs, outputs, mask, scale, order, sums)
-        ctx.activation = activation
+        ctx.rectified = activation == "relu"
+        numbers = native.recursion_forward(x, sums, inputs, outputs, mask, scale, order, ctx.rectified)
+        ctx.save_for_backward(x, sums, inputs, outputs, mask, scale, order)
         return numbers
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        x, inputs, outputs, mask, scale, order, sums = ctx.saved_tensors
-        by_x, relu, units = ctx.needs_input_grad[0], ctx.activation == "relu", sums.shape[1]
-        weights = [_array(inputs, 3), _array(mask, 2), _array(outputs, 3)]
-        found = [np.empty_like(a) for a in weights]
-        rows, scales, path, incoming = _array(x, 3), _array(scale, 1), order.numpy(), _array(gradient, 3)
-        d_start = np.empty(sums.shape, np.float32)
-        d_x = np.zeros_like(rows if by_x else rows[:0])
-        tiles = [slice(k, min(k + TILE, units)) for k in range(0, units, TILE)]
-        d_scales = np.zeros((len(tiles), scales.size))
-
-        def run(number: int) -> None:
-            tile = tiles[number]
-            tile_weights = [np.ascontiguousarray(a[..., tile]) for a in weights]
-            derivatives = [np.zeros_like(a) for a in tile_weights]
-            d_sums = np.zeros((len(rows), tile.stop - tile.start), np.float32)
-            arrays = (*tile_weights, scales, path, relu, incoming, d_sums, d_x, *derivatives, d_scales[number])
-            _loops().backward(np.ascontiguousarray(sums.numpy()[:, tile]), rows, *arrays)
-            d_start[:, tile] = d_sums
-            for whole, part in zip(found, derivatives, strict=True):
-                whole[..., tile] = part
-
-        # All tiles add to the derivatives by x: one after another, so that they are summed in one order.
-        _together(run, range(len(tiles)), 1 if by_x else torch.get_num_threads())
-        d_inputs, d_mask, d_outputs = map(torch.from_numpy, found)
-        d_scale = None if scale is None else torch.from_numpy(d_scales.sum(0)).to(scale)
-        return (
-            torch.from_numpy(d_x) if by_x else None,
-            torch.from_numpy(d_start),
-            d_inputs,
-            d_outputs,
-            None if mask is None else d_mask,
-            d_scale,
-            None,
-            None,
+        x, sums, inputs, outputs, mask, scale, order = ctx.saved_tensors
+        derivatives = native.recursion_backward(
+            x, sums, inputs, outputs, mask, scale, order, ctx.rectified, gradient, by_x=ctx.needs_input_grad[0]
         )
-
-
-def _array(tensor: Tensor | None, dimensions: int) -> Any:
-    """A tensor as a contiguous array; without one an array that is empty."""
-    if tensor is None:
-        return np.empty((0,) * dimensions, np.float32)
-    return tensor.detach().contiguous().numpy()
-
-
-def _together(run: Callable[[int], None], numbers: range, threads: int) -> None:
-    """Call a function with every number, on so many threads at once."""
-    if min(threads, len(numbers)) == 1:
-        for number in numbers:
-            run(number)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, numbers))
-
-
-@functools.cache
-def _loops() -> ModuleType:
-    from . import columns
-
-    return columns
+        return *derivatives, None, None

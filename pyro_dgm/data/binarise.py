@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pyro_dgm.data.dataset import Dataset, Split
-from pyro_dgm.data.space import Space
-from pyro_dgm.data.streams import stream
+from .dataset import Dataset, Split
+from .space import Space
+from .streams import stream
 
 BINARISATIONS = ("threshold", "fixed", "stochastic")
 

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pyro_dgm.data.space import Space
-from pyro_dgm.data.streams import stream
+from .space import Space
+from .streams import stream
 
 
 @dataclass(frozen=True, eq=False)

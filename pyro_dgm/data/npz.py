@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pyro_dgm.data.dataset import Dataset, Split
-from pyro_dgm.data.space import Space
+from .dataset import Dataset, Split
+from .space import Space
 
 SPLIT_SEED = 0
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_dgm.data.dataset import Dataset, Split
-from pyro_dgm.data.space import Space
-from pyro_dgm.data.streams import stream
+from .dataset import Dataset, Split
+from .space import Space
+from .streams import stream
 
 LEVELS = 256
 """Grey levels of a byte."""

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_dgm.data.dataset import Dataset, Split
-from pyro_dgm.data.locate import find
-from pyro_dgm.data.npz import read_arrays, unpack
-from pyro_dgm.data.space import Space
+from .dataset import Dataset, Split
+from .locate import find
+from .npz import read_arrays, unpack
+from .space import Space
 
 KEYS = 88
 """Keys of a piano roll."""

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_dgm.data.binarise import binarise, check_name
-from pyro_dgm.data.dataset import Dataset, Split
-from pyro_dgm.data.idx import read_idx
-from pyro_dgm.data.locate import data_folder, find
-from pyro_dgm.data.npz import permutation, read_arrays, read_npz, unpack
-from pyro_dgm.data.real import preprocess
-from pyro_dgm.data.sequences import jsb_chorales, motion_capture
-from pyro_dgm.data.space import Space
+from .binarise import binarise, check_name
+from .dataset import Dataset, Split
+from .idx import read_idx
+from .locate import data_folder, find
+from .npz import permutation, read_arrays, read_npz, unpack
+from .real import preprocess
+from .sequences import jsb_chorales, motion_capture
+from .space import Space
 
 Reader = Callable[[Path | None], Dataset]
 GREY = Space("unit interval", "grey levels")

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .graph import Graph
+from .interactions import Interaction
+from .units import Unit
+
+Layers = Mapping[str, Unit]
 
 
-def colour(graph: Graph) -> dict[str, Tensor]:
+def colour(layers: Layers, interactions: Sequence[Interaction]) -> dict[str, Tensor]:
     """The colour of every atom of every layer: two where two are enough, else as few as greedy colourings find."""
     import networkx as nx
 
-    coupled, split = _coupled(graph)
+    coupled, split = _coupled(layers, interactions)
     by_node = nx.bipartite.color(coupled) if nx.is_bipartite(coupled) else _greedy(coupled)
     return {
         layer: torch.tensor([by_node[(layer, atom if layer in split else 0)] for atom in range(unit.atoms)])
-        for layer, unit in graph.layers.items()
+        for layer, unit in layers.items()
     }
 
 
-def checked_colouring(graph: Graph, colouring: Mapping[str, Any]) -> dict[str, Tensor]:
+def checked_colouring(
+    layers: Layers, interactions: Sequence[Interaction], colouring: Mapping[str, Any]
+) -> dict[str, Tensor]:
     """A given colouring with one colour an atom, numbered from 0 without gaps.
 
     Raises:
         ValueError: it names other layers than there are, has no whole number for every atom, or is not proper.
     """
-    if set(colouring) != set(graph.layers):
-        raise ValueError(f"colouring names the layers {sorted(colouring)}; expected {sorted(graph.layers)}")
+    if set(colouring) != set(layers):
+        raise ValueError(f"colouring names the layers {sorted(colouring)}; expected {sorted(layers)}")
     found = {}
-    for layer, unit in graph.layers.items():
+    for layer, unit in layers.items():
         given = torch.as_tensor(colouring[layer])
         if given.is_floating_point() or given.dtype == torch.bool or given.shape not in ((), (unit.atoms,)):
             raise ValueError(
@@ -41,7 +45,7 @@ def checked_colouring(graph: Graph, colouring: Mapping[str, Any]) -> dict[str, T
                 f"each of its {unit.atoms} atoms"
             )
         found[layer] = given.expand(unit.atoms).cpu()
-    coupled, split = _coupled(graph)
+    coupled, split = _coupled(layers, interactions)
 
     def colours(node: tuple[str, int]) -> set[int]:
         layer, atom = node
@@ -62,7 +66,7 @@ def checked_colouring(graph: Graph, colouring: Mapping[str, Any]) -> dict[str, T
     return dict(zip(found, numbers.split([len(part) for part in found.values()]), strict=True))
 
 
-def _coupled(graph: Graph) -> tuple[Any, set[str]]:
+def _coupled(layers: Layers, interactions: Sequence[Interaction]) -> tuple[Any, set[str]]:
     """The atoms that are coupled, as a graph, and the layers that take part in it atom by atom.
 
     A layer without inner or edge-wise couplings is one node.
@@ -71,25 +75,25 @@ def _coupled(graph: Graph) -> tuple[Any, set[str]]:
 
     split = {
         end.layer
-        for interaction in graph.interactions
-        if interaction.pairs(graph.layers) is not None or len({e.layer for e in interaction.ends}) == 1
+        for interaction in interactions
+        if interaction.pairs(layers) is not None or len({e.layer for e in interaction.ends}) == 1
         for end in interaction.ends
     }
 
     def nodes(layer: str, entries: Tensor | None = None) -> list[tuple[str, int]]:
         if layer not in split:
             return [(layer, 0)]
-        unit = graph.layers[layer]
+        unit = layers[layer]
         if entries is None:
             return [(layer, atom) for atom in range(unit.atoms)]
         inner = unit.shape.numel() // unit.atoms
         return [(layer, int(e) // inner) for e in entries]
 
     coupled = nx.Graph()
-    for layer in graph.layers:
+    for layer in layers:
         coupled.add_nodes_from(nodes(layer))
-    for interaction in graph.interactions:
-        pairs = interaction.pairs(graph.layers)
+    for interaction in interactions:
+        pairs = interaction.pairs(layers)
         for a, first in enumerate(interaction.ends):
             for b, second in enumerate(interaction.ends[:a]):
                 if pairs is None:

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .enumeration import LARGEST, NotEnumerable, batch_shape, exact_sample, log_states, log_sum
+from .figure import LogPartition
 from .graph import Graph
 from .interactions import Interaction
 from .machine import Machine, State
 from .normaliser import improper
-from .partition import LogPartition
 
 Terms = Callable[["EnergyDistribution", Tensor], tuple[Tensor, Tensor]]
 """From a distribution and a value to F(x) and log Z."""

@@ -87,7 +87,7 @@ class Graph:
             ]
             for name in self.layers
         }
-        self._colouring = None if colouring is None else checked_colouring(self, colouring)
+        self._colouring = None if colouring is None else checked_colouring(self.layers, self.interactions, colouring)
 
     def block(self, layer: str, atoms: Tensor | None = None) -> Block:
         """The block of some atoms of a layer (all of them by default)."""
@@ -101,7 +101,7 @@ class Graph:
     @cached_property
     def colours(self) -> tuple[Colour, ...]:
         """Blocks that can be drawn together, as few as the colouring finds; those with visible units last."""
-        colouring = colour(self) if self._colouring is None else self._colouring
+        colouring = colour(self.layers, self.interactions) if self._colouring is None else self._colouring
         visible = next(iter(self.layers))
         number = max(int(c.max()) for c in colouring.values()) + 1
         colours = []

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .graph import Block, Colour, Graph
+from .mean_field import MeanField
 
 State = dict[str, Tensor]
 Clamp = Mapping[str, tuple[Tensor, Tensor]]
-
-
-class MeanField(NamedTuple):
-    """A factorial distribution of some layers: flat mean statistics, and the entropy of every row in nats."""
-
-    statistics: dict[str, tuple[Tensor, ...]]
-    entropy: Tensor
 
 
 class Machine:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .graph import Graph
 from .interactions import End, Interaction
-from .validity import spike_slab_validity
+from .switched_forms import spike_slab_validity
 
 _FIX = "make the couplings smaller or the precisions larger"
 

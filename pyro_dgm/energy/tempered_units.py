@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from . import fast
+from .. import native
 from .units import Binary, Unit
-
-_FEW = 4096
-"""Atoms below which the compiled loops are not worth their import."""
 
 
 @functools.singledispatch
@@ -87,12 +83,9 @@ def _(
     overwrite: bool = False,
 ) -> Tensor:
     (b,), (f,) = base, fields
-    if not _plain(b, f):
+    bits = native.draw_at_temperatures(b, f, betas, source, overwrite)
+    if bits is None:
         return draw.dispatch(Unit)(unit, base, fields, betas, source)
-    bits = f if overwrite else torch.empty_like(f)
-    rows = f.new_empty(0, dtype=torch.int64) if source is None else source
-    loop, sizes = fast.loops_of_bits().draw_single_at_temperatures, (*f.shape, len(betas), len(rows))
-    fast.compiled_loops().together(loop, (b, f, betas, rows, bits, fast.seeds()), *sizes)
     return bits.view(-1, len(betas), *b.shape)
 
 
@@ -101,22 +94,5 @@ def _(
     unit: Binary, base: Sequence[Tensor], fields: Sequence[Tensor], before: float, after: float
 ) -> tuple[Tensor, Tensor]:
     (b,), (f,) = base, fields
-    if _plain(b, f):
-        betas, summed = torch.tensor([before, after], dtype=torch.float64), f.new_empty(len(f), 1)
-        fast.compiled_loops().together(_series().weigh_and_draw, (betas, b, f, summed, fast.seeds()), *f.shape)
-        return summed, f
-    return weigh_and_draw.dispatch(Unit)(unit, base, fields, before, after)
-
-
-def _plain(base: Tensor, fields: Tensor) -> bool:
-    """Whether the compiled loops take these: single precision on the processor, one dimension of rows, enough of them."""
-    single = fields.device.type == "cpu" and base.dtype == fields.dtype == torch.float32
-    large = base.dim() == 1 and fields.dim() == 2 and fields.numel() >= _FEW
-    return single and large and base.is_contiguous() and fields.is_contiguous() and not torch.is_grad_enabled()
-
-
-@functools.cache
-def _series() -> ModuleType:
-    from . import softplus
-
-    return softplus
+    found = native.weigh_and_draw(b, f, before, after)
+    return weigh_and_draw.dispatch(Unit)(unit, base, fields, before, after) if found is None else found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..models.model import ProbabilisticModel
+from ..models.shared.model import ProbabilisticModel
 
 
 def condition(

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..energy import log_partition
+from ..annealing import log_partition
+from ..inference.posterior import posterior_draws
 from ..mcmc import VectorizedMCMC
-from ..models.latent import LatentVariableModel
-from ..objectives.importance import posterior_draws
+from ..models.shared.latent import LatentVariableModel
 
 OVERSAMPLE = 10
 """Proposals from the guide for every draw that is kept."""

@@ -11,8 +11,8 @@ from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from ..objectives.importance import per_datum, traces
-from ..objectives.sites import refuse_auxiliary, sites
+from ..inference.importance import per_datum, traces
+from ..inference.sites import refuse_auxiliary, sites
 
 Program = Callable[..., Any]
 

@@ -12,8 +12,9 @@ from pyro import poutine
 from torch import Tensor
 
 from ..data import Space, Split
-from ..models.model import ProbabilisticModel, not_finite
-from ..objectives.random_state import untouched
+from ..inference.random_state import untouched
+from ..models.shared.model import ProbabilisticModel
+from ..models.shared.rows import not_finite
 
 _GO_BACK = "Go back to the last good checkpoint, or train with a smaller learning rate"
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from ..energy import BoltzmannDistribution, EnergyDistribution
 from .gibbs import BlockGibbs
 from .hamiltonian import HMC, GibbsLangevin
-from .hamiltonian_annealing import hamiltonian_ais
 from .kernel import ChainsKernel
 from .tempering import ParallelTempering
 from .transitions import TemperedTransitions
@@ -22,7 +21,6 @@ __all__ = [
     "TemperedTransitions",
     "VectorizedMCMC",
     "default_kernel",
-    "hamiltonian_ais",
 ]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..energy.fast import bernoulli
+from ..native import bernoulli
 from .leapfrog import Potential, accepts, value_and_gradient
 
 

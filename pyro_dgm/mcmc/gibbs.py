@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, Clamp, NotEnumerable, State
-from ..energy.fast import PRECISIONS, check_precision
+from ..native import PRECISIONS, check_precision
 from .clamping import by_layer, expanded
 from .kernel import ChainsKernel, check_layers, fitted
 

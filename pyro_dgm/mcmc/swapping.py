@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..energy import Colour, State, fast
+from ..energy import Colour, State
+from ..native import swap_replicas
 
 
 class Swaps(NamedTuple):
@@ -40,15 +41,8 @@ def swaps(betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor) -> Swaps
         from_base: which replicas were at the lowest inverse temperature last, shaped as ``gap``.
         trips: how many came from there to the highest one so far, ``chains x batch_shape``.
     """
-    if gap.device.type != "cpu":
-        return _swaps(betas, gap, from_base, trips)
-    chains, batch = len(gap), gap[0, 0].numel()
-    arrays = gap.view(chains, -1, batch), fast.seeds(), from_base.view(chains, -1, batch), trips.view(chains, batch)
-    new = [torch.from_numpy(x) for x in _loop()(betas.numpy(), *(t.numpy() for t in arrays))]
-    source, rate, from_base, trips, order = new
-    return Swaps(
-        source.view(-1), rate, from_base.view(gap.shape), trips.view(len(gap), *gap.shape[2:]), order.view(gap.shape)
-    )
+    compiled = swap_replicas(betas, gap, from_base, trips)
+    return _swaps(betas, gap, from_base, trips) if compiled is None else Swaps(*compiled)
 
 
 def _swaps(betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor) -> Swaps:
@@ -68,13 +62,6 @@ def _swaps(betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor) -> Swap
     trips = trips + climbing[:, -1]
     climbing[:, -1], climbing[:, 0] = False, True
     return Swaps(source, rate.mean([d for d in range(rate.dim()) if d != 1]), climbing, trips, order)
-
-
-@functools.cache
-def _loop() -> Callable[..., Any]:
-    from .swap_loop import swap
-
-    return swap
 
 
 @functools.cache

@@ -11,15 +11,7 @@ from torch import Tensor
 from ..energy import BoltzmannDistribution, State
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel, check_layers
-from .replicas import (
-    Natural,
-    Replicas,
-    at_every_temperature,
-    average,
-    inverse_temperatures,
-    lead,
-    product_base,
-)
+from .replicas import Natural, Replicas, at_every_temperature, average, inverse_temperatures, lead, product_base
 from .swapping import equalised, exchange, swaps
 
 

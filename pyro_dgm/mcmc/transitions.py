@@ -12,16 +12,7 @@ from torch import Tensor
 from ..energy import BoltzmannDistribution, Clamp, Colour, Machine, State
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel, check_layers
-from .replicas import (
-    Fields,
-    Natural,
-    Replicas,
-    at_every_temperature,
-    average,
-    inverse_temperatures,
-    lead,
-    product_base,
-)
+from .replicas import Fields, Natural, Replicas, at_every_temperature, average, inverse_temperatures, lead, product_base
 
 
 class TemperedTransitions(ChainsKernel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,17 +14,21 @@ from tqdm import tqdm
 
 from .. import processes
 from ..energy import State
-from .engine import Engine, TorchEngine
+from .engines.bits import BitEngine
+from .engines.engine import Engine, TorchEngine
+from .engines.names import checked_engine
 from .kernel import ChainsKernel
 
 
-def _numpyro(kernel: ChainsKernel) -> Engine:
-    from .compiled_engine import numpyro_engine
+def _engine(kernel: ChainsKernel, name: str) -> Engine:
+    """The engine of that name; ``"compiled"`` is the loop over bits where it knows the machine and pays, else JAX."""
+    if name == "torch":
+        return TorchEngine(kernel)
+    if name == "compiled" and (bits := BitEngine.of(kernel)) is not None:
+        return bits
+    from .engines.jax import jax_engine
 
-    return numpyro_engine(kernel)
-
-
-ENGINES: dict[str, Callable[[ChainsKernel], Engine]] = {"torch": TorchEngine, "numpyro": _numpyro}
+    return jax_engine(kernel)
 
 
 class VectorizedMCMC(MCMC):
@@ -47,11 +51,11 @@ class VectorizedMCMC(MCMC):
         keep: ``"draws"``; or ``"moments"``, which keeps count, mean and variance of every chain's states, and draws only
             of their energies.
         disable_progbar: no progress bar.
-        engine: ``"torch"`` calls the kernel for every sweep; ``"numpyro"`` compiles ``dgm.BlockGibbs`` or
-            ``dgm.ParallelTempering`` by JAX, with the parameters as they are when a run begins, thinning and moments inside the
-            compiled steps. At least 32 states (chains, at all temperatures) of a large machine of bits with dense couplings,
-            without a clamp, go by a loop of this package instead, with moments taken between its calls; it is faster than
-            either. Draws differ from torch's, their law and precision do not. The first run of a shape compiles for some
+        engine: ``"torch"`` calls the kernel for every sweep. ``"compiled"`` is what runs fastest for ``dgm.BlockGibbs`` and
+            ``dgm.ParallelTempering``: for at least 32 states (chains, at all temperatures) of a large machine of bits with dense
+            couplings, without a clamp, a loop of this package, with moments taken between its calls; else JAX. ``"jax"`` is
+            JAX and nothing else, with the parameters as they are when a run begins, thinning and moments inside the compiled
+            steps. Draws differ from torch's, their law and precision do not. The first run of a shape compiles for some
             seconds.
 
     Raises:
@@ -95,8 +99,7 @@ class VectorizedMCMC(MCMC):
             )
         if keep not in ("draws", "moments"):
             raise ValueError(f"keep got {keep!r}; expected 'draws' or 'moments'")
-        if engine not in ENGINES:
-            raise ValueError(f"engine got {engine!r}; expected one of {', '.join(map(repr, ENGINES))}")
+        engine = checked_engine(engine)
         # One chain as far as the base class is concerned: several would mean processes.
         super().__init__(
             kernel, num_samples, warmup_steps, num_chains=1, transforms={}, disable_progbar=disable_progbar
@@ -109,7 +112,7 @@ class VectorizedMCMC(MCMC):
         self._progress = not disable_progbar
         kernel.num_chains = num_chains
         kernel.initial_params = initial_params  # type: ignore[assignment]
-        self._engine = ENGINES[engine](kernel)
+        self._engine = _engine(kernel, engine)
 
     @poutine.block
     def run(self, *args: Any, **kwargs: Any) -> None:

@@ -1,1 +1,1 @@
-"""Models, one file a family, in the order of the chapter."""
+"""Models, a folder for every part of the chapter and a file for every family; ``shared`` is what they are made of."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from .. import registry
-from ..models.model import Model
+from ..models.shared.model import Model
 
 CONFIG, WEIGHTS, STATE = "config.json", "weights.safetensors", "training.pt"
 FORMAT = 1

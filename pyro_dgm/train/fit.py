@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import processes
 from ..data import Dataset, Space, Split
-from ..models.model import Model
+from ..models.shared.model import Model
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, load_state, read_config, write_json
 from .launch import fit_in_processes
@@ -109,7 +109,7 @@ def fit(
         check_world(folder, state, world)
     if world > processes.launched():
         return fit_in_processes(
-            world, model, data, objective, **vars(settings), out=out, resume=resume, device=device, logger=logger,
+            fit, world, model, data, objective, **vars(settings), out=out, resume=resume, device=device, logger=logger,
             progress=progress, source=source,
         )  # fmt: skip
     processes.join(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
@@ -10,25 +9,23 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from . import worker
 from .checkpoint import STATE
-from .trainer import Run, TrainingDiverged, to_device
+from .trainer import Run, to_device
+from .worker import KINDS, PAYLOAD, RESULT
 
-PAYLOAD, RESULT = "payload.pickle", "result.pickle"
 GRACE = 5.0
 """Seconds that the others get to say what they know once one process has failed."""
-_KINDS: dict[str, type[Exception]] = {
-    kind.__name__: kind for kind in (ValueError, OSError, ConnectionError, TrainingDiverged)
-}
 
 
-def fit_in_processes(devices: int, model: Any, data: Any, objective: Any, **options: Any) -> Run:
+def fit_in_processes(
+    fit: Callable[..., Run], devices: int, model: Any, data: Any, objective: Any, **options: Any
+) -> Run:
     """``fit`` in new processes; the model has the trained weights and the objective the first process's state.
 
     Raises:
@@ -39,7 +36,7 @@ def fit_in_processes(devices: int, model: Any, data: Any, objective: Any, **opti
     with tempfile.TemporaryDirectory(prefix="pyro_dgm_") as name:
         folder = Path(name)
         try:
-            (folder / PAYLOAD).write_bytes(pickle.dumps((model, data, objective, options)))
+            (folder / PAYLOAD).write_bytes(pickle.dumps((fit, model, data, objective, options)))
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"devices={devices} sends model, data and objective to new processes, which failed ({error}); use a fresh "
@@ -77,7 +74,7 @@ def _start(folder: Path, rank: int, world: int, port: int) -> subprocess.Popen[b
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
-    command = [sys.executable, "-c", f"from {__name__} import run; run()", str(folder)]
+    command = [sys.executable, "-c", f"from {worker.__name__} import run; run()", str(folder)]
     # In a session of its own, so that Ctrl-C reaches this process alone, which then ends the others.
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
 
@@ -94,7 +91,7 @@ def _watch(children: list[subprocess.Popen[bytes]], folder: Path, out: Any) -> N
     said = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("error*.json"))]
     for kind, message in sorted(said, key=lambda entry: entry[0] == ConnectionError.__name__):
         if kind != ConnectionError.__name__:
-            raise _KINDS.get(kind, RuntimeError)(message)
+            raise KINDS.get(kind, RuntimeError)(message)
     silent = [(n, c.returncode) for n, c in enumerate(children) if c.returncode and not _told(folder, n)]
     if not silent:
         raise ConnectionError(said[0][1])
@@ -117,43 +114,3 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
             child.stdin.close()
     for child in children:
         child.wait()
-
-
-def _end_with_parent() -> None:
-    os.read(0, 1)
-    os._exit(1)
-
-
-def main(folder: Path) -> int:
-    """What a started process does."""
-    from .. import processes
-    from .fit import fit
-
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    rank = int(os.environ["RANK"])
-    try:
-        try:
-            model, data, objective, options = pickle.loads((folder / PAYLOAD).read_bytes())
-        except (AttributeError, ImportError) as error:
-            raise ValueError(
-                f"a new process cannot find what it was sent ({error}); classes of a script or notebook belong into a module, "
-                "or run the script under torchrun"
-            ) from None
-        run = fit(model, data, objective=objective, **options)
-        if rank == 0:
-            state = {name: value.cpu() for name, value in run.model.state_dict().items()}
-            objective_state = to_device(objective.state_dict(), torch.device("cpu"))
-            (folder / RESULT).write_bytes(pickle.dumps((state, objective_state, run.history)))
-        processes.wait()
-        processes.leave()
-    except (ValueError, OSError, TrainingDiverged) as error:
-        kind = next(name for name, cls in reversed(_KINDS.items()) if isinstance(error, cls))
-        with contextlib.suppress(OSError):
-            (folder / f"error{rank}.json").write_text(json.dumps([kind, str(error)]), "utf-8")
-        return 1
-    return 0
-
-
-def run() -> None:
-    """The whole life of a started process."""
-    sys.exit(main(Path(sys.argv[1])))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data import Dataset, Space, Split
 from ..data.binarise import draw
-from ..models.layerwise import Layerwise
+from ..models.shared.layerwise import Layerwise
 from .fit import fit
 from .trainer import Run
 

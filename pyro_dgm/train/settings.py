@@ -12,7 +12,7 @@ import torch
 
 from .. import __version__, processes
 from ..data import Dataset
-from ..models.model import Model
+from ..models.shared.model import Model
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, FORMAT, read_config, write_json
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .. import processes
 from ..data import Dataset
 from ..energy import NotFinite
-from ..models.model import Model
+from ..models.shared.model import Model
 from ..objectives.objective import Objective
 from .checkpoint import save_state, save_weights
 from .settings import OPTIMISERS, Settings

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_dgm.autoregressive import recursion
 from pyro_dgm.autoregressive.recursion import recursion as nade_recursion
+from pyro_dgm.native import processor
 
 ROUNDING = 2.0**-24
 
@@ -19,7 +19,7 @@ VARIANTS = pytest.mark.parametrize(
 
 @pytest.fixture(params=["compiled", "steps"])
 def way(request, monkeypatch):
-    monkeypatch.setattr(recursion, "LARGE", 0 if request.param == "compiled" else 1 << 60)
+    monkeypatch.setattr(processor, "RECURSION_UNITS", 0 if request.param == "compiled" else 1 << 60)
     return request.param
 
 
@@ -122,7 +122,7 @@ def test_the_way_back_does_not_drift(way):
 
 
 def test_the_same_every_time_and_on_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(recursion, "LARGE", 0)
+    monkeypatch.setattr(processor, "RECURSION_UNITS", 0)
     arguments = case(50, 30, 1, 1, 600, True, True)
     before = torch.get_num_threads()
     try:
@@ -200,7 +200,7 @@ def test_a_column_s_numbers_see_those_before_it_alone(way):
 @pytest.mark.parametrize("scale", [1.0, -0.5])
 def test_the_compiled_sigmoid(scale):
     """Relative error of a few units of single precision from -87 to 87, and no surprises beyond."""
-    from pyro_dgm.autoregressive.columns import squash
+    from pyro_dgm.native.columns import squash
 
     z = np.linspace(-87, 87, 200_001)
     h = np.empty(z.shape, np.float32)

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import fast
-from pyro_dgm.recipes import machine, versions
+from pyro_dgm.native import precision
+from pyro_dgm.recipes.reproduction import machine, versions
 
 RECORD = Path(__file__).with_name("scale.json")
 MILLION = 1_000_000
@@ -79,11 +79,11 @@ def sampling():
 
     name = "1000 sweeps of 1000 chains, RBM 784-500"
     found[f"{name}, torch"] = 50 * seconds(run("torch"))
-    found[f'{name}, `engine="numpyro"`'] = 50 * seconds(run("numpyro"))
-    if fast.has_bfloat16_products():
+    found[f'{name}, `engine="compiled"`'] = 50 * seconds(run("compiled"))
+    if precision.has_bfloat16_products():
         found[f'{name}, `precision="bfloat16"`'] = 50 * seconds(run("torch", "bfloat16"))
     rows = (torch.rand(1000, 784) < 0.2).float()
-    for engine in ("torch", "numpyro"):
+    for engine in ("torch", "compiled"):
         anneal = lambda engine=engine: dgm.log_partition(  # noqa: E731
             dist, "ais", chains=500, temperatures=torch.linspace(0, 1, 101), base=rows, reverse=False, engine=engine
         )
@@ -99,7 +99,7 @@ def large():
     graph = dgm.Graph({"visible": dgm.Spin(side * side)}, [dgm.Sparse("visible", "visible", edges)])
     biases = {"visible": (torch.zeros(side * side),)}
     lattice = dgm.BoltzmannDistribution(graph, biases, (torch.full((len(edges),), 0.3),))
-    for engine in ("torch", "numpyro"):
+    for engine in ("torch", "compiled"):
         mcmc = dgm.VectorizedMCMC(
             dgm.BlockGibbs(lattice), 1, 0, num_chains=100, thinning=2, engine=engine, disable_progbar=True
         )

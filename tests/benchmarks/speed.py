@@ -6,7 +6,7 @@ import statistics
 import time
 from pathlib import Path
 
-from pyro_dgm.recipes import machine, versions
+from pyro_dgm.recipes.reproduction import machine, versions
 
 RECORD = Path(__file__).with_name("speed.json")
 

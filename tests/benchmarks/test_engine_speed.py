@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import fast
+from pyro_dgm.native import precision
 
 from .speed import ratios
 
@@ -31,10 +31,10 @@ def test_engines(benchmark, visible, hidden, chains):
 
     ratios(
         benchmark,
-        f'`VectorizedMCMC`, 1000 sweeps of {chains} chains {visible}×{hidden}, 100 draws kept: `engine="numpyro"` against torch',
+        f'`VectorizedMCMC`, 1000 sweeps of {chains} chains {visible}×{hidden}, 100 draws kept: `engine="compiled"` against torch',
         "≤ 0.67",
         rounds=5 if chains < 1000 else 3,
-        numpyro=lambda: run("numpyro"),
+        compiled=lambda: run("compiled"),
         torch=lambda: run("torch"),
     )
 
@@ -60,7 +60,7 @@ def test_annealing_engines(benchmark):
         "`log_partition` by AIS 784×500, 500 chains, 100 temperatures, against their products by `addmm`",
         "≤ 1.2",
         rounds=7,
-        numpyro=lambda: run("numpyro"),
+        compiled=lambda: run("compiled"),
         torch=lambda: run("torch"),
         addmm=products,
     )
@@ -73,12 +73,12 @@ def test_tempering_engine(benchmark):
 
     def run(kernel, chains):
         return dgm.VectorizedMCMC(
-            kernel, 1, 0, num_chains=chains, thinning=100, engine="numpyro", disable_progbar=True
+            kernel, 1, 0, num_chains=chains, thinning=100, engine="compiled", disable_progbar=True
         ).run
 
     ratios(
         benchmark,
-        '100 steps of parallel tempering 784×500, 20 chains at 10 temperatures, against 200 chains, `engine="numpyro"`',
+        '100 steps of parallel tempering 784×500, 20 chains at 10 temperatures, against 200 chains, `engine="compiled"`',
         "≤ 1.15",
         rounds=7,
         tempering=run(dgm.ParallelTempering(dist, 10), 20),
@@ -89,7 +89,7 @@ def test_tempering_engine(benchmark):
 @pytest.mark.parametrize("chains", [100, 500, 2000])
 def test_bfloat16(benchmark, chains):
     """A Gibbs sweep with bfloat16 products against one in single precision, 784×500."""
-    if not fast.has_bfloat16_products():
+    if not precision.has_bfloat16_products():
         pytest.skip("no units for products of bfloat16 matrices")
     dist = large_rbm()()
     reduced, single = dgm.BlockGibbs(dist, precision="bfloat16"), dgm.BlockGibbs(dist)
@@ -126,7 +126,7 @@ def test_lattice_against_thrml(benchmark, side, chains, sweeps):
         "< 1",
         rounds=7,
         torch=run("torch"),
-        numpyro=run("numpyro"),
+        compiled=run("compiled"),
         thrml=theirs,
     )
 

@@ -13,9 +13,10 @@ import torch
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import AnnealingPath, fast, forward_ais
-from pyro_dgm.energy.annealing import temperatures as ladder
-from pyro_dgm.energy.partition import base_from_rows
+from pyro_dgm.annealing import AnnealingPath, forward_ais
+from pyro_dgm.annealing.partition import base_from_rows
+from pyro_dgm.energy.temperatures import temperatures as ladder
+from pyro_dgm.native import draws, products
 
 from .speed import ratios
 
@@ -100,8 +101,8 @@ def test_products_of_bits(benchmark, chains):
         benchmark,
         f"bits times a matrix of 784×500, {chains} rows, by tables of sums, against `addmm`",
         "",
-        tables=lambda: fast.product_of_bits(x, weight, bias),
-        gradient_by_tables=lambda: fast.product_of_bits(x.t(), gradient, None),
+        tables=lambda: products.product_of_bits(x, weight, bias),
+        gradient_by_tables=lambda: products.product_of_bits(x.t(), gradient, None),
         addmm=lambda: torch.addmm(bias, x, weight),
     )
 
@@ -113,7 +114,7 @@ def test_bits(benchmark):
         benchmark,
         "784,000 exact bits, against `rand < p`",
         "",
-        exact_bits=lambda: fast.bernoulli(logits),
+        exact_bits=lambda: draws.bernoulli(logits),
         torch_bernoulli=lambda: torch.bernoulli(torch.sigmoid(logits)),
         rand_less_p=lambda: (torch.rand_like(logits) < torch.sigmoid(logits)).float(),
     )

@@ -12,7 +12,7 @@ from unrolled import unrolled
 import pyro_dgm as dgm
 from pyro_dgm.energy import Machine
 from pyro_dgm.energy.normaliser import improper
-from pyro_dgm.objectives.centring import centred
+from pyro_dgm.objectives.phases.centring import centred
 
 
 class Case:

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import AnnealingPath, exact_sample, forward_ais, reverse_ais
-from pyro_dgm.energy.annealing import temperatures
-from pyro_dgm.energy.bridge import bridge
-from pyro_dgm.energy.raise_bound import log_weights
+from pyro_dgm.annealing import AnnealingPath, forward_ais, reverse_ais
+from pyro_dgm.annealing.raise_bound import log_weights
+from pyro_dgm.annealing.weights import bridge
+from pyro_dgm.energy import exact_sample
+from pyro_dgm.energy.temperatures import temperatures
 
 MACHINES = oracle.machines()
 CASES = pytest.mark.parametrize(("name", "model", "exact"), MACHINES, ids=[m[0] for m in MACHINES])

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import pyro_dgm as dgm
-from pyro_dgm.evaluation import drawing
+from pyro_dgm.evaluation.pictures import drawing
 
 
 def canvases():

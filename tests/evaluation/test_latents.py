@@ -13,7 +13,7 @@ from pyro import poutine
 from pyro.distributions.transforms import AffineTransform
 
 import pyro_dgm as dgm
-from pyro_dgm.evaluation.latent_bars import latent_bars
+from pyro_dgm.evaluation.pictures import latent_bars
 
 X = torch.tensor([[-1.0], [0.5], [2.0]])
 

@@ -10,9 +10,10 @@ import torch
 from jax_machines import CHAINS, Table, colours, full, joined, labels, normal, parted, small_rbm, variation
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph, loops
-from pyro_dgm.mcmc import bit_engine
-from pyro_dgm.mcmc.bit_engine import BitEngine, BitGibbs, BitTempering
+from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph
+from pyro_dgm.mcmc.engines.bits import BitEngine, BitGibbs, BitTempering
+from pyro_dgm.native import processor
+from pyro_dgm.native import team as loops
 
 
 def deep() -> BoltzmannDistribution:
@@ -177,7 +178,7 @@ def test_which_machines_are_swept_by_the_loop(monkeypatch):
     tempering = dgm.ParallelTempering(triangle, 3)
     tempering.num_chains = 5000
     assert BitEngine.of(tempering) is None
-    monkeypatch.setattr(bit_engine, "_LARGE", 6999)
+    monkeypatch.setattr(processor, "COPIED_WEIGHTS", 6999)
     assert not fits(rbm())
 
 
@@ -185,12 +186,12 @@ def test_which_machines_are_swept_by_the_loop(monkeypatch):
 def test_runs_have_the_torch_engine_s_draws_where_nothing_is_random(keep):
     dist, found = certain(95, 70), []
     start = {name: (torch.rand(100, len(b)) < 0.5).float() for name, (b,) in dist.machine.biases.items()}
-    for engine in ("torch", "numpyro"):
+    for engine in ("torch", "compiled"):
         mcmc = dgm.VectorizedMCMC(
             dgm.BlockGibbs(dist), 3, 1, num_chains=100, thinning=2, engine=engine, keep=keep, initial_params=start,
             disable_progbar=True,
         )  # fmt: skip
-        if engine == "numpyro" and not isinstance(mcmc._engine, BitEngine):
+        if engine == "compiled" and not isinstance(mcmc._engine, BitEngine):
             pytest.skip("no loop for this processor")
         mcmc.run()
         found.append(mcmc)
@@ -202,16 +203,16 @@ def test_runs_have_the_torch_engine_s_draws_where_nothing_is_random(keep):
         torch.testing.assert_close(ours.energies[name], x)
 
 
-def run(dist, start=None, engine="numpyro"):
+def run(dist, start=None, engine="compiled"):
     mcmc = dgm.VectorizedMCMC(
         dgm.BlockGibbs(dist), 2, 0, num_chains=100, initial_params=start, engine=engine, disable_progbar=True
     )
-    if engine == "numpyro" and not isinstance(mcmc._engine, BitEngine):
+    if engine == "compiled" and not isinstance(mcmc._engine, BitEngine):
         pytest.skip("no loop for this processor")
     return mcmc
 
 
-@pytest.mark.parametrize("engine", ["torch", "numpyro"])
+@pytest.mark.parametrize("engine", ["torch", "compiled"])
 @pytest.mark.parametrize("width", [50, 300])
 def test_first_states_of_another_width_are_refused(engine, width):
     dist = dgm.RBM(200, 100)()
@@ -367,7 +368,7 @@ def test_tempered_states_do_not_depend_on_the_threads():
 
 def test_a_tempered_run_has_draws_rates_and_restarts():
     kernel = dgm.ParallelTempering(dgm.RBM(100, 70)(), 4)
-    mcmc = dgm.VectorizedMCMC(kernel, 20, 20, num_chains=40, engine="numpyro", disable_progbar=True)
+    mcmc = dgm.VectorizedMCMC(kernel, 20, 20, num_chains=40, engine="compiled", disable_progbar=True)
     if not isinstance(mcmc._engine, BitTempering):
         pytest.skip("no loop for this processor")
     mcmc.run()

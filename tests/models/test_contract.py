@@ -12,7 +12,7 @@ from pyro.optim import Adam
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
-from pyro_dgm.objectives.chains import ChainsPhase
+from pyro_dgm.objectives.phases.chains import ChainsPhase
 
 MODELS = pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
 

@@ -15,7 +15,7 @@ from pyro.infer import Trace_ELBO
 from torch.distributions import constraints
 
 import pyro_dgm as dgm
-from pyro_dgm.models.coupled_slabs import CoupledSlabRBM
+from pyro_dgm.models.real_valued.coupled_slabs import CoupledSlabRBM
 
 N = 20_000
 D = 3

@@ -13,9 +13,10 @@ from scipy import stats
 from scipy.special import expit, logsumexp
 
 import pyro_dgm as dgm
-from pyro_dgm.models.draw import DRAW
-from pyro_dgm.models.draw_attention import Cell, State, Window, filterbank
-from pyro_dgm.objectives.importance import traces
+from pyro_dgm.inference.importance import traces
+from pyro_dgm.models.directed.draw import DRAW
+from pyro_dgm.nets.attention import Window, filterbank
+from pyro_dgm.nets.recurrent import Cell, State
 
 
 def build(attention=(2, 3), shape=(3, 4), steps=3, latent=2, hidden=5, scale=0.5, seed=1):

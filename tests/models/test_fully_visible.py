@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.cli import main
+from pyro_dgm.cli.main import main
 
 ORDER = [2, 0, 3, 1]
 

@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.autoregressive import recursion
+from pyro_dgm.native import processor
 
 ORDERS = [*itertools.permutations(range(3)), (4, 0, 3, 1, 2), (9, 3, 1, 0, 7, 2, 4, 8, 6, 5)]
 
@@ -48,7 +48,7 @@ def by_hand(model, x):
 @pytest.mark.parametrize("options", [{}, {"tied": True}, {"activation": "relu"}])
 def test_log_probabilities_are_the_equation_s(monkeypatch, options, large):
     if large:
-        monkeypatch.setattr(recursion, "LARGE", 0)
+        monkeypatch.setattr(processor, "RECURSION_UNITS", 0)
     model = random(dgm.NADE(5, 7, order=[3, 0, 4, 1, 2], **options))
     x = states(2, 2, 2, 2, 2)
     np.testing.assert_allclose(model().log_prob(x).detach(), [by_hand(model, row) for row in x.tolist()], atol=2e-5)

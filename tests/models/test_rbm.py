@@ -11,7 +11,7 @@ from pyro.optim import SGD
 from sklearn.neural_network import BernoulliRBM
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives.centring import centred
+from pyro_dgm.objectives.phases.centring import centred
 
 
 def test_free_energy_of_scikit_learn():

@@ -12,9 +12,9 @@ from pyro.infer import Trace_ELBO
 from scipy import stats
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import log_mean_exp
-from pyro_dgm.models.spike_slab_coding import S3C
-from pyro_dgm.objectives.importance import log_weights
+from pyro_dgm.annealing.weights import log_mean_exp
+from pyro_dgm.inference.importance import log_weights
+from pyro_dgm.models.real_valued.spike_slab_coding import S3C
 
 
 def make(visible=4, hidden=5, seed=1, scale=0.7, **options):

@@ -10,8 +10,8 @@ from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from pyro.optim import Adam
 
 import pyro_dgm as dgm
-from pyro_dgm.models.latent import pareto
-from pyro_dgm.objectives.importance import posterior_draws
+from pyro_dgm.inference.pareto import pareto
+from pyro_dgm.inference.posterior import posterior_draws
 
 
 def linear_gaussian(seed=0, visible=5, latent=2):

@@ -16,10 +16,11 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 
 import pyro_dgm as dgm
-from pyro_dgm.models.conditional_vae import ConditionalVAE, LabelledRows
-from pyro_dgm.models.discretised_logistic import DiscretisedLogistic
-from pyro_dgm.models.hierarchical_vae import HierarchicalVAE
-from pyro_dgm.nets import Convolutions, TransposedConvolutions, picture_sizes
+from pyro_dgm.distributions.discretised_logistic import DiscretisedLogistic
+from pyro_dgm.distributions.labelled_rows import LabelledRows
+from pyro_dgm.models.directed.conditional_vae import ConditionalVAE
+from pyro_dgm.models.directed.hierarchical_vae import HierarchicalVAE
+from pyro_dgm.nets.bodies import Convolutions, TransposedConvolutions, picture_sizes
 from pyro_dgm.train import load
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives.pseudolikelihood import flips
+from pyro_dgm.objectives.criteria.pseudolikelihood import flips
 
 MACHINES = [(name, model.double(), exact) for name, model, exact in oracle.machines()]
 CASES = pytest.mark.parametrize(("name", "model", "exact"), MACHINES, ids=[m[0] for m in MACHINES])

@@ -12,7 +12,7 @@ from pyro.infer import SVI, RenyiELBO, Trace_ELBO
 from pyro.optim import SGD
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives.multi_sample import without_each
+from pyro_dgm.objectives.estimators.multi_sample import without_each
 
 ROWS = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 STATES = torch.tensor(list(itertools.product((0.0, 1.0), repeat=2)), dtype=torch.double)

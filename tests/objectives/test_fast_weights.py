@@ -10,7 +10,7 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import SGD
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives.fast_weights import FastWeights
+from pyro_dgm.objectives.phases.fast_weights import FastWeights
 
 
 def module_of(model, phase):

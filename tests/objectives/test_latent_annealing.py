@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives import latent_annealing
-from pyro_dgm.objectives.latent_coordinates import LatentCoordinates
+from pyro_dgm.annealing import latents as latent_annealing
+from pyro_dgm.annealing.coordinates import LatentCoordinates
 
 W = torch.tensor([[1.2, -0.4], [0.3, 0.9], [-0.7, 0.5]])
 COVARIANCE = W @ W.T + 0.25 * torch.eye(3)
@@ -323,7 +323,7 @@ def test_one_chain_or_particle_has_no_error():
 
 def test_rows_bound_what_is_run_at_once(monkeypatch):
     """Also with few chains: the guide's scales take more draws than these."""
-    from pyro_dgm.models import latent
+    from pyro_dgm.models.shared import latent
 
     sizes = []
     true = latent.anneal

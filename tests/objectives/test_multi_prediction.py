@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives.multi_prediction import fill_in, predictions
+from pyro_dgm.objectives.criteria.multi_prediction import fill_in, predictions
 
 
 def sigmoid(a):

@@ -11,7 +11,7 @@ import torch
 import pyro_dgm as dgm
 from pyro_dgm.autoregressive import AutoregressiveDistribution, OrderEnsemble
 from pyro_dgm.autoregressive.orderless import OrderOfBody
-from pyro_dgm.objectives.order_agnostic import random_subsets, subset_loss
+from pyro_dgm.objectives.criteria.order_agnostic import random_subsets, subset_loss
 
 MODELS = {
     "perceptron": (lambda: dgm.OrderlessNADE(4, (5, 4)), orderless.perceptron),

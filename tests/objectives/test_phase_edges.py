@@ -15,7 +15,7 @@ from pyro.optim import SGD
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import exact_sample
-from pyro_dgm.objectives.multi_sample import IWAE
+from pyro_dgm.objectives.estimators.multi_sample import IWAE
 
 
 def elbo():

@@ -14,7 +14,7 @@ from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 from pyro.optim import SGD
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives.wake_sleep import asleep
+from pyro_dgm.objectives.estimators.wake_sleep import asleep
 
 X = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
 

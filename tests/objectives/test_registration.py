@@ -7,7 +7,7 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives.registration import is_unregistered, unregistered
+from pyro_dgm.inference.registration import is_unregistered, unregistered
 
 
 @pytest.fixture(autouse=True)

@@ -21,12 +21,13 @@ import torch.distributions.normal
 import torch.multiprocessing
 
 import pyro_dgm as dgm
-from pyro_dgm import cli, processes, registry, train
-from pyro_dgm.energy import annealing
-from pyro_dgm.models import latent
-from pyro_dgm.objectives.centring import Centring
-from pyro_dgm.objectives.fast_weights import FastWeights
-from pyro_dgm.objectives.phases import ExactNegativePhase
+from pyro_dgm import processes, registry, train
+from pyro_dgm.annealing import units as annealing
+from pyro_dgm.cli import arguments as cli
+from pyro_dgm.models.shared import latent
+from pyro_dgm.objectives.phases.centring import Centring
+from pyro_dgm.objectives.phases.fast_weights import FastWeights
+from pyro_dgm.objectives.phases.phase import ExactNegativePhase
 from pyro_dgm.train import launch
 from pyro_dgm.train.checkpoint import CONFIG, STATE, WEIGHTS, load_state
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import log_softmax, logsigmoid, one_hot
 
-from ...energy.fast import bernoulli
+from ...native import bernoulli
 from .family import Output
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
+from ...checks import BINARISE
 from .discrete import BinaryOutput, CategoricalOutput
 from .family import Output
 from .mixed import MixedOutput
@@ -61,3 +64,9 @@ def _family(name: str, scaled_gradient: bool) -> Output:
     raise ValueError(
         f"output got {name!r}; expected {NAMES} with C and K of at least 2, or a sequence of these, one a column"
     )
+
+
+def advice(output: Output, x: Tensor) -> str:
+    """What to do about values outside a family: bits from grey levels, or other families."""
+    grey = output.states == 2 and bool(((x >= 0) & (x <= 1)).all())
+    return BINARISE if grey else DECLARE

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..fast import linear
+from ...native import linear
 from ..units import Unit
 from .interaction import End, Interaction, Statistics
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn import functional as F
 
-from ..fast import bernoulli
+from ...native import bernoulli
 from .unit import Unit
 
 

@@ -1,0 +1,18 @@
+"""One idea for three kinds of state: from a distribution that is known, by small steps, to one whose log Z or log p(x) is not."""
+
+from .hamiltonian import hamiltonian_ais
+from .latents import annealed_log_weights
+from .partition import log_partition
+from .raise_bound import RaiseBound, raise_bound
+from .units import AnnealingPath, forward_ais, reverse_ais
+
+__all__ = [
+    "AnnealingPath",
+    "RaiseBound",
+    "annealed_log_weights",
+    "forward_ais",
+    "hamiltonian_ais",
+    "log_partition",
+    "raise_bound",
+    "reverse_ais",
+]

@@ -1,0 +1,144 @@
+"""The log-partition function of an energy-based model: exact, or between annealing from below and above."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .. import processes
+from ..energy.enumeration import batch_shape, exact_sample, log_states, log_sum
+from ..energy.figure import LogPartition
+from ..energy.machine import State
+from ..energy.temperatures import temperatures as ladder
+from ..mcmc.engines.names import engine_for
+from . import units
+from .weights import bridge, log_mean_exp
+
+if TYPE_CHECKING:
+    from ..energy.distribution import BoltzmannDistribution
+
+
+METHODS = ("exact", "ais", "bridge")
+
+
+def log_partition(
+    dist: BoltzmannDistribution,
+    method: str = "exact",
+    *,
+    chains: int = 100,
+    temperatures: int | Sequence[float] | Tensor = 1000,
+    base: Tensor | None = None,
+    reverse: bool = True,
+    burn_in: int = 500,
+    engine: str = "torch",
+) -> LogPartition:
+    r"""Log Z of an energy distribution, in nats.
+
+    Args:
+        dist: an energy distribution, as ``rbm()`` returns it.
+        method: ``"exact"`` sums one colour of units analytically and lists the states of the rest (real-valued units of
+            several colours, as in a spike-and-slab machine, are integrated out together for every state of the spikes);
+            ``"ais"`` anneals
+            from a product distribution with the visible layer's mean (Neal 2001; Salakhutdinov and Murray 2008), and
+            back from the model with ``reverse`` (Burda, Grosse and Salakhutdinov 2015); ``"bridge"`` runs both and
+            takes the value between them that Bennett's acceptance ratio finds (Bennett 1976; Meng and Wong 1996): the
+            smallest error of the three kinds where the reverse chains start at the model's distribution, and like their
+            mean off where they do not.
+        chains: annealing runs in each direction, shared by the processes where there are several.
+        temperatures: the number of inverse temperatures from the base to the model, or an increasing sequence of them
+            from 0 to 1.
+        base: visible rows, ``n x event_shape``, whose means the base takes (training data serve well) and from which the
+            reverse run's chains start; without them the means come from chains.
+        reverse: also anneal from the model back to the base (bridge sampling cannot do without).
+        burn_in: Gibbs sweeps before the reverse run starts.
+        engine: what anneals: ``"torch"``; ``"jax"`` for loops compiled by JAX, in the same precision; or ``"compiled"`` for
+            the faster of the two: torch with this package's own loops for large machines of bits, JAX for others.
+
+    Raises:
+        ValueError: the method is unknown, its options contradict each other, temperatures that do not increase from 0 to
+            1, or too many states are left for an exact sum.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> rbm = dgm.RBM(visible=3, hidden=2)
+        >>> with torch.no_grad():
+        ...     _ = [p.zero_() for p in rbm.parameters()]
+        >>> round(float(dgm.log_partition(rbm()).value), 4) == round(5 * 0.693147, 4)
+        True
+    """
+    if method not in METHODS:
+        raise ValueError(f"method got {method!r}; expected one of {', '.join(METHODS)}")
+    engine = engine_for(dist, engine, chains)
+    machine = getattr(dist, "machine", None)
+    if machine is None:
+        raise ValueError(
+            f"log_partition got a {type(dist).__name__}, which has a free energy and no graph to anneal on; models of real "
+            "rows anneal by HMC: call model.log_partition(rows)"
+        )
+    if method == "exact":
+        with torch.no_grad():
+            value = log_sum(machine, {})
+        zero = torch.zeros_like(value)
+        return LogPartition(value, zero, value, value, zero, zero, "exact")
+    if chains < 2:
+        raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
+    if method == "bridge" and not reverse:
+        raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")
+    mine = processes.share(chains, "chains")
+    with torch.no_grad(), processes.own_stream():
+        betas = ladder(temperatures)
+        batch = batch_shape(machine)
+        states = _model_states(dist, base, mine, burn_in) if reverse or base is None else None
+        rows = base
+        if rows is None:
+            rows = processes.gather(states[dist.visible]).flatten(0, len(batch))  # type: ignore[index]
+        own = _log_weights(engine)(dist, base_from_rows(dist, rows), betas, mine, batch, states if reverse else None)
+        log_base, weights = own[0], processes.gather(own[1])
+        mean, stderr = log_mean_exp(weights)
+        lower, stderr_lower = log_base + weights.mean(0), weights.std(0) / math.sqrt(chains)
+        upper, stderr_upper = torch.full_like(mean, torch.inf), torch.zeros_like(mean)
+        if own[2] is not None:
+            back = processes.gather(own[2])
+            upper, stderr_upper = log_base - back.mean(0), back.std(0) / math.sqrt(chains)
+            if method == "bridge":
+                mean, stderr = bridge(weights, back)
+    names = {"bridge": "bridge sampling", "ais": "AIS and reverse AIS" if reverse else "AIS"}
+    return LogPartition(log_base + mean, stderr, lower, upper, stderr_lower, stderr_upper, names[method])
+
+
+def _log_weights(engine: str) -> Callable[..., tuple[Tensor, Tensor, Tensor | None]]:
+    if engine == "torch":
+        return units.log_weights
+    from ..in_jax.annealing import log_weights
+
+    return log_weights
+
+
+def base_from_rows(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tuple[Tensor, ...]]:
+    """Natural parameters of the base: the visible layer from its mean statistics, the others neutral."""
+    graph = dist.machine.graph
+    like = rows
+    base = {layer: unit.neutral(like) for layer, unit in graph.layers.items()}
+    unit = graph.layers[dist.visible]
+    base[dist.visible] = unit.natural_from_mean(*(t.mean(0) for t in unit.T(rows)))
+    return base
+
+
+def _model_states(dist: BoltzmannDistribution, rows: Tensor | None, chains: int, burn_in: int) -> State:
+    """Exact draws where the machine is small; else chains from the rows (or a neutral start) after a burn-in."""
+    machine = dist.machine
+    batch = batch_shape(machine)
+    if not batch and log_states(machine, {}) <= 16 * 0.6931:
+        return exact_sample(machine, chains)
+    state = machine.neutral_state((chains, *batch))
+    if rows is not None:
+        chosen = torch.randint(len(rows), (chains,), device=rows.device)
+        start = rows[chosen].view(chains, *(1 for _ in batch), *dist.event_shape)
+        state[dist.visible] = start.expand(state[dist.visible].shape)
+    for _ in range(burn_in):
+        state = machine.sweep(state)
+    return state

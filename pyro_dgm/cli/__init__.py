@@ -1,0 +1,5 @@
+"""The ``pyro-dgm`` command."""
+
+from .main import main
+
+__all__ = ["main"]

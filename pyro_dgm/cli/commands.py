@@ -1,0 +1,326 @@
+"""What the subcommands of ``pyro-dgm`` do, one function each."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from .arguments import parser, print_json, settings
+
+
+def list(options: Namespace) -> None:
+    """Print models, datasets and recipes."""
+    from .. import data, recipes, registry
+
+    content = {
+        "models": {name: _summary(cls) for name, cls in sorted(registry.models().items())},
+        "data": data.names(),
+        "recipes": {name: recipe["title"] for name, recipe in recipes.recipes().items()},
+    }
+    if options.json:
+        print_json(content)
+        return
+    for title, entries in content.items():
+        print(f"{title}:")
+        for name, text in entries.items():
+            print(f"  {name:<18} {text}")
+
+
+def _summary(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").splitlines()[0].rstrip(".")
+
+
+def fit(options: Namespace) -> None:
+    """Train a model and leave a run."""
+    from .. import registry, train
+
+    binarisation = options.binarisation or ("threshold" if options.data == "digits" else "none")
+    source = {"source": options.data, "binarisation": binarisation, "seed": options.seed}
+    if options.preprocessing:
+        source |= {"binarisation": options.binarisation or "none", "preprocessing": options.preprocessing}
+    if options.classes:
+        source |= {"classes": options.classes}
+    dataset = _load(source, options.data_dir)
+    chosen = settings(options.set) | ({"classes": options.classes} if options.classes else {})
+    model = registry.build(options.model, chosen, dataset.visible - (options.classes or 0), options.seed)
+    chosen = settings(options.objective, "--objective")
+    objective = registry.call(model.objective, chosen, f"the objective of {type(model).__name__}")
+    out = options.out or f"runs/{options.model.lower()}"
+    run = train.fit(
+        model,
+        dataset,
+        objective=objective,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        optimiser=options.optimiser,
+        decay=options.decay,
+        average=options.average,
+        patience=options.patience,
+        seed=options.seed,
+        out=out,
+        resume=options.resume,
+        device=options.device,
+        devices=options.devices,
+        logger=options.logger,
+        progress=not options.quiet,
+        source=source,
+    )
+    if run.history:
+        print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))
+    _training_picture(run, _folder(out))
+    print(f"run written to {out}")
+
+
+def _load(source: dict[str, Any], data_dir: str | None) -> Any:
+    from .. import data
+
+    how = source["binarisation"]
+    dataset = data.load(
+        source["source"], data_dir=data_dir, binarisation=None if how == "none" else how, seed=source["seed"],
+        preprocessing=source.get("preprocessing"),
+    )  # fmt: skip
+    return dataset.labelled(source["classes"]) if "classes" in source else dataset
+
+
+def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
+    """A run's model, configuration and dataset; seeds the random state."""
+    import pyro
+
+    from .. import processes, train
+    from ..train.checkpoint import read_config
+    from ..train.settings import check_devices
+
+    check_devices(options.device, None)
+    config = read_config(options.run)
+    if "source" not in config["data"]:
+        raise ValueError(f"{options.run} does not say where its data came from; evaluate it from Python with dgm.load")
+    dataset = _load(config["data"], options.data_dir)
+    processes.join(options.device)
+    model = train.load(options.run, options.device)
+    pyro.set_rng_seed(options.seed)
+    return model, config, dataset
+
+
+def _folder(run: str) -> Path:
+    """Where pictures and draws go: beside the run, from one process only; what the others write is thrown away."""
+    from .. import processes
+
+    return Path(run) if processes.first() else Path(_scratch().name)
+
+
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
+def evaluate(options: Namespace) -> None:
+    """Print the log-likelihood of a run."""
+    from ..evaluation.likelihood import with_details
+    from ..models.shared.energy_based import EnergyModel
+    from ..models.shared.orderless import OrderlessModel
+
+    model, _, dataset = _open(options)
+    split = getattr(dataset, options.split)
+    if options.split == "train" and dataset.redraw is not None:
+        raise ValueError("the training rows are drawn anew in every batch; evaluate --split valid or test")
+    extra: dict[str, Any] = {}
+    if options.orders:
+        if not isinstance(model, OrderlessModel):
+            raise ValueError(
+                f"--orders got {' '.join(map(str, options.orders))}, but {type(model).__name__} is no orderless model: it is "
+                "not evaluated by averaging orders. Leave --orders out"
+            )
+        extra["orders"] = options.orders
+    if isinstance(model, EnergyModel) and options.method in (None, "ais", "bridge"):
+        extra |= {"base": dataset.train.x} if dataset.redraw is None else {}
+    extra |= _engine(options, model)
+    if "engine" in extra and options.method in ("exact", "raise"):
+        raise ValueError(
+            f"--engine got {options.engine!r}, which anneals, with --method {options.method}; expected --method ais or "
+            "bridge, or leave --engine out"
+        )
+    figure, details = with_details(model, split.to(options.device), method=options.method, **extra)
+    if options.json:
+        print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})
+        return
+    print(figure)
+    for name, value in details.items():
+        print(f"  {name.replace('_', ' ')}: {value:.4g}")
+
+
+def _engine(options: Namespace, model: Any) -> dict[str, Any]:
+    """The option ``engine`` where another than torch is asked for."""
+    from ..models.shared.boltzmann import BoltzmannModel
+
+    if options.engine == "torch":
+        return {}
+    if not isinstance(model, BoltzmannModel):
+        raise ValueError(
+            f"--engine got {options.engine!r}, but {type(model).__name__} has no Boltzmann graph to compile; leave --engine out"
+        )
+    return {"engine": options.engine}
+
+
+def sample(options: Namespace) -> None:
+    """Draw samples; save them and pictures."""
+    import numpy as np
+    import torch
+
+    from ..evaluation import pictures
+
+    model, _, dataset = _open(options)
+    if options.n < 1:
+        raise ValueError(f"-n got {options.n}; expected at least 1")
+    x = model.sample(options.n).cpu()
+    run = _folder(options.run)
+    np.savez_compressed(run / "samples.npz", x=x.numpy())
+    if len(dataset.shape) >= 2:
+        pictures.sample_grid(_grey(x[:100], x[:100]), dataset.shape, path=run / "samples.png")
+        weight = getattr(model, "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.dim() == 2 and len(weight) == dataset.visible:
+            pictures.filters(weight.detach().cpu(), dataset.shape, path=run / "filters.png")
+        if getattr(model, "latent", None) == 2 and hasattr(model, "decode"):
+            pictures.latent_manifold(model.decode, dataset.shape, path=run / "manifold.png")
+    print(f"{len(x)} samples in {run / 'samples.npz'}; pictures beside it")
+
+
+def _grey(rows: Any, like: Any) -> Any:
+    """Rows as grey levels: as they are where ``like`` has values in [0, 1], else on the scale of its range."""
+    low, high = min(float(like.min()), 0.0), max(float(like.max()), 1.0)
+    return ((rows - low) / (high - low)).clamp(0, 1)
+
+
+def impute(options: Namespace) -> None:
+    """Fill in the unknown columns of test rows, or the holes in rows of a file; save them and a picture."""
+    import numpy as np
+    import torch
+
+    from ..data.incomplete import incomplete_rows
+    from ..evaluation import pictures
+
+    model, _, dataset = _open(options)
+    if options.n < 1 or options.sweeps < 2:
+        raise ValueError(f"-n and --sweeps got {options.n} and {options.sweeps}; expected at least 1 and 2")
+    if not 0 < options.known < 1:
+        raise ValueError(f"--known got {options.known}; expected a share between 0 and 1")
+    if options.rows is not None:
+        x = incomplete_rows(options.rows, dataset.visible).to(options.device)
+        known, x = ~x.isnan(), x.nan_to_num()
+    else:
+        spread = torch.linspace(0, len(dataset.test) - 1, min(options.n, len(dataset.test))).long()
+        x = dataset.test.x[spread].to(options.device)
+        known = torch.arange(dataset.visible, device=x.device) < math.ceil(options.known * dataset.visible)
+    means, details = model.impute_with_details(x, known, sweeps=options.sweeps)
+    run = _folder(options.run)
+    np.savez_compressed(
+        run / "imputed.npz", x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details
+    )
+    if len(dataset.shape) >= 2:
+        pictures.reconstructions(_grey(x, x).cpu(), _grey(means, x).cpu(), dataset.shape, path=run / "imputed.png")
+    of = "unknown values" if options.rows is not None else f"of {dataset.visible} columns"
+    print(f"{len(x)} rows with {int((~known).sum())} {of} imputed in {run / 'imputed.npz'}")
+    for name, value in details.items():
+        print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, '.4g')}")
+
+
+def diagnose(options: Namespace) -> None:
+    """Run chains (or draw latents) and print ArviZ's summary; save the draws and a picture."""
+    import arviz
+
+    from ..evaluation import pictures, to_arviz
+    from ..mcmc import VectorizedMCMC, default_kernel
+    from ..models.shared.energy_based import EnergyModel
+    from ..models.shared.latent import LatentVariableModel
+
+    model, _, dataset = _open(options)
+    run = _folder(options.run)
+    engine = _engine(options, model)
+    if isinstance(model, EnergyModel):
+        kernel = default_kernel(model())(model())
+        mcmc = VectorizedMCMC(kernel, options.draws, options.warmup, num_chains=options.chains, **engine)
+        mcmc.run()
+        idata = to_arviz(mcmc)
+        pictures.energy_trace(idata, path=run / "energies.png")
+    elif not isinstance(model, LatentVariableModel):
+        raise ValueError(
+            f"{type(model).__name__} has neither chains to run nor latent variables to draw; its likelihood is a formula: "
+            "see pyro-dgm evaluate and sample"
+        )
+    else:
+        idata = to_arviz(model, dataset.test.x[:10].to(options.device), num_samples=options.draws, num_chains=4)
+        _latents(model, dataset.test.x[:LATENT_ROWS].to(options.device), run)
+    with _wide_tables():
+        print(arviz.summary(idata))
+    idata.to_netcdf(str(run / "chains.nc"))
+    print(f"draws in {run / 'chains.nc'}")
+
+
+LATENT_ROWS = 500
+"""Test rows whose latents `diagnose` looks at."""
+
+
+def _latents(model: Any, x: Any, run: Path) -> None:
+    """Print what every latent site carries and how many of its units are active; save a picture of it."""
+    from ..evaluation import active_units, kl_per_latent
+    from ..evaluation.pictures import latent_bars
+
+    divergences = kl_per_latent(model.model, model.guide, x)
+    activities = active_units(model.model, model.guide, x)
+    print(f"latents of {len(x)} test rows: KL(q || p) in nats a row, and units with Cov_x(E_q[z]) > 0.01")
+    for name, found in divergences.items():
+        active = activities[name].active
+        error = f" ± {found.total_stderr:.2g}" if found.total_stderr > 1e-6 else ""
+        print(
+            f"  {name:<10} {found.total:8.4g}{error} ({found.method}), {int(active.sum())} of {active.numel()} units active"
+        )
+        if found.value.numel() > 1:
+            largest = ", ".join(f"{v:.3g}" for v in found.value.flatten().sort(descending=True).values[:10].tolist())
+            print(f"  {'':<10} by unit: {largest}{', ...' if found.value.numel() > 10 else ''}")
+    latent_bars(divergences, activities, path=run / "latents.png")
+
+
+def _wide_tables() -> Any:
+    import pandas
+
+    return pandas.option_context("display.width", 120, "display.max_columns", 20, "display.max_rows", 30)
+
+
+def _training_picture(run: Any, out: Path) -> None:
+    from ..evaluation import pictures
+
+    if run.history:
+        pictures.training_curve(run.history, path=out / "training.png")
+
+
+def reproduce(options: Namespace) -> None:
+    """Train and evaluate a recipe; write its result file."""
+    from .. import recipes
+
+    result = recipes.reproduce(
+        options.name, Path(options.out), data_dir=options.data_dir, fast=options.fast, resume=options.resume
+    )
+    print(result["text"])
+    print(f"result in {Path(options.out) / (options.name + ('-fast' if options.fast else ''))}")
+
+
+DEMO_EPOCHS = 60
+
+
+def demo(options: Namespace) -> None:
+    """The main job: an RBM on digits, from data to evidence."""
+    out = str(Path(options.out))
+    training = (
+        f"--set hidden=200 --epochs {DEMO_EPOCHS} --batch-size 20 --optimiser sgd --learning-rate 0.05 --decay linear "
+        "--objective centred=True"
+    )
+    arguments = ["fit", "rbm", "--data", "digits", "--out", out, "--seed", str(options.seed), *training.split()]
+    fit(parser().parse_args(arguments))
+    for command in (evaluate, sample, impute, diagnose):
+        print()
+        command(parser().parse_args([command.__name__, out, "--seed", str(options.seed)]))

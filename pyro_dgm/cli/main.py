@@ -1,0 +1,36 @@
+"""The ``pyro-dgm`` command."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import warnings
+from collections.abc import Sequence
+
+from .arguments import parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; bad input gives one line on standard error and exit status 2."""
+    from .. import processes
+    from ..train import TrainingDiverged
+    from . import commands
+
+    options = parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+    try:
+        with contextlib.nullcontext() if processes.first() else contextlib.redirect_stdout(io.StringIO()):
+            getattr(commands, options.command)(options)
+    except (ValueError, OSError, ImportError, TrainingDiverged) as error:
+        if processes.speaks():
+            print(f"pyro-dgm: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pyro-dgm: interrupted; a run can be resumed with --resume", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    finally:
+        processes.leave()
+    return 0

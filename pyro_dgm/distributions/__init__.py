@@ -1,0 +1,1 @@
+"""Distributions that models emit, of rows and of sequences."""

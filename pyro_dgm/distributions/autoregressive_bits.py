@@ -1,0 +1,96 @@
+"""A layer of bits, each of which may depend on those before it (DARN's layers)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.distributions import Bernoulli, TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+from torch.nn.functional import logsigmoid
+
+from ..native import bernoulli
+
+
+class AutoregressiveBits(TorchDistribution):
+    r"""Bits with $P(s_i = 1 \mid s_{<i}) = \sigma(a_i + \sum_{j<i} U_{ij} s_j)$ (20.70; Gregor et al. 2014).
+
+    Log-probabilities take one matrix product; draws go unit by unit. Without ``within`` the bits are independent and are
+    drawn at once. These are the conditionals of ``dgm.FVBN`` with biases from outside, one for every row: a layer inside a
+    network, without a choice of order and without parameters of its own.
+
+    Args:
+        logits: $a$, ``batch_shape x units``.
+        within: $U$, ``units x units``, of which only what is below the diagonal counts; or None.
+
+    Raises:
+        ValueError: ``within`` does not fit, or logits are NaN.
+
+    Example:
+        >>> import torch
+        >>> AutoregressiveBits(torch.zeros(2, 3), torch.ones(3, 3)).log_prob(torch.zeros(2, 3)).shape
+        torch.Size([2])
+    """
+
+    arg_constraints = {"logits": constraints.real_vector}
+    support = constraints.independent(constraints.boolean, 1)
+
+    def __init__(self, logits: Tensor, within: Tensor | None = None, validate_args: bool | None = None) -> None:
+        units = logits.shape[-1]
+        if within is not None and within.shape != (units, units):
+            raise ValueError(f"within got shape {tuple(within.shape)}; expected {units} x {units}")
+        self.logits = logits
+        self.lower = None if within is None else within.tril(-1)
+        super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=False)
+        self._validate_args = type(self)._validate_args if validate_args is None else validate_args
+        # One pass instead of the two of ``real_vector``: a NaN shows in the sum (as do infinities of both signs).
+        if self._validate_args and bool(logits.detach().sum().isnan()) and bool(logits.isnan().any()):
+            raise ValueError("logits got NaN; look for parameters that became NaN (a smaller learning rate)")
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> AutoregressiveBits:
+        other = object.__new__(AutoregressiveBits)
+        other.logits, other.lower = self.logits.expand(*batch_shape, *self.event_shape), self.lower
+        TorchDistribution.__init__(other, torch.Size(batch_shape), self.event_shape, validate_args=False)
+        other._validate_args = self._validate_args
+        return other
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        # Bits of the right shape are their own squares; the full validation then has nothing to say.
+        bits = value.shape[-1:] == self.event_shape and torch.equal(value * value, value)
+        if self._validate_args and not bits:
+            self._validate_sample(value)
+        a = self._fields(value)
+        # log sigma(a) for a one, log sigma(-a) for a zero, in one pass.
+        return logsigmoid((2 * value - 1) * a).sum(-1)
+
+    def _fields(self, value: Tensor) -> Tensor:
+        return self.logits if self.lower is None else self.logits + value @ self.lower.t()
+
+    def conditionals(self, value: Tensor) -> Bernoulli:
+        r"""$P(s_i \mid s_{<i})$ of every bit with the bits of ``value`` before it: ``batch_shape x units``."""
+        return Bernoulli(logits=self._fields(value))
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        a = self.logits.expand(*sample_shape, *self.logits.shape)
+        if self.lower is None:
+            return bernoulli(a.contiguous())
+        a, drawn = a.clone(), torch.empty_like(a)
+        for unit in range(a.shape[-1]):
+            bit = bernoulli(a[..., unit].contiguous())
+            drawn[..., unit] = bit
+            a.add_(bit.unsqueeze(-1) * self.lower[:, unit])
+        return drawn
+
+    @property
+    def mean(self) -> Tensor:
+        """The bits' probabilities, of independent bits.
+
+        Raises:
+            NotImplementedError: the bits depend on one another.
+        """
+        if self.lower is not None:
+            raise NotImplementedError("autoregressive bits have no mean in closed form; average draws")
+        return torch.sigmoid(self.logits)

@@ -1,0 +1,66 @@
+"""Padded sequences of frames as one distribution of flat rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from torch import Tensor, nn
+
+from ..data.sequences import split_frames
+from .support import RowSupport
+
+
+class PaddedFrames(dist.TorchDistribution):
+    """Independent frames of padded rows, of which some exist: ``event_shape`` (frames x (features + 1),).
+
+    Log-probabilities are those of the frames that exist, and minus infinity for a row of another length; its draws have the
+    same lengths. In a sequence model the frames are independent given latents and earlier frames, so a draw is one frame ahead.
+
+    Args:
+        frames: a distribution of ``batch_shape`` ``... x T`` and ``event_shape`` (features,).
+        present: booleans, ``... x T'``, T' at least T; nothing exists after T.
+    """
+
+    arg_constraints = {"present": constraints.independent(constraints.boolean, 1)}
+
+    @constraints.dependent_property(event_dim=1)
+    def support(self) -> constraints.Constraint:
+        return RowSupport(self.frames.support)
+
+    def __init__(self, frames: dist.TorchDistribution, present: Tensor, validate_args: bool | None = None) -> None:
+        self.frames, self.present = frames, present
+        self.features, self.length = frames.event_shape[0], frames.batch_shape[-1]
+        batch = torch.broadcast_shapes(frames.batch_shape[:-1], present.shape[:-1])
+        super().__init__(batch, torch.Size([present.shape[-1] * (self.features + 1)]), validate_args=validate_args)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> PaddedFrames:
+        frames = self.frames.expand((*batch_shape, self.length))
+        return PaddedFrames(frames, self.present.expand(*batch_shape, -1), validate_args=self._validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        values, present = split_frames(value, self.features)
+        each = self.frames.log_prob(values[..., : self.length, :])
+        total = torch.where(self.present[..., : self.length], each, 0.0).sum(-1)
+        return torch.where((present == self.present).all(-1), total, -torch.inf)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        with torch.no_grad():
+            return self.rows(self.expand(self.batch_shape).frames.sample(torch.Size(sample_shape)))
+
+    def rows(self, values: Tensor) -> Tensor:
+        """Values, ``... x T x features``, of which those of frames that exist are kept, as rows."""
+        values = nn.functional.pad(values, (0, 0, 0, self.present.shape[-1] - self.length))
+        present = self.present.unsqueeze(-1).expand(*values.shape[:-1], 1)
+        return torch.cat([torch.where(present, values, 0.0), present.to(values)], -1).flatten(-2)
+
+
+def join(*parts: Tensor) -> Tensor:
+    """Tensors of one batch shape after broadcasting, side by side."""
+    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)

@@ -1,0 +1,22 @@
+"""What every model is: a named PyroModule whose programs are modules of their own."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import constraints
+
+
+class RowSupport(constraints.Constraint):
+    """Rows of finite numbers, some of which are given (a length, a label), and others values of a distribution.
+
+    Args:
+        values: what those values can be.
+    """
+
+    event_dim = 1
+
+    def __init__(self, values: constraints.Constraint | None) -> None:
+        self.is_discrete = values is not None and values.is_discrete
+
+    def check(self, value: Tensor) -> Tensor:
+        return value.isfinite().all(-1)

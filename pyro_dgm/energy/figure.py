@@ -1,0 +1,40 @@
+"""The log-partition function of an energy-based model: exact, or between annealing from below and above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class LogPartition:
+    """A value of log Z in nats, without gradient, with what is known of its error.
+
+    Attributes:
+        value: the value, ``batch_shape`` of the parameters.
+        stderr: its standard error (0 where exact).
+        lower: the mean of log w of the forward annealing: below log Z in expectation.
+        upper: the mean of log w of the reverse annealing: above log Z in expectation if its chains start at the model's
+            distribution; infinite where no reverse run was made.
+        stderr_lower: the standard error of ``lower``.
+        stderr_upper: the standard error of ``upper``.
+        method: how it was found.
+    """
+
+    value: Tensor
+    stderr: Tensor
+    lower: Tensor
+    upper: Tensor
+    stderr_lower: Tensor
+    stderr_upper: Tensor
+    method: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether the value is exact up to rounding."""
+        return self.method == "exact"

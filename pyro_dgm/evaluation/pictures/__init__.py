@@ -1,0 +1,17 @@
+"""Pictures of samples, reconstructions, training and latents."""
+
+from .drawing import drawing_animation, drawing_sequence
+from .grids import energy_trace, filters, latent_manifold, reconstructions, sample_grid, training_curve
+from .latent_bars import latent_bars
+
+__all__ = [
+    "drawing_animation",
+    "drawing_sequence",
+    "energy_trace",
+    "filters",
+    "latent_bars",
+    "latent_manifold",
+    "reconstructions",
+    "sample_grid",
+    "training_curve",
+]

@@ -1,0 +1,73 @@
+"""Annealed importance sampling of Boltzmann machines in compiled JAX code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from . import _module, to_numpyro
+from ._precision import precision_of
+
+if TYPE_CHECKING:
+    from ..energy import BoltzmannDistribution, State
+
+
+BLOCK = 500
+"""Temperatures in one compiled call, after which the log weights are added up in double precision."""
+
+
+def log_weights(
+    dist: BoltzmannDistribution,
+    base: Mapping[str, tuple[Tensor, ...]],
+    betas: Tensor,
+    chains: int,
+    batch: torch.Size,
+    states: State | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As ``pyro_dgm.energy.annealing.log_weights``, for a machine without batch shape and in its precision.
+
+    Raises:
+        ValueError: units or interactions that the compiled engine does not know, or a batch shape.
+        ImportError: JAX or NumPyro is not installed.
+    """
+    with precision_of(dist.parameters()[0].dtype):
+        return _log_weights(dist, base, betas, chains, states)
+
+
+def _log_weights(
+    dist: BoltzmannDistribution,
+    base: Mapping[str, tuple[Tensor, ...]],
+    betas: Tensor,
+    chains: int,
+    states: State | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    ours = to_numpyro(dist)
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    runs = _module("_annealing_runs")
+    flat = {name: tuple(jnp.array(b.reshape(-1).cpu().numpy(), float) for b in entry) for name, entry in base.items()}
+    like = dist.parameters()[0].detach()
+    start_key, key, back_key = jax.random.split(jax.random.PRNGKey(int(torch.randint(2**31, ()))), 3)
+    levels = betas.double().cpu().numpy()
+
+    def summed(levels: Any, run: Any, state: Any, key: Any) -> Tensor:
+        total = np.zeros(len(next(iter(state.values()))))
+        for start in range(0, len(levels) - 1, BLOCK):
+            state, key, rise = run(state, key, jnp.array(levels[start : start + BLOCK + 1], float))
+            total += np.asarray(rise, np.float64)
+        return torch.from_numpy(total).to(like)
+
+    fixed = ours.structure, ours.arrays, flat
+    log_base = torch.from_numpy(np.array(runs.log_base(*fixed))).to(like)
+    start = runs.start(*fixed, start_key, chains)
+    forward = summed(levels, partial(runs.forward, *fixed), start, key)
+    if states is None:
+        return log_base, forward, None
+    given = {name: jnp.array(x.detach().cpu().numpy(), float) for name, x in states.items()}
+    return log_base, forward, summed(levels[::-1], partial(runs.reverse, *fixed), given, back_key)

@@ -1,0 +1,60 @@
+"""Importance weights of a model and its guide, per datum, and the bound they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from .importance import _weights, per_datum, traces
+from .sites import sites
+
+
+def posterior_draws(
+    model: Callable[..., Any], guide: Callable[..., Any], *args: Any, draws: int, proposals: int, **kwargs: Any
+) -> dict[str, dict[str, Tensor]]:
+    """Latents drawn from the guide and resampled by their importance weights, row by row.
+
+    Args:
+        model: a Pyro program with one data plate.
+        guide: its guide.
+        draws: how many are kept.
+        proposals: how many are drawn.
+
+    Returns:
+        ``posterior``, ``log_likelihood`` and ``posterior_predictive``, each ``{site: draws x rows x ...}``.
+    """
+    with torch.no_grad():
+        model_trace, guide_trace = traces(model, guide, args, kwargs, proposals, 1)
+        weights = _weights(model_trace, guide_trace, proposals, 1)
+        chosen = torch.multinomial(torch.softmax(weights, 0).T, draws, replacement=True).T
+        columns = torch.arange(chosen.shape[1], device=chosen.device)
+        groups: dict[str, dict[str, Tensor]] = {"posterior": {}, "log_likelihood": {}, "posterior_predictive": {}}
+        for name, site in sites(model_trace):
+            if not site["is_observed"]:
+                groups["posterior"][name] = site["value"].expand(proposals, *site["value"].shape[1:])[chosen, columns]
+                continue
+            groups["log_likelihood"][name] = site["fn"].log_prob(site["value"]).expand(weights.shape)[chosen, columns]
+            groups["posterior_predictive"][name] = site["fn"].sample()[chosen, columns]
+    return groups
+
+
+def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latents: Any, *args: Any) -> Any:
+    """One independence-sampler step of every row's latents, proposed by the guide; returns their new guide trace."""
+    old = poutine.trace(poutine.replay(guide, trace=latents)).get_trace(*args)
+    new = poutine.trace(guide).get_trace(*args)
+    log_ratio = torch.zeros(())
+    for sign, trace in ((1.0, new), (-1.0, old)):
+        replayed = poutine.trace(poutine.replay(model, trace=trace)).get_trace(*args)
+        log_ratio = log_ratio + sign * (per_datum(replayed, 1) - per_datum(trace, 1))
+    accept = torch.rand_like(log_ratio).log() < log_ratio
+    for name, site in sites(new):
+        drawn: Any = site["value"]
+        kept: Any = old.nodes[name]["value"]
+        shape = accept.shape + (1,) * (site["value"].dim() - accept.dim())
+        site["value"] = torch.where(accept.view(shape), drawn, kept)
+        site.pop("unscaled_log_prob")
+    return new

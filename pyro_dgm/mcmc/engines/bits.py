@@ -1,0 +1,153 @@
+"""Many steps over layers of bits in one call of a compiled loop."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from pyro.ops.streaming import StreamingStats
+from torch import Tensor
+
+from ...energy import Binary, BoltzmannDistribution, Dense, EnergyDistribution, Machine, State
+from ...native import PackedBits, moves_bits, sweeps_pay
+from ..gibbs import BlockGibbs
+from ..kernel import ChainsKernel
+from ..tempering import ParallelTempering
+from .engine import Collected, Engine, one_draw
+
+
+class BitEngine(Engine):
+    """Moves a kernel of a large machine of bits with dense couplings, without a clamp, in single precision on the processor.
+
+    Weights are copied when a run begins. Words of torch's generator seed every call, whatever the number of threads.
+    """
+
+    block = 10
+
+    @classmethod
+    def of(cls, kernel: ChainsKernel) -> BitEngine | None:
+        """The engine of a kernel; None where the loop does not know its machine, or would not be faster."""
+        engines: dict[type, type[BitEngine]] = {BlockGibbs: BitGibbs, ParallelTempering: BitTempering}
+        if type(kernel) not in engines:
+            return None
+        engine = engines[type(kernel)](kernel)
+        if not engine.knows():
+            return None
+        weights = sum(weight.numel() for weight in kernel.dist.machine.weights)
+        return engine if sweeps_pay(engine.rows(), weights) else None
+
+    def knows(self) -> bool:
+        """Whether the loop can move the kernel's chains."""
+        return self.kernel.clamp is None and holds_bits(self.kernel.dist)
+
+    def rows(self) -> int:
+        """States that are moved at once."""
+        return self.kernel.num_chains
+
+    def begin(self) -> None:
+        if not self.knows():
+            raise ValueError(
+                "the kernel got a clamp, or its machine another precision or device, after engine='compiled' was chosen for "
+                "them; make a new VectorizedMCMC"
+            )
+        machine = self.kernel.dist.machine
+        self.names = list(machine.graph.layers)
+        self.bits = packed(machine)
+
+    def advance(self, params: State, sweeps: int) -> State:
+        words = self.bits.pack([params[name] for name in self.names])
+        if words is None:  # other numbers, to start from: bits after a sweep
+            return self.advance(self.kernel.sample(params), sweeps - 1) if sweeps else params
+        return self.move(params, words, sweeps)
+
+    @abstractmethod
+    def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
+        """The chains after some steps, from the words of their bits, which are overwritten."""
+
+    def state(self, words: Sequence[Tensor], like: State) -> State:
+        """The chains' state that some words stand for, in the shapes of another state."""
+        states = zip(self.names, self.bits.unpack(words), strict=True)
+        return {name: x.view(like[name].shape) for name, x in states}
+
+    def collect(
+        self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
+    ) -> Collected:
+        parts = []
+        for _ in range(draws):
+            params, kept, moments = one_draw(self.kernel, self.advance(params, thinning), layers, moments)
+            parts.append(kept)
+        return Collected(params, {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}, moments)
+
+
+class BitGibbs(BitEngine):
+    """``BlockGibbs``."""
+
+    kernel: BlockGibbs
+
+    def knows(self) -> bool:
+        return super().knows() and self.kernel.precision == "float32"
+
+    def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
+        self.bits.sweep(words, steps)
+        return self.state(words, params)
+
+
+class BitTempering(BitEngine):
+    """``ParallelTempering`` of machines in two colours, whose temperatures are adapted between calls."""
+
+    kernel: ParallelTempering
+
+    def knows(self) -> bool:
+        return super().knows() and len(self.kernel.gibbs.machine.colours) == 2
+
+    def rows(self) -> int:
+        return self.kernel.num_chains * len(self.kernel.tuning["betas"])
+
+    def begin(self) -> None:
+        super().begin()
+        self.base = [self.kernel.base[name][0] for name in self.names]
+        self.early = len(self.kernel.gibbs.machine.colours[0])
+
+    def advance(self, params: State, sweeps: int) -> State:
+        self.kernel._check(params)
+        while sweeps:
+            now = min(sweeps, self.kernel.until_adaptation())
+            params = super().advance(params, now)
+            sweeps -= now
+        return params
+
+    def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
+        kernel, betas = self.kernel, self.kernel.tuning["betas"]
+        from_base, trips = kernel.trips(params, (words[0].shape[1] // len(betas),))
+        rate, climbing, climbed = self.bits.temper(words, self.base, self.early, betas, from_base, trips, steps)
+        state = self.state(words, params)
+        kernel.took(state, steps, rate, climbing, climbed)
+        return state
+
+
+def holds_bits(dist: EnergyDistribution) -> bool:
+    """Whether a distribution is one machine of bits and dense couplings alone, of a precision that the loop has."""
+    if not isinstance(dist, BoltzmannDistribution):
+        return False
+    graph = dist.machine.graph
+    return (
+        moves_bits(dist.parameters())
+        and not dist.batch_shape
+        and all(type(unit) is Binary for unit in graph.layers.values())
+        and all(type(interaction) is Dense for interaction in graph.interactions)
+        and all(block.atoms is None for colour in graph.colours for block in colour)
+    )
+
+
+def packed(machine: Machine) -> PackedBits:
+    """A machine that ``holds_bits`` as the loop reads it; layers are numbered in the graph's order."""
+    graph = machine.graph
+    names = list(graph.layers)
+    order = [block.layer for colour in graph.colours for block in colour]
+    flows = []
+    for place, name in enumerate(order):
+        for number, end in graph.touching[name]:
+            source, weight = graph.interactions[number].ends[1 - end].layer, machine.weights[number]
+            flows.append((place, names.index(source), weight if end == 1 else weight.t()))
+    return PackedBits([machine.biases[name][0] for name in names], [names.index(name) for name in order], flows)

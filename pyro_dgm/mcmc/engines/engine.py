@@ -1,0 +1,79 @@
+"""What moves the chains of a run: torch sweep by sweep, or compiled code for many sweeps at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pyro.ops.streaming import StreamingStats
+from torch import Tensor
+
+from ...energy import State
+from ..kernel import ChainsKernel
+
+
+class Collected(NamedTuple):
+    """What a run of some draws leaves.
+
+    Attributes:
+        params: the chains' state.
+        kept: the layers asked for, or with moments the energies, ``chains x draws x ...``.
+        moments: those that came in, and the draws' own; None where none came in.
+    """
+
+    params: State
+    kept: dict[str, Tensor]
+    moments: StreamingStats | None
+
+
+class Engine(ABC):
+    """Moves the chains of a kernel, and leaves the kernel's tuning as if the kernel had moved them itself."""
+
+    block: int
+    """The most draws in one call of ``collect``."""
+
+    def __init__(self, kernel: ChainsKernel) -> None:
+        self.kernel = kernel
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Take the kernel's parameters and torch's random state as they are at the start of a run."""
+
+    @abstractmethod
+    def advance(self, params: State, sweeps: int) -> State:
+        """The chains after some sweeps."""
+
+    @abstractmethod
+    def collect(
+        self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
+    ) -> Collected:
+        """The chains after ``draws * thinning`` sweeps, and what is kept of the last of every ``thinning``."""
+
+
+class TorchEngine(Engine):
+    """Calls the kernel for every sweep."""
+
+    block = 1
+
+    def begin(self) -> None:
+        """The kernel reads both at every sweep."""
+
+    def advance(self, params: State, sweeps: int) -> State:
+        for _ in range(sweeps):
+            params = self.kernel.sample(params)
+        return params
+
+    def collect(
+        self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
+    ) -> Collected:
+        return one_draw(self.kernel, self.advance(params, thinning), layers, moments)
+
+
+def one_draw(kernel: ChainsKernel, params: State, layers: Sequence[str], moments: StreamingStats | None) -> Collected:
+    """What is kept of the chains' present state."""
+    drawn = kernel.draws(params)
+    if moments is None:
+        return Collected(params, {layer: drawn[layer].unsqueeze(1) for layer in layers}, None)
+    moments.update({layer: drawn[layer].double() for layer in layers})
+    return Collected(params, {name: e.unsqueeze(1) for name, e in kernel.energies(drawn).items()}, moments)

@@ -1,0 +1,233 @@
+"""Kernels of Boltzmann machines run by compiled JAX code."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict, StreamingStats
+from torch import Tensor
+
+from ...energy import BoltzmannDistribution, State
+from ..gibbs import BlockGibbs
+from ..kernel import ChainsKernel
+from ..replicas import at_every_temperature
+from ..tempering import ParallelTempering
+from .engine import Collected, Engine
+
+if TYPE_CHECKING:
+    from ...in_jax._runs import Moments
+
+
+ROOM = 1 << 24
+"""Numbers that a compiled run keeps before it hands them over."""
+
+
+def jax_engine(kernel: ChainsKernel) -> Engine:
+    """The engine of a kernel that runs on JAX and on nothing else.
+
+    Raises:
+        ValueError: a kernel, or units or interactions, that it does not know.
+        ImportError: JAX or NumPyro is not installed.
+    """
+    engines: dict[type, type[JaxEngine]] = {BlockGibbs: JaxGibbs, ParallelTempering: JaxTempering}
+    if type(kernel) not in engines:
+        raise ValueError(
+            f"engine='jax' got the kernel {type(kernel).__name__}; expected BlockGibbs or ParallelTempering. Others run "
+            "with engine='torch'"
+        )
+    return engines[type(kernel)](kernel)
+
+
+class JaxEngine(Engine):
+    """Copies the parameters when a run begins, and seeds its random keys from torch's random state.
+
+    A machine in double precision is run in double precision, without a lasting change of JAX's setting.
+    """
+
+    def __init__(self, kernel: ChainsKernel) -> None:
+        super().__init__(kernel)
+        if not isinstance(kernel.dist, BoltzmannDistribution):
+            raise ValueError(f"engine='jax' got a {type(kernel.dist).__name__}; expected a Boltzmann distribution")
+        self.target = kernel.dist
+        self.like = kernel.dist.parameters()[0].detach()
+        self.begin()
+
+    def begin(self) -> None:
+        from ...in_jax import to_numpyro
+
+        with self._precision():
+            self.dist = to_numpyro(self.target)
+        self._key: Any = None
+
+    def _precision(self) -> AbstractContextManager[object]:
+        from ...in_jax._precision import precision_of
+
+        return precision_of(self.like.dtype)
+
+    @property
+    def block(self) -> int:  # type: ignore[override]
+        """As many draws as fit into ``ROOM`` numbers, from 1 to 100."""
+        numbers = self.kernel.num_chains * sum(shape.numel() for shape in self.kernel.dist.shapes.values())
+        return max(1, min(100, ROOM // numbers))
+
+    @abstractmethod
+    def plan(self, layers: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
+        """What is compiled, and the arrays it works on."""
+
+    @abstractmethod
+    def carry(self, params: State) -> dict[str, Any]:
+        """What the compiled steps carry along, from the chains' state."""
+
+    @abstractmethod
+    def params(self, carry: Mapping[str, Any], steps: int) -> State:
+        """The chains' state after some steps; the kernel's tuning follows."""
+
+    def advance(self, params: State, sweeps: int) -> State:
+        from ...in_jax import _runs
+
+        with self._precision():
+            plan, data = self.plan(())
+            carry, self._key = _runs.advance(plan, data, self.carry(params), self._next_key(), sweeps)
+            return self.params(carry, sweeps)
+
+    def collect(
+        self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
+    ) -> Collected:
+        with self._precision():
+            return self._collect(params, draws, thinning, layers, moments)
+
+    def _collect(
+        self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
+    ) -> Collected:
+        from ...in_jax import _runs
+
+        plan, data = self.plan(layers)
+        room = min(self.block, 1 << (draws - 1).bit_length())  # few sizes, since each is compiled
+        arguments = plan, data, self.carry(params), self._next_key(), draws, thinning, room
+        if moments is None:
+            carry, self._key, kept = _runs.collect(*arguments)
+        else:
+            carry, self._key, kept, found = _runs.summarise(*arguments)
+            moments = moments.merge(self._statistics(found))
+        by_draw = {name: self.to_torch(x[:draws]).transpose(0, 1) for name, x in kept.items()}
+        return Collected(self.params(carry, draws * thinning), by_draw, moments)
+
+    def _next_key(self) -> Any:
+        import jax
+
+        if self._key is None:
+            self._key = jax.random.PRNGKey(int(torch.randint(2**31, ())))
+        return self._key
+
+    def _statistics(self, found: Moments) -> StreamingStats:
+        result = StatsOfDict(default=CountMeanVarianceStats)
+        for name, mean in found.mean.items():
+            layer = result.stats[name] = CountMeanVarianceStats()
+            layer.shape, state = torch.Size(mean.shape), vars(layer.welford)
+            state["n_samples"] = int(found.count)
+            state["_mean"] = self.to_torch(mean).double().reshape(-1)
+            state["_m2"] = self.to_torch(found.squares[name]).double().reshape(-1)
+        return result
+
+    def clamp(self, clamp: Mapping[str, tuple[Tensor, Tensor]] | None) -> dict[str, tuple[Any, Any]]:
+        """A clamp as arrays."""
+        return {name: (to_jax(mask), to_jax(value)) for name, (mask, value) in (clamp or {}).items()}
+
+    def to_torch(self, x: Any) -> Tensor:
+        """A copy of a JAX array as a tensor like the parameters."""
+        import numpy as np
+
+        return torch.from_numpy(np.array(x)).to(self.like)
+
+
+class JaxGibbs(JaxEngine):
+    """``BlockGibbs``."""
+
+    kernel: BlockGibbs
+
+    def __init__(self, kernel: BlockGibbs) -> None:
+        if kernel.precision != "float32":
+            raise ValueError(
+                f"engine='jax' got a kernel with precision={kernel.precision!r}; expected 'float32': its products "
+                "use bfloat16 units already where they lose hardly anything by it"
+            )
+        super().__init__(kernel)
+
+    def plan(self, layers: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
+        from ...in_jax import _runs, _samplers
+
+        plan = _runs.Plan(_samplers.GibbsSampler, self.dist.structure, tuple(layers), self.dist._hidden)
+        return plan, (self.dist.arrays, self.clamp(self.kernel.clamp))
+
+    def carry(self, params: State) -> dict[str, Any]:
+        return {"state": {name: to_jax(x) for name, x in params.items()}}
+
+    def params(self, carry: Mapping[str, Any], steps: int) -> State:
+        return {name: self.to_torch(x) for name, x in carry["state"].items()}
+
+
+class JaxTempering(JaxEngine):
+    """``ParallelTempering``, whose temperatures are still adapted by torch, between compiled runs."""
+
+    kernel: ParallelTempering
+
+    def plan(self, layers: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
+        from ...in_jax import _runs, _samplers
+
+        kernel = self.kernel
+        plan = _runs.Plan(_samplers.TemperingSampler, self.dist.structure, tuple(layers), self.dist._hidden)
+        base = {name: tuple(to_jax(b.reshape(-1)) for b in entry) for name, entry in kernel.base.items()}
+        return plan, (
+            self.dist.arrays,
+            self.clamp(at_every_temperature(kernel.clamp)),
+            base,
+            to_jax(kernel.tuning["betas"]),
+        )
+
+    def carry(self, params: State) -> dict[str, Any]:
+        import jax.numpy as jnp
+
+        self.kernel._check(params)
+        from_base, trips = self.kernel.trips(params, (len(next(iter(params.values()))),))
+        return {
+            "state": {name: to_jax(x) for name, x in params.items()},
+            "rate": jnp.zeros(len(self.kernel.tuning["betas"]) - 1),
+            "from_base": to_jax(from_base),
+            "trips": to_jax(trips),
+        }
+
+    def params(self, carry: Mapping[str, Any], steps: int) -> State:
+        state = {name: self.to_torch(x) for name, x in carry["state"].items()}
+        self.kernel.took(
+            state,
+            steps,
+            self.to_torch(carry["rate"]) / steps,
+            self._bits(carry["from_base"]),
+            self._bits(carry["trips"]),
+        )
+        return state
+
+    def advance(self, params: State, sweeps: int) -> State:
+        while sweeps:
+            now = min(sweeps, self.kernel.until_adaptation())
+            params = super().advance(params, now)
+            sweeps -= now
+        return params
+
+    @staticmethod
+    def _bits(x: Any) -> Tensor:
+        import numpy as np
+
+        return torch.from_numpy(np.array(x))
+
+
+def to_jax(x: Tensor) -> Any:
+    """A copy of a tensor as a JAX array."""
+    import jax.numpy as jnp
+
+    array = x.detach().cpu().numpy()
+    return jnp.array(array, float) if x.is_floating_point() else jnp.array(array)

@@ -1,0 +1,39 @@
+"""What engines there are, by name."""
+
+from __future__ import annotations
+
+import warnings
+
+from ...energy import EnergyDistribution
+from ...native import sweeps_pay
+from .bits import holds_bits
+
+ENGINES = ("torch", "compiled", "jax")
+
+
+def checked_engine(engine: str) -> str:
+    """An engine's own name.
+
+    Raises:
+        ValueError: there is no such engine.
+    """
+    if engine == "numpyro":
+        warnings.warn("engine='numpyro' is called 'jax' now, or 'compiled' for what runs fastest", FutureWarning)
+        return "jax"
+    if engine not in ENGINES:
+        raise ValueError(f"engine got {engine!r}; expected one of {', '.join(map(repr, ENGINES))}")
+    return engine
+
+
+def engine_for(dist: EnergyDistribution, engine: str, rows: int) -> str:
+    """``"torch"`` or ``"jax"``: what anneals so many states of a distribution.
+
+    ``"compiled"`` is torch for large machines of bits, whose products and draws are compiled loops of this package, and JAX
+    for all others.
+    """
+    engine = checked_engine(engine)
+    if engine != "compiled":
+        return engine
+    if not holds_bits(dist):
+        return "jax"
+    return "torch" if sweeps_pay(rows, sum(weight.numel() for weight in dist.machine.weights)) else "jax"

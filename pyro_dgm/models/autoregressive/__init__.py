@@ -1,0 +1,1 @@
+"""Autoregressive networks (sections 20.10.7-20.10.10)."""

@@ -1,0 +1,163 @@
+"""Masked autoencoder for distribution estimation, section 20.10.10."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ...autoregressive import AutoregressiveDistribution, MaskedNetwork, Network, check_order, plain_order
+from ...autoregressive import output as family
+from ...checks import check_columns
+from ...nets.bodies import widths
+from ...objectives.criteria.next_mask import NextMask
+from ...objectives.objective import Elbo, Objective
+from ..shared.autoregressive import AutoregressiveModel
+
+
+class MADE(AutoregressiveModel):
+    r"""Masked autoencoder (Germain, Gregor, Murray and Larochelle 2015): one pass gives all conditionals.
+
+    A hidden unit of degree d sees the first d columns of the order, and the conditional of the column at place i the units
+    of degree up to i. With several masks the model is the mixture $p(x) = \frac1K \sum_k p(x \mid o_k)$ (20.84) of K orders
+    and connections, which share one set of weights: likelihoods are averaged, in training by ``objective("next")``
+    only one is looked at in each batch. Log-likelihoods are exact, in nats.
+
+    Args:
+        visible: the number of columns, D.
+        hidden: units of the hidden layers.
+        output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
+            sequence of these, one a column.
+        order: of the first mask: a permutation, a number that seeds a random one, or None for left to right.
+        masks: how many there are, K.
+        orders: ``"all"`` gives every mask after the first a random order, ``"first"`` the first one's.
+        degrees: ``"cyclic"`` counts through 1 to D - 1 again and again, ``"random"`` draws them anew for every mask,
+            none below the least of the layer before.
+        activation: the non-linearity: tanh, relu, silu or softplus.
+        direct: linear terms of all columns before, beside the hidden units.
+        context: columns of a context that all units and conditionals see; 0 for none.
+        seed: of the random orders and degrees.
+
+    Attributes:
+        network: the masked layers, with the first mask.
+        layouts: the order and the hidden units' degrees of every mask.
+
+    Raises:
+        ValueError: fewer than two columns, no hidden unit or mask, masks that would all be the same, an unknown
+            family, activation, choice of orders or degrees, an order that is no permutation.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> made = dgm.MADE(6, hidden=(20,), masks=4)
+        >>> made().log_prob(torch.zeros(2, 6)).shape, len(made().members)
+        (torch.Size([2]), 4)
+    """
+
+    def __init__(
+        self,
+        visible: int,
+        hidden: Sequence[int] = (500,),
+        output: str | Sequence[str] = "binary",
+        order: Sequence[int] | int | None = None,
+        masks: int = 1,
+        orders: str = "all",
+        degrees: str = "cyclic",
+        activation: str = "relu",
+        direct: bool = False,
+        context: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_columns(visible, 2)
+        if not isinstance(masks, int) or isinstance(masks, bool) or masks < 1:
+            raise ValueError(f"masks got {masks!r}; expected how many there are, at least 1")
+        for name, value, choices in (
+            ("orders", orders, ("all", "first")),
+            ("degrees", degrees, ("cyclic", "random")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} got {value!r}; expected {choices[0]!r} or {choices[1]!r}")
+        if masks > 1 and orders == "first" and degrees == "cyclic":
+            raise ValueError(
+                "all masks would be the same: choose orders='all' or degrees='random', or masks=1 for a single one"
+            )
+        self.visible, self.hidden, self.context, self.seed = visible, widths(hidden), context, seed
+        if not self.hidden or any(not isinstance(n, int) or n < 1 for n in self.hidden):
+            raise ValueError(f"hidden got {hidden!r}; expected the units of at least one hidden layer, each at least 1")
+        self.family, self.given_order, self.masks, self.orders = output, plain_order(order), masks, orders
+        self.degrees, self.activation, self.direct = degrees, activation, direct
+        self.output = family(output, visible)
+        self.layouts = self._layouts()
+        self.network: MaskedNetwork = MaskedNetwork(
+            self.layouts[0][0], self.output.features, self.output.parameters, self.layouts[0][1], activation, direct,
+            context=context,
+        )  # fmt: skip
+
+    def _layouts(self) -> list[tuple[list[int], list[list[int]]]]:
+        generator = torch.Generator().manual_seed(self.seed)
+        first, found = check_order(self.given_order, self.visible), []
+        for number in range(self.masks):
+            shuffled = number > 0 and self.orders == "all"
+            order = torch.randperm(self.visible, generator=generator).tolist() if shuffled else first
+            layers: list[list[int]] = []
+            for units in self.hidden:
+                if self.degrees == "random":
+                    least = min(layers[-1]) if layers else 1
+                    layers.append(torch.randint(least, self.visible, (units,), generator=generator).tolist())
+                else:
+                    layers.append([1 + unit % (self.visible - 1) for unit in range(units)])
+            found.append((order, layers))
+        return found
+
+    def _masked(self, number: int) -> MaskedNetwork:
+        """The network under one of the masks."""
+        return self.network if number == 0 else self.network.remasked(*self.layouts[number])
+
+    def networks(self) -> Sequence[Network]:
+        return [self._masked(number) for number in range(self.masks)]
+
+    def log_prob_under(self, number: int, x: Tensor) -> Tensor:
+        """Log-likelihoods of rows under one of the masks, in nats.
+
+        Args:
+            number: of the mask, from 0; after the last they start anew.
+            x: ``rows x D``.
+        """
+        return AutoregressiveDistribution(self._masked(number % self.masks), self.output).log_prob(x)
+
+    def objective(self, train: str = "next") -> Objective:
+        """Maximum likelihood.
+
+        Args:
+            train: ``"next"`` takes one mask a batch, in turn (``dgm.NextMask``); ``"mixture"`` all of them, exactly.
+
+        Raises:
+            ValueError: another choice.
+        """
+        if train not in ("next", "mixture"):
+            raise ValueError(f"train got {train!r}; expected 'next' or 'mixture'")
+        return NextMask() if train == "next" and self.masks > 1 else Elbo()
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "visible": self.visible,
+            "hidden": list(self.hidden),
+            "output": self.family if isinstance(self.family, str) else list(self.family),
+            **({} if self.given_order is None else {"order": self.given_order}),
+            "masks": self.masks,
+            "orders": self.orders,
+            "degrees": self.degrees,
+            "activation": self.activation,
+            "direct": self.direct,
+            **({"context": self.context} if self.context else {}),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = cls(5, hidden=(12, 8), masks=3, direct=True, degrees="random", order=[2, 0, 4, 1, 3])
+            return made, torch.randint(0, 2, (10, 5)).float()

@@ -1,0 +1,97 @@
+"""Real-valued neural autoregressive density estimator, section 20.10.10."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ...autoregressive import check_order, plain_order
+from ...autoregressive import output as outputs
+from ...autoregressive.shared_units import SharedUnits
+from ...checks import check_columns
+from ..shared.autoregressive import AutoregressiveModel
+
+_FAMILIES = ("gaussian", "laplace")
+
+
+class RNADE(AutoregressiveModel):
+    r"""NADE for real columns: conditionals are mixtures of Gaussians or Laplace distributions (Uria et al. 2013).
+
+    $p(x_i \mid x_{<i}) = \sum_k \pi_{ik} \mathcal N(x_i; \mu_{ik}, s_{ik}^2)$, whose logits, means and log scales are linear
+    (20.83) in $h_i = f(\rho_i (c + \sum_{j<i} W_j x_j))$. The factors $\rho_i$ are learned: without them later columns, with more
+    terms in their sums, would have larger activations. Log-likelihoods are densities, exact, in nats; ``dgm.NADE`` has the same
+    conditionals without $\rho$ and with plain gradients.
+
+    A mean's derivative is multiplied by its component's scale (the paper's way), which keeps narrow components from
+    dominating: the directions of learning change, the density does not. Standardise the columns.
+
+    Args:
+        visible: the number of columns, D.
+        hidden: hidden units, h.
+        components: of every mixture, K.
+        family: ``"gaussian"`` or ``"laplace"``.
+        order: a permutation of the columns, a number that seeds a random one, or None for left to right.
+        activation: f, ``"relu"`` or ``"sigmoid"``.
+        scaled_gradient: multiply the means' derivatives by the scales.
+        context: columns of a context that shifts the biases linearly; 0 for none.
+
+    Attributes:
+        network: ``network.inputs`` is W (``D x 1 x h``), ``network.outputs`` has the rows of the logits, means and log
+            scales (``D x 3 K x h``), ``network.scale`` is rho.
+
+    Raises:
+        ValueError: no column, hidden unit or component, an unknown family or activation, an order that is no permutation.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> rnade = dgm.RNADE(4, hidden=20, components=3)
+        >>> rnade().log_prob(torch.zeros(2, 4)).shape
+        torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        visible: int,
+        hidden: int = 50,
+        components: int = 10,
+        family: str = "gaussian",
+        order: Sequence[int] | int | None = None,
+        activation: str = "relu",
+        scaled_gradient: bool = True,
+        context: int = 0,
+    ) -> None:
+        super().__init__()
+        check_columns(visible)
+        if family not in _FAMILIES:
+            raise ValueError(f"family got {family!r}; expected 'gaussian' or 'laplace'")
+        if not isinstance(components, int) or isinstance(components, bool) or components < 1:
+            raise ValueError(f"components got {components!r}; expected how many a mixture has, at least 1")
+        self.visible, self.hidden, self.components, self.family = visible, hidden, components, family
+        self.given_order, self.activation = plain_order(order), activation
+        self.scaled_gradient, self.context = scaled_gradient, context
+        self.output = outputs(family if components == 1 else f"{family}s:{components}", visible, scaled_gradient)
+        self.network: SharedUnits = SharedUnits(
+            check_order(order, visible), 1, self.output.parameters, hidden, activation, rescale=True, context=context
+        )
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "visible": self.visible,
+            "hidden": self.hidden,
+            "components": self.components,
+            "family": self.family,
+            **({} if self.given_order is None else {"order": self.given_order}),
+            "activation": self.activation,
+            "scaled_gradient": self.scaled_gradient,
+            **({"context": self.context} if self.context else {}),
+        }
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            rnade = cls(5, hidden=7, components=2, order=[2, 0, 4, 1, 3])
+            return rnade, torch.randn(10, 5)

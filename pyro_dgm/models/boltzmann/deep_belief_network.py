@@ -1,0 +1,268 @@
+"""Deep belief network, section 20.3."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ...annealing import log_partition
+from ...checks import BINARISE
+from ...energy import Binary, BoltzmannDistribution, Dense, Graph, LogPartition, log_states
+from ...energy.enumeration import LARGEST
+from ...native import linear
+from ...nets.bodies import classifier
+from ...objectives import PCD
+from ...objectives.estimators.wake_sleep import WakeSleep
+from ...objectives.objective import Objective
+from ...objectives.phases.phase import KnownLogPartition
+from ...objectives.phases.program import negative_phase
+from ..shared.evidence import Evidence
+from ..shared.latent import LatentVariableModel
+from ..shared.layerwise import Stage
+from ..shared.rows import check_rows, check_support, data_plate
+from ._doubled import _Repeated
+
+_UNITS = ("binary", "gaussian")
+
+
+class DBN(LatentVariableModel):
+    r"""Deep belief network (Hinton, Osindero and Teh 2006).
+
+    The two top layers are a restricted Boltzmann machine, the others are drawn downwards (20.17-19):
+    $P(h_L, h_{L-1}) \propto e^{b_{L-1}^\top h_{L-1} + c_L^\top h_L + h_{L-1}^\top W_L h_L}$,
+    $P(h_k = 1 \mid h_{k+1}) = \sigma(b_k + W_{k+1} h_{k+1})$, and $P(v = 1 \mid h_1) = \sigma(b_0 + W_1 h_1)$, or
+    $v \sim \mathcal N(b_0 + W_1 h_1, \beta^{-1})$ for real rows (20.20). With one hidden layer it is an RBM.
+
+    ``model(x)`` has the sites ``"x"`` and ``"hidden1"`` to ``"hidden{L-1}"`` (the top layer is summed out); the guide draws them
+    upwards, $Q(h_k = 1 \mid h_{k-1}) = \sigma(r_k + h_{k-1}^\top R_k)$. ``dgm.pretrain`` trains greedily (20.21), ``fit`` by
+    the up-down algorithm, that is wake-sleep with persistent chains in the top machine.
+
+    Args:
+        visible: the number of visible units.
+        hidden: units of every hidden layer, the lowest first.
+        unit: the visible units, ``"binary"`` or ``"gaussian"`` (needs two layers or more).
+
+    Attributes:
+        weights: $W_1, \ldots, W_L$, each ``layer below x layer``.
+        biases: $b_0, \ldots, b_{L-1}, c_L$, generative, from the visible layer upwards.
+        recognition_weights, recognition_biases: $R_k$ and $r_k$ below the top machine.
+
+    Raises:
+        ValueError: no hidden layer, an unknown unit.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> dbn = dgm.DBN(visible=6, hidden=(4, 3))
+        >>> dbn.sample(2).shape
+        torch.Size([2, 6])
+    """
+
+    def __init__(self, visible: int, hidden: Sequence[int] = (500, 2000), unit: str = "binary") -> None:
+        super().__init__()
+        if not isinstance(hidden, Sequence) or len(hidden) < 1:
+            raise ValueError(
+                f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(500, 2000)"
+            )
+        if unit not in _UNITS or (unit == "gaussian" and len(hidden) < 2):
+            raise ValueError(
+                f"unit got {unit!r} with {len(hidden)} hidden layers; expected one of {', '.join(_UNITS)}, and two layers or "
+                "more under gaussian units (with one, use dgm.GaussianRBM)"
+            )
+        self.visible, self.hidden, self.unit = visible, tuple(hidden), unit
+        sizes = (visible, *hidden)
+        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        self.weights = nn.ParameterList(0.01 * torch.randn(m, n) for m, n in pairs)
+        self.biases = nn.ParameterList(torch.zeros(n) for n in sizes)
+        self.recognition_weights = nn.ParameterList(0.01 * torch.randn(m, n) for m, n in pairs[:-1])
+        self.recognition_biases = nn.ParameterList(torch.zeros(n) for n in hidden[:-1])
+        if unit == "gaussian":
+            self.log_precision = nn.Parameter(torch.zeros(visible))
+        below, above = pairs[-1]
+        self._graph = Graph({"visible": Binary(below), "hidden": Binary(above)}, [Dense("visible", "hidden")])
+
+    def top(self) -> BoltzmannDistribution:
+        """The top machine, a distribution of the layer $h_{L-1}$."""
+        below, above = self.biases[-2], self.biases[-1]
+        return BoltzmannDistribution(self._graph, {"visible": (below,), "hidden": (above,)}, (self.weights[-1],))
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        depth = len(self.hidden)
+        top = self.top()
+        with self.data_plate(x, size):
+            if depth == 1:
+                return pyro.sample("x", top, obs=x)
+            h = pyro.sample(f"hidden{depth - 1}", top)
+            for k in range(depth - 1, 1, -1):
+                p = dist.Bernoulli(logits=linear(h, self.weights[k - 1].t(), self.biases[k - 1]))
+                h = pyro.sample(f"hidden{k - 1}", p.to_event(1))
+            return pyro.sample("x", self.observe(h), obs=x)
+
+    def observe(self, h: Tensor) -> Any:
+        """$p(v | h_1)$: ``batch_shape`` of ``h``, ``event_shape`` (visible,)."""
+        mean = linear(h, self.weights[0].t(), self.biases[0])
+        if self.unit == "binary":
+            return dist.Bernoulli(logits=mean).to_event(1)
+        return dist.Normal(mean, (-0.5 * self.log_precision).exp()).to_event(1)
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
+        if x is None:
+            raise ValueError(
+                "the guide needs data: it draws the hidden layers given rows. Pass rows, or run the model alone"
+            )
+        h = x
+        with data_plate(len(x), size):
+            for k, (R, r) in enumerate(zip(self.recognition_weights, self.recognition_biases, strict=True), 1):
+                h = pyro.sample(f"hidden{k}", dist.Bernoulli(logits=linear(h, R, r)).to_event(1))
+
+    def posterior(self, x: Tensor, layer: int | None = None) -> Tensor:
+        """Probabilities of a hidden layer on the upward pass with means in place of samples (20.22-23): features."""
+        layer = len(self.hidden) if layer is None else layer
+        with torch.no_grad():
+            h = x
+            for R, r in self._upward()[:layer]:
+                h = torch.sigmoid(linear(h, R, r))
+        return h
+
+    def _upward(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights and biases of the upward pass, the top machine's last."""
+        return [
+            *zip(self.recognition_weights, self.recognition_biases, strict=True),
+            (self.weights[-1], self.biases[-1]),
+        ]
+
+    def classifier_input(self, x: Tensor) -> Tensor:
+        """What ``to_mlp``'s network takes: the rows themselves."""
+        return x
+
+    def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Sequential:
+        """A classifier that starts from the upward pass (20.22-23), with a fresh softmax layer on top."""
+        return classifier([(R.detach(), r.detach()) for R, r in self._upward()], classes, dropout)
+
+    def stages(self) -> Iterator[Stage]:
+        for k in range(len(self.hidden)):
+            machine: Any = self._stage(k)
+            yield machine, functools.partial(self.posterior, layer=k)
+            with torch.no_grad():
+                self.weights[k].copy_(machine.weight)
+                self.biases[k].copy_(machine.visible_bias)
+                self.biases[k + 1].copy_(machine.hidden_bias)
+                if k < len(self.hidden) - 1:
+                    gaussian = k == 0 and self.unit == "gaussian"
+                    seen = machine.beta.unsqueeze(-1) * machine.weight if gaussian else machine.weight
+                    self.recognition_weights[k].copy_(seen)
+                    self.recognition_biases[k].copy_(machine.hidden_bias)
+                    if gaussian:
+                        self.log_precision.copy_(machine.log_precision)
+
+    def _stage(self, k: int) -> Any:
+        """The machine to train as layers k and k + 1.
+
+        With room for it, it starts as the one below turned over, whose marginal of layer k is the prior that the bound has
+        had so far: from there on every gain of this machine is one of the bound (20.3). (Not under real-valued rows, where the
+        machine below has another marginal.)
+        """
+        sizes = (self.visible, *self.hidden)
+        if k == 0 and self.unit == "gaussian":
+            from ..real_valued.gaussian_rbm import GaussianRBM
+
+            return GaussianRBM(self.visible, self.hidden[0])
+        machine = _Repeated(sizes[k], sizes[k + 1])
+        if k > 0 and sizes[k + 1] >= sizes[k - 1] and not (k == 1 and self.unit == "gaussian"):
+            m = sizes[k - 1]
+            machine.fresh = False
+            with torch.no_grad():
+                machine.weight[:, :m] = self.weights[k - 1].t()
+                machine.visible_bias.copy_(self.biases[k])
+                machine.hidden_bias[:m] = self.biases[k - 1]
+        return machine
+
+    def objective(
+        self, phase: str = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0
+    ) -> Objective:
+        """Wake-sleep with persistent chains in the top machine (the up-down algorithm)."""
+        if phase != "pcd":
+            raise ValueError(f"phase got {phase!r}; a deep belief network has 'pcd'")
+        return WakeSleep(PCD(k, chains), sleep)
+
+    def evidence(
+        self, x: Tensor, method: str | None = None, *, particles: int = 100, rows: int = 4000, **options: Any
+    ) -> Evidence:
+        r"""The importance-weighted bound over the guide's samples, with the top machine's log Z exact or by annealing.
+
+        Args:
+            x: data.
+            method: ``"exact"`` or ``"ais"`` for the top machine's log Z.
+            particles: K; 1 gives the variational bound of the papers.
+            rows: rows at once.
+            options: of ``dgm.log_partition``.
+        """
+        log_z = self.log_partition(x, method, **options)
+        program = negative_phase(self.model, KnownLogPartition(log_z.value))
+        found = self._importance_weighted(program, x, particles, rows)
+        return Evidence(
+            found.values,
+            kind="exact" if log_z.exact and len(self.hidden) == 1 else "lower bound",
+            method=f"{found.method}, log Z of the top machine: {log_z.method}",
+            stderr=(found.stderr**2 + float(log_z.stderr) ** 2) ** 0.5 if len(self.hidden) > 1 else float(log_z.stderr),
+            lower=found.lower + min(float(log_z.value - log_z.upper - 1.96 * log_z.stderr_upper), 0.0),
+            upper=0.0 if log_z.exact and len(self.hidden) == 1 else found.upper,
+            details={**found.details, "log_partition": float(log_z.value)},
+        )
+
+    def log_partition(self, x: Tensor, method: str | None = None, **options: Any) -> LogPartition:
+        """Log Z of the top machine; annealing starts from the means that data rows have there."""
+        with torch.no_grad():
+            top = self.top()
+            small = log_states(top.machine, {}) <= LARGEST
+            method = method or ("exact" if small else "ais")
+            if method == "ais":
+                options.setdefault("base", torch.bernoulli(self.posterior(x, len(self.hidden) - 1)))
+            return log_partition(top, method, **options)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The validation rows' reconstruction from the first hidden layer, in nats a row."""
+        with torch.no_grad():
+            rows = valid[:1000]
+            if len(self.hidden) == 1:
+                return {
+                    "free_energy_gap": float(
+                        self.top().free_energy(rows).mean() - self.top().free_energy(train[:1000]).mean()
+                    )
+                }
+            return {
+                "valid_reconstruction": float(
+                    self.observe(torch.bernoulli(self.posterior(rows, 1))).log_prob(rows).mean()
+                )
+            }
+
+    def initialise(self, x: Tensor) -> None:
+        """Start the visible biases at the columns' means, unless they were set already."""
+        if not bool(self.biases[0].detach().any()):
+            with torch.no_grad():
+                self.biases[0].copy_(torch.logit(x.mean(0), eps=1e-3) if self.unit == "binary" else x.mean(0))
+
+    def check_data(self, x: Tensor) -> None:
+        check_rows(x, torch.Size([self.visible]), "DBN")
+        if self.unit == "binary":
+            check_support(
+                x, lambda v: (v == 0) | (v == 1), "DBN with binary units", "0 or 1",
+                f"{BINARISE}; or choose unit='gaussian'",
+            )  # fmt: skip
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit}
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        dbn = cls(visible=5, hidden=(4, 3))
+        with torch.no_grad():
+            for parameter in dbn.parameters():
+                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
+        return dbn, torch.randint(0, 2, (10, 5), generator=generator).float()

@@ -1,0 +1,310 @@
+"""Deep Boltzmann machine, section 20.4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ...annealing import log_partition
+from ...distributions.hidden_sites import HiddenSite, JointDraw
+from ...energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian, Graph, Unit, log_states
+from ...energy.enumeration import LARGEST
+from ...nets.bodies import classifier
+from ...objectives.criteria.multi_prediction import MultiPrediction
+from ...objectives.objective import Objective
+from ...objectives.phases.objective import NegativePhaseObjective
+from ..shared.boltzmann import BoltzmannModel
+from ..shared.evidence import Evidence, bounded
+from ..shared.layerwise import Stage
+from ..shared.rows import check_rows, data_plate
+from ._doubled import doubled_stages, restricted_stage
+
+_UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
+
+
+class DBM(BoltzmannModel):
+    r"""Deep Boltzmann machine with any number of binary hidden layers (Salakhutdinov and Hinton 2009).
+
+    $E(v, h) = -b^\top v - \sum_l c_l^\top h_l - v^\top W_1 h_1 - \sum_{l>1} h_{l-1}^\top W_l h_l$ (20.24-25, with biases). The
+    odd and the even layers are two blocks of Gibbs sampling (20.26-28).
+
+    ``model(x)`` has a site for every hidden layer and ``"x"``; their joint log-probability is $-E(x, h) - \log Z$. The guide is
+    the mean-field posterior (20.29-34) by ``steps`` rounds of its fixed-point equations, so that ``Trace_ELBO`` with
+    ``dgm.PCD`` is variational stochastic maximum likelihood (algorithm 20.1) and the ELBO is (20.35). Any other guide with the
+    same sites works too, a recognition network for one.
+
+    Args:
+        visible: the number of visible units.
+        hidden: units of every hidden layer, the lowest first.
+        unit: the visible units, ``"binary"`` or ``"gaussian"`` (of precision one: standardise the data).
+        steps: rounds of mean field in the guide.
+        classes: with labels, their number: data rows then hold the visible columns and a one-hot label, the label layer is
+            coupled to the top hidden layer (figure 20.4), and ``model(x)`` has a site ``"label"`` as well.
+        spread: the standard deviation of the first weights. Multi-prediction, which learns through rounds of mean field, wants
+            larger ones (0.05) than stochastic maximum likelihood: through small ones hardly a gradient passes.
+
+    Attributes:
+        weights: $W_1, W_2, \ldots$, each ``layer below x layer``.
+        visible_bias: $b$, ``visible``.
+        hidden_biases: $c_1, c_2, \ldots$
+        label_weight, label_bias: with labels, ``top layer x classes`` and ``1 x classes``.
+
+    Raises:
+        ValueError: no hidden layer, an unknown unit, no round of mean field, or a spread that is not positive.
+
+    See also:
+        ``dgm.pretrain`` for greedy pretraining; ``dgm.PCD(centred=True)`` trains it without.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> dbm = dgm.DBM(visible=6, hidden=(4, 3))
+        >>> [tuple(mean.shape) for mean in dbm.posterior(torch.zeros(2, 6))]
+        [(2, 4), (2, 3)]
+    """
+
+    def __init__(
+        self,
+        visible: int,
+        hidden: Sequence[int] = (500, 1000),
+        unit: str = "binary",
+        steps: int = 10,
+        classes: int = 0,
+        spread: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if not 0 < spread < float("inf"):
+            raise ValueError(f"spread got {spread!r}; expected the standard deviation of the first weights, above 0")
+        self.spread = spread
+        if not isinstance(hidden, Sequence) or len(hidden) < 1:
+            raise ValueError(
+                f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(500, 1000)"
+            )
+        if unit not in _UNITS:
+            raise ValueError(f"unit got {unit!r}; expected one of {', '.join(_UNITS)}")
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
+        if not isinstance(classes, int) or classes < 0 or classes == 1:
+            raise ValueError(
+                f"classes got {classes!r}; expected the number of classes, at least 2, or 0 without labels"
+            )
+        self.visible, self.hidden, self.unit, self.steps, self.classes = visible, tuple(hidden), unit, steps, classes
+        self.names = tuple(f"hidden{number + 1}" for number in range(len(hidden)))
+        below = ("visible", *self.names)
+        units: dict[str, Unit] = {"visible": _UNITS[unit](visible)}
+        units |= {name: Binary(n) for name, n in zip(self.names, hidden, strict=True)}
+        couplings = [Dense(a, b) for a, b in zip(below[:-1], below[1:], strict=True)]
+        if classes:
+            units["label"] = Categorical(1, classes)
+            couplings.append(Dense(self.names[-1], "label"))
+            self.label_weight = nn.Parameter(spread * torch.randn(hidden[-1], classes))
+            self.label_bias = nn.Parameter(torch.zeros(1, classes))
+        self._graph = Graph(units, couplings)
+        sizes = (visible, *hidden)
+        self.weights = nn.ParameterList(spread * torch.randn(m, n) for m, n in zip(sizes[:-1], sizes[1:], strict=True))
+        self.visible_bias = nn.Parameter(torch.zeros(visible))
+        self.hidden_biases = nn.ParameterList(torch.zeros(n) for n in hidden)
+
+    def forward(self) -> BoltzmannDistribution:
+        """The distribution of the visible layer."""
+        like = self.visible_bias
+        visible = (like,) if self.unit == "binary" else (like, torch.full_like(like, -0.5))
+        biases = {"visible": visible} | {n: (b,) for n, b in zip(self.names, self.hidden_biases, strict=True)}
+        if not self.classes:
+            return BoltzmannDistribution(self._graph, biases, tuple(self.weights))
+        return BoltzmannDistribution(
+            self._graph, {**biases, "label": (self.label_bias,)}, (*self.weights, self.label_weight)
+        )
+
+    def observed(self, x: Tensor) -> dict[str, Tensor]:
+        if not self.classes or x.shape[-1] == self.visible:
+            return {"visible": x}
+        image, label = x.split([self.visible, self.classes], -1)
+        return {"visible": image, "label": label.unsqueeze(-2)}
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        rows = (size or 1) if x is None else len(x)
+        dist_x = self()
+        joint = JointDraw(dist_x, rows)
+        with data_plate(rows, size):
+            seen = {} if x is None else self.observed(x)
+            known = {name: pyro.sample(name, HiddenSite(joint, name, self.visible_bias)) for name in self.names}
+            joint.check(self.names)
+            if self.classes:
+                known["label"] = pyro.sample(
+                    "label", HiddenSite(joint, "label", self.visible_bias), obs=seen.get("label")
+                )
+            return pyro.sample("x", dist_x.given(known), obs=seen.get("visible"))
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
+        if x is None:
+            raise ValueError(
+                "the guide needs data: the posterior is a function of x. Pass rows, or run the model alone"
+            )
+        with torch.no_grad():
+            found = self().machine.mean_field(self.observed(x), self.steps)
+        share = found.entropy / len(self.names)
+        with data_plate(len(x), size):
+            for name in self.names:
+                pyro.sample(name, dist.Delta(found.statistics[name][0], log_density=-share, event_dim=1))
+
+    def objective(
+        self,
+        phase: str = "pcd",
+        k: int | tuple[int, int] = 1,
+        chains: int = 100,
+        centred: bool = False,
+        precision: str = "float32",
+        steps: int = 10,
+        known: float | dict[str, float] = 0.5,
+        rates: Sequence[float] | None = None,
+        weights: dict[str, float] | None = None,
+    ) -> Objective:
+        """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"`` with its rounds and share.
+
+        ``steps``, ``known`` and ``weights`` are those of ``dgm.MultiPrediction``. ``rates`` multiply the learning rate of
+        every hidden layer's biases and of the weights below it, from the lowest; ``precision`` is that of the chains' sweeps.
+        """
+        if phase == "multi-prediction":
+            if rates is not None:
+                raise ValueError("rates are for phases of the likelihood; multi-prediction has one learning rate")
+            return MultiPrediction(steps, known, weights)
+        if weights is not None:
+            raise ValueError(f"weights got {weights}; they are for phase='multi-prediction'")
+        objective = super().objective(phase, k, chains, centred, precision)
+        if rates is None:
+            return objective
+        if len(rates) != len(self.hidden) or min(rates) < 0 or not isinstance(objective, NegativePhaseObjective):
+            raise ValueError(
+                f"rates got {rates!r}; expected {len(self.hidden)} factors of at least 0, one a hidden layer"
+            )
+        own = {f"{part}.{i}": float(r) for i, r in enumerate(rates) for part in ("weights", "hidden_biases")}
+        return NegativePhaseObjective(objective.phase, objective.elbo, own)
+
+    def posterior(self, x: Tensor, steps: int = 50) -> tuple[Tensor, ...]:
+        """Mean-field means of every hidden layer given rows (20.33-34), with labels or without; features for a classifier."""
+        with torch.no_grad():
+            found = self().machine.mean_field(self.observed(x), steps)
+        return tuple(found.statistics[name][0] for name in self.names)
+
+    def bound(self, x: Tensor, steps: int = 50) -> Tensor:
+        r"""The variational bound (20.35) up to log Z, $E_q[-E(x, h)] + H(q)$: one figure a row."""
+        with torch.no_grad():
+            machine = self().machine
+            seen = self.observed(x)
+            found = machine.mean_field(seen, steps)
+            return found.entropy - machine.energy({**seen, **{n: found.statistics[n][0] for n in self.names}})
+
+    def classify(self, x: Tensor, steps: int = 50) -> Tensor:
+        """Mean-field probabilities of the classes given visible rows: ``rows x classes``.
+
+        Raises:
+            ValueError: the machine has no label layer.
+        """
+        if not self.classes:
+            raise ValueError("this DBM has no labels; make it with classes=10, say, and train it on labelled rows")
+        with torch.no_grad():
+            found = self().machine.mean_field({"visible": x[..., : self.visible]}, steps)
+        return found.statistics["label"][0]
+
+    def without_labels(self) -> DBM:
+        """A copy of this machine that lacks the label layer, for features that do not depend on it (figure 20.4 d)."""
+        other = DBM(**{**self.options(), "classes": 0}).to(self.visible_bias)
+        kept = other.state_dict().keys()
+        other.load_state_dict({name: value for name, value in self.state_dict().items() if name in kept})
+        other.fresh = self.fresh
+        return other
+
+    def classifier_input(self, x: Tensor, steps: int = 50) -> Tensor:
+        """Rows joined with the mean-field means of their second hidden layer: what ``to_mlp``'s network takes."""
+        x = x[..., : self.visible]
+        return torch.cat([x, self.without_labels().posterior(x, steps)[1]], -1)
+
+    def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Module:
+        """A classifier of rows joined with their mean-field features, as figure 20.4 d has it.
+
+        Its input is ``classifier_input(x)``: the first layer sees the data and what mean field made of the second hidden
+        layer, with this machine's weights; a fresh softmax layer is on top.
+
+        Raises:
+            ValueError: fewer than two hidden layers.
+        """
+        if len(self.hidden) < 2:
+            raise ValueError(f"to_mlp got a machine with {len(self.hidden)} hidden layer; expected two or more")
+        first = torch.cat([self.weights[0], self.weights[1].t()]), self.hidden_biases[0]
+        rest = list(zip(self.weights[1:], self.hidden_biases[1:], strict=True))
+        return classifier([(W.detach(), c.detach()) for W, c in (first, *rest)], classes, dropout)
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""The variational bound (20.35) with log Z by annealing, or exact figures where the machine is small.
+
+        Args:
+            x: data.
+            method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
+        """
+        machine = self().machine
+        small = not self.classes and max(log_states(machine, {}), log_states(machine, {"visible": x[:1]})) <= LARGEST
+        if method == "exact" or (method is None and small):
+            return super().evidence(x, "exact", **options)
+        options["base"] = self.observed(options.get("base", x))["visible"]
+        with torch.no_grad():
+            log_z = log_partition(self(), method or "ais", **options)
+        return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The gap between the splits' variational bounds, and the validation rows' mean-field reconstruction, in nats a row."""
+        rows = train[:1000], valid[:1000]
+        gap = [-self.bound(r, self.steps).mean() for r in rows]
+        with torch.no_grad():
+            means = self.posterior(rows[1], self.steps)
+            known = dict(zip(self.names, means, strict=True))
+            machine = self().machine
+            block = machine.graph.block("visible")
+            eta = machine.fields(block, machine.statistics(known))
+            image = self.observed(rows[1])["visible"]
+            score = sum((e * t).sum(-1) for e, t in zip(eta, machine.graph.layers["visible"].T(image), strict=True))
+            reconstruction = score - machine.log_partition(block, eta)
+        return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": float(gap[1] - gap[0])}
+
+    def stages(self, scheme: str = "doubled") -> Iterator[Stage]:
+        """What ``dgm.pretrain`` trains: ``"doubled"`` machines, with the inputs that other layers will bring (20.4.4), or
+        the ``"restricted"`` machine of the lowest layers alone, from which the others grow."""
+        if scheme not in ("doubled", "restricted"):
+            raise ValueError(f"scheme got {scheme!r}; expected 'doubled' or 'restricted'")
+        return doubled_stages(self) if scheme == "doubled" else restricted_stage(self)
+
+    def check_data(self, x: Tensor) -> None:
+        super().check_data(x[..., : self.visible] if self.classes and isinstance(x, Tensor) else x)
+        if self.classes:
+            check_rows(
+                x, torch.Size([self.visible + self.classes]), "DBM with labels (visible columns, then one-hot labels)"
+            )
+            label = x[:, self.visible :]
+            if not (((label == 0) | (label == 1)).all() and (label.sum(1) == 1).all()):
+                raise ValueError(
+                    f"DBM got labels that are not one-hot in the last {self.classes} columns; expected one 1 in each row. "
+                    "dataset.labelled(classes) appends them"
+                )
+
+    def initialise(self, x: Tensor) -> None:
+        super().initialise(self.observed(x)["visible"])
+
+    def visible_biases(self) -> tuple[Tensor, ...]:
+        return (self.visible_bias,)
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit, "steps": self.steps,
+                "classes": self.classes, **({} if self.spread == 0.01 else {"spread": self.spread})}  # fmt: skip
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        dbm = cls(visible=5, hidden=(4, 3))
+        with torch.no_grad():
+            for parameter in dbm.parameters():
+                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
+        return dbm, torch.randint(0, 2, (10, 5), generator=generator).float()

@@ -1,0 +1,222 @@
+"""Variational autoencoder of data given their class, section 20.10.3."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor
+
+from ... import processes
+from ...distributions.labelled_rows import LabelledRows
+from ...inference.importance import log_weights
+from ...inference.posterior import metropolis_step
+from ...nets.bodies import mlp, widths
+from ...objectives.objective import Objective
+from ..shared.conditioning import check_imputation, later_half
+from ..shared.decoded import DecodedModel, bound_objective, diagonal
+from ..shared.evidence import Evidence
+from ..shared.rows import check_rows
+
+
+class ConditionalVAE(DecodedModel):
+    r"""Variational autoencoder of x given a class y (Kingma et al. 2014; Sohn, Lee and Yan 2015).
+
+    $p(x, z \mid y) = \mathcal N(z; 0, I)\, p(x \mid z, y)$ and $q(z \mid x, y)$ a diagonal normal, trained on
+    $E_q[\log p(x, z \mid y)] + H(q) \le \log p(x \mid y)$, which is (20.76-78) for every class. Rows hold the visible
+    columns and then a one-hot label, as ``dataset.labelled(classes)`` makes them.
+
+    All its log-likelihoods and bounds are those **of x given y**, in nats: there is no model of y, which has no
+    log-probability. They do not compare with a log p(x) nor with a log p(x, y).
+
+    ``model(x)`` has the sites ``"z"``, ``rows x latent``, and ``"x"``, ``rows x (visible + classes)``; without rows also
+    ``"label"``, drawn uniformly.
+
+    Args:
+        visible: the number of visible columns, without the label.
+        classes: the number of classes.
+        latent: the number of latent variables.
+        hidden: units of the encoder's hidden layers; the decoder has them in reverse.
+        likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
+        activation: the non-linearity: tanh, relu, silu or softplus.
+        levels: how many grey levels the logistic likelihood knows.
+
+    Attributes:
+        encoder: the network of q; it takes a row with its label.
+        decoder: the network of p; it takes the latents and then a label.
+
+    Raises:
+        ValueError: a number of units or classes below one, an unknown likelihood or activation.
+
+    Example:
+        >>> import torch
+        >>> from pyro_dgm.models.conditional_vae import ConditionalVAE
+        >>> vae = ConditionalVAE(784, classes=10, latent=2, hidden=(64,))
+        >>> vae.sample(3, labels=torch.tensor([7, 7, 1])).shape
+        torch.Size([3, 794])
+    """
+
+    def __init__(
+        self,
+        visible: int,
+        classes: int = 10,
+        latent: int = 50,
+        hidden: Sequence[int] = (200, 200),
+        likelihood: str = "bernoulli",
+        activation: str = "tanh",
+        levels: int = 256,
+    ) -> None:
+        super().__init__(visible, likelihood, levels)
+        for name, value in (("classes", classes), ("latent", latent)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} got {value!r}; expected a number, at least 1")
+        self.classes, self.latent, self.hidden, self.activation = classes, latent, widths(hidden), activation
+        self.encoder = mlp((visible + classes, *hidden, 2 * latent), activation)
+        self.decoder = mlp((latent + classes, *reversed(hidden), visible), activation)
+
+    def encode(self, x: Tensor) -> dist.TorchDistribution:
+        """$q(z | x, y)$ of rows with their labels: ``event_shape`` (latent,)."""
+        return diagonal(self.encoder(x))
+
+    def observe(self, z: Tensor, label: Tensor) -> Any:
+        """$p(x | z, y)$ with one-hot labels: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""
+        both = torch.cat([z, label.expand(*z.shape[:-1], self.classes)], -1)
+        return self.columns(self.decoder(both)).to_event(1)
+
+    def generate(self, x: Tensor | None = None, size: int | None = None, labels: Tensor | None = None) -> Tensor:
+        like = next(self.decoder.parameters())
+        with self.data_plate(x, size):
+            z = pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
+            if x is not None:
+                label = x[..., self.visible :]
+            elif labels is not None:
+                label = torch.eye(self.classes).to(like)[labels]
+            else:
+                label = pyro.sample("label", dist.OneHotCategorical(logits=like.new_zeros(self.classes)))
+            return pyro.sample("x", LabelledRows(self.observe(z, label), label), obs=x)
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        if x is None:
+            raise ValueError(
+                "the guide needs data: q(z | x, y) is a function of rows. Pass rows, or run the model alone"
+            )
+        with self.data_plate(x, size):
+            return pyro.sample("z", self.encode(x))
+
+    def sample(self, n: int, labels: Tensor | int | None = None) -> Tensor:
+        """Rows with their labels: ``n x (visible + classes)``.
+
+        Args:
+            n: the number of rows.
+            labels: the class of every row, or one class for all, from 0; without it they are drawn uniformly.
+
+        Raises:
+            ValueError: labels of another number or outside the classes.
+        """
+        if labels is None:
+            return super().sample(n)
+        chosen = torch.as_tensor(labels, device=next(self.decoder.parameters()).device)
+        wrong = chosen.is_floating_point() or chosen.shape not in ((), (n,))
+        if wrong or ((chosen < 0) | (chosen >= self.classes)).any():
+            raise ValueError(
+                f"labels got {labels!r}; expected {n} integers from 0 to {self.classes - 1}, or one of them"
+            )
+        with torch.no_grad():
+            return self.model(None, n, chosen.long().expand(n))
+
+    def objective(self, bound: str = "elbo", particles: int = 1) -> Objective:
+        """The ELBO with its analytic KL term; with a number of particles ``"iwae"``, or ``"dreg"`` for its other gradient."""
+        return bound_objective(bound, particles, TraceMeanField_ELBO)
+
+    def classify(self, x: Tensor, particles: int = 100) -> Tensor:
+        r"""Probabilities of the classes given visible columns, with equal probability before: ``rows x classes``.
+
+        $p(y \mid x) \propto p(x \mid y)$ with every $p(x \mid y)$ the mean of K importance weights: it is consistent, and
+        for small K it leans to classes whose q fits well.
+
+        Args:
+            x: rows; a label behind the visible columns is not looked at.
+            particles: K.
+
+        Raises:
+            ValueError: rows of another width, or no particle.
+        """
+        if particles < 1:
+            raise ValueError(f"particles got {particles}; expected at least 1")
+        if isinstance(x, Tensor) and x.shape[1:] == (self.visible + self.classes,):
+            x = x[:, : self.visible]
+        check_rows(x, torch.Size([self.visible]), "classify")
+        self.check_columns(x)
+        label = torch.eye(self.classes).to(x)
+        found = []
+        with torch.no_grad():
+            for rows in x.split(max(10_000 // (particles * self.classes), 1)):
+                every = rows.repeat_interleave(self.classes, 0), label.repeat(len(rows), 1)
+                weights = log_weights(self.model, self.guide, torch.cat(every, 1), particles=particles)
+                found.append(torch.softmax(weights.logsumexp(0).view(-1, self.classes), 1))
+        return torch.cat(found)
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        """A lower bound of $\\log p(x | y)$ of every row (20.79); methods and options as for other models."""
+        found = super().evidence(x, method, **options)
+        return dataclasses.replace(found, method=f"{found.method}, of the visible columns given the label")
+
+    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+        r"""Means of the unknown entries, by Metropolis within Gibbs, one chain a row; labels are equally likely before.
+
+        Latents are proposed from the guide; then the label is drawn from $p(y \mid x_b, z)$ among those that its known
+        columns allow, and the unknown columns from $p(x_a \mid z, y)$. The first half of the sweeps is dropped.
+
+        Raises:
+            ValueError: fewer than two sweeps, or known label columns that no class has.
+        """
+        check_imputation(x, known, torch.Size([self.visible + self.classes]), sweeps)
+        with torch.no_grad(), processes.one_stream():
+            return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """The chains of ``impute``."""
+        known = known.expand(x.shape)
+        seen, choices = known[:, : self.visible], torch.eye(self.classes).to(x)
+        clash = known[:, None, self.visible :] & (x[:, None, self.visible :] != choices)
+        allowed = torch.zeros_like(clash[..., 0], dtype=x.dtype).masked_fill(clash.any(-1), -torch.inf)
+        if (allowed == -torch.inf).all(1).any():
+            raise ValueError("the known label columns of some row are those of no class; expected one-hot labels")
+        label = dist.OneHotCategorical(logits=allowed).sample()
+        current = torch.where(known, x, self.sample(len(x), label.argmax(1)))
+        latents = pyro.poutine.trace(self.guide).get_trace(current)
+        while True:
+            latents = metropolis_step(self.model, self.guide, latents, current)
+            z = latents.nodes["z"]["value"]
+            each = self.observe(z.unsqueeze(1).expand(-1, self.classes, -1), choices).base_dist
+            scores = (each.log_prob(current[:, None, : self.visible]) * seen[:, None]).sum(-1)
+            label = dist.OneHotCategorical(logits=allowed + scores).sample()
+            current = torch.where(known, x, torch.cat([self.observe(z, label).sample(), label], 1))
+            yield current
+
+    def check_data(self, x: Tensor) -> None:
+        name = "ConditionalVAE (visible columns, then one-hot labels: dataset.labelled(classes) appends them)"
+        check_rows(x, torch.Size([self.visible + self.classes]), name)
+        self.check_columns(x[:, : self.visible])
+        label = x[:, self.visible :]
+        if not (((label == 0) | (label == 1)).all() and (label.sum(1) == 1).all()):
+            raise ValueError(
+                f"ConditionalVAE got labels that are not one-hot in the last {self.classes} columns; expected one 1 in each "
+                "row. dataset.labelled(classes) appends them"
+            )
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "classes": self.classes, "latent": self.latent, "hidden": list(self.hidden),
+                **self.likelihood_options(), "activation": self.activation}  # fmt: skip
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            vae = cls(5, classes=3, latent=2, hidden=(4,))
+            return vae, torch.cat([torch.randint(0, 2, (10, 5)), torch.eye(3)[torch.arange(10) % 3]], 1).float()

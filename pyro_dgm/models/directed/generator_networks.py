@@ -1,0 +1,198 @@
+"""Generator networks with an explicit density, section 20.10.2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.transforms import AffineCoupling, LowerCholeskyAffine, Permute
+from pyro.nn import DenseNN
+from torch import Tensor, nn
+
+from ...checks import check_columns
+from ...distributions.histogram import _Histogram
+from ..shared.explicit import ExplicitModel
+
+
+class AffineGenerator(ExplicitModel):
+    r"""Gaussian rows from standard normal noise by an affine map, $x = \mu + L z$ (20.71).
+
+    The noise is mapped, not a density written down; since the map is invertible the density is
+    $\mathcal N(\mu, L L^\top)$. A first ``fit`` starts at the maximum-likelihood solution, which is closed.
+
+    Args:
+        visible: the number of columns.
+
+    Attributes:
+        mean: $\mu$, ``visible``.
+        factor: below its diagonal $L$, ``visible x visible``.
+        log_diagonal: $\log$ of $L$'s diagonal.
+
+    Raises:
+        ValueError: no column.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> dgm.AffineGenerator(3).sample(2).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(self, visible: int) -> None:
+        super().__init__()
+        check_columns(visible)
+        self.visible = visible
+        self.mean = nn.Parameter(torch.zeros(visible))
+        self.factor = nn.Parameter(torch.zeros(visible, visible))
+        self.log_diagonal = nn.Parameter(torch.zeros(visible))
+
+    def forward(self) -> dist.TorchDistribution:
+        scale = self.factor.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
+        noise = dist.Normal(torch.zeros_like(self.mean), 1.0).to_event(1)
+        return dist.TransformedDistribution(noise, [LowerCholeskyAffine(self.mean, scale)])
+
+    def initialise(self, x: Tensor) -> None:
+        """Mean and covariance of the rows; a hundredth of their variance is added where the covariance is singular."""
+        covariance = x.T.cov(correction=0).reshape(self.visible, self.visible)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if int(failed):
+            ridge = 0.01 * covariance.diagonal().mean().clamp_min(1e-6)
+            factor = torch.linalg.cholesky(covariance + ridge * torch.eye(self.visible).to(covariance))
+        with torch.no_grad():
+            self.mean.copy_(x.mean(0))
+            self.factor.copy_(factor)
+            self.log_diagonal.copy_(factor.diagonal().log())
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible}
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        model = cls(3)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+        return model, torch.randn(10, 3, generator=generator)
+
+
+class InverseTransform(ExplicitModel):
+    r"""Independent columns from uniform noise by the inverse of a distribution function, $x = F^{-1}(u)$ (20.10.2).
+
+    $F$ of a column is piecewise linear between knots, its density a histogram whose bins carry learned masses, with an
+    exponential tail at either end that carries a thousandth and falls on the scale of the whole range. A first ``fit`` puts the
+    knots at the data's quantiles.
+
+    Args:
+        visible: the number of columns.
+        bins: bins a column.
+
+    Attributes:
+        knots: the bins' ends, ``visible x bins + 1``, fixed after the first ``fit``.
+        logits: of the bins' masses, ``visible x bins``.
+
+    Raises:
+        ValueError: no column or bin.
+
+    Note: nothing couples the columns; the change of variables (20.72-73) with coupling is ``dgm.FlowGenerator``.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> model = dgm.InverseTransform(1, bins=4)
+        >>> [round(v, 3) for v in model().log_prob(torch.tensor([[0.3], [2.0]])).tolist()]
+        [-0.002, -7.908]
+    """
+
+    knots: Tensor
+
+    def __init__(self, visible: int, bins: int = 20) -> None:
+        super().__init__()
+        check_columns(visible)
+        if not isinstance(bins, int) or bins < 1:
+            raise ValueError(f"bins got {bins!r}; expected a number of bins, at least 1")
+        self.visible, self.bins = visible, bins
+        self.register_buffer("knots", torch.linspace(0, 1, bins + 1).repeat(visible, 1))
+        self.logits = nn.Parameter(torch.zeros(visible, bins))
+
+    def forward(self) -> dist.TorchDistribution:
+        return _Histogram(self.knots, self.logits)
+
+    def initialise(self, x: Tensor) -> None:
+        """Knots at the quantiles, and a little beyond the data's ends."""
+        at = torch.linspace(0, 1, self.bins + 1, device=x.device, dtype=x.dtype)
+        knots = torch.quantile(x, at, dim=0).T.contiguous()
+        span = (knots[:, -1] - knots[:, 0]).clamp_min(1e-3)
+        knots[:, 0] -= 0.1 * span
+        knots[:, -1] += 0.1 * span
+        least = 1e-4 * span.unsqueeze(1) * torch.arange(self.bins + 1, device=x.device)
+        with torch.no_grad():
+            self.knots.copy_(torch.cummax(knots - least, 1).values + least)
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "bins": self.bins}
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        model = cls(2, bins=4)
+        with torch.no_grad():
+            model.logits.copy_(torch.randn(2, 4, generator=generator))
+        return model, torch.rand(10, 2, generator=generator)
+
+
+class FlowGenerator(ExplicitModel):
+    r"""An invertible generator network: $p_x(x) = p_z(g^{-1}(x))\,|\det \partial x / \partial z|^{-1}$, $x = g(z)$ (20.72-73).
+
+    $g$ is a chain of Pyro's affine coupling transforms with permutations between them (Dinh, Sohl-Dickstein and Bengio
+    2017), over standard normal noise. Other transforms: ``pyro.distributions.TransformedDistribution`` takes any.
+
+    Args:
+        visible: the number of columns, at least 2.
+        layers: coupling transforms.
+        hidden: units of their networks' hidden layers.
+
+    Raises:
+        ValueError: fewer than two columns, or a number below one.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> dgm.FlowGenerator(4, layers=2, hidden=(8,)).sample(2).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, visible: int, layers: int = 6, hidden: Sequence[int] = (64, 64)) -> None:
+        super().__init__()
+        check_columns(visible, fewest=2)
+        if not isinstance(layers, int) or layers < 1 or any(n < 1 for n in hidden):
+            raise ValueError(f"layers and hidden got {layers!r} and {hidden!r}; expected positive numbers")
+        self.visible, self.layers, self.hidden = visible, layers, tuple(hidden)
+        split = visible // 2
+        sizes = [visible - split, visible - split]
+        self.networks = nn.ModuleList(DenseNN(split, list(hidden), sizes) for _ in range(layers))
+        self.location = nn.Parameter(torch.zeros(visible))
+        self.log_scale = nn.Parameter(torch.zeros(visible))
+
+    def forward(self) -> dist.TransformedDistribution:
+        turned = Permute(torch.arange(self.visible, device=self.location.device).flip(0))
+        transforms: list[Any] = []
+        for network in self.networks:
+            transforms += [AffineCoupling(self.visible // 2, network), turned]
+        last = dist.transforms.AffineTransform(self.location, self.log_scale.exp(), event_dim=1)
+        noise = dist.Normal(torch.zeros_like(self.location), 1.0).to_event(1)
+        return dist.TransformedDistribution(noise, [*transforms, last])
+
+    def initialise(self, x: Tensor) -> None:
+        """The last map starts at the columns' means and deviations."""
+        with torch.no_grad():
+            self.location.copy_(x.mean(0))
+            self.log_scale.copy_(x.std(0, correction=0).clamp_min(1e-3).log())
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "layers": self.layers, "hidden": list(self.hidden)}
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return cls(3, layers=2, hidden=(4,)), torch.randn(10, 3)

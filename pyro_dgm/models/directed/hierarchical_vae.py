@@ -1,0 +1,129 @@
+"""Variational autoencoder with several stochastic layers, section 20.10.3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ...nets.bodies import mlp
+from ...objectives.objective import Objective
+from ..shared.decoded import DecodedModel, bound_objective, diagonal
+from ..shared.rows import check_rows
+
+
+class HierarchicalVAE(DecodedModel):
+    r"""Variational autoencoder with L stochastic layers, the two-layer model of Burda, Grosse and Salakhutdinov (2015).
+
+    $p(x, z) = \mathcal N(z_L; 0, I) \prod_{l<L} p(z_l \mid z_{l+1})\, p(x \mid z_1)$ and
+    $q(z \mid x) = q(z_1 \mid x) \prod_{l<L} q(z_{l+1} \mid z_l)$, all conditionals diagonal normals whose means and log
+    standard deviations come from networks of ``depth`` hidden layers: downwards and upwards the same widths. It is trained
+    on the importance-weighted bound $E \log \frac1K \sum_k w_k \le \log p(x)$ (20.79), in nats.
+
+    ``model(x)`` has the sites ``"z1"`` (next to the data) to ``"zL"``, ``rows x latent[l - 1]``, and ``"x"``. The guide
+    draws upwards, so no KL term is taken in closed form: ``"zl"`` is drawn before the layer that its prior depends on.
+
+    Args:
+        visible: the number of columns of the data.
+        latent: latent variables of every stochastic layer, the lowest first.
+        hidden: units of the deterministic layers below every stochastic layer, the lowest first.
+        depth: how many deterministic layers there are below every stochastic layer; with 0 the networks are affine.
+        likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
+        activation: the non-linearity: tanh, relu, silu or softplus.
+        levels: how many grey levels the logistic likelihood knows.
+
+    Attributes:
+        encoders: the networks of $q(z_1 \mid x), q(z_2 \mid z_1), \ldots$
+        priors: those of $p(z_1 \mid z_2), p(z_2 \mid z_3), \ldots$
+        decoder: that of $p(x \mid z_1)$.
+
+    Raises:
+        ValueError: no stochastic layer, a number of units below one, as many widths as there are not layers, an unknown
+            likelihood or activation.
+
+    See also:
+        ``dgm.VAE``, which it is with one layer.
+
+    Example:
+        >>> from pyro_dgm.models.hierarchical_vae import HierarchicalVAE
+        >>> vae = HierarchicalVAE(784, latent=(20, 5), hidden=(64, 32))
+        >>> vae.sample(3).shape
+        torch.Size([3, 784])
+    """
+
+    def __init__(
+        self,
+        visible: int,
+        latent: Sequence[int] = (100, 50),
+        hidden: Sequence[int] = (200, 100),
+        depth: int = 2,
+        likelihood: str = "bernoulli",
+        activation: str = "tanh",
+        levels: int = 256,
+    ) -> None:
+        super().__init__(visible, likelihood, levels)
+        for name, value in (("latent", latent), ("hidden", hidden)):
+            if not isinstance(value, Sequence) or not value or any(type(n) is not int or n < 1 for n in value):
+                raise ValueError(f"{name} got {value!r}; expected the units of every layer, as in {name}=(100, 50)")
+        if len(latent) != len(hidden):
+            raise ValueError(
+                f"latent and hidden got {latent!r} and {hidden!r}; expected as many widths of deterministic layers as there "
+                "are stochastic layers"
+            )
+        if type(depth) is not int or depth < 0:
+            raise ValueError(f"depth got {depth!r}; expected a number of deterministic layers, 0 or more")
+        self.latent, self.hidden, self.depth, self.activation = tuple(latent), tuple(hidden), depth, activation
+        below = (visible, *latent[:-1])
+        layers = list(zip(below, latent, hidden, strict=True))
+        self.encoders = nn.ModuleList(mlp((n, *depth * [h], 2 * m), activation) for n, m, h in layers)
+        self.priors = nn.ModuleList(mlp((m, *depth * [h], 2 * n), activation) for n, m, h in layers[1:])
+        self.decoder = mlp((latent[0], *depth * [hidden[0]], visible), activation)
+
+    def observe(self, z: Tensor) -> dist.TorchDistribution:
+        """$p(x | z_1)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""
+        return self.columns(self.decoder(z)).to_event(1)
+
+    def prior(self, layer: int, above: Tensor | None) -> dist.TorchDistribution:
+        """$p(z_l | z_{l+1})$, with l from 1: ``event_shape`` (latent[l - 1],); the top layer's needs nothing above."""
+        if above is not None:
+            return diagonal(self.priors[layer - 1](above))
+        like = next(self.decoder.parameters())
+        return dist.Normal(like.new_zeros(self.latent[layer - 1]), 1.0).to_event(1)
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        with self.data_plate(x, size):
+            z = pyro.sample(f"z{len(self.latent)}", self.prior(len(self.latent), None))
+            for layer in range(len(self.latent) - 1, 0, -1):
+                z = pyro.sample(f"z{layer}", self.prior(layer, z))
+            return pyro.sample("x", self.observe(z), obs=x)
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
+        if x is None:
+            raise ValueError("the guide needs data: q(z | x) is a function of x. Pass rows, or run the model alone")
+        below = x
+        with self.data_plate(x, size):
+            for number, encoder in enumerate(self.encoders):
+                below = pyro.sample(f"z{number + 1}", diagonal(encoder(below)))
+
+    def objective(self, bound: str = "iwae", particles: int = 5) -> Objective:
+        """The importance-weighted bound of K particles, ``"dreg"`` for its other gradient, or ``"elbo"`` averaged over K."""
+        return bound_objective(bound, particles)
+
+    def check_data(self, x: Tensor) -> None:
+        check_rows(x, torch.Size([self.visible]), "HierarchicalVAE")
+        self.check_columns(x)
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "latent": list(self.latent), "hidden": list(self.hidden), "depth": self.depth,
+                **self.likelihood_options(), "activation": self.activation}  # fmt: skip
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            vae = cls(6, latent=(3, 2), hidden=(5, 4), depth=1)
+            return vae, torch.randint(0, 2, (10, 6)).float()

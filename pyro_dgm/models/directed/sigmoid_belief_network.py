@@ -1,0 +1,228 @@
+"""Sigmoid belief networks, section 20.10.1: layered, fully connected, with autoregressive layers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ...checks import BINARISE
+from ...distributions.autoregressive_bits import AutoregressiveBits
+from ...inference.saul_bound import SaulBound
+from ...native import linear
+from ...objectives.estimators.multi_sample import VIMCO, BidirectionalHelmholtz, ReweightedWakeSleep
+from ...objectives.estimators.score_function import NVIL
+from ...objectives.objective import Elbo, Objective
+from ..shared.evidence import Evidence
+from ..shared.latent import LatentVariableModel
+from ..shared.rows import check_rows, check_support
+
+_LARGEST = 16
+"""Up to so many latent bits the likelihood is exact."""
+
+
+class SBN(LatentVariableModel):
+    r"""Sigmoid belief network with layers of binary latent variables (Neal 1992; Saul, Jaakkola and Jordan 1996).
+
+    $P(h_L) = \prod_i \sigma(c_{Li})$-Bernoulli, $P(h_{l} = 1 \mid h_{l+1}) = \sigma(b_l + W_{l+1} h_{l+1})$, and so for
+    $x = h_0$. With ``autoregressive`` the units of a layer also depend on those before them in it,
+    $P(s_i = 1 \mid s_{<i}, \cdot) = \sigma(b_i + \ldots + \sum_{j<i} U_{ij} s_j)$: these are DARN's layers (Gregor et al.
+    2014), and with one latent layer that is the fully connected network of (20.70).
+
+    ``model(x)`` has the sites ``"hidden{L}"`` to ``"hidden1"`` and ``"x"``; the guide draws the layers upwards,
+    $Q(h_l = 1 \mid h_{l-1}) = \sigma(r_l + h_{l-1}^\top R_l)$, autoregressive within a layer where the model is. Trained by
+    wake-sleep model and guide are a Helmholtz machine (Hinton et al. 1995).
+
+    Args:
+        visible: the number of columns of the data.
+        hidden: units of every latent layer, the lowest first.
+        autoregressive: couple the units of a layer, in the model and in the guide.
+
+    Attributes:
+        weights: $W_1, \ldots, W_L$, each ``layer below x layer``.
+        biases: $b_0, \ldots, b_L$, from the visible layer upwards.
+        recognition_weights, recognition_biases: $R_l$ (``layer below x layer``) and $r_l$.
+        within, recognition_within: with ``autoregressive``, $U$ of every layer; only the part below the diagonal counts.
+
+    Raises:
+        ValueError: no latent layer, or a number of units below one.
+
+    See also:
+        ``dgm.DBN``, whose two top layers are an undirected machine.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> sbn = dgm.SBN(visible=6, hidden=(4, 3))
+        >>> sbn.sample(2).shape
+        torch.Size([2, 6])
+    """
+
+    def __init__(self, visible: int, hidden: Sequence[int] = (200, 200), autoregressive: bool = False) -> None:
+        super().__init__()
+        if not isinstance(hidden, Sequence) or len(hidden) < 1 or any(n < 1 for n in (visible, *hidden)):
+            raise ValueError(
+                f"visible and hidden got {visible!r} and {hidden!r}; expected a number of units and those of every latent "
+                "layer, as in hidden=(200, 200)"
+            )
+        self.visible, self.hidden, self.autoregressive = visible, tuple(hidden), autoregressive
+        sizes = (visible, *hidden)
+        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        self.weights = nn.ParameterList(torch.randn(m, n) / n**0.5 for m, n in pairs)
+        self.biases = nn.ParameterList(torch.zeros(n) for n in sizes)
+        self.recognition_weights = nn.ParameterList(torch.randn(m, n) / m**0.5 for m, n in pairs)
+        self.recognition_biases = nn.ParameterList(torch.zeros(n) for n in hidden)
+        if autoregressive:
+            self.within = nn.ParameterList(torch.zeros(n, n) for n in sizes)
+            self.recognition_within = nn.ParameterList(torch.zeros(n, n) for n in hidden)
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        layer_of = self.layers()
+        with self.data_plate(x, size):
+            above: Tensor | None = None
+            for layer in range(len(self.hidden), 0, -1):
+                above = pyro.sample(f"hidden{layer}", layer_of(layer, above))
+            return pyro.sample("x", layer_of(0, above), obs=x)
+
+    def layer(self, number: int, above: Tensor | None) -> AutoregressiveBits:
+        """The distribution of a layer given the one above it: ``batch_shape`` of ``above``, ``event_shape`` (units,)."""
+        return self.layers()(number, above)
+
+    def layers(self) -> Callable[[int, Tensor | None], AutoregressiveBits]:
+        """``layer`` with the parameters at hand."""
+        # Looked up once: every look-up registers all parameters with Pyro.
+        weights, biases, within = self.weights, self.biases, self.within if self.autoregressive else None
+
+        def layer(number: int, above: Tensor | None) -> AutoregressiveBits:
+            logits = biases[number] if above is None else linear(above, weights[number].t(), biases[number])
+            return AutoregressiveBits(logits, None if within is None else within[number])
+
+        return layer
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
+        if x is None:
+            raise ValueError(
+                "the guide needs data: it draws the latent layers given rows. Pass rows, or run the model alone"
+            )
+        below, within = x, self.recognition_within if self.autoregressive else None
+        with self.data_plate(x, size):
+            for k, (R, r) in enumerate(zip(self.recognition_weights, self.recognition_biases, strict=True)):
+                bits = AutoregressiveBits(linear(below, R, r), None if within is None else within[k])
+                below = pyro.sample(f"hidden{k + 1}", bits)
+
+    def objective(
+        self, estimator: str = "rws", particles: int = 5, hidden: int = 100, local: bool = False
+    ) -> Objective:
+        """What ``fit`` trains with.
+
+        Args:
+            estimator: ``"rws"`` (wake-θ and wake-φ), ``"wake-sleep"``, ``"vimco"``, ``"nvil"`` or ``"bihm"``.
+            particles: K.
+            hidden: units of NVIL's baseline network.
+            local: give every layer a learning signal of its own, for NVIL.
+
+        Raises:
+            ValueError: an unknown estimator, or ``local`` for another one than NVIL.
+        """
+        if local and estimator != "nvil":
+            raise ValueError(f"local got True with estimator={estimator!r}; local learning signals belong to 'nvil'")
+        if estimator == "rws":
+            return Elbo(ReweightedWakeSleep(particles))
+        if estimator == "wake-sleep":
+            return Elbo(ReweightedWakeSleep(1, wake=0.0, sleep=1.0))
+        if estimator == "vimco":
+            return Elbo(VIMCO(particles))
+        if estimator == "bihm":
+            return Elbo(BidirectionalHelmholtz(particles))
+        if estimator == "nvil":
+            figures = len(self.hidden) if local else 1
+            baseline = nn.Sequential(nn.Linear(self.visible, hidden), nn.Tanh(), nn.Linear(hidden, figures))
+            return Elbo(NVIL(particles, baseline, local=local))
+        raise ValueError(f"estimator got {estimator!r}; expected 'rws', 'wake-sleep', 'vimco', 'nvil' or 'bihm'")
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""$\log p(x)$ of every row: exact up to 16 latent bits, else the importance-weighted lower bound.
+
+        Args:
+            x: data.
+            method: ``"exact"``; ``"importance"`` or ``"ais"``, as for other models; or ``"mean field"``, the deterministic
+                lower bound of Saul, Jaakkola and Jordan (1996) (``dgm.SaulBound``).
+            options: of the method: ``rounds`` of the mean-field bound's updates; those of ``LatentVariableModel.evidence``.
+
+        Raises:
+            ValueError: an exact sum over more than 16 latent bits; a mean-field bound of autoregressive layers.
+        """
+        small = sum(self.hidden) <= _LARGEST
+        if method == "mean field":
+            return self._mean_field(x, **options)
+        if method not in (None, "exact") or (method is None and not small):
+            return super().evidence(x, method, **options)
+        if options:
+            raise ValueError(f"got method={method!r} and {sorted(options)}; 'exact' has no options, 'importance' has")
+        if not small:
+            raise ValueError(
+                f"{sum(self.hidden)} latent bits have too many states; at most {_LARGEST} are listed. Use method='importance'"
+            )
+        return Evidence(self._exact(x), "exact", "enumeration", 0.0, 0.0, 0.0, {})
+
+    @torch.no_grad()
+    def _mean_field(self, x: Tensor, rounds: int = 20) -> Evidence:
+        if self.autoregressive:
+            raise ValueError(
+                "the mean-field bound needs layers whose units do not depend on one another; this network is autoregressive. "
+                "Use method='ais' or 'importance'"
+            )
+        if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
+            raise ValueError(f"rounds got {rounds!r}; expected an integer of at least 1")
+        values = []
+        for batch in x.split(max((1 << 24) // max(w.numel() for w in self.weights), 1)):
+            means, below = [], batch
+            for R, r in zip(self.recognition_weights, self.recognition_biases, strict=True):
+                below = torch.sigmoid(r + below @ R)
+                means.append(below)
+            bound = SaulBound(list(self.weights), list(self.biases), batch, means)
+            for _ in range(rounds):
+                bound.improve()
+            values.append(bound.value())
+        method = f"mean-field lower bound of Saul, Jaakkola and Jordan, {rounds} rounds"
+        return Evidence(torch.cat(values), "lower bound", method, 0.0, 0.0, math.inf, {"rounds": rounds})
+
+    @torch.no_grad()
+    def _exact(self, x: Tensor) -> Tensor:
+        bits = x.new_tensor(list(itertools.product((0.0, 1.0), repeat=sum(self.hidden))))
+        layers = bits.split(list(self.hidden), -1)
+        prior: Tensor | float = 0.0
+        above: Tensor | None = None
+        layer_of = self.layers()
+        for layer in range(len(self.hidden), 0, -1):
+            prior = prior + layer_of(layer, above).log_prob(layers[layer - 1])
+            above = layers[layer - 1]
+        likelihood = layer_of(0, layers[0])
+        chunk = max((1 << 24) // (len(bits) * self.visible), 1)
+        return torch.cat([(prior + likelihood.log_prob(rows.unsqueeze(1))).logsumexp(1) for rows in x.split(chunk)])
+
+    def initialise(self, x: Tensor) -> None:
+        """Start the visible biases at the columns' means, less what the latents bring on average."""
+        with torch.no_grad():
+            brought = 0.5 * self.weights[0].sum(1)
+            self.biases[0].copy_(torch.logit(x.mean(0), eps=1e-2) - brought)
+
+    def check_data(self, x: Tensor) -> None:
+        check_rows(x, torch.Size([self.visible]), "SBN")
+        check_support(x, lambda v: (v == 0) | (v == 1), "SBN", "0 or 1", BINARISE)
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "hidden": list(self.hidden), "autoregressive": self.autoregressive}
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        sbn = cls(visible=4, hidden=(3, 2))
+        with torch.no_grad():
+            for parameter in sbn.parameters():
+                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
+        return sbn, torch.randint(0, 2, (10, 4), generator=generator).float()

@@ -1,0 +1,204 @@
+"""A generator trained on known codes, section 20.10.2."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ... import processes
+from ...checks import BINARISE
+from ...distributions.support import RowSupport
+from ...nets.bodies import mlp
+from ..shared.conditioning import check_imputation, later_half
+from ..shared.explicit import ExplicitModel
+from ..shared.rows import check_rows, check_support, data_plate
+
+_LIKELIHOODS = ("bernoulli", "gaussian")
+
+
+class SupervisedGenerator(ExplicitModel):
+    r"""A generator network whose codes are known: it emits the parameters of $p(x \mid z)$ (20.74-75) for given z.
+
+    With the codes observed (what a picture shows, from where it is seen), training is maximum likelihood of
+    $\log p(x \mid z)$, supervised learning with many outputs (Dosovitskiy, Springenberg and Brox 2015). Figures are
+    log-likelihoods of x given its code, in nats.
+
+    Data rows hold the visible columns and then the code's. ``model(x)`` has the site ``"x"`` over whole rows, of which the
+    code's columns carry no log-probability. Without codes, ``sample(n)`` draws them from a normal of the training
+    codes' means and deviations.
+
+    Args:
+        visible: the number of visible columns.
+        codes: the number of columns of the code.
+        hidden: units of the network's hidden layers.
+        likelihood: ``"bernoulli"``, or ``"gaussian"`` with one learned deviation a column.
+
+    Raises:
+        ValueError: a number below one, or an unknown likelihood.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> model = dgm.SupervisedGenerator(visible=5, codes=2, hidden=(8,))
+        >>> model.decode(torch.zeros(3, 2)).shape
+        torch.Size([3, 5])
+    """
+
+    code_mean: Tensor
+    code_scale: Tensor
+
+    def __init__(
+        self, visible: int, codes: int, hidden: Sequence[int] = (200, 200), likelihood: str = "bernoulli"
+    ) -> None:
+        super().__init__()
+        if likelihood not in _LIKELIHOODS:
+            raise ValueError(f"likelihood got {likelihood!r}; expected one of {', '.join(_LIKELIHOODS)}")
+        if visible < 1 or codes < 1:
+            raise ValueError(f"visible and codes got {visible} and {codes}; expected numbers of columns, at least 1")
+        self.visible, self.codes, self.hidden, self.likelihood = visible, codes, tuple(hidden), likelihood
+        self.network = mlp((codes, *hidden, visible))
+        if likelihood == "gaussian":
+            self.log_scale = nn.Parameter(torch.zeros(visible))
+        self.register_buffer("code_mean", torch.zeros(codes))
+        self.register_buffer("code_scale", torch.ones(codes))
+
+    def observe(self, codes: Tensor) -> dist.TorchDistribution:
+        r"""$p(x \mid z)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""
+        output = self.network(codes)
+        if self.likelihood == "bernoulli":
+            return dist.Bernoulli(logits=output).to_event(1)
+        return dist.Normal(output, self.log_scale.exp()).to_event(1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        r"""The mean of $p(x \mid z)$: ``batch_shape x visible``."""
+        with torch.no_grad():
+            return self.observe(codes).mean
+
+    def forward(self, codes: Tensor | None = None) -> dist.TorchDistribution:
+        """The distribution of rows, their codes drawn, or as given: ``rows x codes``."""
+        return _CodedRow(self, codes)
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        with data_plate((size or 1) if x is None else len(x), size):
+            # The network runs here, inside the program, where Pyro learns of its parameters.
+            return pyro.sample("x", self(None if x is None else x[..., self.visible :]), obs=x)
+
+    def sample(self, n: int, codes: Tensor | None = None) -> Tensor:
+        """``n`` rows with their codes, given or drawn: ``n x (visible + codes)``."""
+        with torch.no_grad():
+            if codes is None:
+                return self().sample((n,))
+            return torch.cat([self.observe(codes).sample(), codes], -1)
+
+    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+        r"""Means of the unknown entries given the known ones, one chain a row.
+
+        Given the whole code they are known at once. An unknown part of it is moved by Metropolis steps under
+        $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``; the unknown $x_i$ are summed out, being independent given
+        z. The first half of the sweeps finds the proposals' width.
+        """
+        check_imputation(x, known, torch.Size([self.visible + self.codes]), sweeps)
+        with torch.no_grad(), processes.one_stream():
+            codes = self._codes(x, known, sweeps // 2)
+            return torch.where(known, x, later_half((torch.cat([self.decode(z), z], -1) for z in codes), sweeps))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """The chains of ``impute``, with the unknown columns drawn given the code."""
+        for z in self._codes(x, known, warmup):
+            yield torch.where(known, x, torch.cat([self.observe(z).sample(), z], -1))
+
+    def _codes(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """Codes given what is known, step by step."""
+        known = known.expand(x.shape)
+        seen, given = known.split([self.visible, self.codes], -1)
+        data, codes = x.split([self.visible, self.codes], -1)
+        prior = dist.Normal(self.code_mean, self.code_scale)
+        z = torch.where(given, codes, prior.sample((len(x),)))
+        while bool(given.all()):
+            yield z
+
+        def score(z: Tensor) -> Tensor:
+            likelihood = torch.where(seen, self.observe(z).base_dist.log_prob(data), 0.0)
+            return likelihood.sum(-1) + prior.log_prob(z).sum(-1)
+
+        width, now = torch.ones(len(x), 1, device=x.device), score(z)
+        for sweep in itertools.count():
+            step = width * self.code_scale * torch.randn_like(z)
+            proposal = torch.where(given, codes, z + step)
+            new = score(proposal)
+            accept = torch.rand_like(now).log() < new - now
+            z, now = torch.where(accept.unsqueeze(-1), proposal, z), torch.where(accept, new, now)
+            if sweep < warmup:
+                width *= torch.where(accept.unsqueeze(-1), 1.1, 0.96).clamp_max(1e3)
+            yield z
+
+    def initialise(self, x: Tensor) -> None:
+        """The codes' means and deviations, for ``sample``."""
+        codes = x[:, self.visible :]
+        self.code_mean.copy_(codes.mean(0))
+        self.code_scale.copy_(codes.std(0, correction=0).clamp_min(1e-6))
+
+    def check_data(self, x: Tensor) -> None:
+        name = "SupervisedGenerator (visible columns, then the code)"
+        check_rows(x, torch.Size([self.visible + self.codes]), name)
+        if self.likelihood == "bernoulli":
+            check_support(x[:, : self.visible], lambda v: (v == 0) | (v == 1), name, "0 or 1", BINARISE)
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "visible": self.visible,
+            "codes": self.codes,
+            "hidden": list(self.hidden),
+            "likelihood": self.likelihood,
+        }
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = cls(3, 2, hidden=(4,))
+            return model, torch.cat([torch.randint(0, 2, (10, 3)).float(), torch.randn(10, 2)], 1)
+
+
+class _CodedRow(dist.TorchDistribution):
+    """Rows of visible columns and a code; the code's columns are given and carry no log-probability."""
+
+    arg_constraints: dict[str, Any] = {}
+
+    @dist.constraints.dependent_property(event_dim=1)
+    def support(self) -> dist.constraints.Constraint:
+        given = self.model.observe(self.model.code_mean) if self.given is None else self.given
+        return RowSupport(given.support)
+
+    def __init__(
+        self, model: SupervisedGenerator, codes: Tensor | None = None, batch_shape: Sequence[int] | None = None
+    ) -> None:
+        self.model, self.codes = model, codes
+        self.given = None if codes is None else model.observe(codes)
+        shape = batch_shape if batch_shape is not None else () if codes is None else codes.shape[:-1]
+        super().__init__(torch.Size(shape), torch.Size([model.visible + model.codes]), validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _CodedRow:
+        other = _CodedRow(self.model, None, batch_shape)
+        other.codes, other.given = self.codes, self.given
+        return other
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        x, codes = value.split([self.model.visible, self.model.codes], -1)
+        given = self.model.observe(codes) if self.given is None else self.given
+        return given.log_prob(x).expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = (*sample_shape, *self.batch_shape)
+        with torch.no_grad():
+            if self.codes is None:
+                noise = torch.randn(*shape, self.model.codes, device=self.model.code_mean.device)
+                codes = self.model.code_mean + self.model.code_scale * noise
+            else:
+                codes = self.codes.expand(*shape, self.model.codes)
+            return torch.cat([self.model.observe(codes).sample(), codes], -1)

@@ -1,0 +1,140 @@
+"""Variational autoencoder, section 20.10.3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor, nn
+
+from ...nets.bodies import Convolutions, TransposedConvolutions, mlp, widths
+from ...objectives.objective import Objective
+from ..shared.decoded import DecodedModel, bound_objective, check_body, diagonal
+from ..shared.rows import check_rows
+
+
+class VAE(DecodedModel):
+    r"""Variational autoencoder (Kingma and Welling 2014; Rezende et al. 2014), dense or convolutional.
+
+    $p(x, z) = \mathcal N(z; 0, I)\, p(x \mid z)$ and $q(z \mid x) = \mathcal N(z; \mu(x), \mathrm{diag}\,\sigma^2(x))$,
+    trained on $\mathcal L(q) = E_q[\log p(x, z)] + H(q) \le \log p(x)$ (20.76-78), in nats.
+
+    ``model(x)`` has the sites ``"z"``, ``rows x latent``, and ``"x"``, ``rows x visible``.
+
+    The logistic likelihood gives probabilities of grey levels and the Gaussian one densities of real numbers: their
+    log-likelihoods do not compare. The convolutional body puts convolutions of stride 2 below the encoder's hidden layers,
+    and transposed ones above the decoder's (section 20.10.6).
+
+    Args:
+        visible: the number of columns of the data.
+        latent: the number of latent variables.
+        hidden: units of the encoder's dense hidden layers; the decoder has them in reverse.
+        likelihood: ``"bernoulli"`` for binary data; for real ones ``"gaussian"``, and for grey levels in [0, 1]
+            ``"logistic"`` (``dgm.models.discretised_logistic``), both with one learned scale a column.
+        activation: the non-linearity: tanh, relu, silu or softplus.
+        levels: how many grey levels the logistic likelihood knows, 0 and 1 included.
+        body: ``"dense"`` or ``"convolutional"``.
+        shape: of a picture, for the convolutional body: height and width, or channels, height and width.
+        channels: of every convolution.
+
+    Raises:
+        ValueError: a number of units below one, an unknown likelihood, activation or body, a shape that does not fit.
+
+    See also:
+        ``HierarchicalVAE`` for several stochastic layers, ``ConditionalVAE`` for p(x | y).
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> vae = dgm.VAE(784, latent=2, hidden=(64,))
+        >>> vae.decode(torch.zeros(3, 2)).shape
+        torch.Size([3, 784])
+        >>> grey = dgm.VAE(35, latent=2, hidden=(), likelihood="logistic", body="convolutional", shape=(5, 7))
+        >>> grey.sample(3).shape
+        torch.Size([3, 35])
+    """
+
+    encoder: nn.Sequential
+
+    def __init__(
+        self,
+        visible: int,
+        latent: int = 50,
+        hidden: Sequence[int] = (200, 200),
+        likelihood: str = "bernoulli",
+        activation: str = "tanh",
+        levels: int = 256,
+        body: str = "dense",
+        shape: Sequence[int] | None = None,
+        channels: Sequence[int] = (32, 64),
+    ) -> None:
+        super().__init__(visible, likelihood, levels)
+        hidden = widths(hidden)
+        check_body(body, shape, channels, visible)
+        self.latent, self.hidden, self.activation = latent, hidden, activation
+        self.body, self.shape, self.channels = body, shape, channels
+        if shape is None:
+            self.encoder = mlp((visible, *hidden, 2 * latent), activation)
+            self.decoder = mlp((latent, *reversed(hidden), visible), activation)
+        else:
+            below = Convolutions(shape, channels, activation)
+            self.encoder = nn.Sequential(below, *mlp((below.features, *hidden, 2 * latent), activation))
+            top = TransposedConvolutions(shape, channels, activation)
+            dense = mlp((latent, *reversed(hidden), top.features), activation)
+            self.decoder = nn.Sequential(*dense, type(below.layers[-1])(), top)
+
+    def encode(self, x: Tensor) -> dist.TorchDistribution:
+        """$q(z | x)$: ``batch_shape`` of the rows, ``event_shape`` (latent,)."""
+        return diagonal(self.encoder(x))
+
+    def observe(self, z: Tensor) -> dist.TorchDistribution:
+        """$p(x | z)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""
+        return self.columns(self.decoder(z)).to_event(1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The mean of $p(x | z)$: ``batch_shape x visible``."""
+        with torch.no_grad():
+            return self.columns(self.decoder(z)).mean
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        with self.data_plate(x, size):
+            like = next(self.decoder.parameters())
+            z = pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
+            return pyro.sample("x", self.observe(z), obs=x)
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        if x is None:
+            raise ValueError("the guide needs data: q(z | x) is a function of x. Pass rows, or run the model alone")
+        with self.data_plate(x, size):
+            return pyro.sample("z", self.encode(x))
+
+    def objective(self, bound: str = "elbo", particles: int = 1) -> Objective:
+        """The ELBO with its analytic KL term; with a number of particles ``"iwae"``, or ``"dreg"`` for its other gradient."""
+        return bound_objective(bound, particles, TraceMeanField_ELBO)
+
+    def check_data(self, x: Tensor) -> None:
+        check_rows(x, torch.Size([self.visible]), "VAE")
+        self.check_columns(x)
+
+    def options(self) -> dict[str, Any]:
+        picture = {} if self.shape is None else {
+            "body": self.body, "shape": list(self.shape), "channels": list(self.channels)
+        }  # fmt: skip
+        return {
+            "visible": self.visible,
+            "latent": self.latent,
+            "hidden": list(self.hidden),
+            **self.likelihood_options(),
+            "activation": self.activation,
+            **picture,
+        }
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            vae = cls(6, latent=2, hidden=(5,))
+            return vae, torch.randint(0, 2, (10, 6)).float()

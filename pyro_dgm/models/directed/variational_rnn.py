@@ -1,0 +1,357 @@
+"""Variational recurrent network for sequences of unequal length, section 20.10.3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self, cast
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer import TraceMeanField_ELBO
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ... import processes
+from ...checks import BINARISE
+from ...data.sequences import checked_frames, split_frames, unpad
+from ...distributions.padded_frames import PaddedFrames, join
+from ...nets.bodies import mlp
+from ...objectives.estimators.multi_sample import IWAE
+from ...objectives.objective import Elbo, Objective
+from ..shared.conditioning import check_imputation, later_half
+from ..shared.evidence import Evidence
+from ..shared.frames import check_frames, check_width, mean_frames, per_frame, row_shape
+from ..shared.latent import LatentVariableModel
+from ..shared.rows import check_support
+
+_LIKELIHOODS = ("bernoulli", "gaussian")
+_FLOOR = 1e-3
+"""The least standard deviation of a latent or of a value; without one a density grows without bound."""
+
+
+class VariationalRNN(LatentVariableModel):
+    r"""Variational recurrent network (Chung et al. 2015): a VAE in every frame, conditioned on what came before.
+
+    $z_t \mid h_{t-1} \sim \mathcal N(\mu_0(h_{t-1}), \mathrm{diag}\,\sigma_0^2(h_{t-1}))$,
+    $x_t \sim p(x_t \mid \varphi_z(z_t), h_{t-1})$ and $h_t = \mathrm{GRU}(\varphi_x(x_t), \varphi_z(z_t); h_{t-1})$ with
+    $h_0 = 0$; the guide is $q(z_t \mid \varphi_x(x_t), h_{t-1})$, Gaussian too. Trained on
+    $\mathcal L(q) = E_q \sum_t [\log p(x_t \mid z_{\le t}, x_{<t}) - \mathrm{KL}(q(z_t) \| p(z_t))] \le \log p(x)$ (20.76-78),
+    in nats a sequence.
+
+    A row is a padded sequence (``dgm.data.pad``): T frames of D values and of a column that is 1 where the frame exists.
+    Rows of any number of frames will do. Lengths are given, not modelled: neither latents nor values of padding have a
+    log-probability.
+
+    ``model(x)`` has a site for every frame's latents, ``"z1"`` to ``"zT"``, each ``rows x latent``, up to the longest
+    sequence of ``x``, and the site ``"x"``. One site a frame lets prior and guide condition on the draws before it, with any
+    ELBO and any number of particles. ``model(None, n)`` draws frame by frame; its site ``"x"`` then holds what was drawn,
+    so that conditioning on other frames there has probability 0: give them as ``x``.
+
+    Args:
+        visible: the number of columns of the data; ``sample`` draws sequences of so many, which is of
+            ``visible / (features + 1)`` frames.
+        features: values of a frame, D.
+        latent: latent variables of a frame.
+        hidden: units of the recurrent state and of every network's hidden layer.
+        likelihood: ``"bernoulli"`` for binary frames, ``"gaussian"`` (with a standard deviation from the network) for real
+            ones.
+        activation: the networks' non-linearity: tanh, relu, silu or softplus.
+
+    Attributes:
+        frames: of a sequence that ``sample`` draws.
+        describe: $\varphi_x$, of frames.
+        code: $\varphi_z$, of latents.
+        prior_network, decoder, encoder: the networks of $p(z_t)$, $p(x_t)$ and $q(z_t)$, whose output is means, or logits,
+            and then standard deviations before softplus.
+        cell: the recurrence.
+
+    Raises:
+        ValueError: a number of units below one; ``visible`` no multiple of ``features + 1``; an unknown likelihood or
+            activation.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> from pyro_dgm.data.sequences import pad
+        >>> rows = pad([torch.ones(3, 2), torch.zeros(5, 2)])
+        >>> vrnn = VariationalRNN(rows.shape[1], features=2, latent=1, hidden=4)
+        >>> dgm.log_weights(vrnn.model, vrnn.guide, rows, particles=7).shape, vrnn.sample(4, length=6).shape
+        (torch.Size([7, 2]), torch.Size([4, 18]))
+    """
+
+    def __init__(
+        self,
+        visible: int,
+        features: int,
+        latent: int = 16,
+        hidden: int = 64,
+        likelihood: str = "bernoulli",
+        activation: str = "tanh",
+    ) -> None:
+        super().__init__()
+        if likelihood not in _LIKELIHOODS:
+            raise ValueError(f"likelihood got {likelihood!r}; expected one of {', '.join(_LIKELIHOODS)}")
+        check_frames(visible, features, latent=latent, hidden=hidden)
+        self.visible, self.features, self.latents, self.hidden = visible, features, latent, hidden
+        self.likelihood, self.activation = likelihood, activation
+        self.frames = visible // (features + 1)
+        outputs = features if likelihood == "bernoulli" else 2 * features
+        self.describe = mlp((features, hidden, hidden), activation)
+        self.code = mlp((latent, hidden, hidden), activation)
+        self.prior_network = mlp((hidden, hidden, 2 * latent), activation)
+        self.encoder = mlp((2 * hidden, hidden, 2 * latent), activation)
+        self.decoder = mlp((2 * hidden, hidden, outputs), activation)
+        self.cell = nn.GRUCell(2 * hidden, hidden)
+
+    def prior(self, h: Tensor) -> dist.TorchDistribution:
+        """$p(z_t | h)$: ``batch_shape`` of the states, ``event_shape`` (latent,)."""
+        return _normal(self.prior_network(h)).to_event(1)
+
+    def encode(self, described: Tensor, h: Tensor) -> dist.TorchDistribution:
+        """$q(z_t | x_t, h)$ for frames that went through ``describe``; shapes as ``prior``."""
+        return _normal(self.encoder(join(described, h))).to_event(1)
+
+    def observe(self, output: Tensor) -> dist.TorchDistribution:
+        """$p(x_t | z_t, h)$, value by value, from the decoder's output: ``batch_shape`` ``... x features``."""
+        return dist.Bernoulli(logits=output) if self.likelihood == "bernoulli" else _normal(output)
+
+    def advance(self, described: Tensor, code: Tensor, h: Tensor) -> Tensor:
+        """$h_t$ from the frame and the latents, both through their networks, and $h_{t-1}$: ``batch_shape x hidden``."""
+        inputs = join(described, code)
+        h = h.expand(*inputs.shape[:-1], self.hidden)
+        return self.cell(inputs.flatten(0, -2), h.flatten(0, -2)).unflatten(0, inputs.shape[:-1])
+
+    def _start(self) -> Tensor:
+        return self.cell.weight_hh.new_zeros(self.hidden)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values up to the longest sequence's end, those frames described, and which frames of all exist."""
+        values, present = checked_frames(x, self.features)
+        values = values[..., : int(present.sum(-1).max()), :]
+        return values, self.describe(values), present
+
+    def generate(self, x: Tensor | None = None, size: int | None = None, length: int | None = None) -> Tensor:
+        """The generative program's body; ``length`` is the frames to draw where there is no ``x``."""
+        h, inputs, drawn = self._start(), [], []
+        # Under poutine.uncondition the frames are drawn as well, of the lengths of x.
+        draw = x is None or any(isinstance(handler, UnconditionMessenger) for handler in _PYRO_STACK)
+        if x is None:
+            steps, present = length or self.frames, h.new_ones(length or self.frames) > 0
+        else:
+            values, described, present = self._split(x)
+            steps = values.shape[-2]
+        with self.data_plate(x, size):
+            for t in range(steps):
+                with _where(present[..., t]):
+                    z = pyro.sample(f"z{t + 1}", self.prior(h))
+                code = self.code(z)
+                inputs.append(join(code, h))
+                if draw:
+                    drawn.append(self.observe(self.decoder(inputs[-1])).sample())
+                h = self.advance(self.describe(drawn[-1]) if draw else described[..., t, :], code, h)
+            frames = PaddedFrames(self.observe(self.decoder(torch.stack(inputs, -2))).to_event(1), present)
+            if not draw:
+                return pyro.sample("x", frames, obs=x)
+            row = frames.rows(torch.stack(drawn, -2))
+            return pyro.sample("x", dist.Delta(row, log_density=frames.log_prob(row), event_dim=1), obs=x)
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
+        if x is None:
+            raise ValueError(
+                "the guide needs data: it draws every frame's latents given rows. Pass rows, or run the model"
+            )
+        h = self._start()
+        values, described, present = self._split(x)
+        with self.data_plate(x, size):
+            for t in range(values.shape[-2]):
+                with _where(present[..., t]):
+                    z = pyro.sample(f"z{t + 1}", self.encode(described[..., t, :], h))
+                h = self.advance(described[..., t, :], self.code(z), h)
+
+    def sample(self, n: int, length: int | None = None) -> Tensor:
+        """``n`` independent sequences, drawn frame by frame, as rows without padding.
+
+        Args:
+            n: how many.
+            length: their frames; by default ``frames``.
+
+        Raises:
+            ValueError: a length below one.
+        """
+        if length is not None and length < 1:
+            raise ValueError(f"length got {length}; expected at least one frame")
+        with torch.no_grad():
+            return self.model(None, n, length)
+
+    def evidence(self, x: Tensor, method: str | None = None, *, rows: int = 100_000, **options: Any) -> Evidence:
+        """A lower bound of every sequence's log-likelihood (20.79), in nats a sequence.
+
+        The details have ``frames``, the mean number of frames of a sequence, and ``nats_per_frame``, over all frames.
+
+        Args:
+            x: padded rows.
+            method: ``"importance"``, the default, or ``"ais"``.
+            rows: frames at once; it bounds the memory and changes nothing else.
+            options: as for other models, with 500 ``particles`` by default.
+        """
+        lengths = split_frames(x, self.features)[1].sum(-1)
+        rows = max(rows // int(lengths.max()), 1)
+        if method in (None, "importance"):
+            options.setdefault("particles", 500)
+        found = super().evidence(x, method, rows=rows, **options)
+        return per_frame(found, x, self.features)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The ELBO on the validation rows, in nats a sequence and in nats a frame."""
+        figures = super().progress(train, valid)
+        return {**figures, "valid_elbo_per_frame": figures["valid_elbo"] / mean_frames(valid, self.features)}
+
+    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500, particles: int = 16) -> Tensor:
+        """Means of the unknown values given the known ones, earlier and later, by particle Gibbs (Andrieu et al. 2010).
+
+        A sweep is a particle filter per row that keeps the path before it as one of its particles, so that the law of
+        latents and unknown values given the known ones is kept exactly; the first half of the sweeps is dropped. Which frames
+        exist is read off ``x``, whatever ``known`` says, and padding stays. Paths far before the end move slowly where a
+        sequence is long: more particles help.
+
+        Args:
+            x: padded rows; unknown values count for nothing.
+            known: booleans, ``columns`` or ``rows x columns``.
+            sweeps: how many.
+            particles: of every filter.
+
+        Raises:
+            ValueError: fewer than two sweeps or particles.
+        """
+        check_imputation(x, known, row_shape(x, self.visible), sweeps)
+        if particles < 2:
+            raise ValueError(f"particles got {particles}; expected at least 2")
+        with torch.no_grad(), processes.one_stream():
+            # Means of equal numbers may differ from them by rounding.
+            return torch.where(known, x, later_half(self.conditional_chain(x, known, 0, particles), sweeps))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:
+        """The chains of ``impute``."""
+        _, _, present = self._split(x)
+        given = split_frames(known.expand(x.shape).to(x), self.features)[0] > 0.5
+        given = given | ~present.unsqueeze(-1)
+        values = torch.where(given, split_frames(x, self.features)[0], 0.0)
+        path: _Path | None = None
+        while True:
+            path = self._filter(values, given, present, path, particles)
+            filled = torch.where(given, values, path.x)
+            yield torch.cat([filled, present.unsqueeze(-1).to(x)], -1).flatten(-2)
+
+    def _filter(self, values: Tensor, given: Tensor, present: Tensor, kept: _Path | None, particles: int) -> _Path:
+        """One path of latents and frames a row, from a particle filter in which ``kept`` is particle 0.
+
+        Latents are proposed by the guide where a frame is wholly known, else by the prior.
+        """
+        count = len(values)
+        h = self._start().expand(particles, count, -1)
+        log_w = values.new_zeros(particles, count)
+        latents, frames, parents = [], [], []
+        itself = torch.arange(particles, device=values.device).unsqueeze(1).expand(-1, count)
+        for t in range(values.shape[1]):
+            prior, guide = self.prior(h), self.encode(self.describe(values[:, t]), h)
+            whole = given[:, t].all(-1)
+            z = torch.where(whole.unsqueeze(-1), guide.sample(), prior.sample())
+            if kept is not None:
+                z[0] = kept.z[:, t]
+            code = self.code(z)
+            observation = self.observe(self.decoder(join(code, h)))
+            x = torch.where(given[:, t], values[:, t], observation.sample())
+            if kept is not None:
+                x[0] = kept.x[:, t]
+            gain = (observation.log_prob(x) * given[:, t]).sum(-1)
+            gain = gain + torch.where(whole, prior.log_prob(z) - guide.log_prob(z), 0.0)
+            log_w = log_w + torch.where(present[:, t], gain, 0.0)
+            h = self.advance(self.describe(x), code, h)
+            share = torch.softmax(log_w, 0)
+            drawn = torch.multinomial(share.T, particles, replacement=True).T
+            if kept is not None:
+                drawn[0] = 0
+            few = 1 / share.square().sum(0) < particles / 2
+            parent = torch.where(few, drawn, itself)
+            latents.append(z)
+            frames.append(x)
+            parents.append(parent)
+            if t < values.shape[1] - 1:
+                log_w = torch.where(few, 0.0, log_w)
+                h = h.gather(0, parent.unsqueeze(-1).expand_as(h))
+        columns = torch.arange(count, device=values.device)
+        chosen = torch.multinomial(torch.softmax(log_w, 0).T, 1).squeeze(1)
+        path: list[tuple[Tensor, Tensor]] = []
+        for t in reversed(range(len(latents))):
+            path.insert(0, (latents[t][chosen, columns], frames[t][chosen, columns]))
+            chosen = parents[t - 1][chosen, columns]
+        return _Path(*(torch.stack(part, 1) for part in zip(*path, strict=True)))
+
+    def initialise(self, x: Tensor) -> None:
+        """Start the decoder's output bias at the values' means, and standard deviations, over the frames that exist."""
+        with torch.no_grad():
+            values, present = split_frames(x, self.features)
+            seen = values[present]
+            bias, mean = cast(nn.Linear, self.decoder[-1]).bias, seen.mean(0)
+            if self.likelihood == "bernoulli":
+                bias.copy_(torch.logit(mean, eps=1e-2))
+            else:
+                scale = seen.std(0, correction=0).clamp_min(1e-2) - _FLOOR
+                bias.copy_(torch.cat([mean, scale.expm1().log()]))
+
+    def objective(self, bound: str = "elbo", particles: int = 1) -> Objective:
+        """The ELBO with its analytic KL terms, or ``"iwae"`` with a number of particles."""
+        if bound == "elbo":
+            many = particles > 1
+            return Elbo(TraceMeanField_ELBO(max_plate_nesting=1, num_particles=particles, vectorize_particles=many))
+        if bound == "iwae":
+            return Elbo(IWAE(particles))
+        raise ValueError(f"bound got {bound!r}; expected 'elbo' or 'iwae'")
+
+    def check_data(self, x: Tensor) -> None:
+        check_width(x, self.visible, "VariationalRNN")
+        if self.likelihood == "bernoulli":
+            check_support(
+                x, lambda v: (v == 0) | (v == 1), "VariationalRNN with a Bernoulli likelihood", "0 or 1",
+                f"{BINARISE}; or choose likelihood='gaussian'",
+            )  # fmt: skip
+        unpad(x, self.features)
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "visible": self.visible,
+            "features": self.features,
+            "latent": self.latents,
+            "hidden": self.hidden,
+            "likelihood": self.likelihood,
+            "activation": self.activation,
+        }
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            vrnn = cls(12, features=2, latent=1, hidden=4)
+            frames = torch.randint(0, 2, (10, 4, 2)).float()
+            present = (torch.arange(4) < torch.randint(1, 5, (10, 1))).float().unsqueeze(-1)
+            return vrnn, torch.cat([frames * present, present], -1).flatten(1)
+
+
+class _Path(NamedTuple):
+    """Latents, ``rows x frames x latent``, and frames, ``rows x frames x features``."""
+
+    z: Tensor
+    x: Tensor
+
+
+def _where(present: Tensor) -> Any:
+    """Log-probabilities count where ``present``."""
+    return poutine.mask(mask=cast(Any, present))
+
+
+def _normal(output: Tensor) -> dist.Normal:
+    location, scale = output.chunk(2, -1)
+    return dist.Normal(location, softplus(scale) + _FLOOR)

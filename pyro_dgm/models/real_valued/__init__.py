@@ -1,0 +1,1 @@
+"""Boltzmann machines for real-valued data (section 20.5)."""

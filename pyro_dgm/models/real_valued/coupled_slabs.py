@@ -1,0 +1,293 @@
+"""Spike-and-slab restricted Boltzmann machine with couplings among its slabs, an extension of section 20.5.4."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...annealing import log_partition
+from ...distributions.hidden_sites import HiddenSite, JointDraw
+from ...energy import BoltzmannDistribution, Dense, Gaussian, Graph, LogPartition, NotEnumerable, Sparse, SpikeSlab
+from ...energy.interactions.sparse import check_edges, edge_list
+from ..shared.evidence import Evidence, between, bounded
+from ..shared.rows import data_plate
+from ..shared.slabs import _SLACK, SlabMachine
+
+_LARGEST = 12
+"""Up to so many spikes log Z and the free energy are exact."""
+
+
+class CoupledSlabRBM(SlabMachine):
+    r"""Spike-and-slab RBM whose slabs also act on one another, by terms of the fourth order.
+
+    $E(x, s, h) = E_{20.50}(x, s, h) - \sum_{(i,j)} J_{ij} (s_i h_i)(s_j h_j)$ over a list of pairs of spikes, with one slab a
+    spike, where $E_{20.50}$ is the energy of ``dgm.SpikeSlabRBM`` (20.50). Then
+
+    - $P(h_i = 1 \mid x, s_{-i}, h_{-i}) = \sigma(b_i - \alpha_i \mu_i^2 + c_i^2 / 2\alpha_i - \tfrac12 x^\top \Phi_i x)$ and
+      $s_i \mid h_i \sim N(h_i c_i / \alpha_i, 1 / \alpha_i)$ with
+      $c_i = \alpha_i \mu_i + W_i^\top x + \sum_j J_{ij} s_j h_j$: Gibbs sampling goes over a colouring of the pairs;
+    - $x \mid s, h$ is as in ``SpikeSlabRBM``, and the slabs given x and h are $N(A_h^{-1} (h \circ (\alpha\mu + W^\top x)),\;
+      A_h^{-1})$ with $A_h = \mathrm{diag}(\alpha) - J \circ h h^\top$: correlated.
+
+    The parameters always have a normaliser: with $a > 0$,
+    $\alpha_i = a_i + 1.0001 \bigl(\sum_j W_{ji}^2 / (\Phi_{ji} + \Lambda_j / N) + \sum_j |J_{ij}|\bigr)$. The first sum
+    dominates the couplings to x, as in ``SpikeSlabRBM``; for the second, every pair has its part
+    $\tfrac12 |J_{ij}| (s_i^2 + s_j^2) \ge |J_{ij} s_i s_j|$ of $\tfrac12 \alpha_i s_i^2 + \tfrac12 \alpha_j s_j^2$ to itself,
+    whatever h is.
+
+    Units of the hidden layer depend on each other given x, so that ``model(x)`` has a site ``"hidden"`` of rows
+    $(h_i, s_i)$ besides ``"x"``. The guide is the mean-field posterior by ``steps`` rounds of its fixed-point equations, every
+    (h_i, s_i) a factor, and ``Trace_ELBO`` with ``dgm.PCD`` is variational stochastic maximum likelihood (algorithm 20.1).
+    The guide's value of the site is $(P(h_i = 1), E[s_i \mid h_i = 1])$. Guides that draw states (h, s) work too.
+
+    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
+
+    Args:
+        visible: the number of visible units.
+        hidden: N, the number of spikes.
+        edges: the pairs of spikes, ``pairs x 2``, each named once; by default the chain (0, 1), (1, 2), ...
+        square: learn $\Phi$; otherwise it is 0.
+        steps: rounds of mean field in the guide.
+
+    Attributes:
+        weight: $W$, ``visible x hidden``.
+        coupling: $J$, one entry a pair.
+        slab_mean: $\mu$, ``hidden``.
+        hidden_bias: $b$, ``hidden``.
+        log_precision: $\log\Lambda$, ``visible``.
+        log_square: $\log\Phi$, ``visible x hidden`` (with ``square``).
+        log_slab: $\log a$, ``hidden``.
+
+    Raises:
+        ValueError: a pair that joins a spike to itself, is named twice or names no spike; no unit; no round of mean field.
+
+    Courville, Bergstra and Bengio (2011), "Unsupervised models of images by spike-and-slab RBMs".
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> from pyro_dgm.models.coupled_slabs import CoupledSlabRBM
+        >>> ring = CoupledSlabRBM(visible=6, hidden=4, edges=[(0, 1), (1, 2), (2, 3), (3, 0)])
+        >>> len(ring().machine.graph.colours)
+        3
+    """
+
+    def __init__(
+        self,
+        visible: int,
+        hidden: int = 100,
+        edges: Tensor | Sequence[Sequence[int]] | None = None,
+        square: bool = True,
+        steps: int = 10,
+    ) -> None:
+        super().__init__()
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
+        units = {"visible": Gaussian(visible), "hidden": SpikeSlab(hidden, 2)}
+        self._edges = _checked([(i, i + 1) for i in range(hidden - 1)] if edges is None else edges, hidden)
+        # The flat statistic of a spike is (h, h s): its second entry is coupled.
+        slabs = [Sparse("hidden", "hidden", 2 * self._edges + 1)] if len(self._edges) else []
+        squares = [Dense(("visible", 1), "hidden")] if square else []
+        self._graph = Graph(units, [Dense("visible", "hidden"), *squares, *slabs])
+        self.visible, self.hidden, self.square, self.steps = visible, hidden, square, steps
+        # Weights of order one, as in SpikeSlabRBM: small weights and equal slabs make filters alike.
+        self.weight = nn.Parameter(torch.randn(visible, hidden))
+        self.coupling = nn.Parameter(torch.zeros(len(self._edges)))
+        self.slab_mean = nn.Parameter(torch.zeros(hidden))
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
+        self.log_precision = nn.Parameter(torch.zeros(visible))
+        self.log_slab = nn.Parameter(torch.zeros(hidden))
+        if square:
+            self.log_square = nn.Parameter(torch.zeros(visible, hidden))
+
+    @property
+    def symmetric(self) -> Tensor:
+        """J as a symmetric matrix of zero diagonal, ``hidden x hidden``."""
+        i, j = self._edges.to(self.coupling.device).unbind(1)
+        upper = self.coupling.new_zeros(self.hidden, self.hidden).index_put((i, j), self.coupling)
+        return upper + upper.mT
+
+    @property
+    def alpha(self) -> Tensor:
+        r"""$\alpha$, ``hidden``, large enough for a positive definite precision."""
+        share = self.phi + self.precision.unsqueeze(-1) / self.hidden
+        needed = (self.weight**2 / share).sum(0)
+        ends = self._edges.to(self.coupling.device).flatten()
+        needed = needed.index_add(0, ends, self.coupling.abs().repeat_interleave(2))
+        return self.log_slab.exp() + (1 + _SLACK) * needed
+
+    def forward(self) -> BoltzmannDistribution:
+        """The distribution of the visible layer."""
+        alpha, precision = self.alpha, self.precision
+        hidden = (
+            torch.stack([self.hidden_bias - alpha * self.slab_mean**2, alpha * self.slab_mean], -1),
+            F.pad(-0.5 * alpha.unsqueeze(-1), (1, 0)),
+        )
+        visible = (torch.zeros_like(precision), -0.5 * precision)
+        weights = [F.pad(self.weight.unsqueeze(-1), (1, 0)).flatten(1)]
+        weights += [F.pad(-0.5 * self.phi.unsqueeze(-1), (0, 1)).flatten(1)] if self.square else []
+        weights += [self.coupling] if len(self._edges) else []
+        return BoltzmannDistribution(self._graph, {"visible": visible, "hidden": hidden}, weights)
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        rows = (size or 1) if x is None else len(x)
+        dist_x = self()
+        joint = JointDraw(dist_x, rows)
+        with data_plate(rows, size):
+            hidden = pyro.sample("hidden", HiddenSite(joint, "hidden", self.log_precision))
+            return pyro.sample("x", dist_x.given({"hidden": hidden}), obs=x)
+
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
+        if x is None:
+            raise ValueError(
+                "the guide needs data: the posterior is a function of x. Pass rows, or run the model alone"
+            )
+        means, rest = self._approximate(x, self.steps)
+        with data_plate(len(x), size):
+            pyro.sample("hidden", dist.Delta(means, log_density=-rest, event_dim=2))
+
+    def _approximate(self, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        r"""The mean-field posterior q as (P(h = 1), E[s | h = 1]), and $E_q[-E] + H(q)$ less the -E of those means.
+
+        As a state the means have the right h and h s, but not the right s²: the rest restores it, with alpha's gradient.
+        """
+        with torch.no_grad():
+            found = self().machine.mean_field({"visible": x}, steps)
+            first, second = (t.unflatten(-1, (self.hidden, 2)) for t in found.statistics["hidden"])
+            p = first[..., 0]
+            slab = first[..., 1] / p.clamp_min(torch.finfo(p.dtype).tiny)
+            missing = second[..., 1] - slab**2
+            entropy = (
+                torch.special.entr(p) + torch.special.entr(1 - p) + 0.5 * torch.log(2 * math.pi * math.e / self.alpha)
+            )
+        return torch.stack([p, slab], -1), (entropy - 0.5 * missing * self.alpha).sum(-1)
+
+    def posterior(self, x: Tensor, steps: int = 50) -> Tensor:
+        """Mean-field P(h = 1 | x), features for a classifier: ``rows x hidden``."""
+        return self._approximate(x, steps)[0][..., 0]
+
+    def bound(self, x: Tensor, steps: int = 50) -> Tensor:
+        r"""The variational bound up to log Z, $E_q[-E(x, s, h)] + H(q)$ by mean field: one figure a row, in nats."""
+        with torch.no_grad():
+            means, rest = self._approximate(x, steps)
+            return rest - self().energy({"visible": x, "hidden": means})
+
+    def _slab_form(self, h: Tensor) -> Tensor:
+        """A_h, the precision of the slabs given x and h: ``batch_shape x hidden x hidden``."""
+        return self.alpha.diag() - self.symmetric * h.unsqueeze(-1) * h.unsqueeze(-2)
+
+    def _spikes(self) -> Tensor:
+        """Every state of the spikes."""
+        if self.hidden > _LARGEST:
+            raise NotEnumerable(
+                f"{self.hidden} spikes have too many states; at most {_LARGEST} spikes are listed. "
+                "Use dgm.log_partition(model(), method='ais'), or bound(x) for rows"
+            )
+        numbers = torch.arange(1 << self.hidden, device=self.weight.device).unsqueeze(-1)
+        return (numbers >> torch.arange(self.hidden, device=self.weight.device) & 1).to(self.weight)
+
+    def log_partition(self) -> Tensor:
+        r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: every h listed, the Gaussian integrals by determinants.
+
+        With x integrated out first the slabs have the precision
+        $M_h = A_h - W_h^\top P_h^{-1} W_h$, $P_h = \Lambda + \sum_i \Phi_i h_i$, and
+        $\log\int e^{-E}\,dx\,ds = \sum_i h_i (b_i - \alpha_i \mu_i^2) + \tfrac12 g^\top M_h^{-1} g - \tfrac12 \log|M_h|
+        - \tfrac12 \log|P_h| + \tfrac12 (D + N) \log 2\pi$ with $g = \alpha \mu h$.
+
+        Raises:
+            NotEnumerable: more than 12 spikes.
+        """
+        total = []
+        for h in self._spikes().split(max((1 << 22) // (self.visible * self.hidden), 1)):
+            precision = self.precision + h @ self.phi.mT
+            roots = self.weight.mT * h.unsqueeze(-1)
+            form = self._slab_form(h) - (roots / precision.unsqueeze(-2)) @ roots.mT
+            pull = (self.alpha * self.slab_mean * h).unsqueeze(-1)
+            constant = h @ (self.hidden_bias - self.alpha * self.slab_mean**2) - 0.5 * precision.log().sum(-1)
+            total.append(constant + _log_integral(form, pull).squeeze(-1))
+        return torch.cat(total).logsumexp(0) + 0.5 * (self.visible + self.hidden) * math.log(2 * math.pi)
+
+    def free_energy_exact(self, x: Tensor) -> Tensor:
+        r"""$F(x) = -\log\sum_h \int e^{-E(x, s, h)}\,ds$ in nats, every h listed: one figure a row, with its gradient.
+
+        Args:
+            x: rows, ``rows x visible``.
+
+        Raises:
+            NotEnumerable: more than 12 spikes.
+        """
+        total = []
+        slope = (self.alpha * self.slab_mean).unsqueeze(-1) + self.weight.mT @ x.mT  # hidden x rows
+        gate = (self.hidden_bias - self.alpha * self.slab_mean**2).unsqueeze(-1) - 0.5 * self.phi.mT @ (x**2).mT
+        for h in self._spikes().split(max((1 << 22) // (len(x) * self.hidden), 1)):
+            total.append(h @ gate + _log_integral(self._slab_form(h), slope * h.unsqueeze(-1)))
+        both = torch.cat(total).logsumexp(0) + 0.5 * self.hidden * math.log(2 * math.pi)
+        return 0.5 * x**2 @ self.precision - both
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""Exact log-likelihoods up to 12 spikes, else the variational bound with log Z by annealing.
+
+        The bound's value is as good as annealing's log Z; the interval's lower end takes that of the reverse run.
+
+        Args:
+            x: rows.
+            method: ``"exact"``, or ``"ais"`` (``"bridge"``) with the options of ``dgm.log_partition``, which gives the bound.
+        """
+        if method == "exact" or (method is None and self.hidden <= _LARGEST):
+            with torch.no_grad():
+                exact = self.log_partition()
+                values = torch.cat([-self.free_energy_exact(rows) for rows in x.split(500)]) - exact
+            zero = torch.zeros_like(exact)
+            return between(values, LogPartition(exact, zero, exact, exact, zero, zero, "exact"))
+        options.setdefault("base", x)
+        with torch.no_grad():
+            log_z = log_partition(self(), method or "ais", **options)
+        return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """Log-density of validation rows given their hidden means, and the gap between the splits' bounds, in nats a row."""
+        rows = train[:1000], valid[:1000]
+        gap = [-float(self.bound(r, self.steps).mean()) for r in rows]
+        with torch.no_grad():
+            machine = self().machine
+            block = machine.graph.block("visible")
+            eta = machine.fields(block, machine.statistics({"hidden": self._approximate(rows[1], self.steps)[0]}))
+            score = sum((e * t).sum(-1) for e, t in zip(eta, machine.graph.layers["visible"].T(rows[1]), strict=True))
+            reconstruction = score - machine.log_partition(block, eta)
+        return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": gap[1] - gap[0]}
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "hidden": self.hidden, "edges": self._edges.tolist(), "square": self.square,
+                "steps": self.steps}  # fmt: skip
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        model = cls(visible=4, hidden=3)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
+        return model, torch.randn(10, 4, generator=generator)
+
+
+def _log_integral(form: Tensor, slopes: Tensor) -> Tensor:
+    r"""$\tfrac12 l^\top A^{-1} l - \tfrac12 \log|A|$ for every column l of ``slopes``: ``batch_shape x columns``."""
+    factor = torch.linalg.cholesky(form)
+    whitened = torch.linalg.solve_triangular(factor, slopes, upper=False)
+    return 0.5 * (whitened**2).sum(-2) - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+
+
+def _checked(edges: Tensor | Sequence[Sequence[int]], spikes: int) -> Tensor:
+    edges = edge_list(edges)
+    check_edges(edges, spikes, "spike")
+    if (edges[:, 0] == edges[:, 1]).any():
+        raise ValueError("edges couple a slab to itself; drop them: log_slab is its own precision")
+    if len(torch.unique(edges.sort(dim=1).values, dim=0)) != len(edges):
+        raise ValueError("edges name a pair of spikes twice; name each pair once and add their couplings")
+    return edges

@@ -1,0 +1,147 @@
+"""What all Boltzmann models share: Pyro programs, samples, evidence, and figures that show progress."""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...annealing import log_partition
+from ...annealing.raise_bound import RaiseBound, raise_bound
+from ...checks import BINARISE
+from ...energy import BoltzmannDistribution, summable
+from ...mcmc import BlockGibbs
+from ...native import check_precision
+from ...objectives import CD, PCD, ExactNegativePhase
+from ...objectives.criteria.pseudolikelihood import pseudo_log_likelihood
+from ...objectives.objective import Objective
+from ...objectives.phases.objective import NegativePhaseObjective
+from .energy_based import EnergyModel
+from .evidence import Evidence, between
+from .rows import check_rows, check_support
+
+
+class BoltzmannModel(EnergyModel):
+    """A model whose call returns a ``BoltzmannDistribution``; a subclass maps its parameters to biases and weights."""
+
+    @abstractmethod
+    def forward(self, *context: Any, **shifts: Any) -> BoltzmannDistribution:
+        """The distribution over the visible layer, with a batch shape where the context has one."""
+
+    def sample(self, n: int, sweeps: int = 1000) -> Tensor:
+        """``n`` visible states: exact draws of a small machine, else the ends of ``n`` Gibbs chains."""
+        return self().sample((n,), sweeps=sweeps)
+
+    def objective(
+        self,
+        phase: str = "pcd",
+        k: int | tuple[int, int] = 1,
+        chains: int = 100,
+        centred: bool = False,
+        precision: str = "float32",
+    ) -> Objective:
+        """The likelihood's gradient with a negative phase: ``"pcd"``, ``"cd"`` or ``"exact"``.
+
+        ``precision`` is that of the chains' sweeps, as in ``dgm.BlockGibbs``.
+
+        A centred gradient is a change of coordinates for plain SGD; optimisers that rescale every coordinate, as Adam
+        does, undo it and train badly with it.
+        """
+        check_precision(precision, next(self.parameters()))
+        if centred and (reason := self.uncentred()):
+            raise ValueError(f"{reason}; leave centred out")
+        kernel = None if precision == "float32" else functools.partial(BlockGibbs, precision=precision)
+        if phase == "pcd":
+            return NegativePhaseObjective(PCD(k, chains, centred=centred, kernel=kernel))
+        if phase == "cd":
+            return NegativePhaseObjective(CD(k, centred=centred, kernel=kernel))
+        if phase == "exact":
+            if kernel is not None:
+                raise ValueError(
+                    f"precision got {precision!r}; it is that of chains, and the exact phase has none: leave it out"
+                )
+            if centred:
+                raise ValueError("centred got True for the exact phase, whose gradient is not centred; leave it out")
+            return NegativePhaseObjective(ExactNegativePhase())
+        raise ValueError(f"phase got {phase!r}; expected 'pcd', 'cd' or 'exact'")
+
+    def uncentred(self) -> str | None:
+        """Why the gradients of this model cannot be centred, if they cannot."""
+        return None
+
+    def initialise(self, x: Tensor) -> None:
+        """Give every visible unit the bias that its mean asks for without couplings, unless biases were set already."""
+        if any(bool(b.detach().any()) for b in self.visible_biases()):
+            return
+        with torch.no_grad():
+            unit = self().machine.graph.layers["visible"]
+            for parameter, natural in zip(
+                self.visible_biases(), unit.natural_from_mean(*(t.mean(0) for t in unit.T(x))), strict=True
+            ):
+                parameter.copy_(natural)
+
+    @abstractmethod
+    def visible_biases(self) -> tuple[Tensor, ...]:
+        """The parameters that hold the visible layer's natural parameters."""
+
+    def check_data(self, x: Tensor) -> None:
+        dist = self()
+        check_rows(x, dist.event_shape, type(self).__name__)
+        unit = dist.machine.graph.layers[dist.visible]
+        if unit.states_per_atom is not None:
+            states = unit.atom_states(x)
+            expected = f"{' or '.join(f'{v:g}' for v in states.unique().tolist())}"
+            check_support(x, lambda v: torch.isin(v, states), type(self).__name__, expected, BINARISE)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """Pseudo log-likelihood on both splits and the gap between their free energies, in nats a row."""
+        with torch.no_grad():
+            dist = self()
+            rows = train[:1000], valid[:1000]
+            free = [dist.free_energy(r).mean() for r in rows]
+            return {
+                "pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[0]).mean()),
+                "valid_pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[1]).mean()),
+                "free_energy_gap": float(free[1] - free[0]),
+            }
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""$-F(x) - \log Z$ for every row, log Z exact or between forward and reverse annealing.
+
+        The interval goes from the mean log weight of the one to that of the other, widened by 1.96 standard errors of
+        those means, and always holds the value.
+
+        Args:
+            x: data.
+            method: ``"exact"``, ``"ais"``, ``"bridge"``, or ``"raise"``: a lower bound on the likelihood of the annealing
+                model (``dgm.raise_bound``). By default exact where the states can be listed, else ``"ais"``.
+            options: those of ``dgm.log_partition`` or ``dgm.raise_bound``.
+        """
+        if method == "raise":
+            return _raised(raise_bound(self(), x, **options))
+        with torch.no_grad():
+            dist = self()
+            if method is None:
+                method = "exact" if summable(dist.machine, {}) else "ais"
+            if method in ("ais", "bridge"):
+                options.setdefault("base", x)
+            log_z = log_partition(dist, method, **options)
+            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
+        return between(values, log_z)
+
+
+def _raised(bound: RaiseBound) -> Evidence:
+    stderr = float(bound.stderr.square().sum().sqrt() / len(bound.values))
+    return Evidence(
+        bound.values,
+        kind="lower bound",
+        method="RAISE (annealing model)",
+        stderr=stderr,
+        lower=-1.96 * stderr,
+        upper=math.inf,
+        details={},
+    )

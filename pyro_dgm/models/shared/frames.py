@@ -1,0 +1,46 @@
+"""Padded sequences of frames as one distribution of flat rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ...data.sequences import split_frames
+from .evidence import Evidence
+from .rows import check_rows
+
+
+def check_frames(visible: int, features: int, **sizes: int) -> None:
+    """Refuse sizes below one, and a width that is no whole number of frames."""
+    for name, size in {"visible": visible, "features": features, **sizes}.items():
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} got {size!r}; expected an integer of at least 1")
+    if visible % (features + 1):
+        raise ValueError(
+            f"visible got {visible} for features={features}; expected a multiple of {features + 1}: every frame has its "
+            "values and a column that says whether it exists, as dgm.data.pad makes them"
+        )
+
+
+def check_width(x: Tensor, visible: int, name: str) -> None:
+    """Refuse what is no matrix of finite numbers; it may have more or fewer frames than ``visible`` stands for."""
+    check_rows(x, row_shape(x, visible), name)
+
+
+def row_shape(x: Tensor, visible: int) -> torch.Size:
+    """The shape of a row, which is that of the rows of any matrix."""
+    return x.shape[1:] if isinstance(x, Tensor) and x.dim() == 2 else torch.Size([visible])
+
+
+def mean_frames(x: Tensor, features: int) -> float:
+    """Frames of a sequence, on average."""
+    return float(split_frames(x, features)[1].sum(-1).double().mean())
+
+
+def per_frame(found: Evidence, x: Tensor, features: int) -> Evidence:
+    """The same with two more details: frames of a sequence on average, and nats a frame over all frames."""
+    frames = mean_frames(x, features)
+    counts = {"frames": frames, "nats_per_frame": float(found.values.double().mean()) / frames}
+    return replace(found, details={**found.details, **counts})

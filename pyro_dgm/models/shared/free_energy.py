@@ -1,0 +1,200 @@
+"""What energy-based models share, and what those share that have a free energy over real vectors and no graph."""
+
+from __future__ import annotations
+
+import functools
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from pyro.distributions import MultivariateNormal
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ...annealing import hamiltonian_ais
+from ...energy import EnergyDistribution, LogPartition
+from ...energy.free import FreeEnergyDistribution
+from ...mcmc import HMC, VectorizedMCMC
+from ...objectives import CD, PCD
+from ...objectives.objective import Objective
+from ...objectives.phases.objective import NegativePhaseObjective
+from .energy_based import EnergyModel
+from .evidence import Evidence, between
+from .rows import check_rows
+
+M = TypeVar("M", bound="EnergyModel")
+
+
+class FreeEnergyModel(EnergyModel):
+    """A model with a free energy over real vectors and no graph; HMC draws from it, and a subclass states F.
+
+    Data are rows of a given number of columns, standardised: the model's scale is that of unit variances.
+    """
+
+    @abstractmethod
+    def forward(self) -> FreeEnergyDistribution:
+        """The distribution over visible rows."""
+
+    @abstractmethod
+    def normaliser_problem(self) -> str | None:
+        """Why the parameters as they are have no normaliser, or None where they do."""
+
+    @abstractmethod
+    def annealing_base(self, mean: Tensor, variance: Tensor) -> Distribution:
+        """A distribution of about that mean and variance, with power-law tails where the model's are."""
+
+    def distribution(
+        self,
+        free_energy: Callable[[Tensor], Tensor],
+        parameters: Mapping[str, Tensor],
+        energy: Callable[[Mapping[str, Tensor]], Tensor],
+        visible: int,
+    ) -> FreeEnergyDistribution:
+        """The distribution of a free energy, with HMC as its sampler."""
+        return FreeEnergyDistribution(free_energy, parameters, (visible,), energy, self._draw)
+
+    def _draw(self, dist: FreeEnergyDistribution, shape: torch.Size, sweeps: int) -> Tensor:
+        if sweeps < 2:
+            raise ValueError(f"sweeps got {sweeps}; expected at least 2, of which the first half finds the step size")
+        self._refuse()
+        mcmc = VectorizedMCMC(
+            HMC(dist.expand(()), num_steps=10),
+            1,
+            sweeps // 2,
+            shape.numel(),
+            sweeps - sweeps // 2,
+            disable_progbar=True,
+        )
+        mcmc.run()
+        return mcmc.last_params[dist.visible].view(*shape, *dist.event_shape)
+
+    def _refuse(self) -> None:
+        reason = self.normaliser_problem()
+        if reason is not None:
+            raise ValueError(f"{type(self).__name__} has no normaliser: {reason}")
+
+    def sample(self, n: int, sweeps: int = 100) -> Tensor:
+        """``n`` visible rows, the ends of ``n`` HMC chains of that many proposals.
+
+        Raises:
+            ValueError: the parameters have no normaliser.
+        """
+        return self().sample((n,), sweeps=sweeps)
+
+    def objective(
+        self,
+        phase: str = "pcd",
+        k: int | tuple[int, int] = 1,
+        chains: int = 100,
+        step_size: float = 0.1,
+        num_steps: int = 20,
+        target_acceptance: float | None = 0.65,
+    ) -> Objective:
+        """The likelihood's gradient with a negative phase of HMC chains: ``"pcd"``, or ``"cd"``.
+
+        Args:
+            phase: ``"pcd"`` (chains persist) or ``"cd"`` (they start at the data).
+            k: HMC proposals a gradient step.
+            chains: persistent chains.
+            step_size: the first leapfrog step; it follows ``target_acceptance``.
+            num_steps: leapfrog steps a proposal.
+            target_acceptance: the rate that the step size aims at; None keeps the step size.
+        """
+        kernel = functools.partial(HMC, step_size=step_size, num_steps=num_steps, target_acceptance=target_acceptance)
+        if phase == "pcd":
+            return NegativePhaseObjective(PCD(k, chains, kernel=kernel))
+        if phase == "cd":
+            return NegativePhaseObjective(CD(k, kernel=kernel))
+        raise ValueError(f"phase got {phase!r}; expected 'pcd' or 'cd'")
+
+    def check_data(self, x: Tensor) -> None:
+        check_rows(x, self().event_shape, type(self).__name__)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        r"""Minus the score-matching loss on both splits, higher where the model's slopes fit, and the gap in F, in nats.
+
+        The loss is $E[\tfrac12 |\partial F|^2 - \mathrm{tr}\,\partial^2 F]$ (18.25), its trace by one random projection a
+        row; log Z takes no part in it.
+        """
+        dist = self()
+        train, valid = train[:1000], valid[:1000]
+        with torch.no_grad():
+            gap = dist.free_energy(valid).mean() - dist.free_energy(train).mean()
+        return {
+            "score_fit": -_score_loss(dist, train),
+            "valid_score_fit": -_score_loss(dist, valid),
+            "free_energy_gap": float(gap),
+        }
+
+    def log_partition(self, rows: Tensor, **options: Any) -> LogPartition:
+        """Log Z in nats between forward and reverse annealing by HMC, from a base of the mean and variance of ``rows``.
+
+        Args:
+            rows: data, ``n x visible``; the reverse run's chains start there.
+            options: those of ``pyro_dgm.mcmc.hamiltonian_ais``: ``chains``, ``temperatures``, ``num_steps``,
+                ``reverse``, ``burn_in``.
+
+        Raises:
+            ValueError: the parameters have no normaliser, or an option is out of range.
+        """
+        self._refuse()
+        with torch.no_grad():
+            variance = rows.var(0, correction=0).clamp_min(0.1)
+            return hamiltonian_ais(self(), self.annealing_base(rows.mean(0), variance), rows=rows, **options)
+
+    def evidence(self, x: Tensor, method: str | None = None, base: Tensor | None = None, **options: Any) -> Evidence:
+        r"""$-F(x) - \log Z$ for every row, log Z between forward and reverse annealing by HMC.
+
+        Args:
+            x: rows.
+            method: ``"ais"``, the one that there is.
+            base: rows whose mean and variance the annealing starts from; by default ``x``.
+            options: those of ``log_partition``; with ``reverse=False`` nothing bounds the figure from below.
+        """
+        if method not in (None, "ais"):
+            raise ValueError(f"method got {method!r}; {type(self).__name__} has only a free energy, expected 'ais'")
+        log_z = self.log_partition(x if base is None else base, **options)
+        with torch.no_grad():
+            dist = self()
+            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
+        return between(values, log_z)
+
+
+def _score_loss(dist: EnergyDistribution, x: Tensor) -> float:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(dist.free_energy(x).sum(), x, create_graph=True)
+        direction = torch.randint_like(x, 2).mul(2).sub(1)
+        (curvature,) = torch.autograd.grad((gradient * direction).sum(), x)
+    return float((0.5 * gradient.detach() ** 2 - curvature * direction).sum(-1).mean())
+
+
+def check_counts(model: FreeEnergyModel, **counts: int) -> None:
+    """Refuse numbers of units that are no positive integers."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{type(model).__name__}: {name} got {value!r}; expected a number of units, at least 1")
+
+
+def gaussian_given(pull: Tensor, precisions: Tensor, factor: Tensor) -> MultivariateNormal:
+    r"""$\mathcal N(C\,\text{pull}, C)$ with $C = (\sum_j h_j r_j r_j^\top + I)^{-1}$ (20.47).
+
+    Args:
+        pull: ``batch_shape x visible``.
+        precisions: $h$, ``batch_shape x covariance``.
+        factor: $r$, ``visible x covariance``.
+    """
+    precision = (factor * precisions.unsqueeze(-2)) @ factor.mT
+    precision = precision + torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+    mean = torch.linalg.solve(precision, pull.unsqueeze(-1)).squeeze(-1)
+    return MultivariateNormal(mean, precision_matrix=precision)
+
+
+def randomised(model: M, rows: int = 10) -> tuple[M, Tensor]:
+    """A small model with parameters of a fixed seed, and standard normal rows."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
+    return model, torch.randn(rows, *model().event_shape, generator=generator)

@@ -1,0 +1,159 @@
+"""What directed models with latent variables share: samples, evidence by importance weights or annealing, progress."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import Trace_ELBO
+from torch import Tensor
+
+from ... import processes
+from ...annealing.coordinates import SCALES
+from ...annealing.latents import anneal
+from ...annealing.weights import log_mean_exp
+from ...inference.importance import log_weights
+from ...inference.pareto import pareto
+from ...inference.posterior import metropolis_step
+from .conditioning import check_condition, check_imputation, later_half, thinned
+from .evidence import Evidence
+from .model import ProbabilisticModel
+from .rows import data_plate
+
+METHODS: dict[str, dict[str, Any]] = {
+    "importance": {"particles": 5000, "rows": 4000},
+    "ais": {"temperatures": 100, "chains": 16, "num_steps": 5, "rows": 4000},
+}
+"""The methods of ``evidence`` and their options with defaults."""
+
+
+class LatentVariableModel(ProbabilisticModel):
+    """A Pyro model with latent sites and a guide for them."""
+
+    def data_plate(self, x: Tensor | None, size: int | None) -> AbstractContextManager[Any]:
+        """The data plate around a batch, or around ``size`` rows to be drawn."""
+        return data_plate((size or 1) if x is None else len(x), size)
+
+    def sample(self, n: int) -> Tensor:
+        """``n`` independent draws by ancestral sampling."""
+        with torch.no_grad():
+            return self.model(None, n)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The ELBO on the validation rows, in nats a row."""
+        elbo = Trace_ELBO(max_plate_nesting=1)
+        with torch.no_grad():
+            return {"valid_elbo": -float(elbo.loss(self.model, self.guide, valid)) / len(valid)}
+
+    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+        r"""Means of the unknown entries, by Metropolis within Gibbs (Mattei and Frellsen 2018), one chain a row.
+
+        Latents are proposed from the guide and accepted by their importance weights, so that the chain's law is
+        $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$. The first half of the sweeps is
+        dropped.
+        """
+        with torch.no_grad(), processes.one_stream():
+            check_imputation(x, known, self.sample(1).shape[1:], sweeps)
+            return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
+
+    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+        """Draws by the chains of ``impute``, one a row."""
+        check_condition(x, known, draws, warmup, thinning)
+        with torch.no_grad(), processes.one_stream():
+            # What is unknown may be NaN.
+            chain = self.conditional_chain(x.nan_to_num(), known, warmup)
+            return thinned(chain, draws, warmup, thinning)
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+        """Rows after every step of a chain each, whose law tends to that of the rest given what is known."""
+        current = torch.where(known, x, self.sample(len(x)))
+        latents = poutine.trace(self.guide).get_trace(current)
+        while True:
+            latents = metropolis_step(self.model, self.guide, latents, current)
+            current = torch.where(known, x, poutine.replay(self.model, trace=latents)(None, len(x)))
+            yield current
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""A lower bound of the log-likelihood of every row: $E \log \frac1K \sum_k w_k \le \log p(x)$ (20.79).
+
+        With ``"importance"`` the K weights are those of draws of the guide. With ``"ais"`` every weight comes from a chain
+        that is annealed from the guide to the posterior (``dgm.annealed_log_weights``): slower, and tighter where the guide
+        is far from the posterior; switch dropout off for it (``.eval()``).
+
+        Args:
+            x: data.
+            method: ``"importance"``, the default, or ``"ais"``.
+            options: ``particles``, K, of the first (of one alone no error is known, which the figure says); of the second
+                ``temperatures``, ``chains``, K, of which its error needs two, and ``num_steps``. Of both ``rows``,
+                decoder rows at once, which bounds the memory and changes nothing else.
+
+        Raises:
+            ValueError: another method or option, or a count out of range.
+        """
+        method = method or "importance"
+        if method not in METHODS or set(options) - set(METHODS[method]):
+            known = "; ".join(f"method={name!r} with {', '.join(taken)}" for name, taken in METHODS.items())
+            raise ValueError(
+                f"log_likelihood got method={method!r} and {sorted(options)}; {type(self).__name__} has {known}"
+            )
+        chosen = {**METHODS[method], **options}
+        if method == "ais":
+            return self._annealed(x, **chosen)
+        return self._importance_weighted(self.model, x, **chosen)
+
+    def _importance_weighted(self, model: Any, x: Tensor, particles: int, rows: int) -> Evidence:
+        """The bound under ``model``, which may be the model's own program with handlers around it."""
+        if particles < 1:
+            raise ValueError(f"particles got {particles}; expected at least 1")
+        mine = processes.share(particles, "particles")
+
+        def weights(batch: Tensor) -> Tensor:
+            chunk = max(rows // len(batch), 1)
+            counts = (min(chunk, mine - start) for start in range(0, mine, chunk))
+            own = [log_weights(model, self.guide, batch, particles=count) for count in counts]
+            return processes.gather(torch.cat(own))
+
+        # Distributions would check their parameters for every particle; the data were checked once.
+        with torch.no_grad(), pyro.validation_enabled(False), processes.own_stream():
+            found = [weights(batch) for batch in x.split(100)]
+        method = f"importance-weighted lower bound, K={particles}"
+        return _bound(found, method, {"particles": particles})
+
+    def _annealed(self, x: Tensor, temperatures: Any, chains: int, num_steps: int, rows: int) -> Evidence:
+        """The bound by annealing from the guide."""
+        if not isinstance(chains, int) or chains < 2:
+            raise ValueError(f"chains got {chains!r}; annealing needs at least 2 to tell its error")
+        mine = processes.share(chains, "chains")
+        batches = x.split(max(rows // max(mine, SCALES), 1))
+        with processes.own_stream():
+            own = [anneal(self.model, self.guide, (b,), {}, temperatures, mine, num_steps) for b in batches]
+        found = [part._replace(log_weights=processes.gather(part.log_weights)) for part in own]
+        count = temperatures if isinstance(temperatures, int) else len(temperatures)
+        method = f"lower bound by annealing from the guide, {count} temperatures, {chains} chains"
+        details: dict[str, float] = {"temperatures": count, "chains": chains}
+        for kind in found[0].acceptance:
+            rate = sum(part.acceptance[kind] * part.log_weights.shape[1] for part in found) / len(x)
+            details[f"acceptance_rate_{kind}"] = float(processes.mean(torch.tensor(rate, dtype=torch.float64), mine))
+        return _bound([part.log_weights for part in found], method, details)
+
+
+def _bound(batches: list[Tensor], method: str, details: dict[str, float]) -> Evidence:
+    """The bound that log weights give, from batches ``particles x rows`` of them."""
+    bounds, errors = zip(*(log_mean_exp(weights) for weights in batches), strict=True)
+    sizes = torch.cat([1 / torch.softmax(weights, 0).square().sum(0) for weights in batches])
+    error = torch.cat(errors)
+    stderr = float(error.square().sum().sqrt() / len(error)) if len(batches[0]) > 1 else math.nan
+    return Evidence(
+        torch.cat(bounds),
+        kind="lower bound",
+        method=method,
+        stderr=stderr,
+        lower=-math.inf if math.isnan(stderr) else -1.96 * stderr,
+        upper=math.inf,
+        details={**details, "effective_sample_size": float(sizes.mean()), **pareto(batches[0])},
+    )

@@ -1,0 +1,29 @@
+"""What deep machines that are pretrained layer by layer have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from .boltzmann import BoltzmannModel
+
+Stage = tuple[BoltzmannModel, Callable[[Tensor], Tensor]]
+"""A machine to train, and what turns data rows into the probabilities of its visible bits."""
+
+
+@runtime_checkable
+class Layerwise(Protocol):
+    """A model with a greedy layer-wise pretraining (20.21; 20.4.4)."""
+
+    fresh: bool
+    hidden: tuple[int, ...]
+
+    def stages(self, **options: Any) -> Iterator[Stage]:
+        """The machines to train, from the lowest; each is adopted when the next one is asked for."""
+        ...
+
+    def check_data(self, x: Tensor) -> None:
+        """Refuse rows that are no data for this model."""
+        ...

@@ -1,0 +1,150 @@
+"""What every model is: a named PyroModule whose programs are modules of their own."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABCMeta, abstractmethod
+from collections import Counter
+from typing import Any, Self
+
+from pyro.nn import PyroModule
+from pyro.nn.module import _Context
+from torch import Tensor, nn
+
+from ...inference.registration import is_unregistered
+from ...objectives.objective import Objective
+from .evidence import Evidence
+
+_counts: Counter[str] = Counter()
+
+
+def _unique(cls: type) -> str:
+    """A name that no other instance of this process has, so that the parameter store never mixes two instances."""
+    _counts[cls.__name__] += 1
+    return f"{cls.__name__}_{_counts[cls.__name__]}"
+
+
+class Program(nn.Module):
+    """A model's Pyro program (its ``model`` or ``guide``) as a module that owns the model's parameters.
+
+    Pyro registers parameters through modules; bound methods would train nothing, without an error.
+    """
+
+    def __init__(self, owner: Model, method: str) -> None:
+        super().__init__()
+        self.owner = owner
+        self.method = method
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        with self.owner._pyro_context:
+            return getattr(self.owner, self.method)(*args, **kwargs)
+
+
+class _AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
+    """PyroModule's metaclass, with abstract methods."""
+
+
+class Model(PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclass]
+    """A generative model: it owns parameters, draws samples and knows a default objective.
+
+    Every instance has a name of its own; deep copies get new ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_unique(type(self)))
+        self.fresh = True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        # A context that has run refuses to be renamed, so the copy and its parts share a fresh one.
+        memo[id(self._pyro_context)] = _Context()
+        other.__dict__.update({key: copy.deepcopy(value, memo) for key, value in self.__dict__.items()})
+        other._pyro_set_supermodule(_unique(type(self)), other._pyro_context)
+        return other
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for module in self.modules():
+            if isinstance(module, PyroModule):
+                module._pyro_context = _Context()
+        self._pyro_set_supermodule(_unique(type(self)), self._pyro_context)
+
+    def __getattr__(self, name: str) -> Any:
+        if is_unregistered():
+            found = self.__dict__.get("_parameters", {}).get(name)
+            if found is None:
+                found = self.__dict__.get("_modules", {}).get(name)
+            if found is not None and not isinstance(found, PyroModule):
+                return found
+        return super().__getattr__(name)
+
+    @classmethod
+    @abstractmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        """A tiny instance and a batch of data for it."""
+
+    @abstractmethod
+    def sample(self, n: int) -> Tensor:
+        """``n`` draws from the model: ``n x event_shape``."""
+
+    @abstractmethod
+    def objective(self) -> Objective:
+        """The objective that ``fit`` trains with unless it is given another; options are keyword arguments."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The arguments that build an equal instance; what is stored beside the weights."""
+
+    @abstractmethod
+    def check_data(self, x: Tensor) -> None:
+        """Raise ``ValueError`` where ``x`` is no data for this model: wrong shape, NaN, values outside the support."""
+
+    def initialise(self, x: Tensor) -> None:
+        """Set parameters of a fresh model from data before its first ``fit``; by default nothing."""
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """Figures that tell whether training works, beyond the loss; by default none."""
+        return {}
+
+
+class ProbabilisticModel(Model):
+    """A model with Pyro programs ``model(x)`` and ``guide(x)``, a data plate, an observed site ``"x"``, and a likelihood."""
+
+    @property
+    def model(self) -> Program:
+        """The generative program: ``model(x=None, size=None)``."""
+        return Program(self, "generate")
+
+    @property
+    def guide(self) -> Program:
+        """The variational program, of the same arguments."""
+        return Program(self, "infer")
+
+    @abstractmethod
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        """The generative program's body."""
+
+    @abstractmethod
+    def infer(self, x: Tensor | None = None, size: int | None = None) -> Any:
+        """The guide's body."""
+
+    @abstractmethod
+    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+        """Means of the entries where ``known`` is False given the others: ``rows x event_shape``.
+
+        Raises:
+            ValueError: no rows of the model's shape, or fewer than two sweeps.
+        """
+
+    @abstractmethod
+    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+        """Draws of the unknown entries given the known ones, as ``dgm.condition``: ``draws x rows x event_shape``."""
+
+    def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
+        """What ``impute`` gives, and what is worth knowing about it (a method, an effective number of draws); here nothing."""
+        return self.impute(x, known, sweeps=sweeps), {}
+
+    @abstractmethod
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        """Per-row log-likelihoods (or bounds), with the error that all rows share."""

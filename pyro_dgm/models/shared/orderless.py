@@ -1,0 +1,183 @@
+"""What orderless autoregressive models share: one network for all orders, trained on random subsets (section 20.10.10)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ...autoregressive import AutoregressiveDistribution, Network, OrderEnsemble
+from ...autoregressive import output as family
+from ...autoregressive.conditionals import check_context_columns
+from ...autoregressive.orderless import Body, OrderOfBody, random_orders
+from ...checks import check_columns, check_orders
+from ...objectives.criteria.order_agnostic import OrderAgnostic, random_subsets, subset_loss
+from ...objectives.objective import Objective
+from .autoregressive import AutoregressiveModel
+from .evidence import Evidence
+
+CHUNK = 500
+"""Rows that are scored at once, so that a layer's units of all of them stay in the processor's cache."""
+
+
+class OrderlessModel(AutoregressiveModel):
+    r"""A model of every column given any known ones; orders of the columns turn it into distributions.
+
+    The model is the mixture (20.84) of its first ``orders`` random orders. Nothing makes the conditionals of different orders
+    consistent: $p(x_1) p(x_2 \mid x_1)$ and $p(x_2) p(x_1 \mid x_2)$ may differ, and each order is a distribution of its own.
+
+    A subclass makes ``body`` and says what else it was made of in ``options``.
+
+    Args:
+        visible: the number of columns, D.
+        output: the columns' families.
+        orders: how many random orders the model averages.
+        seed: of the orders.
+        context: columns of the context that every conditional also depends on; 0 for none.
+
+    Attributes:
+        body: gives numbers of every column for any set of known ones.
+
+    Raises:
+        ValueError: no column, no order, or an unknown family.
+    """
+
+    body: Body
+
+    def __init__(self, visible: int, output: str | Sequence[str], orders: int, seed: int, context: int) -> None:
+        super().__init__()
+        check_columns(visible)
+        check_orders(orders)
+        check_context_columns(context)
+        self.context = context
+        self.visible, self.family, self.orders, self.seed = visible, output, orders, seed
+        self.output = family(output, visible)
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "visible": self.visible,
+            "output": self.family if isinstance(self.family, str) else list(self.family),
+            "orders": self.orders,
+            "seed": self.seed,
+            **({"context": self.context} if self.context else {}),
+        }
+
+    def networks(self) -> Sequence[Network]:
+        return self._networks(self.orders)
+
+    def _networks(self, count: int) -> list[Network]:
+        return [OrderOfBody(self.body, order) for order in random_orders(self.visible, count, self.seed)]
+
+    def ensemble(self, orders: int, context: Tensor | None = None) -> OrderEnsemble:
+        """The mixture of the first so many random orders, whatever the model's own number.
+
+        Raises:
+            ValueError: no order.
+        """
+        check_orders(orders)
+        return OrderEnsemble([AutoregressiveDistribution(n, self.output, context) for n in self._networks(orders)])
+
+    def answering(
+        self, known: Tensor, context: Tensor | None = None
+    ) -> Sequence[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]]:
+        r"""Known columns first, left to right, then the unknown ones by each of the model's orders.
+
+        Draws are exact for $\frac1M \sum_m p(x_a \mid x_b, o_m)$, the mixture of the model's conditionals along those orders.
+        Other orders may disagree: nothing makes the conditionals of an orderless model consistent.
+        """
+        patterns, which = known.unique(dim=0, return_inverse=True)
+        found: list[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]] = []
+        for number, pattern in enumerate(patterns.tolist()):
+            rows = (which == number).nonzero().flatten()
+            own = None if context is None else context[rows]
+            first = [i for i, there in enumerate(pattern) if there]
+            orders = [
+                first + [i for i in order if not pattern[i]]
+                for order in random_orders(self.visible, self.orders, self.seed)
+            ]
+            members = [AutoregressiveDistribution(OrderOfBody(self.body, order), self.output, own) for order in orders]
+            dist = members[0] if len(members) == 1 else OrderEnsemble(members)
+            found.append((rows, dist))
+        return found
+
+    def column_log_probs(self, x: Tensor, known: Tensor, context: Tensor | None = None) -> Tensor:
+        r"""$\log p(x_i \mid x_{\mathrm{known}})$ of every column, in nats, after each round of inference.
+
+        Args:
+            x: ``rows x D``; unknown columns are scored, and seen by nothing else.
+            known: booleans, ``rows x D``.
+            context: ``rows x C``; None stands for zeros.
+
+        Returns:
+            ``rounds x rows x D``.
+        """
+        numbers = torch.stack(self.body.predictions(self.output.encode(x), known, context))
+        return self.output.log_prob(numbers, x)
+
+    def objective(self) -> Objective:
+        """Order-agnostic training: ``dgm.OrderAgnostic``."""
+        return OrderAgnostic()
+
+    def evidence(
+        self, x: Tensor, method: str | None = None, orders: int | Sequence[int] | None = None, **options: Any
+    ) -> Evidence:
+        r"""The exact log-likelihood of every row under the mixture of so many orders (20.84).
+
+        The cost is linear in the number of orders, and in that of columns.
+
+        Args:
+            x: ``rows x D``.
+            method: ``"exact"``.
+            orders: by default the model's own number. Of several numbers, as in ``(1, 16, 128)``, the last one gives the
+                figure, the others' means stand in the details; the smaller mixtures are the first orders of the largest.
+
+        Raises:
+            ValueError: another method, another option, or no order.
+        """
+        if method not in (None, "exact") or options:
+            raise ValueError(
+                f"got method={method!r} and {sorted(options)}; {type(self).__name__} has method='exact' alone, with orders="
+            )
+        counts = [self.orders] if orders is None else list(orders) if isinstance(orders, Sequence) else [orders]
+        for count in counts:
+            check_orders(count)
+        if not counts:
+            raise ValueError("orders got no number; expected one, or several of which the last gives the figure")
+        dist = self.ensemble(max(counts))
+        with torch.no_grad():
+            each = torch.cat([torch.stack([m.log_prob(rows) for m in dist.members]) for rows in x.split(CHUNK)], 1)
+        figures = {count: each[:count].logsumexp(0) - math.log(count) for count in counts}
+        details = {f"orders_{count}": float(values.double().mean()) for count, values in figures.items()}
+        last = counts[-1]
+        how = "density of one random order" if last == 1 else f"mean of {last} orders' likelihoods"
+        return Evidence(figures[last], "exact", how, 0.0, 0.0, 0.0, details if len(counts) > 1 else {})
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The loss's bound on validation rows with the sign turned, in nats a row, for masks that are always the same."""
+        generator = torch.Generator(valid.device).manual_seed(0)
+        with torch.no_grad():
+            bounds = [
+                -subset_loss(self, rows, random_subsets(len(rows), self.visible, rows.device, generator))
+                for rows in valid.split(1000)
+            ]
+        return {"valid_bound": float(torch.cat(bounds).mean())}
+
+    def initialise(self, x: Tensor) -> None:
+        """Start at independent columns that fit the data."""
+        with torch.no_grad():
+            self.body.start(self.output.start(x))
+
+
+Made = TypeVar("Made", bound=OrderlessModel)
+
+
+def randomised(model: Made) -> tuple[Made, Tensor]:
+    """A tiny model with weights that make its columns depend on each other, and ten binary rows."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return model, torch.randint(0, 2, (10, model.visible), generator=generator).float()

@@ -1,0 +1,54 @@
+"""What every model is: a named PyroModule whose programs are modules of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from .model import Model
+
+
+def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:
+    """Refuse data that are empty, of the wrong shape, or not finite."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} got data of type {type(x).__name__}; expected a tensor, rows x {tuple(event_shape)}")
+    if x.dim() != 1 + len(event_shape) or x.shape[1:] != event_shape:
+        raise ValueError(f"{name} got data of shape {tuple(x.shape)}; expected rows x {tuple(event_shape)}")
+    if len(x) == 0:
+        raise ValueError(f"{name} got empty data; expected at least one row")
+    bad = ~torch.isfinite(x).flatten(1).all(1)
+    if bad.any():
+        raise ValueError(
+            f"{name} got NaN or infinite values, first in row {int(bad.nonzero()[0])}; drop or impute those rows"
+        )
+
+
+def not_finite(model: Model) -> str | None:
+    """The first parameter with entries that are not finite, said as a reason; or None."""
+    for name, parameter in model.named_parameters():
+        if not parameter.detach().isfinite().all():
+            return f"{name} has entries that are not finite"
+    return None
+
+
+def check_support(x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, expected: str, hint: str) -> None:
+    """Refuse values outside a support, saying which."""
+    outside = ~allowed(x)
+    if outside.any():
+        value = float(x[outside][0])
+        raise ValueError(f"{name} got the value {value:g}; expected {expected}. {hint}")
+
+
+def data_plate(rows: int, size: int | None) -> Any:
+    """The data plate: ``rows`` that stand for ``size`` rows (their log-probabilities are scaled by size / rows)."""
+    if size is None or size == rows:
+        return pyro.plate("data", rows)
+    if size < rows:
+        raise ValueError(
+            f"size got {size}, fewer than the {rows} rows given; pass the number of rows of the whole data"
+        )
+    return pyro.plate("data", size, subsample=torch.arange(rows))

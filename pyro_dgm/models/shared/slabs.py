@@ -1,0 +1,120 @@
+"""Spike-and-slab restricted Boltzmann machine, section 20.5.4."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from pyro.distributions import MultivariateNormal
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...energy import BoltzmannDistribution, Graph
+from .real_valued import RealValuedModel
+
+_SLACK = 1e-4
+"""Keeps the precision positive definite in single precision however small a becomes."""
+
+
+class SlabMachine(RealValuedModel):
+    """What machines with spikes and slabs share: a diagonal precision, squares that spikes switch on, no visible bias."""
+
+    hidden: int
+    visible: int
+    square: bool
+    weight: Tensor
+    log_precision: Tensor
+    log_square: Tensor
+
+    @property
+    def precision(self) -> Tensor:
+        r"""$\Lambda$, ``visible``."""
+        return self.log_precision.exp()
+
+    @property
+    def phi(self) -> Tensor:
+        r"""$\Phi$, ``visible x hidden``."""
+        return self.log_square.exp() if self.square else self.weight.new_zeros(self.visible, self.hidden)
+
+    def initialise(self, x: Tensor) -> None:
+        r"""The inverse of the data's variances as $\Lambda$, unless it was set already."""
+        if not bool(self.log_precision.detach().any()):
+            with torch.no_grad():
+                self.log_precision.copy_(-self._variances(x).clamp_min(1e-6).log())
+
+    def _variances(self, x: Tensor) -> Tensor:
+        """The data's variances, shaped as ``log_precision``."""
+        return x.var(0, correction=0)
+
+    def visible_biases(self) -> tuple[Tensor, ...]:
+        return (self.log_precision,)
+
+
+class SlabMixture(SlabMachine):
+    """Machines whose slabs meet x alone: given h, x is Gaussian, with a covariance that the spikes make."""
+
+    slabs: int
+    _graph: Graph
+    _validate: bool | None = None
+
+    @abstractmethod
+    def _slabs(self) -> tuple[Tensor, Tensor, Tensor]:
+        r"""$b$ (``hidden``), $\mu$ and $\alpha$ (``hidden x slabs``) of every spike."""
+
+    @abstractmethod
+    def _couplings(self) -> list[Tensor]:
+        """The graph's weights."""
+
+    @abstractmethod
+    def _unrolled(self) -> tuple[Tensor, Tensor]:
+        r"""$W$ (``visible x hidden x slabs``) and $\Phi$ (``visible x hidden``)."""
+
+    def forward(self, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
+        r"""The distribution of the visible layer.
+
+        Args:
+            hidden_shift: added to $b$, ``batch_shape x hidden``: a context gives every row a machine of its own.
+        """
+        bias, mean, alpha = self._slabs()
+        bias = bias if hidden_shift is None else bias + hidden_shift
+        bias = (bias - (alpha * mean**2).sum(-1)).unsqueeze(-1)
+        slope = (alpha * mean).expand(*bias.shape[:-1], self.slabs)
+        hidden = (torch.cat([bias, slope], -1), F.pad(-0.5 * alpha, (1, 0)))
+        precision = self.precision
+        visible = (torch.zeros_like(precision), -0.5 * precision)
+        return BoltzmannDistribution(
+            self._graph, {"visible": visible, "hidden": hidden}, self._couplings(), validate_args=self._validate
+        )
+
+    def conditional(self, h: Tensor) -> MultivariateNormal:
+        """p(x | h) with the slabs integrated out (20.51-52): ``batch_shape`` of ``h``, over ``visible``.
+
+        Args:
+            h: spikes, ``batch_shape x hidden``.
+        """
+        form, slope = self._given(h)
+        location = torch.linalg.solve(form, slope.unsqueeze(-1)).squeeze(-1)
+        return MultivariateNormal(location, precision_matrix=form)
+
+    def _given(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of C, and its product with the mean of x given h."""
+        weight, phi = self._unrolled()
+        _, mean, alpha = self._slabs()
+        on = h.unsqueeze(-1) / alpha
+        roots = weight.flatten(1)
+        form = torch.diag_embed(self.precision + h @ phi.mT) - (roots * on.flatten(-2).unsqueeze(-2)) @ roots.mT
+        return form, h @ (weight * mean).sum(-1).mT
+
+    def log_partition(self) -> Tensor:
+        """Log Z in nats with its gradient: ``model().exact_log_partition()``, which lists every h.
+
+        Raises:
+            NotEnumerable: more than 12 spikes.
+        """
+        return self().exact_log_partition()
+
+    def posterior(self, x: Tensor) -> Tensor:
+        """P(h = 1 | x) with the slabs integrated out (20.53): ``batch_shape x hidden``."""
+        machine = self().machine
+        eta = machine.fields(machine.graph.block("hidden"), machine.statistics({"visible": x}))
+        return machine.graph.layers["hidden"].mean(*eta)[0][..., 0]

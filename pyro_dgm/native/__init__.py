@@ -1,0 +1,37 @@
+"""Everything that is compiled for this processor, behind one door: draws of bits, products, tempering, recursions.
+
+Other rooms import from here and from no file inside. Every function has a plain torch way for what its loop does not take
+(another device or precision, small sizes, a processor without wide vectors), so that callers never ask; importing this room
+compiles nothing and does not import Numba.
+
+Inside: ``draws``, ``products``, ``precision``, ``packed``, ``columns`` and ``swaps`` are the door; ``processor`` says what the
+processor is and when a loop pays; the other files are loops.
+"""
+
+from .columns import recursion_backward, recursion_forward
+from .draws import bernoulli, bernoulli_, draw_at_temperatures, weigh_and_draw
+from .packed import PackedBits
+from .precision import PRECISIONS, check_precision, has_bfloat16_products
+from .processor import moves_bits, multiplies_bfloat16, recursion_pays, sweeps_pay, vector_instructions
+from .products import linear
+from .swaps import swap_replicas
+
+__all__ = [
+    "PRECISIONS",
+    "PackedBits",
+    "bernoulli",
+    "bernoulli_",
+    "check_precision",
+    "draw_at_temperatures",
+    "has_bfloat16_products",
+    "linear",
+    "moves_bits",
+    "multiplies_bfloat16",
+    "recursion_backward",
+    "recursion_forward",
+    "recursion_pays",
+    "swap_replicas",
+    "sweeps_pay",
+    "vector_instructions",
+    "weigh_and_draw",
+]

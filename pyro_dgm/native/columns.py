@@ -1,0 +1,103 @@
+"""The recursion over columns and its derivatives, by compiled loops."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class RecursionDerivatives(NamedTuple):
+    """Derivatives of a recursion by its arguments, those that there are."""
+
+    x: Tensor | None
+    start: Tensor
+    inputs: Tensor
+    outputs: Tensor
+    mask: Tensor | None
+    scale: Tensor | None
+
+
+def recursion_forward(
+    x: Tensor,
+    sums: Tensor,
+    inputs: Tensor,
+    outputs: Tensor,
+    mask: Tensor | None,
+    scale: Tensor | None,
+    order: Tensor,
+    rectified: bool,
+) -> Tensor:
+    """The numbers of every column; ``sums`` is overwritten by those at the last column.
+
+    Args:
+        x: ``rows x columns x features``, of single precision as all that follows but ``sums``.
+        sums: those at the first column, ``rows x units``, in double precision and contiguous.
+        inputs: W, ``columns x features x units``.
+        outputs: V, ``columns x numbers x units``.
+        mask: U, ``columns x units``, or None.
+        scale: rho, ``columns``, or None.
+        order: of the columns.
+        rectified: whether units are rectified, not squashed.
+
+    Returns:
+        ``rows x columns x numbers``.
+    """
+    from . import column_steps, team
+
+    numbers = x.new_empty(len(x), *outputs.shape[:2])
+    arrays = [x, *_weights(inputs, outputs, mask, scale, order)]
+    shape = _shape(x, inputs, outputs, mask, scale)
+    team.run_team(column_steps.forward_rows, [sums, *map(_plain, arrays), numbers], *shape, rectified)
+    return numbers
+
+
+def recursion_backward(
+    x: Tensor,
+    sums: Tensor,
+    inputs: Tensor,
+    outputs: Tensor,
+    mask: Tensor | None,
+    scale: Tensor | None,
+    order: Tensor,
+    rectified: bool,
+    gradient: Tensor,
+    by_x: bool,
+) -> RecursionDerivatives:
+    """The derivatives of numbers with that gradient; arguments as ``recursion_forward`` left them."""
+    from . import column_steps, team
+
+    arrays = [_plain(t) for t in (x, *_weights(inputs, outputs, mask, scale, order), gradient)]
+    tiles = -(-sums.shape[1] // column_steps.TILE)
+    d_start, d_x = torch.empty_like(sums, dtype=torch.float32), torch.zeros_like(arrays[0] if by_x else arrays[0][:0])
+    d_inputs, d_mask, d_outputs = (torch.empty_like(t) for t in arrays[1:4])
+    d_scales = x.new_zeros(tiles, arrays[4].numel(), dtype=torch.float64)
+    shape = _shape(x, inputs, outputs, mask, scale)
+    found = [d_start, d_x, d_inputs, d_mask, d_outputs, d_scales]
+    team.run_team(column_steps.backward_tiles, [sums, *arrays, *found], *shape, rectified, len(d_x))
+    return RecursionDerivatives(
+        d_x if by_x else None,
+        d_start,
+        d_inputs,
+        d_outputs,
+        None if mask is None else d_mask,
+        None if scale is None else d_scales.sum(0).to(scale),
+    )
+
+
+def _weights(
+    inputs: Tensor, outputs: Tensor, mask: Tensor | None, scale: Tensor | None, order: Tensor
+) -> tuple[Tensor, ...]:
+    nothing = inputs.new_empty(0)
+    return inputs, nothing if mask is None else mask, outputs, nothing if scale is None else scale, order
+
+
+def _shape(x: Tensor, inputs: Tensor, outputs: Tensor, mask: Tensor | None, scale: Tensor | None) -> tuple[int, ...]:
+    columns = x.shape[1]
+    ends = (0 if mask is None else columns, 0 if scale is None else columns)
+    return (*x.shape, outputs.shape[1], inputs.shape[-1], *ends)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous()

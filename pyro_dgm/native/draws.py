@@ -1,0 +1,108 @@
+"""Exact random bits: by their logits, at several temperatures, and with the weight of a change of temperature."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .processor import FEW_DRAWS, single_on_processor
+
+
+def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
+    r"""Bits with $P(1) = \sigma(\text{logits})$, on the dtype and device of ``logits``.
+
+    On the processor sixteen random bits decide most draws; where they tie with the threshold $2^{16} p$ a fresh
+    double-precision uniform decides on its fraction. So P(1) is the sigmoid to the rounding of the dtype, relative to itself,
+    without the floor of ``rand < p`` at $2^{-24}$. Two words of torch's generator seed every call, so that ``manual_seed`` and
+    saved random states govern these bits too; the number of threads does not change them.
+
+    Args:
+        logits: any shape.
+        overwrite: whether the bits may take the memory of the logits.
+
+    Example:
+        >>> import torch
+        >>> bernoulli(torch.tensor([-torch.inf, torch.inf]))
+        tensor([0., 1.])
+    """
+    logits = logits.detach()
+    if logits.dtype != torch.float32 or not _compiles(logits):
+        return bernoulli_(torch.sigmoid(logits))
+    from . import random_bits, team
+
+    bits = logits if overwrite else torch.empty_like(logits)
+    team.run_team(random_bits.draw_from_single_logits, (logits, bits, seeds()), bits.numel())
+    return bits
+
+
+def bernoulli_(p: Tensor) -> Tensor:
+    """Overwrite probabilities by bits drawn with them; returns the same tensor."""
+    if p.dtype != torch.float64 or not _compiles(p):
+        return p.copy_(torch.rand_like(p, dtype=torch.float64) < p)
+    from . import random_bits, team
+
+    team.run_team(random_bits.draw_double, (p, seeds()), p.numel())
+    return p
+
+
+def draw_at_temperatures(
+    base: Tensor, fields: Tensor, betas: Tensor, source: Tensor | None = None, overwrite: bool = False
+) -> Tensor | None:
+    r"""Bits of the logits $\text{base} + \beta\,\text{field}$, every row at the next of some temperatures in turn.
+
+    Args:
+        base: one logit per column.
+        fields: ``rows x columns``.
+        betas: inverse temperatures.
+        source: for every row, whose fields it takes, where not its own.
+        overwrite: whether the bits may take the memory of the fields; not with ``source``.
+
+    Returns:
+        ``rows x columns``; None where the loop does not take these tensors.
+    """
+    if not _tempered(base, fields):
+        return None
+    from . import random_bits, team
+
+    bits = fields if overwrite else torch.empty_like(fields)
+    rows = fields.new_empty(0, dtype=torch.int64) if source is None else source
+    sizes = (*fields.shape, len(betas), len(rows))
+    team.run_team(random_bits.draw_single_at_temperatures, (base, fields, betas, rows, bits, seeds()), *sizes)
+    return bits
+
+
+def weigh_and_draw(base: Tensor, fields: Tensor, before: float, after: float) -> tuple[Tensor, Tensor] | None:
+    r"""What a change of temperature adds to $\log \sum_h e^{-E}$ of a layer of bits, and bits at the new temperature.
+
+    Args:
+        base: one logit per column.
+        fields: ``rows x columns``; the bits take their memory.
+        before: inverse temperature.
+        after: another one near it.
+
+    Returns:
+        the rise of every row in nats, ``rows x 1``, and the bits; None where the loop does not take these tensors.
+    """
+    if not _tempered(base, fields):
+        return None
+    from . import rises, team
+
+    betas, summed = torch.tensor([before, after], dtype=torch.float64), fields.new_empty(len(fields), 1)
+    team.run_team(rises.weigh_and_draw, (betas, base, fields, summed, seeds()), *fields.shape)
+    return summed, fields
+
+
+def seeds() -> Tensor:
+    """Two words of torch's generator."""
+    return torch.empty(2, dtype=torch.int64).random_(-(2**63), None)
+
+
+def _compiles(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.numel() >= FEW_DRAWS and x.is_contiguous()
+
+
+def _tempered(base: Tensor, fields: Tensor) -> bool:
+    """Whether there is one dimension of rows, enough of them, and nothing to differentiate."""
+    large = base.dim() == 1 and fields.dim() == 2 and fields.numel() >= FEW_DRAWS
+    plain = base.is_contiguous() and fields.is_contiguous() and not torch.is_grad_enabled()
+    return large and plain and single_on_processor((base, fields))

@@ -1,0 +1,117 @@
+"""Layers of bits as words, and machines of them that compiled loops sweep and temper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .draws import seeds
+from .processor import TILE
+
+Flow = tuple[int, int, Tensor]
+"""A coupling as one block feels it: the block's place, the layer it comes from, weights ``that layer x the block's layer``."""
+
+
+class PackedBits:
+    """A machine of bits with dense couplings: copies of its biases, and of its weights in tiles.
+
+    States are words between the steps, 32 bits of a layer each, ``tiles x rows``; products of words with weights are looked
+    up in tables of sums, and torch's threads share every block. Words of torch's generator seed every call.
+
+    Args:
+        biases: those of every layer, flat, of single precision.
+        order: the layer of every block, in the order in which they are drawn.
+        flows: the couplings at every block.
+    """
+
+    def __init__(self, biases: Sequence[Tensor], order: Sequence[int], flows: Iterable[Flow]) -> None:
+        self.biases = [bias.detach().flatten().clone() for bias in biases]
+        self.order, flows = list(order), list(flows)
+        self.weights = [_tiled(weight.detach()) for _, _, weight in flows]
+        self.counts = len(self.biases), len(self.order), len(flows)
+        ends = [number for place, source, _ in flows for number in (place, source)]
+        self.numbers = [*(len(bias) for bias in self.biases), *self.order, *ends]
+
+    def pack(self, states: Sequence[Tensor]) -> list[Tensor] | None:
+        """Words of every layer's bits, ``tiles x rows``, from ``rows x columns``; None where there are other numbers."""
+        from . import tables, team
+
+        packed, others = [], torch.zeros(1, dtype=torch.int64)
+        for state, bias in zip(states, self.biases, strict=True):
+            x = state.reshape(-1, len(bias)).to(bias).contiguous()
+            words = x.new_empty(-(-len(bias) // TILE), len(x), dtype=torch.int32)
+            team.run_team(tables.read_bits, (x, words, others), *x.shape, len(words))
+            packed.append(words)
+        return None if others.item() else packed
+
+    def unpack(self, words: Sequence[Tensor]) -> list[Tensor]:
+        """The inverse of ``pack``: ``rows x columns`` for every layer."""
+        from . import tables, team
+
+        states = [bias.new_empty(entry.shape[1], len(bias)) for bias, entry in zip(self.biases, words, strict=True)]
+        for x, entry in zip(states, words, strict=True):
+            team.run_team(tables.write_bits, (x, entry), *x.shape, len(entry))
+        return states
+
+    def sweep(self, words: Sequence[Tensor], sweeps: int) -> None:
+        """Overwrite the words by those after some Gibbs sweeps."""
+        from . import sweeps as loops
+        from . import team
+
+        tensors = [seeds(), *self.biases, *words, *self.weights]
+        team.run_team(loops.sweep_bits, tensors, words[0].shape[1], *self.counts, sweeps, *self.numbers)
+
+    def temper(
+        self,
+        words: Sequence[Tensor],
+        base: Sequence[Tensor],
+        early: int,
+        betas: Tensor,
+        from_base: Tensor,
+        trips: Tensor,
+        steps: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Overwrite the words by those after some steps of parallel tempering of a machine in two colours.
+
+        Args:
+            words: of ``chains x temperatures`` rows.
+            base: the logits of every layer at the lowest inverse temperature.
+            early: how many of the blocks are the first colour's.
+            betas: inverse temperatures.
+            from_base: which rows were at the lowest one last, flat.
+            trips: how many rows came from there to the highest one so far, by chain.
+            steps: how many.
+
+        Returns:
+            every pair's mean probability of a swap, and ``from_base`` and ``trips`` after the steps.
+        """
+        from . import team, tempering
+
+        betas, rows = betas.double().contiguous(), words[0].shape[1]
+        rate, source = betas.new_zeros(len(betas) - 1), torch.empty(rows, dtype=torch.int64)
+        climbing, climbed = from_base.to(torch.uint8).contiguous(), trips.clone()
+        like = self.biases[0]
+        gaps = like.new_empty(sum(len(w) for w in words), rows)
+        starts = [_padded(b.to(like).flatten()) for b in base]
+        differences = [_padded(bias - b.to(like).flatten()) for bias, b in zip(self.biases, base, strict=True)]
+        fields = [like.new_empty(rows, starts[layer].numel()) for layer in self.order[:early]]
+        tensors = [torch.cat([seeds(), seeds()]), betas, rate, source, climbing, climbed, gaps]
+        tensors += [*starts, *differences, *words, *self.weights, *fields]
+        numbers = rows, *self.counts, steps, len(betas), early, *self.numbers
+        team.run_team(tempering.temper_bits, tensors, *numbers)
+        return rate / (steps * (rows // len(betas))), climbing.bool(), climbed
+
+
+def _padded(x: Tensor) -> Tensor:
+    """A copy with zeros up to whole tiles."""
+    return pad(x.detach(), (0, -len(x) % TILE))
+
+
+def _tiled(weight: Tensor) -> Tensor:
+    """Tiles of 32 x 32, by the strip of columns and the tile of rows, with zeros beyond the edges."""
+    rows, columns = weight.shape
+    whole = pad(weight, (0, -columns % TILE, 0, -rows % TILE))
+    return whole.unflatten(0, (-1, TILE)).unflatten(-1, (-1, TILE)).permute(2, 0, 1, 3).contiguous()

@@ -1,0 +1,65 @@
+"""Products in bfloat16: who may ask for them, and torch's switch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .processor import multiplies_bfloat16
+
+
+@contextlib.contextmanager
+def bfloat16_products() -> Iterator[None]:
+    r"""Within it, products of single-precision matrices round their factors to bfloat16 and add up in single precision.
+
+    Torch's own switch for oneDNN, put back at the end. States of bits and spins are bfloat16 numbers already, so that only
+    weights are rounded, each by at most $2^{-8}$ of itself; real-valued states are rounded too.
+    """
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+PRECISIONS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+    "float32": contextlib.nullcontext,
+    "bfloat16": bfloat16_products,
+}
+
+
+def has_bfloat16_products() -> bool:
+    """Whether ``bfloat16_products`` makes products faster: the processor has units for them and torch the switch (2.9)."""
+    return multiplies_bfloat16() and hasattr(torch.backends.mkldnn, "matmul")
+
+
+def check_precision(precision: str, like: Tensor) -> None:
+    """Refuse an unknown precision, and bfloat16 products where they would not be faster.
+
+    Args:
+        precision: one of ``PRECISIONS``.
+        like: a parameter.
+
+    Raises:
+        ValueError: an unknown precision; bfloat16 with parameters of another precision than single, or elsewhere than on a
+            processor with units for it.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision got {precision!r}; expected one of {', '.join(map(repr, PRECISIONS))}")
+    if precision != "bfloat16":
+        return
+    if like.dtype != torch.float32 or like.device.type != "cpu":
+        raise ValueError(
+            f"precision='bfloat16' got parameters of {like.dtype} on {like.device}; expected torch.float32 on cpu (on a GPU "
+            "use torch.set_float32_matmul_precision)"
+        )
+    if not has_bfloat16_products():
+        raise ValueError(
+            "precision='bfloat16' needs a processor with units for products of bfloat16 matrices (amx_bf16 among its flags) and "
+            "torch 2.9 or later; here it would be slower than 'float32': use that"
+        )

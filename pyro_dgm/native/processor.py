@@ -1,0 +1,97 @@
+"""What the processor is, and from which sizes on each compiled loop pays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+TILE = 32
+"""Rows and columns of a tile of weights; a word of bits has one for each."""
+
+FEW_DRAWS = 4096
+"""Draws of bits below which the compiled loops are not worth their import."""
+
+SMALL_PRODUCT = 1 << 20
+"""Multiplications below which oneDNN's fixed cost of a call outweighs its speed."""
+
+LARGE_PRODUCT = 1 << 23
+"""Multiplications from which on it is worth looking whether a factor holds nothing but bits."""
+
+TABLE_ROWS = 32
+"""Rows and columns, and pairs of inner places, from which on tables of sums are worth making."""
+
+SWEPT_WEIGHTS = 1 << 19
+"""Weights times rows below which XLA sweeps faster than the loop over words of bits."""
+
+COPIED_WEIGHTS = 1 << 26
+"""Weights of which two more copies are too many: half a gigabyte."""
+
+RECURSION_UNITS = 1 << 21
+"""Hidden units, over all rows and columns, from which on the compiled recursion is worth its import."""
+
+RECURSION_NUMBERS = 8
+"""Numbers per column up to which the compiled recursion is faster than torch's products of matrices."""
+
+
+@functools.cache
+def _description() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return lines.read()
+    except OSError:
+        return ""
+
+
+def is_amd() -> bool:
+    """Whether AMD made it."""
+    return "AuthenticAMD" in _description()
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether it has units for products of bfloat16 matrices (AMX), many times as fast as single precision."""
+    return "amx_bf16" in _description()
+
+
+def vector_instructions() -> str:
+    """The widest vectors that torch uses, ``"AVX2"`` or ``"AVX512"`` where there are wide ones."""
+    return torch.backends.cpu.get_cpu_capability()
+
+
+@functools.cache
+def looks_up() -> bool:
+    """Whether products of bits go by tables of sums: where products of floats have AVX2 and no wider vectors."""
+    return vector_instructions() == "AVX2"
+
+
+@functools.cache
+def multiplies_by_onednn() -> bool:
+    """Whether oneDNN's kernels are the faster ones: MKL's reach half their speed on AMD processors with AVX-512.
+
+    Decided by what the processor is and not by timing it: two kernels round differently, and a choice that could change
+    between two processes would break bit-identical resumption.
+    """
+    return vector_instructions() == "AVX512" and is_amd()
+
+
+def single_on_processor(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether all tensors are of single precision and in the processor's memory."""
+    return all(t is None or (t.dtype == torch.float32 and t.device.type == "cpu") for t in tensors)
+
+
+def moves_bits(tensors: Sequence[Tensor]) -> bool:
+    """Whether the loops over words of bits can move a machine of these parameters: in single precision, by wide vectors."""
+    return vector_instructions() in ("AVX2", "AVX512") and single_on_processor(tensors)
+
+
+def sweeps_pay(rows: int, weights: int) -> bool:
+    """Whether they are faster than XLA for so many states and weights."""
+    return rows >= TABLE_ROWS and rows * weights >= SWEPT_WEIGHTS and weights <= COPIED_WEIGHTS
+
+
+def recursion_pays(rows: int, columns: int, units: int, numbers: int, tensors: Sequence[Tensor | None]) -> bool:
+    """Whether the compiled recursion over columns takes these tensors and is faster than torch's operations."""
+    large = rows * columns * units >= RECURSION_UNITS and numbers <= RECURSION_NUMBERS
+    return large and single_on_processor(tensors)

@@ -1,0 +1,131 @@
+"""Products of matrices by the fastest kernel of this processor, with tables of sums where a factor holds bits."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import processor
+
+Kernel = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
+    """``x @ weight + plus``, by the fastest single-precision kernel of this processor.
+
+    MKL's kernels are slow on AMD processors with AVX-512, where oneDNN's reach twice their speed at equal accuracy; where
+    vectors have eight numbers, large products of zeros and ones take half of MKL's time by tables of sums (figures in
+    tutorials/decisions).
+
+    Args:
+        x: ``batch_shape x n``.
+        weight: ``n x m``, of any strides.
+        plus: ``m``, or None.
+    """
+    if x.dim() != 2:
+        return linear(x.reshape(-1, x.shape[-1]), weight, plus).view(*x.shape[:-1], weight.shape[1])
+    single = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
+    if not single or x.shape[0] * weight.numel() < processor.SMALL_PRODUCT:
+        return _addmm(x, weight, plus)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, plus)):
+        return _Linear.apply(x, weight, plus)
+    return _product(x, weight, plus)
+
+
+class _Linear(torch.autograd.Function):
+    """The fast kernels have no derivative of their own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, plus)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0]
+        needs = ctx.needs_input_grad
+        return (
+            linear(gradient, weight.t()) if needs[0] else None,
+            _outer(x, gradient) if needs[1] else None,
+            gradient.sum(0) if needs[2] else None,
+        )
+
+
+def _outer(x: Tensor, gradient: Tensor) -> Tensor:
+    if torch.is_grad_enabled() and (x.requires_grad or gradient.requires_grad):
+        return x.t() @ gradient
+    return _product(x.t(), gradient, None, _addmm)
+
+
+def _product(x: Tensor, weight: Tensor, plus: Tensor | None, kernel: Kernel | None = None) -> Tensor:
+    """By tables of sums where they pay, else by the kernel, by default the fastest one."""
+    bits = (
+        product_of_bits(x, weight, plus)
+        if x.shape[0] * weight.numel() >= processor.LARGE_PRODUCT and processor.looks_up()
+        else None
+    )
+    return (kernel or _fastest())(x, weight, plus) if bits is None else bits
+
+
+def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | None:
+    """``x @ weight + plus`` by tables of sums, where ``x`` has nothing but zeros and ones."""
+    (rows, inner), columns = x.shape, weight.shape[1]
+    factors = (x, weight) if plus is None else (x, weight, plus)
+    if min(rows, columns, inner // 2) < processor.TABLE_ROWS or not _plain(factors):
+        return None
+    across, transposed = not x.is_contiguous(), not weight.is_contiguous()
+    source, base = x.t() if across else x, weight.t() if transposed else weight
+    fit = weight.shape[0] == inner and (plus is None or (plus.shape == (columns,) and plus.is_contiguous()))
+    if not (fit and source.is_contiguous() and base.is_contiguous()):
+        return None
+    from . import tables, team
+
+    tiles, strips = -(-inner // tables.TILE), -(-columns // tables.TILE)
+    words, others = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
+    read = tables.read_bits_of_columns if across else tables.read_bits
+    team.run_team(read, (source, words, others), rows, inner, tiles)
+    if others.item():
+        return None
+    plus = x.new_empty(0) if plus is None else plus
+    product = x.new_empty(rows, columns)
+    chunks = max(-(-rows // tables.CHUNK), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // strips))
+    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks)
+    team.run_team(tables.multiply_bits, (words, base, plus, product), *sizes)
+    return product
+
+
+def _plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors are numbers in memory, single precision on the processor, and no transform or cast is to see them."""
+    if torch.is_autocast_enabled("cpu") or torch.autograd.forward_ad._current_level >= 0:
+        return False
+    try:
+        return all(t.dtype == torch.float32 and t.device.type == "cpu" and t.data_ptr() for t in tensors)
+    except RuntimeError:  # of torch.func and batched gradients, whose tensors have no memory of their own
+        return False
+
+
+def _addmm(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
+    return x @ weight if plus is None else torch.addmm(plus, x, weight)
+
+
+def _onednn(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight.t(), plus, "none", [], "")
+
+
+@functools.cache
+def _fastest() -> Kernel:
+    """The kernel for this processor; torch's own where oneDNN's is not there or answers otherwise."""
+    if not processor.multiplies_by_onednn():
+        return _addmm
+    x, weight, plus = torch.eye(3), torch.arange(6.0).view(3, 2), torch.ones(2)
+    try:
+        with torch.no_grad():
+            agree = torch.equal(_onednn(x, weight, plus), _addmm(x, weight, plus))
+    except (AttributeError, RuntimeError):
+        return _addmm
+    return _onednn if agree else _addmm

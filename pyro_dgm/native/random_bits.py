@@ -1,0 +1,218 @@
+"""The compiled loops behind random bits on the processor; imported at the first large draw.
+
+Draws go in blocks of 1024, whose random words, probabilities and bits stay in the first-level cache: words first, then what
+the bits are compared with, then the comparison, each a loop that runs in vectors. Block n has the n-th part of one stream of
+random words, so that bits do not depend on who draws them. Cost: some 1 ns a bit, a third each for the exponential, the words
+and the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from .team import compiled, exponential, for_a_team, own_part, sums, vectors
+
+BLOCK = 1024
+"""Draws made at once: their random words stay in the first-level cache."""
+
+_U64 = np.uint64
+_ZERO, _ONE, _PARTS = np.float32(0), np.float32(1), np.float32(65536)
+_ALTERNATING = _U64(0xAAAAAAAAAAAAAAAA)
+
+
+@compiled
+def mix(z: Any) -> Any:
+    """The output function of SplitMix64 (Steele, Lea and Flood 2014)."""
+    z = (z ^ (z >> _U64(30))) * _U64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> _U64(27))) * _U64(0x94D049BB133111EB)
+    return z ^ (z >> _U64(31))
+
+
+@compiled
+def increment(word: Any) -> Any:
+    """An odd increment with enough changes between neighbouring bits: it names one of 2^63 streams."""
+    gamma = mix(word) | _U64(1)
+    changes, rest = 0, gamma ^ (gamma >> _U64(1))
+    while rest:
+        rest &= rest - _U64(1)
+        changes += 1
+    return gamma ^ _ALTERNATING if changes < 24 else gamma
+
+
+@compiled
+def uniform(state: Any) -> Any:
+    """A number in [0, 1) of double precision, from the state of a stream."""
+    return np.float64(mix(state) >> _U64(11)) * 2.0**-53
+
+
+@compiled
+def stream(seed: Any, gamma: Any, part: Any, size: Any) -> Any:
+    """Where a numbered part of a stream begins, if each draws so many bits: a word for four, and one for every tie."""
+    return seed + gamma * (_U64((size + 3) // 4 + size) * _U64(part))
+
+
+@compiled
+def decide(p: Any, lanes: Any, state: Any, gamma: Any) -> Any:
+    """Overwrite probabilities by bits: 16 random bits against p, and a double where they tie; returns the state."""
+    scale, one, zero = p.dtype.type(65536), p.dtype.type(1), p.dtype.type(0)
+    ties = 0
+    for i in range(p.size):
+        threshold = p[i] * scale
+        whole = np.int32(threshold)
+        ties += (np.int32(lanes[i]) == whole) and (threshold != p.dtype.type(whole))
+    if ties == 0:
+        for i in range(p.size):
+            p[i] = one if np.int32(lanes[i]) < np.int32(p[i] * scale) else zero
+        return state
+    for i in range(p.size):
+        threshold = p[i] * scale
+        whole = np.int32(threshold)
+        below = np.int32(lanes[i]) < whole
+        if np.int32(lanes[i]) == whole:
+            state += gamma
+            below = uniform(state) < np.float64(threshold) - np.float64(whole)
+        p[i] = one if below else zero
+    return state
+
+
+@compiled
+def fill(words: Any, number: Any, state: Any, gamma: Any) -> None:
+    for w in range(number):
+        words[w] = mix(state + gamma * _U64(w + 1))
+
+
+@compiled
+def draw(p: Any, seeds: Any) -> None:
+    """Overwrite this member's share of some probabilities by bits drawn with them.
+
+    Every block has its own part of the stream of SplitMix64 that the two ``seeds`` start, so that bits do not depend on the
+    number of threads.
+    """
+    words = np.empty(BLOCK // 4, np.uint64)
+    lanes, gamma = words.view(np.uint16), increment(seeds[1])
+    first, end = own_part((p.size + BLOCK - 1) // BLOCK)
+    for block in range(first, end):
+        part = p[block * BLOCK : min((block + 1) * BLOCK, p.size)]
+        state = stream(seeds[0], gamma, block, BLOCK)
+        fill(words, (part.size + 3) // 4, state, gamma)
+        decide(part, lanes, state + gamma * _U64(words.size), gamma)
+
+
+@vectors
+def inverses(logits: Any, inverse: Any) -> None:
+    """1 / p, for the sigmoid p of every logit."""
+    for i in range(logits.size):
+        inverse[i] = _ONE + exponential(-logits[i])
+
+
+@sums
+def compare(lanes: Any, inverse: Any, bits: Any) -> Any:
+    """Bits by sixteen random ones: the n-th of 65536 parts of the unit interval lies below p where (n + 1) / p <= 65536.
+
+    Returns for how many of them p lies within the part: their bits are 0 so far.
+    """
+    ties = _ZERO
+    for i in range(bits.size):
+        low = np.float32(np.int32(lanes[i])) * inverse[i]
+        begun = _ONE if low < _PARTS else _ZERO
+        bit = _ONE if low + inverse[i] <= _PARTS else _ZERO
+        ties += begun - bit
+        bits[i] = bit
+    return ties
+
+
+@vectors
+def break_ties(logits: Any, lanes: Any, inverse: Any, bits: Any, state: Any, gamma: Any) -> None:
+    """Set those bits with the share of their part that lies below p, by a double-precision uniform each."""
+    for i in range(bits.size):
+        if bits[i] == _ZERO and np.float32(np.int32(lanes[i])) * inverse[i] < _PARTS:
+            state += gamma
+            if uniform(state) < 65536.0 / (1.0 + math.exp(-np.float64(logits[i]))) - np.float64(lanes[i]):
+                bits[i] = _ONE
+
+
+@compiled
+def draw_by_logits(logits: Any, bits: Any, words: Any, inverse: Any, state: Any, gamma: Any) -> None:
+    """Bits of some logits, from a part of a stream of SplitMix64; ``words`` and ``inverse`` are room for them."""
+    lanes = words.view(np.uint16)
+    fill(words, (bits.size + 3) // 4, state, gamma)
+    inverses(logits, inverse)
+    if compare(lanes, inverse, bits) > _ZERO:
+        break_ties(logits, lanes, inverse, bits, state + gamma * _U64(words.size), gamma)
+
+
+@vectors
+def copy(source: Any, target: Any) -> None:
+    """Fill an array from the beginning of another one."""
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@compiled
+def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
+    """As ``draw``, for the probabilities of logits; both arrays may be one."""
+    words, inverse, found = np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    gamma = increment(seeds[1])
+    first, end = own_part((bits.size + BLOCK - 1) // BLOCK)
+    for block in range(first, end):
+        start, stop = block * BLOCK, min((block + 1) * BLOCK, bits.size)
+        state = stream(seeds[0], gamma, block, BLOCK)
+        draw_by_logits(logits[start:stop], found[: stop - start], words, inverse, state, gamma)
+        copy(found, bits[start:stop])
+
+
+@compiled
+def draw_at_temperatures(base: Any, fields: Any, betas: Any, source: Any, bits: Any, seeds: Any) -> None:
+    """Bits of the logits base + beta field: every row at the next temperature, with the fields of row ``source``.
+
+    Without that, bits and fields may be one array.
+    """
+    room = padded(base.size)
+    words, inverse = np.empty(room // 4, np.uint64), np.empty(room, np.float32)
+    logits, found = np.zeros(room, np.float32), np.empty(room, np.float32)
+    gamma = increment(seeds[1])
+    first, end = own_part(bits.shape[0])
+    for row in range(first, end):
+        interpolate(base, fields[source[row] if source.size else row], betas[row % betas.size], logits)
+        draw_by_logits(logits, found, words, inverse, stream(seeds[0], gamma, row, room), gamma)
+        copy(found, bits[row])
+
+
+@compiled
+def padded(columns: Any) -> Any:
+    """Room for a row without a remainder: what is left over from whole vectors is done one by one, and takes long."""
+    return (columns + 31) // 32 * 32
+
+
+@vectors
+def interpolate(base: Any, field: Any, beta: Any, logits: Any) -> None:
+    for i in range(base.size):
+        logits[i] = base[i] + beta * field[i]
+
+
+@compiled
+def _array(data: Any, place: Any, dtype: Any) -> Any:
+    return carray(data[place], carray(data[0], 1, np.int64)[0], dtype)
+
+
+@for_a_team
+def draw_double(data: Any) -> None:
+    draw(_array(data, 1, np.float64), carray(data[2], 2, np.uint64))
+
+
+@for_a_team
+def draw_from_single_logits(data: Any) -> None:
+    draw_from_logits(_array(data, 1, np.float32), _array(data, 2, np.float32), carray(data[3], 2, np.uint64))
+
+
+@for_a_team
+def draw_single_at_temperatures(data: Any) -> None:
+    sizes = carray(data[0], 4, np.int64)
+    shape = (sizes[0], sizes[1])
+    base, fields = carray(data[1], sizes[1], np.float32), carray(data[2], shape, np.float32)
+    betas, source = carray(data[3], sizes[2], np.float32), carray(data[4], sizes[3], np.int64)
+    draw_at_temperatures(base, fields, betas, source, carray(data[5], shape, np.float32), carray(data[6], 2, np.uint64))

@@ -1,0 +1,35 @@
+"""A round of swaps between replicas at neighbouring temperatures, by a compiled loop."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .draws import seeds
+
+
+def swap_replicas(
+    betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
+    """One round of swaps of even and then of odd neighbours, and the trips it completes; None on another device.
+
+    Args:
+        betas: inverse temperatures.
+        gap: D of every replica, ``chains x temperatures x batch_shape``.
+        from_base: which replicas were at the lowest inverse temperature last, shaped as ``gap``.
+        trips: how many came from there to the highest one so far, ``chains x batch_shape``.
+
+    Returns:
+        the place that every replica came from, flat; the mean probability of a swap of every pair; ``from_base`` and ``trips``
+        after the round; and the temperature that every replica came from, shaped as ``gap``.
+    """
+    if gap.device.type != "cpu":
+        return None
+    from . import swap_rounds
+
+    chains, batch = len(gap), gap[0, 0].numel()
+    arrays = gap.view(chains, -1, batch), seeds(), from_base.view(chains, -1, batch), trips.view(chains, batch)
+    found = swap_rounds.swap(betas.numpy(), *(t.numpy() for t in arrays))
+    source, rate, from_base, trips, order = (torch.from_numpy(x) for x in found)
+    shaped = trips.view(chains, *gap.shape[2:])
+    return source.view(-1), rate, from_base.view(gap.shape), shaped, order.view(gap.shape)

@@ -1,0 +1,117 @@
+"""The compiled loop behind many Gibbs sweeps of binary layers; imported at its first use.
+
+States are words of bits, ``tiles x rows`` for every layer: the words of one tile lie side by side, as a table of sums takes
+them. Weights are tiles of 32 x 32, ``strips x tiles``: a strip of 32 columns reads its tiles one behind the other. A block is
+cut into strips and chunks of 256 rows, which the team's members share; their sums, logits and bits stay in the nearest caches,
+and only words go back to memory. After every block all wait, since the next one reads it. Cost: eight additions of 32 columns
+per tile and row (see ``tables``), and the draws of bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray
+
+from .random_bits import BLOCK, draw_by_logits, increment, stream
+from .tables import CHUNK, TABLE, add_tiles, aligned, begin_sums
+from .team import compiled, for_a_team, meet, own_part
+from .vectors import TILE, word_of_bits
+
+_HEAD = 5
+PIECE = BLOCK // TILE
+"""Rows of a block of random bits."""
+
+
+@compiled
+def tiles(size: Any) -> Any:
+    """Tiles, or strips, that hold so many units."""
+    return (size + TILE - 1) // TILE
+
+
+@compiled
+def draw_words(
+    sums: Any, height: Any, seeds: Any, gamma: Any, number: Any, found: Any, room: Any, inverse: Any, words: Any
+) -> None:
+    """Words of bits with the logits of so many rows; every 32 rows have their own part of the stream."""
+    logits = sums.reshape(sums.size)
+    for piece in range((height + PIECE - 1) // PIECE):
+        start, stop = piece * BLOCK, min((piece + 1) * BLOCK, height * TILE)
+        state = stream(seeds[0], gamma, number + piece, BLOCK)
+        draw_by_logits(logits[start:stop], found[: stop - start], room, inverse, state, gamma)
+        for i in range((stop - start) // TILE):
+            words[piece * PIECE + i] = word_of_bits(found.ctypes.data + i * TILE * 4)[0]
+
+
+class Layout(NamedTuple):
+    """How a machine of bits lies in memory: sizes of the layers, the layer of every block, the block that every flow leads to
+    and the layer that it comes from; the pointers where words and weights begin."""
+
+    rows: Any
+    sizes: Any
+    order: Any
+    ends: Any
+    words: Any
+    weights: Any
+
+
+@compiled
+def add_flows(data: Any, layout: Any, place: Any, strip: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
+    """Add what couplings bring to a strip of a block, in so many rows."""
+    strips = tiles(layout.sizes[layout.order[place]])
+    for flow in range(layout.ends.size // 2):
+        if layout.ends[2 * flow] == place:
+            source = layout.ends[2 * flow + 1]
+            inner = tiles(layout.sizes[source])
+            others = carray(data[layout.words + source], (inner, layout.rows), np.uint32)
+            weight = carray(data[layout.weights + flow], (strips, inner, TILE, TILE), np.float32)
+            add_tiles(others, weight[strip], top, height, table, sums)
+
+
+@compiled
+def layout_of(rows: Any, layers: Any, blocks: Any, words: Any, numbers: Any) -> Any:
+    """The layout that the numbers behind a loop's head describe."""
+    sizes, order, ends = numbers[:layers], numbers[layers : layers + blocks], numbers[layers + blocks :]
+    return Layout(rows, sizes, order, ends, words, words + layers)
+
+
+@compiled
+def sweep(data: Any, layout: Any, sweeps: Any) -> None:
+    """This member's part of every block, sweep after sweep."""
+    rows, seeds = layout.rows, carray(data[1], 2, np.uint64)
+    gamma = increment(seeds[1])
+    table, sums = aligned(TABLE), aligned(min(rows, CHUNK))
+    found, room, inverse = np.empty(BLOCK, np.float32), np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32)
+    chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + PIECE - 1) // PIECE
+    done = 0
+    for _ in range(sweeps):
+        for place in range(layout.order.size):
+            layer = layout.order[place]
+            strips = tiles(layout.sizes[layer])
+            bias = carray(data[2 + layer], layout.sizes[layer], np.float32)
+            words = carray(data[layout.words + layer], (strips, rows), np.uint32)
+            first, end = own_part(strips * chunks)
+            for part in range(first, end):
+                strip, top = part // chunks, part % chunks * CHUNK
+                height = min(CHUNK, rows - top)
+                begin_sums(bias, strip * TILE, height, sums)
+                add_flows(data, layout, place, strip, top, height, table, sums)
+                number = done + strip * pieces + top // PIECE
+                draw_words(sums, height, seeds, gamma, number, found, room, inverse, words[strip, top : top + height])
+            done += strips * pieces
+            meet()
+
+
+@for_a_team
+def sweep_bits(data: Any) -> None:
+    """Gibbs sweeps of layers of bits with dense couplings: the members share every block, and wait for one another after it.
+
+    Behind the first pointer: rows, layers, blocks, flows, sweeps; the layers' sizes; the layer of every block; the block that
+    every flow leads to, and the layer that it comes from. Behind the others: two seeds; biases; words of bits
+    ``tiles x rows``; the flows' weights ``strips x tiles x 32 x 32``.
+    """
+    head = carray(data[0], _HEAD, np.int64)
+    layers, blocks, flows = head[1], head[2], head[3]
+    numbers = carray(data[0], _HEAD + layers + blocks + 2 * flows, np.int64)[_HEAD:]
+    sweep(data, layout_of(head[0], layers, blocks, 2 + layers, numbers), head[4])

@@ -1,0 +1,207 @@
+"""Compiled products of bits with a matrix, by tables of sums; imported at the first large one.
+
+Four rows of a matrix have sixteen sums. Once they are made, four bits of a state take one addition instead of four
+multiplications, so that a hundred states pay for a table several times (Arlazarov, Dinic, Kronrod and Faradzhev 1970, the
+method of four Russians). Tables are made where they are used, in the first-level cache, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from .team import compiled, for_a_team, own_part, vectors
+from .vectors import (
+    BYTES,
+    GROUP,
+    GROUPS,
+    SQUARE,
+    SUMS,
+    TILE,
+    copy_row,
+    look_up,
+    sum_rows,
+    transpose_square,
+    word_of_bits,
+)
+
+TABLE = GROUPS * SUMS
+"""Rows of a table, of 32 numbers each: 16 KB for as many rows of a matrix."""
+
+CHUNK = 256
+"""States at most whose sums are kept in the nearest caches beside a table."""
+
+
+@compiled
+def find_block(weight: Any, transposed: Any, top: Any, left: Any, block: Any) -> Any:
+    """Where a tile of a matrix, or of its transpose, is to be read, and its stride; at the edges and of a transpose, a copy."""
+    rows, columns = (weight.shape[1], weight.shape[0]) if transposed else weight.shape
+    whole = top + TILE <= rows and left + TILE <= columns
+    across = weight.shape[1] * 4
+    if whole and not transposed:
+        return weight.ctypes.data + top * across + left * 4, across
+    if whole:
+        source = weight.ctypes.data + left * across + top * 4
+        for i in range(0, TILE, SQUARE):
+            for j in range(0, TILE, SQUARE):
+                transpose_square(source + j * across + i * 4, across, block.ctypes.data + i * BYTES + j * 4)
+    else:
+        for i in range(TILE):
+            for j in range(TILE):
+                inside = top + i < rows and left + j < columns
+                down, along = (left + j, top + i) if transposed else (top + i, left + j)
+                block[i, j] = weight[down, along] if inside else 0
+    return block.ctypes.data, BYTES
+
+
+@compiled
+def aligned(rows: Any) -> Any:
+    """Zeros whose rows do not straddle more cache lines than they must."""
+    room = np.zeros((rows + 1) * TILE, np.float32)
+    skipped = -(room.ctypes.data // 4) % TILE
+    return room[skipped : skipped + rows * TILE].reshape(rows, TILE)
+
+
+@compiled
+def look_up_rows(source: Any, stride: Any, words: Any, table: Any, sums: Any) -> None:
+    """Add to every row of sums what the bits of its word select from 32 rows of a matrix; ``table`` is room."""
+    for group in range(GROUPS):
+        sum_rows(source + group * GROUP * stride, stride, table.ctypes.data + group * SUMS * BYTES)
+    for i in range(words.size):
+        look_up(table.ctypes.data, words[i], sums.ctypes.data + i * BYTES)
+
+
+@compiled
+def add_tiles(words: Any, weight: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
+    """The same for the tiles of a strip, ``tiles x 32 x 32``."""
+    for tile in range(words.shape[0]):
+        look_up_rows(weight.ctypes.data + tile * TILE * BYTES, BYTES, words[tile, top : top + height], table, sums)
+
+
+@compiled
+def begin_sums(plus: Any, left: Any, height: Any, sums: Any) -> None:
+    """32 columns of ``plus``, or zeros, in so many rows."""
+    for j in range(TILE):
+        inside = left + j < plus.size
+        sums[0, j] = plus[left + j] if inside else 0
+    for i in range(1, height):
+        copy_row(sums.ctypes.data, sums.ctypes.data + i * BYTES)
+
+
+@compiled
+def write_sums(sums: Any, height: Any, top: Any, left: Any, product: Any) -> None:
+    """Put 32 columns of sums, or those that there are, into their places."""
+    width = min(TILE, product.shape[1] - left)
+    for i in range(height):
+        if width == TILE:
+            place = (top + i) * product.shape[1] + left
+            copy_row(sums.ctypes.data + i * BYTES, product.ctypes.data + place * 4)
+        else:
+            for j in range(width):
+                product[top + i, left + j] = sums[i, j]
+
+
+@compiled
+def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product: Any, chunks: Any) -> None:
+    """This member's share of ``bits @ weight + plus``, or of the transposed weight's, in so many chunks of rows."""
+    rows, columns = product.shape
+    chunk, strips = (rows + chunks - 1) // chunks, (columns + TILE - 1) // TILE
+    table, sums, block = aligned(TABLE), aligned(chunk), aligned(TILE)
+    first, end = own_part(chunks * strips)
+    for part in range(first, end):
+        top, left = part // strips * chunk, part % strips * TILE
+        height = min(chunk, rows - top)
+        begin_sums(plus, left, height, sums)
+        for tile in range(words.shape[0]):
+            source, stride = find_block(weight, transposed, tile * TILE, left, block)
+            look_up_rows(source, stride, words[tile, top : top + height], table, sums)
+        write_sums(sums, height, top, left, product)
+
+
+@compiled
+def find_bits(x: Any, words: Any) -> Any:
+    """Words of the bits of this member's share of rows; whether there was anything but zeros and ones."""
+    whole = x.shape[1] // TILE
+    rest = np.zeros(TILE, np.float32)
+    first, end = own_part(x.shape[0])
+    for i in range(first, end):
+        for tile in range(words.shape[0]):
+            if tile < whole:
+                ones, zeros = word_of_bits(x.ctypes.data + (i * x.shape[1] + tile * TILE) * 4)
+            else:
+                for j in range(x.shape[1] - whole * TILE):
+                    rest[j] = x[i, whole * TILE + j]
+                ones, zeros = word_of_bits(rest.ctypes.data)
+            if ones ^ zeros != np.uint32(0xFFFFFFFF):
+                return True
+            words[tile, i] = ones
+    return False
+
+
+@vectors
+def add_bits(row: Any, place: Any, words: Any) -> Any:
+    """Set a bit of every word where its number is 1; returns how many numbers are neither 0 nor 1."""
+    others = 0
+    for j in range(words.size):
+        one = row[j] == np.float32(1)
+        words[j] |= np.uint32(one) << np.uint32(place)
+        others += not (one or row[j] == np.float32(0))
+    return others
+
+
+@compiled
+def find_bits_of_columns(x: Any, words: Any) -> Any:
+    """As ``find_bits`` for the rows of the transpose."""
+    first, end = own_part(x.shape[1])
+    for tile in range(words.shape[0]):
+        found = words[tile, first:end]
+        found[:] = 0
+        for place in range(min(TILE, x.shape[0] - tile * TILE)):
+            if add_bits(x[tile * TILE + place, first:end], place, found):
+                return True
+    return False
+
+
+@for_a_team
+def read_bits(data: Any) -> None:
+    sizes = carray(data[0], 3, np.int64)
+    x, words = carray(data[1], (sizes[0], sizes[1]), np.float32), carray(data[2], (sizes[2], sizes[0]), np.uint32)
+    if find_bits(x, words):
+        carray(data[3], 1, np.int64)[0] = 1
+
+
+@for_a_team
+def read_bits_of_columns(data: Any) -> None:
+    sizes = carray(data[0], 3, np.int64)
+    x, words = carray(data[1], (sizes[1], sizes[0]), np.float32), carray(data[2], (sizes[2], sizes[0]), np.uint32)
+    if find_bits_of_columns(x, words):
+        carray(data[3], 1, np.int64)[0] = 1
+
+
+@for_a_team
+def multiply_bits(data: Any) -> None:
+    sizes = carray(data[0], 7, np.int64)
+    rows, inner, columns, tiles = sizes[0], sizes[1], sizes[2], sizes[3]
+    shape = (columns, inner) if sizes[4] else (inner, columns)
+    multiply_tiles(
+        carray(data[1], (tiles, rows), np.uint32),
+        carray(data[2], shape, np.float32),
+        sizes[4],
+        carray(data[3], sizes[5], np.float32),
+        carray(data[4], (rows, columns), np.float32),
+        sizes[6],
+    )
+
+
+@for_a_team
+def write_bits(data: Any) -> None:
+    """The inverse of ``read_bits``: the numbers that words of bits stand for."""
+    sizes = carray(data[0], 3, np.int64)
+    x, words = carray(data[1], (sizes[0], sizes[1]), np.float32), carray(data[2], (sizes[2], sizes[0]), np.uint32)
+    first, end = own_part(sizes[0])
+    for i in range(first, end):
+        for tile in range(sizes[2]):
+            for j in range(min(TILE, sizes[1] - tile * TILE)):
+                x[i, tile * TILE + j] = np.float32((words[tile, i] >> np.uint32(j)) & np.uint32(1))

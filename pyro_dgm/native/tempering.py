@@ -1,0 +1,205 @@
+"""The compiled loops behind many steps of parallel tempering of binary layers; imported at their first use.
+
+Rows are chains x temperatures, temperatures fastest; states are words of bits, ``tiles x rows`` for every layer, weights tiles
+of 32 x 32, and logits and fields come in strips of 32 columns. A step has three parts, with a barrier after each:
+
+1. ``weigh_colours``: fields of the first colour given the second, and D of every row, summed strip by strip;
+2. ``swap_rows``: one member lets the rows of every chain trade places (a few hundred numbers: not worth sharing);
+3. ``draw_colours``: bits of the first colour from the fields of the row that came, then of the second colour.
+
+A replica that trades places moves nothing: the first colour is drawn anew from its fields, and the second colour, which only
+those fields had read, is drawn after that. Cost: one pass of products by tables for either colour, as in a sweep.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray
+
+from .random_bits import BLOCK, increment
+from .swap_rounds import climb, swap_round
+from .sweeps import PIECE, add_flows, draw_words, layout_of, tiles
+from .tables import CHUNK, TABLE, aligned, begin_sums
+from .team import compiled, for_a_team, meet, own_part
+from .vectors import BYTES, TILE, copy_row, interpolate_row, sum_selected
+
+_HEAD = 7
+_BASES = 8
+"""The first pointer behind the arrays that every machine has."""
+
+
+class Tempered(NamedTuple):
+    """What a tempered machine has beside its layout: temperatures, the first colour's blocks, where its arrays begin."""
+
+    temperatures: Any
+    early: Any
+    bases: Any
+    differences: Any
+    fields: Any
+
+
+class Room(NamedTuple):
+    """A member's own memory for products and draws."""
+
+    table: Any
+    sums: Any
+    logits: Any
+    found: Any
+    words: Any
+    inverse: Any
+
+
+@compiled
+def strips_of(data: Any, layout: Any, layer: Any, first: Any) -> Any:
+    """The base or the difference of a layer in whole strips, ``strips x 32``."""
+    return carray(data[first + layer], (tiles(layout.sizes[layer]), TILE), np.float32)
+
+
+@compiled
+def fields_of(data: Any, layout: Any, tempered: Any, place: Any) -> Any:
+    """Room for the fields of a block of the first colour, ``rows x strips x 32``."""
+    strips = tiles(layout.sizes[layout.order[place]])
+    return carray(data[tempered.fields + min(place, tempered.early - 1)], (layout.rows, strips, TILE), np.float32)
+
+
+@compiled
+def bring(data: Any, layout: Any, place: Any, strip: Any, top: Any, height: Any, room: Any) -> None:
+    """Sums of what couplings bring to a strip of a block, in so many rows."""
+    begin_sums(room.logits[0, :0], 0, height, room.sums)
+    add_flows(data, layout, place, strip, top, height, room.table, room.sums)
+
+
+@compiled
+def weigh_colours(data: Any, layout: Any, tempered: Any, gaps: Any, room: Any) -> None:
+    """Keep the fields of the first colour, and sum every row's D: difference and field where its bits are 1."""
+    rows, nothing, offset = layout.rows, np.zeros(TILE, np.float32), 0
+    chunks = (rows + CHUNK - 1) // CHUNK
+    for place in range(layout.order.size):
+        layer = layout.order[place]
+        strips = tiles(layout.sizes[layer])
+        difference = strips_of(data, layout, layer, tempered.differences)
+        words = carray(data[layout.words + layer], (strips, rows), np.uint32)
+        field = fields_of(data, layout, tempered, place)
+        first, end = own_part(strips * chunks)
+        for part in range(first, end):
+            strip, top = part // chunks, part % chunks * CHUNK
+            height = min(CHUNK, rows - top)
+            if place < tempered.early:
+                bring(data, layout, place, strip, top, height, room)
+            change = difference.ctypes.data + strip * BYTES
+            for i in range(height):
+                brought = nothing.ctypes.data
+                if place < tempered.early:
+                    brought = field.ctypes.data + ((top + i) * strips + strip) * BYTES
+                    copy_row(room.sums.ctypes.data + i * BYTES, brought)
+                gaps[top + i, offset + strip] = sum_selected(words[strip, top + i], change, brought)
+        offset += strips
+
+
+@compiled
+def swap_rows(gaps: Any, betas: Any, from_base: Any, trips: Any, rate: Any, source: Any, state: Any, gamma: Any) -> Any:
+    """A round of swaps in every chain; returns the random stream's state."""
+    temperatures = betas.size
+    gap, order = np.empty(temperatures), np.empty(temperatures, np.int64)
+    climbing = np.empty(temperatures, np.uint8)
+    for chain in range(trips.size):
+        first = chain * temperatures
+        for t in range(temperatures):
+            gap[t] = 0.0
+            for strip in range(gaps.shape[1]):
+                gap[t] += np.float64(gaps[first + t, strip])
+        state = swap_round(betas, gap, order, rate, state, gamma)
+        trips[chain] += climb(order, from_base[first : first + temperatures], climbing)
+        for t in range(temperatures):
+            source[first + t] = first + order[t]
+            from_base[first + t] = climbing[t]
+    return state
+
+
+@compiled
+def draw_colours(
+    data: Any, layout: Any, tempered: Any, betas: Any, source: Any, seeds: Any, gamma: Any, done: Any, room: Any
+) -> Any:
+    """Draw every block at the rows' temperatures; returns how many parts of the random stream are used up."""
+    rows = layout.rows
+    chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + PIECE - 1) // PIECE
+    for place in range(layout.order.size):
+        layer = layout.order[place]
+        strips = tiles(layout.sizes[layer])
+        base = strips_of(data, layout, layer, tempered.bases)
+        difference = strips_of(data, layout, layer, tempered.differences)
+        words = carray(data[layout.words + layer], (strips, rows), np.uint32)
+        field = fields_of(data, layout, tempered, place)
+        first, end = own_part(strips * chunks)
+        for part in range(first, end):
+            strip, top = part // chunks, part % chunks * CHUNK
+            height = min(CHUNK, rows - top)
+            if place >= tempered.early:
+                bring(data, layout, place, strip, top, height, room)
+            start, change = base.ctypes.data + strip * BYTES, difference.ctypes.data + strip * BYTES
+            for i in range(height):
+                brought = room.sums.ctypes.data + i * BYTES
+                if place < tempered.early:
+                    brought = field.ctypes.data + (source[top + i] * strips + strip) * BYTES
+                beta = np.float32(betas[(top + i) % betas.size])
+                interpolate_row(start, change, brought, beta, room.logits.ctypes.data + i * BYTES)
+            number, own = done + strip * pieces + top // PIECE, words[strip, top : top + height]
+            draw_words(room.logits, height, seeds, gamma, number, room.found, room.words, room.inverse, own)
+        done += strips * pieces
+        meet()
+    return done
+
+
+@compiled
+def temper(data: Any, layout: Any, tempered: Any, steps: Any) -> None:
+    """Steps of all chains: weigh, swap, draw."""
+    rows, temperatures = layout.rows, tempered.temperatures
+    seeds, betas = carray(data[1], 4, np.uint64), carray(data[2], temperatures, np.float64)
+    rate, source = carray(data[3], temperatures - 1, np.float64), carray(data[4], rows, np.int64)
+    from_base, trips = carray(data[5], rows, np.uint8), carray(data[6], rows // temperatures, np.int64)
+    total = 0
+    for size in layout.sizes:
+        total += tiles(size)
+    gaps = carray(data[7], (rows, total), np.float32)
+    gamma, swapping, state = increment(seeds[1]), increment(seeds[3]), seeds[2]
+    height = min(rows, CHUNK)
+    room = Room(
+        aligned(TABLE),
+        aligned(height),
+        aligned(height),
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK // 4, np.uint64),
+        np.empty(BLOCK, np.float32),
+    )
+    done = 0
+    for _ in range(steps):
+        weigh_colours(data, layout, tempered, gaps, room)
+        meet()
+        first, end = own_part(1)
+        if first < end:
+            state = swap_rows(gaps, betas, from_base, trips, rate, source, state, swapping)
+        meet()
+        done = draw_colours(data, layout, tempered, betas, source, seeds, gamma, done, room)
+
+
+@for_a_team
+def temper_bits(data: Any) -> None:
+    """Steps of parallel tempering of layers of bits in two colours; rows are chains x temperatures.
+
+    Fields of the first colour serve energies and, with the replicas that traded places, its draw; the second colour, which
+    nothing reads before it is drawn, stays where it is.
+
+    Behind the first pointer: rows, layers, blocks, flows, steps, temperatures, blocks of the first colour, and the numbers of
+    ``sweep_bits``. Behind the others: four seeds; inverse temperatures in double precision; the summed swap probabilities of
+    every pair; room for a row's source; which rows were at the lowest inverse temperature last, in bytes; trips of the
+    chains; room for energies, ``rows x strips of all layers``; base and difference of every layer, in whole tiles; words of
+    bits; the flows' weights; room for the fields of the first colour's blocks, ``rows x strips x 32``.
+    """
+    head = carray(data[0], _HEAD, np.int64)
+    layers, blocks = head[1], head[2]
+    numbers = carray(data[0], _HEAD + layers + blocks + 2 * head[3], np.int64)[_HEAD:]
+    layout = layout_of(head[0], layers, blocks, _BASES + 2 * layers, numbers)
+    tempered = Tempered(head[5], head[6], _BASES, _BASES + layers, layout.weights + head[3])
+    temper(data, layout, tempered, head[4])

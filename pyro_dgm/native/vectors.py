@@ -1,0 +1,179 @@
+"""Operations on vectors of 32 numbers that Numba does not write by itself, as intrinsic functions over addresses.
+
+Arguments are addresses in bytes: slices of arrays would bring checks and reference counts that took as long as the additions.
+The processor splits a vector of 32 into registers of its own width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .processor import TILE
+
+BYTES = 4 * TILE
+GROUP = 4
+SUMS = 1 << GROUP
+GROUPS = TILE // GROUP
+SQUARE = 8
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_FLOAT = ir.FloatType()
+_ROW = ir.VectorType(_FLOAT, TILE)
+
+
+def _place(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
+    """A pointer so many bytes behind another."""
+    offset = ir.Constant(_I64, offset) if isinstance(offset, int) else offset
+    return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
+
+
+def _load(builder: Any, base: Any, offset: Any, kind: Any = _ROW) -> Any:
+    return builder.load(_place(builder, base, offset, kind), align=4)
+
+
+def _save(builder: Any, value: Any, base: Any, offset: Any) -> None:
+    builder.store(value, _place(builder, base, offset, value.type), align=4)
+
+
+def _sum_rows(typing_context: Any, source: Any, stride: Any, table: Any) -> Any:
+    """The sums of every subset of four rows: the bits of a sum's place say which rows are in it; the empty one is not written.
+
+    The stride is in bytes.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, stride, table = arguments
+        kind = ir.VectorType(_FLOAT, SQUARE)
+        for strip in range(0, BYTES, 4 * SQUARE):
+            sums: list[Any] = [None]
+            for row in range(GROUP):
+                offset = builder.mul(stride, ir.Constant(_I64, row))
+                new = _load(builder, source, builder.add(offset, ir.Constant(_I64, strip)), kind)
+                sums += [new if old is None else builder.fadd(old, new) for old in sums]
+            for place, each in enumerate(sums):
+                if each is not None:
+                    _save(builder, each, table, place * BYTES + strip)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), generate
+
+
+def _look_up(typing_context: Any, table: Any, word: Any, row: Any) -> Any:
+    """Add to a row what the bits of a word select from a table."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        table, word, row = arguments
+        total = _load(builder, row, 0)
+        places = builder.mul(builder.zext(word, _I64), ir.Constant(_I64, BYTES))
+        for group in range(GROUPS):
+            shifted = builder.lshr(places, ir.Constant(_I64, group * GROUP))
+            offset = builder.and_(shifted, ir.Constant(_I64, (SUMS - 1) * BYTES))
+            offset = builder.add(offset, ir.Constant(_I64, group * SUMS * BYTES))
+            total = builder.fadd(total, _load(builder, table, offset))
+        _save(builder, total, row, 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.uint32, types.intp), generate
+
+
+def _shuffle(builder: Any, first: Any, second: Any, order: Iterable[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(_I32, SQUARE), list(order))
+    return builder.shuffle_vector(first, second, mask)
+
+
+def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any) -> Any:
+    """Write the transpose of 8 x 8 numbers into a block; the stride of the source is in bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, stride, target = arguments
+        kind = ir.VectorType(_FLOAT, SQUARE)
+        rows = [
+            _load(builder, source, builder.mul(stride, ir.Constant(_I64, number)), kind) for number in range(SQUARE)
+        ]
+        for step in (1, 2, 4):  # what differs in this bit of row and column changes places
+            first = [c & ~step | (SQUARE if c & step else 0) for c in range(SQUARE)]
+            second = [c | step if not c & step else c + SQUARE for c in range(SQUARE)]
+            new = list(rows)
+            for number in range(SQUARE):
+                if not number & step:
+                    new[number] = _shuffle(builder, rows[number], rows[number | step], first)
+                    new[number | step] = _shuffle(builder, rows[number], rows[number | step], second)
+            rows = new
+        for number, row in enumerate(rows):
+            _save(builder, row, target, number * BYTES)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), generate
+
+
+def _copy_row(typing_context: Any, source: Any, target: Any) -> Any:
+    """Copy 32 numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _save(builder, _load(builder, arguments[0], 0), arguments[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
+def _word_of_bits(typing_context: Any, source: Any) -> Any:
+    """Which of 32 numbers are 1, as a word of bits, and which are 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        row = _load(builder, arguments[0], 0)
+        words = [
+            builder.bitcast(builder.fcmp_ordered("==", row, ir.Constant(_ROW, [ir.Constant(_FLOAT, v)] * TILE)), _I32)
+            for v in (1.0, 0.0)
+        ]
+        return context.make_tuple(builder, signature.return_type, words)
+
+    return types.UniTuple(types.uint32, 2)(types.intp), generate
+
+
+def _interpolate_row(typing_context: Any, base: Any, difference: Any, field: Any, beta: Any, target: Any) -> Any:
+    """Write base + beta (difference + field)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        base, difference, field = (_load(builder, each, 0) for each in arguments[:3])
+        first = builder.insert_element(ir.Constant(_ROW, ir.Undefined), arguments[3], ir.Constant(_I32, 0))
+        everywhere = ir.Constant(ir.VectorType(_I32, TILE), [0] * TILE)
+        beta = builder.shuffle_vector(first, first, everywhere)
+        _save(builder, builder.fadd(base, builder.fmul(beta, builder.fadd(difference, field))), arguments[4], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.float32, types.intp), generate
+
+
+def _sum_selected(typing_context: Any, word: Any, difference: Any, field: Any) -> Any:
+    """The sum of difference + field where the bits of a word are 1."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        chosen = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), TILE))
+        row = builder.fadd(*(_load(builder, each, 0) for each in arguments[1:]))
+        row = builder.select(chosen, row, ir.Constant(_ROW, None))
+        half = TILE // 2
+        while half:
+            parts = [
+                builder.shuffle_vector(
+                    row, row, ir.Constant(ir.VectorType(_I32, half), list(range(start, start + half)))
+                )
+                for start in (0, half)
+            ]
+            row, half = builder.fadd(*parts), half // 2
+        return builder.extract_element(row, ir.Constant(_I32, 0))
+
+    return types.float32(types.uint32, types.intp, types.intp), generate
+
+
+interpolate_row: Any = intrinsic(_interpolate_row)
+sum_selected: Any = intrinsic(_sum_selected)
+sum_rows: Any = intrinsic(_sum_rows)
+look_up: Any = intrinsic(_look_up)
+transpose_square: Any = intrinsic(_transpose_square)
+copy_row: Any = intrinsic(_copy_row)
+word_of_bits: Any = intrinsic(_word_of_bits)

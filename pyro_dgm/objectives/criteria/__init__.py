@@ -1,0 +1,1 @@
+"""Criteria other than the likelihood and its bounds."""

@@ -1,0 +1,82 @@
+"""Order-agnostic training: any column predicted from any subset of the others (section 20.10.10)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..objective import Objective
+
+
+class SubsetPredictor(Protocol):
+    """A model of every column given any known ones."""
+
+    def column_log_probs(self, x: Tensor, known: Tensor) -> Tensor:
+        """Log-probabilities of all columns given the known ones: ``rounds x rows x D``."""
+        ...
+
+
+class OrderAgnostic(Objective):
+    r"""Minus the log-likelihood of a random order, by one pass (Uria, Murray and Larochelle 2014).
+
+    Each row of a batch gets a number d of known columns, uniform in 0 to D - 1, and a uniform subset of that size:
+
+    $\ell(x) = \frac{D}{D - d} \sum_{i\ \mathrm{unknown}} -\log p(x_i \mid x_{\mathrm{known}})$.
+
+    Given the subset, the next column of a uniform order is uniform among the unknown ones; so the mean of $\ell$ is the
+    sum over places d of the mean loss there: $E[\ell(x)] = E_o[-\log p(x \mid o)]$ over all D! orders. By
+    Jensen's inequality this is an upper bound on $-\log \frac{1}{D!} \sum_o p(x \mid o)$, minus the log-likelihood of
+    the mixture of all orders (20.84). For a mixture of M orders drawn independently, the mean of minus its log-likelihood
+    over such choices lies between the two, and at M = 1 is the loss.
+
+    Where a model infers in rounds (NADE-k), the losses of all rounds are averaged, as Raiko et al. (2014) do; the bound is
+    then the mean of the rounds' bounds.
+
+    The loss is in nats a row. The batch's shares of known columns are stratified, which changes the law of no row's mask.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> nade, x = dgm.OrderlessNADE.example()
+        >>> len(dgm.fit(nade, x, objective=dgm.OrderAgnostic(), epochs=1, progress=False).history)
+        1
+    """
+
+    def attach(self, model: SubsetPredictor) -> None:
+        self._model = model
+
+    def loss(self, x: Tensor) -> Tensor:
+        return subset_loss(self._model, x, random_subsets(len(x), x.shape[1], device=x.device)).mean()
+
+
+def subset_loss(model: SubsetPredictor, x: Tensor, known: Tensor) -> Tensor:
+    r"""$\frac{D}{D - d} \sum_{i\ \mathrm{unknown}} -\log p(x_i \mid x_{\mathrm{known}})$ of every row, averaged over rounds.
+
+    Args:
+        model: gives the log-probabilities.
+        x: ``rows x D``.
+        known: booleans, ``rows x D``, some False in every row.
+    """
+    terms = model.column_log_probs(x, known).mean(0)
+    unknown = ~known
+    return -(terms * unknown).sum(-1) * (x.shape[1] / unknown.sum(-1))
+
+
+def random_subsets(
+    rows: int, columns: int, device: torch.device | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Masks of known columns, ``rows x D``: their number uniform in 0 to D - 1, the subset uniform given its size.
+
+    Columns are known independently with a share that is uniform in (0, 1), which makes their number uniform in 0 to D; rows
+    without an unknown column are drawn again. The shares of different rows are stratified.
+    """
+
+    def draw(shares: Tensor) -> Tensor:
+        return torch.rand(len(shares), columns, device=device, generator=generator) < shares.unsqueeze(1)
+
+    places = torch.randperm(rows, device=device, generator=generator)
+    known = draw((places + torch.rand(rows, device=device, generator=generator)) / rows)
+    while bool((full := known.all(1)).any()):
+        known[full] = draw(torch.rand(int(full.sum()), device=device, generator=generator))
+    return known

@@ -1,0 +1,153 @@
+"""Negative samples by chains: what all such phases share, and those whose chains start at the data (CD)."""
+
+from __future__ import annotations
+
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...energy import BoltzmannDistribution, EnergyDistribution, State
+from ...mcmc import ChainsKernel, default_kernel
+from .centring import Centring
+from .phase import NegativePhase
+
+MakeKernel = Callable[[EnergyDistribution], ChainsKernel]
+
+
+class ChainsPhase(NegativePhase):
+    """A negative phase by k steps of a kernel; subclasses say where the chains start."""
+
+    def __init__(self, k: int | tuple[int, int] = 1, centred: bool = False, kernel: MakeKernel | None = None) -> None:
+        super().__init__()
+        ends = tuple(k) if isinstance(k, tuple | list) else (k, k)
+        if len(ends) != 2 or not all(type(end) is int and end >= 1 for end in ends):
+            raise ValueError(
+                f"k got {k!r}; expected the number of steps of the chains, an integer of at least 1, or a pair of them "
+                "between which fit moves it"
+            )
+        if kernel is not None and not callable(kernel):
+            raise ValueError(f"kernel got {kernel!r}; expected a class or a function from a distribution to a kernel")
+        self.ends = ends
+        self.k: int = ends[0]
+        self.centred = centred
+        self.kernel = kernel
+        self.tuning: dict[str, dict[str, Tensor]] = {}
+        self.centring: dict[str, Centring] = {}
+        self._owner: weakref.ref[Any] | None = None
+
+    def prepare(self, site: str, fn: EnergyDistribution) -> EnergyDistribution:
+        if not self.centred:
+            return fn
+        if not isinstance(fn, BoltzmannDistribution):
+            raise ValueError(
+                f"site {site!r} is a {type(fn).__name__}, which has no layers to centre; pass centred=False"
+            )
+        if fn.parameter_batch_shape:
+            raise ValueError(
+                f"site {site!r} has parameters of batch shape {tuple(fn.parameter_batch_shape)}; a centred gradient "
+                "needs one set of parameters. Pass centred=False"
+            )
+        if site not in self.centring:
+            self.centring[site] = Centring()
+        return self.centring[site].apply(fn)
+
+    def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
+        if self.centred and isinstance(fn, BoltzmannDistribution):
+            self.centring[site].update(fn, value)
+        with torch.no_grad():
+            state = self.negatives(site, fn, value)
+        visible = state[fn.visible]
+        alike = value.shape[1:] == visible.shape[1:] == fn.event_shape and value.dtype == visible.dtype
+        if fn.restricted and alike and not fn.parameter_batch_shape and self.sums_out:
+            # One product for data and negatives together.
+            rows = fn.free_energy(torch.cat([value, visible]))
+            return rows[: len(value)], self.surrogate(site, fn, -rows[len(value) :])
+        return fn.free_energy(value), self.surrogate(site, fn, self.collapsed(fn, state))
+
+    @property
+    def sums_out(self) -> bool:
+        """Whether a negative counts by its free energy."""
+        return True
+
+    def collapsed(self, fn: EnergyDistribution, state: State) -> Tensor:
+        """The negatives' log-probabilities up to log Z."""
+        return fn.collapsed(state)
+
+    def chains_kernel(self, site: str, fn: EnergyDistribution) -> ChainsKernel:
+        """The kernel for this site's distribution as it is now, with what earlier ones have learnt."""
+        make = default_kernel(fn) if self.kernel is None else self.kernel
+        kernel = make(fn.expand(fn.parameter_batch_shape))  # one set of chains, however many rows the plate has
+        kernel.tuning = self.tuning.setdefault(site, kernel.tuning)
+        return kernel
+
+    def claim(self, owner: Any) -> None:
+        before = None if self._owner is None else self._owner()
+        if before is not None and before is not owner:
+            raise ValueError(
+                f"this {type(self).__name__} serves another model already, and its state must not be mixed with a second "
+                "one's; make a phase for every model"
+            )
+        self._owner = weakref.ref(owner)
+
+    def options(self) -> dict[str, Any]:
+        kernel = {} if self.kernel is None else {"kernel": _named(self.kernel)}
+        k = self.k if self.ends[0] == self.ends[1] else list(self.ends)
+        return {**super().options(), "k": k, "centred": self.centred, **kernel}
+
+    def schedule(self, share: float) -> None:
+        first, last = self.ends
+        if first != last:
+            self.k = first + round(share * (last - first))
+
+    @abstractmethod
+    def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
+        """Negative samples: every layer, ``rows x parameter batch x layer shape``."""
+
+    @abstractmethod
+    def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
+        """The surrogate of log Z, from the negatives' log-probabilities up to log Z."""
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"centring": {site: centring.state for site, centring in self.centring.items()}, "tuning": self.tuning}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.centring = {site: Centring(saved) for site, saved in state["centring"].items()}
+        self.tuning = state["tuning"]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # Chains move along with the module (.to, .double) though they are no buffers: they appear at the first step.
+        self.set_extra_state(_map(fn, self.get_extra_state()))
+        return super()._apply(fn, recurse)
+
+
+def _from_visible(fn: BoltzmannDistribution, value: Tensor) -> State:
+    """A state around visible rows: their batch broadcast with the parameters', hidden layers given them."""
+    machine = fn.machine
+    shape = torch.broadcast_shapes(value.shape[: value.dim() - len(fn.event_shape)], fn.parameter_batch_shape)
+    visible = value.expand(*shape, *fn.event_shape).to(fn.parameters()[0].dtype)
+    if fn.restricted:
+        # The first sweep draws the hidden units from the visible rows alone.
+        layers = machine.graph.layers.items()
+        zeros = {layer: visible.new_zeros(()).expand(*shape, *unit.shape) for layer, unit in layers}
+        return {**zeros, fn.visible: visible}
+    state = {**machine.neutral_state(shape), fn.visible: visible}
+    for _ in range(10 if len(machine.graph.layers) > 1 else 0):
+        state = machine.sweep(state, skip=frozenset({fn.visible}))
+    return state
+
+
+def _named(kernel: MakeKernel) -> str:
+    """A name for a run's options."""
+    return getattr(kernel, "__name__", repr(kernel))
+
+
+def _map(fn: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _map(fn, value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(_map(fn, value) for value in tree)
+    return fn(tree) if isinstance(tree, Tensor) else tree

@@ -1,0 +1,48 @@
+"""Negative samples by chains: what all such phases share, and those whose chains start at the data (CD)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...energy import BoltzmannDistribution, EnergyDistribution, State
+from .chains import ChainsPhase, MakeKernel, _from_visible
+
+
+class CD(ChainsPhase):
+    r"""Contrastive divergence: negative samples are k sweeps away from the data (Hinton 2002).
+
+    Every datum has its own chain, so a context that differs from row to row is welcome, and masks and scales of rows
+    reach their negatives. The surrogate's value is minus the negatives' free energy, so that the loss reads
+    $F(x) - F(x^-)$: it is no likelihood.
+
+    Args:
+        k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution); a pair ``(1, 20)`` lets ``fit`` raise them from
+            the first epoch to the last (in a loop of your own, set ``phase.k``).
+        centred: centre the gradient (20.36-37).
+        kernel: what moves the chains, a function from the distribution to a kernel that keeps no more than a draw; by
+            default ``dgm.BlockGibbs``, or ``dgm.HMC`` where there is only a free energy.
+
+    Raises:
+        ValueError: ``k`` is no positive integer, nor a pair of them; at the site, a kernel that keeps more than a draw.
+    """
+
+    def __init__(
+        self, k: int | tuple[int, int] = 1, *, centred: bool = False, kernel: MakeKernel | None = None
+    ) -> None:
+        super().__init__(k, centred, kernel)
+
+    def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
+        kernel = self.chains_kernel(site, fn)
+        state = _from_visible(fn, value.detach()) if isinstance(fn, BoltzmannDistribution) else {fn.visible: value}
+        if kernel.draws(state) is not state:
+            name = type(kernel).__name__
+            raise ValueError(
+                f"CD got the kernel {name}, whose chains keep more than a draw, so that they cannot start at data rows; use "
+                f"dgm.PCD(kernel=dgm.{name}), or leave the kernel out"
+            )
+        for _ in range(self.k):
+            state = kernel.sample(state)
+        return state
+
+    def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
+        return collapsed

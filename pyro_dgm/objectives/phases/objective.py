@@ -1,0 +1,69 @@
+"""What ``fit`` needs of a training criterion: the loss of a batch, parameter groups, and a state to save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyro.infer import ELBO, Trace_ELBO
+from torch import Tensor, nn
+
+from ...inference.registration import unregistered
+from ..objective import Objective, Stateful, _described, _own_groups, _place
+from .phase import NegativePhase
+from .program import negative_phase
+
+
+class NegativePhaseObjective(Objective):
+    """The ELBO of a model with energy-based sites, with a negative phase around its program.
+
+    Args:
+        phase: where the negative samples come from.
+        elbo: the estimator; ``Trace_ELBO`` by default.
+        rates: by what ``fit`` multiplies the learning rate of parameters, by their names; those not named keep it.
+
+    Raises:
+        ValueError: at ``fit``, a rate of a parameter that the model does not have.
+    """
+
+    def __init__(
+        self, phase: NegativePhase, elbo: ELBO | None = None, rates: Mapping[str, float] | None = None
+    ) -> None:
+        self.phase, self.rates = phase, dict(rates or {})
+        self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
+
+    def options(self) -> dict[str, Any]:
+        rates = {"rates": self.rates} if self.rates else {}
+        return {**super().options(), **_described(self.elbo), **self.phase.options(), **rates}
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        groups: dict[float, list[nn.Parameter]] = {}
+        if strange := self.rates.keys() - {name for name, _ in model.named_parameters()}:
+            raise ValueError(
+                f"rates name {sorted(strange)}; the parameters are {', '.join(name for name, _ in model.named_parameters())}"
+            )
+        for name, parameter in model.named_parameters():
+            groups.setdefault(self.rates.get(name, 1.0), []).append(parameter)
+        return [{"params": found, "rate": rate} for rate, found in groups.items()] + _own_groups(self.elbo)
+
+    def attach(self, model: Any) -> None:
+        _place(self.elbo, model)
+        self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)
+
+    def loss(self, x: Tensor) -> Tensor:
+        with unregistered():
+            return self._module(x) / len(x)
+
+    def schedule(self, share: float) -> None:
+        self.phase.schedule(share)
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {"elbo": self.elbo.state_dict()} if isinstance(self.elbo, Stateful) else {}
+        return {**self.phase.get_extra_state(), **own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if isinstance(self.elbo, Stateful) and "elbo" in state:
+            self.elbo.load_state_dict(state["elbo"])
+        kept = {name: value for name, value in state.items() if name != "elbo"}
+        if kept:
+            self.phase.set_extra_state(kept)

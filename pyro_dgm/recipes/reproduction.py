@@ -1,0 +1,211 @@
+"""``reproduce``: train and evaluate a recipe, and write its result file."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..native import vector_instructions
+from .stored import recipes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def reproduce(
+    name: str,
+    out: Path,
+    *,
+    data_dir: str | None = None,
+    fast: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train and evaluate a recipe, and write ``result.json`` into its run.
+
+    Args:
+        name: the recipe.
+        out: the folder in which the run ``NAME`` is made.
+        data_dir: folder of the data files.
+        fast: a few steps on a few rows, to see that the recipe works; the result says so.
+        resume: go on with a run that was interrupted; a finished one is only evaluated again.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: there is no such recipe, or the run exists already.
+    """
+    from .. import registry, train
+    from ..evaluation.likelihood import with_details
+    from ..train.checkpoint import write_json
+    from ..train.classify import fine_tune
+
+    known = recipes()
+    if name not in known:
+        raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(known) or 'none'}")
+    recipe = known[name]
+    dataset = _dataset(recipe, data_dir)
+    training, evaluation = dict(recipe["training"]), dict(recipe["evaluation"])
+    if fast:
+        dataset = _first_rows(dataset)
+        training["epochs"] = 1
+        evaluation |= {key: 50 for key in ("chains", "temperatures", "burn_in", "particles") if key in evaluation}
+        if "orders" in evaluation:
+            evaluation["orders"] = [min(count, 2) for count in evaluation["orders"]]
+    model = registry.build(recipe["model"], recipe["options"], dataset.visible, recipe["seed"])
+    run = out / (f"{name}-fast" if fast else name)
+    if not resume and (run / "config.json").exists():
+        raise ValueError(f"{run} holds a run already; choose another folder, or go on with it by resume (--resume)")
+    earlier = run / "result.json"
+    before = json.loads(earlier.read_text("utf-8")) if resume and earlier.is_file() else None
+    note = run / "pretraining.json"
+    if "pretraining" in recipe and not (resume and run.is_dir()):
+        started = _clocks()
+        stages = _shortened(recipe["pretraining"]) if fast else recipe["pretraining"]
+        train.pretrain(model, dataset, seed=recipe["seed"], progress=progress, **stages)
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(note, _passed(started))
+    fitted = train.fit(
+        model, dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=run, resume=resume,
+        progress=progress, source=_source(recipe), **training,
+    )  # fmt: skip
+    spent = {name: sum(row.get(name, 0.0) for row in fitted.history) for name in ("seconds", "cpu_seconds")}
+    if note.is_file():
+        spent = _added(spent, json.loads(note.read_text("utf-8")))
+    elif before is not None:  # all that an earlier result spent outside fit
+        spent = {name: max(value, before.get(f"training_{name}", 0.0)) for name, value in spent.items()}
+    classify: Any = getattr(model, "classify", None)
+    if "classifier" in recipe:
+        started = _clocks()
+        options = recipe["classifier"] | ({"epochs": 1} if fast else {})
+        if options.pop("grey", False):
+            grey = _dataset({k: v for k, v in recipe.items() if k != "binarisation"}, data_dir)
+            dataset = _first_rows(grey) if fast else grey
+        classify = fine_tune(model, dataset.train, seed=recipe["seed"], **options)
+        spent = _added(spent, _passed(started))
+    start = time.perf_counter()
+    if evaluation.pop("base", None) == "train":
+        evaluation["base"] = dataset.train.x
+    if evaluation.pop("classification", False):
+        how = "MLP on mean-field features" if "classifier" in recipe else "mean field"
+        figure, text, details = classification_error(classify, dataset.test, how, **evaluation)
+    else:
+        found, details = with_details(model, dataset.test, **evaluation)
+        figure, text = found.as_dict(), str(found)
+    result = {
+        "recipe": name,
+        "title": recipe["title"],
+        "figure": figure,
+        "text": text,
+        "details": details,
+        "fast": fast,
+        **{f"training_{name}": round(value, 1) for name, value in spent.items()},
+        "evaluation_seconds": round(time.perf_counter() - start, 1),
+        "epochs": len(fitted.history),
+        "last_epoch": fitted.history[-1],
+        "command": shlex.join(["pyro-dgm", "reproduce", name] + (["--fast"] if fast else [])),
+        "seed": recipe["seed"],
+        "versions": versions(),
+        "machine": machine() if before is None else before["machine"],
+        "evaluation_machine": machine(),
+    }
+    write_json(run / "result.json", result)
+    return result
+
+
+def _clocks() -> dict[str, float]:
+    """What the wall's clock and the processor's (of all threads) show."""
+    return {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
+
+
+def _passed(since: dict[str, float]) -> dict[str, float]:
+    return {name: now - since[name] for name, now in _clocks().items()}
+
+
+def _added(spent: dict[str, float], more: dict[str, float]) -> dict[str, float]:
+    return {name: value + more.get(name, 0.0) for name, value in spent.items()}
+
+
+def _dataset(recipe: dict[str, Any], data_dir: str | None) -> Any:
+    """The recipe's data: validation rows join the training rows, then grey levels become bits or real numbers."""
+    from .. import data
+
+    dataset = data.load(recipe["data"], data_dir=data_dir)
+    if recipe.get("train_on") == "train and valid":
+        dataset = dataset.with_validation_in_training()
+    if "binarisation" in recipe:
+        dataset = data.binarise(dataset, recipe["binarisation"], recipe["seed"])
+    if "preprocessing" in recipe:
+        dataset = data.preprocess(dataset, **recipe["preprocessing"])
+    if "test_on" in recipe:
+        test = data.load(recipe["test_on"], data_dir=data_dir).test
+        dataset = replace(dataset, test=test)
+    return dataset.labelled(recipe["options"]["classes"]) if "classes" in recipe["options"] else dataset
+
+
+def _first_rows(dataset: Any) -> Any:
+    """500 training rows and 100 of the others, to see that a recipe works."""
+    return replace(dataset, train=dataset.train[:500], valid=dataset.valid[:100], test=dataset.test[:100])
+
+
+def _source(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What a run's configuration says of where its data came from."""
+    kept = {"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none", "seed": recipe["seed"]}
+    return kept | {name: recipe[name] for name in ("preprocessing",) if name in recipe}
+
+
+def _shortened(stages: dict[str, Any]) -> dict[str, Any]:
+    """Pretraining of one epoch a layer."""
+    short = stages | {"epochs": 1}
+    return short | ({"layers": [own | {"epochs": 1} for own in stages["layers"]]} if "layers" in stages else {})
+
+
+def classification_error(
+    classify: Callable[..., Tensor], test: Any, how: str, **options: Any
+) -> tuple[dict[str, Any], str, dict[str, float]]:
+    """The share of test rows that a classifier of rows gets wrong, with its standard error over rows."""
+    import torch
+
+    from ..train.classify import error_rate
+
+    wrong = error_rate(torch.cat([classify(rows, **options) for rows in test.x.split(2000)]), test.labels)
+    method = ", ".join([how, *(f"{name} {value}" for name, value in options.items())])
+    figure = {
+        "value": wrong, "stderr_data": (wrong * (1 - wrong) / len(test)) ** 0.5, "kind": "test error",
+        "method": method, "space": str(test.space), "n": len(test),
+    }  # fmt: skip
+    error = f"{100 * wrong:.2f} % test error (± {100 * figure['stderr_data']:.2f})"
+    return figure, f"{error}, {method}, {figure['space']}", {}
+
+
+def versions() -> dict[str, str]:
+    """The versions that a figure depends on."""
+    import numpy
+    import pyro
+    import torch
+
+    from .. import __version__
+
+    return {
+        "pyro_dgm": __version__, "pyro": pyro.__version__, "torch": torch.__version__, "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def machine() -> str:
+    """The processor, its vector instructions and the number of threads, in words."""
+    import torch
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.machine()
+    if torch.cuda.is_available():
+        name = f"{torch.cuda.get_device_name()}, {name}"
+    return f"{name} with {vector_instructions()}, {torch.get_num_threads()} threads"

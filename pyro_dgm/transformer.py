@@ -1,0 +1,252 @@
+"""A restricted Boltzmann machine as a scikit-learn transformer; imported when it is first asked for."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .models.boltzmann.rbm import RBM
+from .objectives import PseudoLikelihood, RatioMatching
+from .objectives.objective import Objective
+
+OBJECTIVES = ("pcd", "cd", "exact", "pseudolikelihood", "ratio matching")
+
+
+class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""Restricted Boltzmann machine for scikit-learn: features are $P(h_j = 1 \mid v) = \sigma(c_j + v^\top W_{:,j})$.
+
+    The data are bits, or grey levels in [0, 1] that stand for probabilities of bits. Arrays go in and come out; torch's
+    random state is left as it was found.
+
+    Args:
+        n_components: the number of hidden units.
+        learning_rate: step size of the optimiser.
+        batch_size: rows a step.
+        n_iter: passes over the data.
+        objective: ``"pcd"``, ``"cd"``, ``"exact"`` (small machines), ``"pseudolikelihood"`` or ``"ratio matching"``.
+        objective_options: its arguments, as ``{"k": 5, "chains": 50}`` or ``{"entries": 20}``.
+        optimiser: ``"adam"`` or ``"sgd"``.
+        random_state: seed, as everywhere in scikit-learn.
+        verbose: print the mean loss of every pass.
+
+    Attributes:
+        rbm_: the trained ``dgm.RBM``, for everything else that the package does with one.
+        components_: $W^\top$, ``n_components x n_features``.
+        intercept_hidden_, intercept_visible_: $c$ and $b$.
+        n_features_in_: the number of visible units.
+        n_iter_: passes made (steps, by ``partial_fit``).
+        random_state_: the generator, which ``partial_fit`` and ``gibbs`` move on.
+
+    Raises:
+        ValueError: at ``fit``, an option that cannot work, or data outside [0, 1].
+
+    Example:
+        >>> import numpy as np, pyro_dgm as dgm
+        >>> X = (np.random.default_rng(0).random((50, 6)) < 0.3).astype(float)
+        >>> dgm.RBMTransformer(n_components=4, random_state=0).fit_transform(X).shape
+        (50, 4)
+    """
+
+    def __init__(
+        self,
+        n_components: int = 256,
+        *,
+        learning_rate: float = 0.01,
+        batch_size: int = 10,
+        n_iter: int = 10,
+        objective: str = "pcd",
+        objective_options: dict[str, Any] | None = None,
+        optimiser: str = "adam",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.n_components = n_components
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.n_iter = n_iter
+        self.objective = objective
+        self.objective_options = objective_options
+        self.optimiser = optimiser
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train on rows of [0, 1], ``n x features``; ``y`` is ignored."""
+        self._check_options()
+        X = self._validated(X, reset=True).float()
+        self.random_state_ = check_random_state(self.random_state)
+        with _Seeded(self.random_state_):
+            self._start(X)
+            for number in range(self.n_iter):
+                order = torch.randperm(len(X))
+                losses = [self._step(X[rows]) * len(rows) for rows in order.split(self.batch_size)]
+                if self.verbose:
+                    print(f"[{type(self).__name__}] pass {number + 1}, loss {sum(losses) / len(X):.2f}")
+        self.n_iter_ = self.n_iter
+        return self._finish()
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """One step on these rows; the first call makes the machine."""
+        first = not hasattr(self, "rbm_")
+        if first:
+            self._check_options()
+        X = self._validated(X, reset=first).float()
+        if first:
+            self.random_state_ = check_random_state(self.random_state)
+            self.n_iter_ = 0
+        with _Seeded(self.random_state_):
+            if first:
+                self._start(X)
+            self._step(X)
+        self.n_iter_ += 1
+        return self._finish()
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Probabilities of the hidden units, ``n x n_components``, in the precision of ``X``."""
+        x, rbm = self._in_precision(X)
+        with torch.no_grad():
+            return torch.sigmoid(x @ rbm.weight + rbm.hidden_bias).numpy()
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        r"""$-F(v) = \log p(v) + \log Z$ in nats, one figure a row.
+
+        Unlike that of ``BernoulliRBM``, which is a stochastic estimate of the pseudo log-likelihood, it is deterministic
+        and ranks rows by their probability. It compares rows of one machine, never two machines: their log Z differ.
+        """
+        x, rbm = self._in_precision(X)
+        with torch.no_grad():
+            return -rbm().free_energy(x).numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean pseudo log-likelihood of bits, in nats a row, over all units: comparable between machines.
+
+        Grey levels are set to bits at one half.
+        """
+        from .objectives import pseudo_log_likelihood
+
+        x = (self._rows(X) >= 0.5).float()
+        with torch.no_grad():
+            return float(pseudo_log_likelihood(self.rbm_(), x, entries=None).mean())
+
+    def gibbs(self, v: Any) -> np.ndarray:
+        """One Gibbs step from visible rows to visible rows, ``n x features`` booleans."""
+        x = self._rows(v)
+        with _Seeded(self.random_state_):
+            machine = self.rbm_().machine
+            with torch.no_grad():
+                state = {**machine.neutral_state((len(x),)), "visible": x}
+                return machine.sweep(state)["visible"].numpy() > 0.5
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the features: ``rbmtransformer0`` and so on."""
+        return super().get_feature_names_out(input_features)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.components_.shape[0]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what only a running training needs."""
+        state = super().__getstate__()
+        return {key: value for key, value in state.items() if key not in ("_criterion", "_optimiser")}
+
+    def _check_options(self) -> None:
+        for name in ("n_components", "batch_size", "n_iter"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} got {value!r}; expected an integer of at least 1")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate got {self.learning_rate!r}; expected a positive number")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective got {self.objective!r}; expected one of {', '.join(OBJECTIVES)}")
+        if self.optimiser not in ("adam", "sgd"):
+            raise ValueError(f"optimiser got {self.optimiser!r}; expected 'adam' or 'sgd'")
+
+    def _validated(self, X: Any, reset: bool) -> torch.Tensor:
+        array = self._in_range(validate_data(self, X, dtype=(np.float64, np.float32), reset=reset))
+        return torch.tensor(array)
+
+    def _in_range(self, array: np.ndarray) -> np.ndarray:
+        outside = array[(array < 0) | (array > 1)]
+        if outside.size:
+            what = "Negative values in data passed to" if (outside < 0).any() else "Values above 1 in data passed to"
+            raise ValueError(
+                f"{what} {type(self).__name__}: got {outside[0]:g}; expected bits or grey levels in [0, 1]. Scale them, "
+                "as with sklearn.preprocessing.MinMaxScaler(clip=True)"
+            )
+        return array
+
+    def _rows(self, X: Any) -> torch.Tensor:
+        check_is_fitted(self)
+        return self._validated(X, reset=False).float()
+
+    def _in_precision(self, X: Any) -> tuple[torch.Tensor, RBM]:
+        """Rows in their own precision, and the machine in that too: how a product rounds depends on how many rows it has."""
+        check_is_fitted(self)
+        x = self._validated(X, reset=False)
+        return x, self.rbm_ if x.dtype == torch.float32 else copy.deepcopy(self.rbm_).to(x.dtype)
+
+    def _start(self, x: torch.Tensor) -> None:
+        self.rbm_ = RBM(x.shape[1], int(self.n_components))
+        self.rbm_.initialise(x)
+        self._train()
+
+    def _train(self) -> None:
+        """The criterion and the optimiser; an unpickled estimator starts them afresh."""
+        options = dict(self.objective_options or {})
+        kinds: dict[str, type[Objective]] = {"pseudolikelihood": PseudoLikelihood, "ratio matching": RatioMatching}
+        try:
+            if self.objective in kinds:
+                self._criterion = kinds[self.objective](**options)
+            else:
+                self._criterion = self.rbm_.objective(self.objective, **options)
+        except TypeError as error:
+            raise ValueError(f"objective_options got {options}: {error}") from None
+        self._criterion.attach(self.rbm_)
+        kind = torch.optim.Adam if self.optimiser == "adam" else torch.optim.SGD
+        self._optimiser = kind(self._criterion.parameter_groups(self.rbm_), lr=self.learning_rate)
+
+    def _step(self, x: torch.Tensor) -> float:
+        if not hasattr(self, "_optimiser"):
+            self._train()
+        bits = x if bool(((x == 0) | (x == 1)).all()) else torch.bernoulli(x)
+        self._optimiser.zero_grad()
+        with torch.enable_grad():
+            loss = self._criterion.loss(bits)
+        loss.backward()
+        self._optimiser.step()
+        return float(loss.detach())
+
+    def _finish(self) -> Self:
+        self.components_ = self.rbm_.weight.detach().T.numpy().copy()
+        self.intercept_hidden_ = self.rbm_.hidden_bias.detach().numpy().copy()
+        self.intercept_visible_ = self.rbm_.visible_bias.detach().numpy().copy()
+        if not np.isfinite(self.components_).all():
+            raise ValueError(f"training diverged; try a smaller learning_rate than {self.learning_rate:g}")
+        return self
+
+
+class _Seeded:
+    """Torch's random state seeded from NumPy's inside, and as before outside."""
+
+    def __init__(self, random: np.random.RandomState) -> None:
+        self.seed = int(random.randint(np.iinfo(np.int32).max))
+
+    def __enter__(self) -> None:
+        self.before = torch.get_rng_state()
+        torch.default_generator.manual_seed(self.seed)
+
+    def __exit__(self, *error: Any) -> None:
+        torch.set_rng_state(self.before)

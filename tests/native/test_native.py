@@ -1,0 +1,303 @@
+"""The fast bits are exact, and the fast product is a product."""
+
+import ctypes
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_dgm.native import draws, processor, products
+from pyro_dgm.native import random_bits as bits
+from pyro_dgm.native import team as loops
+
+N = 4_000_000
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1, 0.9, 1 / 65536, 2.5 / 65536, 1 - 3.5 / 65536, 1e-3, 1e-6, 0.3333333])
+def test_probability_of_a_bit(p):
+    """Within six standard deviations of a binomial; small p would be lost by 16 bits without a tie-breaker."""
+    drawn = draws.bernoulli_(torch.full((N,), p, dtype=torch.float64))
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+    assert abs(float(drawn.sum()) - N * p) < 6 * math.sqrt(N * p * (1 - p)) + 1
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1, 0.9, 1 / 65536, 2.5 / 65536, 1 - 3.5 / 65536, 1e-3, 1e-6, 0.3333333])
+def test_probability_of_a_bit_by_its_logit(p):
+    """In single precision logits near 1 are coarse; the bound takes the probability that the rounded logit has."""
+    logits = torch.full((N,), math.log(p / (1 - p)))
+    p = float(torch.sigmoid(logits[0].double()))
+    drawn = draws.bernoulli(logits)
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+    assert abs(float(drawn.double().sum()) - N * p) < 6 * math.sqrt(N * p * (1 - p)) + 1
+
+
+def test_ties_of_logits_are_broken_by_the_fraction():
+    """As for probabilities below: every draw has the same sixteen bits, whose part of the unit interval p cuts at a quarter."""
+    p = 100.25 / 65536
+    logits = np.full(N, math.log(p / (1 - p)), np.float32)
+    lanes, inverse, drawn = np.full(N, 100, np.uint16), np.empty(N, np.float32), np.empty(N, np.float32)
+    bits.inverses(logits, inverse)
+    assert bits.compare(lanes, inverse, drawn) > 0
+    assert not drawn.any()
+    bits.break_ties(logits, lanes, inverse, drawn, np.uint64(1), np.uint64(0x9E3779B97F4A7C15))
+    # The logit's rounding moves p by 3e-7 of itself, 3e-5 of a part.
+    assert abs(float(drawn.mean(dtype=np.float64)) - 0.25) < 6 * math.sqrt(0.25 * 0.75 / N) + 6e-5
+    bits.compare(np.array([99, 101], np.uint16), inverse[:2], drawn[:2])
+    assert drawn[:2].tolist() == [1.0, 0.0]
+
+
+def test_every_lane_of_the_words_is_fair():
+    drawn = draws.bernoulli(torch.zeros(N)).view(-1, 16).mean(0)
+    assert (drawn - 0.5).abs().max() < 6 * 0.5 / math.sqrt(N / 16)
+
+
+def test_neighbours_are_independent():
+    drawn = draws.bernoulli(torch.zeros(N)) - 0.5
+    for lag in (1, 2, 3, 4, 8, 16):
+        assert abs(float((drawn[lag:] * drawn[:-lag]).mean())) < 6 * 0.25 / math.sqrt(N)
+
+
+def test_ties_are_broken_by_the_fraction():
+    """Given a tie, the bit is 1 with the threshold's fraction: forced by giving every draw the same sixteen bits."""
+    p = np.full(N, 100.25 / 65536, np.float32)
+    lanes = np.full(N, 100, np.uint16)
+    bits.decide(p, lanes, np.uint64(1), np.uint64(0x9E3779B97F4A7C15))
+    assert abs(float(p.mean()) - 0.25) < 6 * math.sqrt(0.25 * 0.75 / N)
+
+
+def test_sixteen_bits_decide_without_a_tie():
+    lanes = np.array([99, 100, 101], np.uint16)
+    p = np.full(3, 100 / 65536)
+    bits.decide(p, lanes, np.uint64(1), np.uint64(1))
+    assert p.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_words_are_those_of_splitmix64():
+    """The first outputs of the published generator from seed 1234567."""
+    golden = 0x9E3779B97F4A7C15
+    words = [int(bits.mix(np.uint64((1234567 + n * golden) % 2**64))) for n in (1, 2, 3)]
+    assert words == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_streams_are_odd_and_irregular():
+    for word in range(200):
+        gamma = int(bits.increment(np.uint64(word)))
+        assert gamma % 2 == 1
+        assert (gamma ^ (gamma >> 1)).bit_count() >= 24
+
+
+def test_bits_follow_the_generator_of_torch():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    first = draws.bernoulli(torch.zeros(10_000))
+    second = draws.bernoulli(torch.zeros(10_000))
+    torch.set_rng_state(state)
+    assert torch.equal(draws.bernoulli(torch.zeros(10_000)), first)
+    assert not torch.equal(first, second)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("size", [4096, 5000, 10_001, 1_000_000])
+def test_bits_do_not_depend_on_the_threads(threads, monkeypatch, size):
+    """Nor on whether there is a team at all."""
+    logits = torch.linspace(-5, 5, size)
+
+    def draw(number):
+        threads(number)
+        torch.manual_seed(1)
+        return draws.bernoulli(logits), draws.bernoulli_(torch.sigmoid(logits.double()))
+
+    expected = draw(1)
+    for number in (2, 3, 7):
+        assert all(torch.equal(*pair) for pair in zip(draw(number), expected, strict=True))
+    monkeypatch.setattr(loops, "_has_teams", lambda: False)
+    assert all(torch.equal(*pair) for pair in zip(draw(2), expected, strict=True))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 5, 1000])
+def test_a_team_does_everything_once(threads, number):
+    for members in (1, 2, 3, 5):
+        threads(members)
+        times = torch.zeros(number, dtype=torch.int64)
+        loops.run_team(loops.count, [times], number)
+        assert (times == 1).all()
+
+
+@pytest.mark.parametrize("again", [0, 2])
+def test_teams_whose_members_are_not_told_apart_are_not_used(monkeypatch, again):
+    """Members of no loop, or of one that all do as a whole."""
+
+    def start(address, pointers, threads, flags):
+        times = ctypes.cast(pointers[1], ctypes.POINTER(ctypes.c_int64))
+        for i in range(1 << 14):
+            times[i] += again
+
+    monkeypatch.setattr(loops, "_start", start)
+    assert not loops._has_teams.__wrapped__()
+    monkeypatch.setattr(loops, "_start", None)
+    assert not loops._has_teams.__wrapped__()
+
+
+def test_exponentials_of_the_loops():
+    """Relative to double precision: the exponential's series and three roundings cost some 2e-7."""
+    z = np.linspace(-87, 87, 400_001).astype(np.float32)
+    inverse = np.empty_like(z)
+    bits.inverses(z, inverse)
+    assert np.abs(inverse / (1 + np.exp(-z.astype(np.float64))) - 1).max() < 3e-7
+    bits.inverses(np.array([-np.inf, np.inf], np.float32), inverse[:2])
+    assert inverse[0] > 6e37
+    assert inverse[1] == 1
+
+
+def test_bits_overwrite_their_logits_when_told():
+    logits = torch.randn(10_000)
+    kept = logits.clone()
+    assert draws.bernoulli(logits).data_ptr() != logits.data_ptr()
+    assert torch.equal(logits, kept)
+    assert draws.bernoulli(logits, overwrite=True).data_ptr() == logits.data_ptr()
+
+
+@pytest.mark.parametrize("shape", [(3,), (5000,), (70, 71), (3, 50, 60)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shapes_dtypes_and_extremes(shape, dtype):
+    logits = torch.full(shape, math.inf, dtype=dtype)
+    assert (draws.bernoulli(logits) == 1).all()
+    assert (draws.bernoulli(-logits) == 0).all()
+    assert draws.bernoulli(logits).dtype == dtype
+    assert (logits == math.inf).all()
+
+
+def test_noncontiguous_input():
+    p = torch.rand(100, 200).t()
+    drawn = draws.bernoulli(torch.logit(p))
+    assert abs(float((drawn - p).mean())) < 6 * 0.5 / math.sqrt(p.numel())
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_linear(transposed):
+    x, plus = torch.randn(33, 70), torch.randn(50)
+    weight = torch.randn(50, 70).t() if transposed else torch.randn(70, 50)
+    expected = x.double() @ weight.double() + plus.double()
+    assert (products.linear(x, weight, plus) - expected).abs().max() < 1e-4
+    assert products.linear(x.double(), weight.double(), plus.double()).dtype == torch.float64
+
+
+def bits_and_weight(rows, inner, columns, transposed, across=False):
+    x = (torch.rand(inner, rows).t() < 0.3).float() if across else (torch.rand(rows, inner) < 0.3).float()
+    assert x.is_contiguous() != across
+    return x, torch.randn(columns, inner).t() if transposed else torch.randn(inner, columns)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("shape", [(32, 64, 32), (33, 70, 50), (100, 784, 500), (700, 95, 129)])
+def test_products_of_bits(threads, transposed, across, shape):
+    """Within the rounding of one addition for every four bits, and the same however many threads there are."""
+    torch.manual_seed(0)
+    x, weight = bits_and_weight(*shape, transposed, across)
+    for plus in (None, torch.randn(shape[2])):
+        exact, size = x.double() @ weight.double(), x.double() @ weight.double().abs()
+        if plus is not None:
+            exact, size = exact + plus.double(), size + plus.double().abs()
+        product = products.product_of_bits(x, weight, plus)
+        assert ((product - exact).abs() <= (shape[1] / 4 + 12) * 2.0**-24 * size).all()
+        for number in (1, 3, 40):
+            threads(number)
+            assert torch.equal(products.product_of_bits(x, weight, plus), product)
+
+
+def test_products_of_bits_of_whole_numbers_are_exact():
+    x, weight = bits_and_weight(300, 1000, 77, False)
+    weight = weight.mul(100).round()
+    assert torch.equal(products.product_of_bits(x, weight, None).double(), x.double() @ weight.double())
+
+
+@pytest.mark.parametrize("place", [(0, 0), (31, 40), (99, 63), (50, 64), (99, 69)])
+@pytest.mark.parametrize("value", [0.5, -1.0, 2.0, math.nan, math.inf])
+@pytest.mark.parametrize("across", [False, True])
+def test_products_of_other_numbers_are_not_looked_up(place, value, across):
+    x, weight = bits_and_weight(100, 70, 33, False, across)
+    assert products.product_of_bits(x, weight, None) is not None
+    x[place] = value
+    assert products.product_of_bits(x, weight, None) is None
+
+
+def test_products_of_bits_have_gradients(monkeypatch):
+    """Through the sum of squares, whose derivative with respect to the weight is twice x' (x W + b)."""
+    monkeypatch.setattr(processor, "looks_up", lambda: True)
+    x, weight = bits_and_weight(512, 256, 64, False)
+    weight, plus = weight.requires_grad_(), torch.randn(64, requires_grad=True)
+    products.linear(x, weight, plus).square().sum().backward()
+    twice = 2 * (x.double() @ weight.detach().double() + plus.detach().double())
+    torch.testing.assert_close(weight.grad.double(), x.double().t() @ twice, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(plus.grad.double(), twice.sum(0), rtol=1e-4, atol=1e-2)
+
+
+def test_products_of_bits_have_second_derivatives(monkeypatch):
+    """The square of the gradient of a cubic, against double precision without any of this."""
+    monkeypatch.setattr(processor, "looks_up", lambda: True)
+    x, weight = bits_and_weight(512, 256, 64, False)
+    found = []
+    for w, product in ((weight, products.linear), (weight.double(), torch.matmul)):
+        w = (w / 16).requires_grad_()
+        (gradient,) = torch.autograd.grad(product(x.to(w), w).pow(3).mean(), w, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), w)[0])
+    ours, exact = found
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
+
+
+def test_what_is_no_plain_product_of_bits_is_left_to_torch(monkeypatch):
+    """Errors, broadcasts, other devices, casts and transforms are torch's."""
+    monkeypatch.setattr(processor, "looks_up", lambda: True)
+    x, weight = bits_and_weight(512, 256, 64, False)
+    for wrong in (x[:, :-1].contiguous(), torch.ones(512, 300)):
+        with pytest.raises(RuntimeError, match="shapes"):
+            products.linear(wrong, weight)
+    with pytest.raises(RuntimeError):
+        products.linear(x, weight, torch.zeros(63))
+    with pytest.raises(RuntimeError, match="dtype"):
+        products.linear(x, weight, torch.zeros(64).double())
+    assert products.product_of_bits(x, weight.to("meta"), None) is None
+    one = torch.ones(1)
+    assert torch.equal(products.linear(x, weight, one), torch.addmm(one, x, weight))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert products.linear(x, weight).dtype == torch.bfloat16
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(weight, torch.ones_like(weight))
+        tangent = torch.autograd.forward_ad.unpack_dual(products.linear(x, dual)).tangent
+    assert torch.equal(tangent, x.sum(1, keepdim=True).expand(512, 64))
+    by_rows = torch.func.vmap(products.linear, (None, 0))(x, weight.expand(3, -1, -1))
+    torch.testing.assert_close(by_rows, (x @ weight).expand(3, -1, -1), rtol=0, atol=1e-3)
+    product = products.linear(x, weight.requires_grad_())
+    (batched,) = torch.autograd.grad(product, weight, torch.ones(2, 512, 64), is_grads_batched=True)
+    assert torch.equal(batched, x.sum(0)[:, None].expand(2, 256, 64))
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 0), (2, 50)])
+def test_linear_takes_any_batch_shape(lead):
+    x, weight, plus = torch.randn(*lead, 70), torch.randn(70, 50), torch.randn(50)
+    torch.testing.assert_close(products.linear(x, weight, plus), torch.nn.functional.linear(x, weight.t(), plus))
+    torch.testing.assert_close(products.linear(x, weight), torch.nn.functional.linear(x, weight.t()))
+
+
+@pytest.mark.parametrize("looks_up", [False, True])
+def test_large_products_of_bits_or_means(monkeypatch, looks_up):
+    """What is looked up and what is multiplied differ by rounding alone."""
+    monkeypatch.setattr(processor, "looks_up", lambda: looks_up)
+    x, weight = bits_and_weight(512, 256, 64, True)
+    for state in (x, x * 0.7):
+        torch.testing.assert_close(
+            products.linear(state, weight).double(), state.double() @ weight.double(), rtol=0, atol=1e-3
+        )
+
+
+def test_the_kernel_choice_is_a_function_of_the_machine():
+    """A choice by timing would break bit-identical resumption."""
+    assert products._fastest() is products._fastest.__wrapped__()

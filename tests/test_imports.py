@@ -1,0 +1,145 @@
+"""Imports go one way: room by room, file by file, and by no string."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "pyro_dgm"
+CHAPTERS = ["boltzmann", "real_valued", "structured", "directed", "implicit", "autoregressive", "chains"]
+FLOORS = [
+    ["processes", "checks"],
+    ["data", "nets", "native"],
+    ["energy", "autoregressive"],
+    ["in_jax", "distributions"],
+    ["mcmc", "inference"],
+    ["annealing"],
+    ["objectives"],
+    ["models.shared"],
+    [f"models.{chapter}" for chapter in CHAPTERS],
+    ["registry", "evaluation", "transformer"],
+    ["train"],
+    ["recipes"],
+    ["cli"],
+]
+"""Rooms on the same floor do not import one another."""
+
+EXCEPTIONS = {
+    # A deep belief network's first stage on real-valued data is a Gaussian RBM.
+    ("models.boltzmann.deep_belief_network", "models.real_valued.gaussian_rbm"),
+}
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def room(module):
+    """The room of a module; None of those that hold a room's folder together (``pyro_dgm``, ``models``)."""
+    first, _, rest = module.partition(".")
+    if first != "models":
+        return None if first == "__init__" else first
+    return f"models.{rest.partition('.')[0]}" if rest else None
+
+
+def imports(module, path):
+    """The modules of the package that a file imports, at the top or inside functions, or for types alone."""
+    parts = list(path.relative_to(PACKAGE).with_suffix("").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = ["pyro_dgm", *parts]
+            base = base[: len(base) - node.level + 1] if node.level else []
+            full = [*base, *(node.module.split(".") if node.module else [])]
+            names = [[*full, alias.name] for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name[0] != "pyro_dgm":
+                continue
+            asked, found = ".".join(name[1:]), ".".join(name[1:-1])
+            yield asked if asked in FILES else found or "__init__"
+
+
+def named(path):
+    """The modules of the package that a file names in strings, other than documentation."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documents = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+            for found in re.findall(r"pyro_dgm((?:\.[a-z_]+)+)", node.value):
+                yield found.removeprefix(".")
+
+
+def test_every_room_has_its_floor():
+    """A folder or file that nobody placed fails here."""
+    assert {room(module) for module in FILES} - {None} <= set(FLOOR)
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if room(module)])
+def test_imports_go_down(module):
+    own = room(module)
+    for other in imports(module, FILES[module]):
+        there = room(other)
+        if there is None or there == own or (module, other) in EXCEPTIONS:
+            continue
+        assert FLOOR[there] < FLOOR[own], f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if room(module)])
+def test_no_string_names_a_module_above(module):
+    """But for the word for where a user's own models belong, and what a user is told to import."""
+    own = room(module)
+    for name in named(FILES[module]):
+        modules = [name.rsplit(".", count)[0] for count in range(name.count(".") + 1)]
+        known = [m for m in modules if m in FILES and room(m)]
+        assert not known or FLOOR[room(known[0])] <= FLOOR[own], f"{module} names {name}"
+
+
+def test_there_is_no_circle():
+    """Among files, a room's ``__init__`` standing for all that it imports."""
+    graph = nx.DiGraph()
+    for module, path in FILES.items():
+        if module == "__init__":  # looks its rooms up by name, at use
+            continue
+        for other in imports(module, path):
+            if other not in (module, "", "__init__"):
+                graph.add_edge(module, other)
+    for inside, outside in itertools.product(list(graph), repeat=2):
+        # A file may import its neighbours, not the door of its own room.
+        if outside != inside and inside.startswith(f"{outside}.") and graph.has_edge(inside, outside):
+            assert outside in ("models",), f"{inside} imports its own room's __init__"
+    assert list(nx.simple_cycles(graph)) == []
+
+
+def test_rooms_enter_native_by_its_door():
+    """Elsewhere nobody knows what is compiled, or by what."""
+    for module, path in FILES.items():
+        if room(module) != "native":
+            assert all(not other.startswith("native.") for other in imports(module, path)), module
+            assert "numba" not in path.read_text(encoding="utf-8"), module
+            assert "get_cpu_capability" not in path.read_text(encoding="utf-8"), module
+
+
+def test_chapters_hold_models_alone():
+    """Every public name of a chapter's file is a model; constants and helpers are private or in ``models/shared``."""
+    from pyro_dgm.models.shared.model import Model
+    from pyro_dgm.registry import model_classes
+
+    for name, module in model_classes().items():
+        content = vars(__import__(f"pyro_dgm.{module}", fromlist=[name]))
+        assert issubclass(content[name], Model), name
+        own = {
+            key for key, value in content.items()
+            if not key.startswith("_") and getattr(value, "__module__", None) == f"pyro_dgm.{module}"
+        }  # fmt: skip
+        assert own <= set(model_classes()), f"{module}: {own}"

@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ...energy.mean_field import mean_field
 from ...annealing import log_partition
 from ...distributions.hidden_sites import HiddenSite, JointDraw
 from ...energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian, Graph, Unit, log_states
@@ -146,7 +147,7 @@ class DBM(BoltzmannModel):
                 "the guide needs data: the posterior is a function of x. Pass rows, or run the model alone"
             )
         with torch.no_grad():
-            found = self().machine.mean_field(self.observed(x), self.steps)
+            found = mean_field(self().machine, self.observed(x), self.steps)
         share = found.entropy / len(self.names)
         with data_plate(len(x), size):
             for name in self.names:
@@ -188,7 +189,7 @@ class DBM(BoltzmannModel):
     def posterior(self, x: Tensor, steps: int = 50) -> tuple[Tensor, ...]:
         """Mean-field means of every hidden layer given rows (20.33-34), with labels or without; features for a classifier."""
         with torch.no_grad():
-            found = self().machine.mean_field(self.observed(x), steps)
+            found = mean_field(self().machine, self.observed(x), steps)
         return tuple(found.statistics[name][0] for name in self.names)
 
     def bound(self, x: Tensor, steps: int = 50) -> Tensor:
@@ -196,7 +197,7 @@ class DBM(BoltzmannModel):
         with torch.no_grad():
             machine = self().machine
             seen = self.observed(x)
-            found = machine.mean_field(seen, steps)
+            found = mean_field(machine, seen, steps)
             return found.entropy - machine.energy({**seen, **{n: found.statistics[n][0] for n in self.names}})
 
     def classify(self, x: Tensor, steps: int = 50) -> Tensor:
@@ -208,7 +209,7 @@ class DBM(BoltzmannModel):
         if not self.classes:
             raise ValueError("this DBM has no labels; make it with classes=10, say, and train it on labelled rows")
         with torch.no_grad():
-            found = self().machine.mean_field({"visible": x[..., : self.visible]}, steps)
+            found = mean_field(self().machine, {"visible": x[..., : self.visible]}, steps)
         return found.statistics["label"][0]
 
     def without_labels(self) -> DBM:

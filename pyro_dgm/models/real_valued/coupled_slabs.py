@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...energy.mean_field import mean_field
 from ...annealing import log_partition
 from ...distributions.hidden_sites import HiddenSite, JointDraw
 from ...energy import BoltzmannDistribution, Dense, Gaussian, Graph, LogPartition, NotEnumerable, Sparse, SpikeSlab
@@ -158,7 +159,7 @@ class CoupledSlabRBM(SlabMachine):
         As a state the means have the right h and h s, but not the right s²: the rest restores it, with alpha's gradient.
         """
         with torch.no_grad():
-            found = self().machine.mean_field({"visible": x}, steps)
+            found = mean_field(self().machine, {"visible": x}, steps)
             first, second = (t.unflatten(-1, (self.hidden, 2)) for t in found.statistics["hidden"])
             p = first[..., 0]
             slab = first[..., 1] / p.clamp_min(torch.finfo(p.dtype).tiny)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...energy.mean_field import mean_field
 from .boltzmann import BoltzmannModel
 
 
@@ -19,7 +20,7 @@ class RealValuedModel(BoltzmannModel):
         with torch.no_grad():
             machine = self().machine
             statistics = machine.statistics({"visible": x})
-            hidden = machine.mean_field({"visible": x}, 1).statistics
+            hidden = mean_field(machine, {"visible": x}, 1).statistics
             block = machine.graph.block("visible")
             eta = machine.fields(block, hidden)
             return sum((e * t).sum(-1) for e, t in zip(eta, statistics["visible"], strict=True)) - (

@@ -12,6 +12,7 @@ from .. import processes
 from ..energy.distribution import BoltzmannDistribution
 from ..energy.graph import Block
 from ..energy.machine import State
+from ..energy.mean_field import mean_field
 from ..energy.temperatures import temperatures as ladder
 from .partition import base_from_rows
 from .units import AnnealingPath, reverse_ais
@@ -99,7 +100,7 @@ def _hidden(dist: BoltzmannDistribution, x: Tensor) -> tuple[State, Tensor]:
     """A joint state with hidden layers from their mean field given the rows, and the log-density of those."""
     machine = dist.machine
     given = {dist.visible: x}
-    statistics = machine.statistics(given) | machine.mean_field(given).statistics
+    statistics = machine.statistics(given) | mean_field(machine, given).statistics
     state, log_q = dict(given), x.new_zeros(len(x))
     for layer, unit in machine.graph.layers.items():
         if layer == dist.visible:

@@ -44,7 +44,7 @@ class AnnealingPath(TemperedPath):
     def describe(self, state: State) -> Described:
         """All that the weights at any temperature need of a state."""
         statistics, whole = self.machine.without(self.collapsed, self.machine.statistics(state))
-        rest = self.difference._value(statistics, whole)
+        rest = self.difference.value(statistics, whole)
         return Described(state, rest, self.fields(self.collapsed, statistics, self._lead(state)))
 
     def _lead(self, state: State) -> torch.Size:
@@ -69,7 +69,7 @@ class AnnealingPath(TemperedPath):
             self._draw(self.collapsed, now.fields, state, beta)
         else:
             for block, drawn in zip(self.collapsed, now.drawn, strict=True):
-                state[block.layer] = self.machine._put(block, state[block.layer], drawn)
+                state[block.layer] = self.machine.place(block, state[block.layer], drawn)
         statistics = self.machine.statistics(state)
         for colour in self.order:
             self._draw(colour, self.fields(colour, statistics, self._lead(state)), state, beta)
@@ -80,7 +80,7 @@ class AnnealingPath(TemperedPath):
         for block, entry in zip(colour, fields, strict=True):
             unit, base = self.machine.graph.layers[block.layer], self.base_of(block)
             new = draw(unit, base, entry, base[0].new_tensor([beta]), overwrite=True).squeeze(1)
-            state[block.layer] = self.machine._put(block, state[block.layer], new)
+            state[block.layer] = self.machine.place(block, state[block.layer], new)
 
 
 @dataclasses.dataclass(slots=True)

@@ -7,6 +7,7 @@ from .free import FreeEnergyDistribution
 from .graph import Block, Colour, Graph
 from .interactions import Convolution, Dense, End, Interaction, Lateral, Sparse
 from .machine import Clamp, Machine, State
+from .mean_field import MeanField, mean_field
 from .switched_forms import Validity, spike_slab_validity
 from .temperatures import temperatures
 from .units import Binary, Categorical, Gaussian, ScalarUnit, SpikeSlab, Spin, Unit
@@ -14,6 +15,7 @@ from .units import Binary, Categorical, Gaussian, ScalarUnit, SpikeSlab, Spin, U
 __all__ = [
     "Binary", "Block", "BoltzmannDistribution", "Categorical", "Clamp", "Colour", "Convolution", "Dense", "End",
     "EnergyDistribution", "FreeEnergyDistribution", "Gaussian", "Graph", "Interaction", "Lateral", "LogPartition", "Machine",
-    "NegativePhaseError", "NotEnumerable", "NotFinite", "ScalarUnit", "Sparse", "SpikeSlab", "Spin", "State", "Unit", "Validity",
-    "all_states", "exact_sample", "log_states", "log_sum", "spike_slab_validity", "summable", "temperatures", "without_gradient",
+    "MeanField", "NegativePhaseError", "NotEnumerable", "NotFinite", "ScalarUnit", "Sparse", "SpikeSlab", "Spin", "State",
+    "Unit", "Validity", "all_states", "exact_sample", "log_states", "log_sum", "mean_field", "spike_slab_validity",
+    "summable", "temperatures", "without_gradient",
 ]  # fmt: skip

@@ -75,9 +75,18 @@ class EnergyDistribution(TorchDistribution, ABC):
         """Whether the free energy of visible rows is one pass, as of independent hidden units."""
         return True
 
+    @property
+    def layered(self) -> bool:
+        """Whether it is made of layers of units: those can be drawn, centred, annealed, and moved by fast weights."""
+        return False
+
     def collapsed(self, state: Mapping[str, Tensor]) -> Tensor:
         """The log-probability of a state up to log Z, with units summed out where that lowers the variance."""
         return -self.free_energy(state[self.visible])
+
+    def around(self, x: Tensor) -> State:
+        """A joint state around visible rows, from which chains may start."""
+        return {self.visible: x}
 
     @abstractmethod
     def exact_log_partition(self) -> Tensor:
@@ -264,6 +273,10 @@ class BoltzmannDistribution(EnergyDistribution):
         return {layer: unit.shape for layer, unit in self.machine.graph.layers.items()}
 
     @property
+    def layered(self) -> bool:
+        return True
+
+    @property
     def restricted(self) -> bool:
         """Whether the hidden units are exactly the first colour: independent of each other given the visible ones."""
         first = self.machine.colours[0]
@@ -273,6 +286,21 @@ class BoltzmannDistribution(EnergyDistribution):
     def collapsed(self, state: Mapping[str, Tensor]) -> Tensor:
         """The log-probability of a joint state up to log Z, with the first colour summed out."""
         return self.machine.collapsed(self.machine.colours[0], state)
+
+    def around(self, x: Tensor) -> State:
+        """A joint state around visible rows: their batch broadcast with the parameters', hidden layers given them."""
+        machine = self.machine
+        shape = torch.broadcast_shapes(x.shape[: x.dim() - len(self.event_shape)], self.parameter_batch_shape)
+        visible = x.expand(*shape, *self.event_shape).to(self.parameters()[0].dtype)
+        if self.restricted:
+            # The first sweep draws the hidden units from the visible rows alone.
+            layers = machine.graph.layers.items()
+            zeros = {layer: visible.new_zeros(()).expand(*shape, *unit.shape) for layer, unit in layers}
+            return {**zeros, self.visible: visible}
+        state = {**machine.neutral_state(shape), self.visible: visible}
+        for _ in range(10 if len(machine.graph.layers) > 1 else 0):
+            state = machine.sweep(state, skip=frozenset({self.visible}))
+        return state
 
     def energy(self, state: Mapping[str, Tensor]) -> Tensor:
         """E of a state ``{layer: batch_shape x layer shape}``, in nats (20.3, 20.5)."""

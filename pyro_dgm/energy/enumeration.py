@@ -190,5 +190,5 @@ def exact_sample(machine: Machine, count: int, largest: float = 16 * math.log(2.
                 e.expand(count, *e.shape[-machine.graph.layers[block.layer].event_dim :])
                 for e in machine.fields(block, statistics)
             )
-            state[block.layer] = machine._draw(block, eta, old, None)
+            state[block.layer] = machine.draw_block(block, eta, old, None)
     return state

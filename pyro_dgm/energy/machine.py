@@ -1,4 +1,4 @@
-"""A graph bound to parameters: energies, fields, sweeps, mean field and sums over free units."""
+"""A graph bound to parameters: energies, fields, sweeps and sums over free units."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from .graph import Block, Colour, Graph
-from .mean_field import MeanField
 
 State = dict[str, Tensor]
 Clamp = Mapping[str, tuple[Tensor, Tensor]]
@@ -47,13 +46,13 @@ class Machine:
 
     def statistics(self, state: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
         """The sufficient statistics of every layer in ``state``, flat."""
-        return {name: self._flat(name, self.graph.layers[name].T(x)) for name, x in state.items()}
+        return {name: self.flat(name, self.graph.layers[name].T(x)) for name, x in state.items()}
 
-    def _flat(self, layer: str, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def flat(self, layer: str, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         dims = self.graph.layers[layer].event_dim
         return tensors if dims == 1 else tuple(t.flatten(-dims) for t in tensors)
 
-    def _shaped(self, block: Block, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def shaped(self, block: Block, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         unit = self.graph.layers[block.layer]
         if unit.event_dim == 1:
             return tensors
@@ -64,9 +63,9 @@ class Machine:
 
     def energy(self, state: Mapping[str, Tensor]) -> Tensor:
         """$E$ of a full state: ``batch_shape``."""
-        return -self._value(self.statistics(state))
+        return -self.value(self.statistics(state))
 
-    def _value(self, statistics: Mapping[str, tuple[Tensor, ...]], without: frozenset[str] = frozenset()) -> Tensor:
+    def value(self, statistics: Mapping[str, tuple[Tensor, ...]], without: frozenset[str] = frozenset()) -> Tensor:
         """-E over the layers outside ``without``."""
         terms = [
             statistic @ bias if bias.dim() == 1 else (bias * statistic).sum(-1)
@@ -106,7 +105,7 @@ class Machine:
                 else:
                     total = total + beta * interaction.field(position, statistics, self.weights[i], entries)
             result.append(total)
-        return self._shaped(block, tuple(result))
+        return self.shaped(block, tuple(result))
 
     def sweep(
         self,
@@ -132,13 +131,13 @@ class Machine:
                     continue
                 fresh = eta is None and bool(self.graph.touching[block.layer])
                 eta = self.fields(block, statistics) if eta is None else eta
-                state[block.layer] = self._draw(block, eta, state[block.layer], clamp, fresh, block.layer in own)
+                state[block.layer] = self.draw_block(block, eta, state[block.layer], clamp, fresh, block.layer in own)
                 statistics[block.layer] = self.statistics({block.layer: state[block.layer]})[block.layer]
                 if block.atoms is not None:
                     own.add(block.layer)
         return state
 
-    def _draw(
+    def draw_block(
         self,
         block: Block,
         eta: tuple[Tensor, ...],
@@ -149,7 +148,7 @@ class Machine:
     ) -> Tensor:
         """Draw a block, into the memory of ``fresh`` fields; with ``overwrite`` into ``old`` where that can be done."""
         unit = self.graph.layers[block.layer]
-        dims, lead = self._atom_dims(block), old.shape[: old.dim() - unit.event_dim]
+        dims, lead = self.atom_dims(block), old.shape[: old.dim() - unit.event_dim]
         if any(e.shape[: e.dim() - dims] != lead for e in eta):
             # Fields without a chain dimension (nothing couples the block): every chain still draws for itself.
             eta = tuple(e.expand(*lead, *e.shape[e.dim() - dims :]) for e in eta)
@@ -161,96 +160,28 @@ class Machine:
                 dim = -1 - unit.inner_dim
                 mask, value = (t.index_select(dim, block.atoms) for t in (mask, value))
             new = unit.sample_clamped(eta, mask, value)
-        return self._put(block, old, new, overwrite)
+        return self.place(block, old, new, overwrite)
 
-    def _put(self, block: Block, old: Tensor, new: Tensor, overwrite: bool = False) -> Tensor:
+    def place(self, block: Block, old: Tensor, new: Tensor, overwrite: bool = False) -> Tensor:
         """A layer with a block's new states in their places."""
         unit = self.graph.layers[block.layer]
         if block.atoms is None:
             return new if new.shape == old.shape else new.expand(old.shape)
         new = new.expand(*old.shape[: -unit.event_dim], *new.shape[-unit.event_dim :])
-        return _placed(old, block.atoms, new, unit.inner_dim, overwrite and not torch.is_grad_enabled())
+        return placed(old, block.atoms, new, unit.inner_dim, overwrite and not torch.is_grad_enabled())
 
     def neutral_state(self, shape: Sequence[int]) -> State:
         """A state drawn from the biases alone, ``shape x layer shape``."""
         state = {}
         for layer, unit in self.graph.layers.items():
-            eta = self._shaped(Block(layer), self.biases[layer])
+            eta = self.shaped(Block(layer), self.biases[layer])
             state[layer] = unit.sample(*(e.detach().expand(*shape, *unit.shape).contiguous() for e in eta))
         return state
 
-    def mean_field(
-        self, fixed: Mapping[str, Tensor], steps: int = 10, start: Mapping[str, tuple[Tensor, ...]] | None = None
-    ) -> MeanField:
-        r"""The factorial distribution of the free layers by ``steps`` rounds of the fixed-point equations (20.33-34).
-
-        The fields of the fixed layers are computed once; rounds go colour by colour.
-
-        Args:
-            fixed: the layers that are given.
-            steps: the number of rounds, at least 1.
-            start: flat mean statistics to start from; by default those of the biases alone.
-        """
-        statistics = dict(self.statistics(fixed))
-        free = [layer for layer in self.graph.layers if layer not in fixed]
-        for layer in free:
-            eta = self._shaped(Block(layer), self.biases[layer])
-            means = self._flat(layer, self.graph.layers[layer].mean(*eta)) if start is None else start[layer]
-            statistics[layer] = means
-        outer, conditioned = self._conditioned(free, statistics)
-        entropy: Tensor | float = 0.0
-        for step in range(steps):
-            for colour in self.colours:
-                for block in colour:
-                    if block.layer in fixed:
-                        continue
-                    eta = conditioned.fields(block, statistics, skip=outer)
-                    means = self.graph.layers[block.layer].mean(*eta)
-                    if step == steps - 1:
-                        dims = self._atom_dims(block)
-                        # Natural parameters may lack the rows' dimensions; their products with the means have them.
-                        inner = sum((e * m).flatten(-dims).sum(-1) for e, m in zip(eta, means, strict=True))
-                        entropy = entropy + self.log_partition(block, eta) - inner
-                    if block.entries is None:
-                        statistics[block.layer] = self._flat(block.layer, means)
-                    else:
-                        new = (m.flatten(-self.graph.layers[block.layer].event_dim) for m in means)
-                        statistics[block.layer] = tuple(
-                            _placed(old.expand(*n.shape[:-1], old.shape[-1]), block.entries, n)
-                            for old, n in zip(statistics[block.layer], new, strict=True)
-                        )
-        rows = [x.shape[: x.dim() - self.graph.layers[layer].event_dim] for layer, x in fixed.items()]
-        # A layer that no data have reached yet has no row dimension of its own.
-        return MeanField(
-            {
-                layer: tuple(
-                    t.expand(*torch.broadcast_shapes(t.shape[:-1], *rows), t.shape[-1]) for t in statistics[layer]
-                )
-                for layer in free
-            },
-            torch.as_tensor(entropy),
-        )
-
-    def _atom_dims(self, block: Block) -> int:
+    def atom_dims(self, block: Block) -> int:
         """The trailing dimensions that a block's shaped fields have."""
         unit = self.graph.layers[block.layer]
         return unit.event_dim if block.atoms is None else 1 + unit.inner_dim
-
-    def _conditioned(
-        self, free: Sequence[str], statistics: Mapping[str, tuple[Tensor, ...]]
-    ) -> tuple[frozenset[int], Machine]:
-        """The interactions that lead from fixed layers only, and the machine with their fields added to the biases."""
-        outer = set()
-        biases = {layer: list(entry) for layer, entry in self.biases.items()}
-        for number, interaction in enumerate(self.graph.interactions):
-            ends = [end.layer in free for end in interaction.ends]
-            if sum(ends) == 1:
-                outer.add(number)
-                position = ends.index(True)
-                end = interaction.ends[position]
-                field = interaction.field(position, statistics, self.weights[number])
-                biases[end.layer][end.statistic] = biases[end.layer][end.statistic] + field
-        return frozenset(outer), self.rebound({layer: tuple(entry) for layer, entry in biases.items()})
 
     def colour_fields(self, colour: Colour, state: Mapping[str, Tensor]) -> list[tuple[Tensor, ...]]:
         """The fields of a colour's blocks."""
@@ -266,7 +197,7 @@ class Machine:
         where they are known already.
         """
         statistics, whole = self.without(colour, self.statistics(state))
-        total = self._value(statistics, whole)
+        total = self.value(statistics, whole)
         for number, block in enumerate(colour):
             eta = self.fields(block, statistics) if fields is None else fields[number]
             total = total + self.log_partition(block, eta)
@@ -296,7 +227,7 @@ class Machine:
         return kept, whole
 
 
-def _placed(old: Tensor, atoms: Tensor, new: Tensor, inner_dim: int = 0, overwrite: bool = False) -> Tensor:
+def placed(old: Tensor, atoms: Tensor, new: Tensor, inner_dim: int = 0, overwrite: bool = False) -> Tensor:
     """``old`` with ``new`` in the place of some atoms; by ``scatter``, which is the faster one where it applies."""
     if inner_dim:
         return old.index_copy(-1 - inner_dim, atoms, new)

@@ -1,14 +1,137 @@
-"""A graph bound to parameters: energies, fields, sweeps, mean field and sums over free units."""
+"""Mean field: the factorial distribution of some layers that the others' states, and each other's means, ask for."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
+from .graph import Block
+from .machine import Clamp, Machine, placed
 
-class MeanField(NamedTuple):
-    """A factorial distribution of some layers: flat mean statistics, and the entropy of every row in nats."""
+Natural = tuple[Tensor, ...]
 
-    statistics: dict[str, tuple[Tensor, ...]]
-    entropy: Tensor
+
+@dataclass(frozen=True)
+class MeanField:
+    """A factorial distribution of the layers that were not given.
+
+    Attributes:
+        statistics: their flat mean statistics, with known entries at their values.
+        parts: every block of them with its natural parameters and means, shaped as its atoms, as the last round left them.
+        machine: the machine.
+    """
+
+    statistics: dict[str, Natural]
+    parts: tuple[tuple[Block, Natural, Natural], ...]
+    machine: Machine
+
+    @property
+    def naturals(self) -> dict[str, Natural]:
+        """The natural parameters of every layer without couplings inside it, shaped as the layer."""
+        return {block.layer: eta for block, eta, _ in self.parts if block.atoms is None}
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """The entropy of every row in nats, as if no entry were known."""
+        total: Tensor | float = 0.0
+        for block, eta, means in self.parts:
+            dims = self.machine.atom_dims(block)
+            # Natural parameters may lack the rows' dimensions; their products with the means have them.
+            inner = sum((e * m).flatten(-dims).sum(-1) for e, m in zip(eta, means, strict=True))
+            total = total + self.machine.log_partition(block, eta) - inner
+        return torch.as_tensor(total)
+
+
+def mean_field(
+    machine: Machine,
+    fixed: Mapping[str, Tensor],
+    rounds: int = 10,
+    start: Mapping[str, Natural] | None = None,
+    known: Clamp | None = None,
+) -> MeanField:
+    r"""The factorial distribution of the layers outside ``fixed`` by the fixed-point equations (20.33-34); differentiable.
+
+    The fields of the fixed layers are computed once; rounds go colour by colour, so that a row's result does not depend on
+    the other rows.
+
+    Args:
+        machine: the bound graph.
+        fixed: the layers that are given, ``rows x layer shape``.
+        rounds: how often every mean is made anew.
+        start: flat mean statistics to start from; by default those of the biases alone.
+        known: ``{layer: (mask, value)}``: layers known in part, both ``rows x layer shape``; known entries stand at their
+            values in place of their means.
+
+    Raises:
+        ValueError: a layer known in part is there, and some layer is coupled within itself.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> rbm, x = dgm.RBM.example()
+        >>> bool((mean_field(rbm().machine, {"visible": x}, 1).statistics["hidden"][0] > 0).all())
+        True
+    """
+    if known and any(block.atoms is not None for colour in machine.colours for block in colour):
+        raise ValueError(
+            "mean field with entries known in part needs layers without couplings inside them; use a kernel with a clamp instead"
+        )
+    values = {layer: machine.statistics({layer: value})[layer] for layer, (_, value) in (known or {}).items()}
+    masks = {layer: machine.flat(layer, (mask,))[0] for layer, (mask, _) in (known or {}).items()}
+
+    def with_known(layer: str, means: Natural) -> Natural:
+        if layer not in values:
+            return means
+        return tuple(torch.where(masks[layer], v, m) for v, m in zip(values[layer], means, strict=True))
+
+    statistics = dict(machine.statistics(fixed))
+    free = [layer for layer in machine.graph.layers if layer not in fixed]
+    parts = []
+    for layer in free:
+        eta = machine.shaped(Block(layer), machine.biases[layer])
+        shaped = machine.graph.layers[layer].mean(*eta)
+        parts.append((Block(layer), eta, shaped))
+        statistics[layer] = with_known(layer, machine.flat(layer, shaped) if start is None else start[layer])
+    outer, conditioned = _conditioned(machine, free, statistics)
+    for _ in range(rounds):
+        parts = []
+        for block in (block for colour in machine.colours for block in colour if block.layer not in fixed):
+            layer = block.layer
+            eta = conditioned.fields(block, statistics, skip=outer)
+            means = machine.graph.layers[layer].mean(*eta)
+            parts.append((block, eta, means))
+            if block.entries is None:
+                statistics[layer] = with_known(layer, machine.flat(layer, means))
+            else:
+                new = (m.flatten(-machine.graph.layers[layer].event_dim) for m in means)
+                statistics[layer] = tuple(
+                    placed(old.expand(*n.shape[:-1], old.shape[-1]), block.entries, n)
+                    for old, n in zip(statistics[layer], new, strict=True)
+                )
+    rows = [x.shape[: x.dim() - machine.graph.layers[layer].event_dim] for layer, x in fixed.items()]
+    # A layer that no data have reached yet has no row dimension of its own.
+    means_by_layer = {
+        layer: tuple(t.expand(*torch.broadcast_shapes(t.shape[:-1], *rows), t.shape[-1]) for t in statistics[layer])
+        for layer in free
+    }
+    return MeanField(means_by_layer, tuple(parts), machine)
+
+
+def _conditioned(
+    machine: Machine, free: Sequence[str], statistics: Mapping[str, Natural]
+) -> tuple[frozenset[int], Machine]:
+    """The interactions that lead from fixed layers only, and the machine with their fields added to the biases."""
+    outer = set()
+    biases = {layer: list(entry) for layer, entry in machine.biases.items()}
+    for number, interaction in enumerate(machine.graph.interactions):
+        ends = [end.layer in free for end in interaction.ends]
+        if sum(ends) == 1:
+            outer.add(number)
+            position = ends.index(True)
+            end = interaction.ends[position]
+            field = interaction.field(position, statistics, machine.weights[number])
+            biases[end.layer][end.statistic] = biases[end.layer][end.statistic] + field
+    return frozenset(outer), machine.rebound({layer: tuple(entry) for layer, entry in biases.items()})

@@ -40,7 +40,7 @@ class TemperedPath:
         entries = self.base[block.layer]
         if block.entries is not None:
             entries = tuple(b.index_select(-1, block.entries) for b in entries)
-        return self.machine._shaped(block, entries)
+        return self.machine.shaped(block, entries)
 
     def fields(self, colour: Colour, statistics: Natural, lead: Sequence[int]) -> Fields:
         """The derivatives of D by the statistics of a colour's blocks, ``lead x atoms``; they are new tensors.
@@ -52,7 +52,7 @@ class TemperedPath:
         """
         found = []
         for block in colour:
-            dims = self.machine._atom_dims(block)
+            dims = self.machine.atom_dims(block)
             # A block without couplings has a field without rows; its atoms are drawn row by row all the same.
             found.append(
                 tuple(

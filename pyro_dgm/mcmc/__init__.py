@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..energy import BoltzmannDistribution, EnergyDistribution
+from ..energy import EnergyDistribution
 from .gibbs import BlockGibbs
 from .hamiltonian import HMC, GibbsLangevin
 from .kernel import ChainsKernel
@@ -26,4 +26,4 @@ __all__ = [
 
 def default_kernel(dist: EnergyDistribution) -> Callable[..., ChainsKernel]:
     """The kernel that fits a distribution: block Gibbs where there are units to draw, HMC where there is a free energy."""
-    return BlockGibbs if isinstance(dist, BoltzmannDistribution) else HMC
+    return BlockGibbs if dist.layered else HMC

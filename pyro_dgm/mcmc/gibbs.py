@@ -64,6 +64,18 @@ class BlockGibbs(ChainsKernel):
         with torch.no_grad(), PRECISIONS[self.precision]():
             return self.machine.sweep(params, self.clamp)
 
+    def sample_and_weigh(self, params: State, first: int) -> tuple[State, Tensor]:
+        """The fields of the first colour serve its draw and its sum."""
+        if self.clamp is not None or self.precision != "float32":
+            return super().sample_and_weigh(params, first)
+        machine = self.machine
+        with torch.no_grad():
+            fields = machine.colour_fields(machine.colours[0], params)
+            theirs = [tuple(e[first:] for e in torch.broadcast_tensors(*eta)) for eta in fields]
+            witnesses = {layer: x[first:] for layer, x in params.items()}
+            weight = machine.collapsed(machine.colours[0], witnesses, theirs)
+            return machine.sweep(params, first=fields), weight
+
     def energies(self, params: State) -> dict[str, Tensor]:
         with torch.no_grad():
             scalars = {"energy": self.dist.energy(params)}

@@ -12,7 +12,7 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 
 from .. import processes
-from ..energy import BoltzmannDistribution, Clamp, EnergyDistribution, State
+from ..energy import Clamp, EnergyDistribution, State
 
 
 class ChainsKernel(MCMCKernel):
@@ -72,6 +72,19 @@ class ChainsKernel(MCMCKernel):
     def sample(self, params: State) -> State:
         """One step of every chain; no gradient is recorded."""
 
+    def around(self, x: Tensor) -> State:
+        """A state of the chains around visible rows, one chain per row.
+
+        Raises:
+            ValueError: the kernel's chains keep more than a draw.
+        """
+        return self.dist.around(x)
+
+    def sample_and_weigh(self, params: State, first: int) -> tuple[State, Tensor]:
+        """One step of every chain, and ``dist.collapsed`` of the chains from the ``first`` on as they were before it."""
+        witnesses = {layer: x[first:] for layer, x in self.draws(params).items()}
+        return self.sample(params), self.dist.collapsed(witnesses)
+
     def draws(self, params: State) -> State:
         """The part of the chains' state that is distributed as the target: ``params`` itself, unless a kernel keeps more."""
         return params
@@ -87,7 +100,7 @@ class ChainsKernel(MCMCKernel):
 
 def check_layers(kernel: ChainsKernel, dist: EnergyDistribution) -> None:
     """Refuse a distribution without layers to draw, in the name of the kernel that was to draw them."""
-    if not isinstance(dist, BoltzmannDistribution):
+    if not dist.layered:
         raise ValueError(
             f"{type(kernel).__name__} got {type(dist).__name__}, which has no hidden units to draw; use dgm.HMC"
         )

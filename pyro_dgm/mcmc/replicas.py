@@ -50,21 +50,21 @@ class Replicas(TemperedPath):
             layer, base = block.layer, self.base_of(block)
             if clamp is None or layer not in clamp:
                 new = draw(self.machine.graph.layers[layer], base, entry, self.betas, source, overwrite)
-                state[layer] = self.machine._put(block, state[layer], new)
+                state[layer] = self.machine.place(block, state[layer], new)
             else:
                 eta = at_each(self.betas, base, entry, source)
-                state[layer] = self.machine._draw(block, eta, state[layer], clamp)
+                state[layer] = self.machine.draw_block(block, eta, state[layer], clamp)
             statistics[layer] = self.statistics({layer: state[layer]})[layer]
 
     def rest(self, colour: Colour, statistics: Natural) -> Tensor:
         """The part of D that a colour's units have no share in: ``chains x temperatures x batch_shape``."""
         kept, whole = self.machine.without(colour, statistics)
-        return self._by_temperature(self.difference._value(kept, whole), statistics)
+        return self._by_temperature(self.difference.value(kept, whole), statistics)
 
     def energy_gap(self, colour: Colour, fields: Fields, statistics: Natural) -> Tensor:
         """D of every replica, by the fields of a colour: ``chains x temperatures x batch_shape``."""
         kept, whole = self.machine.without(colour, statistics)
-        total = self.difference._value(kept, whole)
+        total = self.difference.value(kept, whole)
         for block, entry in zip(colour, fields, strict=True):
             for statistic, field in zip(statistics[block.layer], entry, strict=True):
                 if block.entries is not None:

@@ -162,6 +162,12 @@ class ParallelTempering(ChainsKernel):
         self._adapt_at = []
         self._forget()
 
+    def around(self, x: Tensor) -> State:
+        raise ValueError(
+            "the chains of ParallelTempering keep more than a draw, so that they cannot start at data rows; use "
+            "dgm.PCD(kernel=dgm.ParallelTempering), or leave the kernel out"
+        )
+
     def draws(self, params: State) -> State:
         return {layer: x[:, -1] for layer, x in params.items()}
 

@@ -11,6 +11,7 @@ from unrolled import unrolled
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Machine
+from pyro_dgm.energy.mean_field import mean_field
 from pyro_dgm.energy.normaliser import improper
 from pyro_dgm.objectives.phases.centring import centred
 
@@ -95,7 +96,7 @@ def test_fields_are_minus_the_derivative_of_the_energy(case):
     machine = case.machine()
     statistics = {name: tuple(t.requires_grad_() for t in entry) for name, entry in case.statistics(3).items()}
     for layer, entry in statistics.items():
-        gradients = torch.autograd.grad(machine._value(statistics).sum(), entry)
+        gradients = torch.autograd.grad(machine.value(statistics).sum(), entry)
         fields = machine.fields(machine.graph.block(layer), statistics)
         for gradient, field in zip(gradients, fields, strict=True):
             dims = machine.graph.layers[layer].event_dim
@@ -134,12 +135,12 @@ def test_against_enumeration(pixels, picture, padding):
     shaped = torch.as_tensor(rows).view(-1, *picture)
     np.testing.assert_allclose(-dist.free_energy(shaped), exact.marginal(rows), atol=1e-9)
     # Conditionals by ratios of the listed joint.
-    found = machine.mean_field({"v": shaped[3:5]}, 1).statistics["h"][0]
+    found = mean_field(machine, {"v": shaped[3:5]}, 1).statistics["h"][0]
     for row, mean in zip(rows[3:5], found, strict=True):
         p = exact.p * (exact.states[:, :visible] == row).all(1)
         np.testing.assert_allclose(mean, p @ exact.states[:, visible:] / p.sum(), atol=1e-9)
     hidden = exact.states[17, visible:]
-    found = machine.mean_field({"h": torch.as_tensor(hidden).view(1, *case.graph.layers["h"].shape)}, 1).statistics[
+    found = mean_field(machine, {"h": torch.as_tensor(hidden).view(1, *case.graph.layers["h"].shape)}, 1).statistics[
         "v"
     ][0]
     p = exact.p * (exact.states[:, visible:] == hidden).all(1)

@@ -10,6 +10,7 @@ import torch
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Machine, all_states, enumeration, exact_sample, log_sum
+from pyro_dgm.energy.mean_field import mean_field
 
 MACHINES = oracle.machines()
 CASES = pytest.mark.parametrize(("name", "model", "exact"), MACHINES, ids=[m[0] for m in MACHINES])
@@ -144,7 +145,7 @@ def test_number_of_colours():
 def test_mean_field_of_an_rbm_is_its_posterior():
     rbm, x = dgm.RBM.example()
     exact = oracle.of_rbm(rbm)
-    means = rbm().machine.mean_field({"visible": x}, steps=1).statistics["hidden"][0].detach()
+    means = mean_field(rbm().machine, {"visible": x}, rounds=1).statistics["hidden"][0].detach()
     for row, mean in zip(x.numpy(), means.numpy(), strict=True):
         weight = exact.p * (exact.states[:, :6] == row).all(1)
         np.testing.assert_allclose(mean, weight @ exact.states[:, 6:] / weight.sum(), atol=1e-5)
@@ -153,8 +154,8 @@ def test_mean_field_of_an_rbm_is_its_posterior():
 def test_mean_field_reaches_a_fixed_point():
     machine, x = dgm.BoltzmannMachine.example()
     bound = machine().machine
-    means = bound.mean_field({"visible": x}, steps=300).statistics
-    again = bound.mean_field({"visible": x}, steps=1, start=means).statistics
+    means = mean_field(bound, {"visible": x}, rounds=300).statistics
+    again = mean_field(bound, {"visible": x}, rounds=1, start=means).statistics
     torch.testing.assert_close(means["hidden"][0], again["hidden"][0], atol=1e-4, rtol=1e-4)
 
 
@@ -234,7 +235,7 @@ def test_mean_field_entropy_of_a_row_does_not_depend_on_its_batch():
     """Natural parameters that all rows share (a slab's precision) count once a row."""
     ssrbm, x = dgm.SpikeSlabRBM.example()
     machine = ssrbm().machine
-    together = machine.mean_field({"visible": x}, 3).entropy
-    alone = torch.stack([machine.mean_field({"visible": row.unsqueeze(0)}, 3).entropy.squeeze() for row in x])
+    together = mean_field(machine, {"visible": x}, 3).entropy
+    alone = torch.stack([mean_field(machine, {"visible": row.unsqueeze(0)}, 3).entropy.squeeze() for row in x])
     assert together.shape == (len(x),)
     torch.testing.assert_close(together, alone)

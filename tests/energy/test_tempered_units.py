@@ -91,7 +91,7 @@ def test_annealing_is_the_same_with_and_without_it(monkeypatch):
             rise = unit.A(high) - unit.A(low)
             return rise, weigh_and_draw(unit, base, fields, before, after)[1]
 
-        monkeypatch.setattr("pyro_dgm.energy.annealing.weigh_and_draw", plain)
+        monkeypatch.setattr("pyro_dgm.annealing.units.weigh_and_draw", plain)
         torch.manual_seed(1)
         slow, _ = forward_ais(AnnealingPath(machine, base), betas, 100, torch.Size())
     assert len(calls) == 30

@@ -145,8 +145,8 @@ def test_the_loss_still_follows_log_z():
     for _ in range(60):
         svi.step(x)
     exact = oracle.of_rbm(rbm)
-    tracked = float(phase.tracked["x"]["log_z"])
-    assert float(phase.tracked["x"]["travelled"]) > 0.3
+    tracked = float(phase.tracking["x"].state["log_z"])
+    assert float(phase.tracking["x"].state["travelled"]) > 0.3
     # The error of the last update alone is not in it: log Z of the machine before the last step moved it.
     assert abs(tracked - exact.log_z) < 0.15
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives.criteria.multi_prediction import fill_in, predictions
+from pyro_dgm.energy import mean_field
+from pyro_dgm.objectives.criteria.multi_prediction import predictions
 
 
 def sigmoid(a):
@@ -31,10 +32,10 @@ def masks(x, seed=3):
     return torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) < 0.5
 
 
-def test_fill_in_is_mean_field():
+def test_mean_field_with_known_entries_is_the_equations_by_hand():
     dbm, x = dgm.DBM.example()
     mask = masks(x)
-    found = fill_in(dbm().machine, {"visible": x}, {"visible": mask}, 7)
+    found = mean_field(dbm().machine, {}, 7, known={"visible": (mask, x)}).naturals
     v, h1, h2, field = by_hand(dbm, x.numpy(), mask.numpy(), 7)
     np.testing.assert_allclose(found["visible"][0].detach(), field, atol=1e-5)
     np.testing.assert_allclose(torch.sigmoid(found["hidden1"][0]).detach(), h1, atol=1e-6)

@@ -387,7 +387,7 @@ def test_the_tracked_log_partition_follows_training():
         svi.step(x)
     end = float(dgm.log_partition(rbm()).value)
     assert abs(end - start) > 0.5
-    assert abs(float(phase.tracked["x"]["log_z"]) - end) < 0.3
+    assert abs(float(phase.tracking["x"].state["log_z"]) - end) < 0.3
 
 
 @pytest.mark.parametrize("options", [{"k": 0}, {"k": 1.5}, {"chains": 0}])

@@ -198,7 +198,7 @@ def test_mean_field_phase_under_a_kernel_that_keeps_more_than_a_draw():
     program = dgm.negative_phase(dbm.model, phase)
     for _ in range(2):
         elbo().differentiable_loss(program, dbm.guide, x).backward()
-    assert phase.tracked["x"]["collapsed"].shape == (phase.witnesses,)
+    assert phase.tracking["x"].state["collapsed"].shape == (phase.witnesses,)
 
 
 def test_rates_of_unknown_parameters_are_refused():

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ... import processes
 from ...energy import BoltzmannDistribution, Machine
+from ...energy.mean_field import mean_field
 
 
 class Centring:
@@ -43,7 +44,7 @@ class Centring:
         with torch.no_grad():
             machine = fn.machine
             fixed = {fn.visible: value.detach().to(fn.parameters()[0].dtype), **fn.known}
-            hidden = machine.mean_field(fixed, steps=1 if fn.restricted else 10).statistics
+            hidden = mean_field(machine, fixed, rounds=1 if fn.restricted else 10).statistics
             means = {**machine.statistics(fixed), **hidden}
             new = {
                 layer: tuple(processes.mean(t.flatten(0, -2).mean(0), len(value)) for t in entry)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...energy import BoltzmannDistribution, EnergyDistribution, State
+from ...energy import EnergyDistribution, State
 from ...mcmc import ChainsKernel, default_kernel
 from .centring import Centring
 from .phase import NegativePhase
@@ -42,7 +42,7 @@ class ChainsPhase(NegativePhase):
     def prepare(self, site: str, fn: EnergyDistribution) -> EnergyDistribution:
         if not self.centred:
             return fn
-        if not isinstance(fn, BoltzmannDistribution):
+        if not fn.layered:
             raise ValueError(
                 f"site {site!r} is a {type(fn).__name__}, which has no layers to centre; pass centred=False"
             )
@@ -56,7 +56,7 @@ class ChainsPhase(NegativePhase):
         return self.centring[site].apply(fn)
 
     def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
-        if self.centred and isinstance(fn, BoltzmannDistribution):
+        if self.centred:
             self.centring[site].update(fn, value)
         with torch.no_grad():
             state = self.negatives(site, fn, value)
@@ -122,22 +122,6 @@ class ChainsPhase(NegativePhase):
         # Chains move along with the module (.to, .double) though they are no buffers: they appear at the first step.
         self.set_extra_state(_map(fn, self.get_extra_state()))
         return super()._apply(fn, recurse)
-
-
-def _from_visible(fn: BoltzmannDistribution, value: Tensor) -> State:
-    """A state around visible rows: their batch broadcast with the parameters', hidden layers given them."""
-    machine = fn.machine
-    shape = torch.broadcast_shapes(value.shape[: value.dim() - len(fn.event_shape)], fn.parameter_batch_shape)
-    visible = value.expand(*shape, *fn.event_shape).to(fn.parameters()[0].dtype)
-    if fn.restricted:
-        # The first sweep draws the hidden units from the visible rows alone.
-        layers = machine.graph.layers.items()
-        zeros = {layer: visible.new_zeros(()).expand(*shape, *unit.shape) for layer, unit in layers}
-        return {**zeros, fn.visible: visible}
-    state = {**machine.neutral_state(shape), fn.visible: visible}
-    for _ in range(10 if len(machine.graph.layers) > 1 else 0):
-        state = machine.sweep(state, skip=frozenset({fn.visible}))
-    return state
 
 
 def _named(kernel: MakeKernel) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...energy import BoltzmannDistribution, EnergyDistribution, State
-from .chains import ChainsPhase, MakeKernel, _from_visible
+from ...energy import EnergyDistribution, State
+from .chains import ChainsPhase, MakeKernel
 
 
 class CD(ChainsPhase):
@@ -33,13 +33,7 @@ class CD(ChainsPhase):
 
     def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
         kernel = self.chains_kernel(site, fn)
-        state = _from_visible(fn, value.detach()) if isinstance(fn, BoltzmannDistribution) else {fn.visible: value}
-        if kernel.draws(state) is not state:
-            name = type(kernel).__name__
-            raise ValueError(
-                f"CD got the kernel {name}, whose chains keep more than a draw, so that they cannot start at data rows; use "
-                f"dgm.PCD(kernel=dgm.{name}), or leave the kernel out"
-            )
+        state = kernel.around(value.detach())
         for _ in range(self.k):
             state = kernel.sample(state)
         return state

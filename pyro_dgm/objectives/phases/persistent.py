@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from ... import processes
-from ...annealing import log_partition
-from ...energy import BoltzmannDistribution, EnergyDistribution, State, log_states
+from ...energy import EnergyDistribution, State
+from ...energy.mean_field import mean_field
 from ...mcmc import ChainsKernel
-from .chains import ChainsPhase, MakeKernel, _from_visible
+from .chains import ChainsPhase, MakeKernel
 from .fast_weights import FastWeights, average_to
-
-ANCHOR_STEPS, ANCHOR_NATS = 200, 20.0
-"""PCD finds log Z anew once the parameters have moved it so far since the last time, but not more often than that."""
+from .tracking import Tracking
 
 
 class PCD(ChainsPhase):
@@ -71,7 +69,7 @@ class PCD(ChainsPhase):
             raise ValueError(f"chains got {chains!r}; expected the number of persistent chains, at least 1")
         self.total, self.mean_field = chains, mean_field
         self.chains: dict[str, State] = {}
-        self.tracked: dict[str, dict[str, Tensor]] = {}
+        self.tracking: dict[str, Tracking] = {}
         self.fast, self.fast_decay = fast, fast_decay
         self.fast_weights: dict[str, FastWeights] = {}
 
@@ -94,63 +92,44 @@ class PCD(ChainsPhase):
         kernel = self.chains_kernel(site, fn)
         if not self._fits(site, fn, kernel):
             self._start(site, fn, kernel, value)
-        state = self.chains[site]
         if self.fast is not None:
-            state = self._fast_step(site, fn, kernel, value)
-            left = 0
-        elif self.kernel is None and isinstance(fn, BoltzmannDistribution):
-            machine = fn.machine
-            fields = machine.colour_fields(machine.colours[0], state)
-            theirs = [tuple(e[self.number :] for e in torch.broadcast_tensors(*eta)) for eta in fields]
-            witnesses = {layer: x[self.number :] for layer, x in state.items()}
-            self._track(site, fn, value, machine.collapsed(machine.colours[0], witnesses, theirs))
-            state = machine.sweep(state, first=fields)
-            left = self.k - 1
+            state, before = self._fast_step(site, fn, kernel, value)
         else:
-            witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
-            self._track(site, fn, value, fn.collapsed(witnesses))
-            left = self.k
-        for _ in range(left):
-            state = kernel.sample(state)
+            state, before = kernel.sample_and_weigh(self.chains[site], self.number)
+            for _ in range(self.k - 1):
+                state = kernel.sample(state)
+        self.tracking[site].follow(fn, value, before)
         self.chains[site] = state
         return kernel.draws(state)
 
-    def _fast_step(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> State:
-        """Move the chains by the fast weights and the witnesses without, and let the fast weights learn."""
-        if not isinstance(fn, BoltzmannDistribution):
+    def _fast_step(
+        self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor
+    ) -> tuple[State, Tensor]:
+        """Move the chains by the fast weights and the witnesses without, and let the fast weights learn.
+
+        Returns the chains and the witnesses' log-probabilities before the step, up to log Z.
+        """
+        if not fn.layered:
             raise ValueError(f"site {site!r} is a {type(fn).__name__}, which has no fast weights; pass fast=None")
         parts = slice(None, self.number), slice(self.number, None)
         chains, witnesses = ({layer: x[part] for layer, x in self.chains[site].items()} for part in parts)
-        self._track(site, fn, value, fn.collapsed(kernel.draws(witnesses)))
+        before = fn.collapsed(kernel.draws(witnesses))
         weights = self.fast_weights.setdefault(site, FastWeights(self.fast or 0.0, self.fast_decay))
         moving = self.chains_kernel(site, weights.apply(site, fn))
         for _ in range(self.k):
             chains, witnesses = moving.sample(chains), kernel.sample(witnesses)
         weights.update(fn, value, moving.draws(chains))
-        return {layer: torch.cat([x, witnesses[layer]]) for layer, x in chains.items()}
-
-    def _track(self, site: str, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
-        """Follow log Z over the last change of the parameters, by the witnesses as they were left."""
-        tracked = self.tracked[site]
-        changes = processes.gather(collapsed - tracked["collapsed"])
-        change = changes.logsumexp(0) - math.log(len(changes))
-        tracked["log_z"] = tracked["log_z"] + change
-        tracked["travelled"] = tracked["travelled"] + change.abs().max()
-        tracked["steps"] = tracked["steps"] + 1
-        if tracked["steps"] >= ANCHOR_STEPS and tracked["travelled"] > ANCHOR_NATS:
-            if isinstance(fn, BoltzmannDistribution):
-                tracked |= self._anchor(fn, value)
+        return {layer: torch.cat([x, witnesses[layer]]) for layer, x in chains.items()}, before
 
     def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
-        tracked = self.tracked[site]
         witnesses = collapsed[self.number :].detach()
         if self.mean_field:
             drawn = self.chains_kernel(site, fn).draws(self.chains[site])
             with torch.no_grad():
                 witnesses = fn.collapsed({layer: x[self.number :] for layer, x in drawn.items()})
-        tracked["collapsed"] = witnesses
+        self.tracking[site].leave(witnesses)
         surrogate = average_to(collapsed[: self.number], fn.parameter_batch_shape)
-        return surrogate - surrogate.detach() + tracked["log_z"]
+        return surrogate - surrogate.detach() + self.tracking[site].state["log_z"]
 
     def sampler(self, site: str, fn: EnergyDistribution) -> Callable[[torch.Size], Tensor] | None:
         if site not in self.chains or fn.parameter_batch_shape:
@@ -176,12 +155,12 @@ class PCD(ChainsPhase):
     def collapsed(self, fn: EnergyDistribution, state: State) -> Tensor:
         if not self.mean_field:
             return super().collapsed(fn, state)
-        if not isinstance(fn, BoltzmannDistribution):
+        if not fn.layered:
             raise ValueError(f"mean_field got a {type(fn).__name__}, which has no layers; pass mean_field=0")
         with torch.no_grad():
             machine = fn.machine
-            means = machine.mean_field({}, self.mean_field, start=machine.statistics(state)).statistics
-        return machine._value(means)
+            means = mean_field(machine, {}, self.mean_field, start=machine.statistics(state)).statistics
+        return machine.value(means)
 
     def _fits(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel) -> bool:
         if site not in self.chains:
@@ -194,37 +173,26 @@ class PCD(ChainsPhase):
         state = self.chains[site] = self._first(fn, kernel, value)
         self.fast_weights.pop(site, None)
         witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
-        self.tracked[site] = {"collapsed": fn.collapsed(witnesses), **self._anchor(fn, value)}
+        self.tracking[site] = Tracking()
+        self.tracking[site].begin(fn, value, fn.collapsed(witnesses))
 
     def _first(self, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> State:
         """Where the chains start: at data rows, which are where a trained machine's chains would be, or where the kernel says."""
-        plain = self.kernel is None and isinstance(fn, BoltzmannDistribution) and not fn.parameter_batch_shape
-        rows = value.detach().reshape(-1, *fn.event_shape)
-        if not plain or not len(rows):
-            return kernel.start(self.number + self.witnesses)
-        chosen = torch.randperm(max(len(rows), self.number + self.witnesses), device=rows.device) % len(rows)
-        return _from_visible(fn, rows[chosen[: self.number + self.witnesses]])
-
-    def _anchor(self, fn: EnergyDistribution, value: Tensor) -> dict[str, Tensor]:
-        """Find log Z anew, exactly where that is cheap, else by a short annealing; zero where there is no path."""
-        zero = torch.zeros((), device=value.device)
-        if not isinstance(fn, BoltzmannDistribution):
-            log_z = zero
-        elif log_states(fn.machine, {}) < 9:
-            log_z = fn.exact_log_partition().detach()
-        else:
-            rows = processes.gather(value.detach().reshape(-1, *fn.event_shape))
-            chains = max(50, 2 * processes.world())
-            log_z = log_partition(fn, "ais", chains=chains, temperatures=300, base=rows, reverse=False).value
-        return {"log_z": log_z, "travelled": zero, "steps": zero}
+        number, rows = self.number + self.witnesses, value.detach().reshape(-1, *fn.event_shape)
+        if self.kernel is not None or not fn.layered or fn.parameter_batch_shape or not len(rows):
+            return kernel.start(number)
+        chosen = torch.randperm(max(len(rows), number), device=rows.device) % len(rows)
+        return kernel.around(rows[chosen[:number]])
 
     def get_extra_state(self) -> dict[str, Any]:
         fast = {site: weights.offsets for site, weights in self.fast_weights.items()}
-        return {**super().get_extra_state(), "chains": self.chains, "tracked": self.tracked, "fast": fast}
+        tracked = {site: tracking.state for site, tracking in self.tracking.items()}
+        return {**super().get_extra_state(), "chains": self.chains, "tracked": tracked, "fast": fast}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         super().set_extra_state(state)
-        self.chains, self.tracked = state["chains"], state["tracked"]
+        self.chains = state["chains"]
+        self.tracking = {site: Tracking(saved) for site, saved in state["tracked"].items()}
         saved = state.get("fast", {})  # states of before there were fast weights have none
         self.fast_weights = {site: FastWeights(self.fast or 0.0, self.fast_decay, x) for site, x in saved.items()}
 

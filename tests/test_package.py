@@ -123,7 +123,7 @@ def test_the_results_table_is_generated():
 
 
 def test_the_speed_table_is_generated():
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "tutorials" / "decisions" / "speed.md").read_text(encoding="utf-8")
     assert re.search(r"<!-- speed -->\n(.*?)<!-- /speed -->", text, re.S)[1].strip() == speed.table()
 
 

@@ -26,7 +26,7 @@ class BlockGibbs(ChainsKernel):
             ``chains x batch_shape x layer shape``.
         precision: ``"float32"`` (which leaves products to the parameters' own precision), or ``"bfloat16"``: weights, and states
             where they are real-valued, rounded to bfloat16 in the products, sums in single precision. Conditional
-            probabilities are then off by some $10^{-3}$ (figures in CONTRIBUTING), and a sweep about half as long; for
+            probabilities are then off by some $10^{-3}$ (figures in tutorials/decisions), and a sweep about half as long; for
             negative phases and pictures, not for figures.
 
     Raises:

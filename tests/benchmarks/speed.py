@@ -1,4 +1,4 @@
-"""Ratios of times, their record, and the table that CONTRIBUTING shows of it."""
+"""Ratios of times, their record, and the table that tutorials/decisions shows of it."""
 
 import datetime
 import json

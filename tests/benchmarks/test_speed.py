@@ -1,7 +1,7 @@
 """Speed, as ratios of times measured in turn in one run: `pytest tests/benchmarks --benchmark-only -s`.
 
-With ``--record`` the ratios go into ``speed.json``, from which CONTRIBUTING's table is made. Machines differ and are noisy,
-so nothing is asserted on time.
+With ``--record`` the ratios go into ``speed.json``, from which the table in tutorials/decisions is made. Machines
+differ and are noisy, so nothing is asserted on time.
 """
 
 import subprocess

@@ -1,13 +1,14 @@
-"""Generator networks with an explicit density, section 20.10.2."""
+"""Checks of arguments: each refuses what cannot be meant, and says what was got, what was expected and what to do."""
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-def check_columns(visible: int, fewest: int = 1) -> None:
-    """Refuse a number of columns that is no integer of at least ``fewest``."""
-    if not isinstance(visible, int) or isinstance(visible, bool) or visible < fewest:
-        raise ValueError(f"visible got {visible!r}; expected the number of columns, at least {fewest}")
-
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BINARISE = (
     "Grey levels need a binarisation: name one, as in dgm.data.load('digits', binarisation='threshold') or "
@@ -16,7 +17,155 @@ BINARISE = (
 """What to do about grey levels given to a binary model."""
 
 
-def check_orders(orders: int) -> None:
-    """Raise ``ValueError`` where ``orders`` is no number of orders."""
-    if not isinstance(orders, int) or isinstance(orders, bool) or orders < 1:
-        raise ValueError(f"orders got {orders!r}; expected how many orders are averaged, at least 1")
+def check_count(name: str, value: Any, least: int = 1, what: str = "", why: str = "") -> int:
+    """A whole number, as an ``int``; NumPy's are whole numbers too, booleans are not.
+
+    Args:
+        name: of the argument, as the message calls it.
+        value: what was given.
+        least: the smallest that will do.
+        what: what it counts, as in ``"the number of bins"``.
+        why: what follows "at least so many" in the message.
+
+    Raises:
+        ValueError: no whole number, or a smaller one.
+
+    Example:
+        >>> check_count("bins", 20, what="the number of bins")
+        20
+        >>> check_count("bins", True, what="the number of bins")
+        Traceback (most recent call last):
+        ...
+        ValueError: bins got True; expected the number of bins, an integer of at least 1
+    """
+    found = _whole(value)
+    if found is None or found < least:
+        expected = f"{what}, an integer" if what else "an integer"
+        raise ValueError(f"{name} got {value!r}; expected {expected} of at least {least}{why}")
+    return found
+
+
+def check_counts(
+    name: str, values: Any, what: str = "the units of every hidden layer", example: str = "(200, 200)", fewest: int = 1
+) -> tuple[int, ...]:
+    """Whole numbers of at least one, such as the units of every layer.
+
+    Args:
+        name: of the argument.
+        values: what was given.
+        what: what they count.
+        example: a value that would do.
+        fewest: how many numbers there must be.
+
+    Raises:
+        ValueError: no sequence, too few numbers, or one that is no whole number of at least one.
+
+    Example:
+        >>> check_counts("hidden", [64, 32])
+        (64, 32)
+        >>> check_counts("hidden", 64)
+        Traceback (most recent call last):
+        ...
+        ValueError: hidden got 64; expected the units of every hidden layer, integers of at least 1, as in hidden=(200, 200)
+    """
+    found = [_whole(value) for value in values] if isinstance(values, Iterable) else [None]
+    counts = tuple(value for value in found if value is not None and value >= 1)
+    if len(counts) < max(len(found), fewest):
+        raise ValueError(f"{name} got {values!r}; expected {what}, integers of at least 1, as in {name}={example}")
+    return counts
+
+
+def _whole(value: Any) -> int | None:
+    """The value as an ``int`` where it is a whole number."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except (TypeError, RuntimeError):
+        return None
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse a name that is not among those there are.
+
+    >>> check_choice("unit", "ternary", ["binary", "spin"])
+    Traceback (most recent call last):
+    ...
+    ValueError: unit got 'ternary'; expected one of binary, spin
+    """
+    known = tuple(choices)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} got {value!r}; expected one of {', '.join(known)}")
+
+
+def check_share(name: str, value: Any, what: str, zero: bool = False) -> None:
+    """Refuse a share that is not between 0 and 1; with ``zero`` it may be 0.
+
+    >>> check_share("decay", 1.0, "the share that a step keeps", zero=True)
+    Traceback (most recent call last):
+    ...
+    ValueError: decay got 1.0; expected the share that a step keeps, in [0, 1)
+    """
+    number = _number(value)
+    if not (0 < number < 1 or (zero and number == 0)):
+        raise ValueError(f"{name} got {value!r}; expected {what}, in {'[' if zero else '('}0, 1)")
+
+
+def check_positive(name: str, value: Any, what: str, zero: bool = False) -> None:
+    """Refuse what is no finite number above 0; with ``zero`` it may be 0.
+
+    >>> check_positive("spread", -1, "the standard deviation of the first weights")
+    Traceback (most recent call last):
+    ...
+    ValueError: spread got -1; expected the standard deviation of the first weights, a finite number above 0
+    """
+    number = _number(value)
+    if not (0 < number < math.inf or (zero and number == 0)):
+        raise ValueError(
+            f"{name} got {value!r}; expected {what}, a finite number {'of at least' if zero else 'above'} 0"
+        )
+
+
+def _number(value: Any) -> float:
+    """The value as a ``float``; NaN where it is no number."""
+    try:
+        return math.nan if isinstance(value, str | bool) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return math.nan
+
+
+def check_columns(visible: Any, fewest: int = 1) -> int:
+    """The number of columns of the data, checked.
+
+    >>> check_columns(784)
+    784
+    """
+    return check_count("visible", visible, fewest, "the number of columns")
+
+
+def check_orders(orders: Any) -> int:
+    """The number of orders that a model averages, checked.
+
+    >>> check_orders(16)
+    16
+    """
+    return check_count("orders", orders, what="how many orders are averaged")
+
+
+def check_one_hot(labels: Tensor, name: str) -> None:
+    """Refuse labels, ``rows x classes``, that are no single 1 among zeros in every row.
+
+    Args:
+        labels: the last columns of data rows.
+        name: whose data they are.
+
+    Raises:
+        ValueError: some row has no class, or several.
+
+    Example:
+        >>> import torch
+        >>> check_one_hot(torch.eye(3), "DBM")
+    """
+    if not (((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all()):
+        raise ValueError(
+            f"{name} got labels that are not one-hot in the last {labels.shape[1]} columns; expected one 1 in each row. "
+            "dataset.labelled(classes) appends them"
+        )

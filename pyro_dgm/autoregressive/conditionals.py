@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import processes
+from ..checks import check_choice, check_count
 from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
 from .outputs import DECLARE, Output
@@ -139,8 +140,7 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
             f"complete got a distribution of batch shape {tuple(dist.batch_shape)} for {len(x)} rows; expected none, or one "
             "context a row"
         )
-    if draws < 1:
-        raise ValueError(f"draws got {draws}; expected at least 1")
+    draws = check_count("draws", draws)
     rows, x = check_known(x, known), dist.members[0].floating(x)
     if fault := dist.output.fault(x, rows):
         raise ValueError(f"complete got {fault}. {DECLARE}")
@@ -154,8 +154,7 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
         if not bool((rows == rows[0]).all()):
             raise ValueError("method='enumeration' needs the same known columns in every row; use 'importance'")
         return _listed(dist, x, rows[0])
-    if method not in ("order", "importance"):
-        raise ValueError(f"method got {method!r}; expected 'order', 'enumeration' or 'importance'")
+    check_choice("method", method, ("order", "enumeration", "importance"))
     each = math.ceil(draws / len(dist.members))
     with processes.drawing(each) as mine:
         found = [map(processes.gather, _weighted(member, x, rows, mine)) for member in dist.members]
@@ -224,10 +223,9 @@ def clamped_walk(dist: AutoregressiveDistribution, values: Tensor, known: Tensor
     return dist.network.walk(choose, dist.output, len(values), dist.context), log_weights
 
 
-def check_context_columns(context: int) -> None:
-    """Refuse what is no number of a context's columns."""
-    if not isinstance(context, int) or isinstance(context, bool) or context < 0:
-        raise ValueError(f"context got {context!r}; expected its number of columns, 0 for none")
+def check_context_columns(context: int) -> int:
+    """The number of a context's columns, checked."""
+    return check_count("context", context, 0, "its number of columns, 0 for none")
 
 
 def check_context(context: Tensor, columns: int) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import check_choice
 from ..nets.bodies import ACTIVATIONS
 from .basis import Basis
 from .network import Choose, Network
@@ -83,8 +84,7 @@ class MaskedNetwork(Network):
     ) -> None:
         super().__init__(order)
         visible = len(order)
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        check_choice("activation", activation, ACTIVATIONS)
         if not degrees and not direct:
             raise ValueError("got neither hidden layers nor direct weights; the columns would be independent")
         self.parameters_per_column = parameters

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nets.bodies import ACTIVATIONS, picture_sizes, widths
+from ..checks import check_choice, check_count, check_counts
+from ..nets.bodies import ACTIVATIONS, picture_sizes
 from .orderless import Body, Walk, shift
 from .outputs import Output
 from .recursion import ACTIVATIONS as RECURSIVE
@@ -33,11 +34,8 @@ class Perceptron(nn.Module):
 
     def __init__(self, visible: int, output: Output, hidden: Sequence[int], activation: str, context: int = 0) -> None:
         super().__init__()
-        hidden = widths(hidden)
-        if not hidden or any(not isinstance(n, int) or n < 1 for n in hidden):
-            raise ValueError(f"hidden got {hidden}; expected the units of at least one hidden layer, as in (500,)")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        hidden = check_counts("hidden", hidden, example="(500,)")
+        check_choice("activation", activation, ACTIVATIONS)
         act = ACTIVATIONS[activation]
         between = [(nn.Linear(below, above), act()) for below, above in itertools.pairwise(hidden)]
         self.visible, self.activation, self.depth = visible, activation, len(hidden)
@@ -145,9 +143,7 @@ class RepeatedInference(Body):
 
     def __init__(self, visible: int, output: Output, perceptron: Perceptron, rounds: int) -> None:
         super().__init__(visible, output, perceptron.context)
-        if not isinstance(rounds, int) or rounds < 1:
-            raise ValueError(f"k got {rounds!r}; expected the rounds of inference, at least 1")
-        self.perceptron, self.rounds = perceptron, rounds
+        self.perceptron, self.rounds = perceptron, check_count("k", rounds, what="the rounds of inference")
         self.register_buffer("means", self.output.expected(torch.zeros_like(self.bias)).detach())
 
     def predictions(self, features: Tensor, known: Tensor, context: Tensor | None = None) -> list[Tensor]:
@@ -198,10 +194,9 @@ class SubsetConvolutions(Body):
         self.shape, self.residual = picture_sizes(shape, channels)[0], residual
         if math.prod(self.shape) != visible:
             raise ValueError(f"shape got {tuple(shape)}, which has {math.prod(self.shape)} pixels; expected {visible}")
-        if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:
+        if check_count("kernel", kernel, what="an odd side of the convolutions, such as 3") % 2 == 0:
             raise ValueError(f"kernel got {kernel!r}; expected an odd side of the convolutions, such as 3")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        check_choice("activation", activation, ACTIVATIONS)
         planes = [self.shape[0] * (output.features + 1), *channels]
         self.hidden = nn.ModuleList(nn.Conv2d(a, b, kernel, padding="same") for a, b in itertools.pairwise(planes))
         self.activation = ACTIVATIONS[activation]()

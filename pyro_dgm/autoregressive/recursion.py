@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import native
+from ..checks import check_choice
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "relu": torch.relu}
 """The hidden units' non-linearities."""
@@ -57,8 +58,7 @@ def recursion(
         >>> recursion(x, torch.zeros(4), torch.zeros(3, 1, 4), torch.ones(3, 1, 4), order)[0].flatten()
         tensor([2., 2., 2.])
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+    check_choice("activation", activation, ACTIVATIONS)
     batch = x.shape[:-2]
     units = inputs.shape[-1]
     rows = x.reshape(-1, *x.shape[-2:])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_choice, check_count
 from .network import Choose, Network
 from .outputs import Output
 from .recursion import ACTIVATIONS, recursion
@@ -53,10 +54,8 @@ class SharedUnits(Network):
     ) -> None:
         super().__init__(order)
         visible = len(order)
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
-        if not isinstance(hidden, int) or isinstance(hidden, bool) or hidden < 1:
-            raise ValueError(f"hidden got {hidden!r}; expected the number of hidden units, at least 1")
+        check_choice("activation", activation, ACTIVATIONS)
+        hidden = check_count("hidden", hidden, what="the number of hidden units")
         if tied and features > 1:
             raise ValueError(
                 f"tied weights need columns that enter by one number; these enter by {features}. Choose tied=False"

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..checks import check_count
 from .space import Space
 from .streams import stream
 
@@ -176,8 +177,8 @@ class Dataset:
         Raises:
             ValueError: if an argument is out of range.
         """
-        if batch_size < 1 or epoch < 0:
-            raise ValueError(f"batches got batch_size={batch_size}, epoch={epoch}; expected at least 1 and at least 0.")
+        batch_size = check_count("batches: batch_size", batch_size, what="the rows in a batch")
+        epoch = check_count("batches: epoch", epoch, 0)
         count = math.ceil(len(self.train) / batch_size)
         if not 0 <= start <= count:
             raise ValueError(f"batches got start={start}; an epoch has {count} batches, so expected 0 to {count}.")

@@ -140,6 +140,16 @@ def split_frames(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
     return frames[..., :-1], frames[..., -1] > 0.5
 
 
+def join_frames(values: Tensor, present: Tensor) -> Tensor:
+    """Rows of frames, ``... x T x D``, and of which of them exist, ``... x T``: the inverse of ``split_frames``.
+
+    >>> join_frames(torch.tensor([[[5.0], [0.0]]]), torch.tensor([[True, False]]))
+    tensor([[5., 1., 0., 0.]])
+    """
+    marks = present.unsqueeze(-1).expand(*values.shape[:-1], 1)
+    return torch.cat([values, marks.to(values)], -1).flatten(-2)
+
+
 def _refuse(bad: Tensor, problem: str) -> None:
     if bad.any():
         raise ValueError(f"sequence {int(bad.flatten().nonzero()[0])} {problem}")

@@ -13,6 +13,8 @@ from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
+from ..checks import check_count
+
 SLACK = 1e-2
 """How far from a grey level a value may be, in levels: what rounding in single precision leaves behind."""
 
@@ -121,9 +123,7 @@ def check_levels(levels: int) -> int:
     Raises:
         ValueError: fewer than two, or not an integer.
     """
-    if type(levels) is not int or levels < 2:
-        raise ValueError(f"levels got {levels!r}; expected a number of grey levels, at least 2 (256 for bytes / 255)")
-    return levels
+    return check_count("levels", levels, 2, "the number of grey levels", why=" (256 for bytes / 255)")
 
 
 LOGISTIC_SPREAD = math.pi / math.sqrt(3)

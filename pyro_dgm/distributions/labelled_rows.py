@@ -1,4 +1,4 @@
-"""Variational autoencoder of data given their class, section 20.10.3."""
+"""Rows of a distribution with a given label behind them."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor, nn
 
-from ..data.sequences import split_frames
+from ..data.sequences import join_frames, split_frames
 from .support import RowSupport
 
 
@@ -56,8 +56,7 @@ class PaddedFrames(dist.TorchDistribution):
     def rows(self, values: Tensor) -> Tensor:
         """Values, ``... x T x features``, of which those of frames that exist are kept, as rows."""
         values = nn.functional.pad(values, (0, 0, 0, self.present.shape[-1] - self.length))
-        present = self.present.unsqueeze(-1).expand(*values.shape[:-1], 1)
-        return torch.cat([torch.where(present, values, 0.0), present.to(values)], -1).flatten(-2)
+        return join_frames(torch.where(self.present.unsqueeze(-1), values, 0.0), self.present)
 
 
 def join(*parts: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from ..autoregressive import AutoregressiveDistribution, Output
 from ..autoregressive.outputs.names import advice
 from ..autoregressive.shared_units import SharedUnits
-from ..data.sequences import checked_frames
+from ..data.sequences import checked_frames, join_frames
 from .padded_frames import join
 from .support import RowSupport
 
@@ -114,4 +114,4 @@ class RecurrentFrames(TorchDistribution):
             frames.append(self.frame(state, context).sample())
             state = self.advance(frames[-1], state, context)
         values = torch.stack(frames, 1)
-        return torch.cat([values, torch.ones_like(values[..., :1])], -1).reshape(*shape, -1)
+        return join_frames(values, values.new_ones(values.shape[:2])).reshape(*shape, -1)

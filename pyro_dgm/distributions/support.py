@@ -1,4 +1,4 @@
-"""What every model is: a named PyroModule whose programs are modules of their own."""
+"""The support of rows that are partly given."""
 
 from __future__ import annotations
 

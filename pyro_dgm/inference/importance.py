@@ -1,11 +1,11 @@
-"""Annealed importance sampling between a product distribution and a Boltzmann machine, with one colour summed out."""
+"""Importance weights of a model and its guide, one a particle and datum."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import pyro
 import torch
@@ -14,10 +14,8 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from ..checks import check_count
 from .sites import FAILURES, PARTICLES, explain, first_line, sites, traced
-
-if TYPE_CHECKING:
-    pass
 
 
 def log_weights(
@@ -53,11 +51,7 @@ def check_nesting(owner: str, nesting: Any) -> None:
     Raises:
         ValueError: it is no integer of at least 1.
     """
-    if not isinstance(nesting, int) or isinstance(nesting, bool) or nesting < 1:
-        raise ValueError(
-            f"{owner}: max_plate_nesting got {nesting!r}; expected the number of plates, an integer of at least 1 (the data "
-            "plate)"
-        )
+    check_count(f"{owner}: max_plate_nesting", nesting, what="the number of plates", why=" (the data plate)")
 
 
 def particle_plate(particles: int, nesting: int) -> Any:

@@ -1,4 +1,4 @@
-"""What directed models with latent variables share: samples, evidence by importance weights or annealing, progress."""
+"""The tail of importance weights, which tells whether their mean can be trusted."""
 
 from __future__ import annotations
 

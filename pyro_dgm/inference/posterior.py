@@ -1,4 +1,4 @@
-"""Importance weights of a model and its guide, per datum, and the bound they give."""
+"""Draws of the latents given the data, from a guide's proposals: by their weights, or as steps of a chain."""
 
 from __future__ import annotations
 

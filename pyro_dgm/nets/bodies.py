@@ -8,7 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_choice, check_count, check_counts
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus}
+_SHAPE = "height and width of a picture, or channels before them"
 
 
 def mlp(sizes: Sequence[int], activation: str = "tanh") -> nn.Sequential:
@@ -25,29 +28,12 @@ def mlp(sizes: Sequence[int], activation: str = "tanh") -> nn.Sequential:
         >>> mlp((4, 8, 2))[-1]
         Linear(in_features=8, out_features=2, bias=True)
     """
-    if len(sizes) < 2 or any(n < 1 for n in sizes):
-        raise ValueError(f"sizes got {tuple(sizes)}; expected at least two positive numbers of units")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+    sizes = check_counts("sizes", sizes, "the units of at least two layers", "(784, 200, 10)", fewest=2)
+    check_choice("activation", activation, ACTIVATIONS)
     layers: list[nn.Module] = []
     for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
-
-
-def widths(hidden: Sequence[int]) -> tuple[int, ...]:
-    """The units of hidden layers, of which there may be none.
-
-    Raises:
-        ValueError: not a sequence.
-
-    Example:
-        >>> widths([200, 200])
-        (200, 200)
-    """
-    if not isinstance(hidden, Sequence):
-        raise ValueError(f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(200, 200)")
-    return tuple(hidden)
 
 
 def picture_sizes(shape: Sequence[int], channels: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -64,15 +50,11 @@ def picture_sizes(shape: Sequence[int], channels: Sequence[int]) -> list[tuple[i
         >>> picture_sizes((28, 28), (32, 64))
         [(1, 28, 28), (32, 14, 14), (64, 7, 7)]
     """
-    if not isinstance(shape, Sequence) or len(shape) not in (2, 3) or any(type(n) is not int or n < 1 for n in shape):
-        raise ValueError(
-            f"shape got {shape!r}; expected height and width, as in shape=(28, 28), or channels before them"
-        )
-    if not isinstance(channels, Sequence) or not channels or any(type(n) is not int or n < 1 for n in channels):
-        raise ValueError(f"channels got {channels!r}; expected those of every convolution, as in channels=(32, 64)")
-    *first, height, width = shape
+    *first, height, width = check_counts("shape", shape, _SHAPE, "(28, 28)", fewest=2)
+    if len(first) > 1:
+        raise ValueError(f"shape got {shape!r}; expected {_SHAPE}")
     sizes = [(first[0] if first else 1, height, width)]
-    for n in channels:
+    for n in check_counts("channels", channels, "those of every convolution", "(32, 64)"):
         sizes.append((n, (sizes[-1][1] + 1) // 2, (sizes[-1][2] + 1) // 2))
     return sizes
 
@@ -103,8 +85,7 @@ class Convolutions(nn.Module):
 
     def __init__(self, shape: Sequence[int], channels: Sequence[int] = (32, 64), activation: str = "relu") -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        check_choice("activation", activation, ACTIVATIONS)
         sizes = picture_sizes(shape, channels)
         self.shape, self.features = sizes[0], math.prod(sizes[-1])
         layers: list[nn.Module] = []
@@ -143,8 +124,7 @@ class TransposedConvolutions(nn.Module):
 
     def __init__(self, shape: Sequence[int], channels: Sequence[int] = (32, 64), activation: str = "relu") -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation got {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        check_choice("activation", activation, ACTIVATIONS)
         sizes = picture_sizes(shape, channels)
         self.shape, self.features = sizes[-1], math.prod(sizes[-1])
         layers: list[nn.Module] = []
@@ -180,8 +160,7 @@ def classifier(layers: Sequence[tuple[Tensor, Tensor]], classes: int, dropout: f
         >>> classifier([(torch.zeros(4, 3), torch.zeros(3))], 2)(torch.zeros(1, 4)).shape
         torch.Size([1, 2])
     """
-    if classes < 2:
-        raise ValueError(f"classes got {classes}; expected at least 2")
+    check_count("classes", classes, 2, "the number of classes")
     parts: list[nn.Module] = []
     for weight, bias in layers:
         linear = nn.Linear(*weight.shape)

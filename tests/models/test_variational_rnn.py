@@ -15,7 +15,9 @@ from pyro.optim import Adam
 import pyro_dgm as dgm
 from pyro_dgm.data.sequences import pad, unpad
 from pyro_dgm.inference.importance import traces
-from pyro_dgm.models.directed.variational_rnn import FLOOR, Path, VariationalRNN
+from pyro_dgm.models.directed.variational_rnn import _FLOOR as FLOOR
+from pyro_dgm.models.directed.variational_rnn import VariationalRNN
+from pyro_dgm.models.directed.variational_rnn import _Path as Path
 from pyro_dgm.objectives.estimators.wake_sleep import asleep
 
 LENGTHS = (3, 1, 5, 2)

@@ -13,6 +13,7 @@ from ...autoregressive import output as family
 from ...autoregressive.outputs import FLOOR
 from ...checks import check_columns
 from ..shared.autoregressive import AutoregressiveModel
+from ..shared.examples import bits, seeded
 
 
 class FVBN(AutoregressiveModel):
@@ -62,14 +63,9 @@ class FVBN(AutoregressiveModel):
         context: int = 0,
     ) -> None:
         super().__init__()
-        check_columns(visible)
-        self.visible, self.family, self.given_order, self.basis, self.context = (
-            visible,
-            output,
-            plain_order(order),
-            basis,
-            context,
-        )
+        visible = check_columns(visible)
+        self.visible, self.family, self.given_order = visible, output, plain_order(order)
+        self.basis, self.context = basis, context
         self.output = family(output, visible)
         self.network: MaskedNetwork = MaskedNetwork(
             check_order(order, visible), self.output.features, self.output.parameters, basis=basis, context=context
@@ -111,9 +107,4 @@ class FVBN(AutoregressiveModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        model = cls(5, order=[2, 0, 4, 1, 3])
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        return model, torch.randint(0, 2, (10, 5), generator=generator).float()
+        return seeded(lambda: cls(5, order=[2, 0, 4, 1, 3]), lambda: bits(10, 5), scale=1.0)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ...autoregressive import AutoregressiveDistribution, MaskedNetwork, Network, check_order, plain_order
 from ...autoregressive import output as family
-from ...checks import check_columns
-from ...nets.bodies import widths
+from ...checks import check_choice, check_columns, check_count, check_counts
 from ...objectives.criteria.next_mask import NextMask
 from ...objectives.objective import Elbo, Objective
 from ..shared.autoregressive import AutoregressiveModel
+from ..shared.examples import bits, seeded
 
 
 class MADE(AutoregressiveModel):
@@ -70,22 +70,14 @@ class MADE(AutoregressiveModel):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_columns(visible, 2)
-        if not isinstance(masks, int) or isinstance(masks, bool) or masks < 1:
-            raise ValueError(f"masks got {masks!r}; expected how many there are, at least 1")
-        for name, value, choices in (
-            ("orders", orders, ("all", "first")),
-            ("degrees", degrees, ("cyclic", "random")),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} got {value!r}; expected {choices[0]!r} or {choices[1]!r}")
+        visible, masks = check_columns(visible, 2), check_count("masks", masks, what="how many there are")
+        check_choice("orders", orders, ("all", "first"))
+        check_choice("degrees", degrees, ("cyclic", "random"))
         if masks > 1 and orders == "first" and degrees == "cyclic":
             raise ValueError(
                 "all masks would be the same: choose orders='all' or degrees='random', or masks=1 for a single one"
             )
-        self.visible, self.hidden, self.context, self.seed = visible, widths(hidden), context, seed
-        if not self.hidden or any(not isinstance(n, int) or n < 1 for n in self.hidden):
-            raise ValueError(f"hidden got {hidden!r}; expected the units of at least one hidden layer, each at least 1")
+        self.visible, self.hidden, self.context, self.seed = visible, check_counts("hidden", hidden), context, seed
         self.family, self.given_order, self.masks, self.orders = output, plain_order(order), masks, orders
         self.degrees, self.activation, self.direct = degrees, activation, direct
         self.output = family(output, visible)
@@ -136,8 +128,7 @@ class MADE(AutoregressiveModel):
         Raises:
             ValueError: another choice.
         """
-        if train not in ("next", "mixture"):
-            raise ValueError(f"train got {train!r}; expected 'next' or 'mixture'")
+        check_choice("train", train, ("next", "mixture"))
         return NextMask() if train == "next" and self.masks > 1 else Elbo()
 
     def options(self) -> dict[str, Any]:
@@ -157,7 +148,7 @@ class MADE(AutoregressiveModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            made = cls(5, hidden=(12, 8), masks=3, direct=True, degrees="random", order=[2, 0, 4, 1, 3])
-            return made, torch.randint(0, 2, (10, 5)).float()
+        return seeded(
+            lambda: cls(5, hidden=(12, 8), masks=3, direct=True, degrees="random", order=[2, 0, 4, 1, 3]),
+            lambda: bits(10, 5),
+        )

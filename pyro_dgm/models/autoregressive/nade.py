@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from ...autoregressive import check_order, plain_order
@@ -13,6 +12,7 @@ from ...autoregressive import output as family
 from ...autoregressive.shared_units import SharedUnits
 from ...checks import check_columns
 from ..shared.autoregressive import AutoregressiveModel
+from ..shared.examples import bits, seeded
 
 
 class NADE(AutoregressiveModel):
@@ -65,7 +65,7 @@ class NADE(AutoregressiveModel):
         context: int = 0,
     ) -> None:
         super().__init__()
-        check_columns(visible)
+        visible = check_columns(visible)
         self.visible, self.hidden, self.family, self.given_order = visible, hidden, output, plain_order(order)
         self.tied, self.activation, self.context = tied, activation, context
         self.output = family(output, visible)
@@ -93,7 +93,4 @@ class NADE(AutoregressiveModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            nade = cls(5, hidden=7, order=[2, 0, 4, 1, 3])
-            return nade, torch.randint(0, 2, (10, 5)).float()
+        return seeded(lambda: cls(5, hidden=7, order=[2, 0, 4, 1, 3]), lambda: bits(10, 5))

@@ -8,8 +8,9 @@ from typing import Any, Self
 from torch import Tensor
 
 from ...autoregressive.orderless_bodies import Perceptron, RepeatedInference
-from ...nets.bodies import widths
-from ..shared.orderless import OrderlessModel, randomised
+from ...checks import check_counts
+from ..shared.examples import bits, seeded
+from ..shared.orderless import OrderlessModel
 
 
 class NADEk(OrderlessModel):
@@ -57,7 +58,7 @@ class NADEk(OrderlessModel):
         context: int = 0,
     ) -> None:
         super().__init__(visible, output, orders, seed, context)
-        self.hidden, self.activation, self.k = widths(hidden), activation, k
+        self.hidden, self.activation, self.k = check_counts("hidden", hidden, example="(500,)"), activation, k
         perceptron = Perceptron(visible, self.output, hidden, activation, context)
         self.body = RepeatedInference(visible, self.output, perceptron, k)
 
@@ -67,4 +68,4 @@ class NADEk(OrderlessModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        return randomised(cls(5, hidden=(6,), k=3, orders=2))
+        return seeded(lambda: cls(5, hidden=(6,), k=3, orders=2), lambda: bits(10, 5), scale=1.0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from ...autoregressive import MaskedNetwork, check_order, plain_order
 from ...autoregressive import output as family
-from ...checks import check_columns
+from ...checks import check_columns, check_count
 from ..shared.autoregressive import AutoregressiveModel
+from ..shared.examples import bits, seeded
 
 
 class NeuralAutoregressive(AutoregressiveModel):
@@ -61,10 +61,9 @@ class NeuralAutoregressive(AutoregressiveModel):
         context: int = 0,
     ) -> None:
         super().__init__()
-        check_columns(visible, 2)
-        for name, value in (("group", group), ("depth", depth)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} got {value!r}; expected a number, at least 1")
+        visible = check_columns(visible, 2)
+        group = check_count("group", group, what="the hidden units a column")
+        depth = check_count("depth", depth, what="the number of hidden layers")
         self.visible, self.group, self.depth, self.context = visible, group, depth, context
         self.family, self.given_order, self.activation, self.direct = output, plain_order(order), activation, direct
         self.output = family(output, visible)
@@ -88,6 +87,4 @@ class NeuralAutoregressive(AutoregressiveModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return cls(5, group=3, order=[2, 0, 4, 1, 3], direct=True), torch.randint(0, 2, (10, 5)).float()
+        return seeded(lambda: cls(5, group=3, order=[2, 0, 4, 1, 3], direct=True), lambda: bits(10, 5))

@@ -8,8 +8,9 @@ from typing import Any, Self
 from torch import Tensor
 
 from ...autoregressive.orderless_bodies import Perceptron, SubsetPerceptron
-from ...nets.bodies import widths
-from ..shared.orderless import OrderlessModel, randomised
+from ...checks import check_counts
+from ..shared.examples import bits, seeded
+from ..shared.orderless import OrderlessModel
 
 
 class OrderlessNADE(OrderlessModel):
@@ -57,7 +58,7 @@ class OrderlessNADE(OrderlessModel):
         context: int = 0,
     ) -> None:
         super().__init__(visible, output, orders, seed, context)
-        self.hidden, self.activation = widths(hidden), activation
+        self.hidden, self.activation = check_counts("hidden", hidden, example="(500,)"), activation
         perceptron = Perceptron(visible, self.output, hidden, activation, context)
         self.body = SubsetPerceptron(visible, self.output, perceptron)
 
@@ -67,4 +68,4 @@ class OrderlessNADE(OrderlessModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        return randomised(cls(5, hidden=(6,), orders=2))
+        return seeded(lambda: cls(5, hidden=(6,), orders=2), lambda: bits(10, 5), scale=1.0)

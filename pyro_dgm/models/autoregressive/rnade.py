@@ -11,10 +11,9 @@ from torch import Tensor
 from ...autoregressive import check_order, plain_order
 from ...autoregressive import output as outputs
 from ...autoregressive.shared_units import SharedUnits
-from ...checks import check_columns
+from ...checks import check_choice, check_columns, check_count
 from ..shared.autoregressive import AutoregressiveModel
-
-_FAMILIES = ("gaussian", "laplace")
+from ..shared.examples import seeded
 
 
 class RNADE(AutoregressiveModel):
@@ -64,11 +63,11 @@ class RNADE(AutoregressiveModel):
         context: int = 0,
     ) -> None:
         super().__init__()
-        check_columns(visible)
-        if family not in _FAMILIES:
-            raise ValueError(f"family got {family!r}; expected 'gaussian' or 'laplace'")
-        if not isinstance(components, int) or isinstance(components, bool) or components < 1:
-            raise ValueError(f"components got {components!r}; expected how many a mixture has, at least 1")
+        visible, components = (
+            check_columns(visible),
+            check_count("components", components, what="how many a mixture has"),
+        )
+        check_choice("family", family, ("gaussian", "laplace"))
         self.visible, self.hidden, self.components, self.family = visible, hidden, components, family
         self.given_order, self.activation = plain_order(order), activation
         self.scaled_gradient, self.context = scaled_gradient, context
@@ -91,7 +90,4 @@ class RNADE(AutoregressiveModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            rnade = cls(5, hidden=7, components=2, order=[2, 0, 4, 1, 3])
-            return rnade, torch.randn(10, 5)
+        return seeded(lambda: cls(5, hidden=7, components=2, order=[2, 0, 4, 1, 3]), lambda: torch.randn(10, 5))

@@ -13,14 +13,15 @@ from ...autoregressive import check_order, plain_order
 from ...autoregressive import output as family
 from ...autoregressive.conditionals import check_context, check_context_columns
 from ...autoregressive.shared_units import SharedUnits
+from ...checks import check_choice, check_count
 from ...data.sequences import split_frames, unpad
 from ...distributions.recurrent_frames import RecurrentFrames, check_values
 from ...inference.particles import Filled, fill_in_frames
 from ..shared.conditioning import check_condition, check_imputation
 from ..shared.evidence import Evidence
+from ..shared.examples import seeded, sequences
 from ..shared.explicit import ExplicitModel
 from ..shared.frames import check_frames, check_width, per_frame, row_shape
-from ..shared.rows import data_plate
 
 _CELLS = {"tanh": nn.RNN, "gru": nn.GRU}
 
@@ -78,10 +79,9 @@ class RNNNADE(ExplicitModel):
         context: int = 0,
     ) -> None:
         super().__init__()
-        check_context_columns(context)
+        context = check_context_columns(context)
         check_frames(visible, features, hidden=hidden, recurrent=recurrent)
-        if cell not in _CELLS:
-            raise ValueError(f"cell got {cell!r}; expected one of {', '.join(_CELLS)}")
+        check_choice("cell", cell, _CELLS)
         self.visible, self.features, self.hidden, self.recurrent = visible, features, hidden, recurrent
         self.cell, self.family, self.given_order = cell, output, plain_order(order)
         self.frames, self.context = visible // (features + 1), context
@@ -114,7 +114,7 @@ class RNNNADE(ExplicitModel):
         )
 
     def generate(self, x: Tensor | None = None, size: int | None = None, length: int | None = None) -> Tensor:
-        with data_plate((size or 1) if x is None else len(x), size):
+        with self.data_plate(x, size):
             return pyro.sample("x", self(length), obs=x)
 
     def sample(self, n: int, length: int | None = None) -> Tensor:
@@ -127,8 +127,8 @@ class RNNNADE(ExplicitModel):
         Raises:
             ValueError: a length below one.
         """
-        if length is not None and length < 1:
-            raise ValueError(f"length got {length}; expected at least one frame")
+        if length is not None:
+            length = check_count("length", length, what="the frames of a sequence")
         return self(length).sample((n,))
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
@@ -226,9 +226,4 @@ class RNNNADE(ExplicitModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = cls(12, features=2, hidden=5, recurrent=3)
-            frames = torch.randint(0, 2, (10, 4, 2)).float()
-            present = (torch.arange(4) < torch.randint(1, 5, (10, 1))).float().unsqueeze(-1)
-            return model, torch.cat([frames * present, present], -1).flatten(1)
+        return seeded(lambda: cls(12, features=2, hidden=5, recurrent=3), sequences)

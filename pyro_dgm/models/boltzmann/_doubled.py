@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...energy import Binary, BoltzmannDistribution, Dense, Graph
 from ..shared.boltzmann import BoltzmannModel
+from ..shared.examples import bits, seeded
 from ..shared.layerwise import Stage
 
 
@@ -48,7 +49,7 @@ class _Repeated(BoltzmannModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        return cls(3, 2, (2, 1)), torch.randint(0, 2, (5, 3)).float().repeat(1, 2)
+        return seeded(lambda: cls(3, 2, (2, 1)), lambda: bits(5, 3).repeat(1, 2))
 
 
 class Doubled(Protocol):

@@ -8,9 +8,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from ...checks import check_choice, check_columns, check_count
 from ...energy import Binary, BoltzmannDistribution, Dense, Graph, Interaction, Lateral, ScalarUnit, Sparse, Spin
 from ...energy.interactions.sparse import check_edges, edge_list
 from ..shared.boltzmann import BoltzmannModel
+from ..shared.examples import bits, seeded
 
 _UNITS: dict[str, type[ScalarUnit]] = {"binary": Binary, "spin": Spin}
 
@@ -53,10 +55,8 @@ class BoltzmannMachine(BoltzmannModel):
         unit: str = "binary",
     ) -> None:
         super().__init__()
-        if unit not in _UNITS:
-            raise ValueError(f"unit got {unit!r}; expected one of {', '.join(_UNITS)}")
-        if hidden < 0:
-            raise ValueError(f"hidden got {hidden}; expected the number of hidden units, 0 or more")
+        check_choice("unit", unit, _UNITS)
+        visible, hidden = check_columns(visible), check_count("hidden", hidden, 0, "the number of hidden units")
         self.visible, self.hidden, self.unit = visible, hidden, unit
         layers = {"visible": _UNITS[unit](visible)} | ({"hidden": _UNITS[unit](hidden)} if hidden else {})
         self._edges = None if edges is None else edge_list(edges)
@@ -119,9 +119,4 @@ class BoltzmannMachine(BoltzmannModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        machine = cls(visible=5, hidden=3)
-        with torch.no_grad():
-            for parameter in machine.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        return machine, torch.randint(0, 2, (10, 5), generator=generator).float()
+        return seeded(lambda: cls(visible=5, hidden=3), lambda: bits(10, 5), scale=1.0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...annealing import log_partition
-from ...checks import BINARISE
+from ...checks import check_choice, check_columns, check_counts
 from ...energy import Binary, BoltzmannDistribution, Dense, Graph, LogPartition, log_states
 from ...energy.enumeration import LARGEST
 from ...native import linear
@@ -23,12 +23,11 @@ from ...objectives.objective import Objective
 from ...objectives.phases.phase import KnownLogPartition
 from ...objectives.phases.program import negative_phase
 from ..shared.evidence import Evidence
+from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
 from ..shared.layerwise import Stage
-from ..shared.rows import check_rows, check_support, data_plate
+from ..shared.rows import check_binary, check_rows
 from ._doubled import _Repeated
-
-_UNITS = ("binary", "gaussian")
 
 
 class DBN(LatentVariableModel):
@@ -63,18 +62,17 @@ class DBN(LatentVariableModel):
         torch.Size([2, 6])
     """
 
+    guide_needs_rows = True
+
     def __init__(self, visible: int, hidden: Sequence[int] = (500, 2000), unit: str = "binary") -> None:
         super().__init__()
-        if not isinstance(hidden, Sequence) or len(hidden) < 1:
+        visible, hidden = check_columns(visible), check_counts("hidden", hidden, example="(500, 2000)")
+        check_choice("unit", unit, ("binary", "gaussian"))
+        if unit == "gaussian" and len(hidden) < 2:
             raise ValueError(
-                f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(500, 2000)"
+                f"unit got 'gaussian' with hidden={hidden}; expected two hidden layers, or use dgm.GaussianRBM"
             )
-        if unit not in _UNITS or (unit == "gaussian" and len(hidden) < 2):
-            raise ValueError(
-                f"unit got {unit!r} with {len(hidden)} hidden layers; expected one of {', '.join(_UNITS)}, and two layers or "
-                "more under gaussian units (with one, use dgm.GaussianRBM)"
-            )
-        self.visible, self.hidden, self.unit = visible, tuple(hidden), unit
+        self.visible, self.hidden, self.unit = visible, hidden, unit
         sizes = (visible, *hidden)
         pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
         self.weights = nn.ParameterList(0.01 * torch.randn(m, n) for m, n in pairs)
@@ -110,13 +108,9 @@ class DBN(LatentVariableModel):
             return dist.Bernoulli(logits=mean).to_event(1)
         return dist.Normal(mean, (-0.5 * self.log_precision).exp()).to_event(1)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
-        if x is None:
-            raise ValueError(
-                "the guide needs data: it draws the hidden layers given rows. Pass rows, or run the model alone"
-            )
+    def infer(self, x: Tensor, size: int | None = None) -> None:
         h = x
-        with data_plate(len(x), size):
+        with self.data_plate(x, size):
             for k, (R, r) in enumerate(zip(self.recognition_weights, self.recognition_biases, strict=True), 1):
                 h = pyro.sample(f"hidden{k}", dist.Bernoulli(logits=linear(h, R, r)).to_event(1))
 
@@ -250,19 +244,11 @@ class DBN(LatentVariableModel):
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "DBN")
         if self.unit == "binary":
-            check_support(
-                x, lambda v: (v == 0) | (v == 1), "DBN with binary units", "0 or 1",
-                f"{BINARISE}; or choose unit='gaussian'",
-            )  # fmt: skip
+            check_binary(x, "DBN with binary units", "; or choose unit='gaussian'")
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit}
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        dbn = cls(visible=5, hidden=(4, 3))
-        with torch.no_grad():
-            for parameter in dbn.parameters():
-                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
-        return dbn, torch.randint(0, 2, (10, 5), generator=generator).float()
+        return seeded(lambda: cls(visible=5, hidden=(4, 3)), lambda: bits(10, 5), scale=0.7)

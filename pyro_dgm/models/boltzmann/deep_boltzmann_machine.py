@@ -10,19 +10,21 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ...energy.mean_field import mean_field
 from ...annealing import log_partition
+from ...checks import check_choice, check_columns, check_count, check_counts, check_one_hot, check_positive
 from ...distributions.hidden_sites import HiddenSite, JointDraw
 from ...energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian, Graph, Unit, log_states
 from ...energy.enumeration import LARGEST
+from ...energy.mean_field import mean_field
 from ...nets.bodies import classifier
 from ...objectives.criteria.multi_prediction import MultiPrediction
 from ...objectives.objective import Objective
 from ...objectives.phases.objective import NegativePhaseObjective
 from ..shared.boltzmann import BoltzmannModel
 from ..shared.evidence import Evidence, bounded
+from ..shared.examples import bits, seeded
 from ..shared.layerwise import Stage
-from ..shared.rows import check_rows, data_plate
+from ..shared.rows import check_rows
 from ._doubled import doubled_stages, restricted_stage
 
 _UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
@@ -68,6 +70,8 @@ class DBM(BoltzmannModel):
         [(2, 4), (2, 3)]
     """
 
+    guide_needs_rows = True
+
     def __init__(
         self,
         visible: int,
@@ -78,22 +82,14 @@ class DBM(BoltzmannModel):
         spread: float = 0.01,
     ) -> None:
         super().__init__()
-        if not 0 < spread < float("inf"):
-            raise ValueError(f"spread got {spread!r}; expected the standard deviation of the first weights, above 0")
+        check_positive("spread", spread, "the standard deviation of the first weights")
+        visible, hidden = check_columns(visible), check_counts("hidden", hidden, example="(500, 1000)")
+        check_choice("unit", unit, _UNITS)
+        steps = check_count("steps", steps, what="the rounds of mean field")
+        if check_count("classes", classes, 0, "0 without labels, or the number of classes") == 1:
+            raise ValueError("classes got 1; expected 0 without labels, or the number of classes, at least 2")
+        self.visible, self.hidden, self.unit, self.steps, self.classes = visible, hidden, unit, steps, classes
         self.spread = spread
-        if not isinstance(hidden, Sequence) or len(hidden) < 1:
-            raise ValueError(
-                f"hidden got {hidden!r}; expected the units of every hidden layer, as in hidden=(500, 1000)"
-            )
-        if unit not in _UNITS:
-            raise ValueError(f"unit got {unit!r}; expected one of {', '.join(_UNITS)}")
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
-        if not isinstance(classes, int) or classes < 0 or classes == 1:
-            raise ValueError(
-                f"classes got {classes!r}; expected the number of classes, at least 2, or 0 without labels"
-            )
-        self.visible, self.hidden, self.unit, self.steps, self.classes = visible, tuple(hidden), unit, steps, classes
         self.names = tuple(f"hidden{number + 1}" for number in range(len(hidden)))
         below = ("visible", *self.names)
         units: dict[str, Unit] = {"visible": _UNITS[unit](visible)}
@@ -131,7 +127,7 @@ class DBM(BoltzmannModel):
         rows = (size or 1) if x is None else len(x)
         dist_x = self()
         joint = JointDraw(dist_x, rows)
-        with data_plate(rows, size):
+        with self.data_plate(x, size):
             seen = {} if x is None else self.observed(x)
             known = {name: pyro.sample(name, HiddenSite(joint, name, self.visible_bias)) for name in self.names}
             joint.check(self.names)
@@ -141,15 +137,11 @@ class DBM(BoltzmannModel):
                 )
             return pyro.sample("x", dist_x.given(known), obs=seen.get("visible"))
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
-        if x is None:
-            raise ValueError(
-                "the guide needs data: the posterior is a function of x. Pass rows, or run the model alone"
-            )
+    def infer(self, x: Tensor, size: int | None = None) -> None:
         with torch.no_grad():
             found = mean_field(self().machine, self.observed(x), self.steps)
         share = found.entropy / len(self.names)
-        with data_plate(len(x), size):
+        with self.data_plate(x, size):
             for name in self.names:
                 pyro.sample(name, dist.Delta(found.statistics[name][0], log_density=-share, event_dim=1))
 
@@ -274,8 +266,7 @@ class DBM(BoltzmannModel):
     def stages(self, scheme: str = "doubled") -> Iterator[Stage]:
         """What ``dgm.pretrain`` trains: ``"doubled"`` machines, with the inputs that other layers will bring (20.4.4), or
         the ``"restricted"`` machine of the lowest layers alone, from which the others grow."""
-        if scheme not in ("doubled", "restricted"):
-            raise ValueError(f"scheme got {scheme!r}; expected 'doubled' or 'restricted'")
+        check_choice("scheme", scheme, ("doubled", "restricted"))
         return doubled_stages(self) if scheme == "doubled" else restricted_stage(self)
 
     def check_data(self, x: Tensor) -> None:
@@ -284,12 +275,7 @@ class DBM(BoltzmannModel):
             check_rows(
                 x, torch.Size([self.visible + self.classes]), "DBM with labels (visible columns, then one-hot labels)"
             )
-            label = x[:, self.visible :]
-            if not (((label == 0) | (label == 1)).all() and (label.sum(1) == 1).all()):
-                raise ValueError(
-                    f"DBM got labels that are not one-hot in the last {self.classes} columns; expected one 1 in each row. "
-                    "dataset.labelled(classes) appends them"
-                )
+            check_one_hot(x[:, self.visible :], "DBM")
 
     def initialise(self, x: Tensor) -> None:
         super().initialise(self.observed(x)["visible"])
@@ -303,9 +289,4 @@ class DBM(BoltzmannModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        dbm = cls(visible=5, hidden=(4, 3))
-        with torch.no_grad():
-            for parameter in dbm.parameters():
-                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
-        return dbm, torch.randint(0, 2, (10, 5), generator=generator).float()
+        return seeded(lambda: cls(visible=5, hidden=(4, 3)), lambda: bits(10, 5), scale=0.7)

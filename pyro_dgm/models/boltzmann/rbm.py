@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...energy import Binary, BoltzmannDistribution, Dense, Graph
 from ..shared.boltzmann import BoltzmannModel
+from ..shared.examples import bits, seeded
 
 
 class RBM(BoltzmannModel):
@@ -68,9 +69,4 @@ class RBM(BoltzmannModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        rbm = cls(visible=6, hidden=4)
-        with torch.no_grad():
-            for parameter in rbm.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        return rbm, torch.randint(0, 2, (10, 6), generator=generator).float()
+        return seeded(lambda: cls(visible=6, hidden=4), lambda: bits(10, 6), scale=1.0)

@@ -13,14 +13,16 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 
 from ... import processes
+from ...checks import check_count, check_counts, check_one_hot
 from ...distributions.labelled_rows import LabelledRows
 from ...inference.importance import log_weights
 from ...inference.posterior import metropolis_step
-from ...nets.bodies import mlp, widths
+from ...nets.bodies import mlp
 from ...objectives.objective import Objective
 from ..shared.conditioning import check_imputation, later_half
 from ..shared.decoded import DecodedModel, bound_objective, diagonal
 from ..shared.evidence import Evidence
+from ..shared.examples import bits, seeded
 from ..shared.rows import check_rows
 
 
@@ -72,10 +74,12 @@ class ConditionalVAE(DecodedModel):
         levels: int = 256,
     ) -> None:
         super().__init__(visible, likelihood, levels)
-        for name, value in (("classes", classes), ("latent", latent)):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} got {value!r}; expected a number, at least 1")
-        self.classes, self.latent, self.hidden, self.activation = classes, latent, widths(hidden), activation
+        visible, classes = self.visible, check_count("classes", classes, what="the number of classes")
+        latent, hidden = (
+            check_count("latent", latent, what="the number of latent variables"),
+            check_counts("hidden", hidden, fewest=0),
+        )
+        self.classes, self.latent, self.hidden, self.activation = classes, latent, hidden, activation
         self.encoder = mlp((visible + classes, *hidden, 2 * latent), activation)
         self.decoder = mlp((latent + classes, *reversed(hidden), visible), activation)
 
@@ -100,11 +104,7 @@ class ConditionalVAE(DecodedModel):
                 label = pyro.sample("label", dist.OneHotCategorical(logits=like.new_zeros(self.classes)))
             return pyro.sample("x", LabelledRows(self.observe(z, label), label), obs=x)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
-        if x is None:
-            raise ValueError(
-                "the guide needs data: q(z | x, y) is a function of rows. Pass rows, or run the model alone"
-            )
+    def infer(self, x: Tensor, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):
             return pyro.sample("z", self.encode(x))
 
@@ -146,8 +146,7 @@ class ConditionalVAE(DecodedModel):
         Raises:
             ValueError: rows of another width, or no particle.
         """
-        if particles < 1:
-            raise ValueError(f"particles got {particles}; expected at least 1")
+        particles = check_count("particles", particles)
         if isinstance(x, Tensor) and x.shape[1:] == (self.visible + self.classes,):
             x = x[:, : self.visible]
         check_rows(x, torch.Size([self.visible]), "classify")
@@ -203,12 +202,7 @@ class ConditionalVAE(DecodedModel):
         name = "ConditionalVAE (visible columns, then one-hot labels: dataset.labelled(classes) appends them)"
         check_rows(x, torch.Size([self.visible + self.classes]), name)
         self.check_columns(x[:, : self.visible])
-        label = x[:, self.visible :]
-        if not (((label == 0) | (label == 1)).all() and (label.sum(1) == 1).all()):
-            raise ValueError(
-                f"ConditionalVAE got labels that are not one-hot in the last {self.classes} columns; expected one 1 in each "
-                "row. dataset.labelled(classes) appends them"
-            )
+        check_one_hot(x[:, self.visible :], "ConditionalVAE")
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "classes": self.classes, "latent": self.latent, "hidden": list(self.hidden),
@@ -216,7 +210,7 @@ class ConditionalVAE(DecodedModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            vae = cls(5, classes=3, latent=2, hidden=(4,))
-            return vae, torch.cat([torch.randint(0, 2, (10, 5)), torch.eye(3)[torch.arange(10) % 3]], 1).float()
+        return seeded(
+            lambda: cls(5, classes=3, latent=2, hidden=(4,)),
+            lambda: torch.cat([bits(10, 5), torch.eye(3)[torch.arange(10) % 3]], 1),
+        )

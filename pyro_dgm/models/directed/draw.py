@@ -13,13 +13,14 @@ from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from ...checks import BINARISE
+from ...checks import check_columns, check_count
 from ...nets.attention import Drawing, Filters, Window
 from ...nets.recurrent import Cell, State
 from ...objectives.estimators.multi_sample import IWAE
 from ...objectives.objective import Elbo, Objective
+from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
-from ..shared.rows import check_rows, check_support
+from ..shared.rows import check_binary, check_rows
 
 
 class DRAW(LatentVariableModel):
@@ -63,6 +64,8 @@ class DRAW(LatentVariableModel):
         (torch.Size([3, 5, 64]), torch.Size([3, 5, 2]))
     """
 
+    guide_needs_rows = True
+
     network: _Network
 
     def __init__(
@@ -75,10 +78,9 @@ class DRAW(LatentVariableModel):
         attention: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if min(visible, steps, latent, hidden) < 1:
-            raise ValueError(
-                f"visible, steps, latent and hidden got {visible}, {steps}, {latent} and {hidden}; expected at least 1 each"
-            )
+        visible, steps = check_columns(visible), check_count("steps", steps, what="the steps of a drawing")
+        latent = check_count("latent", latent, what="the latent variables of a step")
+        hidden = check_count("hidden", hidden, what="the units of a recurrent network")
         self.visible, self.steps, self.latent, self.hidden = visible, steps, latent, hidden
         self.shape = _shape(visible, shape, attention is not None)
         self.attention = None if attention is None else _attention(attention, self.shape)
@@ -93,9 +95,7 @@ class DRAW(LatentVariableModel):
                 canvas, decoder, _ = network.stroke(pyro.sample(f"z{step + 1}", prior), canvas, decoder)
             return pyro.sample("x", dist.Bernoulli(logits=canvas).to_event(1), obs=x)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
-        if x is None:
-            raise ValueError("the guide needs data: it looks at rows while it draws. Pass rows, or run the model alone")
+    def infer(self, x: Tensor, size: int | None = None) -> None:
         network = self.network
         (canvas, decoder), encoder, seen = network.start(), network.encoder.start(), network.see(x)
         with self.data_plate(x, size):
@@ -116,8 +116,8 @@ class DRAW(LatentVariableModel):
         """
         if isinstance(source, Tensor):
             self.check_data(source)
-        elif source < 1:
-            raise ValueError(f"source got {source}; expected the number of pictures, at least 1, or data")
+        else:
+            source = check_count("source", source, what="data, or the number of pictures")
         network, means, windows = self.network, [], []
         with torch.no_grad():
             if isinstance(source, Tensor):
@@ -153,7 +153,7 @@ class DRAW(LatentVariableModel):
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "DRAW")
-        check_support(x, lambda v: (v == 0) | (v == 1), "DRAW", "0 or 1", BINARISE)
+        check_binary(x, "DRAW")
 
     def options(self) -> dict[str, Any]:
         return {
@@ -167,10 +167,9 @@ class DRAW(LatentVariableModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            draw = cls(12, shape=(3, 4), steps=3, latent=2, hidden=5, attention=(2, 3))
-            return draw, torch.randint(0, 2, (10, 12)).float()
+        return seeded(
+            lambda: cls(12, shape=(3, 4), steps=3, latent=2, hidden=5, attention=(2, 3)), lambda: bits(10, 12)
+        )
 
 
 def _shape(visible: int, shape: Sequence[int] | None, needed: bool) -> tuple[int, int]:

@@ -11,8 +11,9 @@ from pyro.distributions.transforms import AffineCoupling, LowerCholeskyAffine, P
 from pyro.nn import DenseNN
 from torch import Tensor, nn
 
-from ...checks import check_columns
+from ...checks import check_columns, check_count, check_counts
 from ...distributions.histogram import _Histogram
+from ..shared.examples import seeded
 from ..shared.explicit import ExplicitModel
 
 
@@ -41,7 +42,7 @@ class AffineGenerator(ExplicitModel):
 
     def __init__(self, visible: int) -> None:
         super().__init__()
-        check_columns(visible)
+        visible = check_columns(visible)
         self.visible = visible
         self.mean = nn.Parameter(torch.zeros(visible))
         self.factor = nn.Parameter(torch.zeros(visible, visible))
@@ -69,12 +70,7 @@ class AffineGenerator(ExplicitModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        model = cls(3)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
-        return model, torch.randn(10, 3, generator=generator)
+        return seeded(lambda: cls(3), lambda: torch.randn(10, 3), scale=0.5)
 
 
 class InverseTransform(ExplicitModel):
@@ -108,9 +104,8 @@ class InverseTransform(ExplicitModel):
 
     def __init__(self, visible: int, bins: int = 20) -> None:
         super().__init__()
-        check_columns(visible)
-        if not isinstance(bins, int) or bins < 1:
-            raise ValueError(f"bins got {bins!r}; expected a number of bins, at least 1")
+        visible = check_columns(visible)
+        bins = check_count("bins", bins, what="the number of bins")
         self.visible, self.bins = visible, bins
         self.register_buffer("knots", torch.linspace(0, 1, bins + 1).repeat(visible, 1))
         self.logits = nn.Parameter(torch.zeros(visible, bins))
@@ -134,11 +129,7 @@ class InverseTransform(ExplicitModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        model = cls(2, bins=4)
-        with torch.no_grad():
-            model.logits.copy_(torch.randn(2, 4, generator=generator))
-        return model, torch.rand(10, 2, generator=generator)
+        return seeded(lambda: cls(2, bins=4), lambda: torch.rand(10, 2), scale=1.0)
 
 
 class FlowGenerator(ExplicitModel):
@@ -163,10 +154,11 @@ class FlowGenerator(ExplicitModel):
 
     def __init__(self, visible: int, layers: int = 6, hidden: Sequence[int] = (64, 64)) -> None:
         super().__init__()
-        check_columns(visible, fewest=2)
-        if not isinstance(layers, int) or layers < 1 or any(n < 1 for n in hidden):
-            raise ValueError(f"layers and hidden got {layers!r} and {hidden!r}; expected positive numbers")
-        self.visible, self.layers, self.hidden = visible, layers, tuple(hidden)
+        visible, layers = (
+            check_columns(visible, 2),
+            check_count("layers", layers, what="the number of coupling transforms"),
+        )
+        self.visible, self.layers, self.hidden = visible, layers, check_counts("hidden", hidden, fewest=0)
         split = visible // 2
         sizes = [visible - split, visible - split]
         self.networks = nn.ModuleList(DenseNN(split, list(hidden), sizes) for _ in range(layers))
@@ -193,6 +185,4 @@ class FlowGenerator(ExplicitModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return cls(3, layers=2, hidden=(4,)), torch.randn(10, 3)
+        return seeded(lambda: cls(3, layers=2, hidden=(4,)), lambda: torch.randn(10, 3))

@@ -10,9 +10,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ...checks import check_count, check_counts
 from ...nets.bodies import mlp
 from ...objectives.objective import Objective
 from ..shared.decoded import DecodedModel, bound_objective, diagonal
+from ..shared.examples import bits, seeded
 from ..shared.rows import check_rows
 
 
@@ -66,22 +68,20 @@ class HierarchicalVAE(DecodedModel):
         levels: int = 256,
     ) -> None:
         super().__init__(visible, likelihood, levels)
-        for name, value in (("latent", latent), ("hidden", hidden)):
-            if not isinstance(value, Sequence) or not value or any(type(n) is not int or n < 1 for n in value):
-                raise ValueError(f"{name} got {value!r}; expected the units of every layer, as in {name}=(100, 50)")
+        latent = check_counts("latent", latent, "the latent variables of every layer", "(100, 50)")
+        hidden = check_counts("hidden", hidden)
         if len(latent) != len(hidden):
             raise ValueError(
                 f"latent and hidden got {latent!r} and {hidden!r}; expected as many widths of deterministic layers as there "
                 "are stochastic layers"
             )
-        if type(depth) is not int or depth < 0:
-            raise ValueError(f"depth got {depth!r}; expected a number of deterministic layers, 0 or more")
-        self.latent, self.hidden, self.depth, self.activation = tuple(latent), tuple(hidden), depth, activation
-        below = (visible, *latent[:-1])
+        depth = check_count("depth", depth, 0, "the number of deterministic layers")
+        self.latent, self.hidden, self.depth, self.activation = latent, hidden, depth, activation
+        below = (self.visible, *latent[:-1])
         layers = list(zip(below, latent, hidden, strict=True))
         self.encoders = nn.ModuleList(mlp((n, *depth * [h], 2 * m), activation) for n, m, h in layers)
         self.priors = nn.ModuleList(mlp((m, *depth * [h], 2 * n), activation) for n, m, h in layers[1:])
-        self.decoder = mlp((latent[0], *depth * [hidden[0]], visible), activation)
+        self.decoder = mlp((latent[0], *depth * [hidden[0]], self.visible), activation)
 
     def observe(self, z: Tensor) -> dist.TorchDistribution:
         """$p(x | z_1)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""
@@ -101,9 +101,7 @@ class HierarchicalVAE(DecodedModel):
                 z = pyro.sample(f"z{layer}", self.prior(layer, z))
             return pyro.sample("x", self.observe(z), obs=x)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
-        if x is None:
-            raise ValueError("the guide needs data: q(z | x) is a function of x. Pass rows, or run the model alone")
+    def infer(self, x: Tensor, size: int | None = None) -> None:
         below = x
         with self.data_plate(x, size):
             for number, encoder in enumerate(self.encoders):
@@ -123,7 +121,4 @@ class HierarchicalVAE(DecodedModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            vae = cls(6, latent=(3, 2), hidden=(5, 4), depth=1)
-            return vae, torch.randint(0, 2, (10, 6)).float()
+        return seeded(lambda: cls(6, latent=(3, 2), hidden=(5, 4), depth=1), lambda: bits(10, 6))

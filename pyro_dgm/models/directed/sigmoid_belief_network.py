@@ -11,7 +11,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from ...checks import BINARISE
+from ...checks import check_choice, check_columns, check_count, check_counts
 from ...distributions.autoregressive_bits import AutoregressiveBits
 from ...inference.saul_bound import SaulBound
 from ...native import linear
@@ -19,8 +19,9 @@ from ...objectives.estimators.multi_sample import VIMCO, BidirectionalHelmholtz,
 from ...objectives.estimators.score_function import NVIL
 from ...objectives.objective import Elbo, Objective
 from ..shared.evidence import Evidence
+from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
-from ..shared.rows import check_rows, check_support
+from ..shared.rows import check_binary, check_rows
 
 _LARGEST = 16
 """Up to so many latent bits the likelihood is exact."""
@@ -62,14 +63,12 @@ class SBN(LatentVariableModel):
         torch.Size([2, 6])
     """
 
+    guide_needs_rows = True
+
     def __init__(self, visible: int, hidden: Sequence[int] = (200, 200), autoregressive: bool = False) -> None:
         super().__init__()
-        if not isinstance(hidden, Sequence) or len(hidden) < 1 or any(n < 1 for n in (visible, *hidden)):
-            raise ValueError(
-                f"visible and hidden got {visible!r} and {hidden!r}; expected a number of units and those of every latent "
-                "layer, as in hidden=(200, 200)"
-            )
-        self.visible, self.hidden, self.autoregressive = visible, tuple(hidden), autoregressive
+        visible, hidden = check_columns(visible), check_counts("hidden", hidden, "the units of every latent layer")
+        self.visible, self.hidden, self.autoregressive = visible, hidden, autoregressive
         sizes = (visible, *hidden)
         pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
         self.weights = nn.ParameterList(torch.randn(m, n) / n**0.5 for m, n in pairs)
@@ -103,11 +102,7 @@ class SBN(LatentVariableModel):
 
         return layer
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
-        if x is None:
-            raise ValueError(
-                "the guide needs data: it draws the latent layers given rows. Pass rows, or run the model alone"
-            )
+    def infer(self, x: Tensor, size: int | None = None) -> None:
         below, within = x, self.recognition_within if self.autoregressive else None
         with self.data_plate(x, size):
             for k, (R, r) in enumerate(zip(self.recognition_weights, self.recognition_biases, strict=True)):
@@ -128,6 +123,7 @@ class SBN(LatentVariableModel):
         Raises:
             ValueError: an unknown estimator, or ``local`` for another one than NVIL.
         """
+        check_choice("estimator", estimator, ("rws", "wake-sleep", "vimco", "nvil", "bihm"))
         if local and estimator != "nvil":
             raise ValueError(f"local got True with estimator={estimator!r}; local learning signals belong to 'nvil'")
         if estimator == "rws":
@@ -138,11 +134,9 @@ class SBN(LatentVariableModel):
             return Elbo(VIMCO(particles))
         if estimator == "bihm":
             return Elbo(BidirectionalHelmholtz(particles))
-        if estimator == "nvil":
-            figures = len(self.hidden) if local else 1
-            baseline = nn.Sequential(nn.Linear(self.visible, hidden), nn.Tanh(), nn.Linear(hidden, figures))
-            return Elbo(NVIL(particles, baseline, local=local))
-        raise ValueError(f"estimator got {estimator!r}; expected 'rws', 'wake-sleep', 'vimco', 'nvil' or 'bihm'")
+        figures = len(self.hidden) if local else 1
+        baseline = nn.Sequential(nn.Linear(self.visible, hidden), nn.Tanh(), nn.Linear(hidden, figures))
+        return Elbo(NVIL(particles, baseline, local=local))
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$\log p(x)$ of every row: exact up to 16 latent bits, else the importance-weighted lower bound.
@@ -167,7 +161,7 @@ class SBN(LatentVariableModel):
             raise ValueError(
                 f"{sum(self.hidden)} latent bits have too many states; at most {_LARGEST} are listed. Use method='importance'"
             )
-        return Evidence(self._exact(x), "exact", "enumeration", 0.0, 0.0, 0.0, {})
+        return Evidence.exact(self._exact(x), "enumeration")
 
     @torch.no_grad()
     def _mean_field(self, x: Tensor, rounds: int = 20) -> Evidence:
@@ -176,8 +170,7 @@ class SBN(LatentVariableModel):
                 "the mean-field bound needs layers whose units do not depend on one another; this network is autoregressive. "
                 "Use method='ais' or 'importance'"
             )
-        if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
-            raise ValueError(f"rounds got {rounds!r}; expected an integer of at least 1")
+        rounds = check_count("rounds", rounds)
         values = []
         for batch in x.split(max((1 << 24) // max(w.numel() for w in self.weights), 1)):
             means, below = [], batch
@@ -213,16 +206,11 @@ class SBN(LatentVariableModel):
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "SBN")
-        check_support(x, lambda v: (v == 0) | (v == 1), "SBN", "0 or 1", BINARISE)
+        check_binary(x, "SBN")
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": list(self.hidden), "autoregressive": self.autoregressive}
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        sbn = cls(visible=4, hidden=(3, 2))
-        with torch.no_grad():
-            for parameter in sbn.parameters():
-                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
-        return sbn, torch.randint(0, 2, (10, 4), generator=generator).float()
+        return seeded(lambda: cls(visible=4, hidden=(3, 2)), lambda: bits(10, 4), scale=0.7)

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ... import processes
-from ...checks import BINARISE
+from ...checks import check_choice, check_columns, check_count, check_counts
 from ...distributions.support import RowSupport
 from ...nets.bodies import mlp
 from ..shared.conditioning import check_imputation, later_half
+from ..shared.examples import bits, seeded
 from ..shared.explicit import ExplicitModel
-from ..shared.rows import check_rows, check_support, data_plate
-
-_LIKELIHOODS = ("bernoulli", "gaussian")
+from ..shared.rows import check_binary, check_rows
 
 
 class SupervisedGenerator(ExplicitModel):
@@ -56,11 +55,10 @@ class SupervisedGenerator(ExplicitModel):
         self, visible: int, codes: int, hidden: Sequence[int] = (200, 200), likelihood: str = "bernoulli"
     ) -> None:
         super().__init__()
-        if likelihood not in _LIKELIHOODS:
-            raise ValueError(f"likelihood got {likelihood!r}; expected one of {', '.join(_LIKELIHOODS)}")
-        if visible < 1 or codes < 1:
-            raise ValueError(f"visible and codes got {visible} and {codes}; expected numbers of columns, at least 1")
-        self.visible, self.codes, self.hidden, self.likelihood = visible, codes, tuple(hidden), likelihood
+        check_choice("likelihood", likelihood, ("bernoulli", "gaussian"))
+        visible, codes = check_columns(visible), check_count("codes", codes, what="the number of columns of the code")
+        hidden = check_counts("hidden", hidden, fewest=0)
+        self.visible, self.codes, self.hidden, self.likelihood = visible, codes, hidden, likelihood
         self.network = mlp((codes, *hidden, visible))
         if likelihood == "gaussian":
             self.log_scale = nn.Parameter(torch.zeros(visible))
@@ -84,7 +82,7 @@ class SupervisedGenerator(ExplicitModel):
         return _CodedRow(self, codes)
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
-        with data_plate((size or 1) if x is None else len(x), size):
+        with self.data_plate(x, size):
             # The network runs here, inside the program, where Pyro learns of its parameters.
             return pyro.sample("x", self(None if x is None else x[..., self.visible :]), obs=x)
 
@@ -147,7 +145,7 @@ class SupervisedGenerator(ExplicitModel):
         name = "SupervisedGenerator (visible columns, then the code)"
         check_rows(x, torch.Size([self.visible + self.codes]), name)
         if self.likelihood == "bernoulli":
-            check_support(x[:, : self.visible], lambda v: (v == 0) | (v == 1), name, "0 or 1", BINARISE)
+            check_binary(x[:, : self.visible], name)
 
     def options(self) -> dict[str, Any]:
         return {
@@ -159,10 +157,7 @@ class SupervisedGenerator(ExplicitModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = cls(3, 2, hidden=(4,))
-            return model, torch.cat([torch.randint(0, 2, (10, 3)).float(), torch.randn(10, 2)], 1)
+        return seeded(lambda: cls(3, 2, hidden=(4,)), lambda: torch.cat([bits(10, 3), torch.randn(10, 2)], 1))
 
 
 class _CodedRow(dist.TorchDistribution):

@@ -11,9 +11,11 @@ import torch
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from ...nets.bodies import Convolutions, TransposedConvolutions, mlp, widths
+from ...checks import check_count, check_counts
+from ...nets.bodies import Convolutions, TransposedConvolutions, mlp
 from ...objectives.objective import Objective
 from ..shared.decoded import DecodedModel, bound_objective, check_body, diagonal
+from ..shared.examples import bits, seeded
 from ..shared.rows import check_rows
 
 
@@ -72,7 +74,8 @@ class VAE(DecodedModel):
         channels: Sequence[int] = (32, 64),
     ) -> None:
         super().__init__(visible, likelihood, levels)
-        hidden = widths(hidden)
+        visible, hidden = self.visible, check_counts("hidden", hidden, fewest=0)
+        latent = check_count("latent", latent, what="the number of latent variables")
         check_body(body, shape, channels, visible)
         self.latent, self.hidden, self.activation = latent, hidden, activation
         self.body, self.shape, self.channels = body, shape, channels
@@ -105,9 +108,7 @@ class VAE(DecodedModel):
             z = pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
             return pyro.sample("x", self.observe(z), obs=x)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
-        if x is None:
-            raise ValueError("the guide needs data: q(z | x) is a function of x. Pass rows, or run the model alone")
+    def infer(self, x: Tensor, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):
             return pyro.sample("z", self.encode(x))
 
@@ -134,7 +135,4 @@ class VAE(DecodedModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            vae = cls(6, latent=2, hidden=(5,))
-            return vae, torch.randint(0, 2, (10, 6)).float()
+        return seeded(lambda: cls(6, latent=2, hidden=(5,)), lambda: bits(10, 6))

@@ -16,19 +16,20 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ... import processes
-from ...checks import BINARISE
-from ...data.sequences import checked_frames, split_frames, unpad
+from ...checks import check_choice, check_count
+from ...data.sequences import checked_frames, join_frames, split_frames, unpad
 from ...distributions.padded_frames import PaddedFrames, join
+from ...inference.particles import Step, given_values, run_particles
 from ...nets.bodies import mlp
 from ...objectives.estimators.multi_sample import IWAE
 from ...objectives.objective import Elbo, Objective
 from ..shared.conditioning import check_imputation, later_half
 from ..shared.evidence import Evidence
+from ..shared.examples import seeded, sequences
 from ..shared.frames import check_frames, check_width, mean_frames, per_frame, row_shape
 from ..shared.latent import LatentVariableModel
-from ..shared.rows import check_support
+from ..shared.rows import check_binary
 
-_LIKELIHOODS = ("bernoulli", "gaussian")
 _FLOOR = 1e-3
 """The least standard deviation of a latent or of a value; without one a density grows without bound."""
 
@@ -82,6 +83,8 @@ class VariationalRNN(LatentVariableModel):
         (torch.Size([7, 2]), torch.Size([4, 18]))
     """
 
+    guide_needs_rows = True
+
     def __init__(
         self,
         visible: int,
@@ -92,8 +95,7 @@ class VariationalRNN(LatentVariableModel):
         activation: str = "tanh",
     ) -> None:
         super().__init__()
-        if likelihood not in _LIKELIHOODS:
-            raise ValueError(f"likelihood got {likelihood!r}; expected one of {', '.join(_LIKELIHOODS)}")
+        check_choice("likelihood", likelihood, ("bernoulli", "gaussian"))
         check_frames(visible, features, latent=latent, hidden=hidden)
         self.visible, self.features, self.latents, self.hidden = visible, features, latent, hidden
         self.likelihood, self.activation = likelihood, activation
@@ -158,11 +160,7 @@ class VariationalRNN(LatentVariableModel):
             row = frames.rows(torch.stack(drawn, -2))
             return pyro.sample("x", dist.Delta(row, log_density=frames.log_prob(row), event_dim=1), obs=x)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
-        if x is None:
-            raise ValueError(
-                "the guide needs data: it draws every frame's latents given rows. Pass rows, or run the model"
-            )
+    def infer(self, x: Tensor, size: int | None = None) -> None:
         h = self._start()
         values, described, present = self._split(x)
         with self.data_plate(x, size):
@@ -181,8 +179,8 @@ class VariationalRNN(LatentVariableModel):
         Raises:
             ValueError: a length below one.
         """
-        if length is not None and length < 1:
-            raise ValueError(f"length got {length}; expected at least one frame")
+        if length is not None:
+            length = check_count("length", length, what="the frames of a sequence")
         with torch.no_grad():
             return self.model(None, n, length)
 
@@ -227,35 +225,26 @@ class VariationalRNN(LatentVariableModel):
             ValueError: fewer than two sweeps or particles.
         """
         check_imputation(x, known, row_shape(x, self.visible), sweeps)
-        if particles < 2:
-            raise ValueError(f"particles got {particles}; expected at least 2")
+        particles = check_count("particles", particles, 2)
         with torch.no_grad(), processes.one_stream():
             # Means of equal numbers may differ from them by rounding.
             return torch.where(known, x, later_half(self.conditional_chain(x, known, 0, particles), sweeps))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:
         """The chains of ``impute``."""
-        _, _, present = self._split(x)
-        given = split_frames(known.expand(x.shape).to(x), self.features)[0] > 0.5
-        given = given | ~present.unsqueeze(-1)
-        values = torch.where(given, split_frames(x, self.features)[0], 0.0)
+        values, given, present = given_values(x, known.expand(x.shape), self.features)
         path: _Path | None = None
         while True:
             path = self._filter(values, given, present, path, particles)
-            filled = torch.where(given, values, path.x)
-            yield torch.cat([filled, present.unsqueeze(-1).to(x)], -1).flatten(-2)
+            yield join_frames(torch.where(given, values, path.x), present)
 
     def _filter(self, values: Tensor, given: Tensor, present: Tensor, kept: _Path | None, particles: int) -> _Path:
         """One path of latents and frames a row, from a particle filter in which ``kept`` is particle 0.
 
         Latents are proposed by the guide where a frame is wholly known, else by the prior.
         """
-        count = len(values)
-        h = self._start().expand(particles, count, -1)
-        log_w = values.new_zeros(particles, count)
-        latents, frames, parents = [], [], []
-        itself = torch.arange(particles, device=values.device).unsqueeze(1).expand(-1, count)
-        for t in range(values.shape[1]):
+
+        def step(t: int, h: Tensor) -> Step:
             prior, guide = self.prior(h), self.encode(self.describe(values[:, t]), h)
             whole = given[:, t].all(-1)
             z = torch.where(whole.unsqueeze(-1), guide.sample(), prior.sample())
@@ -268,27 +257,12 @@ class VariationalRNN(LatentVariableModel):
                 x[0] = kept.x[:, t]
             gain = (observation.log_prob(x) * given[:, t]).sum(-1)
             gain = gain + torch.where(whole, prior.log_prob(z) - guide.log_prob(z), 0.0)
-            log_w = log_w + torch.where(present[:, t], gain, 0.0)
-            h = self.advance(self.describe(x), code, h)
-            share = torch.softmax(log_w, 0)
-            drawn = torch.multinomial(share.T, particles, replacement=True).T
-            if kept is not None:
-                drawn[0] = 0
-            few = 1 / share.square().sum(0) < particles / 2
-            parent = torch.where(few, drawn, itself)
-            latents.append(z)
-            frames.append(x)
-            parents.append(parent)
-            if t < values.shape[1] - 1:
-                log_w = torch.where(few, 0.0, log_w)
-                h = h.gather(0, parent.unsqueeze(-1).expand_as(h))
-        columns = torch.arange(count, device=values.device)
-        chosen = torch.multinomial(torch.softmax(log_w, 0).T, 1).squeeze(1)
-        path: list[tuple[Tensor, Tensor]] = []
-        for t in reversed(range(len(latents))):
-            path.insert(0, (latents[t][chosen, columns], frames[t][chosen, columns]))
-            chosen = parents[t - 1][chosen, columns]
-        return _Path(*(torch.stack(part, 1) for part in zip(*path, strict=True)))
+            return Step((z, x), gain, self.advance(self.describe(x), code, h))
+
+        start = self._start().expand(particles, len(values), -1)
+        paths = run_particles(step, start, present, particles, keep_first=kept is not None)
+        frames = [drawn for _, drawn in paths.back()][::-1]
+        return _Path(*(torch.cat(part).transpose(0, 1) for part in zip(*frames, strict=True)))
 
     def initialise(self, x: Tensor) -> None:
         """Start the decoder's output bias at the values' means, and standard deviations, over the frames that exist."""
@@ -314,10 +288,7 @@ class VariationalRNN(LatentVariableModel):
     def check_data(self, x: Tensor) -> None:
         check_width(x, self.visible, "VariationalRNN")
         if self.likelihood == "bernoulli":
-            check_support(
-                x, lambda v: (v == 0) | (v == 1), "VariationalRNN with a Bernoulli likelihood", "0 or 1",
-                f"{BINARISE}; or choose likelihood='gaussian'",
-            )  # fmt: skip
+            check_binary(x, "VariationalRNN with a Bernoulli likelihood", "; or choose likelihood='gaussian'")
         unpad(x, self.features)
 
     def options(self) -> dict[str, Any]:
@@ -332,12 +303,7 @@ class VariationalRNN(LatentVariableModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            vrnn = cls(12, features=2, latent=1, hidden=4)
-            frames = torch.randint(0, 2, (10, 4, 2)).float()
-            present = (torch.arange(4) < torch.randint(1, 5, (10, 1))).float().unsqueeze(-1)
-            return vrnn, torch.cat([frames * present, present], -1).flatten(1)
+        return seeded(lambda: cls(12, features=2, latent=1, hidden=4), sequences)
 
 
 class _Path(NamedTuple):

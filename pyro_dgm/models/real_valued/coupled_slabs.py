@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...energy.mean_field import mean_field
 from ...annealing import log_partition
+from ...checks import check_count
 from ...distributions.hidden_sites import HiddenSite, JointDraw
 from ...energy import BoltzmannDistribution, Dense, Gaussian, Graph, LogPartition, NotEnumerable, Sparse, SpikeSlab
 from ...energy.interactions.sparse import check_edges, edge_list
+from ...energy.mean_field import mean_field
 from ..shared.evidence import Evidence, between, bounded
-from ..shared.rows import data_plate
+from ..shared.examples import seeded
 from ..shared.slabs import _SLACK, SlabMachine
 
 _LARGEST = 12
@@ -79,6 +80,8 @@ class CoupledSlabRBM(SlabMachine):
         3
     """
 
+    guide_needs_rows = True
+
     def __init__(
         self,
         visible: int,
@@ -88,8 +91,7 @@ class CoupledSlabRBM(SlabMachine):
         steps: int = 10,
     ) -> None:
         super().__init__()
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
+        steps = check_count("steps", steps, what="the rounds of mean field")
         units = {"visible": Gaussian(visible), "hidden": SpikeSlab(hidden, 2)}
         self._edges = _checked([(i, i + 1) for i in range(hidden - 1)] if edges is None else edges, hidden)
         # The flat statistic of a spike is (h, h s): its second entry is coupled.
@@ -140,17 +142,13 @@ class CoupledSlabRBM(SlabMachine):
         rows = (size or 1) if x is None else len(x)
         dist_x = self()
         joint = JointDraw(dist_x, rows)
-        with data_plate(rows, size):
+        with self.data_plate(x, size):
             hidden = pyro.sample("hidden", HiddenSite(joint, "hidden", self.log_precision))
             return pyro.sample("x", dist_x.given({"hidden": hidden}), obs=x)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
-        if x is None:
-            raise ValueError(
-                "the guide needs data: the posterior is a function of x. Pass rows, or run the model alone"
-            )
+    def infer(self, x: Tensor, size: int | None = None) -> None:
         means, rest = self._approximate(x, self.steps)
-        with data_plate(len(x), size):
+        with self.data_plate(x, size):
             pyro.sample("hidden", dist.Delta(means, log_density=-rest, event_dim=2))
 
     def _approximate(self, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -269,12 +267,7 @@ class CoupledSlabRBM(SlabMachine):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        model = cls(visible=4, hidden=3)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
-        return model, torch.randn(10, 4, generator=generator)
+        return seeded(lambda: cls(visible=4, hidden=3), lambda: torch.randn(10, 4), scale=0.7)
 
 
 def _log_integral(form: Tensor, slopes: Tensor) -> Tensor:

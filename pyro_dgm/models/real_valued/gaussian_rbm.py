@@ -9,6 +9,7 @@ from pyro.distributions import Normal
 from torch import Tensor, nn
 
 from ...energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph
+from ..shared.examples import seeded
 from ..shared.real_valued import RealValuedModel
 
 _PRECISIONS = ("fixed", "scalar", "diagonal")
@@ -124,12 +125,7 @@ class GaussianRBM(RealValuedModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        grbm = cls(visible=5, hidden=3)
-        with torch.no_grad():
-            for parameter in grbm.parameters():
-                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
-        return grbm, torch.randn(10, 5, generator=generator)
+        return seeded(lambda: cls(visible=5, hidden=3), lambda: torch.randn(10, 5), scale=0.7)
 
 
 def _fixed(precision: Any, visible: int) -> Tensor:

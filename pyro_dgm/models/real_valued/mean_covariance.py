@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
+from ...checks import check_columns, check_count
 from ...energy.free import FreeEnergyDistribution
-from ..shared.free_energy import FreeEnergyModel, check_counts, gaussian_given, randomised
+from ..shared.examples import seeded
+from ..shared.free_energy import FreeEnergyModel, gaussian_given
 from ..shared.rows import not_finite
 
 _NAMES = ("weight", "factor", "mean_bias", "covariance_bias")
@@ -61,7 +63,8 @@ class MeanCovarianceRBM(FreeEnergyModel):
 
     def __init__(self, visible: int, mean: int = 100, covariance: int = 200) -> None:
         super().__init__()
-        check_counts(self, visible=visible, mean=mean, covariance=covariance)
+        visible, mean = check_columns(visible), check_count("mean", mean, what="the number of mean units")
+        covariance = check_count("covariance", covariance, what="the number of covariance units")
         self.visible, self.mean, self.covariance = visible, mean, covariance
         self.weight = nn.Parameter(0.3 * torch.randn(visible, mean))  # smaller ones stay alike
         self.factor = nn.Parameter(torch.randn(visible, covariance) / visible**0.5)
@@ -101,7 +104,7 @@ class MeanCovarianceRBM(FreeEnergyModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        return randomised(cls(visible=3, mean=2, covariance=3))
+        return seeded(lambda: cls(visible=3, mean=2, covariance=3), lambda: torch.randn(10, 3), scale=0.7)
 
 
 class CovarianceRBM(FreeEnergyModel):
@@ -135,7 +138,8 @@ class CovarianceRBM(FreeEnergyModel):
 
     def __init__(self, visible: int, covariance: int = 200) -> None:
         super().__init__()
-        check_counts(self, visible=visible, covariance=covariance)
+        visible = check_columns(visible)
+        covariance = check_count("covariance", covariance, what="the number of covariance units")
         self.visible, self.covariance = visible, covariance
         self.factor = nn.Parameter(torch.randn(visible, covariance) / visible**0.5)
         self.covariance_bias = nn.Parameter(torch.zeros(covariance))
@@ -172,7 +176,7 @@ class CovarianceRBM(FreeEnergyModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        return randomised(cls(visible=3, covariance=4))
+        return seeded(lambda: cls(visible=3, covariance=4), lambda: torch.randn(10, 3), scale=0.7)
 
 
 def _covariance_field(x: Tensor, factor: Tensor, bias: Tensor) -> Tensor:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
+from ...checks import check_columns, check_count
 from ...energy.free import FreeEnergyDistribution
-from ..shared.free_energy import FreeEnergyModel, check_counts, gaussian_given, randomised
+from ..shared.examples import seeded
+from ..shared.free_energy import FreeEnergyModel, gaussian_given
 from ..shared.rows import not_finite
 
 
@@ -57,8 +59,10 @@ class ProductOfT(FreeEnergyModel):
 
     def __init__(self, visible: int, covariance: int | None = None, shape: float | Tensor = 1.5) -> None:
         super().__init__()
-        covariance = 2 * visible if covariance is None else covariance
-        check_counts(self, visible=visible, covariance=covariance)
+        visible = check_columns(visible)
+        covariance = check_count(
+            "covariance", 2 * visible if covariance is None else covariance, what="the number of experts"
+        )
         if covariance < visible:
             raise ValueError(
                 f"covariance got {covariance}, fewer than the {visible} visible units: x would be free in the directions that "
@@ -109,7 +113,7 @@ class ProductOfT(FreeEnergyModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        return randomised(cls(visible=3, covariance=4))
+        return seeded(lambda: cls(visible=3, covariance=4), lambda: torch.randn(10, 3), scale=0.7)
 
 
 class MeanProductOfT(FreeEnergyModel):
@@ -152,7 +156,8 @@ class MeanProductOfT(FreeEnergyModel):
 
     def __init__(self, visible: int, mean: int = 100, covariance: int = 200, shape: float | Tensor = 1.5) -> None:
         super().__init__()
-        check_counts(self, visible=visible, mean=mean, covariance=covariance)
+        visible, mean = check_columns(visible), check_count("mean", mean, what="the number of mean units")
+        covariance = check_count("covariance", covariance, what="the number of experts")
         self.visible, self.mean, self.covariance = visible, mean, covariance
         gamma = _shapes(shape, covariance, 0.0)
         self.weight = nn.Parameter(0.01 * torch.randn(visible, mean))
@@ -199,7 +204,7 @@ class MeanProductOfT(FreeEnergyModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        return randomised(cls(visible=3, mean=2, covariance=3))
+        return seeded(lambda: cls(visible=3, mean=2, covariance=3), lambda: torch.randn(10, 3), scale=0.7)
 
 
 def _rate(x: Tensor, factor: Tensor) -> Tensor:

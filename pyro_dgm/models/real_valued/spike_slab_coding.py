@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...checks import check_columns, check_count
 from ...energy import NotEnumerable
 from ...objectives.criteria.closed_bound import FactorialBound
 from ...objectives.objective import Objective
 from ..shared.evidence import Evidence
+from ..shared.examples import seeded
 from ..shared.latent import LatentVariableModel
 from ..shared.rows import check_rows
 
@@ -64,11 +66,11 @@ class S3C(LatentVariableModel):
         (torch.Size([3, 9]), torch.Size([3, 9]))
     """
 
+    guide_needs_rows = True
+
     def __init__(self, visible: int, hidden: int = 100, steps: int = 20) -> None:
         super().__init__()
-        for name, value in (("visible", visible), ("hidden", hidden)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} got {value!r}; expected a number of units, at least 1")
+        visible, hidden = check_columns(visible), check_count("hidden", hidden, what="the number of spikes")
         self.visible, self.hidden, self.steps = visible, hidden, _rounds(steps)
         self.weight = nn.Parameter(torch.randn(visible, hidden) / math.sqrt(0.27 * hidden))  # W(hs) of unit variance
         self.spike_bias = nn.Parameter(-torch.ones(hidden))
@@ -93,9 +95,7 @@ class S3C(LatentVariableModel):
             slab = dist.Normal(spike * self.slab_mean, (-0.5 * self.log_slab_precision).exp())
             return pyro.sample("x", self.observe(spike * pyro.sample("slab", slab.to_event(1))), obs=x)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> None:
-        if x is None:
-            raise ValueError("the guide needs data: q(h, s) is fitted to rows. Pass rows, or run the model alone")
+    def infer(self, x: Tensor, size: int | None = None) -> None:
         with torch.no_grad(), self.data_plate(x, size):
             h, s = self.posterior(x)
             spike = pyro.sample("spike", dist.Bernoulli(h).to_event(1))
@@ -184,7 +184,7 @@ class S3C(LatentVariableModel):
             )
         with torch.no_grad():
             values = torch.cat([self._enumerate(rows) for rows in x.split(100)])
-        return Evidence(values, "exact", "enumeration", stderr=0.0, lower=0.0, upper=0.0, details={})
+        return Evidence.exact(values, "enumeration")
 
     def _enumerate(self, x: Tensor) -> Tensor:
         """log p(x) over all spikes in double precision, the slabs integrated out of p(s) p(x | h, s) for each of them."""
@@ -229,18 +229,11 @@ class S3C(LatentVariableModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        s3c = cls(visible=4, hidden=5)
-        with torch.no_grad():
-            for parameter in s3c.parameters():
-                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
-        return s3c, torch.randn(10, 4, generator=generator)
+        return seeded(lambda: cls(visible=4, hidden=5), lambda: torch.randn(10, 4), scale=0.7)
 
 
 def _rounds(steps: int) -> int:
-    if not isinstance(steps, int) or steps < 0:
-        raise ValueError(f"steps got {steps!r}; expected a number of rounds of inference, 0 or more")
-    return steps
+    return check_count("steps", steps, 0, "the rounds of inference")
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...checks import check_count
 from ...energy import Dense, Gaussian, Graph, SpikeSlab
+from ..shared.examples import seeded
 from ..shared.slabs import _SLACK, SlabMixture
 
 
@@ -61,8 +63,7 @@ class SpikeSlabRBM(SlabMixture):
 
     def __init__(self, visible: int, hidden: int = 100, slabs: int = 1, square: bool = True) -> None:
         super().__init__()
-        if not isinstance(slabs, int) or slabs < 1:
-            raise ValueError(f"slabs got {slabs!r}; expected how many slabs a spike has, at least 1")
+        slabs = check_count("slabs", slabs, what="how many slabs a spike has")
         self._graph = Graph(
             {"visible": Gaussian(visible), "hidden": SpikeSlab(hidden, 1 + slabs)},
             [Dense("visible", "hidden")] + ([Dense(("visible", 1), "hidden")] if square else []),
@@ -100,9 +101,4 @@ class SpikeSlabRBM(SlabMixture):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        ssrbm = cls(visible=4, hidden=3)
-        with torch.no_grad():
-            for parameter in ssrbm.parameters():
-                parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
-        return ssrbm, torch.randn(10, 4, generator=generator)
+        return seeded(lambda: cls(visible=4, hidden=3), lambda: torch.randn(10, 4), scale=0.7)

@@ -1,4 +1,4 @@
-"""What all that draws or imputes unknown entries shares."""
+"""Drawing and imputing unknown entries: the checks, and what is kept of a chain."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...autoregressive.conditionals import check_known
+from ...checks import check_count
 
 
 def check_condition(x: Tensor, known: Tensor, draws: int, warmup: int = 0, thinning: int = 1) -> None:
@@ -18,8 +19,7 @@ def check_condition(x: Tensor, known: Tensor, draws: int, warmup: int = 0, thinn
         raise ValueError(f"x got {got}; expected at least one row, rows x event_shape")
     check_known(x, known)
     for name, value, least in (("draws", draws, 1), ("warmup", warmup, 0), ("thinning", thinning, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} got {value!r}; expected an integer of at least {least}")
+        check_count(name, value, least)
 
 
 def thinned(chain: Iterator[Tensor], draws: int, warmup: int, thinning: int) -> Tensor:
@@ -35,7 +35,9 @@ def later_half(chain: Iterator[Tensor], sweeps: int) -> Tensor:
     return total / (sweeps - sweeps // 2)
 
 
-def check_imputation(x: Tensor, known: Tensor, event_shape: torch.Size, sweeps: int, least: str = "sweeps") -> None:
+def check_imputation(
+    x: Tensor, known: Tensor, event_shape: torch.Size, sweeps: int, what: str = "the sweeps of a chain"
+) -> None:
     """Refuse to impute what is no rows of that shape, by booleans that do not fit them, or by fewer than two sweeps."""
     if not isinstance(x, Tensor) or x.shape[1:] != event_shape or x.dim() == 0:
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
@@ -43,5 +45,4 @@ def check_imputation(x: Tensor, known: Tensor, event_shape: torch.Size, sweeps: 
     if len(x) == 0:
         raise ValueError(f"impute got data of shape {tuple(x.shape)}; expected at least one row")
     check_known(x, known)
-    if sweeps < 2:
-        raise ValueError(f"sweeps got {sweeps}; expected at least 2 {least}")
+    check_count("sweeps", sweeps, 2, what)

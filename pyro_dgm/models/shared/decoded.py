@@ -1,4 +1,4 @@
-"""Variational autoencoder, section 20.10.3."""
+"""What models share whose columns come out of a decoder: their likelihood, its checks, and the bounds to train on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
-from ...checks import BINARISE
+from ...checks import check_choice, check_columns
 from ...distributions.discretised_logistic import LOGISTIC_SPREAD, DiscretisedLogistic, GreyLevels, check_levels
 from ...nets.bodies import picture_sizes
 from ...objectives.estimators.multi_sample import IWAE, DReG
 from ...objectives.objective import Elbo, Objective
 from .latent import LatentVariableModel
-from .rows import check_support
+from .rows import check_binary, check_support
 
 BODIES = ("dense", "convolutional")
+LIKELIHOODS = ("bernoulli", "gaussian", "logistic")
 
 
 class DecodedModel(LatentVariableModel):
@@ -36,14 +37,14 @@ class DecodedModel(LatentVariableModel):
         ValueError: no column, an unknown likelihood, or fewer than two levels.
     """
 
+    guide_needs_rows = True
+
     decoder: nn.Sequential
 
     def __init__(self, visible: int, likelihood: str, levels: int) -> None:
         super().__init__()
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood got {likelihood!r}; expected one of {', '.join(LIKELIHOODS)}")
-        if visible < 1:
-            raise ValueError(f"visible got {visible}; expected a positive number of columns")
+        check_choice("likelihood", likelihood, LIKELIHOODS)
+        visible = check_columns(visible)
         self.visible, self.likelihood, self.levels = visible, likelihood, check_levels(levels)
         if likelihood != "bernoulli":
             self.log_scale = nn.Parameter(torch.zeros(visible))
@@ -70,10 +71,7 @@ class DecodedModel(LatentVariableModel):
         """Raise ``ValueError`` where observed columns hold values that the likelihood has not."""
         name = type(self).__name__
         if self.likelihood == "bernoulli":
-            check_support(
-                x, lambda v: (v == 0) | (v == 1), f"{name} with a Bernoulli likelihood", "0 or 1",
-                f"{BINARISE}; or choose likelihood='gaussian'",
-            )  # fmt: skip
+            check_binary(x, f"{name} with a Bernoulli likelihood", "; or choose likelihood='gaussian'")
         if self.likelihood == "logistic":
             last = self.levels - 1
             check_support(
@@ -94,8 +92,7 @@ def check_body(body: str, shape: Sequence[int] | None, channels: Sequence[int], 
     Raises:
         ValueError: an unknown body, or a shape that is missing, not wanted, or of another number of pixels.
     """
-    if body not in BODIES:
-        raise ValueError(f"body got {body!r}; expected one of {', '.join(BODIES)}")
+    check_choice("body", body, BODIES)
     if (body == "convolutional") != (shape is not None):
         expected = "that of a picture, as in shape=(28, 28)" if shape is None else "none, or body='convolutional'"
         raise ValueError(f"shape got {shape!r} with body={body!r}; expected {expected}")
@@ -120,6 +117,3 @@ def bound_objective(bound: str, particles: int, elbo: type[ELBO] = Trace_ELBO) -
     if bound in ("iwae", "dreg"):
         return Elbo(IWAE(particles) if bound == "iwae" else DReG(particles))
     raise ValueError(f"bound got {bound!r}; expected 'elbo', 'iwae' or 'dreg'")
-
-
-LIKELIHOODS = ("bernoulli", "gaussian", "logistic")

@@ -1,4 +1,4 @@
-"""What energy-based models share, and what those share that have a free energy over real vectors and no graph."""
+"""What energy-based models share: the Pyro program, and unknown entries drawn by clamped chains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ...energy import EnergyDistribution
 from ...mcmc import VectorizedMCMC, default_kernel
 from .conditioning import check_condition, check_imputation
 from .model import ProbabilisticModel
-from .rows import data_plate
 
 
 class EnergyModel(ProbabilisticModel):
@@ -25,12 +24,11 @@ class EnergyModel(ProbabilisticModel):
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         """``x ~ p`` in a data plate; ``size`` is the number of rows that a mini-batch stands for."""
-        rows = (size or 1) if x is None else len(x)
         dist = self()  # outside the plate: parameters with a prior are drawn once, not once a row
-        with data_plate(rows, size):
+        with self.data_plate(x, size):
             return pyro.sample("x", dist, obs=x)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> Any:
+    def infer(self, *args: Any, **kwargs: Any) -> Any:
         """There are no latent sites: hidden units are summed out."""
 
     def observed(self, x: Tensor) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from ...objectives.objective import Elbo, Objective
 from .conditioning import check_condition, check_imputation, later_half, thinned
 from .evidence import Evidence
 from .model import ProbabilisticModel
-from .rows import check_rows, data_plate
+from .rows import check_rows
 
 
 class ExplicitModel(ProbabilisticModel):
@@ -28,10 +28,10 @@ class ExplicitModel(ProbabilisticModel):
         """The distribution of a row."""
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
-        with data_plate((size or 1) if x is None else len(x), size):
+        with self.data_plate(x, size):
             return pyro.sample("x", self(), obs=x)
 
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> Any:
+    def infer(self, *args: Any, **kwargs: Any) -> Any:
         """There are no latent sites."""
 
     def sample(self, n: int) -> Tensor:
@@ -55,7 +55,7 @@ class ExplicitModel(ProbabilisticModel):
             )
         with torch.no_grad():
             values = torch.cat([self().log_prob(rows) for rows in x.split(2000)])
-        return Evidence(values, "exact", "density", 0.0, 0.0, 0.0, {})
+        return Evidence.exact(values, "density")
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The log-likelihood of validation rows, in nats a row."""

@@ -1,4 +1,4 @@
-"""Padded sequences of frames as one distribution of flat rows."""
+"""What models of padded sequences share: their checks, and figures by frame."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ...checks import check_count
 from ...data.sequences import split_frames
 from .evidence import Evidence
 from .rows import check_rows
@@ -15,8 +16,7 @@ from .rows import check_rows
 def check_frames(visible: int, features: int, **sizes: int) -> None:
     """Refuse sizes below one, and a width that is no whole number of frames."""
     for name, size in {"visible": visible, "features": features, **sizes}.items():
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} got {size!r}; expected an integer of at least 1")
+        check_count(name, size)
     if visible % (features + 1):
         raise ValueError(
             f"visible got {visible} for features={features}; expected a multiple of {features + 1}: every frame has its "

@@ -1,11 +1,11 @@
-"""What energy-based models share, and what those share that have a free energy over real vectors and no graph."""
+"""What models share that have a free energy over real vectors and no graph."""
 
 from __future__ import annotations
 
 import functools
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from pyro.distributions import MultivariateNormal
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ...annealing import hamiltonian_ais
+from ...checks import check_choice, check_count
 from ...energy import EnergyDistribution, LogPartition
 from ...energy.free import FreeEnergyDistribution
 from ...mcmc import HMC, VectorizedMCMC
@@ -22,8 +23,6 @@ from ...objectives.phases.objective import NegativePhaseObjective
 from .energy_based import EnergyModel
 from .evidence import Evidence, between
 from .rows import check_rows
-
-M = TypeVar("M", bound="EnergyModel")
 
 
 class FreeEnergyModel(EnergyModel):
@@ -55,8 +54,7 @@ class FreeEnergyModel(EnergyModel):
         return FreeEnergyDistribution(free_energy, parameters, (visible,), energy, self._draw)
 
     def _draw(self, dist: FreeEnergyDistribution, shape: torch.Size, sweeps: int) -> Tensor:
-        if sweeps < 2:
-            raise ValueError(f"sweeps got {sweeps}; expected at least 2, of which the first half finds the step size")
+        sweeps = check_count("sweeps", sweeps, 2, why=", of which the first half finds the step size")
         self._refuse()
         mcmc = VectorizedMCMC(
             HMC(dist.expand(()), num_steps=10),
@@ -102,11 +100,10 @@ class FreeEnergyModel(EnergyModel):
             target_acceptance: the rate that the step size aims at; None keeps the step size.
         """
         kernel = functools.partial(HMC, step_size=step_size, num_steps=num_steps, target_acceptance=target_acceptance)
+        check_choice("phase", phase, ("pcd", "cd"))
         if phase == "pcd":
             return NegativePhaseObjective(PCD(k, chains, kernel=kernel))
-        if phase == "cd":
-            return NegativePhaseObjective(CD(k, kernel=kernel))
-        raise ValueError(f"phase got {phase!r}; expected 'pcd' or 'cd'")
+        return NegativePhaseObjective(CD(k, kernel=kernel))
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, self().event_shape, type(self).__name__)
@@ -170,13 +167,6 @@ def _score_loss(dist: EnergyDistribution, x: Tensor) -> float:
     return float((0.5 * gradient.detach() ** 2 - curvature * direction).sum(-1).mean())
 
 
-def check_counts(model: FreeEnergyModel, **counts: int) -> None:
-    """Refuse numbers of units that are no positive integers."""
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{type(model).__name__}: {name} got {value!r}; expected a number of units, at least 1")
-
-
 def gaussian_given(pull: Tensor, precisions: Tensor, factor: Tensor) -> MultivariateNormal:
     r"""$\mathcal N(C\,\text{pull}, C)$ with $C = (\sum_j h_j r_j r_j^\top + I)^{-1}$ (20.47).
 
@@ -189,12 +179,3 @@ def gaussian_given(pull: Tensor, precisions: Tensor, factor: Tensor) -> Multivar
     precision = precision + torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
     mean = torch.linalg.solve(precision, pull.unsqueeze(-1)).squeeze(-1)
     return MultivariateNormal(mean, precision_matrix=precision)
-
-
-def randomised(model: M, rows: int = 10) -> tuple[M, Tensor]:
-    """A small model with parameters of a fixed seed, and standard normal rows."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.7 * torch.randn(parameter.shape, generator=generator))
-    return model, torch.randn(rows, *model().event_shape, generator=generator)

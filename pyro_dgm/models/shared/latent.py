@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pyro
@@ -17,13 +16,13 @@ from ... import processes
 from ...annealing.coordinates import SCALES
 from ...annealing.latents import anneal
 from ...annealing.weights import log_mean_exp
+from ...checks import check_count
 from ...inference.importance import log_weights
 from ...inference.pareto import pareto
 from ...inference.posterior import metropolis_step
 from .conditioning import check_condition, check_imputation, later_half, thinned
 from .evidence import Evidence
 from .model import ProbabilisticModel
-from .rows import data_plate
 
 METHODS: dict[str, dict[str, Any]] = {
     "importance": {"particles": 5000, "rows": 4000},
@@ -34,10 +33,6 @@ METHODS: dict[str, dict[str, Any]] = {
 
 class LatentVariableModel(ProbabilisticModel):
     """A Pyro model with latent sites and a guide for them."""
-
-    def data_plate(self, x: Tensor | None, size: int | None) -> AbstractContextManager[Any]:
-        """The data plate around a batch, or around ``size`` rows to be drawn."""
-        return data_plate((size or 1) if x is None else len(x), size)
 
     def sample(self, n: int) -> Tensor:
         """``n`` independent draws by ancestral sampling."""
@@ -108,8 +103,7 @@ class LatentVariableModel(ProbabilisticModel):
 
     def _importance_weighted(self, model: Any, x: Tensor, particles: int, rows: int) -> Evidence:
         """The bound under ``model``, which may be the model's own program with handlers around it."""
-        if particles < 1:
-            raise ValueError(f"particles got {particles}; expected at least 1")
+        particles = check_count("particles", particles)
         mine = processes.share(particles, "particles")
 
         def weights(batch: Tensor) -> Tensor:
@@ -126,8 +120,7 @@ class LatentVariableModel(ProbabilisticModel):
 
     def _annealed(self, x: Tensor, temperatures: Any, chains: int, num_steps: int, rows: int) -> Evidence:
         """The bound by annealing from the guide."""
-        if not isinstance(chains, int) or chains < 2:
-            raise ValueError(f"chains got {chains!r}; annealing needs at least 2 to tell its error")
+        chains = check_count("chains", chains, 2, why=", without which annealing cannot tell its error")
         mine = processes.share(chains, "chains")
         batches = x.split(max(rows // max(mine, SCALES), 1))
         with processes.own_stream():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 from abc import ABCMeta, abstractmethod
 from collections import Counter
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Self
 
+import pyro
+import torch
 from pyro.nn import PyroModule
 from pyro.nn.module import _Context
 from torch import Tensor, nn
@@ -28,14 +31,25 @@ class Program(nn.Module):
     """A model's Pyro program (its ``model`` or ``guide``) as a module that owns the model's parameters.
 
     Pyro registers parameters through modules; bound methods would train nothing, without an error.
+
+    Args:
+        owner: the model.
+        method: the name of the program's body, one of its methods.
+        needs_rows: refuse to run without data.
     """
 
-    def __init__(self, owner: Model, method: str) -> None:
+    def __init__(self, owner: Model, method: str, needs_rows: bool = False) -> None:
         super().__init__()
         self.owner = owner
         self.method = method
+        self.needs_rows = needs_rows
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self.needs_rows and (args[0] if args else kwargs.get("x")) is None:
+            raise ValueError(
+                f"the guide needs data: that of {type(self.owner).__name__} draws the latents of given rows. Pass rows, or run "
+                "the model alone"
+            )
         with self.owner._pyro_context:
             return getattr(self.owner, self.method)(*args, **kwargs)
 
@@ -109,7 +123,13 @@ class Model(PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclas
 
 
 class ProbabilisticModel(Model):
-    """A model with Pyro programs ``model(x)`` and ``guide(x)``, a data plate, an observed site ``"x"``, and a likelihood."""
+    """A model with Pyro programs ``model(x)`` and ``guide(x)``, a data plate, an observed site ``"x"``, and a likelihood.
+
+    Attributes:
+        guide_needs_rows: the guide is a function of rows, and is refused without them.
+    """
+
+    guide_needs_rows: ClassVar[bool] = False
 
     @property
     def model(self) -> Program:
@@ -119,15 +139,34 @@ class ProbabilisticModel(Model):
     @property
     def guide(self) -> Program:
         """The variational program, of the same arguments."""
-        return Program(self, "infer")
+        return Program(self, "infer", self.guide_needs_rows)
+
+    def data_plate(self, x: Tensor | None, size: int | None) -> AbstractContextManager[Any]:
+        """The data plate around rows, or around ``size`` rows to be drawn (one by default).
+
+        Args:
+            x: rows, or None.
+            size: the rows that they stand for: log-probabilities are scaled by ``size / len(x)``.
+
+        Raises:
+            ValueError: a size below the number of rows.
+        """
+        rows = (size or 1) if x is None else len(x)
+        if size is None or size == rows:
+            return pyro.plate("data", rows)
+        if size < rows:
+            raise ValueError(
+                f"size got {size}, fewer than the {rows} rows given; pass the number of rows of the whole data"
+            )
+        return pyro.plate("data", size, subsample=torch.arange(rows))
 
     @abstractmethod
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         """The generative program's body."""
 
     @abstractmethod
-    def infer(self, x: Tensor | None = None, size: int | None = None) -> Any:
-        """The guide's body."""
+    def infer(self, *args: Any, **kwargs: Any) -> Any:
+        """The guide's body: ``infer(x, size=None)``, where ``x`` may be None unless ``guide_needs_rows``."""
 
     @abstractmethod
     def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:

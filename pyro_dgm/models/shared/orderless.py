@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,12 +49,13 @@ class OrderlessModel(AutoregressiveModel):
 
     def __init__(self, visible: int, output: str | Sequence[str], orders: int, seed: int, context: int) -> None:
         super().__init__()
-        check_columns(visible)
-        check_orders(orders)
-        check_context_columns(context)
-        self.context = context
-        self.visible, self.family, self.orders, self.seed = visible, output, orders, seed
-        self.output = family(output, visible)
+        self.visible, self.orders, self.context = (
+            check_columns(visible),
+            check_orders(orders),
+            check_context_columns(context),
+        )
+        self.family, self.seed = output, seed
+        self.output = family(output, self.visible)
 
     def options(self) -> dict[str, Any]:
         return {
@@ -77,8 +78,8 @@ class OrderlessModel(AutoregressiveModel):
         Raises:
             ValueError: no order.
         """
-        check_orders(orders)
-        return OrderEnsemble([AutoregressiveDistribution(n, self.output, context) for n in self._networks(orders)])
+        networks = self._networks(check_orders(orders))
+        return OrderEnsemble([AutoregressiveDistribution(network, self.output, context) for network in networks])
 
     def answering(
         self, known: Tensor, context: Tensor | None = None
@@ -142,8 +143,7 @@ class OrderlessModel(AutoregressiveModel):
                 f"got method={method!r} and {sorted(options)}; {type(self).__name__} has method='exact' alone, with orders="
             )
         counts = [self.orders] if orders is None else list(orders) if isinstance(orders, Sequence) else [orders]
-        for count in counts:
-            check_orders(count)
+        counts = [check_orders(count) for count in counts]
         if not counts:
             raise ValueError("orders got no number; expected one, or several of which the last gives the figure")
         dist = self.ensemble(max(counts))
@@ -153,7 +153,7 @@ class OrderlessModel(AutoregressiveModel):
         details = {f"orders_{count}": float(values.double().mean()) for count, values in figures.items()}
         last = counts[-1]
         how = "density of one random order" if last == 1 else f"mean of {last} orders' likelihoods"
-        return Evidence(figures[last], "exact", how, 0.0, 0.0, 0.0, details if len(counts) > 1 else {})
+        return Evidence.exact(figures[last], how, details if len(counts) > 1 else None)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The loss's bound on validation rows with the sign turned, in nats a row, for masks that are always the same."""
@@ -169,15 +169,3 @@ class OrderlessModel(AutoregressiveModel):
         """Start at independent columns that fit the data."""
         with torch.no_grad():
             self.body.start(self.output.start(x))
-
-
-Made = TypeVar("Made", bound=OrderlessModel)
-
-
-def randomised(model: Made) -> tuple[Made, Tensor]:
-    """A tiny model with weights that make its columns depend on each other, and ten binary rows."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return model, torch.randint(0, 2, (10, model.visible), generator=generator).float()

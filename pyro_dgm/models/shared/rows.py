@@ -1,14 +1,13 @@
-"""What every model is: a named PyroModule whose programs are modules of their own."""
+"""Checks of data rows, and of a model's parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
+from ...checks import BINARISE
 from .model import Model
 
 
@@ -43,12 +42,6 @@ def check_support(x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, exp
         raise ValueError(f"{name} got the value {value:g}; expected {expected}. {hint}")
 
 
-def data_plate(rows: int, size: int | None) -> Any:
-    """The data plate: ``rows`` that stand for ``size`` rows (their log-probabilities are scaled by size / rows)."""
-    if size is None or size == rows:
-        return pyro.plate("data", rows)
-    if size < rows:
-        raise ValueError(
-            f"size got {size}, fewer than the {rows} rows given; pass the number of rows of the whole data"
-        )
-    return pyro.plate("data", size, subsample=torch.arange(rows))
+def check_binary(x: Tensor, name: str, otherwise: str = "") -> None:
+    """Refuse values other than 0 and 1; ``otherwise`` says what else there is to do about grey levels."""
+    check_support(x, lambda v: (v == 0) | (v == 1), name, "0 or 1", f"{BINARISE}{otherwise}")

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...checks import check_columns, check_count
 from ...energy import BoltzmannDistribution, Convolution, Gaussian, Graph, SpikeSlab
 from ...nets.bodies import picture_sizes
-from ..shared.free_energy import randomised
+from ..shared.examples import seeded
 from ..shared.slabs import _SLACK, SlabMixture
 
 
@@ -89,9 +90,8 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("filters", filters), ("slabs", slabs)):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} got {value!r}; expected a number of at least 1")
+        filters = check_count("filters", filters, what="the number of filters")
+        slabs = check_count("slabs", slabs, what="how many slabs a spike has")
         picture = _picture(visible, shape)
         couplings = [Convolution("visible", "hidden", picture, size, padding, inner=slice(1, None))]
         if square:
@@ -209,14 +209,12 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        return randomised(cls(visible=9, filters=2, size=2))
+        return seeded(lambda: cls(visible=9, filters=2, size=2), lambda: torch.randn(10, 9), scale=0.7)
 
 
 def _picture(visible: int, shape: Sequence[int] | None) -> tuple[int, int, int]:
     """Channels, height and width of a row."""
-    if type(visible) is not int or visible < 1:
-        raise ValueError(f"visible got {visible!r}; expected a number of pixels, at least 1")
-    side = math.isqrt(visible)
+    side = math.isqrt(check_columns(visible))
     picture = (1, side, side) if shape is None else picture_sizes(shape, (1,))[0]
     if math.prod(picture) != visible:
         raise ValueError(

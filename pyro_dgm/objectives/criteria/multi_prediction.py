@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...checks import check_count, check_positive, check_share
 from ...energy import Machine, State
+from ...energy.mean_field import mean_field
 from ..objective import Objective
 
 
@@ -41,12 +43,12 @@ class MultiPrediction(Objective):
     def __init__(
         self, steps: int = 10, known: float | Mapping[str, float] = 0.5, weights: Mapping[str, float] | None = None
     ) -> None:
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps got {steps!r}; expected the rounds of mean field, at least 1")
-        if not (all(0 <= share < 1 for share in known.values()) if isinstance(known, Mapping) else 0 < known < 1):
-            raise ValueError(f"known got {known}; expected the share of known entries, between 0 and 1")
-        if any(not w >= 0 for w in (weights or {}).values()):
-            raise ValueError(f"weights got {weights}; expected factors of at least 0 by layer")
+        steps = check_count("steps", steps, what="the rounds of mean field")
+        for layer, share in (known if isinstance(known, Mapping) else {"": known}).items():
+            name = f"known[{layer!r}]" if layer else "known"
+            check_share(name, share, "the share of known entries", zero=bool(layer))
+        for layer, weight in (weights or {}).items():
+            check_positive(f"weights[{layer!r}]", weight, "the factor of the layer's loss", zero=True)
         self.steps, self.known, self.weights = steps, known, dict(weights or {})
         self._shares, self._share = (dict(known), 0.5) if isinstance(known, Mapping) else ({}, known)
 
@@ -64,7 +66,7 @@ class MultiPrediction(Objective):
             if strange := given.keys() - observed.keys():
                 raise ValueError(f"{name} got the layers {sorted(strange)}; those observed are {list(observed)}")
         masks = {layer: self._mask(machine, layer, value) for layer, value in observed.items()}
-        naturals = fill_in(machine, observed, masks, self.steps)
+        naturals = _filled_in(machine, observed, masks, self.steps)
         total = x.new_zeros(())
         for layer, value in observed.items():
             unit = machine.graph.layers[layer]
@@ -88,54 +90,20 @@ class MultiPrediction(Objective):
         return mask.view(*shape, *(1 for _ in range(unit.inner_dim))).expand(value.shape)
 
 
-def fill_in(
-    machine: Machine, observed: Mapping[str, Tensor], masks: Mapping[str, Tensor], steps: int
-) -> dict[str, tuple[Tensor, ...]]:
-    """Mean field with some entries known: natural parameters of every layer after ``steps`` rounds, differentiable.
-
-    Args:
-        machine: a machine whose layers are whole colours.
-        observed: layers known in part, ``rows x layer shape``.
-        masks: True where an entry is known.
-        steps: the number of rounds.
-
-    Raises:
-        ValueError: a layer is coupled within itself.
-    """
-    if any(block.atoms is not None for colour in machine.colours for block in colour):
-        raise ValueError("fill_in needs layers without couplings inside them; use a kernel with a clamp instead")
-    rows = len(next(iter(observed.values())))
-    layers = machine.graph.layers
-    known = {layer: machine.statistics({layer: value})[layer] for layer, value in observed.items()}
-    flat_masks = {layer: mask.flatten(1) for layer, mask in masks.items()}
-
-    def mixed(layer: str, means: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if layer not in known:
-            return means
-        return tuple(torch.where(flat_masks[layer], k, m) for k, m in zip(known[layer], means, strict=True))
-
-    statistics: dict[str, tuple[Tensor, ...]] = {}
-    naturals: dict[str, tuple[Tensor, ...]] = {}
-    for layer in layers:
-        block = machine.graph.block(layer)
-        eta = tuple(e.expand(rows, *e.shape) for e in machine._shaped(block, machine.biases[layer]))
-        naturals[layer] = eta
-        statistics[layer] = mixed(layer, machine._flat(layer, layers[layer].mean(*eta)))
-    for _ in range(steps):
-        for colour in machine.colours:
-            for block in colour:
-                eta = machine.fields(block, statistics)
-                naturals[block.layer] = eta
-                statistics[block.layer] = mixed(block.layer, machine._flat(block.layer, layers[block.layer].mean(*eta)))
-    return naturals
-
-
 def predictions(machine: Machine, observed: State, masks: State, steps: int) -> State:
     """The filled-in means of every observed layer: known entries as they are."""
     with torch.no_grad():
-        naturals = fill_in(machine, observed, masks, steps)
+        naturals = _filled_in(machine, observed, masks, steps)
     layers = machine.graph.layers
     return {
         layer: torch.where(masks[layer], value, layers[layer].mean(*naturals[layer])[0])
         for layer, value in observed.items()
     }
+
+
+def _filled_in(
+    machine: Machine, observed: Mapping[str, Tensor], masks: Mapping[str, Tensor], rounds: int
+) -> dict[str, tuple[Tensor, ...]]:
+    """Natural parameters of every layer by mean field, with the entries known that the masks name."""
+    known = {layer: (masks[layer], value) for layer, value in observed.items()}
+    return mean_field(machine, {}, rounds, known=known).naturals

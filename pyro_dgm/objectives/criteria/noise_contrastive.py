@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import processes
+from ...checks import check_count
 from ...energy import BoltzmannDistribution, EnergyDistribution, Graph
 from ..objective import Objective
 from .pseudolikelihood import distribution_of
@@ -49,10 +50,7 @@ class NoiseContrastive(Objective):
     """
 
     def __init__(self, noise: Any = None, ratio: int = 1) -> None:
-        if not isinstance(ratio, int) or isinstance(ratio, bool) or ratio < 1:
-            raise ValueError(
-                f"ratio got {ratio!r}; expected the number of noise rows a datum, an integer of at least 1"
-            )
+        ratio = check_count("ratio", ratio, what="the number of noise rows a datum")
         if noise is not None and not (hasattr(noise, "log_prob") and hasattr(noise, "sample")):
             raise ValueError(
                 f"noise got {type(noise).__name__}; expected a distribution over the visible layer, such as "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...checks import check_count
 from ...energy import BoltzmannDistribution, EnergyDistribution
 from ..objective import Objective
 
@@ -108,11 +109,8 @@ class FlipObjective(Objective):
     """A sum over visible units of a function of $\\log p(x) / p(\\tilde x_i)$; no partition function is needed."""
 
     def __init__(self, entries: int | None = None) -> None:
-        if entries is not None and (not isinstance(entries, int) or isinstance(entries, bool) or entries < 1):
-            raise ValueError(
-                f"entries got {entries!r}; expected how many units a row are flipped, at least 1, or None for all"
-            )
-        self.entries = entries
+        what = "None for all units, or how many of a row are flipped"
+        self.entries = None if entries is None else check_count("entries", entries, what=what)
 
     @abstractmethod
     def term(self, log_odds: Tensor) -> Tensor:

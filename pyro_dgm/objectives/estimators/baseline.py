@@ -10,6 +10,7 @@ import pyro
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
+from ...checks import check_share
 from ...inference.registration import UnregisteredModule
 from .per_datum import PerDatumELBO, Run
 
@@ -39,8 +40,7 @@ class BaselineELBO(PerDatumELBO, ABC):
             raise ValueError(
                 f"baseline got {type(baseline).__name__}; expected a module from rows to figures for every row, or None"
             )
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay got {decay}; expected the share that a step keeps, in [0, 1)")
+        check_share("decay", decay, "the share that a step keeps", zero=True)
         self.baseline, self.decay = baseline, decay
         self._name = f"baseline_{next(_numbers)}"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...checks import check_positive
 from ...inference.importance import log_mean
 from ...inference.random_state import RandomState
 from .per_datum import PerDatumELBO, Program, Scaled, with_value
@@ -134,10 +134,10 @@ class ReweightedWakeSleep(PerDatumELBO):
     """
 
     def __init__(self, particles: int = 5, wake: float = 1.0, sleep: float = 0.0, max_plate_nesting: int = 1) -> None:
-        if not (0 <= wake < math.inf and 0 <= sleep < math.inf and wake + sleep > 0):
-            raise ValueError(
-                f"wake and sleep got {wake} and {sleep}; expected finite weights of at least 0, not both 0"
-            )
+        check_positive("wake", wake, "the weight of wake-φ", zero=True)
+        check_positive("sleep", sleep, "the weight of sleep-φ", zero=True)
+        if wake + sleep == 0:
+            raise ValueError("wake and sleep got 0; the guide would not learn: make one of them positive")
         super().__init__(particles, max_plate_nesting)
         self.wake, self.sleep = wake, sleep
 

@@ -12,6 +12,7 @@ from pyro.infer.util import torch_item
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from ...checks import check_count
 from ...inference.importance import check_nesting, per_datum, traces
 from ...inference.random_state import RandomState
 from ...inference.registration import UnregisteredModule
@@ -52,11 +53,8 @@ class PerDatumELBO(ELBO, ABC):
     """Particles that the estimator cannot do without."""
 
     def __init__(self, particles: int = 5, max_plate_nesting: int = 1) -> None:
-        if not isinstance(particles, int) or isinstance(particles, bool) or particles < self.fewest:
-            why = "; it leaves one out at a time" if self.fewest > 1 else ""
-            raise ValueError(
-                f"{type(self).__name__}: particles got {particles!r}; expected an integer of at least {self.fewest}{why}"
-            )
+        why = "; it leaves one out at a time" if self.fewest > 1 else ""
+        particles = check_count(f"{type(self).__name__}: particles", particles, self.fewest, why=why)
         check_nesting(type(self).__name__, max_plate_nesting)
         super().__init__(num_particles=particles, max_plate_nesting=max_plate_nesting, vectorize_particles=True)
 

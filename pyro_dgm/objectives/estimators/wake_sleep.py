@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from ...checks import check_positive
 from ...inference.importance import per_datum
 from ...inference.sites import blame, refuse_auxiliary, sites, subsample, traced
 from ..objective import Objective
@@ -37,8 +37,7 @@ class WakeSleep(Objective):
     """
 
     def __init__(self, phase: NegativePhase | None = None, sleep: float = 1.0) -> None:
-        if not 0 <= sleep < math.inf:
-            raise ValueError(f"sleep got {sleep}; expected the weight of the sleep loss, a finite number of 0 or more")
+        check_positive("sleep", sleep, "the weight of the sleep loss", zero=True)
         self.phase, self.sleep = phase, sleep
 
     def options(self) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from . import _module
+from ._conversion import check_installed
 
 
 def precision_of(dtype: torch.dtype) -> AbstractContextManager[object]:
     """Double precision within this context where the machine has it, else what JAX is set to."""
     if dtype != torch.float64:
         return contextlib.nullcontext()
-    _module("_machine")
+    check_installed()
     import jax
 
     # Versions of JAX have it in one place or the other.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import _module, to_numpyro
+from ._conversion import to_numpyro
 from ._precision import precision_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def log_weights(
     batch: torch.Size,
     states: State | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As ``pyro_dgm.energy.annealing.log_weights``, for a machine without batch shape and in its precision.
+    """As ``pyro_dgm.annealing.units.log_weights``, for a machine without batch shape and in its precision.
 
     Raises:
         ValueError: units or interactions that the compiled engine does not know, or a batch shape.
@@ -50,7 +50,8 @@ def _log_weights(
     import jax.numpy as jnp
     import numpy as np
 
-    runs = _module("_annealing_runs")
+    from . import _annealing_runs as runs
+
     flat = {name: tuple(jnp.array(b.reshape(-1).cpu().numpy(), float) for b in entry) for name, entry in base.items()}
     like = dist.parameters()[0].detach()
     start_key, key, back_key = jax.random.split(jax.random.PRNGKey(int(torch.randint(2**31, ()))), 3)

@@ -81,7 +81,7 @@ def test_the_distribution_is_kept(build):
     distance, bound = variation(p, table.count(joined(dist, engine_of(dist).advance(start, 5))))
     assert distance <= bound
     engine = engine_of(dist)
-    engine.machine.weights[-1] = engine.machine.weights[-1].flip(-1, -2)
+    engine.bits.weights[-1] = engine.bits.weights[-1].flip(-1, -2)
     distance, bound = variation(p, table.count(joined(dist, engine.advance(start, 5))))
     assert distance > bound
 

@@ -21,6 +21,9 @@ from jax_machines import (
 )
 
 import pyro_dgm as dgm
+from pyro_dgm.mcmc.engines.jax import JaxEngine
+from pyro_dgm.mcmc.engines.names import engine_for
+from pyro_dgm.native import vector_instructions
 
 pytest.importorskip("jax")
 pytest.importorskip("numpyro")
@@ -269,5 +272,20 @@ def test_what_the_engine_lacks_is_named():
         dgm.VectorizedMCMC(dgm.HMC(machine()), 5, engine="jax")
     with pytest.raises(ValueError, match="Convolution"):
         dgm.VectorizedMCMC(dgm.BlockGibbs(dgm.ConvolutionalSpikeSlabRBM.example()[0]()), 5, engine="jax")
-    with pytest.raises(ValueError, match="engine got 'jax'"):
-        dgm.VectorizedMCMC(dgm.BlockGibbs(dgm.RBM(3, 2)()), 5, engine="jax")
+    with pytest.raises(ValueError, match="engine got 'tensorflow'"):
+        dgm.VectorizedMCMC(dgm.BlockGibbs(dgm.RBM(3, 2)()), 5, engine="tensorflow")
+
+
+def test_names_of_engines():
+    """ "jax" is JAX, however large the machine; "numpyro" is another name of it, with a warning; "compiled" is the fastest."""
+    large, small = dgm.RBM(784, 500), dgm.RBM(3, 2)
+    with pytest.warns(FutureWarning, match="called 'jax' now"):
+        assert isinstance(
+            dgm.VectorizedMCMC(dgm.BlockGibbs(large()), 5, num_chains=100, engine="numpyro")._engine, JaxEngine
+        )
+    assert isinstance(dgm.VectorizedMCMC(dgm.BlockGibbs(large()), 5, num_chains=100, engine="jax")._engine, JaxEngine)
+    assert isinstance(dgm.VectorizedMCMC(dgm.BlockGibbs(small()), 5, engine="compiled")._engine, JaxEngine)
+    assert engine_for(small(), "compiled", 100) == engine_for(large(), "jax", 100) == "jax"
+    assert engine_for(large(), "torch", 100) == "torch"
+    wide = vector_instructions() in ("AVX2", "AVX512")
+    assert engine_for(large(), "compiled", 100) == ("torch" if wide else "jax")

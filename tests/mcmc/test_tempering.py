@@ -453,7 +453,7 @@ def test_bad_states_and_clamps():
         dgm.ParallelTempering(rbm(), 3, clamp={"hiden": (torch.ones(4) > 0, torch.zeros(4))})
     for data in (x, x[:, None].expand(10, 10, 6)):  # the second as if there were a dimension of ten temperatures
         with pytest.raises(
-            ValueError, match=r"CD got the kernel ParallelTempering.*use dgm.PCD\(kernel=dgm.ParallelTemp"
+            ValueError, match=r"chains of ParallelTempering keep more than a draw.*use dgm.PCD\(kernel=dgm.ParallelTemp"
         ):
             dgm.CD(kernel=dgm.ParallelTempering).negatives("x", rbm(), data)
 

@@ -212,24 +212,18 @@ def drawing(n: int) -> Iterator[int]:
             yield n
 
 
-def averaged(loss: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter]) -> Callable[[Tensor], Tensor]:
-    """The loss, such that its backward pass leaves every process with the mean gradient of all (PyTorch's DDP)."""
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Leave every process with the mean gradient of all; parameters that have none in any process stay without."""
     if world() == 1:
-        return loss
-    return nn.parallel.DistributedDataParallel(_Loss(loss, parameters), find_unused_parameters=True)
-
-
-class _Loss(nn.Module):
-    """A loss as a module that owns the parameters it depends on, and no buffers: chains are a process's own."""
-
-    def __init__(self, loss: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter]) -> None:
-        super().__init__()
-        self.loss, self.trained = loss, nn.ParameterList(dict.fromkeys(parameters))
-        # DDP warns where it looks for parameters that take no part and finds none; this one never does.
-        self.idle = nn.Parameter(self.trained[0].detach().new_zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.loss(x)
+        return
+    chosen = list(dict.fromkeys(parameters))
+    there = chosen[0].new_tensor([parameter.grad is not None for parameter in chosen])
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in chosen]
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), there])
+    dist.all_reduce(flat)
+    *parts, there = flat.split([*(parameter.numel() for parameter in chosen), len(chosen)])
+    for parameter, part, count in zip(chosen, parts, there.tolist(), strict=True):
+        parameter.grad = (part / world()).view_as(parameter).to(parameter.dtype) if count else None
 
 
 @contextlib.contextmanager

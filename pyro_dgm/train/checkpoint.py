@@ -7,14 +7,14 @@ import os
 import pickle
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import registry
-from ..models.shared.model import Model
 
 CONFIG, WEIGHTS, STATE = "config.json", "weights.safetensors", "training.pt"
 FORMAT = 1
@@ -64,11 +64,11 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
     return config
 
 
-def save_weights(run: Path, model: Model) -> None:
-    """Write a model's weights."""
+def save_weights(run: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write weights, as a model's ``state_dict`` has them."""
     from safetensors.torch import save_file
 
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     write_atomically(run / WEIGHTS, lambda p: save_file(tensors, p))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import processes
 from ..data import Dataset, Space, Split
 from ..models.shared.model import Model
+from ..models.shared.modes import evaluating
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, load_state, read_config, write_json
 from .launch import fit_in_processes
@@ -33,6 +34,7 @@ def fit(
     decay: str | None = None,
     average: float | None = None,
     patience: int | None = None,
+    keep: str = "last",
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -60,7 +62,9 @@ def fit(
         optimiser_options: further arguments of the optimiser.
         decay: ``"linear"`` lets the step size fall to zero at the last step.
         average: the decay of a moving average of the weights, which the finished model holds.
-        patience: stop after so many epochs without improvement of the model's monitored figure.
+        patience: stop after so many epochs without improvement of the model's monitored figure, the first ``valid_`` one of
+            its progress (else the loss), and give back the weights of the best epoch.
+        keep: ``"last"``, or ``"best"``: give back the weights of the epoch with the best monitored figure.
         seed: seeds Pyro's random state and the batches.
         out: a folder for configuration, weights, training state and logs; it must not hold another run.
         resume: go on from ``out``.
@@ -93,16 +97,17 @@ def fit(
             "dgm.NegativePhaseObjective(dgm.PCD()) makes one"
         )
     settings = Settings(
-        learning_rate, optimiser, decay, batch_size, epochs, average, patience, seed, optimiser_options or {}
+        learning_rate, optimiser, decay, batch_size, epochs, average, patience, seed, keep, optimiser_options or {}
     )
+    objective = objective or model.objective()
     data = _as_dataset(data, next(model.parameters()).dtype)
     for name in ("train", "valid"):
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:
             model.check_data(split.x)
     world = check_devices(device, devices)
+    _check_monitored(model, data, objective, settings)
     folder = None if out is None else Path(out)
-    objective = objective or model.objective()
     check_folder(folder, resume, model, objective, settings, describe(data, source))
     state = load_state(folder) if resume and folder is not None else None
     if state is not None:
@@ -126,9 +131,24 @@ def fit(
                 write_config(folder, model, data, objective, settings, source)
         elif folder is not None and processes.first():
             write_json(folder / CONFIG, {**read_config(folder), "training": vars(settings)})
-        processes.agree(model)
+        for module in (model, *objective.owned().values()):
+            processes.agree(module)
         model.fresh = False
         return trainer.run(state)
+
+
+def _check_monitored(model: Model, data: Dataset, objective: Objective, settings: Settings) -> None:
+    """Refuse to choose an epoch by what does not tell which one is good."""
+    several = type(objective).turns is not Objective.turns
+    if settings.keep == "last" and not (settings.patience is not None and several):
+        return
+    with evaluating(model):
+        figures = model.progress(data.valid.x[:2], data.valid.x[:2])
+    if not any(name.startswith("valid_") for name in figures):
+        raise ValueError(
+            f"{type(model).__name__} has no figure on validation rows, and its losses do not tell which epoch is good; leave "
+            "patience out and keep='last'"
+        )
 
 
 def _as_dataset(data: Dataset | Split | Tensor, dtype: torch.dtype) -> Dataset:

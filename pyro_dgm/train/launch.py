@@ -50,13 +50,13 @@ def fit_in_processes(
             _watch(children, folder, options.get("out"))
         finally:
             _end(children)
-        state, objective_state, history = pickle.loads((folder / RESULT).read_bytes())
+        state, objective_state, history, epoch = pickle.loads((folder / RESULT).read_bytes())
     model.load_state_dict(state)
     model.fresh = False
     objective.attach(model)
     objective.load_state_dict(to_device(objective_state, next(model.parameters()).device))
     out = options.get("out")
-    return Run(model, history, None if out is None else Path(out))
+    return Run(model, history, None if out is None else Path(out), epoch)
 
 
 def _free_port() -> int:

@@ -23,6 +23,10 @@ OPTIMISERS: dict[str, Any] = {
 }
 
 
+DEFAULTS = {"keep": "last"}
+"""Settings that runs of earlier versions do not state."""
+
+
 @dataclass
 class Settings:
     """Everything that decides the course of training; a resumed run must agree on all but the number of epochs."""
@@ -35,6 +39,7 @@ class Settings:
     average: float | None
     patience: int | None
     seed: int
+    keep: str = "last"
     optimiser_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -47,10 +52,17 @@ class Settings:
                 raise ValueError(f"{name} got {value}; expected an integer of at least 1")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience got {self.patience}; expected at least 1 epoch, or None")
+        if self.keep not in ("last", "best"):
+            raise ValueError(f"keep got {self.keep!r}; expected 'last' or 'best'")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate got {self.learning_rate}; expected a positive number")
         if self.average is not None and not 0 < self.average < 1:
             raise ValueError(f"average got {self.average}; expected a decay between 0 and 1, such as 0.999")
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best epoch are wanted, not the last one's."""
+        return self.keep == "best" or self.patience is not None
 
 
 def check_folder(
@@ -87,8 +99,10 @@ def check_folder(
         raise ValueError(f"{folder} was trained on {config['data']}, not {described}; resume with the same data")
     stored = config["training"]
     for name, value in vars(settings).items():
-        if name != "epochs" and stored[name] != value:
-            raise ValueError(f"{folder} was trained with {name}={stored[name]!r}, not {value!r}; resume with the same")
+        if name != "epochs" and stored.get(name, DEFAULTS.get(name)) != value:
+            raise ValueError(
+                f"{folder} was trained with {name}={stored.get(name)!r}, not {value!r}; resume with the same"
+            )
     if settings.decay and stored["epochs"] != settings.epochs:
         raise ValueError(f"{folder} decays its step size over {stored['epochs']} epochs; resume with the same number")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +17,8 @@ from .. import processes
 from ..data import Dataset
 from ..energy import NotFinite
 from ..models.shared.model import Model
-from ..objectives.objective import Objective
+from ..models.shared.modes import evaluating, training
+from ..objectives.objective import Objective, Turn
 from .checkpoint import save_state, save_weights
 from .settings import OPTIMISERS, Settings
 
@@ -34,11 +36,13 @@ class Run:
         history: one dictionary an epoch: epoch, loss, the model's progress figures, seconds and the processor's seconds (of
             all threads; what else the machine does adds nothing to them).
         out: the folder it was written to, or None.
+        epoch: the epoch that the model's weights are of, counted from 1: the best one where that was asked for.
     """
 
     model: Any
     history: list[dict[str, float]]
     out: Path | None
+    epoch: int
 
 
 class Trainer:
@@ -62,6 +66,8 @@ class Trainer:
         self.data = Dataset(data.name, train, valid, test, data.shape, data.redraw)
         self.objective, self.settings, self.folder = objective, settings, folder
         self.progress = progress and processes.first()
+        for module in objective.owned().values():
+            module.to(self.device)
         self.objective.attach(self.model)
         groups = objective.parameter_groups(self.model)
         try:
@@ -74,11 +80,12 @@ class Trainer:
             group["lr"] *= group.get("rate", 1.0)
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.parameters = list(self.model.parameters())
-        trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        self.loss = processes.averaged(objective.loss, trained)
+        self.trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         self.averaged: list[Tensor] | None = None
         self.history: list[dict[str, float]] = []
         self.best, self.stale = -math.inf, 0
+        self.best_weights: dict[str, Any] | None = None
+        self.best_epoch = 0
         self.steps = math.ceil(len(data.train) / settings.batch_size)
         self.limit = 1e4 * data.visible
 
@@ -93,52 +100,70 @@ class Trainer:
                 if self._patience_is_over():
                     break
                 start = time.perf_counter(), time.process_time()
-                loss = self._epoch(epoch, bar)
+                with training(self.model):
+                    losses = self._epoch(epoch, bar)
                 busy = sum(processes.collect(time.process_time() - start[1]))
                 clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": busy}
-                self._report(epoch, loss, clocks, bar)
+                self._report(epoch, losses, clocks, bar)
                 self._checkpoint(epoch + 1)
         if self.averaged is not None:
             with torch.no_grad():
                 for parameter, mean in zip(self.parameters, self.averaged, strict=True):
                     parameter.copy_(mean)
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
         if self.folder is not None and processes.first():
-            save_weights(self.folder, self.model)
+            save_weights(self.folder, self.model.state_dict())
         processes.wait()
         for logger in self.loggers:
             logger.finalize("success")
-        return Run(self.model, self.history, self.folder)
+        epoch = len(self.history) if self.best_weights is None else self.best_epoch
+        return Run(self.model, self.history, self.folder, epoch)
 
-    def _epoch(self, epoch: int, bar: Any) -> float:
-        settings, total = self.settings, 0.0
+    def _epoch(self, epoch: int, bar: Any) -> dict[str, float]:
+        """Train on all batches; the mean loss of every turn by its name."""
+        settings = self.settings
+        totals: dict[str, float] = defaultdict(float)
+        counts: dict[str, int] = defaultdict(int)
         self.objective.schedule(epoch / max(settings.epochs - 1, 1))
         for number, x in enumerate(self.data.batches(epoch, settings.batch_size, settings.seed)):
             if settings.decay == "linear":
                 share = 1 - (epoch * self.steps + number) / (self.steps * settings.epochs)
                 for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
                     group["lr"] = rate * share
-            self.optimiser.zero_grad(set_to_none=True)
             rows, weight = _share(x)
-            try:
-                loss = self.loss(rows) * weight
-            except ValueError as error:
-                if self._finite() and not isinstance(error, NotFinite):
-                    raise
-                self._diverged(epoch, number, math.nan)  # validation saw the NaN before the loss did
-            loss.backward()
-            value = float(processes.mean(loss.detach(), 1))
-            if not math.isfinite(value) or abs(value) > self.limit:
-                self._diverged(epoch, number, value)
-            self.optimiser.step()
+            for turn in self.objective.turns(rows):
+                totals[turn.name] += self._step(turn, weight, epoch, number) * len(x)
+                counts[turn.name] += len(x)
             if self.averaged is not None:
                 torch._foreach_lerp_(self.averaged, [p.detach() for p in self.parameters], 1 - settings.average)  # type: ignore[operator]
-            total += value * len(x)
             bar.update()
-        return total / len(self.data.train)
+        return {name: total / counts[name] for name, total in totals.items()}
+
+    def _step(self, turn: Turn, weight: float, epoch: int, number: int) -> float:
+        """One loss, its gradients, and a step of the groups that the turn names; the loss over all processes."""
+        self.optimiser.zero_grad(set_to_none=True)
+        try:
+            loss = turn.loss() * weight
+        except ValueError as error:
+            if self._finite() and not isinstance(error, NotFinite):
+                raise
+            self._diverged(epoch, number, math.nan)  # validation saw the NaN before the loss did
+        loss.backward()
+        value = float(processes.mean(loss.detach(), 1))
+        if not math.isfinite(value) or abs(value) > self.limit:
+            self._diverged(epoch, number, value)
+        for group in self.optimiser.param_groups:
+            if turn.groups is not None and group.get("name") not in turn.groups:
+                for parameter in group["params"]:
+                    parameter.grad = None  # optimisers skip what has no gradient, with its moments and counts
+        processes.average_gradients(self.trained)
+        self.optimiser.step()
+        return value
 
     def _finite(self) -> bool:
         """Whether the weights are sane: beyond 1e10 single precision overflows somewhere on the way to a likelihood."""
-        return all(bool((p.abs() < 1e10).all()) for p in self.parameters)
+        return all(bool((p.abs() < 1e10).all()) for p in self.trained)
 
     def _diverged(self, epoch: int, number: int, value: float) -> NoReturn:
         kept = (
@@ -158,18 +183,20 @@ class Trainer:
                     parameter.copy_(mean)
                     mean.copy_(kept)
 
-    def _report(self, epoch: int, loss: float, clocks: dict[str, float], bar: Any) -> None:
+    def _report(self, epoch: int, losses: dict[str, float], clocks: dict[str, float], bar: Any) -> None:
         if not self._finite():
             self._diverged(epoch, self.steps - 1, math.nan)
         self._with_averaged()
         train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
         try:
-            figures, clocks = processes.from_first((self.model.progress(train, self.data.valid.x), clocks))
+            with evaluating(self.model):
+                figures, clocks = processes.from_first((self.model.progress(train, self.data.valid.x), clocks))
+            self._judge(epoch, losses, figures)
         except NotFinite:
             self._diverged(epoch, self.steps - 1, math.nan)
         finally:
             self._with_averaged()
-        row = {"epoch": epoch + 1, "loss": loss, **figures, **clocks}
+        row = {"epoch": epoch + 1, **losses, **figures, **clocks}
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
             self._diverged(epoch, self.steps - 1, row[bad[0]])
@@ -177,9 +204,16 @@ class Trainer:
         bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch" and k not in clocks}, refresh=False)
         for logger in self.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
-        monitored = next((value for name, value in figures.items() if name.startswith("valid_")), -loss)
+
+    def _judge(self, epoch: int, losses: dict[str, float], figures: dict[str, float]) -> None:
+        """See whether the weights are the best so far, by the first figure on validation rows (else by a single loss)."""
+        valid = next((value for name, value in figures.items() if name.startswith("valid_")), None)
+        monitored = -next(iter(losses.values())) if valid is None else valid
         improved = monitored > self.best
         self.best, self.stale = (monitored, 0) if improved else (self.best, self.stale + 1)
+        if improved and valid is not None and self.settings.keeps_best:
+            self.best_epoch = epoch + 1
+            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def _patience_is_over(self) -> bool:
         return self.settings.patience is not None and self.stale >= self.settings.patience
@@ -204,10 +238,12 @@ class Trainer:
             "history": self.history,
             "best": self.best,
             "stale": self.stale,
+            "best_weights": self.best_weights,
+            "best_epoch": self.best_epoch,
         }
         save_state(self.folder, to_device(shared, processor) | owned[0] | {"others": owned[1:]})
         self._with_averaged()
-        save_weights(self.folder, self.model)
+        save_weights(self.folder, self.model.state_dict() if self.best_weights is None else self.best_weights)
         self._with_averaged()
 
     def _restore(self, state: dict[str, Any]) -> int:
@@ -219,6 +255,8 @@ class Trainer:
             self.objective.load_state_dict(to_device(own["objective"], device))
             self.averaged = to_device(state["averaged"], device)
             self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
+            self.best_weights = to_device(state.get("best_weights"), device)
+            self.best_epoch = state.get("best_epoch", 0)
             torch.set_rng_state(own["random"])
             if own["random_device"] is not None:
                 torch.cuda.set_rng_state(own["random_device"], device)

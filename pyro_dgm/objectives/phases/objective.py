@@ -1,4 +1,4 @@
-"""What ``fit`` needs of a training criterion: the loss of a batch, parameter groups, and a state to save."""
+"""Training a model with energy-based sites: its ELBO with a negative phase around the program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
 from ...inference.registration import unregistered
-from ..objective import Objective, Stateful, _described, _own_groups, _place
+from ..objective import Objective, Stateful, described, own_groups, place
 from .phase import NegativePhase
 from .program import negative_phase
 
@@ -34,7 +34,7 @@ class NegativePhaseObjective(Objective):
 
     def options(self) -> dict[str, Any]:
         rates = {"rates": self.rates} if self.rates else {}
-        return {**super().options(), **_described(self.elbo), **self.phase.options(), **rates}
+        return {**super().options(), **described(self.elbo), **self.phase.options(), **rates}
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         groups: dict[float, list[nn.Parameter]] = {}
@@ -44,10 +44,10 @@ class NegativePhaseObjective(Objective):
             )
         for name, parameter in model.named_parameters():
             groups.setdefault(self.rates.get(name, 1.0), []).append(parameter)
-        return [{"params": found, "rate": rate} for rate, found in groups.items()] + _own_groups(self.elbo)
+        return [{"params": found, "rate": rate} for rate, found in groups.items()] + own_groups(self.elbo)
 
     def attach(self, model: Any) -> None:
-        _place(self.elbo, model)
+        place(self.elbo, model)
         self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)
 
     def loss(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an autoregressive network must give: numbers of every column that depend on those before it alone."""
+"""The interface of an autoregressive network: numbers of every column that depend on those before it alone."""
 
 from __future__ import annotations
 

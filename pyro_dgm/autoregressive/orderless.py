@@ -13,7 +13,7 @@ from .outputs import Output
 
 
 class Walk(ABC):
-    """What a body keeps while columns become known one after another, the same column in all rows."""
+    """A body's memory while columns become known one after another, the same column in all rows."""
 
     @abstractmethod
     def numbers(self, column: int) -> Tensor:

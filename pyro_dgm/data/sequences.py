@@ -119,7 +119,7 @@ def unpad(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
 
 
 def checked_frames(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
-    """What ``unpad`` returns, checked for what no program can go on with: the width, and sequences without a frame.
+    """``unpad`` that checks only what no program can go on with: the width, and sequences without a frame.
 
     Raises:
         ValueError: as ``unpad``.
@@ -131,7 +131,7 @@ def checked_frames(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
 
 
 def split_frames(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
-    """What ``unpad`` returns, unchecked.
+    """``unpad`` without its checks.
 
     >>> split_frames(torch.tensor([[5.0, 1.0, 0.0, 0.0]]), 1)[1]
     tensor([[ True, False]])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Space:
-    """What values the data take, and how they were made; figures compare only within one space.
+    """The values that data take, and how they were made; figures compare only within one space.
 
     Args:
         support: the set of values, such as "binary", "unit interval" or "real".

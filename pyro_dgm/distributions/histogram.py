@@ -1,4 +1,4 @@
-"""Generator networks with an explicit density, section 20.10.2."""
+"""Independent columns with a histogram each, and exponential tails."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ class _Histogram(dist.TorchDistribution):
 
 
 TAIL = 1e-3
-"""What either tail of a histogram carries."""
+"""The probability that either tail of a histogram carries."""

@@ -1,1 +1,1 @@
-"""What any Pyro program can be asked with a guide: importance weights, posterior draws, particles, the sites it has."""
+"""Inference in any Pyro program with a guide: importance weights, posterior draws, particles, the sites it has."""

@@ -1,4 +1,4 @@
-"""Losses that are trained by torch's optimisers have no use for Pyro's parameter store."""
+"""Losses for torch's optimisers, which have no use for Pyro's parameter store."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def test_a_column_s_numbers_see_those_before_it_alone(way):
 @pytest.mark.parametrize("scale", [1.0, -0.5])
 def test_the_compiled_sigmoid(scale):
     """Relative error of a few units of single precision from -87 to 87, and no surprises beyond."""
-    from pyro_dgm.native.columns import squash
+    from pyro_dgm.native.column_steps import squash
 
     z = np.linspace(-87, 87, 200_001)
     h = np.empty(z.shape, np.float32)

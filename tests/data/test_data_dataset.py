@@ -140,9 +140,9 @@ def test_resumed_epoch_is_the_tail_of_the_full_one(grey: Dataset, start: int, re
 
 
 def test_batches_refuse_bad_arguments_at_the_call(numbered: Dataset) -> None:
-    with pytest.raises(ValueError, match="batch_size=0"):
+    with pytest.raises(ValueError, match="batch_size got 0"):
         numbered.batches(0, 0, 0)
-    with pytest.raises(ValueError, match="epoch=-1"):
+    with pytest.raises(ValueError, match="epoch got -1"):
         numbered.batches(-1, 5, 0)
     for start in (-1, 6):
         with pytest.raises(ValueError, match=f"start={start}; an epoch has 5 batches"):

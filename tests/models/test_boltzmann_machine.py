@@ -54,7 +54,7 @@ def test_exact_gradient_from_pair_statistics(edges):
         ({"edges": "abc"}, "edges got 'abc'; expected pairs of integers"),
         ({"edges": [(0, 1), (2,)]}, "expected pairs of integers"),
         ({"edges": [(0, 1)], "unit": "potts"}, "expected one of"),
-        ({"hidden": -1}, "0 or more"),
+        ({"hidden": -1}, "at least 0"),
         ({"edges": [(0.5, 1.0)]}, "integers"),
     ],
 )

@@ -436,8 +436,8 @@ def test_training_learns_two_patterns(attention):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "expected at least 1"),
-        ({"latent": 0}, "expected at least 1"),
+        ({"steps": 0}, "at least 1"),
+        ({"latent": 0}, "at least 1"),
         ({"shape": (3, 5)}, "product is visible, 12"),
         ({"shape": 12}, "a height and a width"),
         ({"shape": (-3, -4)}, "a height and a width"),

@@ -113,7 +113,7 @@ def test_copies_and_doubles_keep_sharing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"visible": 1}, "visible got 1; expected the number of columns, at least 2"),
+        ({"visible": 1}, "visible got 1; expected the number of columns, an integer of at least 2"),
         ({"hidden": ()}, "hidden got"),
         ({"hidden": (0,)}, "hidden got"),
         ({"hidden": 5}, "hidden got"),

@@ -89,7 +89,7 @@ def test_rows_are_scored_in_chunks_of_any_size(monkeypatch):
     made = model(5, orders=2)
     x = torch.tensor(orderless.states(5))
     whole = made.evidence(x).values
-    monkeypatch.setattr("pyro_dgm.models.orderless.CHUNK", 7)
+    monkeypatch.setattr("pyro_dgm.models.shared.orderless.CHUNK", 7)
     np.testing.assert_allclose(made.evidence(x).values, whole, atol=1e-12)
 
 
@@ -238,8 +238,8 @@ def test_a_first_fit_starts_at_independent_columns():
 def test_wrong_options_are_refused():
     for options, message in (
         ({"orders": 0}, "orders got 0; expected how many"),
-        ({"hidden": ()}, "at least one hidden layer"),
-        ({"hidden": (0,)}, "at least one hidden layer"),
+        ({"hidden": ()}, "units of every hidden layer"),
+        ({"hidden": (0,)}, "units of every hidden layer"),
         ({"activation": "step"}, "activation got 'step'"),
         ({"output": "bits"}, "output got 'bits'"),
     ):

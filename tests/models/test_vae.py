@@ -240,8 +240,8 @@ def test_imputation_follows_the_conditional():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"likelihood": "poisson"}, "expected one of"), ({"activation": "gelu"}, "expected one of"), ({"latent": 0}, "positive"),
-     ({"hidden": (0,)}, "positive")],
+    [({"likelihood": "poisson"}, "expected one of"), ({"activation": "gelu"}, "expected one of"), ({"latent": 0}, "at least 1"),
+     ({"hidden": (0,)}, "at least 1")],
 )  # fmt: skip
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):

@@ -15,9 +15,9 @@ from pyro.optim import Adam
 import pyro_dgm as dgm
 from pyro_dgm.data.sequences import pad, unpad
 from pyro_dgm.inference.importance import traces
+from pyro_dgm.models.directed._particle_gibbs import Path, particle_gibbs
 from pyro_dgm.models.directed.variational_rnn import _FLOOR as FLOOR
 from pyro_dgm.models.directed.variational_rnn import VariationalRNN
-from pyro_dgm.models.directed.variational_rnn import _Path as Path
 from pyro_dgm.objectives.estimators.wake_sleep import asleep
 
 LENGTHS = (3, 1, 5, 2)
@@ -275,7 +275,7 @@ def test_a_filter_that_keeps_a_path_keeps_the_posterior():
     known = torch.tensor([[True, False], [False, False], [True, True]]).expand(chains, -1, -1)
     kept = Path(drawn[:, [1, 4, 5]].unsqueeze(-1), values)
     with torch.no_grad():
-        path = vrnn._filter(torch.where(known, values, 0.0), known, known.any(-1) | True, kept, 2)
+        path = particle_gibbs(vrnn, torch.where(known, values, 0.0), known, known.any(-1) | True, kept, 2)
     assert torch.equal(path.x[known], values[known])
     moved = (path.x[:, 1] != values[:, 1]).any(-1).double().mean()
     assert 0.2 < float(moved) < 0.8

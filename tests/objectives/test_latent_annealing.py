@@ -313,7 +313,10 @@ def test_a_support_may_depend_on_the_row(bound):
 
 def test_one_chain_or_particle_has_no_error():
     vae, x = dgm.VAE.example()
-    with pytest.raises(ValueError, match="chains got 1; annealing needs at least 2 to tell its error"):
+    with pytest.raises(
+        ValueError,
+        match="chains got 1; expected an integer of at least 2, without which annealing cannot tell its error",
+    ):
         vae.evidence(x, "ais", chains=1)
     assert dgm.annealed_log_weights(vae.model, vae.guide, x, temperatures=3, chains=1).isfinite().all()
     figure = dgm.log_likelihood(vae, x, method="importance", particles=1)

@@ -183,7 +183,7 @@ def test_weights_multiply_the_losses_of_layers():
     none, once, thrice = loss(0.0), loss(1.0), loss(3.0)
     assert once > none
     assert thrice - none == pytest.approx(3 * (once - none), rel=1e-4)
-    with pytest.raises(ValueError, match="factors"):
+    with pytest.raises(ValueError, match="factor"):
         dgm.MultiPrediction(weights={"label": -1.0})
     objective = dgm.MultiPrediction(weights={"labels": 1.0})
     objective.attach(dbm)

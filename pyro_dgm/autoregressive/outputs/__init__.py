@@ -1,4 +1,4 @@
-"""What one column is, given those before it: families of conditionals that read numbers of a network."""
+"""The families of a column given those before it: conditionals that read numbers of a network."""
 
 from .discrete import BinaryOutput, CategoricalOutput
 from .family import Output

@@ -1,4 +1,4 @@
-"""What a family of conditionals must know: how numbers of a network are read."""
+"""The interface of a family of conditionals: how numbers of a network are read."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ...autoregressive import MaskedNetwork, check_order, plain_order
 from ...autoregressive import output as family
 from ...autoregressive.outputs import FLOOR
 from ...checks import check_columns
-from ..shared.autoregressive import AutoregressiveModel
+from ..shared.autoregressive import AutoregressiveModel, column_options
 from ..shared.examples import bits, seeded
 
 
@@ -97,13 +97,8 @@ class FVBN(AutoregressiveModel):
                 self.network.bias[column, 1] = (residual.square().mean().sqrt() - FLOOR).clamp_min(FLOOR).log()
 
     def options(self) -> dict[str, Any]:
-        chosen = {"order": self.given_order, "basis": self.basis}
-        return {
-            "visible": self.visible,
-            "output": self.family if isinstance(self.family, str) else list(self.family),
-            **{name: value for name, value in chosen.items() if value is not None},
-            **({"context": self.context} if self.context else {}),
-        }
+        basis = {} if self.basis is None else {"basis": self.basis}
+        return {"visible": self.visible, **column_options(self.family, self.given_order, self.context), **basis}
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

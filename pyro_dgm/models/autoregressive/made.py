@@ -13,7 +13,7 @@ from ...autoregressive import output as family
 from ...checks import check_choice, check_columns, check_count, check_counts
 from ...objectives.criteria.next_mask import NextMask
 from ...objectives.objective import Elbo, Objective
-from ..shared.autoregressive import AutoregressiveModel
+from ..shared.autoregressive import AutoregressiveModel, column_options
 from ..shared.examples import bits, seeded
 
 
@@ -135,14 +135,12 @@ class MADE(AutoregressiveModel):
         return {
             "visible": self.visible,
             "hidden": list(self.hidden),
-            "output": self.family if isinstance(self.family, str) else list(self.family),
-            **({} if self.given_order is None else {"order": self.given_order}),
+            **column_options(self.family, self.given_order, self.context),
             "masks": self.masks,
             "orders": self.orders,
             "degrees": self.degrees,
             "activation": self.activation,
             "direct": self.direct,
-            **({"context": self.context} if self.context else {}),
             "seed": self.seed,
         }
 

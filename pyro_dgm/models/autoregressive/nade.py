@@ -11,7 +11,7 @@ from ...autoregressive import check_order, plain_order
 from ...autoregressive import output as family
 from ...autoregressive.shared_units import SharedUnits
 from ...checks import check_columns
-from ..shared.autoregressive import AutoregressiveModel
+from ..shared.autoregressive import AutoregressiveModel, column_options
 from ..shared.examples import bits, seeded
 
 
@@ -84,11 +84,9 @@ class NADE(AutoregressiveModel):
         return {
             "visible": self.visible,
             "hidden": self.hidden,
-            "output": self.family if isinstance(self.family, str) else list(self.family),
-            **({} if self.given_order is None else {"order": self.given_order}),
+            **column_options(self.family, self.given_order, self.context),
             "tied": self.tied,
             "activation": self.activation,
-            **({"context": self.context} if self.context else {}),
         }
 
     @classmethod

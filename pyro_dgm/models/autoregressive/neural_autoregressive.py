@@ -10,7 +10,7 @@ from torch import Tensor
 from ...autoregressive import MaskedNetwork, check_order, plain_order
 from ...autoregressive import output as family
 from ...checks import check_columns, check_count
-from ..shared.autoregressive import AutoregressiveModel
+from ..shared.autoregressive import AutoregressiveModel, column_options
 from ..shared.examples import bits, seeded
 
 
@@ -78,11 +78,9 @@ class NeuralAutoregressive(AutoregressiveModel):
             "visible": self.visible,
             "group": self.group,
             "depth": self.depth,
-            "output": self.family if isinstance(self.family, str) else list(self.family),
-            **({} if self.given_order is None else {"order": self.given_order}),
+            **column_options(self.family, self.given_order, self.context),
             "activation": self.activation,
             "direct": self.direct,
-            **({"context": self.context} if self.context else {}),
         }
 
     @classmethod

@@ -17,11 +17,12 @@ from ...checks import check_choice, check_count
 from ...data.sequences import split_frames, unpad
 from ...distributions.recurrent_frames import RecurrentFrames, check_values
 from ...inference.particles import Filled, fill_in_frames
+from ..shared.autoregressive import column_options
 from ..shared.conditioning import check_condition, check_imputation
 from ..shared.evidence import Evidence
 from ..shared.examples import seeded, sequences
 from ..shared.explicit import ExplicitModel
-from ..shared.frames import check_frames, check_width, per_frame, row_shape
+from ..shared.frames import check_frames, check_width, per_frame, presence_columns, row_shape
 
 _CELLS = {"tanh": nn.RNN, "gru": nn.GRU}
 
@@ -131,6 +132,10 @@ class RNNNADE(ExplicitModel):
             length = check_count("length", length, what="the frames of a sequence")
         return self(length).sample((n,))
 
+    def given_columns(self) -> Tensor:
+        """Which frames exist is given."""
+        return presence_columns(self.visible, self.features)
+
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         """The exact log-likelihood of every sequence, in nats.
 
@@ -219,9 +224,7 @@ class RNNNADE(ExplicitModel):
             "hidden": self.hidden,
             "recurrent": self.recurrent,
             "cell": self.cell,
-            "output": self.family if isinstance(self.family, str) else list(self.family),
-            **({} if self.given_order is None else {"order": self.given_order}),
-            **({"context": self.context} if self.context else {}),
+            **column_options(self.family, self.given_order, self.context),
         }
 
     @classmethod

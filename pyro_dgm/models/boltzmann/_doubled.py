@@ -1,4 +1,4 @@
-"""What deep machines that are pretrained layer by layer have in common."""
+"""The machines that a deep Boltzmann machine is pretrained with, layer by layer (20.4.4)."""
 
 from __future__ import annotations
 

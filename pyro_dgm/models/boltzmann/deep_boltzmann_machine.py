@@ -20,7 +20,7 @@ from ...nets.bodies import classifier
 from ...objectives.criteria.multi_prediction import MultiPrediction
 from ...objectives.objective import Objective
 from ...objectives.phases.objective import NegativePhaseObjective
-from ..shared.boltzmann import BoltzmannModel
+from ..shared.boltzmann import BoltzmannModel, visible_given
 from ..shared.evidence import Evidence, bounded
 from ..shared.examples import bits, seeded
 from ..shared.layerwise import Stage
@@ -256,11 +256,7 @@ class DBM(BoltzmannModel):
             means = self.posterior(rows[1], self.steps)
             known = dict(zip(self.names, means, strict=True))
             machine = self().machine
-            block = machine.graph.block("visible")
-            eta = machine.fields(block, machine.statistics(known))
-            image = self.observed(rows[1])["visible"]
-            score = sum((e * t).sum(-1) for e, t in zip(eta, machine.graph.layers["visible"].T(image), strict=True))
-            reconstruction = score - machine.log_partition(block, eta)
+            reconstruction = visible_given(machine, self.observed(rows[1])["visible"], machine.statistics(known))
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": float(gap[1] - gap[0])}
 
     def stages(self, scheme: str = "doubled") -> Iterator[Stage]:

@@ -12,17 +12,16 @@ import torch
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 
-from ... import processes
 from ...checks import check_count, check_counts, check_one_hot
 from ...distributions.labelled_rows import LabelledRows
 from ...inference.importance import log_weights
 from ...inference.posterior import metropolis_step
 from ...nets.bodies import mlp
 from ...objectives.objective import Objective
-from ..shared.conditioning import check_imputation, later_half
-from ..shared.decoded import DecodedModel, bound_objective, diagonal
+from ..shared.decoded import DecodedModel, diagonal
 from ..shared.evidence import Evidence
 from ..shared.examples import bits, seeded
+from ..shared.latent import bound_objective
 from ..shared.rows import check_rows
 
 
@@ -57,8 +56,8 @@ class ConditionalVAE(DecodedModel):
 
     Example:
         >>> import torch
-        >>> from pyro_dgm.models.conditional_vae import ConditionalVAE
-        >>> vae = ConditionalVAE(784, classes=10, latent=2, hidden=(64,))
+        >>> import pyro_dgm as dgm
+        >>> vae = dgm.ConditionalVAE(784, classes=10, latent=2, hidden=(64,))
         >>> vae.sample(3, labels=torch.tensor([7, 7, 1])).shape
         torch.Size([3, 794])
     """
@@ -165,21 +164,18 @@ class ConditionalVAE(DecodedModel):
         found = super().evidence(x, method, **options)
         return dataclasses.replace(found, method=f"{found.method}, of the visible columns given the label")
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
-        r"""Means of the unknown entries, by Metropolis within Gibbs, one chain a row; labels are equally likely before.
-
-        Latents are proposed from the guide; then the label is drawn from $p(y \mid x_b, z)$ among those that its known
-        columns allow, and the unknown columns from $p(x_a \mid z, y)$. The first half of the sweeps is dropped.
-
-        Raises:
-            ValueError: fewer than two sweeps, or known label columns that no class has.
-        """
-        check_imputation(x, known, torch.Size([self.visible + self.classes]), sweeps)
-        with torch.no_grad(), processes.one_stream():
-            return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
+    def data_shape(self) -> torch.Size:
+        return torch.Size([self.visible + self.classes])
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """The chains of ``impute``."""
+        r"""Rows after every step of a chain each, by Metropolis within Gibbs; labels are equally likely before.
+
+        Latents are proposed from the guide; then the label is drawn from $p(y \mid x_b, z)$ among those that its known
+        columns allow, and the unknown columns from $p(x_a \mid z, y)$.
+
+        Raises:
+            ValueError: known label columns that no class has.
+        """
         known = known.expand(x.shape)
         seen, choices = known[:, : self.visible], torch.eye(self.classes).to(x)
         clash = known[:, None, self.visible :] & (x[:, None, self.visible :] != choices)
@@ -200,7 +196,7 @@ class ConditionalVAE(DecodedModel):
 
     def check_data(self, x: Tensor) -> None:
         name = "ConditionalVAE (visible columns, then one-hot labels: dataset.labelled(classes) appends them)"
-        check_rows(x, torch.Size([self.visible + self.classes]), name)
+        check_rows(x, self.data_shape(), name)
         self.check_columns(x[:, : self.visible])
         check_one_hot(x[:, self.visible :], "ConditionalVAE")
 

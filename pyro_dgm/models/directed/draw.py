@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from ...checks import check_columns, check_count
 from ...nets.attention import Drawing, Filters, Window
 from ...nets.recurrent import Cell, State
-from ...objectives.estimators.multi_sample import IWAE
-from ...objectives.objective import Elbo, Objective
+from ...objectives.objective import Objective
 from ..shared.examples import bits, seeded
-from ..shared.latent import LatentVariableModel
+from ..shared.latent import LatentVariableModel, bound_objective
 from ..shared.rows import check_binary, check_rows
 
 
@@ -57,8 +56,7 @@ class DRAW(LatentVariableModel):
 
     Example:
         >>> import pyro_dgm as dgm
-        >>> from pyro_dgm.models.draw import DRAW
-        >>> draw = DRAW(64, steps=3, latent=4, hidden=16, attention=(2, 3))
+        >>> draw = dgm.DRAW(64, steps=3, latent=4, hidden=16, attention=(2, 3))
         >>> drawing = draw.drawing(5)
         >>> drawing.means.shape, drawing.centres.shape
         (torch.Size([3, 5, 64]), torch.Size([3, 5, 2]))
@@ -143,13 +141,7 @@ class DRAW(LatentVariableModel):
 
     def objective(self, bound: str = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL terms, or ``"iwae"`` with a number of particles."""
-        if bound == "elbo":
-            return Elbo(
-                TraceMeanField_ELBO(max_plate_nesting=1, num_particles=particles, vectorize_particles=particles > 1)
-            )
-        if bound == "iwae":
-            return Elbo(IWAE(particles))
-        raise ValueError(f"bound got {bound!r}; expected 'elbo' or 'iwae'")
+        return bound_objective(bound, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "DRAW")

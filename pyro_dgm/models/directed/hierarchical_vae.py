@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ...checks import check_count, check_counts
 from ...nets.bodies import mlp
 from ...objectives.objective import Objective
-from ..shared.decoded import DecodedModel, bound_objective, diagonal
+from ..shared.decoded import DecodedModel, diagonal
 from ..shared.examples import bits, seeded
+from ..shared.latent import bound_objective
 from ..shared.rows import check_rows
 
 
@@ -51,8 +52,8 @@ class HierarchicalVAE(DecodedModel):
         ``dgm.VAE``, which it is with one layer.
 
     Example:
-        >>> from pyro_dgm.models.hierarchical_vae import HierarchicalVAE
-        >>> vae = HierarchicalVAE(784, latent=(20, 5), hidden=(64, 32))
+        >>> import pyro_dgm as dgm
+        >>> vae = dgm.HierarchicalVAE(784, latent=(20, 5), hidden=(64, 32))
         >>> vae.sample(3).shape
         torch.Size([3, 784])
     """

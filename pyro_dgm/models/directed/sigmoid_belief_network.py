@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -21,6 +20,7 @@ from ...objectives.objective import Elbo, Objective
 from ..shared.evidence import Evidence
 from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
+from ..shared.listed import bit_states
 from ..shared.rows import check_binary, check_rows
 
 _LARGEST = 16
@@ -157,10 +157,6 @@ class SBN(LatentVariableModel):
             return super().evidence(x, method, **options)
         if options:
             raise ValueError(f"got method={method!r} and {sorted(options)}; 'exact' has no options, 'importance' has")
-        if not small:
-            raise ValueError(
-                f"{sum(self.hidden)} latent bits have too many states; at most {_LARGEST} are listed. Use method='importance'"
-            )
         return Evidence.exact(self._exact(x), "enumeration")
 
     @torch.no_grad()
@@ -186,7 +182,7 @@ class SBN(LatentVariableModel):
 
     @torch.no_grad()
     def _exact(self, x: Tensor) -> Tensor:
-        bits = x.new_tensor(list(itertools.product((0.0, 1.0), repeat=sum(self.hidden))))
+        bits = bit_states(sum(self.hidden), x, _LARGEST, "latent bits", "Use method='importance'")
         layers = bits.split(list(self.hidden), -1)
         prior: Tensor | float = 0.0
         above: Tensor | None = None

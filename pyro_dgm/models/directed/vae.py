@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from ...checks import check_count, check_counts
 from ...nets.bodies import Convolutions, TransposedConvolutions, mlp
 from ...objectives.objective import Objective
-from ..shared.decoded import DecodedModel, bound_objective, check_body, diagonal
+from ..shared.decoded import DecodedModel, check_body, diagonal
 from ..shared.examples import bits, seeded
+from ..shared.latent import bound_objective
 from ..shared.rows import check_rows
 
 

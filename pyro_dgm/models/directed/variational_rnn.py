@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 import pyro
 import pyro.distributions as dist
@@ -19,16 +19,16 @@ from ... import processes
 from ...checks import check_choice, check_count
 from ...data.sequences import checked_frames, join_frames, split_frames, unpad
 from ...distributions.padded_frames import PaddedFrames, join
-from ...inference.particles import Step, given_values, run_particles
+from ...inference.particles import given_values
 from ...nets.bodies import mlp
-from ...objectives.estimators.multi_sample import IWAE
-from ...objectives.objective import Elbo, Objective
+from ...objectives.objective import Objective
 from ..shared.conditioning import check_imputation, later_half
 from ..shared.evidence import Evidence
 from ..shared.examples import seeded, sequences
-from ..shared.frames import check_frames, check_width, mean_frames, per_frame, row_shape
-from ..shared.latent import LatentVariableModel
+from ..shared.frames import check_frames, check_width, mean_frames, per_frame, presence_columns, row_shape
+from ..shared.latent import LatentVariableModel, bound_objective
 from ..shared.rows import check_binary
+from ._particle_gibbs import Path, particle_gibbs
 
 _FLOOR = 1e-3
 """The least standard deviation of a latent or of a value; without one a density grows without bound."""
@@ -126,7 +126,8 @@ class VariationalRNN(LatentVariableModel):
         h = h.expand(*inputs.shape[:-1], self.hidden)
         return self.cell(inputs.flatten(0, -2), h.flatten(0, -2)).unflatten(0, inputs.shape[:-1])
 
-    def _start(self) -> Tensor:
+    def start(self) -> Tensor:
+        """$h_0$, ``hidden``."""
         return self.cell.weight_hh.new_zeros(self.hidden)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,7 +138,7 @@ class VariationalRNN(LatentVariableModel):
 
     def generate(self, x: Tensor | None = None, size: int | None = None, length: int | None = None) -> Tensor:
         """The generative program's body; ``length`` is the frames to draw where there is no ``x``."""
-        h, inputs, drawn = self._start(), [], []
+        h, inputs, drawn = self.start(), [], []
         # Under poutine.uncondition the frames are drawn as well, of the lengths of x.
         draw = x is None or any(isinstance(handler, UnconditionMessenger) for handler in _PYRO_STACK)
         if x is None:
@@ -161,7 +162,7 @@ class VariationalRNN(LatentVariableModel):
             return pyro.sample("x", dist.Delta(row, log_density=frames.log_prob(row), event_dim=1), obs=x)
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
-        h = self._start()
+        h = self.start()
         values, described, present = self._split(x)
         with self.data_plate(x, size):
             for t in range(values.shape[-2]):
@@ -183,6 +184,10 @@ class VariationalRNN(LatentVariableModel):
             length = check_count("length", length, what="the frames of a sequence")
         with torch.no_grad():
             return self.model(None, n, length)
+
+    def given_columns(self) -> Tensor:
+        """Which frames exist is given."""
+        return presence_columns(self.visible, self.features)
 
     def evidence(self, x: Tensor, method: str | None = None, *, rows: int = 100_000, **options: Any) -> Evidence:
         """A lower bound of every sequence's log-likelihood (20.79), in nats a sequence.
@@ -233,36 +238,10 @@ class VariationalRNN(LatentVariableModel):
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:
         """The chains of ``impute``."""
         values, given, present = given_values(x, known.expand(x.shape), self.features)
-        path: _Path | None = None
+        path: Path | None = None
         while True:
-            path = self._filter(values, given, present, path, particles)
+            path = particle_gibbs(self, values, given, present, path, particles)
             yield join_frames(torch.where(given, values, path.x), present)
-
-    def _filter(self, values: Tensor, given: Tensor, present: Tensor, kept: _Path | None, particles: int) -> _Path:
-        """One path of latents and frames a row, from a particle filter in which ``kept`` is particle 0.
-
-        Latents are proposed by the guide where a frame is wholly known, else by the prior.
-        """
-
-        def step(t: int, h: Tensor) -> Step:
-            prior, guide = self.prior(h), self.encode(self.describe(values[:, t]), h)
-            whole = given[:, t].all(-1)
-            z = torch.where(whole.unsqueeze(-1), guide.sample(), prior.sample())
-            if kept is not None:
-                z[0] = kept.z[:, t]
-            code = self.code(z)
-            observation = self.observe(self.decoder(join(code, h)))
-            x = torch.where(given[:, t], values[:, t], observation.sample())
-            if kept is not None:
-                x[0] = kept.x[:, t]
-            gain = (observation.log_prob(x) * given[:, t]).sum(-1)
-            gain = gain + torch.where(whole, prior.log_prob(z) - guide.log_prob(z), 0.0)
-            return Step((z, x), gain, self.advance(self.describe(x), code, h))
-
-        start = self._start().expand(particles, len(values), -1)
-        paths = run_particles(step, start, present, particles, keep_first=kept is not None)
-        frames = [drawn for _, drawn in paths.back()][::-1]
-        return _Path(*(torch.cat(part).transpose(0, 1) for part in zip(*frames, strict=True)))
 
     def initialise(self, x: Tensor) -> None:
         """Start the decoder's output bias at the values' means, and standard deviations, over the frames that exist."""
@@ -278,12 +257,7 @@ class VariationalRNN(LatentVariableModel):
 
     def objective(self, bound: str = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL terms, or ``"iwae"`` with a number of particles."""
-        if bound == "elbo":
-            many = particles > 1
-            return Elbo(TraceMeanField_ELBO(max_plate_nesting=1, num_particles=particles, vectorize_particles=many))
-        if bound == "iwae":
-            return Elbo(IWAE(particles))
-        raise ValueError(f"bound got {bound!r}; expected 'elbo' or 'iwae'")
+        return bound_objective(bound, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
 
     def check_data(self, x: Tensor) -> None:
         check_width(x, self.visible, "VariationalRNN")
@@ -304,13 +278,6 @@ class VariationalRNN(LatentVariableModel):
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
         return seeded(lambda: cls(12, features=2, latent=1, hidden=4), sequences)
-
-
-class _Path(NamedTuple):
-    """Latents, ``rows x frames x latent``, and frames, ``rows x frames x features``."""
-
-    z: Tensor
-    x: Tensor
 
 
 def _where(present: Tensor) -> Any:

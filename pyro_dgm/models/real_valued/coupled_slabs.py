@@ -15,11 +15,13 @@ from torch.nn import functional as F
 from ...annealing import log_partition
 from ...checks import check_count
 from ...distributions.hidden_sites import HiddenSite, JointDraw
-from ...energy import BoltzmannDistribution, Dense, Gaussian, Graph, LogPartition, NotEnumerable, Sparse, SpikeSlab
+from ...energy import BoltzmannDistribution, Dense, Gaussian, Graph, LogPartition, Sparse, SpikeSlab
 from ...energy.interactions.sparse import check_edges, edge_list
 from ...energy.mean_field import mean_field
+from ..shared.boltzmann import visible_given
 from ..shared.evidence import Evidence, between, bounded
 from ..shared.examples import seeded
+from ..shared.listed import bit_states
 from ..shared.slabs import _SLACK, SlabMachine
 
 _LARGEST = 12
@@ -74,8 +76,7 @@ class CoupledSlabRBM(SlabMachine):
 
     Example:
         >>> import pyro_dgm as dgm
-        >>> from pyro_dgm.models.coupled_slabs import CoupledSlabRBM
-        >>> ring = CoupledSlabRBM(visible=6, hidden=4, edges=[(0, 1), (1, 2), (2, 3), (3, 0)])
+        >>> ring = dgm.CoupledSlabRBM(visible=6, hidden=4, edges=[(0, 1), (1, 2), (2, 3), (3, 0)])
         >>> len(ring().machine.graph.colours)
         3
     """
@@ -183,13 +184,8 @@ class CoupledSlabRBM(SlabMachine):
 
     def _spikes(self) -> Tensor:
         """Every state of the spikes."""
-        if self.hidden > _LARGEST:
-            raise NotEnumerable(
-                f"{self.hidden} spikes have too many states; at most {_LARGEST} spikes are listed. "
-                "Use dgm.log_partition(model(), method='ais'), or bound(x) for rows"
-            )
-        numbers = torch.arange(1 << self.hidden, device=self.weight.device).unsqueeze(-1)
-        return (numbers >> torch.arange(self.hidden, device=self.weight.device) & 1).to(self.weight)
+        instead = "Use dgm.log_partition(model(), method='ais'), or bound(x) for rows"
+        return bit_states(self.hidden, self.weight, _LARGEST, "spikes", instead)
 
     def log_partition(self) -> Tensor:
         r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: every h listed, the Gaussian integrals by determinants.
@@ -255,10 +251,8 @@ class CoupledSlabRBM(SlabMachine):
         gap = [-float(self.bound(r, self.steps).mean()) for r in rows]
         with torch.no_grad():
             machine = self().machine
-            block = machine.graph.block("visible")
-            eta = machine.fields(block, machine.statistics({"hidden": self._approximate(rows[1], self.steps)[0]}))
-            score = sum((e * t).sum(-1) for e, t in zip(eta, machine.graph.layers["visible"].T(rows[1]), strict=True))
-            reconstruction = score - machine.log_partition(block, eta)
+            means = machine.statistics({"hidden": self._approximate(rows[1], self.steps)[0]})
+            reconstruction = visible_given(machine, rows[1], means)
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": gap[1] - gap[0]}
 
     def options(self) -> dict[str, Any]:

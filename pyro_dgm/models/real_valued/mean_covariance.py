@@ -9,14 +9,12 @@ from typing import Any, Self
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
 from ...checks import check_columns, check_count
 from ...energy.free import FreeEnergyDistribution
 from ..shared.examples import seeded
 from ..shared.free_energy import FreeEnergyModel, gaussian_given
-from ..shared.rows import not_finite
 
 _NAMES = ("weight", "factor", "mean_bias", "covariance_bias")
 
@@ -93,12 +91,6 @@ class MeanCovarianceRBM(FreeEnergyModel):
         """
         return gaussian_given(mean @ self.weight.mT, covariance, self.factor)
 
-    def normaliser_problem(self) -> str | None:
-        return not_finite(self)
-
-    def annealing_base(self, mean: Tensor, variance: Tensor) -> Distribution:
-        return dist.Normal(mean, variance.sqrt()).to_event(1)
-
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "mean": self.mean, "covariance": self.covariance}
 
@@ -164,12 +156,6 @@ class CovarianceRBM(FreeEnergyModel):
     def conditional(self, covariance: Tensor) -> dist.MultivariateNormal:
         """x given states of the hidden units, ``batch_shape x covariance``; a normal of ``event_shape`` (visible,)."""
         return gaussian_given(covariance.new_zeros((*covariance.shape[:-1], self.visible)), covariance, self.factor)
-
-    def normaliser_problem(self) -> str | None:
-        return not_finite(self)
-
-    def annealing_base(self, mean: Tensor, variance: Tensor) -> Distribution:
-        return dist.Normal(mean, variance.sqrt()).to_event(1)
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "covariance": self.covariance}

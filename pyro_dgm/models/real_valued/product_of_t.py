@@ -193,12 +193,6 @@ class MeanProductOfT(FreeEnergyModel):
         """x given the hidden units, ``batch_shape x mean`` and ``batch_shape x covariance``."""
         return gaussian_given(mean @ self.weight.mT, covariance, self.factor)
 
-    def normaliser_problem(self) -> str | None:
-        return not_finite(self)
-
-    def annealing_base(self, mean: Tensor, variance: Tensor) -> Distribution:
-        return dist.Normal(mean, variance.sqrt()).to_event(1)
-
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "mean": self.mean, "covariance": self.covariance}
 

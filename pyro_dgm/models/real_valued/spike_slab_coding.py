@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...checks import check_columns, check_count
-from ...energy import NotEnumerable
 from ...objectives.criteria.closed_bound import FactorialBound
 from ...objectives.objective import Objective
 from ..shared.evidence import Evidence
 from ..shared.examples import seeded
 from ..shared.latent import LatentVariableModel
+from ..shared.listed import bit_states
 from ..shared.rows import check_rows
 
 _LARGEST = 12
@@ -59,8 +59,8 @@ class S3C(LatentVariableModel):
 
     Example:
         >>> import torch
-        >>> from pyro_dgm.models.spike_slab_coding import S3C
-        >>> s3c = S3C(visible=6, hidden=9)
+        >>> import pyro_dgm as dgm
+        >>> s3c = dgm.S3C(visible=6, hidden=9)
         >>> spikes, slabs = s3c.posterior(torch.ones(3, 6))
         >>> spikes.shape, slabs.shape
         (torch.Size([3, 9]), torch.Size([3, 9]))
@@ -178,10 +178,6 @@ class S3C(LatentVariableModel):
             )
         if method not in (None, "exact") or (method is None and (options or self.hidden > _LARGEST)):
             return super().evidence(x, method, **options)
-        if self.hidden > _LARGEST:
-            raise NotEnumerable(
-                f"got {self.hidden} spikes; 'exact' lists at most {_LARGEST}. Use method='importance' or 'ais'"
-            )
         with torch.no_grad():
             values = torch.cat([self._enumerate(rows) for rows in x.split(100)])
         return Evidence.exact(values, "enumeration")
@@ -191,7 +187,7 @@ class S3C(LatentVariableModel):
         W, b, mu, a = (p.double() for p in (self.weight, self.spike_bias, self.slab_mean, self.visible_bias))
         alpha, beta = self.log_slab_precision.double().exp(), self.log_precision.double().exp()
         field, gram = (beta * (x.double() - a)) @ W, W.mT @ (beta.unsqueeze(-1) * W)
-        states = torch.cartesian_prod(*[torch.arange(2).to(W)] * self.hidden).view(-1, self.hidden)
+        states = bit_states(self.hidden, W, _LARGEST, "spikes", "Use method='importance' or 'ais'")
         parts = []
         for h in states.split(max((1 << 22) // (len(x) * self.hidden), 1)):
             factor = torch.linalg.cholesky(torch.diag(alpha) + h.unsqueeze(-1) * gram * h.unsqueeze(-2))

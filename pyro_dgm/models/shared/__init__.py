@@ -1,1 +1,1 @@
-"""What models are made of; not models themselves."""
+"""Bases and helpers that models are made of; not models themselves."""

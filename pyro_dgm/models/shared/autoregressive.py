@@ -1,4 +1,4 @@
-"""What autoregressive models share: exact likelihoods, conditionals for any split of the columns, a start from data."""
+"""The base of autoregressive models: exact likelihoods, conditionals for any split of the columns, a start from data."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ from .conditioning import check_condition, check_imputation
 from .evidence import Evidence
 from .explicit import ExplicitModel
 from .rows import check_rows
+
+
+def column_options(
+    family: str | Sequence[str], order: list[int] | int | None = None, context: int = 0
+) -> dict[str, Any]:
+    """Options of a model that say what its columns are, without an order or a context where there is none."""
+    return {
+        "output": family if isinstance(family, str) else list(family),
+        **({} if order is None else {"order": order}),
+        **({"context": context} if context else {}),
+    }
 
 
 class AutoregressiveModel(ExplicitModel):

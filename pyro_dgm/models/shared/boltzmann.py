@@ -1,10 +1,11 @@
-"""What all Boltzmann models share: Pyro programs, samples, evidence, and figures that show progress."""
+"""The base of all Boltzmann models: Pyro programs, samples, evidence, and figures that show progress."""
 
 from __future__ import annotations
 
 import functools
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from torch import Tensor
 from ...annealing import log_partition
 from ...annealing.raise_bound import RaiseBound, raise_bound
 from ...checks import BINARISE
-from ...energy import BoltzmannDistribution, summable
+from ...energy import BoltzmannDistribution, Machine, summable
 from ...mcmc import BlockGibbs
 from ...native import check_precision
 from ...objectives import CD, PCD, ExactNegativePhase
 from ...objectives.criteria.pseudolikelihood import pseudo_log_likelihood
 from ...objectives.objective import Objective
 from ...objectives.phases.objective import NegativePhaseObjective
+from .abilities import check_options
 from .energy_based import EnergyModel
 from .evidence import Evidence, between
 from .rows import check_rows, check_support
@@ -121,6 +123,11 @@ class BoltzmannModel(EnergyModel):
                 model (``dgm.raise_bound``). By default exact where the states can be listed, else ``"ais"``.
             options: those of ``dgm.log_partition`` or ``dgm.raise_bound``.
         """
+        check_options(self, options, raise_bound if method == "raise" else log_partition)
+        if method == "exact" and options.get("engine", "torch") != "torch":
+            raise ValueError(
+                f"engine got {options['engine']!r}, which anneals, with method='exact'; expected 'ais' or 'bridge', or no engine"
+            )
         if method == "raise":
             return _raised(raise_bound(self(), x, **options))
         with torch.no_grad():
@@ -132,6 +139,19 @@ class BoltzmannModel(EnergyModel):
             log_z = log_partition(dist, method, **options)
             values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
         return between(values, log_z)
+
+
+def visible_given(machine: Machine, x: Tensor, hidden: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
+    r"""$\log p(x \mid \bar T)$ of visible rows with the other layers' statistics at some means: one figure a row, in nats.
+
+    Args:
+        machine: the bound graph.
+        x: states of the visible layer.
+        hidden: flat statistics of the layers that it is coupled to.
+    """
+    block = machine.graph.block("visible")
+    eta, own = machine.fields(block, hidden), machine.statistics({"visible": x})["visible"]
+    return sum((e * t).sum(-1) for e, t in zip(eta, own, strict=True)) - machine.log_partition(block, eta)
 
 
 def _raised(bound: RaiseBound) -> Evidence:

@@ -1,4 +1,4 @@
-"""What models share whose columns come out of a decoder: their likelihood, its checks, and the bounds to train on."""
+"""The base of models whose columns come out of a decoder: their likelihood and its checks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Any, cast
 
 import pyro.distributions as dist
 import torch
-from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_columns
 from ...distributions.discretised_logistic import LOGISTIC_SPREAD, DiscretisedLogistic, GreyLevels, check_levels
 from ...nets.bodies import picture_sizes
-from ...objectives.estimators.multi_sample import IWAE, DReG
-from ...objectives.objective import Elbo, Objective
 from .latent import LatentVariableModel
 from .rows import check_binary, check_support
 
@@ -104,16 +101,3 @@ def diagonal(output: Tensor) -> dist.TorchDistribution:
     """A diagonal normal of means and log standard deviations: ``batch_shape x 2 latent`` to ``event_shape`` (latent,)."""
     location, log_scale = output.chunk(2, -1)
     return dist.Normal(location, log_scale.exp()).to_event(1)
-
-
-def bound_objective(bound: str, particles: int, elbo: type[ELBO] = Trace_ELBO) -> Objective:
-    """The bound of that name, where ``"elbo"`` is the given estimator.
-
-    Raises:
-        ValueError: an unknown bound.
-    """
-    if bound == "elbo":
-        return Elbo(elbo(max_plate_nesting=1, num_particles=particles, vectorize_particles=particles > 1))
-    if bound in ("iwae", "dreg"):
-        return Elbo(IWAE(particles) if bound == "iwae" else DReG(particles))
-    raise ValueError(f"bound got {bound!r}; expected 'elbo', 'iwae' or 'dreg'")

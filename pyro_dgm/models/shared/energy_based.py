@@ -1,4 +1,4 @@
-"""What energy-based models share: the Pyro program, and unknown entries drawn by clamped chains."""
+"""The base of energy-based models: the Pyro program, and unknown entries drawn by clamped chains."""
 
 from __future__ import annotations
 
@@ -48,6 +48,17 @@ class EnergyModel(ProbabilisticModel):
         dist = self()
         mcmc = self._clamped(dist, x.nan_to_num(), known, draws, warmup, thinning=thinning)
         return mcmc.get_samples(group_by_chain=True)[dist.visible].transpose(0, 1)
+
+    def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "torch") -> VectorizedMCMC:
+        """Free chains that have run, by the kernel that fits the distribution."""
+        dist = self()
+        mcmc = VectorizedMCMC(default_kernel(dist)(dist), draws, warmup, num_chains=chains, engine=engine)
+        mcmc.run()
+        return mcmc
+
+    def evidence_options(self, train: Tensor, method: str | None) -> dict[str, Any]:
+        """Annealing starts from the training rows' means."""
+        return {"base": train} if method in (None, "ais", "bridge") else {}
 
     def _clamped(
         self, dist: EnergyDistribution, x: Tensor, known: Tensor, draws: int, warmup: int, **options: Any

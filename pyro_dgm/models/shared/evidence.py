@@ -44,7 +44,7 @@ def bounded(values: Tensor, log_z: LogPartition) -> Evidence:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a model knows of the log-likelihood of some rows, in nats.
+    """The log-likelihoods of some rows as far as a model knows them, in nats.
 
     Attributes:
         values: one figure a row.

@@ -1,4 +1,4 @@
-"""What models share whose density is a formula: no latent sites, exact log-likelihoods."""
+"""The base of models whose density is a formula: no latent sites, exact log-likelihoods."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ... import processes
 from ...objectives.objective import Elbo, Objective
-from .conditioning import check_condition, check_imputation, later_half, thinned
+from .conditioning import ChainModel
 from .evidence import Evidence
-from .model import ProbabilisticModel
 from .rows import check_rows
 
 
-class ExplicitModel(ProbabilisticModel):
+class ExplicitModel(ChainModel):
     """A model whose call returns a distribution of rows that can be scored and drawn exactly."""
 
     @abstractmethod
@@ -62,28 +60,17 @@ class ExplicitModel(ProbabilisticModel):
         return {"valid_log_likelihood": float(self.evidence(valid[:2000]).values.mean())}
 
     def check_data(self, x: Tensor) -> None:
-        check_rows(x, torch.Size(self().event_shape), type(self).__name__)
+        check_rows(x, self.data_shape(), type(self).__name__)
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
-        r"""Means of the unknown entries given the known ones, by a chain a row that changes one entry at a time.
-
-        Each unknown entry gets a normal proposal around its present value, accepted by the density's ratio (Metropolis); the
-        first half of the sweeps finds the width of the proposals, the second is averaged.
-        """
-        check_imputation(x, known, torch.Size(self().event_shape), sweeps)
-        with torch.no_grad(), processes.one_stream():
-            return torch.where(known, x, later_half(self.conditional_chain(x, known, sweeps // 2), sweeps))
-
-    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
-        """Draws by the chains of ``impute``, one a row."""
-        check_condition(x, known, draws, warmup, thinning)
-        with torch.no_grad(), processes.one_stream():
-            # What is unknown may be NaN.
-            chain = self.conditional_chain(x.nan_to_num(), known, warmup)
-            return thinned(chain, draws, warmup, thinning)
+    def data_shape(self) -> torch.Size:
+        return torch.Size(self().event_shape)
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """Rows after every step of a chain each, whose law tends to that of the rest given what is known."""
+        """Rows after every step of a chain each, which changes one entry at a time.
+
+        Each unknown entry gets a normal proposal around its present value, accepted by the density's ratio (Metropolis); the
+        steps of the warm-up find the width of the proposals.
+        """
         dist = self()
         state = torch.where(known, x, self.sample(len(x)))
         width, score = torch.full_like(x, 0.5), dist.log_prob(state)

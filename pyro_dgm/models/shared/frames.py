@@ -1,4 +1,4 @@
-"""What models of padded sequences share: their checks, and figures by frame."""
+"""Checks and figures by frame for models of padded sequences."""
 
 from __future__ import annotations
 
@@ -44,3 +44,8 @@ def per_frame(found: Evidence, x: Tensor, features: int) -> Evidence:
     frames = mean_frames(x, features)
     counts = {"frames": frames, "nats_per_frame": float(found.values.double().mean()) / frames}
     return replace(found, details={**found.details, **counts})
+
+
+def presence_columns(visible: int, features: int) -> Tensor:
+    """Which columns of a padded row say whether a frame exists, as booleans."""
+    return torch.arange(visible) % (features + 1) == features

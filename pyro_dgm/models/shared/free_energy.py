@@ -1,4 +1,4 @@
-"""What models share that have a free energy over real vectors and no graph."""
+"""The base of models with a free energy over real vectors and no graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from pyro.distributions import MultivariateNormal
+from pyro.distributions import MultivariateNormal, Normal
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -20,9 +20,10 @@ from ...mcmc import HMC, VectorizedMCMC
 from ...objectives import CD, PCD
 from ...objectives.objective import Objective
 from ...objectives.phases.objective import NegativePhaseObjective
+from .abilities import check_options
 from .energy_based import EnergyModel
 from .evidence import Evidence, between
-from .rows import check_rows
+from .rows import check_rows, not_finite
 
 
 class FreeEnergyModel(EnergyModel):
@@ -35,13 +36,13 @@ class FreeEnergyModel(EnergyModel):
     def forward(self) -> FreeEnergyDistribution:
         """The distribution over visible rows."""
 
-    @abstractmethod
     def normaliser_problem(self) -> str | None:
-        """Why the parameters as they are have no normaliser, or None where they do."""
+        """Why the parameters as they are have no normaliser, or None where they do; by default only if they are not finite."""
+        return not_finite(self)
 
-    @abstractmethod
     def annealing_base(self, mean: Tensor, variance: Tensor) -> Distribution:
-        """A distribution of about that mean and variance, with power-law tails where the model's are."""
+        """A distribution of about that mean and variance: normal, or with power-law tails where the model's are."""
+        return Normal(mean, variance.sqrt()).to_event(1)
 
     def distribution(
         self,
@@ -129,7 +130,7 @@ class FreeEnergyModel(EnergyModel):
 
         Args:
             rows: data, ``n x visible``; the reverse run's chains start there.
-            options: those of ``pyro_dgm.mcmc.hamiltonian_ais``: ``chains``, ``temperatures``, ``num_steps``,
+            options: those of ``pyro_dgm.annealing.hamiltonian_ais``: ``chains``, ``temperatures``, ``num_steps``,
                 ``reverse``, ``burn_in``.
 
         Raises:
@@ -151,6 +152,7 @@ class FreeEnergyModel(EnergyModel):
         """
         if method not in (None, "ais"):
             raise ValueError(f"method got {method!r}; {type(self).__name__} has only a free energy, expected 'ais'")
+        check_options(self, options, hamiltonian_ais)
         log_z = self.log_partition(x if base is None else base, **options)
         with torch.no_grad():
             dist = self()

@@ -1,28 +1,29 @@
-"""What directed models with latent variables share: samples, evidence by importance weights or annealing, progress."""
+"""The base of directed models with latent variables: samples, evidence by importance weights or annealing, their bounds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import Trace_ELBO
+from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor
 
 from ... import processes
 from ...annealing.coordinates import SCALES
 from ...annealing.latents import anneal
 from ...annealing.weights import log_mean_exp
-from ...checks import check_count
+from ...checks import check_choice, check_count
 from ...inference.importance import log_weights
 from ...inference.pareto import pareto
-from ...inference.posterior import metropolis_step
-from .conditioning import check_condition, check_imputation, later_half, thinned
+from ...inference.posterior import metropolis_step, posterior_draws
+from ...objectives.estimators.multi_sample import IWAE, DReG
+from ...objectives.objective import Elbo, Objective
+from .conditioning import ChainModel
 from .evidence import Evidence
-from .model import ProbabilisticModel
 
 METHODS: dict[str, dict[str, Any]] = {
     "importance": {"particles": 5000, "rows": 4000},
@@ -30,8 +31,11 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """The methods of ``evidence`` and their options with defaults."""
 
+OVERSAMPLE = 10
+"""Proposals from the guide for every posterior draw that is kept."""
 
-class LatentVariableModel(ProbabilisticModel):
+
+class LatentVariableModel(ChainModel):
     """A Pyro model with latent sites and a guide for them."""
 
     def sample(self, n: int) -> Tensor:
@@ -45,33 +49,38 @@ class LatentVariableModel(ProbabilisticModel):
         with torch.no_grad():
             return {"valid_elbo": -float(elbo.loss(self.model, self.guide, valid)) / len(valid)}
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
-        r"""Means of the unknown entries, by Metropolis within Gibbs (Mattei and Frellsen 2018), one chain a row.
-
-        Latents are proposed from the guide and accepted by their importance weights, so that the chain's law is
-        $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$. The first half of the sweeps is
-        dropped.
-        """
-        with torch.no_grad(), processes.one_stream():
-            check_imputation(x, known, self.sample(1).shape[1:], sweeps)
-            return torch.where(known, x, later_half(self.conditional_chain(x, known, 0), sweeps))
-
-    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
-        """Draws by the chains of ``impute``, one a row."""
-        check_condition(x, known, draws, warmup, thinning)
-        with torch.no_grad(), processes.one_stream():
-            # What is unknown may be NaN.
-            chain = self.conditional_chain(x.nan_to_num(), known, warmup)
-            return thinned(chain, draws, warmup, thinning)
+    def data_shape(self) -> torch.Size:
+        return self.sample(1).shape[1:]
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """Rows after every step of a chain each, whose law tends to that of the rest given what is known."""
+        r"""Rows after every step of a chain each, by Metropolis within Gibbs (Mattei and Frellsen 2018).
+
+        Latents are proposed from the guide and accepted by their importance weights, so that the chain's law is
+        $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$.
+        """
         current = torch.where(known, x, self.sample(len(x)))
         latents = poutine.trace(self.guide).get_trace(current)
         while True:
             latents = metropolis_step(self.model, self.guide, latents, current)
             current = torch.where(known, x, poutine.replay(self.model, trace=latents)(None, len(x)))
             yield current
+
+    def posterior_draws(self, x: Tensor, draws: int = 500, chains: int = 4) -> dict[str, dict[str, Tensor]]:
+        """Latents by sampling importance resampling from the guide, with log p(x | z) and replicated data."""
+        rows = max(1, int(2e7) // (OVERSAMPLE * draws * x[0].numel()))
+        parts = [
+            [
+                posterior_draws(self.model, self.guide, batch, draws=draws, proposals=OVERSAMPLE * draws)
+                for _ in range(chains)
+            ]
+            for batch in x.split(rows)
+        ]
+
+        def together(group: str, name: str) -> Tensor:
+            by_chain = [torch.cat([part[chain][group][name] for part in parts], 1) for chain in range(chains)]
+            return torch.stack(by_chain)
+
+        return {group: {name: together(group, name) for name in entry} for group, entry in parts[0][0].items()}
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""A lower bound of the log-likelihood of every row: $E \log \frac1K \sum_k w_k \le \log p(x)$ (20.79).
@@ -133,6 +142,26 @@ class LatentVariableModel(ProbabilisticModel):
             rate = sum(part.acceptance[kind] * part.log_weights.shape[1] for part in found) / len(x)
             details[f"acceptance_rate_{kind}"] = float(processes.mean(torch.tensor(rate, dtype=torch.float64), mine))
         return _bound([part.log_weights for part in found], method, details)
+
+
+def bound_objective(
+    bound: str, particles: int, elbo: type[ELBO] = Trace_ELBO, bounds: Sequence[str] = ("elbo", "iwae", "dreg")
+) -> Objective:
+    """The bound of that name, where ``"elbo"`` is the given estimator.
+
+    Args:
+        bound: one of ``bounds``.
+        particles: draws a datum.
+        elbo: the estimator of the ELBO.
+        bounds: the names that the model has.
+
+    Raises:
+        ValueError: an unknown bound.
+    """
+    check_choice("bound", bound, bounds)
+    if bound == "elbo":
+        return Elbo(elbo(max_plate_nesting=1, num_particles=particles, vectorize_particles=particles > 1))
+    return Elbo(IWAE(particles) if bound == "iwae" else DReG(particles))
 
 
 def _bound(batches: list[Tensor], method: str, details: dict[str, float]) -> Evidence:

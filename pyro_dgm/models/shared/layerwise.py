@@ -1,4 +1,4 @@
-"""What deep machines that are pretrained layer by layer have in common."""
+"""The interface of deep models that are pretrained layer by layer."""
 
 from __future__ import annotations
 

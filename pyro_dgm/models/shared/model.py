@@ -1,4 +1,4 @@
-"""What every model is: a named PyroModule whose programs are modules of their own."""
+"""The base of every model: a named PyroModule whose Pyro programs are modules of their own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any, ClassVar, Self
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.nn import PyroModule
 from pyro.nn.module import _Context
 from torch import Tensor, nn
 
+from ...inference.random_state import untouched
 from ...inference.registration import is_unregistered
 from ...objectives.objective import Objective
-from .evidence import Evidence
+from .abilities import Abilities
 
 _counts: Counter[str] = Counter()
 
@@ -58,7 +60,7 @@ class _AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
     """PyroModule's metaclass, with abstract methods."""
 
 
-class Model(PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclass]
+class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclass]
     """A generative model: it owns parameters, draws samples and knows a default objective.
 
     Every instance has a name of its own; deep copies get new ones.
@@ -123,7 +125,7 @@ class Model(PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclas
 
 
 class ProbabilisticModel(Model):
-    """A model with Pyro programs ``model(x)`` and ``guide(x)``, a data plate, an observed site ``"x"``, and a likelihood.
+    """A model with Pyro programs ``model(x)`` and ``guide(x)``, a data plate and an observed site ``"x"``.
 
     Attributes:
         guide_needs_rows: the guide is a function of rows, and is refused without them.
@@ -168,22 +170,11 @@ class ProbabilisticModel(Model):
     def infer(self, *args: Any, **kwargs: Any) -> Any:
         """The guide's body: ``infer(x, size=None)``, where ``x`` may be None unless ``guide_needs_rows``."""
 
-    @abstractmethod
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
-        """Means of the entries where ``known`` is False given the others: ``rows x event_shape``.
-
-        Raises:
-            ValueError: no rows of the model's shape, or fewer than two sweeps.
-        """
-
-    @abstractmethod
-    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
-        """Draws of the unknown entries given the known ones, as ``dgm.condition``: ``draws x rows x event_shape``."""
-
-    def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
-        """What ``impute`` gives, and what is worth knowing about it (a method, an effective number of draws); here nothing."""
-        return self.impute(x, known, sweeps=sweeps), {}
-
-    @abstractmethod
-    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        """Per-row log-likelihoods (or bounds), with the error that all rows share."""
+    @torch.no_grad()
+    def measure(self, row: Tensor) -> str:
+        """By the support of the site ``"x"``: ``"probability"`` where it is discrete, else ``"density"``."""
+        with untouched():
+            latents = poutine.trace(self.guide).get_trace(row)
+            site = poutine.trace(poutine.replay(self.model, trace=latents)).get_trace(row).nodes["x"]
+        fn: Any = site["fn"]
+        return "probability" if fn.support.is_discrete else "density"

@@ -1,4 +1,4 @@
-"""What orderless autoregressive models share: one network for all orders, trained on random subsets (section 20.10.10)."""
+"""The base of orderless autoregressive models: one network for all orders, trained on random subsets (section 20.10.10)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...autoregressive.orderless import Body, OrderOfBody, random_orders
 from ...checks import check_columns, check_orders
 from ...objectives.criteria.order_agnostic import OrderAgnostic, random_subsets, subset_loss
 from ...objectives.objective import Objective
-from .autoregressive import AutoregressiveModel
+from .autoregressive import AutoregressiveModel, column_options
 from .evidence import Evidence
 
 CHUNK = 500
@@ -60,10 +60,9 @@ class OrderlessModel(AutoregressiveModel):
     def options(self) -> dict[str, Any]:
         return {
             "visible": self.visible,
-            "output": self.family if isinstance(self.family, str) else list(self.family),
+            **column_options(self.family, context=self.context),
             "orders": self.orders,
             "seed": self.seed,
-            **({"context": self.context} if self.context else {}),
         }
 
     def networks(self) -> Sequence[Network]:

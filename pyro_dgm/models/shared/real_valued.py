@@ -1,4 +1,4 @@
-"""What Boltzmann models with real-valued visible units share."""
+"""The base of Boltzmann models with real-valued visible units."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...energy.mean_field import mean_field
-from .boltzmann import BoltzmannModel
+from .boltzmann import BoltzmannModel, visible_given
 
 
 class RealValuedModel(BoltzmannModel):
@@ -19,13 +19,7 @@ class RealValuedModel(BoltzmannModel):
         """
         with torch.no_grad():
             machine = self().machine
-            statistics = machine.statistics({"visible": x})
-            hidden = mean_field(machine, {"visible": x}, 1).statistics
-            block = machine.graph.block("visible")
-            eta = machine.fields(block, hidden)
-            return sum((e * t).sum(-1) for e, t in zip(eta, statistics["visible"], strict=True)) - (
-                machine.log_partition(block, eta)
-            )
+            return visible_given(machine, x, mean_field(machine, {"visible": x}, 1).statistics)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """Log-density of validation rows given their hidden means, and the gap between the splits' free energies."""

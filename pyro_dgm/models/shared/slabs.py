@@ -1,4 +1,4 @@
-"""Spike-and-slab restricted Boltzmann machine, section 20.5.4."""
+"""The bases of machines with spikes and slabs (section 20.5.4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SLACK = 1e-4
 
 
 class SlabMachine(RealValuedModel):
-    """What machines with spikes and slabs share: a diagonal precision, squares that spikes switch on, no visible bias."""
+    """A machine with spikes and slabs: a diagonal precision, squares that spikes switch on, no visible bias."""
 
     hidden: int
     visible: int

@@ -1,4 +1,4 @@
-"""Spike-and-slab sparse coding, the directed relative of the machines of section 20.5.4."""
+"""A bound in closed form as an objective."""
 
 from __future__ import annotations
 

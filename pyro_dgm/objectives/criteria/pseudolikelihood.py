@@ -1,4 +1,4 @@
-"""Pseudolikelihood of a Boltzmann distribution, and what criteria of single flips share."""
+"""Pseudolikelihood of a Boltzmann distribution, and the base of criteria of single flips."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def check_two_states(dist: EnergyDistribution, name: str) -> Any:
 
 
 def distribution_of(model: Any, name: str) -> EnergyDistribution:
-    """What calling a model without a context returns, if it is an energy distribution."""
+    """The energy distribution that calling a model without a context returns."""
     try:
         dist = model()
     except (NotImplementedError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""What score-function estimators with a baseline network share: the network's training, saving and place."""
+"""The base of score-function estimators with a baseline network: its training, saving and place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ...checks import check_share
 from ...inference.registration import UnregisteredModule
-from .per_datum import PerDatumELBO, Run
+from .per_datum import PerDatumELBO
+from .run import Run
 
 _numbers = itertools.count(1)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from ...inference.importance import particle_plate, per_datum
 from ...inference.random_state import untouched
 from ...inference.sites import is_scored, sites
-from .per_datum import Program, Run
+from .per_datum import Program
+from .run import Run
 
 Terms = dict[tuple[str, str], set[str]]
 """From a term, ``("model" or "guide", site)``, to the guide's sites whose values enter it."""

@@ -137,7 +137,7 @@ class ReweightedWakeSleep(PerDatumELBO):
         check_positive("wake", wake, "the weight of wake-φ", zero=True)
         check_positive("sleep", sleep, "the weight of sleep-φ", zero=True)
         if wake + sleep == 0:
-            raise ValueError("wake and sleep got 0; the guide would not learn: make one of them positive")
+            raise ValueError(f"wake and sleep got {wake} and {sleep}; expected weights of at least 0, not both 0")
         super().__init__(particles, max_plate_nesting)
         self.wake, self.sleep = wake, sleep
 

@@ -10,7 +10,8 @@ from torch.nn.functional import softplus
 
 from ... import processes
 from .baseline import BaselineELBO
-from .per_datum import Program, Run, Scaled, with_value
+from .per_datum import Program, Scaled, with_value
+from .run import Run
 
 
 class OptimalBaseline(BaselineELBO):

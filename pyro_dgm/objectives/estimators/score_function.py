@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ... import processes
 from .baseline import BaselineELBO
 from .local_signals import Dependencies
-from .per_datum import Program, Run, Scaled, with_value
+from .per_datum import Program, Scaled, with_value
+from .run import Run
 
 
 class NVIL(BaselineELBO):

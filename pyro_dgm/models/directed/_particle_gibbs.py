@@ -1,0 +1,73 @@
+"""One step of a chain of paths through a variational recurrent network, given frames that are known in part."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ...distributions.padded_frames import join
+from ...inference.particles import Step, run_particles
+
+
+class Path(NamedTuple):
+    """Latents, ``rows x frames x latent``, and frames, ``rows x frames x features``."""
+
+    z: Tensor
+    x: Tensor
+
+
+class Recurrent(Protocol):
+    """A variational recurrent network, as ``particle_gibbs`` sees it."""
+
+    describe: Any
+    code: Any
+    decoder: Any
+
+    def start(self) -> Tensor: ...
+
+    def prior(self, h: Tensor) -> Any: ...
+
+    def encode(self, described: Tensor, h: Tensor) -> Any: ...
+
+    def observe(self, output: Tensor) -> Any: ...
+
+    def advance(self, described: Tensor, code: Tensor, h: Tensor) -> Tensor: ...
+
+
+def particle_gibbs(
+    model: Recurrent, values: Tensor, given: Tensor, present: Tensor, kept: Path | None, particles: int
+) -> Path:
+    """One path of latents and frames a row, from a particle filter in which ``kept`` is particle 0.
+
+    Latents are proposed by the guide where a frame is wholly known, else by the prior.
+
+    Args:
+        model: the recurrent network.
+        values: frames, ``rows x frames x features``, of which unknown values are not read.
+        given: booleans of that shape: which values are known.
+        present: booleans, ``rows x frames``: which frames exist.
+        kept: the path before, or None for the first.
+        particles: how many.
+    """
+
+    def step(t: int, h: Tensor) -> Step:
+        prior, guide = model.prior(h), model.encode(model.describe(values[:, t]), h)
+        whole = given[:, t].all(-1)
+        z = torch.where(whole.unsqueeze(-1), guide.sample(), prior.sample())
+        if kept is not None:
+            z[0] = kept.z[:, t]
+        code = model.code(z)
+        observation = model.observe(model.decoder(join(code, h)))
+        x = torch.where(given[:, t], values[:, t], observation.sample())
+        if kept is not None:
+            x[0] = kept.x[:, t]
+        gain = (observation.log_prob(x) * given[:, t]).sum(-1)
+        gain = gain + torch.where(whole, prior.log_prob(z) - guide.log_prob(z), 0.0)
+        return Step((z, x), gain, model.advance(model.describe(x), code, h))
+
+    start = model.start().expand(particles, len(values), -1)
+    paths = run_particles(step, start, present, particles, keep_first=kept is not None)
+    frames = [drawn for _, drawn in paths.back()][::-1]
+    return Path(*(torch.cat(part).transpose(0, 1) for part in zip(*frames, strict=True)))

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     fitting.add_argument("--decay", help="linear: let the step size fall to zero")
     fitting.add_argument("--average", type=float, help="moving average of the weights, such as 0.999")
     fitting.add_argument("--patience", type=int, help="epochs without improvement before stopping")
+    fitting.add_argument("--keep", default="last", choices=["last", "best"], help="whose weights: the last epoch's or the best's")
     fitting.add_argument("--logger", default="csv", help="csv or tensorboard")
     fitting.add_argument("--resume", action="store_true", help="go on with the run in --out")
     fitting.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -76,9 +77,7 @@ def parser() -> argparse.ArgumentParser:
     diagnosing.add_argument("--warmup", type=int, default=500)
 
     for sub in (evaluating, diagnosing):
-        sub.add_argument(
-            "--engine", default="torch", help="of Boltzmann machines: torch, compiled (what runs fastest) or jax"
-        )
+        sub.add_argument("--engine", help="of Boltzmann machines: torch (the default), compiled (the fastest) or jax")
 
     for sub in (evaluating, sampling, imputing, diagnosing):
         sub.add_argument("run", help="the folder of a run")

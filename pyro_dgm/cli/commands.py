@@ -62,6 +62,7 @@ def fit(options: Namespace) -> None:
         decay=options.decay,
         average=options.average,
         patience=options.patience,
+        keep=options.keep,
         seed=options.seed,
         out=out,
         resume=options.resume,
@@ -73,6 +74,8 @@ def fit(options: Namespace) -> None:
     )
     if run.history:
         print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))
+    if run.epoch < len(run.history):
+        print(f"weights of epoch {run.epoch} of {len(run.history)}, the best one")
     _training_picture(run, _folder(out))
     print(f"run written to {out}")
 
@@ -122,49 +125,20 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 def evaluate(options: Namespace) -> None:
     """Print the log-likelihood of a run."""
     from ..evaluation.likelihood import with_details
-    from ..models.shared.energy_based import EnergyModel
-    from ..models.shared.orderless import OrderlessModel
 
     model, _, dataset = _open(options)
     split = getattr(dataset, options.split)
     if options.split == "train" and dataset.redraw is not None:
         raise ValueError("the training rows are drawn anew in every batch; evaluate --split valid or test")
-    extra: dict[str, Any] = {}
-    if options.orders:
-        if not isinstance(model, OrderlessModel):
-            raise ValueError(
-                f"--orders got {' '.join(map(str, options.orders))}, but {type(model).__name__} is no orderless model: it is "
-                "not evaluated by averaging orders. Leave --orders out"
-            )
-        extra["orders"] = options.orders
-    if isinstance(model, EnergyModel) and options.method in (None, "ais", "bridge"):
-        extra |= {"base": dataset.train.x} if dataset.redraw is None else {}
-    extra |= _engine(options, model)
-    if "engine" in extra and options.method in ("exact", "raise"):
-        raise ValueError(
-            f"--engine got {options.engine!r}, which anneals, with --method {options.method}; expected --method ais or "
-            "bridge, or leave --engine out"
-        )
-    figure, details = with_details(model, split.to(options.device), method=options.method, **extra)
+    asked = {name: value for name, value in (("orders", options.orders), ("engine", options.engine)) if value}
+    extra = {} if dataset.redraw is not None else model.evidence_options(dataset.train.x, options.method)
+    figure, details = with_details(model, split.to(options.device), method=options.method, **extra, **asked)
     if options.json:
         print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})
         return
     print(figure)
     for name, value in details.items():
         print(f"  {name.replace('_', ' ')}: {value:.4g}")
-
-
-def _engine(options: Namespace, model: Any) -> dict[str, Any]:
-    """The option ``engine`` where another than torch is asked for."""
-    from ..models.shared.boltzmann import BoltzmannModel
-
-    if options.engine == "torch":
-        return {}
-    if not isinstance(model, BoltzmannModel):
-        raise ValueError(
-            f"--engine got {options.engine!r}, but {type(model).__name__} has no Boltzmann graph to compile; leave --engine out"
-        )
-    return {"engine": options.engine}
 
 
 def sample(options: Namespace) -> None:
@@ -234,23 +208,15 @@ def diagnose(options: Namespace) -> None:
     import arviz
 
     from ..evaluation import pictures, to_arviz
-    from ..mcmc import VectorizedMCMC, default_kernel
-    from ..models.shared.energy_based import EnergyModel
-    from ..models.shared.latent import LatentVariableModel
 
     model, _, dataset = _open(options)
     run = _folder(options.run)
-    engine = _engine(options, model)
-    if isinstance(model, EnergyModel):
-        kernel = default_kernel(model())(model())
-        mcmc = VectorizedMCMC(kernel, options.draws, options.warmup, num_chains=options.chains, **engine)
-        mcmc.run()
-        idata = to_arviz(mcmc)
+    if "chains" in model.abilities():
+        idata = to_arviz(model.chains(options.draws, options.warmup, options.chains, options.engine or "torch"))
         pictures.energy_trace(idata, path=run / "energies.png")
-    elif not isinstance(model, LatentVariableModel):
+    elif options.engine:
         raise ValueError(
-            f"{type(model).__name__} has neither chains to run nor latent variables to draw; its likelihood is a formula: "
-            "see pyro-dgm evaluate and sample"
+            f"--engine got {options.engine!r}, but {type(model).__name__} has no chains to run; leave it out"
         )
     else:
         idata = to_arviz(model, dataset.test.x[:10].to(options.device), num_samples=options.draws, num_chains=4)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..models.shared.model import ProbabilisticModel
+from ..models.shared.model import Model
+from ..models.shared.modes import evaluating
 
 
-def condition(
-    model: ProbabilisticModel, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1
-) -> Tensor:
+def condition(model: Model, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
     r"""Draws from any conditional of any model, $x_a \sim p(x_a \mid x_b)$: ``draws x rows x event_shape``.
 
     Machines are moved by the kernel that fits them with the known entries clamped, latent-variable models by Metropolis
@@ -17,7 +16,7 @@ def condition(
     For diagnosis of the chains run ``dgm.VectorizedMCMC`` over a kernel with ``clamp=`` yourself.
 
     Args:
-        model: a probabilistic model.
+        model: a model that has conditionals.
         x: rows; what stands in unknown entries does not matter.
         known: booleans, for all rows or for each.
         draws: how many are kept.
@@ -35,6 +34,7 @@ def condition(
         >>> draws.shape == (7, *x.shape), torch.equal(draws[..., known], x[:, known].expand(7, -1, -1))
         (True, True)
     """
-    if not isinstance(model, ProbabilisticModel):
-        raise ValueError(f"condition got {type(model).__name__}; expected a probabilistic model of pyro_dgm")
-    return model.condition(x, known, draws, warmup, thinning)
+    if not isinstance(model, Model):
+        raise ValueError(f"condition got {type(model).__name__}; expected a model of pyro_dgm")
+    with evaluating(model):
+        return model.condition(x, known, draws, warmup, thinning)

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from ..annealing import log_partition
-from ..inference.posterior import posterior_draws
 from ..mcmc import VectorizedMCMC
-from ..models.shared.latent import LatentVariableModel
-
-OVERSAMPLE = 10
-"""Proposals from the guide for every draw that is kept."""
+from ..models.shared.model import Model
+from ..models.shared.modes import evaluating
 
 
 def to_arviz(
@@ -49,11 +46,14 @@ def to_arviz(
     """
     if isinstance(source, VectorizedMCMC):
         groups = _from_chains(source, observed, options)
-    elif isinstance(source, LatentVariableModel):
+    elif isinstance(source, Model):
         if observed is None:
             raise ValueError("to_arviz of a latent-variable model needs observed rows: its posterior is p(z | x)")
         source.check_data(observed)
-        groups = _from_model(source, observed, num_samples, num_chains)
+        with evaluating(source):
+            drawn = source.posterior_draws(observed, num_samples, num_chains)
+        groups = {group: {name: _numpy(value) for name, value in entry.items()} for group, entry in drawn.items()}
+        groups["observed_data"] = {name: _numpy(observed) for name in groups["log_likelihood"]}
     else:
         raise ValueError(
             f"to_arviz got {type(source).__name__}; expected a VectorizedMCMC that has run, or a latent-variable model "
@@ -88,26 +88,6 @@ def _from_chains(
         groups["log_likelihood"] = {"x": _numpy(rows)}
         groups["observed_data"] = {"x": _numpy(observed)}
     return groups
-
-
-def _from_model(model: LatentVariableModel, x: Tensor, draws: int, chains: int) -> dict[str, dict[str, np.ndarray]]:
-    """Sampling importance resampling from the guide, a few rows at a time."""
-    rows = max(1, int(2e7) // (OVERSAMPLE * draws * x[0].numel()))
-    parts = [
-        [
-            posterior_draws(model.model, model.guide, batch, draws=draws, proposals=OVERSAMPLE * draws)
-            for _ in range(chains)
-        ]
-        for batch in x.split(rows)
-    ]
-
-    def gather(group: str, name: str) -> np.ndarray:
-        return np.stack(
-            [np.concatenate([_numpy(part[chain][group][name]) for part in parts], 1) for chain in range(chains)]
-        )
-
-    groups = {group: {name: gather(group, name) for name in entry} for group, entry in parts[0][0].items()}
-    return {**groups, "observed_data": {name: _numpy(x) for name in groups["log_likelihood"]}}
 
 
 def _numpy(value: Tensor) -> np.ndarray:

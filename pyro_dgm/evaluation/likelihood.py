@@ -7,13 +7,11 @@ import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from pyro import poutine
 from torch import Tensor
 
 from ..data import Space, Split
-from ..inference.random_state import untouched
-from ..models.shared.model import ProbabilisticModel
+from ..models.shared.model import Model
+from ..models.shared.modes import evaluating
 from ..models.shared.rows import not_finite
 
 _GO_BACK = "Go back to the last good checkpoint, or train with a smaller learning rate"
@@ -106,7 +104,7 @@ class LogLikelihood:
 
 
 def log_likelihood(
-    model: ProbabilisticModel,
+    model: Model,
     x: Tensor | Split,
     space: str | Space | None = None,
     method: str | None = None,
@@ -119,7 +117,7 @@ def log_likelihood(
     guide. Several processes (``torchrun``) that all call it share its chains and particles, and all get the same figure.
 
     Args:
-        model: a probabilistic model; models without a likelihood explain why they have none.
+        model: a model; those without a likelihood say so, and what to do instead.
         x: rows, or a split of a dataset (which knows its space).
         space: the space of the rows, such as ``"binary (fixed)"``; without it the figure refuses comparison.
         method: ``"exact"`` or ``"ais"``; ``"importance"``. By default the best that the model can do, or do fast.
@@ -138,17 +136,15 @@ def log_likelihood(
 
 
 def with_details(
-    model: ProbabilisticModel,
+    model: Model,
     x: Tensor | Split,
     space: str | Space | None = None,
     method: str | None = None,
     **options: Any,
 ) -> tuple[LogLikelihood, dict[str, float]]:
     """``log_likelihood`` and the figures behind it: both ends of log Z, or the effective sample size."""
-    if not isinstance(model, ProbabilisticModel):
-        raise ValueError(
-            f"log_likelihood got {type(model).__name__}, which defines no likelihood; compare its samples instead"
-        )
+    if not isinstance(model, Model):
+        raise ValueError(f"log_likelihood got {type(model).__name__}; expected a model of pyro_dgm")
     if isinstance(x, Split):
         space = x.space if space is None else space
         x = x.x
@@ -156,7 +152,9 @@ def with_details(
     if reason := not_finite(model):
         raise ValueError(f"{type(model).__name__} has no likelihood: {reason}. {_GO_BACK}")
     model.check_data(x)
-    evidence = model.evidence(x, method, **options)
+    with evaluating(model):
+        evidence = model.evidence(x, method, **options)
+        measure = model.measure(x[:1])
     if not evidence.values.isfinite().all():
         row = int((~evidence.values.isfinite()).nonzero()[0])
         raise ValueError(
@@ -175,16 +173,6 @@ def with_details(
         method=evidence.method,
         space=None if space is None else str(space),
         n=len(x),
-        measure=_measure(model, x[:1]),
+        measure=measure,
     )
     return figure, evidence.details
-
-
-@torch.no_grad()
-def _measure(model: ProbabilisticModel, row: Tensor) -> str:
-    """Whether the site ``"x"`` counts values or measures them."""
-    with untouched():
-        latents = poutine.trace(model.guide).get_trace(row)
-        site = poutine.trace(poutine.replay(model.model, trace=latents)).get_trace(row).nodes["x"]
-    fn: Any = site["fn"]
-    return "probability" if fn.support.is_discrete else "density"

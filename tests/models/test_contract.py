@@ -12,9 +12,18 @@ from pyro.optim import Adam
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
+from pyro_dgm.models.shared.abilities import ABILITIES
+from pyro_dgm.models.shared.model import Model
 from pyro_dgm.objectives.phases.chains import ChainsPhase
 
-MODELS = pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
+
+def models(ability=None):
+    """All models, or those that have an ability."""
+    chosen = {name: cls for name, cls in registry.models().items() if ability is None or ability in cls.abilities()}
+    return pytest.mark.parametrize("cls", chosen.values(), ids=chosen)
+
+
+programs = {name: cls for name, cls in registry.models().items() if hasattr(cls, "model")}
 
 
 def trainable(model):
@@ -48,8 +57,10 @@ def changed(model, before):
     return {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
 
 
-@MODELS
-class TestContract:
+@models()
+class TestModel:
+    """Every model."""
+
     def test_example_and_options_round_trip(self, cls):
         model, x = cls.example()
         again = cls(**model.options())
@@ -67,6 +78,31 @@ class TestContract:
         assert text
         for part in ("Args:", "Raises:", "Example:", "(20."):
             assert part in text, part
+
+    def test_bad_data_is_refused(self, cls):
+        model, x = cls.example()
+        cases = [
+            (x[:, :-1], "expected rows"),
+            (x[:0], "empty"),
+            (x + torch.nan, "NaN"),
+            (x.tolist(), "expected a tensor"),
+        ]
+        for bad, message in [*cases, (x * 0.5 + 0.25, "binarisation")] if binary(x) else cases:
+            with pytest.raises(ValueError, match=message):
+                model.check_data(bad)
+            with pytest.raises(ValueError, match=message):
+                dgm.log_likelihood(model, bad)
+
+    def test_fit_runs_and_reports(self, cls):
+        model, x = cls.example()
+        run = dgm.fit(model, x, epochs=2, batch_size=4, progress=False)
+        assert len(run.history) == 2
+        assert any(name.startswith("valid_") for name in run.history[0])
+
+
+@pytest.mark.parametrize("cls", programs.values(), ids=programs)
+class TestProgram:
+    """Models that are Pyro programs."""
 
     def test_stock_svi_trains_every_parameter(self, cls):
         model, x = cls.example()
@@ -134,6 +170,11 @@ class TestContract:
         assert all(p.dtype == torch.float64 for p in model.parameters())
         assert model.sample(2).dtype == torch.float64
 
+
+@models("evidence")
+class TestEvidence:
+    """Models with a likelihood or a bound."""
+
     def test_log_likelihood_says_what_it_is(self, cls):
         model, x = cls.example()
         figure = dgm.log_likelihood(model, x, space="toy", **few(model))
@@ -142,25 +183,10 @@ class TestContract:
         assert figure.lower <= figure.value <= figure.upper
         assert figure.space == "toy"
 
-    def test_bad_data_is_refused(self, cls):
-        model, x = cls.example()
-        cases = [
-            (x[:, :-1], "expected rows"),
-            (x[:0], "empty"),
-            (x + torch.nan, "NaN"),
-            (x.tolist(), "expected a tensor"),
-        ]
-        for bad, message in [*cases, (x * 0.5 + 0.25, "binarisation")] if binary(x) else cases:
-            with pytest.raises(ValueError, match=message):
-                model.check_data(bad)
-            with pytest.raises(ValueError, match=message):
-                dgm.log_likelihood(model, bad)
 
-    def test_fit_runs_and_reports(self, cls):
-        model, x = cls.example()
-        run = dgm.fit(model, x, epochs=2, batch_size=4, progress=False)
-        assert len(run.history) == 2
-        assert any(name.startswith("valid_") for name in run.history[0])
+@models("impute")
+class TestImputation:
+    """Models that fill in what is unknown."""
 
     def test_impute_keeps_what_is_known(self, cls):
         model, x = cls.example()
@@ -179,10 +205,16 @@ class TestContract:
         with pytest.raises(ValueError, match="expected booleans"):
             model.impute(x, known[:-1])
 
+
+@models("condition")
+class TestConditionals:
+    """Models with conditionals to draw from."""
+
     def test_condition_draws_what_is_not_known(self, cls):
         model, x = cls.example()
         known = torch.arange(x.shape[1]) < 3
-        holes = torch.where(known, x, torch.nan) if cls not in (dgm.RNNNADE, dgm.VariationalRNN) else x
+        given = model.given_columns()
+        holes = torch.where(known if given is None else known | given, x, torch.nan)
         drawn = dgm.condition(model, holes, known, draws=4, warmup=5, thinning=2)
         assert drawn.shape == (4, *x.shape)
         assert torch.equal(drawn[..., known], x[:, known].expand(4, -1, -1))
@@ -195,6 +227,68 @@ class TestContract:
         ):
             with pytest.raises(ValueError, match=match):
                 dgm.condition(model, **{"x": x, "known": known, **bad})
+
+
+@models("chains")
+class TestChains:
+    """Models whose Markov chains can be looked at."""
+
+    def test_chains_have_run(self, cls):
+        model, _ = cls.example()
+        mcmc = model.chains(draws=4, warmup=2, chains=3)
+        assert all(x.shape[:2] == (3, 4) for x in mcmc.get_samples(group_by_chain=True).values())
+        assert dict(dgm.to_arviz(mcmc).posterior.sizes)["draw"] == 4
+
+
+@models("posterior_draws")
+class TestPosterior:
+    """Models with latent variables."""
+
+    def test_posterior_draws_are_by_chain_draw_and_row(self, cls):
+        model, x = cls.example()
+        groups = model.posterior_draws(x, draws=5, chains=2)
+        assert all(v.shape[:3] == (2, 5, len(x)) for v in groups["posterior"].values())
+        assert dict(dgm.to_arviz(model, x, num_samples=5, num_chains=2).posterior.sizes)["chain"] == 2
+
+
+@pytest.mark.parametrize("ability", ABILITIES)
+def test_what_a_model_cannot_do_it_refuses_in_words(ability):
+    asked = {
+        "evidence": lambda model, x: dgm.log_likelihood(model, x),
+        "condition": lambda model, x: dgm.condition(model, x, x == x),
+        "impute": lambda model, x: model.impute(x, x == x),
+        "chains": lambda model, x: model.chains(),
+        "posterior_draws": lambda model, x: dgm.to_arviz(model, x),
+    }
+    lacking = [cls for cls in registry.models().values() if ability not in cls.abilities()]
+    for cls in [*lacking, Silent]:
+        model, x = cls.example()
+        with pytest.raises(ValueError, match=f"^{cls.__name__} (has|defines) n"):
+            asked[ability](model, x)
+
+
+class Silent(Model):
+    """A model that gives samples and nothing else."""
+
+    @classmethod
+    def example(cls):
+        return cls(), torch.zeros(3, 2)
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+
+    def sample(self, n):
+        return self.weight.expand(n, 2)
+
+    def objective(self):
+        raise AssertionError
+
+    def options(self):
+        return {}
+
+    def check_data(self, x):
+        pass
 
 
 def test_registry_knows_the_names():

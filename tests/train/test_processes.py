@@ -21,14 +21,14 @@ import torch.distributions.normal
 import torch.multiprocessing
 
 import pyro_dgm as dgm
-from pyro_dgm import processes, registry, train
-from pyro_dgm.annealing import units as annealing
-from pyro_dgm.cli import arguments as cli
+from pyro_dgm import cli, processes, registry, train
+from pyro_dgm.annealing import units
+from pyro_dgm.annealing.weights import log_mean_exp
 from pyro_dgm.models.shared import latent
 from pyro_dgm.objectives.phases.centring import Centring
 from pyro_dgm.objectives.phases.fast_weights import FastWeights
 from pyro_dgm.objectives.phases.phase import ExactNegativePhase
-from pyro_dgm.train import launch
+from pyro_dgm.train import launch, worker
 from pyro_dgm.train.checkpoint import CONFIG, STATE, WEIGHTS, load_state
 
 QUIET = {"progress": False}
@@ -121,18 +121,18 @@ def machine():
 def annealed():
     """AIS in both directions; what this process's chains gave, and what everyone was told."""
     own = []
-    plain = annealing.forward_ais
+    plain = units.forward_ais
 
     def spied(path, betas, chains, batch):
         weights, state = plain(path, betas, chains, batch)
         own.extend([weights, path.log_base()])
         return weights, state
 
-    annealing.forward_ais = spied
+    units.forward_ais = spied
     try:
         found = dgm.log_partition(machine()(), "ais", chains=CHAINS, temperatures=30)
     finally:
-        annealing.forward_ais = plain
+        units.forward_ais = plain
     return {
         "own": own[0],
         "base": own[1],
@@ -456,7 +456,7 @@ def test_importance_samples_over_two_processes(pair):
         assert first.method == one.method
         assert len(mine) == len(other) + 1
         assert not torch.equal(mine[:-1], other)
-        torch.testing.assert_close(first.values, annealing.log_mean_exp(torch.cat([mine, other]))[0])
+        torch.testing.assert_close(first.values, log_mean_exp(torch.cat([mine, other]))[0])
         # Two independent estimates.
         error = math.hypot(first.stderr, one.stderr)
         assert 0 < abs(float((first.values - one.values).mean())) < 4 * error
@@ -727,7 +727,7 @@ def test_what_the_processes_say_is_said_once(tmp_path, monkeypatch):
 
 
 def test_a_process_ends_with_the_one_that_started_it():
-    process = child(f"import threading\n{inspect.getsource(launch._end_with_parent)}\n_end_with_parent()")
+    process = child(f"import threading\n{inspect.getsource(worker._end_with_parent)}\n_end_with_parent()")
     assert process.poll() is None
     process.stdin.close()
     assert process.wait(10) == 1

@@ -175,6 +175,7 @@ class RNNNADE(ExplicitModel):
     def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
         """Draws of the unknown values given the known ones, each from a particle filter of its own (100 particles)."""
         check_condition(x, known, draws)
+        x = x.nan_to_num()  # what is unknown may be NaN
         return torch.stack([self._filtered(x, known, 100, draw=True).rows for _ in range(draws)])
 
     def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:

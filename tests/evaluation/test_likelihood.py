@@ -11,7 +11,6 @@ import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.data import Space, Split
 from pyro_dgm.energy import NotFinite
-from pyro_dgm.evaluation.likelihood import _measure
 
 
 def figure(value=-1.0, kind="exact", space="binary (toy)"):
@@ -146,7 +145,7 @@ REAL = {
 def test_densities_and_probabilities_are_told_apart(cls):
     model, x = cls.example()
     before = torch.get_rng_state()
-    assert _measure(model, x[:1]) == ("density" if cls.__name__.lower() in REAL else "probability")
+    assert model.measure(x[:1]) == ("density" if cls.__name__.lower() in REAL else "probability")
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -175,6 +174,6 @@ def test_gaussian_frames_and_grey_levels():
     frames, _ = dgm.VariationalRNN.example()
     real = dgm.VariationalRNN(frames.visible, frames.features, latent=2, hidden=3, likelihood="gaussian")
     x = dgm.data.pad([torch.randn(3, frames.features)], length=frames.visible // (frames.features + 1))
-    assert _measure(real, x) == "density"
+    assert real.measure(x) == "density"
     assert _measure(dgm.VAE(4, latent=2, hidden=(3,), likelihood="gaussian"), torch.randn(1, 4)) == "density"
     assert _measure(dgm.VAE(4, latent=2, hidden=(3,), likelihood="logistic"), torch.zeros(1, 4)) == "probability"

@@ -15,6 +15,7 @@ from pyro.infer import Trace_ELBO
 from torch.distributions import constraints
 
 import pyro_dgm as dgm
+from pyro_dgm.energy.mean_field import mean_field
 from pyro_dgm.models.real_valued.coupled_slabs import CoupledSlabRBM
 
 N = 20_000
@@ -174,7 +175,7 @@ def distance(kernel, model, state, sweeps, exact):
 
 def factors(model, x, steps):
     """P(h = 1), E[s | h = 1] and the slabs' variances of every row, as the machine's mean field has them."""
-    found = model().machine.mean_field({"visible": x}, steps).statistics["hidden"]
+    found = mean_field(model().machine, {"visible": x}, steps).statistics["hidden"]
     first, second = (t.detach().double().unflatten(-1, (-1, 2)).numpy() for t in found)
     p, location = first[..., 0], first[..., 1] / first[..., 0]
     return p, location, second[..., 1] - p * location**2

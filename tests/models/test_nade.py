@@ -9,6 +9,7 @@ import scipy.stats
 import torch
 
 import pyro_dgm as dgm
+from pyro_dgm.energy.mean_field import mean_field
 from pyro_dgm.native import processor
 
 ORDERS = [*itertools.permutations(range(3)), (4, 0, 3, 1, 2), (9, 3, 1, 0, 7, 2, 4, 8, 6, 5)]
@@ -89,8 +90,8 @@ def test_tied_weights_are_the_first_mean_field_step_of_a_restricted_machine():
     for place, column in enumerate(order):
         seen = torch.zeros_like(x)
         seen[:, order[:place]] = x[:, order[:place]]
-        hidden = machine.mean_field({"visible": seen}, steps=1).statistics["hidden"][0]
-        visible = machine.mean_field({"hidden": hidden}, steps=1).statistics["visible"][0]
+        hidden = mean_field(machine, {"visible": seen}, rounds=1).statistics["hidden"][0]
+        visible = mean_field(machine, {"hidden": hidden}, rounds=1).statistics["visible"][0]
         torch.testing.assert_close(p[:, column], visible[:, column])
 
 

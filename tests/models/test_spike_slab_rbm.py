@@ -159,7 +159,7 @@ def test_moves_and_wrong_kernels():
     assert distance(dgm.BlockGibbs(model()), model, fixed, 1, expected, slice(D)) < 6
     assert distance(Identity(model()), model, fixed, 1, expected, slice(D)) > 6
     machine = model().machine
-    eta = machine._shaped(machine.graph.block("hidden"), machine.biases["hidden"])
+    eta = machine.shaped(machine.graph.block("hidden"), machine.biases["hidden"])
     biases = {**machine.biases, "hidden": tuple(e.flip(0) for e in eta)}
     swapped = dgm.BlockGibbs(dgm.BoltzmannDistribution(machine.graph, biases, machine.weights, validate_args=False))
     assert distance(swapped, model, exact.draw(N), 2, exact.moments()) > 6
@@ -199,7 +199,7 @@ def test_a_machine_without_a_normaliser_is_refused():
     model = make()
     dist = model()
     machine = dist.machine
-    eta = machine._shaped(machine.graph.block("hidden"), machine.biases["hidden"])
+    eta = machine.shaped(machine.graph.block("hidden"), machine.biases["hidden"])
     thin = {**machine.biases, "hidden": (eta[0], 0.2 * eta[1])}
     with pytest.raises(ValueError, match=r"joint precision is not positive definite.*'visible' and 'hidden'"):
         dgm.BoltzmannDistribution(machine.graph, thin, machine.weights, validate_args=True)

@@ -197,7 +197,7 @@ def test_flips_in_chunks_and_contexts_are_those_of_one_row_at_a_time(monkeypatch
     alone = [dgm.pseudo_log_likelihood(rbm(visible_shift=s), row[None], None) for row, s in zip(x, shifts, strict=True)]
     torch.testing.assert_close(dgm.pseudo_log_likelihood(rbm(visible_shift=shifts), x, None), torch.cat(alone))
     whole, _ = flips(rbm(), x, None, "test")
-    monkeypatch.setattr("pyro_dgm.objectives.pseudolikelihood._ROWS", 9)
+    monkeypatch.setattr("pyro_dgm.objectives.criteria.pseudolikelihood._ROWS", 9)
     torch.testing.assert_close(flips(rbm(), x, None, "test")[0], whole)
 
 

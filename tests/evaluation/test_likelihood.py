@@ -77,7 +77,7 @@ def test_a_bound_beside_something_else_warns(a, b):
 
 def test_refusals():
     rbm, x = dgm.RBM.example()
-    with pytest.raises(ValueError, match="no likelihood"):
+    with pytest.raises(ValueError, match="expected a model of pyro_dgm"):
         dgm.log_likelihood(torch.nn.Linear(2, 2), x)
     with pytest.raises(ValueError, match="expected one of"):
         dgm.log_likelihood(rbm, x, method="guess")
@@ -175,5 +175,5 @@ def test_gaussian_frames_and_grey_levels():
     real = dgm.VariationalRNN(frames.visible, frames.features, latent=2, hidden=3, likelihood="gaussian")
     x = dgm.data.pad([torch.randn(3, frames.features)], length=frames.visible // (frames.features + 1))
     assert real.measure(x) == "density"
-    assert _measure(dgm.VAE(4, latent=2, hidden=(3,), likelihood="gaussian"), torch.randn(1, 4)) == "density"
-    assert _measure(dgm.VAE(4, latent=2, hidden=(3,), likelihood="logistic"), torch.zeros(1, 4)) == "probability"
+    assert dgm.VAE(4, latent=2, hidden=(3,), likelihood="gaussian").measure(torch.randn(1, 4)) == "density"
+    assert dgm.VAE(4, latent=2, hidden=(3,), likelihood="logistic").measure(torch.zeros(1, 4)) == "probability"

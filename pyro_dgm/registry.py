@@ -22,6 +22,9 @@ from typing import Any
 GROUP = "pyro_dgm.models"
 """The group of entry points under which other packages announce their models, ``name = "module:Class"``."""
 
+_FILES: dict[str, Path] = {}
+"""The files that were run as models' modules, by the modules' names."""
+
 _CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
 
 
@@ -71,6 +74,47 @@ def model(name: str) -> type:
     return models()[name.lower()]
 
 
+def origin(cls: type) -> str | None:
+    """Where a class that is not the package's own came from, as ``model`` finds it again; None of the package's own.
+
+    ``path/to/file.py:Class`` of a class in a file, else ``module:Class``.
+    """
+    if model_classes().get(cls.__name__) == cls.__module__.removeprefix(f"{__package__}."):
+        return None
+    path = _FILES.get(cls.__module__)
+    return f"{path or cls.__module__}:{cls.__qualname__}"
+
+
+def of_run(name: str, where: str | None, given: str | type | None) -> type:
+    """The class of a run on disk.
+
+    Nothing is imported because a run says so: a class of somebody else's is given, or is an installed package's.
+
+    Args:
+        name: what the run calls its model.
+        where: its ``origin``.
+        given: the class, or its name as ``model`` takes it; None where nothing was given.
+
+    Raises:
+        ValueError: the run's class is not the package's own and was not given; or another class was given.
+    """
+    if given is not None:
+        cls = model(given) if isinstance(given, str) else _checked(given, repr(given))
+        if cls.__name__.lower() != name or (origin(cls) is None) != (where is None):
+            other = origin(cls) or cls.__name__.lower()
+            raise ValueError(f"the run is of {where or name}, not of {other}; give the class that it was trained with")
+        return cls
+    if where is None:
+        return model(name)
+    for entry in entry_points(group=GROUP):
+        if entry.value == where:
+            return _checked(entry.load(), entry.value)
+    raise ValueError(
+        f"the run is of {where}, which is no model of this package, and nothing is imported because a run says so; name it: "
+        f"dgm.load(run, model={where!r}) or its class, on the command line --model {where}"
+    )
+
+
 def _from_file(path: Path, name: str) -> type:
     """A class of a file, which is run once per process however often it is named."""
     if not path.is_file():
@@ -81,11 +125,11 @@ def _from_file(path: Path, name: str) -> type:
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
         module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-        sys.modules[module_name] = module
+        sys.modules[module_name], _FILES[module_name] = module, path
         try:
             spec.loader.exec_module(module)  # type: ignore[union-attr]
         except Exception as error:
-            del sys.modules[module_name]
+            del sys.modules[module_name], _FILES[module_name]
             raise ValueError(f"{path} cannot be run ({type(error).__name__}: {error}); mend it first") from error
     found = vars(sys.modules[module_name]).get(name)
     if found is None:

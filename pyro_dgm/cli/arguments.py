@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="print JSON")
 
     fitting = command("fit", "train a model and write a run")
-    fitting.add_argument("model", help="a name from `pyro-dgm list`")
+    fitting.add_argument("model", help="a name from `pyro-dgm list`, or path/to/file.py:Class for one of your own")
     fitting.add_argument("--data", default="digits", help="a dataset's name, or a path ending in .npz")
     fitting.add_argument("--binarisation", help="threshold, fixed or stochastic (digits: threshold by default)")
     fitting.add_argument("--classes", type=int, help="append labels of so many classes, for models that take classes=")
@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     fitting.add_argument("--decay", help="linear: let the step size fall to zero")
     fitting.add_argument("--average", type=float, help="moving average of the weights, such as 0.999")
     fitting.add_argument("--patience", type=int, help="epochs without improvement before stopping")
-    fitting.add_argument("--keep", default="last", choices=["last", "best"], help="whose weights: the last epoch's or the best's")
+    fitting.add_argument(
+        "--keep", default="last", choices=["last", "best"], help="whose weights: the last epoch's or the best's"
+    )
     fitting.add_argument("--logger", default="csv", help="csv or tensorboard")
     fitting.add_argument("--resume", action="store_true", help="go on with the run in --out")
     fitting.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -81,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
     for sub in (evaluating, sampling, imputing, diagnosing):
         sub.add_argument("run", help="the folder of a run")
+        sub.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
     showing = command("demo", "an RBM on digits from data to evidence: fit, evaluate, sample, impute, diagnose")
     showing.add_argument("--out", default="runs/demo", help="folder of the run")
     reproducing = command("reproduce", "train and evaluate a recorded recipe and write its result file")

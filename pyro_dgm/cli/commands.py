@@ -50,7 +50,7 @@ def fit(options: Namespace) -> None:
     model = registry.build(options.model, chosen, dataset.visible - (options.classes or 0), options.seed)
     chosen = settings(options.objective, "--objective")
     objective = registry.call(model.objective, chosen, f"the objective of {type(model).__name__}")
-    out = options.out or f"runs/{options.model.lower()}"
+    out = options.out or f"runs/{type(model).__name__.lower()}"
     run = train.fit(
         model,
         dataset,
@@ -105,7 +105,7 @@ def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
         raise ValueError(f"{options.run} does not say where its data came from; evaluate it from Python with dgm.load")
     dataset = _load(config["data"], options.data_dir)
     processes.join(options.device)
-    model = train.load(options.run, options.device)
+    model = train.load(options.run, options.device, options.model)
     pyro.set_rng_seed(options.seed)
     return model, config, dataset
 

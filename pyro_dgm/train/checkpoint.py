@@ -72,15 +72,17 @@ def save_weights(run: Path, weights: Mapping[str, Tensor]) -> None:
     write_atomically(run / WEIGHTS, lambda p: save_file(tensors, p))
 
 
-def load(run: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
-    """The model of a run, with its weights; no code from the run's files is executed.
+def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model: str | type | None = None) -> Any:
+    """The model of a run, with its weights; no code that the run's files name is imported or executed.
 
     Args:
         run: the folder that ``fit(..., out=...)`` wrote.
         device: where to put it.
+        model: the class of a run whose model is not this package's, or its name, ``"path/to/file.py:Class"``.
 
     Raises:
-        ValueError: the folder holds no run, or its files are truncated, foreign, or do not fit each other.
+        ValueError: a model that is not this package's and was not given; the folder holds no run, or its files are truncated,
+            foreign, or do not fit each other.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -89,16 +91,16 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any
     path = Path(run) / WEIGHTS
     if not path.is_file():
         raise ValueError(f"{run} has no {WEIGHTS}: training stopped before its first checkpoint; train again or resume")
-    model = registry.model(config["model"])(**config["options"])
+    instance = registry.of_run(config["model"], config.get("origin"), model)(**config["options"])
     try:
         tensors = load_file(path)
         dtype = next(iter(tensors.values())).dtype
-        model.to(dtype).load_state_dict(tensors)
+        instance.to(dtype).load_state_dict(tensors)
     except (SafetensorError, RuntimeError, StopIteration, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is truncated or holds no weights of {config['model']} ({reason})") from None
-    model.fresh = False
-    return model.to(device)
+    instance.fresh = False
+    return instance.to(device)
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:

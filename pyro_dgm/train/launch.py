@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .. import registry
 from . import worker
 from .checkpoint import STATE
 from .trainer import Run, to_device
@@ -36,7 +37,8 @@ def fit_in_processes(
     with tempfile.TemporaryDirectory(prefix="pyro_dgm_") as name:
         folder = Path(name)
         try:
-            (folder / PAYLOAD).write_bytes(pickle.dumps((fit, model, data, objective, options)))
+            arguments = pickle.dumps((fit, model, data, objective, options))
+            (folder / PAYLOAD).write_bytes(pickle.dumps((registry.origin(type(model)), arguments)))
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"devices={devices} sends model, data and objective to new processes, which failed ({error}); use a fresh "

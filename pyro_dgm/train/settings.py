@@ -10,7 +10,7 @@ from typing import Any
 import pyro
 import torch
 
-from .. import __version__, processes
+from .. import __version__, processes, registry
 from ..data import Dataset
 from ..models.shared.model import Model
 from ..objectives.objective import Objective
@@ -87,10 +87,10 @@ def check_folder(
             )
         return
     config = read_config(folder)
-    if config["model"] != type(model).__name__.lower() or config["options"] != model.options():
-        raise ValueError(
-            f"{folder} holds a run of {config['model']} with {config['options']}; resume with the same model"
-        )
+    same = config["model"] == type(model).__name__.lower() and config.get("origin") == registry.origin(type(model))
+    if not same or config["options"] != model.options():
+        held = config.get("origin", config["model"])
+        raise ValueError(f"{folder} holds a run of {held} with {config['options']}; resume with the same model")
     if config["objective"] != objective.options():
         raise ValueError(
             f"{folder} was trained with {config['objective']}, not {objective.options()}; resume with the same objective"
@@ -131,6 +131,7 @@ def write_config(
         {
             "format": FORMAT,
             "model": type(model).__name__.lower(),
+            **({"origin": origin} if (origin := registry.origin(type(model))) else {}),
             "options": model.options(),
             "objective": objective.options(),
             "training": vars(settings),

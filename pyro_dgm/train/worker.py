@@ -28,13 +28,16 @@ def _end_with_parent() -> None:
 
 def main(folder: Path) -> int:
     """Train on what was sent, and say what went wrong; the exit status."""
-    from .. import processes
+    from .. import processes, registry
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     rank = int(os.environ["RANK"])
     try:
         try:
-            fit, model, data, objective, options = pickle.loads((folder / PAYLOAD).read_bytes())
+            origin, arguments = pickle.loads((folder / PAYLOAD).read_bytes())
+            if origin is not None and origin.rpartition(":")[0].endswith(".py"):
+                registry.model(origin)  # so that the class is found under the name it has in the first process
+            fit, model, data, objective, options = pickle.loads(arguments)
         except (AttributeError, ImportError) as error:
             raise ValueError(
                 f"a new process cannot find what it was sent ({error}); classes of a script or notebook belong into a module, "

@@ -1,0 +1,127 @@
+"""Models of a user's own, outside the package: the ones that CONTRIBUTING shows, through everything that a run can go through."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm import registry
+from pyro_dgm.cli import main
+
+ROOT = Path(__file__).parents[1]
+FAST = ["--data", "digits", "--epochs", "1", "--batch-size", "500", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """The file of CONTRIBUTING's example."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    part = re.search(r"<!-- own-model -->(.*?)<!-- /own-model -->", text, re.S)[1]
+    path = tmp_path_factory.mktemp("own") / "mine.py"
+    path.write_text(re.search(r"```python\n(.*?)```", part, re.S)[1], encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("name", "fewer"), [("SpinRBM", ["--method", "ais"]), ("BitPCA", [])])
+def test_everything_works_from_the_shell(mine, tmp_path, capsys, name, fewer):
+    run, model = str(tmp_path / "run"), ["--model", f"{mine}:{name}"]
+    assert main(["fit", f"{mine}:{name}", "--out", run, *FAST]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"] == name.lower()
+    assert config["origin"] == f"{mine}:{name}"
+    assert main(["fit", f"{mine}:{name}", "--out", run, "--resume", *FAST, "--epochs", "2"]) == 0
+    for command in (
+        ["evaluate", run, "--json", *fewer],
+        ["sample", run, "-n", "3"],
+        ["impute", run, "-n", "2"],
+        ["diagnose", run, "--draws", "10", "--warmup", "2", "--chains", "2"],
+    ):
+        assert main([*command, *model]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["sample", run]) == 2
+    assert f"nothing is imported because a run says so; name it: dgm.load(run, model='{mine}:{name}')" in (
+        capsys.readouterr().err
+    )
+    assert main(["sample", run, "--model", "rbm"]) == 2
+    assert "give the class that it was trained with" in capsys.readouterr().err
+
+
+def test_two_processes_train_one(mine, tmp_path):
+    run = tmp_path / "run"
+    assert main(["fit", f"{mine}:SpinRBM", "--out", str(run), *FAST, "--devices", "2"]) == 0
+    assert dgm.load(run, model=f"{mine}:SpinRBM").hidden == 20
+
+
+def test_classes_are_loaded_by_being_given(mine, tmp_path):
+    cls = registry.model(f"{mine}:SpinRBM")
+    assert registry.model(f"{mine}:SpinRBM") is cls, "a file is run once"
+    model, x = cls.example()
+    dgm.fit(model, x, epochs=1, progress=False, out=tmp_path / "run")
+    again = dgm.load(tmp_path / "run", model=cls)
+    assert torch.equal(again.weight, model.weight)
+    with pytest.raises(ValueError, match="nothing is imported"):
+        dgm.load(tmp_path / "run")
+
+
+class RBM(dgm.RBM):
+    """A user's class of the same name as one of the package's."""
+
+
+def test_a_class_does_not_come_back_as_another_of_its_name(tmp_path):
+    model, x = RBM.example()
+    dgm.fit(model, x, epochs=1, progress=False, out=tmp_path / "run")
+    with pytest.raises(ValueError, match=f"the run is of {__name__}:RBM, which is no model of this package"):
+        dgm.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="not of rbm"):
+        dgm.load(tmp_path / "run", model=dgm.RBM)
+    assert type(dgm.load(tmp_path / "run", model=RBM)) is RBM
+    other, x = dgm.RBM.example()
+    with pytest.raises(ValueError, match="resume with the same model"):
+        dgm.fit(other, x, epochs=2, progress=False, out=tmp_path / "run", resume=True)
+    dgm.fit(other, x, epochs=1, progress=False, out=tmp_path / "plain")
+    with pytest.raises(ValueError, match="give the class that it was trained with"):
+        dgm.load(tmp_path / "plain", model=RBM)
+
+
+def test_installed_packages_announce_theirs(mine, tmp_path, monkeypatch):
+    class Entry:
+        name, value = "bitpca", "mine:BitPCA"
+
+        def load(self):
+            return __import__("mine").BitPCA
+
+    monkeypatch.syspath_prepend(str(mine.parent))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry()] if group == "pyro_dgm.models" else [])
+    registry.models.cache_clear()
+    try:
+        assert registry.models()["bitpca"].__name__ == "BitPCA"
+        assert main(["fit", "bitpca", "--out", str(tmp_path / "run"), *FAST]) == 0
+        assert main(["sample", str(tmp_path / "run"), "-n", "2"]) == 0
+        assert type(dgm.load(tmp_path / "run")).__name__ == "BitPCA"
+    finally:
+        registry.models.cache_clear()
+        sys.modules.pop("mine", None)
+
+
+def test_what_is_no_model_is_refused(tmp_path, capsys):
+    path = tmp_path / "bad.py"
+    path.write_text("import pyro_dgm.models.shared as s\nclass Half(s.Model): pass\nThing = 3\n")
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_that_name\n")
+    for name, message in (
+        (f"{path}:Half", "is abstract; it lacks check_data"),
+        (f"{path}:Thing", "is no model; expected a subclass"),
+        (f"{path}:Other", "has no 'Other'"),
+        (f"{broken}:Half", "cannot be run (ModuleNotFoundError"),
+        (f"{tmp_path}/none.py:Half", "there is no file"),
+    ):
+        assert main(["fit", name, *FAST]) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(ValueError, match="is no model; expected a subclass"):
+        registry.of_run("x", None, int)

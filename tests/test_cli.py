@@ -175,7 +175,7 @@ def test_resume(rbm_run, capsys):
         (["fit", "rbm", "--set", "hiden=3"], "has no option 'hiden'"),
         (["fit", "rbm", "--set", "hidden"], "NAME=VALUE"),
         (["fit", "rbm", "--objective", "chain=3"], "has no option 'chain'"),
-        (["fit", "rbm", "--objective", "phase=pcdd"], "'pcd', 'cd' or 'exact'"),
+        (["fit", "rbm", "--objective", "kind=pcdd"], "expected one of pcd, cd, exact"),
         (["fit", "rbm", "--set", "hidden=0"], "positive integers"),
         (["fit", "rbm", "--set", "hidden=many"], "positive integers"),
         (["fit", "rbm", "--binarisation", "none"], "binarisation"),

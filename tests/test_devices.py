@@ -6,7 +6,7 @@ from inspect import signature
 
 import pytest
 import torch
-from elsewhere import elsewhere
+from oracles.devices import elsewhere
 
 import pyro_dgm as dgm
 from pyro_dgm import registry

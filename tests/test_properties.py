@@ -1,13 +1,13 @@
 """Properties over random shapes, dtypes, graphs and bad input."""
 
 import numpy as np
-import oracle
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracles import boltzmann as oracle
 from pyro.infer import TraceEnum_ELBO
 
 import pyro_dgm as dgm

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .. import processes
+from ..checks import check_count
 from ..energy import EnergyDistribution, LogPartition
 from ..energy.free import FreeEnergyDistribution
 from ..energy.temperatures import temperatures as ladder
@@ -88,8 +89,7 @@ def hamiltonian_ais(
     Raises:
         ValueError: a count out of range.
     """
-    if chains < 2:
-        raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
+    chains = check_count("chains", chains, 2, why=", without which annealing cannot tell its error")
     levels = ladder(temperatures).tolist()
     path = _Path(dist, base, num_steps)
     mine = processes.share(chains, "chains")

@@ -10,6 +10,8 @@ import pyro
 import torch
 from torch import Tensor
 
+from ..checks import check_count
+from ..energy.temperatures import sigmoid
 from ..energy.temperatures import temperatures as ladder
 from ..mcmc.flips import flip_moves
 from ..mcmc.leapfrog import accepts, proposal
@@ -100,15 +102,9 @@ def anneal(
 
 def inverse_temperatures(temperatures: int | Sequence[float] | Tensor, chains: int, num_steps: int) -> list[float]:
     """The schedule from 0 to 1, once the counts are checked."""
-    for name, value in (("chains", chains), ("num_steps", num_steps)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} got {value!r}; expected an integer of at least 1")
-    levels = ladder(temperatures)
-    if isinstance(temperatures, int):
-        # After Wu et al. (2017); both ends of the path are normalised densities, and both are where weights are made.
-        levels = torch.sigmoid(torch.linspace(-4, 4, temperatures, dtype=torch.float64))
-        levels = (levels - levels[0]) / (levels[-1] - levels[0])
-    return levels.tolist()
+    check_count("chains", chains)
+    check_count("num_steps", num_steps)
+    return ladder(temperatures, sigmoid).tolist()
 
 
 class _Moves:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import processes
+from ..checks import check_count
 from ..energy.enumeration import batch_shape, exact_sample, log_states, log_sum
 from ..energy.figure import LogPartition
 from ..energy.machine import State
@@ -84,8 +85,7 @@ def log_partition(
             value = log_sum(machine, {})
         zero = torch.zeros_like(value)
         return LogPartition(value, zero, value, value, zero, zero, "exact")
-    if chains < 2:
-        raise ValueError(f"chains got {chains}; annealing needs at least 2 to tell its error")
+    chains = check_count("chains", chains, 2, why=", without which annealing cannot tell its error")
     if method == "bridge" and not reverse:
         raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")
     mine = processes.share(chains, "chains")

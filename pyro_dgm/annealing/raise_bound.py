@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import processes
+from ..checks import check_count
 from ..energy.distribution import BoltzmannDistribution
 from ..energy.graph import Block
 from ..energy.machine import State
@@ -77,8 +78,7 @@ def raise_bound(
         )
     if x.shape[1:] != dist.event_shape or not len(x):
         raise ValueError(f"raise_bound got rows of shape {tuple(x.shape)}; expected rows x {tuple(dist.event_shape)}")
-    if chains < 1:
-        raise ValueError(f"chains got {chains}; expected at least 1 a row")
+    chains = check_count("chains", chains, what="annealing runs per row")
     mine = processes.share(chains, "chains")
     with torch.no_grad(), processes.own_stream():
         betas = ladder(temperatures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..checks import check_count
 from ..energy import BoltzmannDistribution, Clamp, EnergyDistribution, State
 from .clamping import by_layer, expanded
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
@@ -53,9 +54,7 @@ class HMC(GradientKernel):
         target_acceptance: float | None = 0.65,
     ) -> None:
         super().__init__(dist, step_size, target_acceptance)
-        if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
-            raise ValueError(f"num_steps got {num_steps!r}; expected the number of leapfrog steps, at least 1")
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps, what="the number of leapfrog steps")
         self.clamp = _checked(dist, clamp)
 
     def start(self, chains: int) -> State:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -89,31 +87,6 @@ class Replicas(TemperedPath):
 def lead(statistics: Natural) -> torch.Size:
     """The dimensions in front of flat statistics."""
     return next(iter(statistics.values()))[0].shape[:-1]
-
-
-def inverse_temperatures(temperatures: int | Sequence[float] | Tensor) -> Tensor:
-    """Betas in increasing order, the last of them 1; an integer spaces them evenly from 0."""
-    if isinstance(temperatures, int) and not isinstance(temperatures, bool):
-        if temperatures < 2:
-            raise ValueError(f"temperatures got {temperatures}; expected at least 2, the base and the machine")
-        return torch.linspace(0, 1, temperatures, dtype=torch.float64)
-    try:
-        betas = torch.as_tensor(temperatures, dtype=torch.float64).detach().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        betas = torch.empty(())
-    if betas.dim() != 1 or len(betas) < 2:
-        raise ValueError(
-            f"temperatures got {temperatures!r}; expected their number, or inverse temperatures as in [0, 0.5, 1]"
-        )
-    steps = betas.diff()
-    if (steps < 0).all():
-        betas, steps = betas.flip(0), -steps.flip(0)
-    if not (steps > 0).all() or betas[0] < 0 or betas[-1] != 1:
-        raise ValueError(
-            f"temperatures got {betas.tolist()}; expected inverse temperatures in strict order between 0 and 1, with 1 "
-            "(the machine itself) at one end"
-        )
-    return betas
 
 
 def product_base(machine: Machine, base: Natural | None) -> dict[str, tuple[Tensor, ...]]:

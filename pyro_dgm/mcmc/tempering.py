@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, State
+from ..energy.temperatures import evenly
+from ..energy.temperatures import temperatures as ladder
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel, check_layers
-from .replicas import Natural, Replicas, at_every_temperature, average, inverse_temperatures, lead, product_base
+from .replicas import Natural, Replicas, at_every_temperature, average, lead, product_base
 from .swapping import equalised, exchange, swaps
 
 
@@ -69,7 +71,7 @@ class ParallelTempering(ChainsKernel):
         self.gibbs = BlockGibbs(dist)
         self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)
-        betas = inverse_temperatures(temperatures).to(dist.parameters()[0].device)
+        betas = ladder(temperatures, evenly, whole=False).to(dist.parameters()[0].device)
         self.tuning = {"betas": betas, "rate": torch.zeros_like(betas[1:]), "steps": torch.zeros_like(betas[0])}
         self._parameters = dist.parameters()
         self._bound: tuple[Tensor, list[int], Replicas] | None = None

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ..energy import BoltzmannDistribution, Clamp, Colour, Machine, State
+from ..energy.temperatures import evenly
+from ..energy.temperatures import temperatures as ladder
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel, check_layers
-from .replicas import Fields, Natural, Replicas, at_every_temperature, average, inverse_temperatures, lead, product_base
+from .replicas import Fields, Natural, Replicas, at_every_temperature, average, lead, product_base
 
 
 class TemperedTransitions(ChainsKernel):
@@ -59,7 +61,7 @@ class TemperedTransitions(ChainsKernel):
         self.gibbs = BlockGibbs(dist)
         self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)
-        betas = inverse_temperatures(temperatures).flip(0).to(dist.parameters()[0].device)
+        betas = ladder(temperatures, evenly, whole=False).flip(0).to(dist.parameters()[0].device)
         with torch.no_grad():
             self.levels = [Replicas(dist.machine, self.base, beta) for beta in betas.split(1)]
         self.tuning = {"rate": torch.zeros_like(betas[0]), "steps": torch.zeros_like(betas[0])}

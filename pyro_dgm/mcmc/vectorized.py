@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import processes
+from ..checks import check_choice, check_count
 from ..energy import State
 from .engines.bits import BitEngine
 from .engines.engine import Engine, TorchEngine
@@ -85,20 +86,17 @@ class VectorizedMCMC(MCMC):
         disable_progbar: bool = False,
         engine: str = "torch",
     ) -> None:
-        for name, value in (("num_samples", num_samples), ("num_chains", num_chains), ("thinning", thinning)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} got {value!r}; expected an integer of at least 1")
-        if warmup_steps is not None and (
-            not isinstance(warmup_steps, int) or isinstance(warmup_steps, bool) or warmup_steps < 0
-        ):
-            raise ValueError(f"warmup_steps got {warmup_steps!r}; expected an integer of at least 0, or None")
+        num_samples = check_count("num_samples", num_samples)
+        num_chains = check_count("num_chains", num_chains)
+        thinning = check_count("thinning", thinning)
+        if warmup_steps is not None:
+            warmup_steps = check_count("warmup_steps", warmup_steps, 0)
         if not isinstance(kernel, ChainsKernel):
             raise ValueError(
                 f"kernel got {type(kernel).__name__}; expected a kernel of pyro_dgm, such as dgm.BlockGibbs(rbm()). "
                 "Pyro's own kernels run under pyro.infer.MCMC"
             )
-        if keep not in ("draws", "moments"):
-            raise ValueError(f"keep got {keep!r}; expected 'draws' or 'moments'")
+        check_choice("keep", keep, ("draws", "moments"))
         engine = checked_engine(engine)
         # One chain as far as the base class is concerned: several would mean processes.
         super().__init__(

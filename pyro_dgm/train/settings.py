@@ -11,6 +11,7 @@ import pyro
 import torch
 
 from .. import __version__, processes, registry
+from ..checks import check_choice, check_count, check_positive, check_share
 from ..data import Dataset
 from ..models.shared.model import Model
 from ..objectives.objective import Objective
@@ -43,21 +44,16 @@ class Settings:
     optimiser_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.optimiser not in OPTIMISERS:
-            raise ValueError(f"optimiser got {self.optimiser!r}; expected one of {', '.join(OPTIMISERS)}")
+        check_choice("optimiser", self.optimiser, OPTIMISERS)
         if self.decay not in (None, "linear"):
             raise ValueError(f"decay got {self.decay!r}; expected None or 'linear'")
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} got {value}; expected an integer of at least 1")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience got {self.patience}; expected at least 1 epoch, or None")
-        if self.keep not in ("last", "best"):
-            raise ValueError(f"keep got {self.keep!r}; expected 'last' or 'best'")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate got {self.learning_rate}; expected a positive number")
-        if self.average is not None and not 0 < self.average < 1:
-            raise ValueError(f"average got {self.average}; expected a decay between 0 and 1, such as 0.999")
+        self.epochs, self.batch_size = check_count("epochs", self.epochs), check_count("batch_size", self.batch_size)
+        if self.patience is not None:
+            self.patience = check_count("patience", self.patience, what="a number of epochs")
+        check_choice("keep", self.keep, ("last", "best"))
+        check_positive("learning_rate", self.learning_rate, "the first step size")
+        if self.average is not None:
+            check_share("average", self.average, "a decay such as 0.999")
 
     @property
     def keeps_best(self) -> bool:
@@ -149,8 +145,8 @@ def check_devices(name: str, devices: int | None) -> int:
             there are GPUs.
     """
     launched = processes.launched()
-    if devices is not None and (not isinstance(devices, int) or isinstance(devices, bool) or devices < 1):
-        raise ValueError(f"devices got {devices!r}; expected the number of processes, an integer of at least 1")
+    if devices is not None:
+        devices = check_count("devices", devices, what="the number of processes")
     if devices is not None and launched > 1 and devices != launched:
         raise ValueError(
             f"devices got {devices} in one of {launched} processes that were started already (by torchrun); expected "

@@ -4,9 +4,9 @@ import functools
 import itertools
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.autoregressive import complete

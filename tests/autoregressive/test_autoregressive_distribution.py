@@ -5,10 +5,10 @@ import itertools
 import math
 
 import numpy as np
-import oracle
 import pytest
 import scipy.stats
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.autoregressive import AutoregressiveDistribution

@@ -3,11 +3,11 @@
 import itertools
 import math
 
-import oracle
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import Adam
 

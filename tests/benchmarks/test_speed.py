@@ -195,7 +195,7 @@ def test_pcd_step(benchmark):
 def test_dbm_step(benchmark):
     """A variational PCD step of a 784-500-1000 DBM (ten rounds of mean field, batch and chains 100) against its products."""
     x = (torch.rand(100, 784) < 0.2).float()
-    dbm = dgm.DBM(784, (500, 1000), steps=10)
+    dbm = dgm.DBM(784, (500, 1000), rounds=10)
     objective = dbm.objective(chains=100)
     objective.attach(dbm)
     optimiser = torch.optim.SGD(dbm.parameters(), lr=1e-4)

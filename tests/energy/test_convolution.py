@@ -4,10 +4,10 @@ import itertools
 import math
 
 import numpy as np
-import oracle
 import pytest
 import torch
-from unrolled import unrolled
+from oracles import boltzmann as oracle
+from oracles.convolutions import unrolled
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Machine

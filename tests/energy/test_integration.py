@@ -2,10 +2,10 @@
 
 import math
 
-import mixture
 import numpy as np
 import pytest
 import torch
+from oracles import mixtures as mixture
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Convolution, Machine, exact_sample, log_sum, summable

@@ -4,9 +4,9 @@ import itertools
 import math
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Machine, all_states, enumeration, exact_sample, log_sum

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.annealing import AnnealingPath, forward_ais, reverse_ais

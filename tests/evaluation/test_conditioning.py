@@ -3,9 +3,9 @@
 import itertools
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from jax_machines import double, edgeless, full, labels, mixed, small_rbm, star
+from oracles.small_machines import double, edgeless, full, labels, mixed, small_rbm, star
 
 import pyro_dgm as dgm
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import mixture
 import numpy as np
 import pytest
 import torch
-from jax_machines import double
+from oracles import mixtures as mixture
+from oracles.small_machines import double
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import BoltzmannDistribution, Lateral, Sparse

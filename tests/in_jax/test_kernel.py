@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from jax_machines import (
+from oracles.small_machines import (
     CHAINED,
     CHAINS,
     DELTA,

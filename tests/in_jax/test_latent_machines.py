@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import mixture
 import numpy as np
 import pytest
 import torch
+from oracles import mixtures as mixture
 
 import pyro_dgm as dgm
 from pyro_dgm.in_jax import to_numpyro

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from jax_machines import (
+from oracles.small_machines import (
     ALL,
     CHAINS,
     Table,

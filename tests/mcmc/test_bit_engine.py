@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from jax_machines import CHAINS, Table, colours, full, joined, labels, normal, parted, small_rbm, variation
+from oracles.small_machines import CHAINS, Table, colours, full, joined, labels, normal, parted, small_rbm, variation
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph

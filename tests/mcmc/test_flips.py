@@ -3,9 +3,9 @@
 import itertools
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 from pyro_dgm.mcmc import flips
 

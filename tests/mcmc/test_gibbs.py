@@ -1,9 +1,9 @@
 """Block Gibbs leaves the model's distribution where it is, and moves as its transition matrix says."""
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from jax_machines import (
+from oracles.small_machines import (
     CHAINS,
     Table,
     clamp_of,

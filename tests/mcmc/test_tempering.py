@@ -5,9 +5,9 @@ import itertools
 import math
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro.infer import Trace_ELBO
 
 import pyro_dgm as dgm

@@ -1,8 +1,8 @@
 """Boltzmann machines on arbitrary graphs: parameters, refusals, training."""
 
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro.infer import Trace_ELBO
 
 import pyro_dgm as dgm

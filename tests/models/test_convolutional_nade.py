@@ -1,9 +1,9 @@
 """Convolutional orderless NADE against convolutions written out in NumPy."""
 
 import numpy as np
-import orderless
 import pytest
 import torch
+from oracles import orders as orderless
 
 import pyro_dgm as dgm
 from pyro_dgm.autoregressive import AutoregressiveDistribution

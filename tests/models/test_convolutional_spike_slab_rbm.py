@@ -4,13 +4,13 @@ import itertools
 import math
 from types import SimpleNamespace
 
-import mixture
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
+from oracles import mixtures as mixture
+from oracles.convolutions import corners, unrolled
 from pyro.infer import Trace_ELBO
-from unrolled import corners, unrolled
 
 import pyro_dgm as dgm
 

@@ -4,11 +4,11 @@ import copy
 import itertools
 import math
 
-import mixture
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
+from oracles import mixtures as mixture
 from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.infer import Trace_ELBO
@@ -160,7 +160,7 @@ class TestAlgebra:
 
     def test_elbo_of_the_guide_is_the_bound(self, model):
         x = torch.randn(5, D)
-        model.steps = 200
+        model.rounds = 200
         # size: rows that the batch stands for, which scales both sides.
         found = elbo(model, model.guide, x, size=15)
         assert float(found) == pytest.approx(3 * float(model.bound(x, 200).sum()), rel=1e-5)
@@ -173,9 +173,9 @@ def distance(kernel, model, state, sweeps, exact):
     return mixture.excess(mixture.statistics(state["hidden"][..., 0].double().numpy(), z), exact.moments())
 
 
-def factors(model, x, steps):
+def factors(model, x, rounds):
     """P(h = 1), E[s | h = 1] and the slabs' variances of every row, as the machine's mean field has them."""
-    found = mean_field(model().machine, {"visible": x}, steps).statistics["hidden"]
+    found = mean_field(model().machine, {"visible": x}, rounds).statistics["hidden"]
     first, second = (t.detach().double().unflatten(-1, (-1, 2)).numpy() for t in found)
     p, location = first[..., 0], first[..., 1] / first[..., 0]
     return p, location, second[..., 1] - p * location**2
@@ -355,7 +355,7 @@ def exact_gradient(model, x, q):
 
 
 def test_gradient_of_variational_maximum_likelihood():
-    model = make(2, [(0, 1)], visible=2, steps=3)
+    model = make(2, [(0, 1)], visible=2, rounds=3)
     x = torch.randn(8, 2)
     expected = exact_gradient(model, x, factors(model, x, 3))
     # With the exact log Z there is nothing random.
@@ -406,7 +406,7 @@ def test_large_machines_give_a_bound_and_say_so():
 def test_training_raises_the_likelihood():
     source = make(3, TRIANGLE, seed=4)
     x = state_of(source, *of_model(source).draw(5000))["visible"][:1000]
-    model = CoupledSlabRBM(D, 3, TRIANGLE, steps=3)
+    model = CoupledSlabRBM(D, 3, TRIANGLE, rounds=3)
     model.initialise(x)
     torch.testing.assert_close(model.precision.detach(), 1 / x.var(0, correction=0))
     before = dgm.log_likelihood(model, x).value
@@ -436,8 +436,8 @@ def test_guide_without_data_and_colours():
         ({"edges": [(0.0, 1.0)]}, "integers"),
         ({"hidden": 0}, "positive integers"),
         ({"visible": -1}, "positive integers"),
-        ({"steps": 0}, "at least 1"),
-        ({"steps": 1.5}, "at least 1"),
+        ({"rounds": 0}, "at least 1"),
+        ({"rounds": 1.5}, "at least 1"),
     ],
 )
 def test_bad_options(options, message):

@@ -4,9 +4,9 @@ import itertools
 import math
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro import poutine
 
 import pyro_dgm as dgm

@@ -3,11 +3,11 @@
 import itertools
 
 import numpy as np
-import oracle
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import SGD
 
@@ -74,7 +74,7 @@ class TestAgainstEnumeration:
     def test_elbo_of_the_guide_is_the_bound(self, make):
         dbm = make()
         exact = of_dbm(dbm)
-        dbm.steps = 300
+        dbm.rounds = 300
         x = torch.randint(0, 2, (7, dbm.visible)).float()
         program = dgm.negative_phase(dbm.model, dgm.ExactNegativePhase())
         loss = Trace_ELBO(max_plate_nesting=1).differentiable_loss(program, dbm.guide, x)
@@ -84,7 +84,7 @@ class TestAgainstEnumeration:
         """Mean statistics under the mean-field posterior minus those under the model."""
         dbm = make()
         exact = of_dbm(dbm)
-        dbm.steps = 300
+        dbm.rounds = 300
         x = torch.randint(0, 2, (7, dbm.visible)).float()
         program = dgm.negative_phase(dbm.model, dgm.ExactNegativePhase())
         Trace_ELBO(max_plate_nesting=1).differentiable_loss(program, dbm.guide, x).backward()
@@ -95,7 +95,7 @@ class TestAgainstEnumeration:
     def test_variational_pcd_at_stationarity(self, make):
         dbm = make()
         exact = of_dbm(dbm)
-        dbm.steps = 100
+        dbm.rounds = 100
         x = torch.randint(0, 2, (7, dbm.visible)).float()
         program = dgm.negative_phase(dbm.model, dgm.PCD(k=3, chains=1000))
         loss = Trace_ELBO(max_plate_nesting=1)
@@ -111,7 +111,7 @@ class TestAgainstEnumeration:
 
 def expected_gradient(dbm, exact, x):
     mean, pairs = (torch.as_tensor(t, dtype=torch.float32) for t in exact.gradients())
-    posterior = [x, *dbm.posterior(x, dbm.steps)]
+    posterior = [x, *dbm.posterior(x, dbm.rounds)]
     starts = np.cumsum([0, *(p.shape[1] for p in posterior)])
     part = [slice(a, b) for a, b in itertools.pairwise(starts)]
     gradient = {"visible_bias": x.sum(0) - len(x) * mean[part[0]]}
@@ -192,7 +192,7 @@ def test_large_machines_give_a_bound_and_say_so():
         ({"hidden": ()}, "every hidden layer"),
         ({"hidden": 500}, "every hidden layer"),
         ({"unit": "poisson"}, "expected one of"),
-        ({"steps": 0}, "rounds of mean field"),
+        ({"rounds": 0}, "rounds of mean field"),
     ],
 )
 def test_bad_options(options, message):
@@ -222,12 +222,12 @@ def test_centred_training_of_deeper_machines(make):
     program = dgm.negative_phase(dbm.model, phase)
     Trace_ELBO(max_plate_nesting=1).differentiable_loss(program, dbm.guide, rows).backward()
     offsets = phase.centring["x"].state["offsets"]
-    for name, means in zip(dbm.names, dbm.posterior(rows, dbm.steps), strict=True):
+    for name, means in zip(dbm.names, dbm.posterior(rows, dbm.rounds), strict=True):
         torch.testing.assert_close(offsets[name][0], means.mean(0))
 
 
 def test_one_round_of_mean_field_has_a_row_for_every_datum():
-    assert [tuple(m.shape) for m in dgm.DBM(4, hidden=(3, 3, 2)).posterior(torch.zeros(5, 4), steps=1)] == [
+    assert [tuple(m.shape) for m in dgm.DBM(4, hidden=(3, 3, 2)).posterior(torch.zeros(5, 4), rounds=1)] == [
         (5, 3),
         (5, 3),
         (5, 2),
@@ -267,9 +267,16 @@ def test_spread_is_the_deviation_of_the_first_weights():
         dgm.DBM(4, (3,), spread=0.0)
 
 
-def test_options_of_another_phase_are_refused():
-    dbm, _ = dgm.DBM.example()
-    with pytest.raises(ValueError, match="multi-prediction"):
-        dbm.objective(weights={"label": 2.0})
-    with pytest.raises(ValueError, match="one learning rate"):
-        dbm.objective("multi-prediction", rates=(1.0, 0.5))
+@pytest.mark.parametrize("option", [{"weights": {"label": 2.0}}, {"rounds": 3}, {"known": 0.9}])
+@pytest.mark.parametrize("kind", ["pcd", "cd", "exact"])
+def test_options_of_multi_prediction_are_refused_by_other_kinds(kind, option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} got .* with kind='{kind}'; .*kind='multi-prediction'"):
+        dgm.DBM.example()[0].objective(kind, **option)
+
+
+@pytest.mark.parametrize(
+    "option", [{"rates": (1.0, 0.5)}, {"k": 2}, {"chains": 5}, {"centred": True}, {"precision": "bfloat16"}]
+)
+def test_multi_prediction_refuses_options_of_other_kinds(option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} got .* with kind='multi-prediction'"):
+        dgm.DBM.example()[0].objective("multi-prediction", **option)

@@ -468,5 +468,5 @@ def test_bad_calls():
     for refuse in (draw.check_data, draw.drawing):
         with pytest.raises(ValueError, match=r"value 0.5; expected 0 or 1.*binarisation"):
             refuse(0.5 * x)
-    with pytest.raises(ValueError, match="bound got"):
+    with pytest.raises(ValueError, match="kind got"):
         draw.objective("tight")

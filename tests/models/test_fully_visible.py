@@ -3,11 +3,11 @@
 import itertools
 
 import numpy as np
-import oracle
 import pytest
 import scipy.special
 import scipy.stats
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.cli.main import main

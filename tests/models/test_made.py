@@ -64,7 +64,7 @@ def test_the_masks_take_turns():
     exact.attach(made)
     torch.testing.assert_close(exact.loss(x), -made().log_prob(x).mean())
     assert isinstance(dgm.MADE(5).objective(), dgm.Elbo)
-    with pytest.raises(ValueError, match="train got 'all'"):
+    with pytest.raises(ValueError, match="kind got 'all'"):
         made.objective("all")
 
 

@@ -1,9 +1,9 @@
 """NADE-k against an independent implementation, and orderless NADE where k = 1."""
 
 import numpy as np
-import orderless
 import pytest
 import torch
+from oracles import orders as orderless
 
 import pyro_dgm as dgm
 from pyro_dgm.autoregressive import AutoregressiveDistribution

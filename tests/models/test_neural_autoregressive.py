@@ -1,9 +1,9 @@
 """The neural autoregressive network: shared groups, mixed columns, depth."""
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 

@@ -3,10 +3,10 @@
 import itertools
 
 import numpy as np
-import orderless
 import pytest
 import scipy.stats
 import torch
+from oracles import orders as orderless
 
 import pyro_dgm as dgm
 from pyro_dgm.autoregressive import AutoregressiveDistribution, OrderEnsemble

@@ -2,10 +2,10 @@
 
 import math
 
-import oracle
 import pyro
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import SGD
 from sklearn.neural_network import BernoulliRBM

@@ -1,10 +1,10 @@
 """RNADE against its equation in NumPy, quadrature, and what the scaled gradient promises."""
 
 import numpy as np
-import oracle
 import pytest
 import scipy.stats
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.autoregressive.outputs import FLOOR

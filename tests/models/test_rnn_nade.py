@@ -3,10 +3,10 @@
 import itertools
 
 import numpy as np
-import oracle
 import pytest
 import scipy.stats
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 

@@ -4,9 +4,9 @@ import itertools
 import math
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro import poutine
 from pyro.infer import Trace_ELBO
 from scipy import stats
@@ -141,13 +141,13 @@ def test_samples_have_the_moments_of_the_mixture():
         assert (abs(found.mean(0) - expected) < 6 * error).all()
 
 
-@pytest.mark.parametrize("steps", [0, 1, 20])
-def test_bound_is_the_elbo_of_q(steps):
+@pytest.mark.parametrize("rounds", [0, 1, 20])
+def test_bound_is_the_elbo_of_q(rounds):
     s3c, x = make()
-    h, s = (t.numpy() for t in s3c.posterior(x, steps))
+    h, s = (t.numpy() for t in s3c.posterior(x, rounds))
     p = numbers(s3c)
     expected = [elbo(p, x[n].numpy(), h[n], s[n], start(p)[2]) for n in range(len(x))]
-    np.testing.assert_allclose(s3c.bound(x, steps).detach(), expected, rtol=1e-10)
+    np.testing.assert_allclose(s3c.bound(x, rounds).detach(), expected, rtol=1e-10)
 
 
 def test_guide_draws_from_that_q():
@@ -210,7 +210,7 @@ def test_no_round_lowers_the_bound_however_coherent_the_dictionary(hidden, bias,
         s3c.spike_bias.fill_(bias)
         s3c.slab_mean.copy_(torch.randn(hidden))
         x = s3c.sample(20)
-        bounds = torch.stack([s3c.bound(x, steps) for steps in range(25)])
+        bounds = torch.stack([s3c.bound(x, rounds) for rounds in range(25)])
     assert (bounds.diff(dim=0) > -1e-9 * bounds.abs().max()).all()
     assert (bounds[-1] > bounds[0] + 1).all()
 
@@ -237,7 +237,7 @@ def test_annealing_from_the_factorial_guide():
 
     The bound at 32 chains lies below by half the variance of a weight over 32, less than 0.01 nats; its error is known.
     """
-    s3c, x = make(seed=3, steps=5)
+    s3c, x = make(seed=3, rounds=5)
     x = x[:4]
     exact = s3c.evidence(x, "exact").values
     torch.manual_seed(0)
@@ -354,7 +354,7 @@ def test_far_rows_give_finite_figures(scale):
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"visible": 0}, "visible got 0"), ({"hidden": 0}, "hidden got 0"), ({"hidden": 2.5}, "hidden got 2.5"),
-     ({"steps": -1}, "steps got -1"), ({"steps": 1.5}, "steps got 1.5")],
+     ({"rounds": -1}, "rounds got -1"), ({"rounds": 1.5}, "rounds got 1.5")],
 )  # fmt: skip
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
@@ -365,7 +365,7 @@ def test_bad_requests():
     s3c, x = S3C.example()
     with pytest.raises(ValueError, match="expected rows x"):
         s3c.check_data(x[:, :-1])
-    with pytest.raises(ValueError, match="steps got"):
+    with pytest.raises(ValueError, match="rounds got"):
         s3c.bound(x, -2)
     with pytest.raises(ValueError, match="S3C has method='importance'"):
         s3c.evidence(x, "bridge")

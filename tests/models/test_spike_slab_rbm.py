@@ -2,11 +2,11 @@
 
 import math
 
-import mixture
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
+from oracles import mixtures as mixture
 from pyro.infer import Trace_ELBO
 
 import pyro_dgm as dgm

@@ -4,11 +4,11 @@ import itertools
 import math
 
 import numpy as np
-import oracle
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro.infer import SVI
 from pyro.optim import Adam
 from scipy import signal, special, stats

@@ -4,10 +4,10 @@ import functools
 import math
 
 import numpy as np
-import oracle
 import pyro
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from pyro.optim import Adam
@@ -383,7 +383,7 @@ def test_refusals():
     ):
         with pytest.raises(ValueError, match=message):
             vrnn.check_data(rows)
-    with pytest.raises(ValueError, match="bound got 'rws'"):
+    with pytest.raises(ValueError, match="kind got 'rws'"):
         vrnn.objective("rws")
     with pytest.raises(ValueError, match="needs data"):
         vrnn.guide(None, 3)

@@ -4,10 +4,10 @@ import itertools
 import math
 
 import numpy as np
-import oracle
 import pyro.distributions as dist
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.objectives.criteria.pseudolikelihood import flips

@@ -3,9 +3,9 @@
 import functools
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import SGD
 

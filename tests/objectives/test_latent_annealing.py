@@ -2,11 +2,11 @@
 
 import math
 
-import oracle
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.annealing import latents as latent_annealing

@@ -1,9 +1,9 @@
 """Multi-prediction training against a NumPy mean field, finite differences, and labelled toys."""
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import mean_field
@@ -14,13 +14,13 @@ def sigmoid(a):
     return 1 / (1 + np.exp(-a))
 
 
-def by_hand(dbm, x, mask, steps):
+def by_hand(dbm, x, mask, rounds):
     """Mean field of a DBM with two hidden layers and some visibles known: first the odd layer, then the even ones."""
     W1, W2 = (W.detach().double().numpy() for W in dbm.weights)
     b, c1, c2 = (p.detach().double().numpy() for p in (dbm.visible_bias, *dbm.hidden_biases))
     v = np.where(mask, x, sigmoid(b) + 0 * x)
     h1, h2 = sigmoid(c1) + np.zeros((len(x), 1)), sigmoid(c2) + np.zeros((len(x), 1))
-    for _ in range(steps):
+    for _ in range(rounds):
         h1 = sigmoid(c1 + v @ W1 + h2 @ W2.T)
         field = b + h1 @ W1.T
         v = np.where(mask, x, sigmoid(field))
@@ -47,7 +47,7 @@ def test_mean_field_with_known_entries_is_the_equations_by_hand():
 def test_loss_is_the_cross_entropy_of_what_was_masked(monkeypatch):
     dbm, x = dgm.DBM.example()
     mask = masks(x)
-    objective = dgm.MultiPrediction(steps=5)
+    objective = dgm.MultiPrediction(rounds=5)
     objective.attach(dbm)
     monkeypatch.setattr(objective, "_mask", lambda *_: mask)
     field = by_hand(dbm, x.numpy(), mask.numpy(), 5)[3]
@@ -60,7 +60,7 @@ def test_gradient_goes_through_the_rounds(monkeypatch):
     dbm, x = dgm.DBM.example()
     dbm, x = dbm.double(), x.double()
     mask = masks(x)
-    objective = dgm.MultiPrediction(steps=4)
+    objective = dgm.MultiPrediction(rounds=4)
     objective.attach(dbm)
     monkeypatch.setattr(objective, "_mask", lambda *_: mask)
     objective.loss(x).backward()
@@ -116,7 +116,7 @@ def test_it_learns_to_classify_and_to_impute():
     rows = torch.cat([x, torch.nn.functional.one_hot(labels, 2).float()], 1)
     dbm = dgm.DBM(8, hidden=(10, 6), classes=2)
     dgm.fit(
-        dbm, rows, objective=dgm.MultiPrediction(steps=5), epochs=10, batch_size=20, learning_rate=0.05, progress=False
+        dbm, rows, objective=dgm.MultiPrediction(rounds=5), epochs=10, batch_size=20, learning_rate=0.05, progress=False
     )
     wrong = (dbm.classify(x).argmax(1) != labels).float().mean()
     assert wrong < 0.1
@@ -157,7 +157,7 @@ def test_labels_are_checked():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"steps": 0}, "rounds"), ({"known": 1.0}, "share"), ({"known": {"label": 1.0}}, "share")]
+    ("options", "message"), [({"rounds": 0}, "rounds"), ({"known": 1.0}, "share"), ({"known": {"label": 1.0}}, "share")]
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
@@ -176,7 +176,7 @@ def test_weights_multiply_the_losses_of_layers():
 
     def loss(label):
         torch.manual_seed(0)
-        objective = dbm.objective("multi-prediction", steps=3, weights={"label": label})
+        objective = dbm.objective("multi-prediction", rounds=3, weights={"label": label})
         objective.attach(dbm)
         return float(objective.loss(rows).detach())
 

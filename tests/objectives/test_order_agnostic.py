@@ -4,9 +4,9 @@ import itertools
 import math
 
 import numpy as np
-import orderless
 import pytest
 import torch
+from oracles import orders as orderless
 
 import pyro_dgm as dgm
 from pyro_dgm.autoregressive import AutoregressiveDistribution, OrderEnsemble

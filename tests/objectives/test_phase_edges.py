@@ -5,10 +5,10 @@ import functools
 import pickle
 
 import numpy as np
-import oracle
 import pyro
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import SGD
@@ -180,7 +180,7 @@ def test_mean_field_negative_phase():
     b, c1, c2 = (p.detach().double().numpy() for p in (dbm.visible_bias, *dbm.hidden_biases))
     h1 = 1 / (1 + np.exp(-(c1 + v @ W1 + h2 @ W2.T)))
     v, h2 = 1 / (1 + np.exp(-(b + h1 @ W1.T))), 1 / (1 + np.exp(-(c2 + h1 @ W2)))
-    posterior = [p.double().numpy() for p in dbm.posterior(x, dbm.steps)]
+    posterior = [p.double().numpy() for p in dbm.posterior(x, dbm.rounds)]
     expected = x.double().numpy().T @ posterior[0] - len(x) * v.T @ h1 / 30
     np.testing.assert_allclose(-dbm.weights[0].grad.numpy(), expected, atol=1e-4)
     expected = posterior[0].T @ posterior[1] - len(x) * h1.T @ h2 / 30

@@ -3,11 +3,11 @@
 import math
 import types
 
-import oracle
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from oracles import boltzmann as oracle
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal

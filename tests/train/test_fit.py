@@ -256,11 +256,11 @@ def test_logs_hold_every_figure(tmp_path):
     [
         ({"epochs": 0}, "epochs got 0"),
         ({"batch_size": 0}, "batch_size got 0"),
-        ({"learning_rate": -1.0}, "positive number"),
-        ({"learning_rate": math.nan}, "positive number"),
+        ({"learning_rate": -1.0}, "a finite number above 0"),
+        ({"learning_rate": math.nan}, "a finite number above 0"),
         ({"optimiser": "lbfgs"}, "expected one of"),
         ({"decay": "cosine"}, "linear"),
-        ({"average": 1.5}, "between 0 and 1"),
+        ({"average": 1.5}, r"in \(0, 1\)"),
         ({"logger": "wandb"}, "'csv' or 'tensorboard'"),
     ],
 )

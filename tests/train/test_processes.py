@@ -354,7 +354,7 @@ def criteria():
         *((sbn, dgm.Elbo(elbo)) for elbo in elbos),
         (dgm.VAE.example()[0], dgm.Elbo(dgm.DReG())),
         (dgm.MADE.example()[0], dgm.NextMask()),
-        (dgm.DBM.example()[0], dgm.MultiPrediction(steps=2)),
+        (dgm.DBM.example()[0], dgm.MultiPrediction(rounds=2)),
     ]
 
 

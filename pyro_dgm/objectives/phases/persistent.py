@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ... import processes
+from ...checks import check_count, check_positive, check_share
 from ...energy import EnergyDistribution, State
 from ...energy.mean_field import mean_field
 from ...mcmc import ChainsKernel
@@ -59,15 +59,11 @@ class PCD(ChainsPhase):
         fast_decay: float = 0.95,
     ) -> None:
         super().__init__(k, centred, kernel)
-        if not isinstance(mean_field, int) or mean_field < 0:
-            raise ValueError(f"mean_field got {mean_field!r}; expected a number of rounds, 0 for none")
-        if fast is not None and not 0 <= fast < math.inf:
-            raise ValueError(f"fast got {fast!r}; expected the fast weights' learning rate, at least 0, or None")
-        if not 0 <= fast_decay < 1:
-            raise ValueError(f"fast_decay got {fast_decay!r}; expected the share that a step leaves, in [0, 1)")
-        if not isinstance(chains, int) or isinstance(chains, bool) or chains < 1:
-            raise ValueError(f"chains got {chains!r}; expected the number of persistent chains, at least 1")
-        self.total, self.mean_field = chains, mean_field
+        self.mean_field = check_count("mean_field", mean_field, 0, "a number of rounds")
+        if fast is not None:
+            check_positive("fast", fast, "the fast weights' learning rate", zero=True)
+        check_share("fast_decay", fast_decay, "the share that a step leaves", zero=True)
+        self.total = check_count("chains", chains, what="the number of persistent chains")
         self.chains: dict[str, State] = {}
         self.tracking: dict[str, Tracking] = {}
         self.fast, self.fast_decay = fast, fast_decay

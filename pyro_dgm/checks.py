@@ -96,6 +96,20 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{name} got {value!r}; expected one of {', '.join(known)}")
 
 
+def check_belongs(owner: str, kind: str, **options: Any) -> None:
+    """Refuse options that were given (are not None) although the kind that was chosen has no use for them.
+
+    >>> check_belongs("pcd", "cd", chains=50)
+    Traceback (most recent call last):
+    ...
+    ValueError: chains got 50 with kind='cd'; it belongs to kind='pcd': leave it out
+    """
+    for name, value in options.items():
+        if value is not None:
+            owners = " or ".join(f"kind={part!r}" for part in owner.split(" or "))
+            raise ValueError(f"{name} got {value!r} with kind={kind!r}; it belongs to {owners}: leave it out")
+
+
 def check_share(name: str, value: Any, what: str, zero: bool = False) -> None:
     """Refuse a share that is not between 0 and 1; with ``zero`` it may be 0.
 

@@ -33,9 +33,7 @@ def parser() -> argparse.ArgumentParser:
     fitting.add_argument("--preprocessing", help="standardised, whitened or zca: real numbers, not grey levels")
     fitting.add_argument("--out", help="folder of the run (default: runs/MODEL)")
     fitting.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a model option, hidden=500")
-    fitting.add_argument(
-        "--objective", action="append", default=[], metavar="NAME=VALUE", help="phase=cd, k=5, bound=iwae"
-    )
+    fitting.add_argument("--objective", action="append", default=[], metavar="NAME=VALUE", help="kind=cd, k=5")
     fitting.add_argument("--epochs", type=int, default=10)
     fitting.add_argument("--batch-size", type=int, default=100)
     fitting.add_argument("--learning-rate", type=float, default=1e-3)

@@ -119,17 +119,17 @@ class MADE(AutoregressiveModel):
         """
         return AutoregressiveDistribution(self._masked(number % self.masks), self.output).log_prob(x)
 
-    def objective(self, train: str = "next") -> Objective:
+    def objective(self, kind: str = "next") -> Objective:
         """Maximum likelihood.
 
         Args:
-            train: ``"next"`` takes one mask a batch, in turn (``dgm.NextMask``); ``"mixture"`` all of them, exactly.
+            kind: ``"next"`` takes one mask a batch, in turn (``dgm.NextMask``); ``"mixture"`` all of them, exactly.
 
         Raises:
             ValueError: another choice.
         """
-        check_choice("train", train, ("next", "mixture"))
-        return NextMask() if train == "next" and self.masks > 1 else Elbo()
+        check_choice("kind", kind, ("next", "mixture"))
+        return NextMask() if kind == "next" and self.masks > 1 else Elbo()
 
     def options(self) -> dict[str, Any]:
         return {

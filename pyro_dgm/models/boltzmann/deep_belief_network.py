@@ -177,11 +177,10 @@ class DBN(LatentVariableModel):
         return machine
 
     def objective(
-        self, phase: str = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0
+        self, kind: str = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0
     ) -> Objective:
         """Wake-sleep with persistent chains in the top machine (the up-down algorithm)."""
-        if phase != "pcd":
-            raise ValueError(f"phase got {phase!r}; a deep belief network has 'pcd'")
+        check_choice("kind", kind, ("pcd",))
         return WakeSleep(PCD(k, chains), sleep)
 
     def evidence(

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ...annealing import log_partition
-from ...checks import check_choice, check_columns, check_count, check_counts, check_one_hot, check_positive
+from ...checks import (
+    check_belongs,
+    check_choice,
+    check_columns,
+    check_count,
+    check_counts,
+    check_one_hot,
+    check_positive,
+)
 from ...distributions.hidden_sites import HiddenSite, JointDraw
 from ...energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian, Graph, Unit, log_states
 from ...energy.enumeration import LARGEST
@@ -29,6 +37,9 @@ from ._doubled import doubled_stages, restricted_stage
 
 _UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
 
+_SPREAD = 0.01
+"""The standard deviation of the first weights."""
+
 
 class DBM(BoltzmannModel):
     r"""Deep Boltzmann machine with any number of binary hidden layers (Salakhutdinov and Hinton 2009).
@@ -37,7 +48,7 @@ class DBM(BoltzmannModel):
     odd and the even layers are two blocks of Gibbs sampling (20.26-28).
 
     ``model(x)`` has a site for every hidden layer and ``"x"``; their joint log-probability is $-E(x, h) - \log Z$. The guide is
-    the mean-field posterior (20.29-34) by ``steps`` rounds of its fixed-point equations, so that ``Trace_ELBO`` with
+    the mean-field posterior (20.29-34) by so many ``rounds`` of its fixed-point equations, so that ``Trace_ELBO`` with
     ``dgm.PCD`` is variational stochastic maximum likelihood (algorithm 20.1) and the ELBO is (20.35). Any other guide with the
     same sites works too, a recognition network for one.
 
@@ -45,7 +56,7 @@ class DBM(BoltzmannModel):
         visible: the number of visible units.
         hidden: units of every hidden layer, the lowest first.
         unit: the visible units, ``"binary"`` or ``"gaussian"`` (of precision one: standardise the data).
-        steps: rounds of mean field in the guide.
+        rounds: rounds of mean field in the guide.
         classes: with labels, their number: data rows then hold the visible columns and a one-hot label, the label layer is
             coupled to the top hidden layer (figure 20.4), and ``model(x)`` has a site ``"label"`` as well.
         spread: the standard deviation of the first weights. Multi-prediction, which learns through rounds of mean field, wants
@@ -77,18 +88,18 @@ class DBM(BoltzmannModel):
         visible: int,
         hidden: Sequence[int] = (500, 1000),
         unit: str = "binary",
-        steps: int = 10,
+        rounds: int = 10,
         classes: int = 0,
-        spread: float = 0.01,
+        spread: float = _SPREAD,
     ) -> None:
         super().__init__()
         check_positive("spread", spread, "the standard deviation of the first weights")
         visible, hidden = check_columns(visible), check_counts("hidden", hidden, example="(500, 1000)")
         check_choice("unit", unit, _UNITS)
-        steps = check_count("steps", steps, what="the rounds of mean field")
+        rounds = check_count("rounds", rounds, what="the rounds of mean field")
         if check_count("classes", classes, 0, "0 without labels, or the number of classes") == 1:
             raise ValueError("classes got 1; expected 0 without labels, or the number of classes, at least 2")
-        self.visible, self.hidden, self.unit, self.steps, self.classes = visible, hidden, unit, steps, classes
+        self.visible, self.hidden, self.unit, self.rounds, self.classes = visible, hidden, unit, rounds, classes
         self.spread = spread
         self.names = tuple(f"hidden{number + 1}" for number in range(len(hidden)))
         below = ("visible", *self.names)
@@ -139,7 +150,7 @@ class DBM(BoltzmannModel):
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
         with torch.no_grad():
-            found = mean_field(self().machine, self.observed(x), self.steps)
+            found = mean_field(self().machine, self.observed(x), self.rounds)
         share = found.entropy / len(self.names)
         with self.data_plate(x, size):
             for name in self.names:
@@ -147,28 +158,35 @@ class DBM(BoltzmannModel):
 
     def objective(
         self,
-        phase: str = "pcd",
-        k: int | tuple[int, int] = 1,
-        chains: int = 100,
+        kind: str = "pcd",
+        k: int | tuple[int, int] | None = None,
+        chains: int | None = None,
         centred: bool = False,
         precision: str = "float32",
-        steps: int = 10,
-        known: float | dict[str, float] = 0.5,
+        rounds: int | None = None,
+        known: float | dict[str, float] | None = None,
         rates: Sequence[float] | None = None,
         weights: dict[str, float] | None = None,
     ) -> Objective:
         """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"`` with its rounds and share.
 
-        ``steps``, ``known`` and ``weights`` are those of ``dgm.MultiPrediction``. ``rates`` multiply the learning rate of
-        every hidden layer's biases and of the weights below it, from the lowest; ``precision`` is that of the chains' sweeps.
+        Args:
+            kind: ``"pcd"``, ``"cd"`` or ``"exact"``, or ``"multi-prediction"``.
+            k, chains, centred, precision: of the first three, as in other machines.
+            rounds, known, weights: those of ``dgm.MultiPrediction``.
+            rates: of the first three: they multiply the learning rate of every hidden layer's biases and of the weights below
+                it, from the lowest.
+
+        Raises:
+            ValueError: an unknown kind, an option of another kind, or as many rates as there are not layers.
         """
-        if phase == "multi-prediction":
-            if rates is not None:
-                raise ValueError("rates are for phases of the likelihood; multi-prediction has one learning rate")
-            return MultiPrediction(steps, known, weights)
-        if weights is not None:
-            raise ValueError(f"weights got {weights}; they are for phase='multi-prediction'")
-        objective = super().objective(phase, k, chains, centred, precision)
+        check_choice("kind", kind, ("pcd", "cd", "exact", "multi-prediction"))
+        if kind == "multi-prediction":
+            own = {"k": k, "chains": chains, "centred": centred or None, "rates": rates}
+            check_belongs("pcd", kind, **own, precision=None if precision == "float32" else precision)
+            return MultiPrediction(10 if rounds is None else rounds, 0.5 if known is None else known, weights)
+        check_belongs("multi-prediction", kind, rounds=rounds, known=known, weights=weights)
+        objective = super().objective(kind, k, chains, centred, precision)
         if rates is None:
             return objective
         if len(rates) != len(self.hidden) or min(rates) < 0 or not isinstance(objective, NegativePhaseObjective):
@@ -178,21 +196,21 @@ class DBM(BoltzmannModel):
         own = {f"{part}.{i}": float(r) for i, r in enumerate(rates) for part in ("weights", "hidden_biases")}
         return NegativePhaseObjective(objective.phase, objective.elbo, own)
 
-    def posterior(self, x: Tensor, steps: int = 50) -> tuple[Tensor, ...]:
+    def posterior(self, x: Tensor, rounds: int = 50) -> tuple[Tensor, ...]:
         """Mean-field means of every hidden layer given rows (20.33-34), with labels or without; features for a classifier."""
         with torch.no_grad():
-            found = mean_field(self().machine, self.observed(x), steps)
+            found = mean_field(self().machine, self.observed(x), rounds)
         return tuple(found.statistics[name][0] for name in self.names)
 
-    def bound(self, x: Tensor, steps: int = 50) -> Tensor:
+    def bound(self, x: Tensor, rounds: int = 50) -> Tensor:
         r"""The variational bound (20.35) up to log Z, $E_q[-E(x, h)] + H(q)$: one figure a row."""
         with torch.no_grad():
             machine = self().machine
             seen = self.observed(x)
-            found = mean_field(machine, seen, steps)
+            found = mean_field(machine, seen, rounds)
             return found.entropy - machine.energy({**seen, **{n: found.statistics[n][0] for n in self.names}})
 
-    def classify(self, x: Tensor, steps: int = 50) -> Tensor:
+    def classify(self, x: Tensor, rounds: int = 50) -> Tensor:
         """Mean-field probabilities of the classes given visible rows: ``rows x classes``.
 
         Raises:
@@ -201,7 +219,7 @@ class DBM(BoltzmannModel):
         if not self.classes:
             raise ValueError("this DBM has no labels; make it with classes=10, say, and train it on labelled rows")
         with torch.no_grad():
-            found = mean_field(self().machine, {"visible": x[..., : self.visible]}, steps)
+            found = mean_field(self().machine, {"visible": x[..., : self.visible]}, rounds)
         return found.statistics["label"][0]
 
     def without_labels(self) -> DBM:
@@ -212,10 +230,10 @@ class DBM(BoltzmannModel):
         other.fresh = self.fresh
         return other
 
-    def classifier_input(self, x: Tensor, steps: int = 50) -> Tensor:
+    def classifier_input(self, x: Tensor, rounds: int = 50) -> Tensor:
         """Rows joined with the mean-field means of their second hidden layer: what ``to_mlp``'s network takes."""
         x = x[..., : self.visible]
-        return torch.cat([x, self.without_labels().posterior(x, steps)[1]], -1)
+        return torch.cat([x, self.without_labels().posterior(x, rounds)[1]], -1)
 
     def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Module:
         """A classifier of rows joined with their mean-field features, as figure 20.4 d has it.
@@ -251,9 +269,9 @@ class DBM(BoltzmannModel):
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The gap between the splits' variational bounds, and the validation rows' mean-field reconstruction, in nats a row."""
         rows = train[:1000], valid[:1000]
-        gap = [-self.bound(r, self.steps).mean() for r in rows]
+        gap = [-self.bound(r, self.rounds).mean() for r in rows]
         with torch.no_grad():
-            means = self.posterior(rows[1], self.steps)
+            means = self.posterior(rows[1], self.rounds)
             known = dict(zip(self.names, means, strict=True))
             machine = self().machine
             reconstruction = visible_given(machine, self.observed(rows[1])["visible"], machine.statistics(known))
@@ -280,8 +298,8 @@ class DBM(BoltzmannModel):
         return (self.visible_bias,)
 
     def options(self) -> dict[str, Any]:
-        return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit, "steps": self.steps,
-                "classes": self.classes, **({} if self.spread == 0.01 else {"spread": self.spread})}  # fmt: skip
+        return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit, "rounds": self.rounds,
+                "classes": self.classes, **({} if self.spread == _SPREAD else {"spread": self.spread})}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

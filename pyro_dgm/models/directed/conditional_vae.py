@@ -128,9 +128,9 @@ class ConditionalVAE(DecodedModel):
         with torch.no_grad():
             return self.model(None, n, chosen.long().expand(n))
 
-    def objective(self, bound: str = "elbo", particles: int = 1) -> Objective:
+    def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL term; with a number of particles ``"iwae"``, or ``"dreg"`` for its other gradient."""
-        return bound_objective(bound, particles, TraceMeanField_ELBO)
+        return bound_objective(kind, particles, TraceMeanField_ELBO)
 
     def classify(self, x: Tensor, particles: int = 100) -> Tensor:
         r"""Probabilities of the classes given visible columns, with equal probability before: ``rows x classes``.

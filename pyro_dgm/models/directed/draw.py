@@ -139,9 +139,9 @@ class DRAW(LatentVariableModel):
         with torch.no_grad():
             self.network.canvas.copy_(torch.logit(x.mean(0), eps=1e-2))
 
-    def objective(self, bound: str = "elbo", particles: int = 1) -> Objective:
+    def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL terms, or ``"iwae"`` with a number of particles."""
-        return bound_objective(bound, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
+        return bound_objective(kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "DRAW")

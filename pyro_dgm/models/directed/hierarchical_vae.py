@@ -108,9 +108,9 @@ class HierarchicalVAE(DecodedModel):
             for number, encoder in enumerate(self.encoders):
                 below = pyro.sample(f"z{number + 1}", diagonal(encoder(below)))
 
-    def objective(self, bound: str = "iwae", particles: int = 5) -> Objective:
+    def objective(self, kind: str = "iwae", particles: int = 5) -> Objective:
         """The importance-weighted bound of K particles, ``"dreg"`` for its other gradient, or ``"elbo"`` averaged over K."""
-        return bound_objective(bound, particles)
+        return bound_objective(kind, particles)
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "HierarchicalVAE")

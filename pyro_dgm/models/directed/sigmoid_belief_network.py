@@ -10,7 +10,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_columns, check_count, check_counts
+from ...checks import check_belongs, check_choice, check_columns, check_count, check_counts
 from ...distributions.autoregressive_bits import AutoregressiveBits
 from ...inference.saul_bound import SaulBound
 from ...native import linear
@@ -110,31 +110,33 @@ class SBN(LatentVariableModel):
                 below = pyro.sample(f"hidden{k + 1}", bits)
 
     def objective(
-        self, estimator: str = "rws", particles: int = 5, hidden: int = 100, local: bool = False
+        self, kind: str = "rws", particles: int | None = None, hidden: int | None = None, local: bool = False
     ) -> Objective:
         """What ``fit`` trains with.
 
         Args:
-            estimator: ``"rws"`` (wake-θ and wake-φ), ``"wake-sleep"``, ``"vimco"``, ``"nvil"`` or ``"bihm"``.
-            particles: K.
-            hidden: units of NVIL's baseline network.
+            kind: ``"rws"`` (wake-θ and wake-φ), ``"wake-sleep"``, ``"vimco"``, ``"nvil"`` or ``"bihm"``.
+            particles: K, 5 by default; wake-sleep has none.
+            hidden: units of NVIL's baseline network, 100 by default.
             local: give every layer a learning signal of its own, for NVIL.
 
         Raises:
-            ValueError: an unknown estimator, or ``local`` for another one than NVIL.
+            ValueError: an unknown kind, or an option of another one.
         """
-        check_choice("estimator", estimator, ("rws", "wake-sleep", "vimco", "nvil", "bihm"))
-        if local and estimator != "nvil":
-            raise ValueError(f"local got True with estimator={estimator!r}; local learning signals belong to 'nvil'")
-        if estimator == "rws":
-            return Elbo(ReweightedWakeSleep(particles))
-        if estimator == "wake-sleep":
+        check_choice("kind", kind, ("rws", "wake-sleep", "vimco", "nvil", "bihm"))
+        if kind != "nvil":
+            check_belongs("nvil", kind, hidden=hidden, local=local or None)
+        if kind == "wake-sleep":
+            check_belongs("rws or vimco or nvil or bihm", kind, particles=particles)
             return Elbo(ReweightedWakeSleep(1, wake=0.0, sleep=1.0))
-        if estimator == "vimco":
+        particles = 5 if particles is None else particles
+        if kind == "rws":
+            return Elbo(ReweightedWakeSleep(particles))
+        if kind == "vimco":
             return Elbo(VIMCO(particles))
-        if estimator == "bihm":
+        if kind == "bihm":
             return Elbo(BidirectionalHelmholtz(particles))
-        figures = len(self.hidden) if local else 1
+        figures, hidden = len(self.hidden) if local else 1, 100 if hidden is None else hidden
         baseline = nn.Sequential(nn.Linear(self.visible, hidden), nn.Tanh(), nn.Linear(hidden, figures))
         return Elbo(NVIL(particles, baseline, local=local))
 

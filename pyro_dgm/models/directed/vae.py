@@ -113,9 +113,9 @@ class VAE(DecodedModel):
         with self.data_plate(x, size):
             return pyro.sample("z", self.encode(x))
 
-    def objective(self, bound: str = "elbo", particles: int = 1) -> Objective:
+    def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL term; with a number of particles ``"iwae"``, or ``"dreg"`` for its other gradient."""
-        return bound_objective(bound, particles, TraceMeanField_ELBO)
+        return bound_objective(kind, particles, TraceMeanField_ELBO)
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "VAE")

@@ -255,9 +255,9 @@ class VariationalRNN(LatentVariableModel):
                 scale = seen.std(0, correction=0).clamp_min(1e-2) - _FLOOR
                 bias.copy_(torch.cat([mean, scale.expm1().log()]))
 
-    def objective(self, bound: str = "elbo", particles: int = 1) -> Objective:
+    def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL terms, or ``"iwae"`` with a number of particles."""
-        return bound_objective(bound, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
+        return bound_objective(kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
 
     def check_data(self, x: Tensor) -> None:
         check_width(x, self.visible, "VariationalRNN")

@@ -47,7 +47,7 @@ class CoupledSlabRBM(SlabMachine):
     whatever h is.
 
     Units of the hidden layer depend on each other given x, so that ``model(x)`` has a site ``"hidden"`` of rows
-    $(h_i, s_i)$ besides ``"x"``. The guide is the mean-field posterior by ``steps`` rounds of its fixed-point equations, every
+    $(h_i, s_i)$ besides ``"x"``. The guide is the mean-field posterior by so many ``rounds`` of its fixed-point equations, every
     (h_i, s_i) a factor, and ``Trace_ELBO`` with ``dgm.PCD`` is variational stochastic maximum likelihood (algorithm 20.1).
     The guide's value of the site is $(P(h_i = 1), E[s_i \mid h_i = 1])$. Guides that draw states (h, s) work too.
 
@@ -58,7 +58,7 @@ class CoupledSlabRBM(SlabMachine):
         hidden: N, the number of spikes.
         edges: the pairs of spikes, ``pairs x 2``, each named once; by default the chain (0, 1), (1, 2), ...
         square: learn $\Phi$; otherwise it is 0.
-        steps: rounds of mean field in the guide.
+        rounds: rounds of mean field in the guide.
 
     Attributes:
         weight: $W$, ``visible x hidden``.
@@ -89,17 +89,17 @@ class CoupledSlabRBM(SlabMachine):
         hidden: int = 100,
         edges: Tensor | Sequence[Sequence[int]] | None = None,
         square: bool = True,
-        steps: int = 10,
+        rounds: int = 10,
     ) -> None:
         super().__init__()
-        steps = check_count("steps", steps, what="the rounds of mean field")
+        rounds = check_count("rounds", rounds, what="the rounds of mean field")
         units = {"visible": Gaussian(visible), "hidden": SpikeSlab(hidden, 2)}
         self._edges = _checked([(i, i + 1) for i in range(hidden - 1)] if edges is None else edges, hidden)
         # The flat statistic of a spike is (h, h s): its second entry is coupled.
         slabs = [Sparse("hidden", "hidden", 2 * self._edges + 1)] if len(self._edges) else []
         squares = [Dense(("visible", 1), "hidden")] if square else []
         self._graph = Graph(units, [Dense("visible", "hidden"), *squares, *slabs])
-        self.visible, self.hidden, self.square, self.steps = visible, hidden, square, steps
+        self.visible, self.hidden, self.square, self.rounds = visible, hidden, square, rounds
         # Weights of order one, as in SpikeSlabRBM: small weights and equal slabs make filters alike.
         self.weight = nn.Parameter(torch.randn(visible, hidden))
         self.coupling = nn.Parameter(torch.zeros(len(self._edges)))
@@ -148,17 +148,17 @@ class CoupledSlabRBM(SlabMachine):
             return pyro.sample("x", dist_x.given({"hidden": hidden}), obs=x)
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
-        means, rest = self._approximate(x, self.steps)
+        means, rest = self._approximate(x, self.rounds)
         with self.data_plate(x, size):
             pyro.sample("hidden", dist.Delta(means, log_density=-rest, event_dim=2))
 
-    def _approximate(self, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    def _approximate(self, x: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
         r"""The mean-field posterior q as (P(h = 1), E[s | h = 1]), and $E_q[-E] + H(q)$ less the -E of those means.
 
         As a state the means have the right h and h s, but not the right s²: the rest restores it, with alpha's gradient.
         """
         with torch.no_grad():
-            found = mean_field(self().machine, {"visible": x}, steps)
+            found = mean_field(self().machine, {"visible": x}, rounds)
             first, second = (t.unflatten(-1, (self.hidden, 2)) for t in found.statistics["hidden"])
             p = first[..., 0]
             slab = first[..., 1] / p.clamp_min(torch.finfo(p.dtype).tiny)
@@ -168,14 +168,14 @@ class CoupledSlabRBM(SlabMachine):
             )
         return torch.stack([p, slab], -1), (entropy - 0.5 * missing * self.alpha).sum(-1)
 
-    def posterior(self, x: Tensor, steps: int = 50) -> Tensor:
+    def posterior(self, x: Tensor, rounds: int = 50) -> Tensor:
         """Mean-field P(h = 1 | x), features for a classifier: ``rows x hidden``."""
-        return self._approximate(x, steps)[0][..., 0]
+        return self._approximate(x, rounds)[0][..., 0]
 
-    def bound(self, x: Tensor, steps: int = 50) -> Tensor:
+    def bound(self, x: Tensor, rounds: int = 50) -> Tensor:
         r"""The variational bound up to log Z, $E_q[-E(x, s, h)] + H(q)$ by mean field: one figure a row, in nats."""
         with torch.no_grad():
-            means, rest = self._approximate(x, steps)
+            means, rest = self._approximate(x, rounds)
             return rest - self().energy({"visible": x, "hidden": means})
 
     def _slab_form(self, h: Tensor) -> Tensor:
@@ -248,16 +248,16 @@ class CoupledSlabRBM(SlabMachine):
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """Log-density of validation rows given their hidden means, and the gap between the splits' bounds, in nats a row."""
         rows = train[:1000], valid[:1000]
-        gap = [-float(self.bound(r, self.steps).mean()) for r in rows]
+        gap = [-float(self.bound(r, self.rounds).mean()) for r in rows]
         with torch.no_grad():
             machine = self().machine
-            means = machine.statistics({"hidden": self._approximate(rows[1], self.steps)[0]})
+            means = machine.statistics({"hidden": self._approximate(rows[1], self.rounds)[0]})
             reconstruction = visible_given(machine, rows[1], means)
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": gap[1] - gap[0]}
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": self.hidden, "edges": self._edges.tolist(), "square": self.square,
-                "steps": self.steps}  # fmt: skip
+                "rounds": self.rounds}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

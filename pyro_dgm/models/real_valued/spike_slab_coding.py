@@ -44,7 +44,7 @@ class S3C(LatentVariableModel):
     Args:
         visible: the number of columns of the data.
         hidden: the number of spikes, which may exceed ``visible``.
-        steps: rounds of inference.
+        rounds: rounds of inference.
 
     Attributes:
         weight: the dictionary $W$, ``visible x hidden``.
@@ -68,10 +68,10 @@ class S3C(LatentVariableModel):
 
     guide_needs_rows = True
 
-    def __init__(self, visible: int, hidden: int = 100, steps: int = 20) -> None:
+    def __init__(self, visible: int, hidden: int = 100, rounds: int = 20) -> None:
         super().__init__()
         visible, hidden = check_columns(visible), check_count("hidden", hidden, what="the number of spikes")
-        self.visible, self.hidden, self.steps = visible, hidden, _rounds(steps)
+        self.visible, self.hidden, self.rounds = visible, hidden, _rounds(rounds)
         self.weight = nn.Parameter(torch.randn(visible, hidden) / math.sqrt(0.27 * hidden))  # W(hs) of unit variance
         self.spike_bias = nn.Parameter(-torch.ones(hidden))
         self.slab_mean = nn.Parameter(torch.zeros(hidden))
@@ -102,7 +102,7 @@ class S3C(LatentVariableModel):
             variance = torch.where(spike > 0, self.slab_variance, (-self.log_slab_precision).exp())
             pyro.sample("slab", dist.Normal(spike * s, variance.sqrt()).to_event(1))
 
-    def posterior(self, x: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Tensor, rounds: int | None = None) -> tuple[Tensor, Tensor]:
         r"""$\hat h$ and $\hat s$ of the factorial q, each ``rows x hidden``.
 
         With $m = \hat h \circ \hat s$ and $g_i = W_i^\top \beta (x - a - \sum_{j \ne i} W_j m_j)$ the bound's maximum over one
@@ -117,9 +117,9 @@ class S3C(LatentVariableModel):
 
         Args:
             x: rows.
-            steps: rounds; by default those that the model was made with.
+            rounds: by default those that the model was made with.
         """
-        steps = self.steps if steps is None else _rounds(steps)
+        rounds = self.rounds if rounds is None else _rounds(rounds)
         with torch.no_grad():
             alpha, mu, variance = self.log_slab_precision.exp(), self.slab_mean.detach(), self.slab_variance
             scaled = self.log_precision.exp().unsqueeze(-1) * self.weight
@@ -127,7 +127,7 @@ class S3C(LatentVariableModel):
             gamma, others = gram.diagonal(), gram - torch.diag(gram.diagonal())
             constant = self.spike_bias + 0.5 * (alpha * variance).log()
             h, s = torch.sigmoid(self.spike_bias).expand(field.shape), mu.expand(field.shape)
-            for _ in range(steps):
+            for _ in range(rounds):
                 best = (alpha * mu + field - (h * s) @ others) * variance
                 s = s + (best - s) / (1 + variance * (h @ others.abs()))
                 g = field - (h * s) @ others
@@ -139,12 +139,12 @@ class S3C(LatentVariableModel):
                 h = h + share.unsqueeze(-1) * way
         return h, s
 
-    def bound(self, x: Tensor, steps: int | None = None) -> Tensor:
+    def bound(self, x: Tensor, rounds: int | None = None) -> Tensor:
         r"""The ELBO (20.76) of the factorial q in closed form, in nats: one figure a row, no sampling.
 
-        It is differentiable in the parameters, with q held fixed. ``steps``: as for ``posterior``.
+        It is differentiable in the parameters, with q held fixed. ``rounds``: as for ``posterior``.
         """
-        h, s = self.posterior(x, steps)
+        h, s = self.posterior(x, rounds)
         return self._elbo(x, h, s, self.slab_variance.detach())
 
     def _elbo(self, x: Tensor, h: Tensor, s: Tensor, variance: Tensor) -> Tensor:
@@ -221,15 +221,15 @@ class S3C(LatentVariableModel):
         check_rows(x, torch.Size([self.visible]), "S3C")
 
     def options(self) -> dict[str, Any]:
-        return {"visible": self.visible, "hidden": self.hidden, "steps": self.steps}
+        return {"visible": self.visible, "hidden": self.hidden, "rounds": self.rounds}
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
         return seeded(lambda: cls(visible=4, hidden=5), lambda: torch.randn(10, 4), scale=0.7)
 
 
-def _rounds(steps: int) -> int:
-    return check_count("steps", steps, 0, "the rounds of inference")
+def _rounds(rounds: int) -> int:
+    return check_count("rounds", rounds, 0, "the rounds of inference")
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...annealing import log_partition
 from ...annealing.raise_bound import RaiseBound, raise_bound
-from ...checks import BINARISE
+from ...checks import BINARISE, check_belongs, check_choice
 from ...energy import BoltzmannDistribution, Machine, summable
 from ...mcmc import BlockGibbs
 from ...native import check_precision
@@ -40,15 +40,23 @@ class BoltzmannModel(EnergyModel):
 
     def objective(
         self,
-        phase: str = "pcd",
-        k: int | tuple[int, int] = 1,
-        chains: int = 100,
+        kind: str = "pcd",
+        k: int | tuple[int, int] | None = None,
+        chains: int | None = None,
         centred: bool = False,
         precision: str = "float32",
     ) -> Objective:
         """The likelihood's gradient with a negative phase: ``"pcd"``, ``"cd"`` or ``"exact"``.
 
-        ``precision`` is that of the chains' sweeps, as in ``dgm.BlockGibbs``.
+        Args:
+            kind: the negative phase's name.
+            k: sweeps of the chains a gradient step, 1 by default, or a pair (``dgm.CD``); the exact phase has none.
+            chains: persistent chains, 100 by default; those of ``"cd"`` are as many as the rows.
+            centred: centre the gradient, as in ``dgm.PCD``.
+            precision: of the chains' sweeps, as in ``dgm.BlockGibbs``.
+
+        Raises:
+            ValueError: an unknown kind, an option of another kind, or a gradient that cannot be centred.
 
         A centred gradient is a change of coordinates for plain SGD; optimisers that rescale every coordinate, as Adam
         does, undo it and train badly with it.
@@ -57,11 +65,14 @@ class BoltzmannModel(EnergyModel):
         if centred and (reason := self.uncentred()):
             raise ValueError(f"{reason}; leave centred out")
         kernel = None if precision == "float32" else functools.partial(BlockGibbs, precision=precision)
-        if phase == "pcd":
-            return NegativePhaseObjective(PCD(k, chains, centred=centred, kernel=kernel))
-        if phase == "cd":
-            return NegativePhaseObjective(CD(k, centred=centred, kernel=kernel))
-        if phase == "exact":
+        check_choice("kind", kind, ("pcd", "cd", "exact"))
+        if kind == "pcd":
+            return NegativePhaseObjective(
+                PCD(1 if k is None else k, 100 if chains is None else chains, centred=centred, kernel=kernel)
+            )
+        check_belongs("pcd", kind, chains=chains)
+        if kind == "exact":
+            check_belongs("pcd or cd", kind, k=k)
             if kernel is not None:
                 raise ValueError(
                     f"precision got {precision!r}; it is that of chains, and the exact phase has none: leave it out"
@@ -69,7 +80,7 @@ class BoltzmannModel(EnergyModel):
             if centred:
                 raise ValueError("centred got True for the exact phase, whose gradient is not centred; leave it out")
             return NegativePhaseObjective(ExactNegativePhase())
-        raise ValueError(f"phase got {phase!r}; expected 'pcd', 'cd' or 'exact'")
+        return NegativePhaseObjective(CD(1 if k is None else k, centred=centred, kernel=kernel))
 
     def uncentred(self) -> str | None:
         """Why the gradients of this model cannot be centred, if they cannot."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ...annealing import hamiltonian_ais
-from ...checks import check_choice, check_count
+from ...checks import check_belongs, check_choice, check_count
 from ...energy import EnergyDistribution, LogPartition
 from ...energy.free import FreeEnergyDistribution
 from ...mcmc import HMC, VectorizedMCMC
@@ -83,9 +83,9 @@ class FreeEnergyModel(EnergyModel):
 
     def objective(
         self,
-        phase: str = "pcd",
+        kind: str = "pcd",
         k: int | tuple[int, int] = 1,
-        chains: int = 100,
+        chains: int | None = None,
         step_size: float = 0.1,
         num_steps: int = 20,
         target_acceptance: float | None = 0.65,
@@ -93,17 +93,21 @@ class FreeEnergyModel(EnergyModel):
         """The likelihood's gradient with a negative phase of HMC chains: ``"pcd"``, or ``"cd"``.
 
         Args:
-            phase: ``"pcd"`` (chains persist) or ``"cd"`` (they start at the data).
+            kind: ``"pcd"`` (chains persist) or ``"cd"`` (they start at the data).
             k: HMC proposals a gradient step.
-            chains: persistent chains.
+            chains: persistent chains, 100 by default; those of ``"cd"`` are as many as the rows.
             step_size: the first leapfrog step; it follows ``target_acceptance``.
             num_steps: leapfrog steps a proposal.
             target_acceptance: the rate that the step size aims at; None keeps the step size.
+
+        Raises:
+            ValueError: an unknown kind, or persistent chains for another than ``"pcd"``.
         """
         kernel = functools.partial(HMC, step_size=step_size, num_steps=num_steps, target_acceptance=target_acceptance)
-        check_choice("phase", phase, ("pcd", "cd"))
-        if phase == "pcd":
-            return NegativePhaseObjective(PCD(k, chains, kernel=kernel))
+        check_choice("kind", kind, ("pcd", "cd"))
+        if kind == "pcd":
+            return NegativePhaseObjective(PCD(k, 100 if chains is None else chains, kernel=kernel))
+        check_belongs("pcd", kind, chains=chains)
         return NegativePhaseObjective(CD(k, kernel=kernel))
 
     def check_data(self, x: Tensor) -> None:

@@ -145,23 +145,23 @@ class LatentVariableModel(ChainModel):
 
 
 def bound_objective(
-    bound: str, particles: int, elbo: type[ELBO] = Trace_ELBO, bounds: Sequence[str] = ("elbo", "iwae", "dreg")
+    kind: str, particles: int, elbo: type[ELBO] = Trace_ELBO, kinds: Sequence[str] = ("elbo", "iwae", "dreg")
 ) -> Objective:
     """The bound of that name, where ``"elbo"`` is the given estimator.
 
     Args:
-        bound: one of ``bounds``.
+        kind: one of ``kinds``.
         particles: draws a datum.
         elbo: the estimator of the ELBO.
-        bounds: the names that the model has.
+        kinds: the names that the model has.
 
     Raises:
         ValueError: an unknown bound.
     """
-    check_choice("bound", bound, bounds)
-    if bound == "elbo":
+    check_choice("kind", kind, kinds)
+    if kind == "elbo":
         return Elbo(elbo(max_plate_nesting=1, num_particles=particles, vectorize_particles=particles > 1))
-    return Elbo(IWAE(particles) if bound == "iwae" else DReG(particles))
+    return Elbo(IWAE(particles) if kind == "iwae" else DReG(particles))
 
 
 def _bound(batches: list[Tensor], method: str, details: dict[str, float]) -> Evidence:

@@ -17,12 +17,12 @@ from ..objective import Objective
 class MultiPrediction(Objective):
     r"""Every observed layer, part by part, predicted from the rest by mean field (Goodfellow, Mirza, Courville and Bengio 2013).
 
-    A random mask tells which entries are known. ``steps`` rounds of mean field infer the others together with the hidden
+    A random mask tells which entries are known. So many ``rounds`` of mean field infer the others together with the hidden
     units, and the loss is $-\sum_{i\ \mathrm{masked}} \log Q(x_i)$, differentiated through the unrolled rounds. No log Z is
     needed, and every conditional query is what was trained. The loss is no likelihood.
 
     Args:
-        steps: rounds of mean field.
+        rounds: rounds of mean field.
         known: the share of entries that are known, on average; for each row it is drawn uniformly around it. Layers may have
             shares of their own, ``{"visible": 0.8, "label": 0.0}``, a half where nothing is said: with 0 a layer is always to
             be predicted.
@@ -36,25 +36,25 @@ class MultiPrediction(Objective):
     Example:
         >>> import pyro_dgm as dgm
         >>> dbm, x = dgm.DBM.example()
-        >>> len(dgm.fit(dbm, x, objective=dgm.MultiPrediction(steps=3), epochs=1, progress=False).history)
+        >>> len(dgm.fit(dbm, x, objective=dgm.MultiPrediction(rounds=3), epochs=1, progress=False).history)
         1
     """
 
     def __init__(
-        self, steps: int = 10, known: float | Mapping[str, float] = 0.5, weights: Mapping[str, float] | None = None
+        self, rounds: int = 10, known: float | Mapping[str, float] = 0.5, weights: Mapping[str, float] | None = None
     ) -> None:
-        steps = check_count("steps", steps, what="the rounds of mean field")
+        rounds = check_count("rounds", rounds, what="the rounds of mean field")
         for layer, share in (known if isinstance(known, Mapping) else {"": known}).items():
             name = f"known[{layer!r}]" if layer else "known"
             check_share(name, share, "the share of known entries", zero=bool(layer))
         for layer, weight in (weights or {}).items():
             check_positive(f"weights[{layer!r}]", weight, "the factor of the layer's loss", zero=True)
-        self.steps, self.known, self.weights = steps, known, dict(weights or {})
+        self.rounds, self.known, self.weights = rounds, known, dict(weights or {})
         self._shares, self._share = (dict(known), 0.5) if isinstance(known, Mapping) else ({}, known)
 
     def options(self) -> dict[str, Any]:
         weights = {"weights": self.weights} if self.weights else {}
-        return {**super().options(), "steps": self.steps, "known": self._shares or self.known, **weights}
+        return {**super().options(), "rounds": self.rounds, "known": self._shares or self.known, **weights}
 
     def attach(self, model: Any) -> None:
         self._model = model
@@ -66,7 +66,7 @@ class MultiPrediction(Objective):
             if strange := given.keys() - observed.keys():
                 raise ValueError(f"{name} got the layers {sorted(strange)}; those observed are {list(observed)}")
         masks = {layer: self._mask(machine, layer, value) for layer, value in observed.items()}
-        naturals = _filled_in(machine, observed, masks, self.steps)
+        naturals = _filled_in(machine, observed, masks, self.rounds)
         total = x.new_zeros(())
         for layer, value in observed.items():
             unit = machine.graph.layers[layer]
@@ -90,10 +90,10 @@ class MultiPrediction(Objective):
         return mask.view(*shape, *(1 for _ in range(unit.inner_dim))).expand(value.shape)
 
 
-def predictions(machine: Machine, observed: State, masks: State, steps: int) -> State:
+def predictions(machine: Machine, observed: State, masks: State, rounds: int) -> State:
     """The filled-in means of every observed layer: known entries as they are."""
     with torch.no_grad():
-        naturals = _filled_in(machine, observed, masks, steps)
+        naturals = _filled_in(machine, observed, masks, rounds)
     layers = machine.graph.layers
     return {
         layer: torch.where(masks[layer], value, layers[layer].mean(*naturals[layer])[0])

@@ -83,7 +83,7 @@ def sampling():
     if precision.has_bfloat16_products():
         found[f'{name}, `precision="bfloat16"`'] = 50 * seconds(run("torch", "bfloat16"))
     rows = (torch.rand(1000, 784) < 0.2).float()
-    for engine in ("torch", "compiled"):
+    for engine in ("torch", "jax"):
         anneal = lambda engine=engine: dgm.log_partition(  # noqa: E731
             dist, "ais", chains=500, temperatures=torch.linspace(0, 1, 101), base=rows, reverse=False, engine=engine
         )

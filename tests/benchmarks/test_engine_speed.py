@@ -60,7 +60,7 @@ def test_annealing_engines(benchmark):
         "`log_partition` by AIS 784×500, 500 chains, 100 temperatures, against their products by `addmm`",
         "≤ 1.2",
         rounds=7,
-        compiled=lambda: run("compiled"),
+        jax=lambda: run("jax"),
         torch=lambda: run("torch"),
         addmm=products,
     )

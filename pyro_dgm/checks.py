@@ -96,18 +96,19 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{name} got {value!r}; expected one of {', '.join(known)}")
 
 
-def check_belongs(owner: str, kind: str, **options: Any) -> None:
-    """Refuse options that were given (are not None) although the kind that was chosen has no use for them.
+def check_belongs(name: str, chosen: str, owners: Iterable[str], **options: Any) -> None:
+    """Refuse options that were given (are not None) although what was chosen by a name has no use for them.
 
-    >>> check_belongs("pcd", "cd", chains=50)
+    >>> check_belongs("kind", "cd", ["pcd"], chains=50)
     Traceback (most recent call last):
     ...
     ValueError: chains got 50 with kind='cd'; it belongs to kind='pcd': leave it out
     """
-    for name, value in options.items():
-        if value is not None:
-            owners = " or ".join(f"kind={part!r}" for part in owner.split(" or "))
-            raise ValueError(f"{name} got {value!r} with kind={kind!r}; it belongs to {owners}: leave it out")
+    known = tuple(owners)
+    for option, value in options.items():
+        if value is not None and chosen not in known:
+            where = " or ".join(f"{name}={owner!r}" for owner in known)
+            raise ValueError(f"{option} got {value!r} with {name}={chosen!r}; it belongs to {where}: leave it out")
 
 
 def check_share(name: str, value: Any, what: str, zero: bool = False) -> None:

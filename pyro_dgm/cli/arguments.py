@@ -105,8 +105,8 @@ def settings(pairs: Sequence[str], flag: str = "--set") -> dict[str, Any]:
         ValueError: a setting without ``=``, or named twice.
 
     Example:
-        >>> settings(["hidden=(200,200)", "likelihood=bernoulli"])
-        {'hidden': (200, 200), 'likelihood': 'bernoulli'}
+        >>> settings(["hidden=(200,200)", "output=gaussian"])
+        {'hidden': (200, 200), 'output': 'gaussian'}
     """
     found: dict[str, Any] = {}
     for setting in pairs:

@@ -212,7 +212,7 @@ def test_a_mixture_draws_every_row_once():
 
     models = [random(dgm.FVBN(2, order=order, context=2), scale=1.5) for order in ([0, 1], [1, 0], [0, 1])]
     context = torch.tensor([[2.0, 0.0], [0.0, -2.0], [1.0, 1.0]])
-    mixture = dgm.OrderEnsemble([Counting(m.network, m.output, context) for m in models])
+    mixture = dgm.OrderEnsemble([Counting(m.network, m.conditionals, context) for m in models])
     drawn = mixture.sample((20_000,))
     assert sum(walked) == 60_000
     x = states(2, 2)

@@ -39,7 +39,7 @@ def linear_gaussian():
     b, s = rng.normal(size=4), 0.6
     variance = 1 / (1 + (W**2).sum(0) / s**2)
     gain = (variance / s**2)[:, None] * W.T
-    vae = dgm.VAE(4, latent=2, hidden=(), likelihood="gaussian").double()
+    vae = dgm.VAE(4, latent=2, hidden=(), output="gaussian").double()
     with torch.no_grad():
         vae.decoder[0].weight.copy_(torch.tensor(W))
         vae.decoder[0].bias.copy_(torch.tensor(b))

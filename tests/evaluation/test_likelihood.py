@@ -172,8 +172,8 @@ def test_the_families_say_which(options, measure):
 
 def test_gaussian_frames_and_grey_levels():
     frames, _ = dgm.VariationalRNN.example()
-    real = dgm.VariationalRNN(frames.visible, frames.features, latent=2, hidden=3, likelihood="gaussian")
+    real = dgm.VariationalRNN(frames.visible, frames.features, latent=2, hidden=3, output="gaussian")
     x = dgm.data.pad([torch.randn(3, frames.features)], length=frames.visible // (frames.features + 1))
     assert real.measure(x) == "density"
-    assert dgm.VAE(4, latent=2, hidden=(3,), likelihood="gaussian").measure(torch.randn(1, 4)) == "density"
-    assert dgm.VAE(4, latent=2, hidden=(3,), likelihood="logistic").measure(torch.zeros(1, 4)) == "probability"
+    assert dgm.VAE(4, latent=2, hidden=(3,), output="gaussian").measure(torch.randn(1, 4)) == "density"
+    assert dgm.VAE(4, latent=2, hidden=(3,), output="logistic").measure(torch.zeros(1, 4)) == "probability"

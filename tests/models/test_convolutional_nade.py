@@ -27,7 +27,9 @@ def test_every_order_is_a_distribution_of_convolutions(residual, kernel):
     ones = orderless.convolutional(made)
     for order in orderless.orders(4)[::7]:
         log_p = (
-            AutoregressiveDistribution(OrderOfBody(made.body, order), made.output).log_prob(torch.tensor(x)).detach()
+            AutoregressiveDistribution(OrderOfBody(made.body, order), made.conditionals)
+            .log_prob(torch.tensor(x))
+            .detach()
         )
         np.testing.assert_allclose(log_p, orderless.log_joint(ones, x, order), atol=1e-10)
         np.testing.assert_allclose(log_p.exp().sum(), 1, atol=1e-12)
@@ -56,7 +58,7 @@ def test_planes_of_channels_and_features_keep_their_places():
     """Two channels of categories: with one identity weight a pixel's feature is found in its own plane alone."""
     made = model((2, 2, 3), 12, channels=(1,), output="categorical:3", activation="softplus")
     x = torch.randint(0, 3, (5, 12)).double()
-    features, known = made.output.encode(x), torch.rand(12) < 0.5
+    features, known = made.conditionals.encode(x), torch.rand(12) < 0.5
     # Input planes by channel: three indicators, then the mask.
     for channel in range(2):
         for plane in range(4):

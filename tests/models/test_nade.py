@@ -125,7 +125,7 @@ def test_a_walk_along_the_order_meets_the_same_numbers(output, options):
         met[column] = own
         return x[:, column]
 
-    assert torch.equal(model.network.walk(choose, model.output, 2, context), x)
+    assert torch.equal(model.network.walk(choose, model.conditionals, 2, context), x)
     for column, own in met.items():
         torch.testing.assert_close(own, numbers[:, column])
     assert list(met) == [3, 1, 0, 2]

@@ -26,7 +26,7 @@ def test_every_order_is_a_distribution_of_repeated_inference(k, hidden):
     x = orderless.states(4)
     ones = orderless.repeated(made)
     for order in orderless.orders(4)[::5]:
-        dist = AutoregressiveDistribution(OrderOfBody(made.body, order), made.output)
+        dist = AutoregressiveDistribution(OrderOfBody(made.body, order), made.conditionals)
         log_p = dist.log_prob(torch.tensor(x)).detach()
         np.testing.assert_allclose(log_p, orderless.log_joint(ones, x, order), atol=1e-10)
         np.testing.assert_allclose(log_p.exp().sum(), 1, atol=1e-12)

@@ -29,7 +29,7 @@ def model(columns=4, hidden=(6,), activation="relu", scale=1.0, seed=1, **option
 
 
 def along(made, order):
-    return AutoregressiveDistribution(OrderOfBody(made.body, order), made.output)
+    return AutoregressiveDistribution(OrderOfBody(made.body, order), made.conditionals)
 
 
 @SHAPES
@@ -57,7 +57,7 @@ def test_ensemble_averages_likelihoods_and_not_logits(hidden, activation):
     np.testing.assert_allclose(log_p.exp().sum(), 1, atol=1e-12)
     values = torch.tensor(x)
     numbers = torch.stack([member.numbers(values) for member in made().members]).mean(0)
-    averaged = made.output.log_prob(numbers, values).sum(-1).detach().exp()
+    averaged = made.conditionals.log_prob(numbers, values).sum(-1).detach().exp()
     assert abs(float(averaged.sum()) - 1) > 1e-3  # no distribution, in double precision
     assert float((averaged - log_p.exp()).abs().max()) > 0.01
 
@@ -101,7 +101,7 @@ def test_walking_equals_whole_passes(hidden, activation):
     output = ["binary", "categorical:3", "gaussians:2", "gaussian", "binary"]
     made = model(hidden=hidden, activation=activation, columns=5, output=output)
     x = torch.stack([torch.arange(6.0) % 2, torch.arange(6.0) % 3, torch.randn(6), torch.randn(6), torch.ones(6)], 1)
-    features = made.output.encode(x.double())
+    features = made.conditionals.encode(x.double())
     order = torch.tensor([3, 0, 4, 1, 2])
     slow = Body.along(made.body, features, order)
     walk, whole = made.body.begin(6), Body.begin(made.body, 6)
@@ -182,11 +182,11 @@ def test_draws_follow_the_exact_conditionals_and_clamping_in_any_order_does_not(
     assert misfit(counts(draws), p / p.sum()) > 1e-3
 
     def clamped(column, numbers):
-        drawn = made.output.sample_column(column, numbers)
+        drawn = made.conditionals.sample_column(column, numbers)
         return torch.ones_like(drawn) if column == 3 else drawn
 
     order = [2, 1, 0, 3]
-    ignoring = OrderOfBody(made.body, order).walk(clamped, made.output, 10_000)
+    ignoring = OrderOfBody(made.body, order).walk(clamped, made.conditionals, 10_000)
     q = np.exp(orderless.log_joint(orderless.perceptron(made), x, order)) * (x[:, 3] == 1)
     assert misfit(counts(ignoring), q / q.sum()) < 1e-9
 

@@ -36,7 +36,7 @@ def mixture(model, x, i):
 @FAMILY
 @pytest.mark.parametrize("options", [{}, {"components": 1}, {"activation": "sigmoid", "scaled_gradient": False}])
 def test_densities_are_the_equation_s(family, options):
-    model = random(dgm.RNADE(4, 6, **{"components": 3, "order": [2, 0, 3, 1], "family": family, **options}))
+    model = random(dgm.RNADE(4, 6, **{"components": 3, "order": [2, 0, 3, 1], "output": family, **options}))
     density = (scipy.stats.norm if family == "gaussian" else scipy.stats.laplace).pdf
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
     expected = []
@@ -53,7 +53,7 @@ def test_densities_are_the_equation_s(family, options):
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
 def test_integrates_to_one(family, order):
     """Trapezoids of width w on a range beyond which less than 1e-6 is left; a Laplace peak errs by w^2 / 12 s^2 or less."""
-    model = random(dgm.RNADE(2, 5, components=2, family=family, order=order), scale=0.2).double()
+    model = random(dgm.RNADE(2, 5, components=2, output=family, order=order), scale=0.2).double()
     grid = torch.linspace(-20, 20, 401, dtype=torch.float64)
     with torch.no_grad():
         dist, x = model(), torch.cartesian_prod(grid, grid)
@@ -61,7 +61,7 @@ def test_integrates_to_one(family, order):
         least = FLOOR + dist.numbers(x)[..., 4:].exp().min()
     error = abs(float(torch.trapezoid(torch.trapezoid(density, grid), grid)) - 1)
     assert error < (1e-6 if family == "gaussian" else 2 * 0.1**2 / (12 * least**2))
-    one = random(dgm.RNADE(1, 5, components=3, family=family)).double()
+    one = random(dgm.RNADE(1, 5, components=3, output=family)).double()
     grid = torch.linspace(-60, 60, 48_001, dtype=torch.float64)
     with torch.no_grad():
         assert abs(float(torch.trapezoid(one().log_prob(grid.unsqueeze(1)).exp(), grid)) - 1) < 1e-5
@@ -72,7 +72,7 @@ def test_scaled_gradients_differ_by_the_scales_of_the_means_alone(family):
     """One row, so that the derivative by a column's bias is that by its numbers."""
     x, found = torch.tensor([[0.3, -1.0, 2.0]]), []
     for scaled in (False, True):
-        model = random(dgm.RNADE(3, 6, components=4, family=family, scaled_gradient=scaled))
+        model = random(dgm.RNADE(3, 6, components=4, output=family, scaled_gradient=scaled))
         model().log_prob(x).sum().backward()
         found.append(model.network.bias.grad.view(3, 3, 4))
     scales = FLOOR + model().numbers(x).detach().view(3, 3, 4)[:, 2].exp()
@@ -91,7 +91,7 @@ def test_scaled_gradients_change_no_density():
 def test_draws_follow_the_conditionals(family):
     """Through its own distribution function a draw is uniform; Kolmogorov and Smirnov's test at one in a million."""
     torch.manual_seed(0)
-    model = random(dgm.RNADE(2, 5, components=3, family=family, order=[1, 0]))
+    model = random(dgm.RNADE(2, 5, components=3, output=family, order=[1, 0]))
     law = (scipy.stats.norm if family == "gaussian" else scipy.stats.laplace).cdf
     drawn = model.sample(2000).double().numpy()
     for i in range(2):
@@ -106,7 +106,7 @@ def test_draws_follow_the_conditionals(family):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"family": "cauchy"}, "family"),
+        ({"output": "cauchy"}, "output"),
         ({"components": 0}, "components"),
         ({"activation": "tanh"}, "activation"),
         ({"visible": 0}, "visible"),

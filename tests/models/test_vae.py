@@ -17,7 +17,7 @@ from pyro_dgm.inference.posterior import posterior_draws
 def linear_gaussian(seed=0, visible=5, latent=2):
     """A VAE without hidden layers: probabilistic PCA, with its exact posterior in the encoder."""
     g = torch.Generator().manual_seed(seed)
-    vae = dgm.VAE(visible, latent=latent, hidden=(), likelihood="gaussian").double()
+    vae = dgm.VAE(visible, latent=latent, hidden=(), output="gaussian").double()
     W, b = torch.randn(visible, latent, generator=g).double(), torch.randn(visible, generator=g).double()
     log_scale = 0.3 * torch.randn(visible, generator=g).double()
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_training_reaches_the_best_linear_gaussian_model():
     unequal noise, which is at least the generating model's likelihood on the data."""
     _, marginal, *_ = linear_gaussian(3, visible=4, latent=1)
     x = marginal.sample((1000,)).float()
-    vae = dgm.VAE(4, latent=1, hidden=(), likelihood="gaussian")
+    vae = dgm.VAE(4, latent=1, hidden=(), output="gaussian")
     dgm.fit(vae, x, epochs=40, batch_size=50, learning_rate=0.01, decay="linear", progress=False)
     figure = dgm.log_likelihood(vae, x, particles=200)
     assert figure.value > float(marginal.log_prob(x.double()).mean()) - 0.1
@@ -240,7 +240,7 @@ def test_imputation_follows_the_conditional():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"likelihood": "poisson"}, "expected one of"), ({"activation": "gelu"}, "expected one of"), ({"latent": 0}, "at least 1"),
+    [({"output": "poisson"}, "expected one of"), ({"activation": "gelu"}, "expected one of"), ({"latent": 0}, "at least 1"),
      ({"hidden": (0,)}, "at least 1")],
 )  # fmt: skip
 def test_bad_options(options, message):

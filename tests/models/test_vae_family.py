@@ -1,4 +1,4 @@
-"""Logistic likelihood and convolutional bodies of the VAE, hierarchical and conditional VAEs, against exact answers."""
+"""Logistic output and convolutional bodies of the VAE, hierarchical and conditional VAEs, against exact answers."""
 
 import itertools
 import math
@@ -93,11 +93,11 @@ def test_draws_mean_and_expand_follow_the_probabilities():
 
 def test_bytes_over_255_are_grey_levels_and_others_are_refused():
     x = torch.arange(256, dtype=torch.uint8).float().div_(255)
-    vae = dgm.VAE(256, latent=1, hidden=(), likelihood="logistic")
+    vae = dgm.VAE(256, latent=1, hidden=(), output="logistic")
     vae.check_data(x[None])
     law = DiscretisedLogistic(torch.zeros(()), 0.1, validate_args=True)
     assert law.log_prob(x).isfinite().all()
-    for bad, message in ((x[None] + 0.002, "grey level, k / 255"), (x[None] - 0.5, "likelihood='gaussian'")):
+    for bad, message in ((x[None] + 0.002, "grey level, k / 255"), (x[None] - 0.5, "output='gaussian'")):
         with pytest.raises(ValueError, match=message):
             vae.check_data(bad)
         with pytest.raises(ValueError, match="support"):
@@ -113,7 +113,7 @@ def test_bytes_over_255_are_grey_levels_and_others_are_refused():
 
 def test_the_grey_vaes_bound_against_quadrature():
     """One latent: p(x) by the trapezoidal rule over z, with scipy's distribution function."""
-    vae = dgm.VAE(3, latent=1, hidden=(4,), likelihood="logistic", levels=5).double()
+    vae = dgm.VAE(3, latent=1, hidden=(4,), output="logistic", levels=5).double()
     with torch.no_grad():
         vae.decoder[-1].bias.add_(0.4)
         vae.log_scale.copy_(torch.tensor([-1.0, -2.0, -1.5]))
@@ -135,7 +135,7 @@ def test_the_grey_vaes_bound_against_quadrature():
 def test_grey_vae_starts_at_the_columns_and_learns(tmp_path):
     x = (0.5 + 0.3 * torch.randn(150, 1) * torch.tensor([1.0, 1, -1, -1]) + 0.02 * torch.randn(150, 4)).clamp(0, 1)
     x = (x * 255).round() / 255
-    vae = dgm.VAE(4, latent=1, hidden=(10,), likelihood="logistic", activation="relu")
+    vae = dgm.VAE(4, latent=1, hidden=(10,), output="logistic", activation="relu")
     vae.initialise(x)
     mean = DiscretisedLogistic(vae.decoder[-1].bias, vae.log_scale.exp()).mean
     torch.testing.assert_close(mean, x.mean(0), atol=0.05, rtol=0)
@@ -145,7 +145,7 @@ def test_grey_vae_starts_at_the_columns_and_learns(tmp_path):
     assert before + 2 < after < 0
     again = load(tmp_path / "run")
     assert again.options() == vae.options()
-    assert {"levels", "likelihood"} < set(again.options())
+    assert {"levels", "output"} < set(again.options())
     filled = vae.impute(x[:3], torch.tensor([True, True, False, False]), sweeps=20)
     assert ((filled >= 0) & (filled <= 1)).all()
 
@@ -158,7 +158,7 @@ def test_the_recipes_network_and_its_random_numbers_stay():
     sizes = [(784, 200), (200, 200), (200, 100), (50, 200), (200, 200), (200, 784)]
     bare = [p for m, n in sizes for p in nn.Linear(m, n).parameters()]
     assert all(torch.equal(p, q) for p, q in zip(vae.parameters(), bare, strict=True))
-    assert list(vae.options()) == ["visible", "latent", "hidden", "likelihood", "activation"]
+    assert list(vae.options()) == ["visible", "latent", "hidden", "output", "activation"]
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (5, 7), (1, 3), (3, 6, 9), (2, 1, 1)])
@@ -199,13 +199,22 @@ def test_transposed_convolution_is_the_transpose(shape):
     torch.testing.assert_close(image @ f, x @ up(f))
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "logistic"])
-def test_convolutional_vae_trains_and_keeps_its_promises(likelihood, tmp_path):
+@pytest.mark.parametrize("output", ["binary", "gaussian", "logistic"])
+def test_convolutional_vae_trains_and_keeps_its_promises(output, tmp_path):
     """Bars in 5x7 pictures: the bound rises, every parameter moves, particles are vectorised, a run loads again."""
     x = torch.zeros(200, 5, 7)
     x[torch.arange(200), torch.randint(0, 5, (200,))] = 1
     x = x.flatten(1)
-    vae = dgm.VAE(35, 2, (), likelihood, levels=2, body="convolutional", shape=[5, 7], channels=[8, 8])
+    vae = dgm.VAE(
+        35,
+        2,
+        (),
+        output,
+        levels=2 if output == "logistic" else None,
+        body="convolutional",
+        shape=[5, 7],
+        channels=[8, 8],
+    )
     before = {n: p.detach().clone() for n, p in vae.named_parameters()}
     vae.initialise(x)
     start = dgm.log_likelihood(vae, x, particles=10).value
@@ -223,6 +232,8 @@ def test_convolutional_vae_trains_and_keeps_its_promises(likelihood, tmp_path):
     ("options", "message"),
     [
         ({"body": "recurrent"}, "dense, convolutional"),
+        ({"channels": (8,)}, "channels got .* with body='dense'"),
+        ({"output": "gaussian", "levels": 16}, "levels got 16 with output='gaussian'"),
         ({"body": "convolutional"}, "shape got None"),
         ({"shape": (2, 3)}, "body='convolutional'"),
         ({"body": "convolutional", "shape": (2, 2)}, "4 pixels; expected 6"),
@@ -231,10 +242,10 @@ def test_convolutional_vae_trains_and_keeps_its_promises(likelihood, tmp_path):
         ({"body": "convolutional", "shape": (2, 3), "channels": ()}, "channels got"),
         ({"body": "convolutional", "shape": (2, 3), "channels": (0,)}, "channels got"),
         ({"body": "convolutional", "shape": (2, 3), "activation": "gelu"}, "activation got"),
-        ({"likelihood": "logistic", "levels": 1}, "levels got 1"),
+        ({"output": "logistic", "levels": 1}, "levels got 1"),
         ({"hidden": 5}, "every hidden layer"),
         ({"visible": 0}, "visible got 0"),
-        ({"visible": -1, "likelihood": "gaussian"}, "visible got -1"),
+        ({"visible": -1, "output": "gaussian"}, "visible got -1"),
     ],
 )
 def test_bad_options_of_the_vae(options, message):
@@ -263,7 +274,7 @@ def test_bounds_of_that_name(cls):
 def linear_chain(layers=3, visible=4):
     """Affine networks and one latent a layer: (model with the exact posterior as its guide, p(x))."""
     g = torch.Generator().manual_seed(4)
-    vae = HierarchicalVAE(visible, latent=(1,) * layers, hidden=(1,) * layers, depth=0, likelihood="gaussian").double()
+    vae = HierarchicalVAE(visible, latent=(1,) * layers, hidden=(1,) * layers, depth=0, output="gaussian").double()
     oracle.randomise(vae, g, 0.6)
     mean, variance = torch.zeros(1).double(), torch.ones(1, 1).double()
     with torch.no_grad():
@@ -357,7 +368,7 @@ def test_hierarchical_default_and_parts(tmp_path):
         small.guide()
     for options, message in (
         ({"latent": ()}, "latent got"), ({"latent": 3}, "latent got"), ({"hidden": (5, 0)}, "hidden got"),
-        ({"latent": (3,)}, "as many"), ({"depth": -1}, "depth got"), ({"likelihood": "poisson"}, "likelihood got"),
+        ({"latent": (3,)}, "as many"), ({"depth": -1}, "depth got"), ({"output": "poisson"}, "output got"),
         ({"activation": "gelu"}, "activation got"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
@@ -369,7 +380,7 @@ def test_hierarchical_default_and_parts(tmp_path):
 
 def linear_classes(visible=4, classes=3):
     """Affine networks and one latent: (model with the exact posterior as its guide, p(x | y) of every class)."""
-    vae = ConditionalVAE(visible, classes, latent=1, hidden=(), likelihood="gaussian").double()
+    vae = ConditionalVAE(visible, classes, latent=1, hidden=(), output="gaussian").double()
     oracle.randomise(vae, torch.Generator().manual_seed(2), 0.7)
     with torch.no_grad():
         W, V = vae.decoder[0].weight.split([1, classes], 1)
@@ -537,7 +548,7 @@ def test_conditional_sites_and_labels():
         vae.guide()
     for options, message in (
         ({"classes": 0}, "classes got"), ({"classes": 2.0}, "classes got"), ({"latent": 0}, "latent got"),
-        ({"hidden": 3}, "every hidden layer"), ({"visible": 0}, "visible got"), ({"likelihood": "poisson"}, "likelihood"),
+        ({"hidden": 3}, "every hidden layer"), ({"visible": 0}, "visible got"), ({"output": "poisson"}, "output"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             ConditionalVAE(**{"visible": 4, **options})

@@ -23,15 +23,15 @@ from pyro_dgm.objectives.estimators.wake_sleep import asleep
 LENGTHS = (3, 1, 5, 2)
 
 
-def random_model(likelihood="bernoulli", features=3, latent=2):
-    vrnn = VariationalRNN(5 * (features + 1), features, latent=latent, hidden=4, likelihood=likelihood).double()
+def random_model(output="binary", features=3, latent=2):
+    vrnn = VariationalRNN(5 * (features + 1), features, latent=latent, hidden=4, output=output).double()
     return oracle.randomise(vrnn, torch.Generator().manual_seed(1), 0.5)
 
 
-def random_sequences(likelihood="bernoulli", features=3):
+def random_sequences(output="binary", features=3):
     g = torch.Generator().manual_seed(2)
     found = [torch.randn(n, features, generator=g).double() for n in LENGTHS]
-    return found if likelihood == "gaussian" else [(s > 0).double() for s in found]
+    return found if output == "gaussian" else [(s > 0).double() for s in found]
 
 
 class Reference:
@@ -39,7 +39,7 @@ class Reference:
 
     def __init__(self, vrnn):
         self.p = {name: value.detach().numpy() for name, value in vrnn.named_parameters()}
-        self.binary, self.hidden = vrnn.likelihood == "bernoulli", vrnn.hidden
+        self.binary, self.hidden = vrnn.output == "binary", vrnn.hidden
 
     def net(self, name, v):
         inner = np.tanh(self.p[f"{name}.0.weight"] @ v + self.p[f"{name}.0.bias"])
@@ -74,11 +74,11 @@ def latents(trace, particle, row, length):
     return np.stack([trace.nodes[f"z{t + 1}"]["value"][particle, row].detach().numpy() for t in range(length)])
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("output", ["binary", "gaussian"])
 @pytest.mark.parametrize("length", [5, 9])
-def test_weights_of_a_padded_batch_are_those_of_single_sequences(likelihood, length):
+def test_weights_of_a_padded_batch_are_those_of_single_sequences(output, length):
     """A batch of unequal lengths, with and without padding after the longest, by hand frame by frame."""
-    vrnn, given = random_model(likelihood), random_sequences(likelihood)
+    vrnn, given = random_model(output), random_sequences(output)
     x, reference = pad(given, length), Reference(vrnn)
     pyro.set_rng_seed(3)
     _, guide = traces(vrnn.model, vrnn.guide, (x,), {}, 2, 1)
@@ -115,10 +115,10 @@ def cut(vrnn):
     return [vrnn.prior_network[-1].bias, vrnn.encoder[-1].bias]
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_without_latents_the_bound_is_the_likelihood_of_the_remaining_rnn(likelihood):
+@pytest.mark.parametrize("output", ["binary", "gaussian"])
+def test_without_latents_the_bound_is_the_likelihood_of_the_remaining_rnn(output):
     """With prior = guide any weight is log p(x); else the analytic ELBO is it less a KL for every frame that exists."""
-    vrnn, given = random_model(likelihood), random_sequences(likelihood)
+    vrnn, given = random_model(output), random_sequences(output)
     prior, guide = cut(vrnn)
     reference = Reference(vrnn)
     exact = [reference.frames(s.numpy(), np.zeros((len(s), 2)))[1] for s in given]
@@ -150,7 +150,7 @@ def linear_gaussian():
     Signals pass tanh and the GRU's candidate at a ten-thousandth of their size, where both are straight lines up to 1e-7,
     and the update gate is closed: h_t = (x_t, z_t) / 10,000.
     """
-    vrnn, e = VariationalRNN(9, 2, latent=1, hidden=6, likelihood="gaussian").double(), 1e-4
+    vrnn, e = VariationalRNN(9, 2, latent=1, hidden=6, output="gaussian").double(), 1e-4
     precision = 1 / Q**2 + (C**2 / R**2).sum()
     gain = C / R**2 / precision
     m = 1 / Q**2 / precision
@@ -287,11 +287,11 @@ def test_a_filter_that_keeps_a_path_keeps_the_posterior():
     assert (abs(np.cov(found.T) - covariance) < 6 * error).all()
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_drawn_frames_carry_the_joint_density(likelihood):
+@pytest.mark.parametrize("output", ["binary", "gaussian"])
+def test_drawn_frames_carry_the_joint_density(output):
     """Drawn without data, and in the dream of a sleep phase, which has the lengths of the data: by hand."""
-    vrnn, reference = random_model(likelihood), Reference(random_model(likelihood))
-    x = pad(random_sequences(likelihood), 6)
+    vrnn, reference = random_model(output), Reference(random_model(output))
+    x = pad(random_sequences(output), 6)
     for dream, rows in (
         (poutine.trace(vrnn.model).get_trace(None, 4), [5] * 4),
         (poutine.trace(poutine.uncondition(vrnn.model)).get_trace(x), LENGTHS),
@@ -348,11 +348,11 @@ def test_training_on_copied_patterns_raises_the_bound():
 
 
 def test_initialise_counts_existing_frames_alone():
-    for likelihood in ("bernoulli", "gaussian"):
-        vrnn, given = random_model(likelihood), random_sequences(likelihood)
+    for output in ("binary", "gaussian"):
+        vrnn, given = random_model(output), random_sequences(output)
         vrnn.initialise(pad(given, 9))
         seen, bias = torch.cat(given), vrnn.decoder[-1].bias.detach()
-        if likelihood == "bernoulli":
+        if output == "binary":
             torch.testing.assert_close(torch.sigmoid(bias), seen.mean(0).clamp(0.01, 0.99))
         else:
             scale = torch.nn.functional.softplus(bias[3:]) + FLOOR
@@ -361,7 +361,7 @@ def test_initialise_counts_existing_frames_alone():
 
 def test_refusals():
     for bad, message in (
-        ({"likelihood": "logistic"}, "expected one of bernoulli, gaussian$"),
+        ({"output": "logistic"}, "expected one of binary, gaussian$"),
         ({"visible": 13}, "expected a multiple of 3"),
         ({"features": 0}, "features got 0"),
         ({"latent": 0}, "latent got 0"),

@@ -42,7 +42,7 @@ def expected_loss(model, x):
 
 def all_orders(model):
     return [
-        AutoregressiveDistribution(OrderOfBody(model.body, order), model.output)
+        AutoregressiveDistribution(OrderOfBody(model.body, order), model.conditionals)
         for order in orderless.orders(model.visible)
     ]
 

@@ -61,7 +61,9 @@ class ConvolutionalNADE(OrderlessModel):
         context: int = 0,
     ) -> None:
         super().__init__(visible, output, orders, seed, context)
-        self.body = SubsetConvolutions(visible, self.output, shape, channels, kernel, activation, residual, context)
+        self.body = SubsetConvolutions(
+            visible, self.conditionals, shape, channels, kernel, activation, residual, context
+        )
         self.shape, self.channels, self.kernel = tuple(shape), tuple(channels), kernel
         self.activation, self.residual = activation, residual
 

@@ -64,27 +64,31 @@ class FVBN(AutoregressiveModel):
     ) -> None:
         super().__init__()
         visible = check_columns(visible)
-        self.visible, self.family, self.given_order = visible, output, plain_order(order)
+        self.visible, self.output, self.order = visible, output, plain_order(order)
         self.basis, self.context = basis, context
-        self.output = family(output, visible)
+        self.conditionals = family(output, visible)
         self.network: MaskedNetwork = MaskedNetwork(
-            check_order(order, visible), self.output.features, self.output.parameters, basis=basis, context=context
+            check_order(order, visible),
+            self.conditionals.features,
+            self.conditionals.parameters,
+            basis=basis,
+            context=context,
         )
         with torch.no_grad():
             self.network.direct.weight.zero_()
         for column in range(visible):
-            for number in self.output.column(column).spread:
-                self.network.direct.mask[column * self.output.parameters + number] = False
+            for number in self.conditionals.column(column).spread:
+                self.network.direct.mask[column * self.conditionals.parameters + number] = False
 
     def initialise(self, x: Tensor) -> None:
         """Independent columns that fit the data; Gaussian ones by least squares on the columns before them."""
         super().initialise(x)
-        size = self.output.parameters
+        size = self.conditionals.parameters
         with torch.no_grad():
-            inputs = self.network.basis(self.output.encode(x))
+            inputs = self.network.basis(self.conditionals.encode(x))
             direct = self.network.direct
             for column in range(self.visible):
-                if not self.output.column(column).least_squares:
+                if not self.conditionals.column(column).least_squares:
                     continue
                 seen = direct.mask[column * size]
                 design = torch.cat([inputs[:, seen], torch.ones_like(x[:, :1])], 1)
@@ -98,7 +102,7 @@ class FVBN(AutoregressiveModel):
 
     def options(self) -> dict[str, Any]:
         basis = {} if self.basis is None else {"basis": self.basis}
-        return {"visible": self.visible, **column_options(self.family, self.given_order, self.context), **basis}
+        return {"visible": self.visible, **column_options(self.output, self.order, self.context), **basis}
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

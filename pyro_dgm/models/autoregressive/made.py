@@ -78,18 +78,18 @@ class MADE(AutoregressiveModel):
                 "all masks would be the same: choose orders='all' or degrees='random', or masks=1 for a single one"
             )
         self.visible, self.hidden, self.context, self.seed = visible, check_counts("hidden", hidden), context, seed
-        self.family, self.given_order, self.masks, self.orders = output, plain_order(order), masks, orders
+        self.output, self.order, self.masks, self.orders = output, plain_order(order), masks, orders
         self.degrees, self.activation, self.direct = degrees, activation, direct
-        self.output = family(output, visible)
+        self.conditionals = family(output, visible)
         self.layouts = self._layouts()
         self.network: MaskedNetwork = MaskedNetwork(
-            self.layouts[0][0], self.output.features, self.output.parameters, self.layouts[0][1], activation, direct,
+            self.layouts[0][0], self.conditionals.features, self.conditionals.parameters, self.layouts[0][1], activation, direct,
             context=context,
         )  # fmt: skip
 
     def _layouts(self) -> list[tuple[list[int], list[list[int]]]]:
         generator = torch.Generator().manual_seed(self.seed)
-        first, found = check_order(self.given_order, self.visible), []
+        first, found = check_order(self.order, self.visible), []
         for number in range(self.masks):
             shuffled = number > 0 and self.orders == "all"
             order = torch.randperm(self.visible, generator=generator).tolist() if shuffled else first
@@ -117,7 +117,7 @@ class MADE(AutoregressiveModel):
             number: of the mask, from 0; after the last they start anew.
             x: ``rows x D``.
         """
-        return AutoregressiveDistribution(self._masked(number % self.masks), self.output).log_prob(x)
+        return AutoregressiveDistribution(self._masked(number % self.masks), self.conditionals).log_prob(x)
 
     def objective(self, kind: str = "next") -> Objective:
         """Maximum likelihood.
@@ -135,7 +135,7 @@ class MADE(AutoregressiveModel):
         return {
             "visible": self.visible,
             "hidden": list(self.hidden),
-            **column_options(self.family, self.given_order, self.context),
+            **column_options(self.output, self.order, self.context),
             "masks": self.masks,
             "orders": self.orders,
             "degrees": self.degrees,

@@ -66,9 +66,9 @@ class NADE(AutoregressiveModel):
     ) -> None:
         super().__init__()
         visible = check_columns(visible)
-        self.visible, self.hidden, self.family, self.given_order = visible, hidden, output, plain_order(order)
+        self.visible, self.hidden, self.output, self.order = visible, hidden, output, plain_order(order)
         self.tied, self.activation, self.context = tied, activation, context
-        self.output = family(output, visible)
+        self.conditionals = family(output, visible)
         names = {output} if isinstance(output, str) else set(output)
         if tied and not names <= {"binary", "gaussian", "laplace"}:
             raise ValueError(
@@ -76,7 +76,7 @@ class NADE(AutoregressiveModel):
                 "logit or a mean. Choose tied=False"
             )
         self.network: SharedUnits = SharedUnits(
-            check_order(order, visible), self.output.features, self.output.parameters, hidden, activation, tied,
+            check_order(order, visible), self.conditionals.features, self.conditionals.parameters, hidden, activation, tied,
             context=context,
         )  # fmt: skip
 
@@ -84,7 +84,7 @@ class NADE(AutoregressiveModel):
         return {
             "visible": self.visible,
             "hidden": self.hidden,
-            **column_options(self.family, self.given_order, self.context),
+            **column_options(self.output, self.order, self.context),
             "tied": self.tied,
             "activation": self.activation,
         }

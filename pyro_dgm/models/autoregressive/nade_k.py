@@ -59,8 +59,8 @@ class NADEk(OrderlessModel):
     ) -> None:
         super().__init__(visible, output, orders, seed, context)
         self.hidden, self.activation, self.k = check_counts("hidden", hidden, example="(500,)"), activation, k
-        perceptron = Perceptron(visible, self.output, hidden, activation, context)
-        self.body = RepeatedInference(visible, self.output, perceptron, k)
+        perceptron = Perceptron(visible, self.conditionals, hidden, activation, context)
+        self.body = RepeatedInference(visible, self.conditionals, perceptron, k)
 
     def options(self) -> dict[str, Any]:
         own = {"hidden": list(self.hidden), "k": self.k, "activation": self.activation}

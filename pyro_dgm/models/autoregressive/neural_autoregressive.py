@@ -65,12 +65,12 @@ class NeuralAutoregressive(AutoregressiveModel):
         group = check_count("group", group, what="the hidden units a column")
         depth = check_count("depth", depth, what="the number of hidden layers")
         self.visible, self.group, self.depth, self.context = visible, group, depth, context
-        self.family, self.given_order, self.activation, self.direct = output, plain_order(order), activation, direct
-        self.output = family(output, visible)
+        self.output, self.order, self.activation, self.direct = output, plain_order(order), activation, direct
+        self.conditionals = family(output, visible)
         degrees = [place for place in range(1, visible) for _ in range(group)]
         self.network: MaskedNetwork = MaskedNetwork(
-            check_order(order, visible), self.output.features, self.output.parameters, [degrees] * depth, activation, direct,
-            context=context,
+            check_order(order, visible), self.conditionals.features, self.conditionals.parameters, [degrees] * depth,
+            activation, direct, context=context,
         )  # fmt: skip
 
     def options(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class NeuralAutoregressive(AutoregressiveModel):
             "visible": self.visible,
             "group": self.group,
             "depth": self.depth,
-            **column_options(self.family, self.given_order, self.context),
+            **column_options(self.output, self.order, self.context),
             "activation": self.activation,
             "direct": self.direct,
         }

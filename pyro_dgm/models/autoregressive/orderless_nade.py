@@ -59,8 +59,8 @@ class OrderlessNADE(OrderlessModel):
     ) -> None:
         super().__init__(visible, output, orders, seed, context)
         self.hidden, self.activation = check_counts("hidden", hidden, example="(500,)"), activation
-        perceptron = Perceptron(visible, self.output, hidden, activation, context)
-        self.body = SubsetPerceptron(visible, self.output, perceptron)
+        perceptron = Perceptron(visible, self.conditionals, hidden, activation, context)
+        self.body = SubsetPerceptron(visible, self.conditionals, perceptron)
 
     def options(self) -> dict[str, Any]:
         own = {"hidden": list(self.hidden), "activation": self.activation}

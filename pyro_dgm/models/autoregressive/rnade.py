@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ...autoregressive import check_order, plain_order
-from ...autoregressive import output as outputs
+from ...autoregressive import output as family
 from ...autoregressive.shared_units import SharedUnits
 from ...checks import check_choice, check_columns, check_count
-from ..shared.autoregressive import AutoregressiveModel
+from ..shared.autoregressive import AutoregressiveModel, column_options
 from ..shared.examples import seeded
 
 
@@ -31,7 +31,7 @@ class RNADE(AutoregressiveModel):
         visible: the number of columns, D.
         hidden: hidden units, h.
         components: of every mixture, K.
-        family: ``"gaussian"`` or ``"laplace"``.
+        output: of every component, ``"gaussian"`` or ``"laplace"``.
         order: a permutation of the columns, a number that seeds a random one, or None for left to right.
         activation: f, ``"relu"`` or ``"sigmoid"``.
         scaled_gradient: multiply the means' derivatives by the scales.
@@ -56,7 +56,7 @@ class RNADE(AutoregressiveModel):
         visible: int,
         hidden: int = 50,
         components: int = 10,
-        family: str = "gaussian",
+        output: str = "gaussian",
         order: Sequence[int] | int | None = None,
         activation: str = "relu",
         scaled_gradient: bool = True,
@@ -67,13 +67,19 @@ class RNADE(AutoregressiveModel):
             check_columns(visible),
             check_count("components", components, what="how many a mixture has"),
         )
-        check_choice("family", family, ("gaussian", "laplace"))
-        self.visible, self.hidden, self.components, self.family = visible, hidden, components, family
-        self.given_order, self.activation = plain_order(order), activation
+        check_choice("output", output, ("gaussian", "laplace"))
+        self.visible, self.hidden, self.components, self.output = visible, hidden, components, output
+        self.order, self.activation = plain_order(order), activation
         self.scaled_gradient, self.context = scaled_gradient, context
-        self.output = outputs(family if components == 1 else f"{family}s:{components}", visible, scaled_gradient)
+        self.conditionals = family(output if components == 1 else f"{output}s:{components}", visible, scaled_gradient)
         self.network: SharedUnits = SharedUnits(
-            check_order(order, visible), 1, self.output.parameters, hidden, activation, rescale=True, context=context
+            check_order(order, visible),
+            1,
+            self.conditionals.parameters,
+            hidden,
+            activation,
+            rescale=True,
+            context=context,
         )
 
     def options(self) -> dict[str, Any]:
@@ -81,11 +87,9 @@ class RNADE(AutoregressiveModel):
             "visible": self.visible,
             "hidden": self.hidden,
             "components": self.components,
-            "family": self.family,
-            **({} if self.given_order is None else {"order": self.given_order}),
+            **column_options(self.output, self.order, self.context),
             "activation": self.activation,
             "scaled_gradient": self.scaled_gradient,
-            **({"context": self.context} if self.context else {}),
         }
 
     @classmethod

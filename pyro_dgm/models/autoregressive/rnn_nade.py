@@ -84,17 +84,17 @@ class RNNNADE(ExplicitModel):
         check_frames(visible, features, hidden=hidden, recurrent=recurrent)
         check_choice("cell", cell, _CELLS)
         self.visible, self.features, self.hidden, self.recurrent = visible, features, hidden, recurrent
-        self.cell, self.family, self.given_order = cell, output, plain_order(order)
+        self.cell, self.output, self.order = cell, output, plain_order(order)
         self.frames, self.context = visible // (features + 1), context
-        self.output = family(output, features)
+        self.conditionals = family(output, features)
         self.network = SharedUnits(
             check_order(order, features),
-            self.output.features,
-            self.output.parameters,
+            self.conditionals.features,
+            self.conditionals.parameters,
             hidden,
             context=recurrent + context,
         )
-        self.recurrence = _CELLS[cell](features * self.output.features + context, recurrent, batch_first=True)
+        self.recurrence = _CELLS[cell](features * self.conditionals.features + context, recurrent, batch_first=True)
         self.start = nn.Parameter(torch.zeros(recurrent))
 
     def forward(self, length: int | None = None, context: Tensor | None = None) -> RecurrentFrames:
@@ -111,7 +111,7 @@ class RNNNADE(ExplicitModel):
             context = self.start.new_zeros(self.context)
         check_context(context, self.context)
         return RecurrentFrames(
-            self.network, self.recurrence, self.start, self.output, length or self.frames, context.to(self.start)
+            self.network, self.recurrence, self.start, self.conditionals, length or self.frames, context.to(self.start)
         )
 
     def generate(self, x: Tensor | None = None, size: int | None = None, length: int | None = None) -> Tensor:
@@ -210,12 +210,12 @@ class RNNNADE(ExplicitModel):
         """Start at independent values that fit those of all frames."""
         with torch.no_grad():
             values, present = split_frames(x, self.features)
-            self.network.bias.copy_(self.output.start(values[present]))
+            self.network.bias.copy_(self.conditionals.start(values[present]))
 
     def check_data(self, x: Tensor) -> None:
         check_width(x, self.visible, "RNNNADE")
         if x.shape[1] % (self.features + 1) == 0:
-            check_values(self.output, split_frames(x, self.features)[0], "RNNNADE")
+            check_values(self.conditionals, split_frames(x, self.features)[0], "RNNNADE")
         unpad(x, self.features)
 
     def options(self) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class RNNNADE(ExplicitModel):
             "hidden": self.hidden,
             "recurrent": self.recurrent,
             "cell": self.cell,
-            **column_options(self.family, self.given_order, self.context),
+            **column_options(self.output, self.order, self.context),
         }
 
     @classmethod

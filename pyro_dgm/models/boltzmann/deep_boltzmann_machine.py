@@ -183,9 +183,10 @@ class DBM(BoltzmannModel):
         check_choice("kind", kind, ("pcd", "cd", "exact", "multi-prediction"))
         if kind == "multi-prediction":
             own = {"k": k, "chains": chains, "centred": centred or None, "rates": rates}
-            check_belongs("pcd", kind, **own, precision=None if precision == "float32" else precision)
+            own["precision"] = None if precision == "float32" else precision
+            check_belongs("kind", kind, ["pcd"], **own)
             return MultiPrediction(10 if rounds is None else rounds, 0.5 if known is None else known, weights)
-        check_belongs("multi-prediction", kind, rounds=rounds, known=known, weights=weights)
+        check_belongs("kind", kind, ["multi-prediction"], rounds=rounds, known=known, weights=weights)
         objective = super().objective(kind, k, chains, centred, precision)
         if rates is None:
             return objective

@@ -43,16 +43,16 @@ class ConditionalVAE(DecodedModel):
         classes: the number of classes.
         latent: the number of latent variables.
         hidden: units of the encoder's hidden layers; the decoder has them in reverse.
-        likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
+        output: ``"binary"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        levels: how many grey levels the logistic likelihood knows.
+        levels: how many grey levels ``"logistic"`` output knows; 256 by default.
 
     Attributes:
         encoder: the network of q; it takes a row with its label.
         decoder: the network of p; it takes the latents and then a label.
 
     Raises:
-        ValueError: a number of units or classes below one, an unknown likelihood or activation.
+        ValueError: a number of units or classes below one, an unknown output or activation.
 
     Example:
         >>> import torch
@@ -68,11 +68,11 @@ class ConditionalVAE(DecodedModel):
         classes: int = 10,
         latent: int = 50,
         hidden: Sequence[int] = (200, 200),
-        likelihood: str = "bernoulli",
+        output: str = "binary",
         activation: str = "tanh",
-        levels: int = 256,
+        levels: int | None = None,
     ) -> None:
-        super().__init__(visible, likelihood, levels)
+        super().__init__(visible, output, levels)
         visible, classes = self.visible, check_count("classes", classes, what="the number of classes")
         latent, hidden = (
             check_count("latent", latent, what="the number of latent variables"),
@@ -202,7 +202,7 @@ class ConditionalVAE(DecodedModel):
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "classes": self.classes, "latent": self.latent, "hidden": list(self.hidden),
-                **self.likelihood_options(), "activation": self.activation}  # fmt: skip
+                **self.output_options(), "activation": self.activation}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

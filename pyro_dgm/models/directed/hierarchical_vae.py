@@ -35,9 +35,9 @@ class HierarchicalVAE(DecodedModel):
         latent: latent variables of every stochastic layer, the lowest first.
         hidden: units of the deterministic layers below every stochastic layer, the lowest first.
         depth: how many deterministic layers there are below every stochastic layer; with 0 the networks are affine.
-        likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
+        output: ``"binary"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        levels: how many grey levels the logistic likelihood knows.
+        levels: how many grey levels ``"logistic"`` output knows; 256 by default.
 
     Attributes:
         encoders: the networks of $q(z_1 \mid x), q(z_2 \mid z_1), \ldots$
@@ -46,7 +46,7 @@ class HierarchicalVAE(DecodedModel):
 
     Raises:
         ValueError: no stochastic layer, a number of units below one, as many widths as there are not layers, an unknown
-            likelihood or activation.
+            output or activation.
 
     See also:
         ``dgm.VAE``, which it is with one layer.
@@ -64,11 +64,11 @@ class HierarchicalVAE(DecodedModel):
         latent: Sequence[int] = (100, 50),
         hidden: Sequence[int] = (200, 100),
         depth: int = 2,
-        likelihood: str = "bernoulli",
+        output: str = "binary",
         activation: str = "tanh",
-        levels: int = 256,
+        levels: int | None = None,
     ) -> None:
-        super().__init__(visible, likelihood, levels)
+        super().__init__(visible, output, levels)
         latent = check_counts("latent", latent, "the latent variables of every layer", "(100, 50)")
         hidden = check_counts("hidden", hidden)
         if len(latent) != len(hidden):
@@ -118,7 +118,7 @@ class HierarchicalVAE(DecodedModel):
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "latent": list(self.latent), "hidden": list(self.hidden), "depth": self.depth,
-                **self.likelihood_options(), "activation": self.activation}  # fmt: skip
+                **self.output_options(), "activation": self.activation}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

@@ -124,10 +124,9 @@ class SBN(LatentVariableModel):
             ValueError: an unknown kind, or an option of another one.
         """
         check_choice("kind", kind, ("rws", "wake-sleep", "vimco", "nvil", "bihm"))
-        if kind != "nvil":
-            check_belongs("nvil", kind, hidden=hidden, local=local or None)
+        check_belongs("kind", kind, ["nvil"], hidden=hidden, local=local or None)
+        check_belongs("kind", kind, ["rws", "vimco", "nvil", "bihm"], particles=particles)
         if kind == "wake-sleep":
-            check_belongs("rws or vimco or nvil or bihm", kind, particles=particles)
             return Elbo(ReweightedWakeSleep(1, wake=0.0, sleep=1.0))
         particles = 5 if particles is None else particles
         if kind == "rws":

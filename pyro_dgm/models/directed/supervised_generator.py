@@ -36,10 +36,10 @@ class SupervisedGenerator(ExplicitModel):
         visible: the number of visible columns.
         codes: the number of columns of the code.
         hidden: units of the network's hidden layers.
-        likelihood: ``"bernoulli"``, or ``"gaussian"`` with one learned deviation a column.
+        output: ``"binary"``, or ``"gaussian"`` with one learned deviation a column.
 
     Raises:
-        ValueError: a number below one, or an unknown likelihood.
+        ValueError: a number below one, or an unknown output.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -51,26 +51,24 @@ class SupervisedGenerator(ExplicitModel):
     code_mean: Tensor
     code_scale: Tensor
 
-    def __init__(
-        self, visible: int, codes: int, hidden: Sequence[int] = (200, 200), likelihood: str = "bernoulli"
-    ) -> None:
+    def __init__(self, visible: int, codes: int, hidden: Sequence[int] = (200, 200), output: str = "binary") -> None:
         super().__init__()
-        check_choice("likelihood", likelihood, ("bernoulli", "gaussian"))
+        check_choice("output", output, ("binary", "gaussian"))
         visible, codes = check_columns(visible), check_count("codes", codes, what="the number of columns of the code")
         hidden = check_counts("hidden", hidden, fewest=0)
-        self.visible, self.codes, self.hidden, self.likelihood = visible, codes, hidden, likelihood
+        self.visible, self.codes, self.hidden, self.output = visible, codes, hidden, output
         self.network = mlp((codes, *hidden, visible))
-        if likelihood == "gaussian":
+        if output == "gaussian":
             self.log_scale = nn.Parameter(torch.zeros(visible))
         self.register_buffer("code_mean", torch.zeros(codes))
         self.register_buffer("code_scale", torch.ones(codes))
 
     def observe(self, codes: Tensor) -> dist.TorchDistribution:
         r"""$p(x \mid z)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""
-        output = self.network(codes)
-        if self.likelihood == "bernoulli":
-            return dist.Bernoulli(logits=output).to_event(1)
-        return dist.Normal(output, self.log_scale.exp()).to_event(1)
+        numbers = self.network(codes)
+        if self.output == "binary":
+            return dist.Bernoulli(logits=numbers).to_event(1)
+        return dist.Normal(numbers, self.log_scale.exp()).to_event(1)
 
     def decode(self, codes: Tensor) -> Tensor:
         r"""The mean of $p(x \mid z)$: ``batch_shape x visible``."""
@@ -144,7 +142,7 @@ class SupervisedGenerator(ExplicitModel):
     def check_data(self, x: Tensor) -> None:
         name = "SupervisedGenerator (visible columns, then the code)"
         check_rows(x, torch.Size([self.visible + self.codes]), name)
-        if self.likelihood == "bernoulli":
+        if self.output == "binary":
             check_binary(x[:, : self.visible], name)
 
     def options(self) -> dict[str, Any]:
@@ -152,7 +150,7 @@ class SupervisedGenerator(ExplicitModel):
             "visible": self.visible,
             "codes": self.codes,
             "hidden": list(self.hidden),
-            "likelihood": self.likelihood,
+            "output": self.output,
         }
 
     @classmethod

@@ -28,7 +28,7 @@ class VAE(DecodedModel):
 
     ``model(x)`` has the sites ``"z"``, ``rows x latent``, and ``"x"``, ``rows x visible``.
 
-    The logistic likelihood gives probabilities of grey levels and the Gaussian one densities of real numbers: their
+    Logistic output gives probabilities of grey levels and Gaussian output densities of real numbers: their
     log-likelihoods do not compare. The convolutional body puts convolutions of stride 2 below the encoder's hidden layers,
     and transposed ones above the decoder's (section 20.10.6).
 
@@ -36,16 +36,16 @@ class VAE(DecodedModel):
         visible: the number of columns of the data.
         latent: the number of latent variables.
         hidden: units of the encoder's dense hidden layers; the decoder has them in reverse.
-        likelihood: ``"bernoulli"`` for binary data; for real ones ``"gaussian"``, and for grey levels in [0, 1]
+        output: ``"binary"`` for binary data; for real ones ``"gaussian"``, and for grey levels in [0, 1]
             ``"logistic"`` (``dgm.models.discretised_logistic``), both with one learned scale a column.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        levels: how many grey levels the logistic likelihood knows, 0 and 1 included.
+        levels: how many grey levels ``"logistic"`` output knows, 0 and 1 included; 256 by default.
         body: ``"dense"`` or ``"convolutional"``.
         shape: of a picture, for the convolutional body: height and width, or channels, height and width.
-        channels: of every convolution.
+        channels: of every convolution; (32, 64) by default.
 
     Raises:
-        ValueError: a number of units below one, an unknown likelihood, activation or body, a shape that does not fit.
+        ValueError: a number of units below one, an unknown output, activation or body, a shape that does not fit.
 
     See also:
         ``HierarchicalVAE`` for several stochastic layers, ``ConditionalVAE`` for p(x | y).
@@ -55,7 +55,7 @@ class VAE(DecodedModel):
         >>> vae = dgm.VAE(784, latent=2, hidden=(64,))
         >>> vae.decode(torch.zeros(3, 2)).shape
         torch.Size([3, 784])
-        >>> grey = dgm.VAE(35, latent=2, hidden=(), likelihood="logistic", body="convolutional", shape=(5, 7))
+        >>> grey = dgm.VAE(35, latent=2, hidden=(), output="logistic", body="convolutional", shape=(5, 7))
         >>> grey.sample(3).shape
         torch.Size([3, 35])
     """
@@ -67,26 +67,26 @@ class VAE(DecodedModel):
         visible: int,
         latent: int = 50,
         hidden: Sequence[int] = (200, 200),
-        likelihood: str = "bernoulli",
+        output: str = "binary",
         activation: str = "tanh",
-        levels: int = 256,
+        levels: int | None = None,
         body: str = "dense",
         shape: Sequence[int] | None = None,
-        channels: Sequence[int] = (32, 64),
+        channels: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(visible, likelihood, levels)
+        super().__init__(visible, output, levels)
         visible, hidden = self.visible, check_counts("hidden", hidden, fewest=0)
         latent = check_count("latent", latent, what="the number of latent variables")
-        check_body(body, shape, channels, visible)
+        chosen = check_body(body, shape, channels, visible)
         self.latent, self.hidden, self.activation = latent, hidden, activation
-        self.body, self.shape, self.channels = body, shape, channels
+        self.body, self.shape, self.channels = body, shape, chosen
         if shape is None:
             self.encoder = mlp((visible, *hidden, 2 * latent), activation)
             self.decoder = mlp((latent, *reversed(hidden), visible), activation)
         else:
-            below = Convolutions(shape, channels, activation)
+            below = Convolutions(shape, chosen, activation)
             self.encoder = nn.Sequential(below, *mlp((below.features, *hidden, 2 * latent), activation))
-            top = TransposedConvolutions(shape, channels, activation)
+            top = TransposedConvolutions(shape, chosen, activation)
             dense = mlp((latent, *reversed(hidden), top.features), activation)
             self.decoder = nn.Sequential(*dense, type(below.layers[-1])(), top)
 
@@ -129,7 +129,7 @@ class VAE(DecodedModel):
             "visible": self.visible,
             "latent": self.latent,
             "hidden": list(self.hidden),
-            **self.likelihood_options(),
+            **self.output_options(),
             "activation": self.activation,
             **picture,
         }

@@ -58,7 +58,7 @@ class VariationalRNN(LatentVariableModel):
         features: values of a frame, D.
         latent: latent variables of a frame.
         hidden: units of the recurrent state and of every network's hidden layer.
-        likelihood: ``"bernoulli"`` for binary frames, ``"gaussian"`` (with a standard deviation from the network) for real
+        output: ``"binary"`` for frames of bits, ``"gaussian"`` (with a standard deviation from the network) for real
             ones.
         activation: the networks' non-linearity: tanh, relu, silu or softplus.
 
@@ -71,7 +71,7 @@ class VariationalRNN(LatentVariableModel):
         cell: the recurrence.
 
     Raises:
-        ValueError: a number of units below one; ``visible`` no multiple of ``features + 1``; an unknown likelihood or
+        ValueError: a number of units below one; ``visible`` no multiple of ``features + 1``; an unknown output or
             activation.
 
     Example:
@@ -91,16 +91,16 @@ class VariationalRNN(LatentVariableModel):
         features: int,
         latent: int = 16,
         hidden: int = 64,
-        likelihood: str = "bernoulli",
+        output: str = "binary",
         activation: str = "tanh",
     ) -> None:
         super().__init__()
-        check_choice("likelihood", likelihood, ("bernoulli", "gaussian"))
+        check_choice("output", output, ("binary", "gaussian"))
         check_frames(visible, features, latent=latent, hidden=hidden)
-        self.visible, self.features, self.latents, self.hidden = visible, features, latent, hidden
-        self.likelihood, self.activation = likelihood, activation
+        self.visible, self.features, self.latent, self.hidden = visible, features, latent, hidden
+        self.output, self.activation = output, activation
         self.frames = visible // (features + 1)
-        outputs = features if likelihood == "bernoulli" else 2 * features
+        outputs = features if output == "binary" else 2 * features
         self.describe = mlp((features, hidden, hidden), activation)
         self.code = mlp((latent, hidden, hidden), activation)
         self.prior_network = mlp((hidden, hidden, 2 * latent), activation)
@@ -118,7 +118,7 @@ class VariationalRNN(LatentVariableModel):
 
     def observe(self, output: Tensor) -> dist.TorchDistribution:
         """$p(x_t | z_t, h)$, value by value, from the decoder's output: ``batch_shape`` ``... x features``."""
-        return dist.Bernoulli(logits=output) if self.likelihood == "bernoulli" else _normal(output)
+        return dist.Bernoulli(logits=output) if self.output == "binary" else _normal(output)
 
     def advance(self, described: Tensor, code: Tensor, h: Tensor) -> Tensor:
         """$h_t$ from the frame and the latents, both through their networks, and $h_{t-1}$: ``batch_shape x hidden``."""
@@ -249,7 +249,7 @@ class VariationalRNN(LatentVariableModel):
             values, present = split_frames(x, self.features)
             seen = values[present]
             bias, mean = cast(nn.Linear, self.decoder[-1]).bias, seen.mean(0)
-            if self.likelihood == "bernoulli":
+            if self.output == "binary":
                 bias.copy_(torch.logit(mean, eps=1e-2))
             else:
                 scale = seen.std(0, correction=0).clamp_min(1e-2) - _FLOOR
@@ -261,17 +261,17 @@ class VariationalRNN(LatentVariableModel):
 
     def check_data(self, x: Tensor) -> None:
         check_width(x, self.visible, "VariationalRNN")
-        if self.likelihood == "bernoulli":
-            check_binary(x, "VariationalRNN with a Bernoulli likelihood", "; or choose likelihood='gaussian'")
+        if self.output == "binary":
+            check_binary(x, "VariationalRNN with binary output", "; or choose output='gaussian'")
         unpad(x, self.features)
 
     def options(self) -> dict[str, Any]:
         return {
             "visible": self.visible,
             "features": self.features,
-            "latent": self.latents,
+            "latent": self.latent,
             "hidden": self.hidden,
-            "likelihood": self.likelihood,
+            "output": self.output,
             "activation": self.activation,
         }
 

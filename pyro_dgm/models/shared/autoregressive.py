@@ -27,11 +27,11 @@ from .rows import check_rows
 
 
 def column_options(
-    family: str | Sequence[str], order: list[int] | int | None = None, context: int = 0
+    output: str | Sequence[str], order: list[int] | int | None = None, context: int = 0
 ) -> dict[str, Any]:
     """Options of a model that say what its columns are, without an order or a context where there is none."""
     return {
-        "output": family if isinstance(family, str) else list(family),
+        "output": output if isinstance(output, str) else list(output),
         **({} if order is None else {"order": order}),
         **({"context": context} if context else {}),
     }
@@ -45,12 +45,14 @@ class AutoregressiveModel(ExplicitModel):
 
     Attributes:
         network: gives the conditionals' numbers.
-        output: what the numbers mean.
+        output: the columns' families, as they were named.
+        conditionals: what the numbers mean.
         context: columns of the context; 0 for none.
     """
 
     network: Network
-    output: Output
+    output: str | Sequence[str]
+    conditionals: Output
     visible: int
     context: int
 
@@ -89,7 +91,7 @@ class AutoregressiveModel(ExplicitModel):
         if context is not None:
             check_context(context, self.context)
             context = context.to(next(self.parameters()).dtype)
-        members = [AutoregressiveDistribution(network, self.output, context) for network in self.networks()]
+        members = [AutoregressiveDistribution(network, self.conditionals, context) for network in self.networks()]
         return members[0] if len(members) == 1 else OrderEnsemble(members)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
@@ -185,7 +187,7 @@ class AutoregressiveModel(ExplicitModel):
         bias = self.networks()[0].output_bias()
         if bias is not None:
             with torch.no_grad():
-                bias.copy_(self.output.start(x))
+                bias.copy_(self.conditionals.start(x))
 
     def check_data(self, x: Tensor) -> None:
         name = type(self).__name__
@@ -195,5 +197,5 @@ class AutoregressiveModel(ExplicitModel):
                 "impute(x, known=~x.isnan()) fills in the others"
             )
         check_rows(x, torch.Size([self.visible]), name)
-        if fault := self.output.fault(x):
-            raise ValueError(f"{name} got {fault}. {advice(self.output, x)}")
+        if fault := self.conditionals.fault(x):
+            raise ValueError(f"{name} got {fault}. {advice(self.conditionals, x)}")

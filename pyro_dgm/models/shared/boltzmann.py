@@ -70,9 +70,9 @@ class BoltzmannModel(EnergyModel):
             return NegativePhaseObjective(
                 PCD(1 if k is None else k, 100 if chains is None else chains, centred=centred, kernel=kernel)
             )
-        check_belongs("pcd", kind, chains=chains)
+        check_belongs("kind", kind, ["pcd"], chains=chains)
         if kind == "exact":
-            check_belongs("pcd or cd", kind, k=k)
+            check_belongs("kind", kind, ["pcd", "cd"], k=k)
             if kernel is not None:
                 raise ValueError(
                     f"precision got {precision!r}; it is that of chains, and the exact phase has none: leave it out"

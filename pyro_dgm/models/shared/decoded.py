@@ -10,47 +10,49 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_columns
+from ...checks import check_belongs, check_choice, check_columns
 from ...distributions.discretised_logistic import LOGISTIC_SPREAD, DiscretisedLogistic, GreyLevels, check_levels
 from ...nets.bodies import picture_sizes
 from .latent import LatentVariableModel
 from .rows import check_binary, check_support
 
 BODIES = ("dense", "convolutional")
-LIKELIHOODS = ("bernoulli", "gaussian", "logistic")
+OUTPUTS = ("binary", "gaussian", "logistic")
+"""What the columns may be."""
 
 
 class DecodedModel(LatentVariableModel):
     """A latent-variable model whose columns are observed through a decoder, independent of one another given the latents.
 
-    ``decoder[-1].bias`` is one a column. A likelihood with a scale learns one a column, ``log_scale``.
+    ``decoder[-1].bias`` is one a column. Columns with a scale learn one each, ``log_scale``.
 
     Args:
         visible: the number of columns that are observed.
-        likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"logistic"``.
-        levels: grey levels of ``"logistic"``.
+        output: what they are: ``"binary"``, ``"gaussian"`` or ``"logistic"``.
+        levels: grey levels of ``"logistic"``, 256 by default.
 
     Raises:
-        ValueError: no column, an unknown likelihood, or fewer than two levels.
+        ValueError: no column, an unknown output, fewer than two levels, or levels of another output.
     """
 
     guide_needs_rows = True
 
     decoder: nn.Sequential
 
-    def __init__(self, visible: int, likelihood: str, levels: int) -> None:
+    def __init__(self, visible: int, output: str, levels: int | None) -> None:
         super().__init__()
-        check_choice("likelihood", likelihood, LIKELIHOODS)
+        check_choice("output", output, OUTPUTS)
+        check_belongs("output", output, ["logistic"], levels=levels)
         visible = check_columns(visible)
-        self.visible, self.likelihood, self.levels = visible, likelihood, check_levels(levels)
-        if likelihood != "bernoulli":
+        self.visible, self.output, self.levels = visible, output, check_levels(256 if levels is None else levels)
+        if output != "binary":
             self.log_scale = nn.Parameter(torch.zeros(visible))
 
     def columns(self, output: Tensor) -> Any:
         """The distributions of the columns that a decoder's output stands for: ``batch_shape x visible``."""
-        if self.likelihood == "bernoulli":
+        if self.output == "binary":
             return dist.Bernoulli(logits=output)
-        if self.likelihood == "gaussian":
+        if self.output == "gaussian":
             return dist.Normal(output, self.log_scale.exp())
         return DiscretisedLogistic(output, self.log_scale.exp(), self.levels)
 
@@ -59,42 +61,46 @@ class DecodedModel(LatentVariableModel):
         with torch.no_grad():
             x = x[:, : self.visible]
             mean, output = x.mean(0), cast(nn.Linear, self.decoder[-1])
-            output.bias.copy_(torch.logit(mean, eps=1e-2) if self.likelihood == "bernoulli" else mean)
-            if self.likelihood != "bernoulli":
-                spread = LOGISTIC_SPREAD if self.likelihood == "logistic" else 1.0
+            output.bias.copy_(torch.logit(mean, eps=1e-2) if self.output == "binary" else mean)
+            if self.output != "binary":
+                spread = LOGISTIC_SPREAD if self.output == "logistic" else 1.0
                 self.log_scale.copy_(x.std(0).clamp_min(1e-2).log() - math.log(spread))
 
     def check_columns(self, x: Tensor) -> None:
-        """Raise ``ValueError`` where observed columns hold values that the likelihood has not."""
+        """Raise ``ValueError`` where observed columns hold values that they cannot take."""
         name = type(self).__name__
-        if self.likelihood == "bernoulli":
-            check_binary(x, f"{name} with a Bernoulli likelihood", "; or choose likelihood='gaussian'")
-        if self.likelihood == "logistic":
+        if self.output == "binary":
+            check_binary(x, f"{name} with binary output", "; or choose output='gaussian'")
+        if self.output == "logistic":
             last = self.levels - 1
             check_support(
-                x, GreyLevels(self.levels).check, f"{name} with a logistic likelihood",
+                x, GreyLevels(self.levels).check, f"{name} with logistic output",
                 f"a grey level, k / {last} for k = 0 to {last}",
-                "Divide bytes by 255, say how many levels there are by levels=, or choose likelihood='gaussian'",
+                "Divide bytes by 255, say how many levels there are by levels=, or choose output='gaussian'",
             )  # fmt: skip
 
-    def likelihood_options(self) -> dict[str, Any]:
+    def output_options(self) -> dict[str, Any]:
         """The options that this class takes."""
-        levels = {"levels": self.levels} if self.likelihood == "logistic" else {}
-        return {"likelihood": self.likelihood, **levels}
+        levels = {"levels": self.levels} if self.output == "logistic" else {}
+        return {"output": self.output, **levels}
 
 
-def check_body(body: str, shape: Sequence[int] | None, channels: Sequence[int], visible: int) -> None:
-    """Refuse a body that does not go with the shape.
+def check_body(body: str, shape: Sequence[int] | None, channels: Sequence[int] | None, visible: int) -> tuple[int, ...]:
+    """The channels of every convolution, (32, 64) by default; refuses a body that does not go with the shape.
 
     Raises:
-        ValueError: an unknown body, or a shape that is missing, not wanted, or of another number of pixels.
+        ValueError: an unknown body, or a shape that is missing, not wanted, or of another number of pixels; channels of a
+            dense body.
     """
     check_choice("body", body, BODIES)
     if (body == "convolutional") != (shape is not None):
         expected = "that of a picture, as in shape=(28, 28)" if shape is None else "none, or body='convolutional'"
         raise ValueError(f"shape got {shape!r} with body={body!r}; expected {expected}")
-    if shape is not None and math.prod(picture_sizes(shape, channels)[0]) != visible:
+    check_belongs("body", body, ["convolutional"], channels=channels)
+    chosen = (32, 64) if channels is None else tuple(channels)
+    if shape is not None and math.prod(picture_sizes(shape, chosen)[0]) != visible:
         raise ValueError(f"shape got {shape!r}, {math.prod(shape)} pixels; expected {visible}, the number of columns")
+    return chosen
 
 
 def diagonal(output: Tensor) -> dist.TorchDistribution:

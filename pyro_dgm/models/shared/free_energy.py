@@ -107,7 +107,7 @@ class FreeEnergyModel(EnergyModel):
         check_choice("kind", kind, ("pcd", "cd"))
         if kind == "pcd":
             return NegativePhaseObjective(PCD(k, 100 if chains is None else chains, kernel=kernel))
-        check_belongs("pcd", kind, chains=chains)
+        check_belongs("kind", kind, ["pcd"], chains=chains)
         return NegativePhaseObjective(CD(k, kernel=kernel))
 
     def check_data(self, x: Tensor) -> None:

@@ -54,13 +54,13 @@ class OrderlessModel(AutoregressiveModel):
             check_orders(orders),
             check_context_columns(context),
         )
-        self.family, self.seed = output, seed
-        self.output = family(output, self.visible)
+        self.output, self.seed = output, seed
+        self.conditionals = family(output, self.visible)
 
     def options(self) -> dict[str, Any]:
         return {
             "visible": self.visible,
-            **column_options(self.family, context=self.context),
+            **column_options(self.output, context=self.context),
             "orders": self.orders,
             "seed": self.seed,
         }
@@ -78,7 +78,7 @@ class OrderlessModel(AutoregressiveModel):
             ValueError: no order.
         """
         networks = self._networks(check_orders(orders))
-        return OrderEnsemble([AutoregressiveDistribution(network, self.output, context) for network in networks])
+        return OrderEnsemble([AutoregressiveDistribution(network, self.conditionals, context) for network in networks])
 
     def answering(
         self, known: Tensor, context: Tensor | None = None
@@ -98,7 +98,9 @@ class OrderlessModel(AutoregressiveModel):
                 first + [i for i in order if not pattern[i]]
                 for order in random_orders(self.visible, self.orders, self.seed)
             ]
-            members = [AutoregressiveDistribution(OrderOfBody(self.body, order), self.output, own) for order in orders]
+            members = [
+                AutoregressiveDistribution(OrderOfBody(self.body, order), self.conditionals, own) for order in orders
+            ]
             dist = members[0] if len(members) == 1 else OrderEnsemble(members)
             found.append((rows, dist))
         return found
@@ -114,8 +116,8 @@ class OrderlessModel(AutoregressiveModel):
         Returns:
             ``rounds x rows x D``.
         """
-        numbers = torch.stack(self.body.predictions(self.output.encode(x), known, context))
-        return self.output.log_prob(numbers, x)
+        numbers = torch.stack(self.body.predictions(self.conditionals.encode(x), known, context))
+        return self.conditionals.log_prob(numbers, x)
 
     def objective(self) -> Objective:
         """Order-agnostic training: ``dgm.OrderAgnostic``."""
@@ -167,4 +169,4 @@ class OrderlessModel(AutoregressiveModel):
     def initialise(self, x: Tensor) -> None:
         """Start at independent columns that fit the data."""
         with torch.no_grad():
-            self.body.start(self.output.start(x))
+            self.body.start(self.conditionals.start(x))

@@ -40,82 +40,132 @@ def reproduce(
     Raises:
         ValueError: there is no such recipe, or the run exists already.
     """
-    from .. import registry, train
-    from ..evaluation.likelihood import with_details
-    from ..train.checkpoint import write_json
-    from ..train.classify import fine_tune
-
     known = recipes()
     if name not in known:
         raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(known) or 'none'}")
-    recipe = known[name]
-    dataset = _dataset(recipe, data_dir)
-    training, evaluation = dict(recipe["training"]), dict(recipe["evaluation"])
-    if fast:
-        dataset = _first_rows(dataset)
-        training["epochs"] = 1
-        evaluation |= {key: 50 for key in ("chains", "temperatures", "burn_in", "particles") if key in evaluation}
-        if "orders" in evaluation:
-            evaluation["orders"] = [min(count, 2) for count in evaluation["orders"]]
-    model = registry.build(recipe["model"], recipe["options"], dataset.visible, recipe["seed"])
     run = out / (f"{name}-fast" if fast else name)
     if not resume and (run / "config.json").exists():
         raise ValueError(f"{run} holds a run already; choose another folder, or go on with it by resume (--resume)")
-    earlier = run / "result.json"
-    before = json.loads(earlier.read_text("utf-8")) if resume and earlier.is_file() else None
-    note = run / "pretraining.json"
-    if "pretraining" in recipe and not (resume and run.is_dir()):
+    return _Reproduction(name, known[name], run, data_dir, fast, resume, progress).result()
+
+
+class _Reproduction:
+    """One recipe on its way to a result."""
+
+    def __init__(
+        self,
+        name: str,
+        recipe: dict[str, Any],
+        run: Path,
+        data_dir: str | None,
+        fast: bool,
+        resume: bool,
+        progress: bool,
+    ) -> None:
+        self.name, self.recipe, self.run, self.data_dir = name, recipe, run, data_dir
+        self.fast, self.resume, self.progress = fast, resume, progress
+        self.dataset = self._load(recipe)
+        earlier = run / "result.json"
+        self.before = json.loads(earlier.read_text("utf-8")) if resume and earlier.is_file() else None
+        self.spent: dict[str, float] = {}
+
+    def _load(self, recipe: dict[str, Any]) -> Any:
+        dataset = _dataset(recipe, self.data_dir)
+        return _first_rows(dataset) if self.fast else dataset
+
+    def result(self) -> dict[str, Any]:
+        """Train, measure, and write down what came of it."""
+        from .. import registry
+        from ..train.checkpoint import write_json
+
+        recipe = self.recipe
+        model = registry.build(recipe["model"], recipe["options"], self.dataset.visible, recipe["seed"])
+        fitted = self.trained(model)
+        classify = self.classifier(model)
+        start = time.perf_counter()
+        figure, text, details = self.measured(model, classify)
+        result = {
+            "recipe": self.name,
+            "title": recipe["title"],
+            "figure": figure,
+            "text": text,
+            "details": details,
+            "fast": self.fast,
+            **{f"training_{name}": round(value, 1) for name, value in self.spent.items()},
+            "evaluation_seconds": round(time.perf_counter() - start, 1),
+            "epochs": len(fitted.history),
+            "last_epoch": fitted.history[-1],
+            "command": shlex.join(["pyro-dgm", "reproduce", self.name] + (["--fast"] if self.fast else [])),
+            "seed": recipe["seed"],
+            "versions": versions(),
+            "machine": machine() if self.before is None else self.before["machine"],
+            "evaluation_machine": machine(),
+        }
+        write_json(self.run / "result.json", result)
+        return result
+
+    def trained(self, model: Any) -> Any:
+        """The run of ``fit``, after the layers' pretraining where the recipe has it; notes the time that both took."""
+        from .. import train
+
+        recipe, note = self.recipe, self.run / "pretraining.json"
+        training = recipe["training"] | ({"epochs": 1} if self.fast else {})
+        self._pretrain(model, note)
+        fitted = train.fit(
+            model, self.dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=self.run,
+            resume=self.resume, progress=self.progress, source=_source(recipe), **training,
+        )  # fmt: skip
+        spent = {name: sum(row.get(name, 0.0) for row in fitted.history) for name in ("seconds", "cpu_seconds")}
+        if note.is_file():
+            spent = _added(spent, json.loads(note.read_text("utf-8")))
+        elif self.before is not None:  # all that an earlier result spent outside fit
+            spent = {name: max(value, self.before.get(f"training_{name}", 0.0)) for name, value in spent.items()}
+        self.spent = spent
+        return fitted
+
+    def _pretrain(self, model: Any, note: Path) -> None:
+        """Pretrain the layers of a fresh run, and note the time beside it for later resumptions."""
+        from .. import train
+        from ..train.checkpoint import write_json
+
+        if "pretraining" not in self.recipe or (self.resume and self.run.is_dir()):
+            return
         started = _clocks()
-        stages = _shortened(recipe["pretraining"]) if fast else recipe["pretraining"]
-        train.pretrain(model, dataset, seed=recipe["seed"], progress=progress, **stages)
-        run.mkdir(parents=True, exist_ok=True)
+        stages = _shortened(self.recipe["pretraining"]) if self.fast else self.recipe["pretraining"]
+        train.pretrain(model, self.dataset, seed=self.recipe["seed"], progress=self.progress, **stages)
+        self.run.mkdir(parents=True, exist_ok=True)
         write_json(note, _passed(started))
-    fitted = train.fit(
-        model, dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=run, resume=resume,
-        progress=progress, source=_source(recipe), **training,
-    )  # fmt: skip
-    spent = {name: sum(row.get(name, 0.0) for row in fitted.history) for name in ("seconds", "cpu_seconds")}
-    if note.is_file():
-        spent = _added(spent, json.loads(note.read_text("utf-8")))
-    elif before is not None:  # all that an earlier result spent outside fit
-        spent = {name: max(value, before.get(f"training_{name}", 0.0)) for name, value in spent.items()}
-    classify: Any = getattr(model, "classify", None)
-    if "classifier" in recipe:
+
+    def classifier(self, model: Any) -> Any:
+        """The function from rows to classes: the model's own, or an MLP on its features where the recipe has one."""
+        from ..train.classify import fine_tune
+
+        if "classifier" not in self.recipe:
+            return getattr(model, "classify", None)
         started = _clocks()
-        options = recipe["classifier"] | ({"epochs": 1} if fast else {})
+        options = self.recipe["classifier"] | ({"epochs": 1} if self.fast else {})
         if options.pop("grey", False):
-            grey = _dataset({k: v for k, v in recipe.items() if k != "binarisation"}, data_dir)
-            dataset = _first_rows(grey) if fast else grey
-        classify = fine_tune(model, dataset.train, seed=recipe["seed"], **options)
-        spent = _added(spent, _passed(started))
-    start = time.perf_counter()
-    if evaluation.pop("base", None) == "train":
-        evaluation["base"] = dataset.train.x
-    if evaluation.pop("classification", False):
-        how = "MLP on mean-field features" if "classifier" in recipe else "mean field"
-        figure, text, details = classification_error(classify, dataset.test, how, **evaluation)
-    else:
-        found, details = with_details(model, dataset.test, **evaluation)
-        figure, text = found.as_dict(), str(found)
-    result = {
-        "recipe": name,
-        "title": recipe["title"],
-        "figure": figure,
-        "text": text,
-        "details": details,
-        "fast": fast,
-        **{f"training_{name}": round(value, 1) for name, value in spent.items()},
-        "evaluation_seconds": round(time.perf_counter() - start, 1),
-        "epochs": len(fitted.history),
-        "last_epoch": fitted.history[-1],
-        "command": shlex.join(["pyro-dgm", "reproduce", name] + (["--fast"] if fast else [])),
-        "seed": recipe["seed"],
-        "versions": versions(),
-        "machine": machine() if before is None else before["machine"],
-        "evaluation_machine": machine(),
-    }
-    write_json(run / "result.json", result)
-    return result
+            self.dataset = self._load({k: v for k, v in self.recipe.items() if k != "binarisation"})
+        classify = fine_tune(model, self.dataset.train, seed=self.recipe["seed"], **options)
+        self.spent = _added(self.spent, _passed(started))
+        return classify
+
+    def measured(self, model: Any, classify: Any) -> tuple[dict[str, Any], str, dict[str, float]]:
+        """The figure on the test rows, its text and its details."""
+        from ..evaluation.likelihood import with_details
+
+        evaluation = dict(self.recipe["evaluation"])
+        if self.fast:
+            evaluation |= {key: 50 for key in ("chains", "temperatures", "warmup", "particles") if key in evaluation}
+            if "orders" in evaluation:
+                evaluation["orders"] = [min(count, 2) for count in evaluation["orders"]]
+        if evaluation.pop("base", None) == "train":
+            evaluation["base"] = self.dataset.train.x
+        if evaluation.pop("classification", False):
+            how = "MLP on mean-field features" if "classifier" in self.recipe else "mean field"
+            return classification_error(classify, self.dataset.test, how, **evaluation)
+        figure, details = with_details(model, self.dataset.test, **evaluation)
+        return figure.as_dict(), str(figure), details
 
 
 def _clocks() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Several processes as one: who takes part, what each takes of the work, and how parts come together again.
+"""Several processes that work as one: who takes part, which share of the work each takes, and how shares are put together.
 
 Everything here is the identity in a single process, so that code which shares its work has no branches. All processes
 must call these functions in the same order; what only one of them does goes into ``with alone():``.
@@ -21,7 +21,7 @@ _ALONE: contextvars.ContextVar[bool] = contextvars.ContextVar("alone", default=F
 
 
 def world() -> int:
-    """How many processes work together: 1 unless a process group is up."""
+    """The number of processes that work together: 1 unless a process group is up."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _ALONE.get() else 1
 
 
@@ -31,7 +31,7 @@ def rank() -> int:
 
 
 def launched() -> int:
-    """How many processes there will be: those of the group, or of the launcher (torchrun) that started this one."""
+    """The number of processes once the group is up: those of the launcher (torchrun) that started this one, else 1."""
     if world() > 1 or _ALONE.get():
         return world()
     return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() else 1
@@ -43,7 +43,7 @@ def first() -> bool:
 
 
 def device(name: str | torch.device) -> torch.device:
-    """The device of this process: with several of them on GPUs, the one of its number on this machine."""
+    """The device of this process: where several processes use GPUs, the GPU with this process's number on this machine."""
     place = torch.device(name)
     if launched() == 1 or place.type != "cuda":
         return place
@@ -51,7 +51,7 @@ def device(name: str | torch.device) -> torch.device:
 
 
 def join(name: str | torch.device = "cpu") -> None:
-    """Bring the process group up (NCCL on CUDA devices, gloo else) where a launcher wants one and there is none."""
+    """Start the process group (NCCL on CUDA devices, else gloo) where a launcher asks for one and none is up."""
     if launched() == world():
         return
     place = device(name)
@@ -64,14 +64,14 @@ def join(name: str | torch.device = "cpu") -> None:
 
 
 def leave() -> None:
-    """Take the process group down, if there is one."""
+    """Shut the process group down, if one is up."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """A block in which this process does all the work itself, and waits for no other."""
+    """A block in which this process does all the work itself and waits for no other."""
     token = _ALONE.set(True)
     try:
         yield
@@ -80,10 +80,10 @@ def alone() -> Iterator[None]:
 
 
 def share(n: int, name: str = "n") -> int:
-    """How many of n things this process takes.
+    """The number of things, out of n, that this process takes.
 
     Raises:
-        ValueError: there are fewer than processes.
+        ValueError: there are fewer things than processes.
 
     Example:
         >>> share(100, "chains")
@@ -103,7 +103,7 @@ def part(tensor: Tensor, dim: int = 0) -> Tensor:
 
 
 def gather(tensor: Tensor, dim: int = 0) -> Tensor:
-    """The concatenation of all processes' tensors, which may differ in length along ``dim``; the same everywhere."""
+    """The concatenation of all processes' tensors, the same in every process; they may differ in length along ``dim``."""
     if world() == 1:
         return tensor
     moved = tensor.detach().movedim(dim, 0).contiguous()
@@ -120,7 +120,7 @@ def gather(tensor: Tensor, dim: int = 0) -> Tensor:
 
 
 def mean(value: Tensor, rows: int) -> Tensor:
-    """The mean over all processes of means over their rows."""
+    """The mean over the rows of all processes, from each process's mean over its own rows."""
     if world() == 1:
         return value
     total = torch.cat([value.detach().flatten() * rows, value.new_tensor([rows])])
@@ -132,13 +132,13 @@ def collect(content: Any) -> list[Any]:
     """Every process's object, in order, at the first process; an empty list at the others."""
     if world() == 1:
         return [content]
-    found: list[Any] | None = [None] * world() if rank() == 0 else None
-    dist.gather_object(content, found)
-    return found or []
+    contents: list[Any] | None = [None] * world() if rank() == 0 else None
+    dist.gather_object(content, contents)
+    return contents or []
 
 
 def from_first(content: Any) -> Any:
-    """The first process's object, everywhere."""
+    """The first process's object, in every process."""
     if world() == 1:
         return content
     box = [content]
@@ -153,13 +153,13 @@ def agree(module: nn.Module) -> None:
 
 
 def wait() -> None:
-    """Go on once all processes are here."""
+    """Wait until all processes have come this far."""
     if world() > 1:
         dist.barrier()
 
 
 def own_seed(seed: int) -> int:
-    """The seed of this process's random stream: the first one's is ``seed`` itself."""
+    """The seed of this process's random stream; the first process has ``seed`` itself."""
     if rank() == 0:
         return seed
     # torch's CPU generator reads only the lowest 32 bits of its seed.
@@ -175,14 +175,14 @@ def own_stream() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_stream() -> Iterator[None]:
-    """A block in which all processes draw the same, even where they were seeded apart."""
+    """A block in which all processes draw the same numbers, even where they were seeded apart."""
     with _stream(lambda word: word):
         yield
 
 
 @contextlib.contextmanager
 def _stream(seed: Callable[[int], int]) -> Iterator[None]:
-    """A block with random numbers by a seed that is made of the first process's random state."""
+    """A block whose random numbers start from a seed made of a word that the first process draws."""
     if world() == 1:
         yield
         return
@@ -196,7 +196,8 @@ def _stream(seed: Callable[[int], int]) -> Iterator[None]:
 def drawing(n: int) -> Iterator[int]:
     """A block in which this process draws its share of n, from a stream of its own, and ``gather`` makes them n again.
 
-    Of fewer than there are processes every one draws all, from one stream, and ``part`` and ``gather`` are the identity.
+    Where n is smaller than the number of processes, every process draws all n from one stream, and ``part`` and ``gather``
+    are the identity.
 
     Example:
         >>> with drawing(5) as mine:
@@ -213,22 +214,22 @@ def drawing(n: int) -> Iterator[int]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Leave every process with the mean gradient of all; parameters that have none in any process stay without."""
+    """Give every process the mean gradient of all processes; a parameter without a gradient in every process keeps none."""
     if world() == 1:
         return
     chosen = list(dict.fromkeys(parameters))
-    there = chosen[0].new_tensor([parameter.grad is not None for parameter in chosen])
+    has_gradient = chosen[0].new_tensor([parameter.grad is not None for parameter in chosen])
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in chosen]
-    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), there])
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), has_gradient])
     dist.all_reduce(flat)
-    *parts, there = flat.split([*(parameter.numel() for parameter in chosen), len(chosen)])
-    for parameter, part, count in zip(chosen, parts, there.tolist(), strict=True):
-        parameter.grad = (part / world()).view_as(parameter).to(parameter.dtype) if count else None
+    *sums, counts = flat.split([*(parameter.numel() for parameter in chosen), len(chosen)])
+    for parameter, total, count in zip(chosen, sums, counts.tolist(), strict=True):
+        parameter.grad = (total / world()).view_as(parameter).to(parameter.dtype) if count else None
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
-    """A block in which the loss of another process is said in one line.
+def one_message() -> Iterator[None]:
+    """A block in which the loss of another process is reported in one line.
 
     Raises:
         ConnectionError: another process stopped.
@@ -249,7 +250,7 @@ def _line(error: Exception) -> str:
 
 
 def speaks() -> bool:
-    """Whether this process is the first to ask: the one that says what went wrong. True where it cannot be known."""
+    """Whether this process is the first to ask, and so the one that reports what went wrong; True where that is unknown."""
     if launched() == 1:
         return True
     try:

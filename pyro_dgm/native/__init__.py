@@ -1,8 +1,9 @@
 """Everything that is compiled for this processor, behind one door: draws of bits, products, tempering, recursions.
 
-Other rooms import from here and from no file inside. Every function has a plain torch way for what its loop does not take
-(another device or precision, small sizes, a processor without wide vectors), so that callers never ask; importing this room
-compiles nothing and does not import Numba.
+Other rooms import from here and from no file inside. A loop takes neither another device nor another precision, and small
+sizes do not pay. There ``bernoulli`` and ``linear`` fall back to plain torch; ``draw_at_temperatures``, ``weigh_and_draw`` and
+``swap_replicas`` return None; before ``PackedBits`` and the recursion callers ask ``moves_bits``, ``sweeps_pay`` and
+``recursion_pays``. Importing this room compiles nothing and does not import Numba.
 
 Inside: ``draws``, ``products``, ``precision``, ``packed``, ``columns`` and ``swaps`` are the door; ``processor`` says what the
 processor is and when a loop pays; the other files are loops.

@@ -1,12 +1,12 @@
 """The compiled loops of the recursion over columns; imported at its first large use.
 
 Eight rows go along the columns together: their hidden units stay in the first-level cache, and every column's weights are read
-once for all of them. Hidden units are squashed anew only where a column changed their sums: on bits, where it is 1. On the way
-there the team's members share the rows; on the way back they share tiles of 256 hidden units, whose weights and derivatives
-stay in the second-level cache. Cost: O(columns x hidden units) a row, in either direction.
+once for all of them. Hidden units are squashed anew only where a column changed their sums: on bits, where it is 1. In the
+forward pass the team's members share the rows; in the backward pass they share tiles of 256 hidden units, whose weights and
+derivatives stay in the second-level cache. Cost: O(columns x hidden units) per row, in either direction.
 
-Running sums of hidden units are double, everything else is single precision: the way back subtracts what the way there
-added, and so finds every sum again up to less than single precision resolves, whatever the columns' number and size.
+Running sums of hidden units are in double precision, everything else is in single precision. The backward pass subtracts what
+the forward pass added, and so recovers every sum to less than single precision resolves, whatever the columns' number and size.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 class Weights(NamedTuple):
-    """W, ``columns x features x units``; U, ``columns x units``; V, ``columns x numbers x units``; rho, ``columns``; the order.
+    """The weights of a recursion, and the order of its columns.
 
-    U and rho are empty where there are none.
+    W, ``columns x features x units``; U, ``columns x units``; V, ``columns x numbers x units``; rho, ``columns``. U and rho are
+    empty where there are none.
     """
 
     inputs: Any
@@ -41,7 +42,7 @@ class Weights(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """By the sums at the first column, by x (empty where it is not asked for), and by the weights."""
+    """Derivatives by the sums at the first column, by x (empty where they are not asked for), and by the weights."""
 
     sums: Any
     x: Any
@@ -62,7 +63,7 @@ def dot(first: Any, second: Any) -> Any:
 
 @vectors
 def squash(sums: Any, scale: Any, relu: Any, h: Any) -> None:
-    r"""Hidden units of scaled sums: $\max(0, z)$, or $\sigma(z)$ with a relative error of some $10^{-7}$ for |z| up to 87."""
+    r"""Fill in hidden units, of scaled sums z: $\max(0, z)$, or $\sigma(z)$ to some $10^{-7}$ of itself for |z| up to 87."""
     if relu:
         for k in range(h.size):
             h[k] = max(np.float32(sums[k]) * scale, _ZERO)
@@ -73,7 +74,7 @@ def squash(sums: Any, scale: Any, relu: Any, h: Any) -> None:
 
 @vectors
 def forward(sums: Any, x: Any, weights: Any, relu: Any, numbers: Any) -> None:
-    """Fill in the numbers of some rows; ``sums`` goes from the first column's to the last one's."""
+    """Fill in the numbers of some rows; ``sums`` holds those at the first column before, and those at the last one after."""
     rows, units = sums.shape
     columns, features, parameters = x.shape[1], x.shape[2], weights.outputs.shape[1]
     h = np.empty((ROWS, units), np.float32)
@@ -104,7 +105,7 @@ def forward(sums: Any, x: Any, weights: Any, relu: Any, numbers: Any) -> None:
 
 @vectors
 def add(total: Any, factor: Any, terms: Any) -> None:
-    """Double-precision sums plus exact products of single-precision numbers."""
+    """Add exact products of single-precision numbers to double-precision sums."""
     wide = np.float64(factor)
     for k in range(terms.size):
         total[k] += wide * np.float64(terms[k])
@@ -112,14 +113,14 @@ def add(total: Any, factor: Any, terms: Any) -> None:
 
 @vectors
 def add_single(total: Any, factor: Any, terms: Any) -> None:
-    """The same in single precision."""
+    """Add products of single-precision numbers to single-precision sums."""
     for k in range(terms.size):
         total[k] += factor * terms[k]
 
 
 @vectors
 def fold(by_h: Any, h: Any, scale: Any, relu: Any, by_sums: Any) -> None:
-    """Carry derivatives by hidden units over to the sums, and forget them."""
+    """Add what derivatives by hidden units contribute to those by the sums, and set them to zero."""
     for k in range(h.size):
         slope = (_ONE if h[k] > _ZERO else _ZERO) if relu else h[k] * (_ONE - h[k])
         by_sums[k] += scale * (by_h[k] * slope)
@@ -128,7 +129,7 @@ def fold(by_h: Any, h: Any, scale: Any, relu: Any, by_sums: Any) -> None:
 
 @sums
 def by_scale(by_h: Any, h: Any, relu: Any, sums: Any) -> Any:
-    """The derivative by the factor that the sums were multiplied with."""
+    """The derivative by the factor that the sums were multiplied by."""
     total = 0.0
     for k in range(h.size):
         slope = (_ONE if h[k] > _ZERO else _ZERO) if relu else h[k] * (_ONE - h[k])
@@ -138,21 +139,21 @@ def by_scale(by_h: Any, h: Any, relu: Any, sums: Any) -> Any:
 
 @vectors
 def add_output(gradient: Any, outputs: Any, h: Any, by_h: Any, by_outputs: Any) -> None:
-    """What a number's derivative adds to those of the hidden units and of its weights."""
+    """Add what a number's derivative contributes to those by the hidden units and by its weights."""
     for k in range(h.size):
         by_h[k] += gradient * outputs[k]
         by_outputs[k] += gradient * h[k]
 
 
 @vectors
-def backward(sums: Any, x: Any, weights: Any, relu: Any, gradient: Any, found: Any) -> None:
-    """Add to the derivatives, for some of the hidden units; ``sums`` goes from the last column's back to the first one's."""
+def backward(sums: Any, x: Any, weights: Any, relu: Any, gradient: Any, derivatives: Any) -> None:
+    """Add to the derivatives for some of the hidden units; ``sums`` goes from the last column back to the first one."""
     rows, units = sums.shape
     columns, features, parameters = x.shape[1], x.shape[2], weights.outputs.shape[1]
     h = np.empty((ROWS, units), np.float32)
     by_h = np.zeros((ROWS, units), np.float32)
     stale = np.empty(ROWS, np.bool_)
-    scaled, masked, by_x = weights.scale.size > 0, weights.mask.size > 0, found.x.size > 0
+    scaled, masked, by_x = weights.scale.size > 0, weights.mask.size > 0, derivatives.x.size > 0
     for start in range(0, rows, ROWS):
         stale[:] = True
         for place in range(columns - 1, -1, -1):
@@ -164,7 +165,7 @@ def backward(sums: Any, x: Any, weights: Any, relu: Any, gradient: Any, found: A
                     squash(sums[r], factor, relu, h[q])
                 for p in range(parameters):
                     if gradient[r, i, p] != 0:
-                        add_output(gradient[r, i, p], weights.outputs[i, p], h[q], by_h[q], found.outputs[i, p])
+                        add_output(gradient[r, i, p], weights.outputs[i, p], h[q], by_h[q], derivatives.outputs[i, p])
                 changes = scaled or masked or by_x or place == 0
                 for f in range(features):
                     changes = changes or x[r, before, f] != 0
@@ -172,19 +173,19 @@ def backward(sums: Any, x: Any, weights: Any, relu: Any, gradient: Any, found: A
                 if not changes:
                     continue
                 if scaled:
-                    found.scale[i] += by_scale(by_h[q], h[q], relu, sums[r])
-                fold(by_h[q], h[q], factor, relu, found.sums[r])
+                    derivatives.scale[i] += by_scale(by_h[q], h[q], relu, sums[r])
+                fold(by_h[q], h[q], factor, relu, derivatives.sums[r])
                 if place == 0:
                     continue
                 for f in range(features):
                     value = x[r, before, f]
                     if by_x:
-                        found.x[r, before, f] += dot(weights.inputs[before, f], found.sums[r])
+                        derivatives.x[r, before, f] += dot(weights.inputs[before, f], derivatives.sums[r])
                     if value != 0:
-                        add_single(found.inputs[before, f], value, found.sums[r])
+                        add_single(derivatives.inputs[before, f], value, derivatives.sums[r])
                         add(sums[r], -value, weights.inputs[before, f])
                 if masked:
-                    add_single(found.mask[before], _ONE, found.sums[r])
+                    add_single(derivatives.mask[before], _ONE, derivatives.sums[r])
                     add(sums[r], -_ONE, weights.mask[before])
 
 
@@ -202,13 +203,13 @@ class Shape(NamedTuple):
 
 @compiled
 def shape_of(sizes: Any) -> Any:
-    """The shape that a loop's numbers describe."""
+    """The shape that the sizes behind a loop's first pointer describe."""
     return Shape(sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6])
 
 
 @compiled
 def weights_at(data: Any, first: Any, shape: Any) -> Any:
-    """The weights behind five pointers."""
+    """The weights behind five pointers, the first of which has the number ``first``."""
     return Weights(
         carray(data[first], (shape.columns, shape.features, shape.units), np.float32),
         carray(data[first + 1], (shape.masked, shape.units), np.float32),
@@ -232,7 +233,10 @@ def tile_of(weights: Any, left: Any, right: Any) -> Any:
 
 @for_a_team
 def forward_rows(data: Any) -> None:
-    """Behind the first pointer the sizes and whether units are rectified; then sums, x, the weights and the numbers."""
+    """Fill in the numbers of this member's rows.
+
+    Behind the first pointer: the sizes, and whether units are rectified. Behind the others: sums, x, the weights, the numbers.
+    """
     sizes = carray(data[0], 8, np.int64)
     shape = shape_of(sizes)
     sums = carray(data[1], (shape.rows, shape.units), np.float64)
@@ -244,10 +248,11 @@ def forward_rows(data: Any) -> None:
 
 @for_a_team
 def backward_tiles(data: Any) -> None:
-    """Behind the first pointer the sizes, whether units are rectified, and rows of the derivatives by x (or 0).
+    """Fill in the derivatives for this member's tiles of hidden units.
 
-    Then sums, x, the weights, the gradient, and the derivatives by sums, x, W, U, V and (per tile) rho. All tiles add to the
-    derivatives by x: with them one member does all tiles, so that they are summed in one order.
+    Behind the first pointer: the sizes, whether units are rectified, and the rows of the derivatives by x (or 0). Behind the
+    others: sums, x, the weights, the gradient, and the derivatives by sums, x, W, U, V and (per tile) rho. All tiles add to the
+    derivatives by x: where these are asked for one member does all tiles, so that they are summed in one order.
     """
     sizes = carray(data[0], 9, np.int64)
     shape, relu = shape_of(sizes), sizes[7] != 0
@@ -269,17 +274,17 @@ def backward_tiles(data: Any) -> None:
         end = tiles
     for tile in range(first, end):
         left, right = tile * TILE, min((tile + 1) * TILE, units)
-        part = tile_of(weights, left, right)
-        found = Derivatives(
+        tile_weights = tile_of(weights, left, right)
+        derivatives = Derivatives(
             np.zeros((rows, right - left), np.float32),
             by_x,
-            np.zeros(part.inputs.shape, np.float32),
-            np.zeros(part.mask.shape, np.float32),
-            np.zeros(part.outputs.shape, np.float32),
+            np.zeros(tile_weights.inputs.shape, np.float32),
+            np.zeros(tile_weights.mask.shape, np.float32),
+            np.zeros(tile_weights.outputs.shape, np.float32),
             by_scales[tile],
         )
-        backward(sums[:, left:right].copy(), x, part, relu, gradient, found)
-        by_sums[:, left:right] = found.sums
-        by_inputs[:, :, left:right] = found.inputs
-        by_mask[:, left:right] = found.mask
-        by_outputs[:, :, left:right] = found.outputs
+        backward(sums[:, left:right].copy(), x, tile_weights, relu, gradient, derivatives)
+        by_sums[:, left:right] = derivatives.sums
+        by_inputs[:, :, left:right] = derivatives.inputs
+        by_mask[:, left:right] = derivatives.mask
+        by_outputs[:, :, left:right] = derivatives.outputs

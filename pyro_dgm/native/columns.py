@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class RecursionDerivatives(NamedTuple):
-    """Derivatives of a recursion by its arguments, those that there are."""
+    """Derivatives of a recursion by its arguments; None for one that is absent or was not asked for."""
 
     x: Tensor | None
     start: Tensor
@@ -32,14 +32,14 @@ def recursion_forward(
     """The numbers of every column; ``sums`` is overwritten by those at the last column.
 
     Args:
-        x: ``rows x columns x features``, of single precision as all that follows but ``sums``.
-        sums: those at the first column, ``rows x units``, in double precision and contiguous.
+        x: ``rows x columns x features``, in single precision, as everything else but ``sums``.
+        sums: the sums at the first column, ``rows x units``, in double precision and contiguous.
         inputs: W, ``columns x features x units``.
         outputs: V, ``columns x numbers x units``.
         mask: U, ``columns x units``, or None.
         scale: rho, ``columns``, or None.
-        order: of the columns.
-        rectified: whether units are rectified, not squashed.
+        order: the order of the columns.
+        rectified: whether units are rectified instead of squashed.
 
     Returns:
         ``rows x columns x numbers``.
@@ -65,7 +65,7 @@ def recursion_backward(
     gradient: Tensor,
     by_x: bool,
 ) -> RecursionDerivatives:
-    """The derivatives of numbers with that gradient; arguments as ``recursion_forward`` left them."""
+    """The derivatives by the arguments, from the gradient of the numbers; other arguments as ``recursion_forward`` left them."""
     from . import column_steps, team
 
     arrays = [_plain(t) for t in (x, *_weights(inputs, outputs, mask, scale, order), gradient)]
@@ -74,8 +74,8 @@ def recursion_backward(
     d_inputs, d_mask, d_outputs = (torch.empty_like(t) for t in arrays[1:4])
     d_scales = x.new_zeros(tiles, arrays[4].numel(), dtype=torch.float64)
     shape = _shape(x, inputs, outputs, mask, scale)
-    found = [d_start, d_x, d_inputs, d_mask, d_outputs, d_scales]
-    team.run_team(column_steps.backward_tiles, [sums, *arrays, *found], *shape, rectified, len(d_x))
+    derivatives = [d_start, d_x, d_inputs, d_mask, d_outputs, d_scales]
+    team.run_team(column_steps.backward_tiles, [sums, *arrays, *derivatives], *shape, rectified, len(d_x))
     return RecursionDerivatives(
         d_x if by_x else None,
         d_start,
@@ -95,8 +95,8 @@ def _weights(
 
 def _shape(x: Tensor, inputs: Tensor, outputs: Tensor, mask: Tensor | None, scale: Tensor | None) -> tuple[int, ...]:
     columns = x.shape[1]
-    ends = (0 if mask is None else columns, 0 if scale is None else columns)
-    return (*x.shape, outputs.shape[1], inputs.shape[-1], *ends)
+    optional = (0 if mask is None else columns, 0 if scale is None else columns)
+    return (*x.shape, outputs.shape[1], inputs.shape[-1], *optional)
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -48,13 +48,13 @@ def bernoulli_(p: Tensor) -> Tensor:
 def draw_at_temperatures(
     base: Tensor, fields: Tensor, betas: Tensor, source: Tensor | None = None, overwrite: bool = False
 ) -> Tensor | None:
-    r"""Bits of the logits $\text{base} + \beta\,\text{field}$, every row at the next of some temperatures in turn.
+    r"""Bits of the logits $\text{base} + \beta\,\text{field}$, rows at the temperatures in turn.
 
     Args:
         base: one logit per column.
         fields: ``rows x columns``.
         betas: inverse temperatures.
-        source: for every row, whose fields it takes, where not its own.
+        source: for every row, the row whose fields it takes; by default its own.
         overwrite: whether the bits may take the memory of the fields; not with ``source``.
 
     Returns:
@@ -65,20 +65,20 @@ def draw_at_temperatures(
     from . import random_bits, team
 
     bits = fields if overwrite else torch.empty_like(fields)
-    rows = fields.new_empty(0, dtype=torch.int64) if source is None else source
-    sizes = (*fields.shape, len(betas), len(rows))
-    team.run_team(random_bits.draw_single_at_temperatures, (base, fields, betas, rows, bits, seeds()), *sizes)
+    source_rows = fields.new_empty(0, dtype=torch.int64) if source is None else source
+    sizes = (*fields.shape, len(betas), len(source_rows))
+    team.run_team(random_bits.draw_single_at_temperatures, (base, fields, betas, source_rows, bits, seeds()), *sizes)
     return bits
 
 
 def weigh_and_draw(base: Tensor, fields: Tensor, before: float, after: float) -> tuple[Tensor, Tensor] | None:
-    r"""What a change of temperature adds to $\log \sum_h e^{-E}$ of a layer of bits, and bits at the new temperature.
+    r"""The rise of $\log \sum_h e^{-E}$ of a layer of bits by a change of temperature, and bits at the new temperature.
 
     Args:
         base: one logit per column.
         fields: ``rows x columns``; the bits take their memory.
-        before: inverse temperature.
-        after: another one near it.
+        before: the inverse temperature before.
+        after: the one after, near it.
 
     Returns:
         the rise of every row in nats, ``rows x 1``, and the bits; None where the loop does not take these tensors.

@@ -12,17 +12,17 @@ from .draws import seeds
 from .processor import TILE
 
 Flow = tuple[int, int, Tensor]
-"""A coupling as one block feels it: the block's place, the layer it comes from, weights ``that layer x the block's layer``."""
+"""A coupling as one block feels it: the block's place, the layer at the other end, weights ``that layer x the block's layer``."""
 
 
 class PackedBits:
     """A machine of bits with dense couplings: copies of its biases, and of its weights in tiles.
 
-    States are words between the steps, 32 bits of a layer each, ``tiles x rows``; products of words with weights are looked
-    up in tables of sums, and torch's threads share every block. Words of torch's generator seed every call.
+    Between steps, states are words of 32 bits of a layer, ``tiles x rows``; products of words with weights are looked up in
+    tables of sums, and torch's threads share every block. Words of torch's generator seed every call.
 
     Args:
-        biases: those of every layer, flat, of single precision.
+        biases: one vector per layer, in single precision.
         order: the layer of every block, in the order in which they are drawn.
         flows: the couplings at every block.
     """
@@ -32,28 +32,28 @@ class PackedBits:
         self.order, flows = list(order), list(flows)
         self.weights = [_tiled(weight.detach()) for _, _, weight in flows]
         self.counts = len(self.biases), len(self.order), len(flows)
-        ends = [number for place, source, _ in flows for number in (place, source)]
-        self.numbers = [*(len(bias) for bias in self.biases), *self.order, *ends]
+        flow_ends = [number for place, source, _ in flows for number in (place, source)]
+        self.numbers = [*(len(bias) for bias in self.biases), *self.order, *flow_ends]
 
     def pack(self, states: Sequence[Tensor]) -> list[Tensor] | None:
-        """Words of every layer's bits, ``tiles x rows``, from ``rows x columns``; None where there are other numbers."""
+        """Words of all layers' bits, ``tiles x rows``, from ``rows x columns``; None where there are numbers other than bits."""
         from . import tables, team
 
-        packed, others = [], torch.zeros(1, dtype=torch.int64)
+        packed, other_numbers = [], torch.zeros(1, dtype=torch.int64)
         for state, bias in zip(states, self.biases, strict=True):
             x = state.reshape(-1, len(bias)).to(bias).contiguous()
             words = x.new_empty(-(-len(bias) // TILE), len(x), dtype=torch.int32)
-            team.run_team(tables.read_bits, (x, words, others), *x.shape, len(words))
+            team.run_team(tables.read_bits, (x, words, other_numbers), *x.shape, len(words))
             packed.append(words)
-        return None if others.item() else packed
+        return None if other_numbers.item() else packed
 
     def unpack(self, words: Sequence[Tensor]) -> list[Tensor]:
         """The inverse of ``pack``: ``rows x columns`` for every layer."""
         from . import tables, team
 
-        states = [bias.new_empty(entry.shape[1], len(bias)) for bias, entry in zip(self.biases, words, strict=True)]
-        for x, entry in zip(states, words, strict=True):
-            team.run_team(tables.write_bits, (x, entry), *x.shape, len(entry))
+        states = [bias.new_empty(packed.shape[1], len(bias)) for bias, packed in zip(self.biases, words, strict=True)]
+        for x, packed in zip(states, words, strict=True):
+            team.run_team(tables.write_bits, (x, packed), *x.shape, len(packed))
         return states
 
     def sweep(self, words: Sequence[Tensor], sweeps: int) -> None:
@@ -79,11 +79,11 @@ class PackedBits:
         Args:
             words: of ``chains x temperatures`` rows.
             base: the logits of every layer at the lowest inverse temperature.
-            early: how many of the blocks are the first colour's.
+            early: the number of blocks of the first colour.
             betas: inverse temperatures.
             from_base: which rows were at the lowest one last, flat.
-            trips: how many rows came from there to the highest one so far, by chain.
-            steps: how many.
+            trips: how many rows came from there to the highest one so far, per chain.
+            steps: the number of steps.
 
         Returns:
             every pair's mean probability of a swap, and ``from_base`` and ``trips`` after the steps.

@@ -1,4 +1,4 @@
-"""Products in bfloat16: who may ask for them, and torch's switch."""
+"""Products in bfloat16: torch's switch for them, and the check of who may ask for them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .processor import multiplies_bfloat16
 
 @contextlib.contextmanager
 def bfloat16_products() -> Iterator[None]:
-    r"""Within it, products of single-precision matrices round their factors to bfloat16 and add up in single precision.
+    r"""A block in which products of single-precision matrices round their factors to bfloat16 and add up in single precision.
 
-    Torch's own switch for oneDNN, put back at the end. States of bits and spins are bfloat16 numbers already, so that only
-    weights are rounded, each by at most $2^{-8}$ of itself; real-valued states are rounded too.
+    It sets torch's own switch for oneDNN, and restores it at the end. States of bits and spins are bfloat16 numbers already, so
+    that only weights are rounded, each by at most $2^{-8}$ of itself; real-valued states are rounded too.
     """
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision

@@ -1,4 +1,4 @@
-"""What the processor is, and from which sizes on each compiled loop pays."""
+"""Properties of the processor, and the sizes from which on each compiled loop pays."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 from torch import Tensor
 
 TILE = 32
-"""Rows and columns of a tile of weights; a word of bits has one for each."""
+"""Rows and columns of a tile of weights, and bits of a word."""
 
 FEW_DRAWS = 4096
-"""Draws of bits below which the compiled loops are not worth their import."""
+"""The number of bits below which the compiled draws are not worth their import."""
 
 SMALL_PRODUCT = 1 << 20
 """Multiplications below which oneDNN's fixed cost of a call outweighs its speed."""
 
 LARGE_PRODUCT = 1 << 23
-"""Multiplications from which on it is worth looking whether a factor holds nothing but bits."""
+"""Multiplications from which on it is worth checking whether a factor holds nothing but bits."""
 
 TABLE_ROWS = 32
-"""Rows and columns, and pairs of inner places, from which on tables of sums are worth making."""
+"""The fewest rows, columns and pairs of inner places for which tables of sums are worth making."""
 
 SWEPT_WEIGHTS = 1 << 19
 """Weights times rows below which XLA sweeps faster than the loop over words of bits."""
 
 COPIED_WEIGHTS = 1 << 26
-"""Weights of which two more copies are too many: half a gigabyte."""
+"""The most weights of which two more copies are made: half a gigabyte."""
 
 RECURSION_UNITS = 1 << 21
 """Hidden units, over all rows and columns, from which on the compiled recursion is worth its import."""
@@ -46,17 +46,17 @@ def _description() -> str:
 
 
 def is_amd() -> bool:
-    """Whether AMD made it."""
+    """Whether AMD made the processor."""
     return "AuthenticAMD" in _description()
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether it has units for products of bfloat16 matrices (AMX), many times as fast as single precision."""
+    """Whether the processor has units for products of bfloat16 matrices (AMX), many times as fast as single precision."""
     return "amx_bf16" in _description()
 
 
 def vector_instructions() -> str:
-    """The widest vectors that torch uses, ``"AVX2"`` or ``"AVX512"`` where there are wide ones."""
+    """The widest vectors that torch uses: ``"AVX2"`` or ``"AVX512"`` where the processor has wide ones."""
     return torch.backends.cpu.get_cpu_capability()
 
 
@@ -70,7 +70,7 @@ def looks_up() -> bool:
 def multiplies_by_onednn() -> bool:
     """Whether oneDNN's kernels are the faster ones: MKL's reach half their speed on AMD processors with AVX-512.
 
-    Decided by what the processor is and not by timing it: two kernels round differently, and a choice that could change
+    The kind of processor decides, not a timing: two kernels round differently, and a choice that could change
     between two processes would break bit-identical resumption.
     """
     return vector_instructions() == "AVX512" and is_amd()
@@ -87,7 +87,7 @@ def moves_bits(tensors: Sequence[Tensor]) -> bool:
 
 
 def sweeps_pay(rows: int, weights: int) -> bool:
-    """Whether they are faster than XLA for so many states and weights."""
+    """Whether the loops over words of bits are faster than XLA for that many states and weights."""
     return rows >= TABLE_ROWS and rows * weights >= SWEPT_WEIGHTS and weights <= COPIED_WEIGHTS
 
 

@@ -18,7 +18,7 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
     """``x @ weight + plus``, by the fastest single-precision kernel of this processor.
 
     MKL's kernels are slow on AMD processors with AVX-512, where oneDNN's reach twice their speed at equal accuracy; where
-    vectors have eight numbers, large products of zeros and ones take half of MKL's time by tables of sums (figures in
+    vectors have eight numbers, tables of sums take half of MKL's time for large products of zeros and ones (figures in
     tutorials/decisions).
 
     Args:
@@ -37,7 +37,7 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """The fast kernels have no derivative of their own."""
+    """The fast product with a derivative, which the kernels lack."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
@@ -63,7 +63,7 @@ def _outer(x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _product(x: Tensor, weight: Tensor, plus: Tensor | None, kernel: Kernel | None = None) -> Tensor:
-    """By tables of sums where they pay, else by the kernel, by default the fastest one."""
+    """The product by tables of sums where they pay, else by the kernel, which is by default the fastest one."""
     bits = (
         product_of_bits(x, weight, plus)
         if x.shape[0] * weight.numel() >= processor.LARGE_PRODUCT and processor.looks_up()
@@ -79,33 +79,33 @@ def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | 
     if min(rows, columns, inner // 2) < processor.TABLE_ROWS or not _plain(factors):
         return None
     across, transposed = not x.is_contiguous(), not weight.is_contiguous()
-    source, base = x.t() if across else x, weight.t() if transposed else weight
+    source, matrix = x.t() if across else x, weight.t() if transposed else weight
     fit = weight.shape[0] == inner and (plus is None or (plus.shape == (columns,) and plus.is_contiguous()))
-    if not (fit and source.is_contiguous() and base.is_contiguous()):
+    if not (fit and source.is_contiguous() and matrix.is_contiguous()):
         return None
     from . import tables, team
 
     tiles, strips = -(-inner // tables.TILE), -(-columns // tables.TILE)
-    words, others = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
+    words, other_numbers = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
     read = tables.read_bits_of_columns if across else tables.read_bits
-    team.run_team(read, (source, words, others), rows, inner, tiles)
-    if others.item():
+    team.run_team(read, (source, words, other_numbers), rows, inner, tiles)
+    if other_numbers.item():
         return None
     plus = x.new_empty(0) if plus is None else plus
     product = x.new_empty(rows, columns)
     chunks = max(-(-rows // tables.CHUNK), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // strips))
     sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks)
-    team.run_team(tables.multiply_bits, (words, base, plus, product), *sizes)
+    team.run_team(tables.multiply_bits, (words, matrix, plus, product), *sizes)
     return product
 
 
 def _plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether tensors are numbers in memory, single precision on the processor, and no transform or cast is to see them."""
+    """Whether tensors are plain single-precision numbers in the processor's memory, which no transform or cast needs to see."""
     if torch.is_autocast_enabled("cpu") or torch.autograd.forward_ad._current_level >= 0:
         return False
     try:
         return all(t.dtype == torch.float32 and t.device.type == "cpu" and t.data_ptr() for t in tensors)
-    except RuntimeError:  # of torch.func and batched gradients, whose tensors have no memory of their own
+    except RuntimeError:  # torch.func and batched gradients have tensors without memory of their own
         return False
 
 
@@ -119,7 +119,7 @@ def _onednn(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
 
 @functools.cache
 def _fastest() -> Kernel:
-    """The kernel for this processor; torch's own where oneDNN's is not there or answers otherwise."""
+    """The kernel for this processor; torch's own where oneDNN's is missing or gives another result."""
     if not processor.multiplies_by_onednn():
         return _addmm
     x, weight, plus = torch.eye(3), torch.arange(6.0).view(3, 2), torch.ones(2)

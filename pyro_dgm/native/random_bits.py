@@ -2,7 +2,7 @@
 
 Draws go in blocks of 1024, whose random words, probabilities and bits stay in the first-level cache: words first, then what
 the bits are compared with, then the comparison, each a loop that runs in vectors. Block n has the n-th part of one stream of
-random words, so that bits do not depend on who draws them. Cost: some 1 ns a bit, a third each for the exponential, the words
+random words, so that bits do not depend on who draws them. Cost: some 1 ns per bit, a third each for the exponential, the words
 and the rest.
 """
 
@@ -36,9 +36,9 @@ def mix(z: Any) -> Any:
 def increment(word: Any) -> Any:
     """An odd increment with enough changes between neighbouring bits: it names one of 2^63 streams."""
     gamma = mix(word) | _U64(1)
-    changes, rest = 0, gamma ^ (gamma >> _U64(1))
-    while rest:
-        rest &= rest - _U64(1)
+    changes, transitions = 0, gamma ^ (gamma >> _U64(1))
+    while transitions:
+        transitions &= transitions - _U64(1)
         changes += 1
     return gamma ^ _ALTERNATING if changes < 24 else gamma
 
@@ -51,7 +51,7 @@ def uniform(state: Any) -> Any:
 
 @compiled
 def stream(seed: Any, gamma: Any, part: Any, size: Any) -> Any:
-    """Where a numbered part of a stream begins, if each draws so many bits: a word for four, and one for every tie."""
+    """The state at which a numbered part of a stream begins, if each draws ``size`` bits: a word for four, and one per tie."""
     return seed + gamma * (_U64((size + 3) // 4 + size) * _U64(part))
 
 
@@ -81,6 +81,7 @@ def decide(p: Any, lanes: Any, state: Any, gamma: Any) -> Any:
 
 @compiled
 def fill(words: Any, number: Any, state: Any, gamma: Any) -> None:
+    """Fill in the first ``number`` random words after a state."""
     for w in range(number):
         words[w] = mix(state + gamma * _U64(w + 1))
 
@@ -96,24 +97,24 @@ def draw(p: Any, seeds: Any) -> None:
     lanes, gamma = words.view(np.uint16), increment(seeds[1])
     first, end = own_part((p.size + BLOCK - 1) // BLOCK)
     for block in range(first, end):
-        part = p[block * BLOCK : min((block + 1) * BLOCK, p.size)]
+        block_p = p[block * BLOCK : min((block + 1) * BLOCK, p.size)]
         state = stream(seeds[0], gamma, block, BLOCK)
-        fill(words, (part.size + 3) // 4, state, gamma)
-        decide(part, lanes, state + gamma * _U64(words.size), gamma)
+        fill(words, (block_p.size + 3) // 4, state, gamma)
+        decide(block_p, lanes, state + gamma * _U64(words.size), gamma)
 
 
 @vectors
 def inverses(logits: Any, inverse: Any) -> None:
-    """1 / p, for the sigmoid p of every logit."""
+    """Fill in 1 / p, for the sigmoid p of every logit."""
     for i in range(logits.size):
         inverse[i] = _ONE + exponential(-logits[i])
 
 
 @sums
 def compare(lanes: Any, inverse: Any, bits: Any) -> Any:
-    """Bits by sixteen random ones: the n-th of 65536 parts of the unit interval lies below p where (n + 1) / p <= 65536.
+    """Fill in bits by sixteen random ones: the n-th of 65536 parts of the unit interval lies below p where (n + 1) / p <= 65536.
 
-    Returns for how many of them p lies within the part: their bits are 0 so far.
+    Returns the number of ties, where p lies within the part: their bits are 0 so far.
     """
     ties = _ZERO
     for i in range(bits.size):
@@ -127,7 +128,7 @@ def compare(lanes: Any, inverse: Any, bits: Any) -> Any:
 
 @vectors
 def break_ties(logits: Any, lanes: Any, inverse: Any, bits: Any, state: Any, gamma: Any) -> None:
-    """Set those bits with the share of their part that lies below p, by a double-precision uniform each."""
+    """Set a tied bit with the probability of the share of its part that lies below p, by a double-precision uniform number."""
     for i in range(bits.size):
         if bits[i] == _ZERO and np.float32(np.int32(lanes[i])) * inverse[i] < _PARTS:
             state += gamma
@@ -137,7 +138,7 @@ def break_ties(logits: Any, lanes: Any, inverse: Any, bits: Any, state: Any, gam
 
 @compiled
 def draw_by_logits(logits: Any, bits: Any, words: Any, inverse: Any, state: Any, gamma: Any) -> None:
-    """Bits of some logits, from a part of a stream of SplitMix64; ``words`` and ``inverse`` are room for them."""
+    """Fill in bits by their logits, from a part of a stream of SplitMix64; ``words`` and ``inverse`` are working memory."""
     lanes = words.view(np.uint16)
     fill(words, (bits.size + 3) // 4, state, gamma)
     inverses(logits, inverse)
@@ -154,37 +155,37 @@ def copy(source: Any, target: Any) -> None:
 
 @compiled
 def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
-    """As ``draw``, for the probabilities of logits; both arrays may be one."""
-    words, inverse, found = np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    """Fill in bits as ``draw`` does, by their logits; both arrays may be the same."""
+    words, inverse, drawn = np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     gamma = increment(seeds[1])
     first, end = own_part((bits.size + BLOCK - 1) // BLOCK)
     for block in range(first, end):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, bits.size)
         state = stream(seeds[0], gamma, block, BLOCK)
-        draw_by_logits(logits[start:stop], found[: stop - start], words, inverse, state, gamma)
-        copy(found, bits[start:stop])
+        draw_by_logits(logits[start:stop], drawn[: stop - start], words, inverse, state, gamma)
+        copy(drawn, bits[start:stop])
 
 
 @compiled
 def draw_at_temperatures(base: Any, fields: Any, betas: Any, source: Any, bits: Any, seeds: Any) -> None:
-    """Bits of the logits base + beta field: every row at the next temperature, with the fields of row ``source``.
+    """Fill in bits of the logits base + beta field: rows are at the temperatures in turn, with the fields of row ``source``.
 
-    Without that, bits and fields may be one array.
+    Where ``source`` is empty every row has its own fields, and bits and fields may be the same array.
     """
-    room = padded(base.size)
-    words, inverse = np.empty(room // 4, np.uint64), np.empty(room, np.float32)
-    logits, found = np.zeros(room, np.float32), np.empty(room, np.float32)
+    width = padded(base.size)
+    words, inverse = np.empty(width // 4, np.uint64), np.empty(width, np.float32)
+    logits, drawn = np.zeros(width, np.float32), np.empty(width, np.float32)
     gamma = increment(seeds[1])
     first, end = own_part(bits.shape[0])
     for row in range(first, end):
         interpolate(base, fields[source[row] if source.size else row], betas[row % betas.size], logits)
-        draw_by_logits(logits, found, words, inverse, stream(seeds[0], gamma, row, room), gamma)
-        copy(found, bits[row])
+        draw_by_logits(logits, drawn, words, inverse, stream(seeds[0], gamma, row, width), gamma)
+        copy(drawn, bits[row])
 
 
 @compiled
 def padded(columns: Any) -> Any:
-    """Room for a row without a remainder: what is left over from whole vectors is done one by one, and takes long."""
+    """The width of a row in whole vectors: numbers left over from whole vectors would be handled one by one, which is slow."""
     return (columns + 31) // 32 * 32
 
 

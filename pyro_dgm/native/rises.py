@@ -1,8 +1,9 @@
 """The compiled loop that weighs a change of temperature and draws at the new one; imported at the first large layer.
 
-Row by row, which the team's members share: logits at the new temperature, steps, bits, and then the summed rise by as short a
-series about the new logits as the row's largest step allows, so that the sigmoid that the bits needed serves the weights too.
-A row's arrays stay in the first-level cache, and the bits take the memory of its fields. Cost: hardly more than the bits alone.
+The team's members share the rows. For each row the loop computes logits at the new temperature, steps, bits, and then the
+summed rise. The rise takes as short a series about the new logits as the row's largest step allows, so that the sigmoid that
+the bits needed serves the weights too. A row's arrays stay in the first-level cache, and the bits take the memory of its
+fields. Cost: hardly more than the bits alone.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from .random_bits import copy, draw_by_logits, increment, interpolate, padded, s
 from .team import compiled, for_a_team, own_part, sums, vectors
 
 LIMIT = np.float32(0.25)
-"""The largest step of a field that the series takes: its remainder is below 5e-9 nats an atom there (0.409 LIMIT⁷ / 7!),
+"""The largest step of a field that the series takes: its remainder is below 5e-9 nats per atom there (0.409 LIMIT⁷ / 7!),
 less than single precision's rounding of the step itself."""
 
 SHORT = np.float32(1 / 32)
-"""The largest step for which its first three terms do: their remainder is below 5e-9 nats an atom too (SHORT⁴ / (8 · 4!))."""
+"""The largest step for which its first three terms suffice: their remainder is below 5e-9 nats per atom (SHORT⁴ / (8 · 4!))."""
 
 _0 = np.float32(0)
 _1, _2, _6, _24, _120, _720 = (np.float32(n) for n in (1, 2, 6, 24, 120, 720))
@@ -30,7 +31,7 @@ _12, _30 = np.float32(12), np.float32(30)
 
 @sums
 def _beyond(steps: Any, limit: Any) -> Any:
-    """How many steps are beyond a limit, or NaN."""
+    """The number of steps that are beyond a limit or NaN."""
     far = _0
     for j in range(steps.size):
         far += _0 if abs(steps[j]) <= limit else _1
@@ -39,7 +40,7 @@ def _beyond(steps: Any, limit: Any) -> Any:
 
 @sums
 def _short(steps: Any, p: Any) -> Any:
-    """Summed A(eta) - A(eta - step) by three terms about eta; ``p`` is its sigmoid."""
+    """The sum of A(eta) - A(eta - step) by three terms about eta; ``p`` is its sigmoid."""
     total = _0
     for j in range(steps.size):
         d, q = steps[j], p[j]
@@ -50,7 +51,7 @@ def _short(steps: Any, p: Any) -> Any:
 
 @sums
 def _long(steps: Any, p: Any) -> Any:
-    r"""The same by six terms.
+    r"""The same sum by six terms.
 
     With $v = p (1 - p)$ the derivatives are p, v, v(1-2p), v(1-6v), v(1-2p)(1-12v) and v(1-30v+120v²).
     """
@@ -70,7 +71,7 @@ def _long(steps: Any, p: Any) -> Any:
 
 @compiled
 def _plain(steps: Any, eta: Any) -> Any:
-    """The same without series, however large the steps; not a number where one of them is not."""
+    """The same sum without a series, for steps of any size; NaN where one of them is."""
     total = 0.0
     for j in range(steps.size):
         high = np.float64(eta[j])
@@ -93,20 +94,23 @@ def _reciprocals(inverse: Any, p: Any) -> None:
 
 @for_a_team
 def weigh_and_draw(data: Any) -> None:
-    """For numbers of rows and columns, and for the temperatures before and after: the rows' rises, and bits over the fields."""
+    """Write the rises of this member's rows, and bits over their fields.
+
+    Behind the pointers: numbers of rows and columns; inverse temperatures before and after; base; fields; rises; two seeds.
+    """
     numbers, betas = carray(data[0], 2, np.int64), carray(data[1], 2, np.float64)
     rows, columns = numbers[0], numbers[1]
     base, fields = carray(data[2], columns, np.float32), carray(data[3], (rows, columns), np.float32)
     summed, seeds = carray(data[4], rows, np.float32), carray(data[5], 2, np.uint64)
     after, step, gamma = np.float32(betas[1]), np.float32(betas[1] - betas[0]), increment(seeds[1])
-    room = padded(columns)
-    words, eta, steps = np.empty(room // 4, np.uint64), np.zeros(room, np.float32), np.zeros(room, np.float32)
-    p, inverse, bits = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
+    width = padded(columns)
+    words, eta, steps = np.empty(width // 4, np.uint64), np.zeros(width, np.float32), np.zeros(width, np.float32)
+    p, inverse, bits = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
     first, end = own_part(rows)
     for i in range(first, end):
         interpolate(base, fields[i], after, eta)
         _scaled(step, fields[i], steps)
-        draw_by_logits(eta, bits, words, inverse, stream(seeds[0], gamma, i, room), gamma)
+        draw_by_logits(eta, bits, words, inverse, stream(seeds[0], gamma, i, width), gamma)
         _reciprocals(inverse, p)
         if _beyond(steps, SHORT) == _0:
             summed[i] = _short(steps, p)

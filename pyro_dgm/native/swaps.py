@@ -20,7 +20,7 @@ def swap_replicas(
         trips: how many came from there to the highest one so far, ``chains x batch_shape``.
 
     Returns:
-        the place that every replica came from, flat; the mean probability of a swap of every pair; ``from_base`` and ``trips``
+        the place that every replica came from, flat; every pair's mean probability of a swap; ``from_base`` and ``trips``
         after the round; and the temperature that every replica came from, shaped as ``gap``.
     """
     if gap.device.type != "cpu":
@@ -29,7 +29,7 @@ def swap_replicas(
 
     chains, batch = len(gap), gap[0, 0].numel()
     arrays = gap.view(chains, -1, batch), seeds(), from_base.view(chains, -1, batch), trips.view(chains, batch)
-    found = swap_rounds.swap(betas.numpy(), *(t.numpy() for t in arrays))
-    source, rate, from_base, trips, order = (torch.from_numpy(x) for x in found)
-    shaped = trips.view(chains, *gap.shape[2:])
-    return source.view(-1), rate, from_base.view(gap.shape), shaped, order.view(gap.shape)
+    results = swap_rounds.swap(betas.numpy(), *(t.numpy() for t in arrays))
+    source, rate, from_base, trips, order = (torch.from_numpy(x) for x in results)
+    chain_trips = trips.view(chains, *gap.shape[2:])
+    return source.view(-1), rate, from_base.view(gap.shape), chain_trips, order.view(gap.shape)

@@ -3,8 +3,8 @@
 States are words of bits, ``tiles x rows`` for every layer: the words of one tile lie side by side, as a table of sums takes
 them. Weights are tiles of 32 x 32, ``strips x tiles``: a strip of 32 columns reads its tiles one behind the other. A block is
 cut into strips and chunks of 256 rows, which the team's members share; their sums, logits and bits stay in the nearest caches,
-and only words go back to memory. After every block all wait, since the next one reads it. Cost: eight additions of 32 columns
-per tile and row (see ``tables``), and the draws of bits.
+and only words go back to memory. After every block all members wait, since the next block reads it. Cost: eight additions of
+32 columns per tile and row (see ``tables``), and the draws of bits.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ PIECE = BLOCK // TILE
 
 @compiled
 def tiles(size: Any) -> Any:
-    """Tiles, or strips, that hold so many units."""
+    """The number of tiles, or of strips, that hold ``size`` units."""
     return (size + TILE - 1) // TILE
 
 
 @compiled
 def draw_words(
-    sums: Any, height: Any, seeds: Any, gamma: Any, number: Any, found: Any, room: Any, inverse: Any, words: Any
+    sums: Any, height: Any, seeds: Any, gamma: Any, part: Any, bits: Any, random_words: Any, inverse: Any, words: Any
 ) -> None:
-    """Words of bits with the logits of so many rows; every 32 rows have their own part of the stream."""
+    """Fill in words of bits by the logits of ``height`` rows; every 32 rows have their own part of the stream."""
     logits = sums.reshape(sums.size)
     for piece in range((height + PIECE - 1) // PIECE):
         start, stop = piece * BLOCK, min((piece + 1) * BLOCK, height * TILE)
-        state = stream(seeds[0], gamma, number + piece, BLOCK)
-        draw_by_logits(logits[start:stop], found[: stop - start], room, inverse, state, gamma)
+        state = stream(seeds[0], gamma, part + piece, BLOCK)
+        draw_by_logits(logits[start:stop], bits[: stop - start], random_words, inverse, state, gamma)
         for i in range((stop - start) // TILE):
-            words[piece * PIECE + i] = word_of_bits(found.ctypes.data + i * TILE * 4)[0]
+            words[piece * PIECE + i] = word_of_bits(bits.ctypes.data + i * TILE * 4)[0]
 
 
 class Layout(NamedTuple):
-    """How a machine of bits lies in memory: sizes of the layers, the layer of every block, the block that every flow leads to
-    and the layer that it comes from; the pointers where words and weights begin."""
+    """The layout of a machine of bits in memory: sizes of the layers, the layer of every block, the block that every flow leads
+    to and the layer that it comes from; the pointers where words and weights begin."""
 
     rows: Any
     sizes: Any
@@ -58,15 +58,15 @@ class Layout(NamedTuple):
 
 @compiled
 def add_flows(data: Any, layout: Any, place: Any, strip: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
-    """Add what couplings bring to a strip of a block, in so many rows."""
+    """Add what couplings contribute to a strip of a block, in ``height`` rows."""
     strips = tiles(layout.sizes[layout.order[place]])
     for flow in range(layout.ends.size // 2):
         if layout.ends[2 * flow] == place:
             source = layout.ends[2 * flow + 1]
             inner = tiles(layout.sizes[source])
-            others = carray(data[layout.words + source], (inner, layout.rows), np.uint32)
+            source_words = carray(data[layout.words + source], (inner, layout.rows), np.uint32)
             weight = carray(data[layout.weights + flow], (strips, inner, TILE, TILE), np.float32)
-            add_tiles(others, weight[strip], top, height, table, sums)
+            add_tiles(source_words, weight[strip], top, height, table, sums)
 
 
 @compiled
@@ -78,11 +78,11 @@ def layout_of(rows: Any, layers: Any, blocks: Any, words: Any, numbers: Any) -> 
 
 @compiled
 def sweep(data: Any, layout: Any, sweeps: Any) -> None:
-    """This member's part of every block, sweep after sweep."""
+    """Draw this member's share of every block, sweep after sweep."""
     rows, seeds = layout.rows, carray(data[1], 2, np.uint64)
     gamma = increment(seeds[1])
     table, sums = aligned(TABLE), aligned(min(rows, CHUNK))
-    found, room, inverse = np.empty(BLOCK, np.float32), np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32)
+    bits, room, inverse = np.empty(BLOCK, np.float32), np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32)
     chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + PIECE - 1) // PIECE
     done = 0
     for _ in range(sweeps):
@@ -92,13 +92,13 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
             bias = carray(data[2 + layer], layout.sizes[layer], np.float32)
             words = carray(data[layout.words + layer], (strips, rows), np.uint32)
             first, end = own_part(strips * chunks)
-            for part in range(first, end):
-                strip, top = part // chunks, part % chunks * CHUNK
+            for task in range(first, end):
+                strip, top = task // chunks, task % chunks * CHUNK
                 height = min(CHUNK, rows - top)
                 begin_sums(bias, strip * TILE, height, sums)
                 add_flows(data, layout, place, strip, top, height, table, sums)
-                number = done + strip * pieces + top // PIECE
-                draw_words(sums, height, seeds, gamma, number, found, room, inverse, words[strip, top : top + height])
+                part = done + strip * pieces + top // PIECE
+                draw_words(sums, height, seeds, gamma, part, bits, room, inverse, words[strip, top : top + height])
             done += strips * pieces
             meet()
 

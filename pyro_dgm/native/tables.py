@@ -28,15 +28,15 @@ from .vectors import (
 )
 
 TABLE = GROUPS * SUMS
-"""Rows of a table, of 32 numbers each: 16 KB for as many rows of a matrix."""
+"""Rows of a table, of 32 numbers each: 16 KB for 32 rows of a matrix."""
 
 CHUNK = 256
-"""States at most whose sums are kept in the nearest caches beside a table."""
+"""The most states whose sums are kept in the nearest caches beside a table."""
 
 
 @compiled
 def find_block(weight: Any, transposed: Any, top: Any, left: Any, block: Any) -> Any:
-    """Where a tile of a matrix, or of its transpose, is to be read, and its stride; at the edges and of a transpose, a copy."""
+    """The address and the stride of a tile of a matrix or of its transpose; at the edges and of a transpose, of a copy."""
     rows, columns = (weight.shape[1], weight.shape[0]) if transposed else weight.shape
     whole = top + TILE <= rows and left + TILE <= columns
     across = weight.shape[1] * 4
@@ -59,14 +59,14 @@ def find_block(weight: Any, transposed: Any, top: Any, left: Any, block: Any) ->
 @compiled
 def aligned(rows: Any) -> Any:
     """Zeros whose rows do not straddle more cache lines than they must."""
-    room = np.zeros((rows + 1) * TILE, np.float32)
-    skipped = -(room.ctypes.data // 4) % TILE
-    return room[skipped : skipped + rows * TILE].reshape(rows, TILE)
+    memory = np.zeros((rows + 1) * TILE, np.float32)
+    skipped = -(memory.ctypes.data // 4) % TILE
+    return memory[skipped : skipped + rows * TILE].reshape(rows, TILE)
 
 
 @compiled
 def look_up_rows(source: Any, stride: Any, words: Any, table: Any, sums: Any) -> None:
-    """Add to every row of sums what the bits of its word select from 32 rows of a matrix; ``table`` is room."""
+    """Add to every row of sums what the bits of its word select from 32 rows of a matrix, by a new ``table``."""
     for group in range(GROUPS):
         sum_rows(source + group * GROUP * stride, stride, table.ctypes.data + group * SUMS * BYTES)
     for i in range(words.size):
@@ -75,14 +75,14 @@ def look_up_rows(source: Any, stride: Any, words: Any, table: Any, sums: Any) ->
 
 @compiled
 def add_tiles(words: Any, weight: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
-    """The same for the tiles of a strip, ``tiles x 32 x 32``."""
+    """Call ``look_up_rows`` for all tiles of a strip, ``tiles x 32 x 32``, and the rows from ``top`` on."""
     for tile in range(words.shape[0]):
         look_up_rows(weight.ctypes.data + tile * TILE * BYTES, BYTES, words[tile, top : top + height], table, sums)
 
 
 @compiled
 def begin_sums(plus: Any, left: Any, height: Any, sums: Any) -> None:
-    """32 columns of ``plus``, or zeros, in so many rows."""
+    """Write 32 columns of ``plus``, or zeros, into ``height`` rows of sums."""
     for j in range(TILE):
         inside = left + j < plus.size
         sums[0, j] = plus[left + j] if inside else 0
@@ -92,7 +92,7 @@ def begin_sums(plus: Any, left: Any, height: Any, sums: Any) -> None:
 
 @compiled
 def write_sums(sums: Any, height: Any, top: Any, left: Any, product: Any) -> None:
-    """Put 32 columns of sums, or those that there are, into their places."""
+    """Copy 32 columns of sums, or as many as are left, to their places in the product."""
     width = min(TILE, product.shape[1] - left)
     for i in range(height):
         if width == TILE:
@@ -105,13 +105,13 @@ def write_sums(sums: Any, height: Any, top: Any, left: Any, product: Any) -> Non
 
 @compiled
 def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product: Any, chunks: Any) -> None:
-    """This member's share of ``bits @ weight + plus``, or of the transposed weight's, in so many chunks of rows."""
+    """Fill in this member's share of ``bits @ weight + plus``, or of the transposed weight's, in ``chunks`` chunks of rows."""
     rows, columns = product.shape
     chunk, strips = (rows + chunks - 1) // chunks, (columns + TILE - 1) // TILE
     table, sums, block = aligned(TABLE), aligned(chunk), aligned(TILE)
     first, end = own_part(chunks * strips)
-    for part in range(first, end):
-        top, left = part // strips * chunk, part % strips * TILE
+    for task in range(first, end):
+        top, left = task // strips * chunk, task % strips * TILE
         height = min(chunk, rows - top)
         begin_sums(plus, left, height, sums)
         for tile in range(words.shape[0]):
@@ -122,9 +122,9 @@ def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product:
 
 @compiled
 def find_bits(x: Any, words: Any) -> Any:
-    """Words of the bits of this member's share of rows; whether there was anything but zeros and ones."""
+    """Fill in words of bits for this member's rows; returns whether there was anything but zeros and ones."""
     whole = x.shape[1] // TILE
-    rest = np.zeros(TILE, np.float32)
+    edge = np.zeros(TILE, np.float32)
     first, end = own_part(x.shape[0])
     for i in range(first, end):
         for tile in range(words.shape[0]):
@@ -132,8 +132,8 @@ def find_bits(x: Any, words: Any) -> Any:
                 ones, zeros = word_of_bits(x.ctypes.data + (i * x.shape[1] + tile * TILE) * 4)
             else:
                 for j in range(x.shape[1] - whole * TILE):
-                    rest[j] = x[i, whole * TILE + j]
-                ones, zeros = word_of_bits(rest.ctypes.data)
+                    edge[j] = x[i, whole * TILE + j]
+                ones, zeros = word_of_bits(edge.ctypes.data)
             if ones ^ zeros != np.uint32(0xFFFFFFFF):
                 return True
             words[tile, i] = ones
@@ -143,29 +143,30 @@ def find_bits(x: Any, words: Any) -> Any:
 @vectors
 def add_bits(row: Any, place: Any, words: Any) -> Any:
     """Set a bit of every word where its number is 1; returns how many numbers are neither 0 nor 1."""
-    others = 0
+    other_numbers = 0
     for j in range(words.size):
         one = row[j] == np.float32(1)
         words[j] |= np.uint32(one) << np.uint32(place)
-        others += not (one or row[j] == np.float32(0))
-    return others
+        other_numbers += not (one or row[j] == np.float32(0))
+    return other_numbers
 
 
 @compiled
 def find_bits_of_columns(x: Any, words: Any) -> Any:
-    """As ``find_bits`` for the rows of the transpose."""
+    """Fill in words as ``find_bits`` does, for the rows of the transpose."""
     first, end = own_part(x.shape[1])
     for tile in range(words.shape[0]):
-        found = words[tile, first:end]
-        found[:] = 0
+        own_words = words[tile, first:end]
+        own_words[:] = 0
         for place in range(min(TILE, x.shape[0] - tile * TILE)):
-            if add_bits(x[tile * TILE + place, first:end], place, found):
+            if add_bits(x[tile * TILE + place, first:end], place, own_words):
                 return True
     return False
 
 
 @for_a_team
 def read_bits(data: Any) -> None:
+    """Fill in words of the bits of a matrix, and raise a flag where there is anything but zeros and ones."""
     sizes = carray(data[0], 3, np.int64)
     x, words = carray(data[1], (sizes[0], sizes[1]), np.float32), carray(data[2], (sizes[2], sizes[0]), np.uint32)
     if find_bits(x, words):
@@ -174,6 +175,7 @@ def read_bits(data: Any) -> None:
 
 @for_a_team
 def read_bits_of_columns(data: Any) -> None:
+    """Call ``read_bits`` for the transpose of a matrix."""
     sizes = carray(data[0], 3, np.int64)
     x, words = carray(data[1], (sizes[1], sizes[0]), np.float32), carray(data[2], (sizes[2], sizes[0]), np.uint32)
     if find_bits_of_columns(x, words):
@@ -182,6 +184,7 @@ def read_bits_of_columns(data: Any) -> None:
 
 @for_a_team
 def multiply_bits(data: Any) -> None:
+    """Fill in the product of words of bits with a matrix."""
     sizes = carray(data[0], 7, np.int64)
     rows, inner, columns, tiles = sizes[0], sizes[1], sizes[2], sizes[3]
     shape = (columns, inner) if sizes[4] else (inner, columns)

@@ -1,6 +1,6 @@
 """Compiled loops, and torch's own threads to share them among; imported with the first loop.
 
-Numba keeps machine code by the file of a loop: after a change here, what other files made of it (``*.nbc``, ``*.nbi``) must go.
+Numba keeps machine code by the file of a loop: after a change here, delete the code of the other files (``*.nbc``, ``*.nbi``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SHIFT = np.int32(23)
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Machine code that survives the process where some folder can be written; options are Numba's."""
+    """A function as machine code, which is kept on disk where some folder can be written; options are Numba's."""
     return _cached(functools.partial(numba.njit, nogil=True, **options), function)
 
 
@@ -50,11 +50,11 @@ def _cached(compiler: Callable[..., Any], function: Callable[..., Any]) -> Any:
 
 
 _alone: list[Any] = []
-"""Stand-ins for a team's functions where there is no OpenMP: one member, numbered 0. Machine code lives as long as its object."""
+"""Stand-ins for OpenMP's functions where there is none: a team of one, numbered 0. Machine code lives as long as its object."""
 
 
 def _lookup() -> tuple[Any, ...]:
-    """Find GNU OpenMP's entry points, as torch has loaded it on Linux: start a team, own number, team's size, barrier.
+    """Find the entry points of GNU OpenMP, which torch loads on Linux: start a team, own number, team's size, barrier.
 
     Elsewhere the first is None, and the others are the stand-ins of a team of one.
     """
@@ -81,7 +81,7 @@ meet: Any = types.ExternalFunction("pyro_dgm_meet", types.void())
 
 @compiled
 def own_part(number: Any) -> Any:
-    """The first of so many things that this member of the team is to do, and the one after its last."""
+    """The first of ``number`` things that this member of the team does, and the one after its last."""
     member, members = np.int64(_member()), np.int64(_members())
     return number * member // members, number * (member + 1) // members
 
@@ -118,7 +118,7 @@ def count(data: Any) -> None:
 
 @functools.cache
 def _has_teams() -> bool:
-    """Whether a team does everything, and once: not where two libraries of OpenMP answer for each other."""
+    """Whether a team does everything exactly once: it does not where two OpenMP libraries answer each other's calls."""
     if _start is None:
         return False
     size, times = ctypes.c_int64(1 << 14), torch.zeros(1 << 14, dtype=torch.int64)
@@ -150,19 +150,19 @@ def _as_float(typing_context: Any, word: Any) -> Any:
 as_float: Any = intrinsic(_as_float)
 
 
-# Divisions must not raise, or their loops do not run in vectors; nor do sums, unless they may be taken in any order (it is
-# the machine code's, the same every time).
+# Loops run in vectors only if divisions do not raise, and sums only if their terms may be added in any order (the machine
+# code fixes it, so that it is the same every time).
 vectors = functools.partial(compiled, error_model="numpy", fastmath={"contract"})
 sums = functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 
 @vectors
 def exponential(t: Any) -> Any:
-    """exp(t) in single precision with a relative error of some 1e-7 for |t| up to 87, its value there beyond."""
+    """exp(t) in single precision with a relative error of some 1e-7 for |t| up to 87; beyond, the value at the limit."""
     t = min(max(t, -_EDGE), _EDGE)
     whole = np.floor(t * _PER_LN2 + _HALF)
     r = (t - whole * _LN2_HIGH) - whole * _LN2_LOW
-    # In parts that do not wait for one another.
+    # Terms that do not wait for one another.
     square = r * r
     upper = (_C4 + r * _C5) + square * (_C6 + r * _C7)
     series = _ONE + (r + square * ((_C2 + r * _C3) + square * upper))

@@ -27,11 +27,11 @@ from .vectors import BYTES, TILE, copy_row, interpolate_row, sum_selected
 
 _HEAD = 7
 _BASES = 8
-"""The first pointer behind the arrays that every machine has."""
+"""The number of the first pointer behind the arrays that every machine has."""
 
 
 class Tempered(NamedTuple):
-    """What a tempered machine has beside its layout: temperatures, the first colour's blocks, where its arrays begin."""
+    """A tempered machine beyond its layout: numbers of temperatures and of the first colour's blocks, where its arrays begin."""
 
     temperatures: Any
     early: Any
@@ -46,7 +46,7 @@ class Room(NamedTuple):
     table: Any
     sums: Any
     logits: Any
-    found: Any
+    bits: Any
     words: Any
     inverse: Any
 
@@ -59,21 +59,21 @@ def strips_of(data: Any, layout: Any, layer: Any, first: Any) -> Any:
 
 @compiled
 def fields_of(data: Any, layout: Any, tempered: Any, place: Any) -> Any:
-    """Room for the fields of a block of the first colour, ``rows x strips x 32``."""
+    """The memory for the fields of a block of the first colour, ``rows x strips x 32``."""
     strips = tiles(layout.sizes[layout.order[place]])
     return carray(data[tempered.fields + min(place, tempered.early - 1)], (layout.rows, strips, TILE), np.float32)
 
 
 @compiled
 def bring(data: Any, layout: Any, place: Any, strip: Any, top: Any, height: Any, room: Any) -> None:
-    """Sums of what couplings bring to a strip of a block, in so many rows."""
+    """Sum what couplings contribute to a strip of a block, in ``height`` rows."""
     begin_sums(room.logits[0, :0], 0, height, room.sums)
     add_flows(data, layout, place, strip, top, height, room.table, room.sums)
 
 
 @compiled
 def weigh_colours(data: Any, layout: Any, tempered: Any, gaps: Any, room: Any) -> None:
-    """Keep the fields of the first colour, and sum every row's D: difference and field where its bits are 1."""
+    """Keep the fields of the first colour, and sum every row's D: difference plus field where its bits are 1."""
     rows, nothing, offset = layout.rows, np.zeros(TILE, np.float32), 0
     chunks = (rows + CHUNK - 1) // CHUNK
     for place in range(layout.order.size):
@@ -83,24 +83,24 @@ def weigh_colours(data: Any, layout: Any, tempered: Any, gaps: Any, room: Any) -
         words = carray(data[layout.words + layer], (strips, rows), np.uint32)
         field = fields_of(data, layout, tempered, place)
         first, end = own_part(strips * chunks)
-        for part in range(first, end):
-            strip, top = part // chunks, part % chunks * CHUNK
+        for task in range(first, end):
+            strip, top = task // chunks, task % chunks * CHUNK
             height = min(CHUNK, rows - top)
             if place < tempered.early:
                 bring(data, layout, place, strip, top, height, room)
             change = difference.ctypes.data + strip * BYTES
             for i in range(height):
-                brought = nothing.ctypes.data
+                field_row = nothing.ctypes.data
                 if place < tempered.early:
-                    brought = field.ctypes.data + ((top + i) * strips + strip) * BYTES
-                    copy_row(room.sums.ctypes.data + i * BYTES, brought)
-                gaps[top + i, offset + strip] = sum_selected(words[strip, top + i], change, brought)
+                    field_row = field.ctypes.data + ((top + i) * strips + strip) * BYTES
+                    copy_row(room.sums.ctypes.data + i * BYTES, field_row)
+                gaps[top + i, offset + strip] = sum_selected(words[strip, top + i], change, field_row)
         offset += strips
 
 
 @compiled
 def swap_rows(gaps: Any, betas: Any, from_base: Any, trips: Any, rate: Any, source: Any, state: Any, gamma: Any) -> Any:
-    """A round of swaps in every chain; returns the random stream's state."""
+    """Make a round of swaps in every chain; returns the random stream's state."""
     temperatures = betas.size
     gap, order = np.empty(temperatures), np.empty(temperatures, np.int64)
     climbing = np.empty(temperatures, np.uint8)
@@ -122,7 +122,7 @@ def swap_rows(gaps: Any, betas: Any, from_base: Any, trips: Any, rate: Any, sour
 def draw_colours(
     data: Any, layout: Any, tempered: Any, betas: Any, source: Any, seeds: Any, gamma: Any, done: Any, room: Any
 ) -> Any:
-    """Draw every block at the rows' temperatures; returns how many parts of the random stream are used up."""
+    """Draw every block at the rows' temperatures; returns the number of parts of the random stream used up."""
     rows = layout.rows
     chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + PIECE - 1) // PIECE
     for place in range(layout.order.size):
@@ -133,20 +133,20 @@ def draw_colours(
         words = carray(data[layout.words + layer], (strips, rows), np.uint32)
         field = fields_of(data, layout, tempered, place)
         first, end = own_part(strips * chunks)
-        for part in range(first, end):
-            strip, top = part // chunks, part % chunks * CHUNK
+        for task in range(first, end):
+            strip, top = task // chunks, task % chunks * CHUNK
             height = min(CHUNK, rows - top)
             if place >= tempered.early:
                 bring(data, layout, place, strip, top, height, room)
             start, change = base.ctypes.data + strip * BYTES, difference.ctypes.data + strip * BYTES
             for i in range(height):
-                brought = room.sums.ctypes.data + i * BYTES
+                field_row = room.sums.ctypes.data + i * BYTES
                 if place < tempered.early:
-                    brought = field.ctypes.data + (source[top + i] * strips + strip) * BYTES
+                    field_row = field.ctypes.data + (source[top + i] * strips + strip) * BYTES
                 beta = np.float32(betas[(top + i) % betas.size])
-                interpolate_row(start, change, brought, beta, room.logits.ctypes.data + i * BYTES)
-            number, own = done + strip * pieces + top // PIECE, words[strip, top : top + height]
-            draw_words(room.logits, height, seeds, gamma, number, room.found, room.words, room.inverse, own)
+                interpolate_row(start, change, field_row, beta, room.logits.ctypes.data + i * BYTES)
+            part, strip_words = done + strip * pieces + top // PIECE, words[strip, top : top + height]
+            draw_words(room.logits, height, seeds, gamma, part, room.bits, room.words, room.inverse, strip_words)
         done += strips * pieces
         meet()
     return done
@@ -154,7 +154,7 @@ def draw_colours(
 
 @compiled
 def temper(data: Any, layout: Any, tempered: Any, steps: Any) -> None:
-    """Steps of all chains: weigh, swap, draw."""
+    """Make some steps of all chains: weigh, swap, draw."""
     rows, temperatures = layout.rows, tempered.temperatures
     seeds, betas = carray(data[1], 4, np.uint64), carray(data[2], temperatures, np.float64)
     rate, source = carray(data[3], temperatures - 1, np.float64), carray(data[4], rows, np.int64)

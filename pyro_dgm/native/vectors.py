@@ -27,7 +27,7 @@ _ROW = ir.VectorType(_FLOAT, TILE)
 
 
 def _place(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
-    """A pointer so many bytes behind another."""
+    """A pointer ``offset`` bytes behind an address."""
     offset = ir.Constant(_I64, offset) if isinstance(offset, int) else offset
     return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
 
@@ -41,7 +41,7 @@ def _save(builder: Any, value: Any, base: Any, offset: Any) -> None:
 
 
 def _sum_rows(typing_context: Any, source: Any, stride: Any, table: Any) -> Any:
-    """The sums of every subset of four rows: the bits of a sum's place say which rows are in it; the empty one is not written.
+    """Write the sums of all subsets of four rows: the bits of a sum's place say which rows are in it; the empty one is left out.
 
     The stride is in bytes.
     """
@@ -55,9 +55,9 @@ def _sum_rows(typing_context: Any, source: Any, stride: Any, table: Any) -> Any:
                 offset = builder.mul(stride, ir.Constant(_I64, row))
                 new = _load(builder, source, builder.add(offset, ir.Constant(_I64, strip)), kind)
                 sums += [new if old is None else builder.fadd(old, new) for old in sums]
-            for place, each in enumerate(sums):
-                if each is not None:
-                    _save(builder, each, table, place * BYTES + strip)
+            for place, total in enumerate(sums):
+                if total is not None:
+                    _save(builder, total, table, place * BYTES + strip)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), generate
@@ -122,7 +122,7 @@ def _copy_row(typing_context: Any, source: Any, target: Any) -> Any:
 
 
 def _word_of_bits(typing_context: Any, source: Any) -> Any:
-    """Which of 32 numbers are 1, as a word of bits, and which are 0."""
+    """Two words of bits: which of 32 numbers are 1, and which are 0."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         row = _load(builder, arguments[0], 0)
@@ -139,7 +139,7 @@ def _interpolate_row(typing_context: Any, base: Any, difference: Any, field: Any
     """Write base + beta (difference + field)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        base, difference, field = (_load(builder, each, 0) for each in arguments[:3])
+        base, difference, field = (_load(builder, address, 0) for address in arguments[:3])
         first = builder.insert_element(ir.Constant(_ROW, ir.Undefined), arguments[3], ir.Constant(_I32, 0))
         everywhere = ir.Constant(ir.VectorType(_I32, TILE), [0] * TILE)
         beta = builder.shuffle_vector(first, first, everywhere)
@@ -154,7 +154,7 @@ def _sum_selected(typing_context: Any, word: Any, difference: Any, field: Any) -
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         chosen = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), TILE))
-        row = builder.fadd(*(_load(builder, each, 0) for each in arguments[1:]))
+        row = builder.fadd(*(_load(builder, address, 0) for address in arguments[1:]))
         row = builder.select(chosen, row, ir.Constant(_ROW, None))
         half = TILE // 2
         while half:

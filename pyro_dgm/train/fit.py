@@ -118,7 +118,7 @@ def fit(
             progress=progress, source=source,
         )  # fmt: skip
     processes.join(device)
-    with processes.together():
+    with processes.one_message():
         # From here on the processes wait for one another, so that none finds files of another that was faster.
         trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
         if state is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import reprlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ def check_belongs(name: str, chosen: str, owners: Iterable[str], **options: Any)
     for option, value in options.items():
         if value is not None and chosen not in known:
             where = " or ".join(f"{name}={owner!r}" for owner in known)
-            raise ValueError(f"{option} got {value!r} with {name}={chosen!r}; it belongs to {where}: leave it out")
+            raise ValueError(f"{option} got {reprlib.repr(value)} with {name}={chosen!r}; it belongs to {where}: leave it out")
 
 
 def check_share(name: str, value: Any, what: str, zero: bool = False) -> None:

@@ -64,7 +64,7 @@ def hamiltonian_ais(
     temperatures: int = 300,
     num_steps: int = 5,
     reverse: bool = True,
-    burn_in: int = 200,
+    warmup: int | None = None,
     rows: Tensor | None = None,
 ) -> LogPartition:
     r"""Log Z by annealing along $F_\beta = (1-\beta) F_0 + \beta F$ with one HMC step a temperature (Neal 2001; 18.7.1).
@@ -79,16 +79,20 @@ def hamiltonian_ais(
         temperatures: steps between the base and the model.
         num_steps: leapfrog steps a temperature.
         reverse: also anneal from the model back to the base; its end is above log Z in expectation only as far as
-            ``burn_in`` steps bring its chains to the model's distribution.
-        burn_in: HMC steps before the reverse run starts.
+            ``warmup`` steps bring its chains to the model's distribution.
+        warmup: HMC steps before the reverse run starts, 200 by default.
         rows: where its chains start (data serve well); by default at draws of the base.
 
     Returns:
         Values in nats; without ``reverse`` the upper end is infinite.
 
     Raises:
-        ValueError: a count out of range.
+        ValueError: a count out of range, or a warm-up without a reverse run.
     """
+    if warmup is not None and not reverse:
+        raise ValueError(
+            f"warmup got {warmup!r} without a reverse run, the only one that it comes before: leave it out"
+        )
     chains = check_count("chains", chains, 2, why=", without which annealing cannot tell its error")
     levels = ladder(temperatures).tolist()
     path = _Path(dist, base, num_steps)
@@ -106,7 +110,7 @@ def hamiltonian_ais(
         if reverse:
             x = base.sample((mine,)) if rows is None else rows[torch.randint(len(rows), (mine,))]
             back = torch.zeros_like(path.difference(x))
-            for _ in range(burn_in):
+            for _ in range(200 if warmup is None else warmup):
                 x = path.move(x, levels[-1], steps[-1])
             for beta, below, step in zip(levels[:0:-1], levels[-2::-1], steps[:0:-1], strict=True):
                 x = path.move(x, beta, step)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..checks import check_count
-from ..energy.enumeration import batch_shape, exact_sample, log_states, log_sum
+from ..checks import check_belongs, check_count
+from ..energy.enumeration import batch_shape, drawable, exact_sample, log_sum
 from ..energy.figure import LogPartition
 from ..energy.machine import State
 from ..energy.temperatures import temperatures as ladder
@@ -30,12 +30,12 @@ def log_partition(
     dist: BoltzmannDistribution,
     method: str = "exact",
     *,
-    chains: int = 100,
-    temperatures: int | Sequence[float] | Tensor = 1000,
+    chains: int | None = None,
+    temperatures: int | Sequence[float] | Tensor | None = None,
     base: Tensor | None = None,
-    reverse: bool = True,
-    burn_in: int = 500,
-    engine: str = "torch",
+    reverse: bool | None = None,
+    warmup: int | None = None,
+    engine: str | None = None,
 ) -> LogPartition:
     r"""Log Z of an energy distribution, in nats.
 
@@ -49,19 +49,19 @@ def log_partition(
             takes the value between them that Bennett's acceptance ratio finds (Bennett 1976; Meng and Wong 1996): the
             smallest error of the three kinds where the reverse chains start at the model's distribution, and like their
             mean off where they do not.
-        chains: annealing runs in each direction, shared by the processes where there are several.
-        temperatures: the number of inverse temperatures from the base to the model, or an increasing sequence of them
-            from 0 to 1.
+        chains: annealing runs in each direction, 100 by default, shared by the processes where there are several.
+        temperatures: the number of inverse temperatures from the base to the model, 1000 by default, or an increasing
+            sequence of them from 0 to 1.
         base: visible rows, ``n x event_shape``, whose means the base takes (training data serve well) and from which the
             reverse run's chains start; without them the means come from chains.
-        reverse: also anneal from the model back to the base (bridge sampling cannot do without).
-        burn_in: Gibbs sweeps before the reverse run starts.
-        engine: what anneals: ``"torch"``; ``"jax"`` for loops compiled by JAX, in the same precision; or ``"compiled"`` for
-            the faster of the two: torch with this package's own loops for large machines of bits, JAX for others.
+        reverse: also anneal from the model back to the base, by default (bridge sampling cannot do without).
+        warmup: Gibbs sweeps before the reverse run starts, 500 by default.
+        engine: what anneals: ``"torch"``, the default; ``"jax"`` for loops compiled by JAX, in the same precision; or
+            ``"compiled"`` for the faster of the two: torch with this package's own loops for large machines of bits, JAX for others.
 
     Raises:
-        ValueError: the method is unknown, its options contradict each other, temperatures that do not increase from 0 to
-            1, or too many states are left for an exact sum.
+        ValueError: the method is unknown, its options contradict each other or are another method's, temperatures that do
+            not increase from 0 to 1, or too many states are left for an exact sum.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -73,26 +73,35 @@ def log_partition(
     """
     if method not in METHODS:
         raise ValueError(f"method got {method!r}; expected one of {', '.join(METHODS)}")
-    engine = engine_for(dist, engine, chains)
     machine = getattr(dist, "machine", None)
     if machine is None:
         raise ValueError(
             f"log_partition got a {type(dist).__name__}, which has a free energy and no graph to anneal on; models of real "
             "rows anneal by HMC: call model.log_partition(rows)"
         )
+    check_belongs(
+        "method", method, METHODS[1:], chains=chains, temperatures=temperatures, base=base, reverse=reverse, warmup=warmup,
+        engine=engine,
+    )  # fmt: skip
     if method == "exact":
         with torch.no_grad():
-            value = log_sum(machine, {})
-        zero = torch.zeros_like(value)
-        return LogPartition(value, zero, value, value, zero, zero, "exact")
-    chains = check_count("chains", chains, 2, why=", without which annealing cannot tell its error")
+            return LogPartition.exactly(log_sum(machine, {}))
+    chains = check_count(
+        "chains", 100 if chains is None else chains, 2, why=", without which annealing cannot tell its error"
+    )
+    reverse = True if reverse is None else reverse
     if method == "bridge" and not reverse:
         raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")
+    if warmup is not None and not reverse and base is not None:
+        raise ValueError(
+            f"warmup got {warmup!r} without a reverse run, the only one that it comes before: leave it out"
+        )
+    engine = engine_for(dist, engine or "torch", chains)
     mine = processes.share(chains, "chains")
     with torch.no_grad(), processes.own_stream():
-        betas = ladder(temperatures)
+        betas = ladder(1000 if temperatures is None else temperatures)
         batch = batch_shape(machine)
-        states = _model_states(dist, base, mine, burn_in) if reverse or base is None else None
+        states = _model_states(dist, base, mine, 500 if warmup is None else warmup) if reverse or base is None else None
         rows = base
         if rows is None:
             rows = processes.gather(states[dist.visible]).flatten(0, len(batch))  # type: ignore[index]
@@ -128,17 +137,17 @@ def base_from_rows(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tu
     return base
 
 
-def _model_states(dist: BoltzmannDistribution, rows: Tensor | None, chains: int, burn_in: int) -> State:
-    """Exact draws where the machine is small; else chains from the rows (or a neutral start) after a burn-in."""
+def _model_states(dist: BoltzmannDistribution, rows: Tensor | None, chains: int, warmup: int) -> State:
+    """Exact draws where the machine is small; else chains from the rows (or a neutral start) after a warm-up."""
     machine = dist.machine
     batch = batch_shape(machine)
-    if not batch and log_states(machine, {}) <= 16 * 0.6931:
+    if drawable(machine):
         return exact_sample(machine, chains)
     state = machine.neutral_state((chains, *batch))
     if rows is not None:
         chosen = torch.randint(len(rows), (chains,), device=rows.device)
         start = rows[chosen].view(chains, *(1 for _ in batch), *dist.event_shape)
         state[dist.visible] = start.expand(state[dist.visible].shape)
-    for _ in range(burn_in):
+    for _ in range(warmup):
         state = machine.sweep(state)
     return state

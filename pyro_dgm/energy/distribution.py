@@ -12,7 +12,7 @@ from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 from torch.distributions import constraints
 
-from .enumeration import LARGEST, NotEnumerable, batch_shape, exact_sample, log_states, log_sum
+from .enumeration import NotEnumerable, batch_shape, drawable, exact_sample, log_sum
 from .figure import LogPartition
 from .graph import Graph
 from .interactions import Interaction
@@ -342,7 +342,7 @@ class BoltzmannDistribution(EnergyDistribution):
         shape = torch.Size(sample_shape) + self.batch_shape
         layers = self.machine.graph.layers.items()
         with torch.no_grad():
-            if not self.known and not self.parameter_batch_shape and log_states(self.machine, {}) <= min(LARGEST, 11.1):
+            if not self.known and drawable(self.machine):
                 drawn = exact_sample(self.machine, shape.numel())
                 return {layer: drawn[layer].view(*shape, *unit.shape) for layer, unit in layers}
             state = self.machine.neutral_state(shape)

@@ -17,6 +17,9 @@ from .machine import Machine, State
 LARGEST = 22 * math.log(2.0)
 """The log-number of states that is still enumerated (about four million)."""
 
+DRAWN = 16
+"""Bits of states that are still listed to draw from them exactly."""
+
 ENTRIES = 1 << 24
 """Numbers in the largest tensor of a sum over states."""
 
@@ -164,14 +167,19 @@ def all_states(machine: Machine) -> State:
     return {layer: torch.cat([c[layer] for c in chunks]).flatten(0, len(batch_shape(machine))) for layer in chunks[0]}
 
 
-def exact_sample(machine: Machine, count: int, largest: float = 16 * math.log(2.0)) -> State:
+def drawable(machine: Machine) -> bool:
+    """Whether ``exact_sample`` has few enough states to list, and no batch shape."""
+    return not batch_shape(machine) and log_states(machine, {}) <= DRAWN * math.log(2.0)
+
+
+def exact_sample(machine: Machine, count: int) -> State:
     """Independent exact draws by enumeration; the parameters must have no batch shape.
 
     Raises:
         NotEnumerable: there are too many states to list.
     """
     colours = free_colours(machine, {})
-    if log_states(machine, {}) > largest or batch_shape(machine):
+    if not drawable(machine):
         raise NotEnumerable("exact draws need a small machine without batch shape; use a Gibbs chain")
     with torch.no_grad():
         if len(colours) > 1:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
+import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,18 @@ class LogPartition:
     stderr_lower: Tensor
     stderr_upper: Tensor
     method: str
+
+    @classmethod
+    def exactly(cls, value: Tensor) -> Self:
+        """A value without an error.
+
+        >>> import torch
+        >>> LogPartition.exactly(torch.tensor(2.0)).exact
+        True
+        """
+        value = value.detach()
+        zero = torch.zeros_like(value)
+        return cls(value, zero, value, value, zero, zero, "exact")
 
     @property
     def exact(self) -> bool:

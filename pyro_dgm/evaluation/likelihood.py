@@ -121,7 +121,7 @@ def log_likelihood(
         x: rows, or a split of a dataset (which knows its space).
         space: the space of the rows, such as ``"binary (fixed)"``; without it the figure refuses comparison.
         method: ``"exact"`` or ``"ais"``; ``"importance"``. By default the best that the model can do, or do fast.
-        options: those of the method: ``chains``, ``temperatures``, ``base``, ``burn_in``; ``particles``.
+        options: those of the method: ``chains``, ``temperatures``, ``base``, ``warmup``; ``particles``.
 
     Raises:
         ValueError: the rows do not fit the model, or the model has no likelihood; parameters or figures that are not finite.

@@ -122,7 +122,7 @@ class TestMathematics:
     def test_annealing_finds_log_z(self, name):
         model, x = small(name), torch.randn(50, 2).double()
         exact = float(log_z(model).detach())
-        found = model.log_partition(x, chains=400, temperatures=60, burn_in=60)
+        found = model.log_partition(x, chains=400, temperatures=60, warmup=60)
         assert float(found.stderr) < 0.05
         assert abs(float(found.value) - exact) < 6 * float(found.stderr)
         assert float(found.lower - 6 * found.stderr_lower) < exact < float(found.upper + 6 * found.stderr_upper)

@@ -136,7 +136,7 @@ def test_a_gaussian_stage_hands_on_its_precision():
 def test_evidence_of_a_labelled_dbm_takes_rows_with_labels_as_base():
     labelled = dataset().labelled(2)
     dbm = dgm.DBM(6, hidden=(4, 3), classes=2)
-    found = dbm.evidence(labelled.test.x, "ais", base=labelled.train.x, chains=5, temperatures=10, burn_in=2)
+    found = dbm.evidence(labelled.test.x, "ais", base=labelled.train.x, chains=5, temperatures=10, warmup=2)
     assert len(found.values) == 50
 
 

@@ -377,7 +377,7 @@ def further():
     """Other ways to anneal."""
     pyro.set_rng_seed(8)
     covariance, x = dgm.CovarianceRBM.example()
-    log_z = covariance.log_partition(x, chains=41, temperatures=20, burn_in=5)
+    log_z = covariance.log_partition(x, chains=41, temperatures=20, warmup=5)
     raised = dgm.raise_bound(machine()(), rows(5).float(), chains=41, temperatures=20)
     return {"hmc": [log_z.value, log_z.lower, log_z.upper, log_z.stderr], "raise": [raised.values, raised.stderr]}
 

@@ -22,7 +22,7 @@ from ...objectives.estimators.wake_sleep import WakeSleep
 from ...objectives.objective import Objective
 from ...objectives.phases.phase import KnownLogPartition
 from ...objectives.phases.program import negative_phase
-from ..shared.evidence import Evidence
+from ..shared.evidence import WIDTH, Evidence
 from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
 from ..shared.layerwise import Stage
@@ -203,19 +203,26 @@ class DBN(LatentVariableModel):
             kind="exact" if log_z.exact and len(self.hidden) == 1 else "lower bound",
             method=f"{found.method}, log Z of the top machine: {log_z.method}",
             stderr=(found.stderr**2 + float(log_z.stderr) ** 2) ** 0.5 if len(self.hidden) > 1 else float(log_z.stderr),
-            lower=found.lower + min(float(log_z.value - log_z.upper - 1.96 * log_z.stderr_upper), 0.0),
+            lower=found.lower + min(float(log_z.value - log_z.upper - WIDTH * log_z.stderr_upper), 0.0),
             upper=0.0 if log_z.exact and len(self.hidden) == 1 else found.upper,
             details={**found.details, "log_partition": float(log_z.value)},
         )
 
-    def log_partition(self, x: Tensor, method: str | None = None, **options: Any) -> LogPartition:
-        """Log Z of the top machine; annealing starts from the means that data rows have there."""
+    def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
+        """Log Z of the top machine in nats: exact, or by annealing from the means that data have there.
+
+        Args:
+            rows: data.
+            method: ``"exact"``, ``"ais"`` or ``"bridge"``. By default exact where the states can be listed and no option asks
+                for annealing, else ``"ais"``.
+            options: those of ``dgm.log_partition``, ``base`` as rows of the top machine.
+        """
         with torch.no_grad():
             top = self.top()
             small = log_states(top.machine, {}) <= LARGEST
-            method = method or ("exact" if small else "ais")
-            if method == "ais":
-                options.setdefault("base", torch.bernoulli(self.posterior(x, len(self.hidden) - 1)))
+            method = method or ("exact" if small and not options else "ais")
+            if method != "exact":
+                options.setdefault("base", torch.bernoulli(self.posterior(rows, len(self.hidden) - 1)))
             return log_partition(top, method, **options)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:

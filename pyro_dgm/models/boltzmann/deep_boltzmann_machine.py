@@ -28,7 +28,8 @@ from ...nets.bodies import classifier
 from ...objectives.criteria.multi_prediction import MultiPrediction
 from ...objectives.objective import Objective
 from ...objectives.phases.objective import NegativePhaseObjective
-from ..shared.boltzmann import BoltzmannModel, visible_given
+from ..shared.abilities import check_options
+from ..shared.boltzmann import BoltzmannModel, asks_to_anneal, visible_given
 from ..shared.evidence import Evidence, bounded
 from ..shared.examples import bits, seeded
 from ..shared.layerwise import Stage
@@ -252,7 +253,8 @@ class DBM(BoltzmannModel):
         return classifier([(W.detach(), c.detach()) for W, c in (first, *rest)], classes, dropout)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        r"""The variational bound (20.35) with log Z by annealing, or exact figures where the machine is small.
+        r"""The variational bound (20.35) with log Z by annealing, or exact figures where the machine is small and no option asks
+        for annealing.
 
         Args:
             x: data.
@@ -260,11 +262,10 @@ class DBM(BoltzmannModel):
         """
         machine = self().machine
         small = not self.classes and max(log_states(machine, {}), log_states(machine, {"visible": x[:1]})) <= LARGEST
-        if method == "exact" or (method is None and small):
-            return super().evidence(x, "exact", **options)
-        options["base"] = self.observed(options.get("base", x))["visible"]
-        with torch.no_grad():
-            log_z = log_partition(self(), method or "ais", **options)
+        if method == "exact" or (method is None and small and not asks_to_anneal(options)):
+            return super().evidence(x, "exact", **(options if method else {}))
+        check_options(self, options, log_partition)
+        log_z = self.log_partition(x, method or "ais", **options)
         return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:

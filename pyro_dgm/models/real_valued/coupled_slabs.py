@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...annealing import log_partition
-from ...checks import check_count
+from ...checks import check_belongs, check_count
 from ...distributions.hidden_sites import HiddenSite, JointDraw
 from ...energy import BoltzmannDistribution, Dense, Gaussian, Graph, LogPartition, Sparse, SpikeSlab
 from ...energy.interactions.sparse import check_edges, edge_list
 from ...energy.mean_field import mean_field
-from ..shared.boltzmann import visible_given
+from ..shared.abilities import check_options
+from ..shared.boltzmann import asks_to_anneal, visible_given
 from ..shared.evidence import Evidence, between, bounded
 from ..shared.examples import seeded
 from ..shared.listed import bit_states
@@ -187,7 +188,7 @@ class CoupledSlabRBM(SlabMachine):
         instead = "Use dgm.log_partition(model(), method='ais'), or bound(x) for rows"
         return bit_states(self.hidden, self.weight, _LARGEST, "spikes", instead)
 
-    def log_partition(self) -> Tensor:
+    def exact_log_partition(self) -> Tensor:
         r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: every h listed, the Gaussian integrals by determinants.
 
         With x integrated out first the slabs have the precision
@@ -228,21 +229,23 @@ class CoupledSlabRBM(SlabMachine):
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""Exact log-likelihoods up to 12 spikes, else the variational bound with log Z by annealing.
 
+        It is also the bound where an option asks for annealing.
+
         The bound's value is as good as annealing's log Z; the interval's lower end takes that of the reverse run.
 
         Args:
             x: rows.
             method: ``"exact"``, or ``"ais"`` (``"bridge"``) with the options of ``dgm.log_partition``, which gives the bound.
         """
-        if method == "exact" or (method is None and self.hidden <= _LARGEST):
+        check_options(self, options, log_partition)
+        if method == "exact":
+            check_belongs("method", method, ["ais", "bridge"], **options)
+        if method == "exact" or (method is None and self.hidden <= _LARGEST and not asks_to_anneal(options)):
             with torch.no_grad():
-                exact = self.log_partition()
-                values = torch.cat([-self.free_energy_exact(rows) for rows in x.split(500)]) - exact
-            zero = torch.zeros_like(exact)
-            return between(values, LogPartition(exact, zero, exact, exact, zero, zero, "exact"))
-        options.setdefault("base", x)
-        with torch.no_grad():
-            log_z = log_partition(self(), method or "ais", **options)
+                log_z = LogPartition.exactly(self.exact_log_partition())
+                values = torch.cat([-self.free_energy_exact(rows) for rows in x.split(500)]) - log_z.value
+            return between(values, log_z)
+        log_z = self.log_partition(x, method or "ais", **options)
         return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:

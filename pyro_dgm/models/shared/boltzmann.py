@@ -14,7 +14,7 @@ from torch import Tensor
 from ...annealing import log_partition
 from ...annealing.raise_bound import RaiseBound, raise_bound
 from ...checks import BINARISE, check_belongs, check_choice
-from ...energy import BoltzmannDistribution, Machine, summable
+from ...energy import BoltzmannDistribution, LogPartition, Machine, summable
 from ...mcmc import BlockGibbs
 from ...native import check_precision
 from ...objectives import CD, PCD, ExactNegativePhase
@@ -23,7 +23,7 @@ from ...objectives.objective import Objective
 from ...objectives.phases.objective import NegativePhaseObjective
 from .abilities import check_options
 from .energy_based import EnergyModel
-from .evidence import Evidence, between
+from .evidence import WIDTH, Evidence, between
 from .rows import check_rows, check_support
 
 
@@ -125,31 +125,50 @@ class BoltzmannModel(EnergyModel):
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$-F(x) - \log Z$ for every row, log Z exact or between forward and reverse annealing.
 
-        The interval goes from the mean log weight of the one to that of the other, widened by 1.96 standard errors of
+        The interval goes from the mean log weight of the one to that of the other, widened by ``WIDTH`` standard errors of
         those means, and always holds the value.
 
         Args:
             x: data.
             method: ``"exact"``, ``"ais"``, ``"bridge"``, or ``"raise"``: a lower bound on the likelihood of the annealing
-                model (``dgm.raise_bound``). By default exact where the states can be listed, else ``"ais"``.
+                model (``dgm.raise_bound``). By default exact where the states can be listed and no option asks for annealing,
+                else ``"ais"``.
             options: those of ``dgm.log_partition`` or ``dgm.raise_bound``.
         """
         check_options(self, options, raise_bound if method == "raise" else log_partition)
-        if method == "exact" and options.get("engine", "torch") != "torch":
-            raise ValueError(
-                f"engine got {options['engine']!r}, which anneals, with method='exact'; expected 'ais' or 'bridge', or no engine"
-            )
         if method == "raise":
             return _raised(raise_bound(self(), x, **options))
+        log_z = self.log_partition(x, method, **options)
+        with torch.no_grad():
+            dist = self()
+            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
+        return between(values, log_z)
+
+    def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
+        """Log Z in nats: exact, or between forward and reverse annealing from the means of ``rows``.
+
+        Args:
+            rows: data.
+            method: ``"exact"``, ``"ais"`` or ``"bridge"``. By default exact where the states can be listed and no option asks
+                for annealing, else ``"ais"``.
+            options: those of ``dgm.log_partition``; ``base`` are other rows to start from.
+
+        Raises:
+            ValueError: as ``dgm.log_partition``.
+        """
         with torch.no_grad():
             dist = self()
             if method is None:
-                method = "exact" if summable(dist.machine, {}) else "ais"
-            if method in ("ais", "bridge"):
-                options.setdefault("base", x)
-            log_z = log_partition(dist, method, **options)
-            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
-        return between(values, log_z)
+                method = "ais" if asks_to_anneal(options) or not summable(dist.machine, {}) else "exact"
+                options = {} if method == "exact" else options
+            if method != "exact":
+                options["base"] = self.observed(options.get("base", rows))["visible"]
+            return log_partition(dist, method, **options)
+
+
+def asks_to_anneal(options: Mapping[str, Any]) -> bool:
+    """Whether options of ``log_partition`` mean annealing: any but the rows that it would start from."""
+    return bool(set(options) - {"base"})
 
 
 def visible_given(machine: Machine, x: Tensor, hidden: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
@@ -172,7 +191,7 @@ def _raised(bound: RaiseBound) -> Evidence:
         kind="lower bound",
         method="RAISE (annealing model)",
         stderr=stderr,
-        lower=-1.96 * stderr,
+        lower=-WIDTH * stderr,
         upper=math.inf,
         details={},
     )

@@ -12,20 +12,23 @@ from torch import Tensor
 
 from ...energy import LogPartition
 
+WIDTH = 1.96
+"""Standard errors from an interval's figure to its end: 95 % of a normal law."""
+
 
 def between(values: Tensor, log_z: LogPartition) -> Evidence:
     """Log-likelihoods ``values`` of rows, and the interval that the two ends of log Z give their mean.
 
-    It goes from the mean log weight of forward annealing to that of reverse annealing, widened by 1.96 standard errors of
-    those means, and always holds the value.
+    It goes from the mean log weight of forward annealing to that of reverse annealing, widened by ``WIDTH`` standard errors
+    of those means, and always holds the value.
     """
     return Evidence(
         values,
         kind="exact" if log_z.exact else "estimate",
         method="enumeration" if log_z.exact else log_z.method,
         stderr=float(log_z.stderr),
-        lower=min(float(log_z.value - log_z.upper - 1.96 * log_z.stderr_upper), 0.0),
-        upper=max(float(log_z.value - log_z.lower + 1.96 * log_z.stderr_lower), 0.0),
+        lower=min(float(log_z.value - log_z.upper - WIDTH * log_z.stderr_upper), 0.0),
+        upper=max(float(log_z.value - log_z.lower + WIDTH * log_z.stderr_lower), 0.0),
         details={
             "log_partition": float(log_z.value),
             "log_partition_lower": float(log_z.lower),

@@ -135,7 +135,7 @@ class FreeEnergyModel(EnergyModel):
         Args:
             rows: data, ``n x visible``; the reverse run's chains start there.
             options: those of ``pyro_dgm.annealing.hamiltonian_ais``: ``chains``, ``temperatures``, ``num_steps``,
-                ``reverse``, ``burn_in``.
+                ``reverse``, ``warmup``.
 
         Raises:
             ValueError: the parameters have no normaliser, or an option is out of range.

@@ -23,7 +23,7 @@ from ...inference.posterior import metropolis_step, posterior_draws
 from ...objectives.estimators.multi_sample import IWAE, DReG
 from ...objectives.objective import Elbo, Objective
 from .conditioning import ChainModel
-from .evidence import Evidence
+from .evidence import WIDTH, Evidence
 
 METHODS: dict[str, dict[str, Any]] = {
     "importance": {"particles": 5000, "rows": 4000},
@@ -175,7 +175,7 @@ def _bound(batches: list[Tensor], method: str, details: dict[str, float]) -> Evi
         kind="lower bound",
         method=method,
         stderr=stderr,
-        lower=-math.inf if math.isnan(stderr) else -1.96 * stderr,
+        lower=-math.inf if math.isnan(stderr) else -WIDTH * stderr,
         upper=math.inf,
         details={**details, "effective_sample_size": float(sizes.mean()), **pareto(batches[0])},
     )

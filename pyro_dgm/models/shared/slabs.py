@@ -105,8 +105,8 @@ class SlabMixture(SlabMachine):
         form = torch.diag_embed(self.precision + h @ phi.mT) - (roots * on.flatten(-2).unsqueeze(-2)) @ roots.mT
         return form, h @ (weight * mean).sum(-1).mT
 
-    def log_partition(self) -> Tensor:
-        """Log Z in nats with its gradient: ``model().exact_log_partition()``, which lists every h.
+    def exact_log_partition(self) -> Tensor:
+        """Log Z in nats with its gradient, as of ``model()``: every h is listed.
 
         Raises:
             NotEnumerable: more than 12 spikes.

@@ -28,7 +28,7 @@ class AnnealingPath(TemperedPath):
 
     def __init__(self, machine: Machine, base: Natural) -> None:
         super().__init__(machine, base)
-        self.collapsed: Colour = machine.colours[machine.graph.collapsed]
+        self.collapsed: Colour = machine.colours[machine.graph.summed]
         self.order: list[Colour] = [c for c in machine.colours if c is not self.collapsed]
 
     def log_base(self) -> Tensor:

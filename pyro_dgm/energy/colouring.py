@@ -1,4 +1,4 @@
-"""Proper colourings of a graph's atoms: found, or given and checked."""
+"""Proper colourings of a graph's atoms: a search for one, and the check of a given one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Layers = Mapping[str, Unit]
 
 
 def colour(layers: Layers, interactions: Sequence[Interaction]) -> dict[str, Tensor]:
-    """The colour of every atom of every layer: two where two are enough, else as few as greedy colourings find."""
+    """A colour for every atom of every layer: two colours where they suffice, else as few as greedy colourings find."""
     import networkx as nx
 
     coupled, split = _coupled(layers, interactions)
@@ -29,27 +29,27 @@ def colour(layers: Layers, interactions: Sequence[Interaction]) -> dict[str, Ten
 def checked_colouring(
     layers: Layers, interactions: Sequence[Interaction], colouring: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """A given colouring with one colour an atom, numbered from 0 without gaps.
+    """A given colouring as one colour per atom, numbered from 0 without gaps.
 
     Raises:
-        ValueError: it names other layers than there are, has no whole number for every atom, or is not proper.
+        ValueError: it names other layers than the graph has, has no whole number for every atom, or is not proper.
     """
     if set(colouring) != set(layers):
         raise ValueError(f"colouring names the layers {sorted(colouring)}; expected {sorted(layers)}")
-    found = {}
+    by_layer = {}
     for layer, unit in layers.items():
-        given = torch.as_tensor(colouring[layer])
-        if given.is_floating_point() or given.dtype == torch.bool or given.shape not in ((), (unit.atoms,)):
+        numbers = torch.as_tensor(colouring[layer])
+        if numbers.is_floating_point() or numbers.dtype == torch.bool or numbers.shape not in ((), (unit.atoms,)):
             raise ValueError(
-                f"colouring of {layer!r} got {given.dtype} of shape {tuple(given.shape)}; expected one whole number, or one for "
-                f"each of its {unit.atoms} atoms"
+                f"colouring of {layer!r} got {numbers.dtype} of shape {tuple(numbers.shape)}; expected one whole number, or "
+                f"one for each of its {unit.atoms} atoms"
             )
-        found[layer] = given.expand(unit.atoms).cpu()
+        by_layer[layer] = numbers.expand(unit.atoms).cpu()
     coupled, split = _coupled(layers, interactions)
 
     def colours(node: tuple[str, int]) -> set[int]:
         layer, atom = node
-        return set(found[layer].tolist()) if layer not in split else {int(found[layer][atom])}
+        return set(by_layer[layer].tolist()) if layer not in split else {int(by_layer[layer][atom])}
 
     for u, v in coupled.edges:
         if common := colours(u) & colours(v):
@@ -62,14 +62,14 @@ def checked_colouring(
                 f"colouring gives {names[0]} and {names[1]} the colour {min(common)}, but they are coupled; give them different "
                 "ones, or leave colouring out to have one found"
             )
-    _, numbers = torch.cat(list(found.values())).unique(return_inverse=True)
-    return dict(zip(found, numbers.split([len(part) for part in found.values()]), strict=True))
+    _, without_gaps = torch.cat(list(by_layer.values())).unique(return_inverse=True)
+    return dict(zip(by_layer, without_gaps.split([len(numbers) for numbers in by_layer.values()]), strict=True))
 
 
 def _coupled(layers: Layers, interactions: Sequence[Interaction]) -> tuple[Any, set[str]]:
-    """The atoms that are coupled, as a graph, and the layers that take part in it atom by atom.
+    """A graph of the coupled atoms, and the layers that take part in it atom by atom.
 
-    A layer without inner or edge-wise couplings is one node.
+    Any other layer, which has neither inner couplings nor couplings along edges, is one node.
     """
     import networkx as nx
 
@@ -97,8 +97,8 @@ def _coupled(layers: Layers, interactions: Sequence[Interaction]) -> tuple[Any, 
         for a, first in enumerate(interaction.ends):
             for b, second in enumerate(interaction.ends[:a]):
                 if pairs is None:
-                    every = ((u, v) for u in nodes(first.layer) for v in nodes(second.layer) if u != v)
-                    coupled.add_edges_from(every)
+                    all_pairs = ((u, v) for u in nodes(first.layer) for v in nodes(second.layer) if u != v)
+                    coupled.add_edges_from(all_pairs)
                 else:
                     ends = zip(nodes(first.layer, pairs[a]), nodes(second.layer, pairs[b]), strict=False)
                     coupled.add_edges_from((u, v) for u, v in ends if u != v)

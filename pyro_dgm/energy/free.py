@@ -24,15 +24,15 @@ class FreeEnergyDistribution(EnergyDistribution):
     Args:
         free_energy: from ``batch_shape x event_shape`` to F in nats, ``batch_shape``; differentiable in x and in the
             parameters.
-        parameters: the tensors that F depends on; by name, for messages that name them.
+        parameters: the tensors that F depends on, by name if messages are to name them.
         event_shape: the shape of one x.
         energy: from a joint state ``{layer: batch_shape x layer shape}`` to $E(x, h)$, ``batch_shape``, where there are
             hidden units; by default F of the visible layer.
-        sampler: what ``sample`` calls.
+        sampler: the function that ``sample`` calls.
         validate_args: as in every torch distribution.
 
     Raises:
-        ValueError: there are no parameters, or no dimension of an event; with ``validate_args``, parameters that are not
+        ValueError: no parameters, or an event without dimensions; with ``validate_args``, parameters that are not
             finite (``NotFinite``).
 
     Example:
@@ -66,7 +66,7 @@ class FreeEnergyDistribution(EnergyDistribution):
 
     @constraints.dependent_property
     def support(self) -> constraints.Constraint:
-        """What a value must look like."""
+        """The constraint that values satisfy."""
         return constraints.independent(constraints.real, len(self.event_shape))
 
     def parameters(self) -> tuple[Tensor, ...]:
@@ -105,7 +105,7 @@ class FreeEnergyDistribution(EnergyDistribution):
         """The ends of independent chains.
 
         Args:
-            sample_shape: how many.
+            sample_shape: the shape of the draws.
             sweeps: the length of each chain; nothing is claimed of its convergence (run ``dgm.VectorizedMCMC`` and read
                 R-hat).
 

@@ -29,16 +29,16 @@ Colour = tuple[Block, ...]
 
 
 class Graph:
-    """Which layers there are and how they are coupled; holds no parameters.
+    """The layers of a machine and their couplings, without parameters.
 
     Args:
         layers: units by name, in the order of a picture: the visible layer first.
         interactions: couplings between (or within) those layers.
-        colouring: for every layer the colour of its atoms, one whole number or one an atom; coupled atoms must differ. Colours
-            are drawn in the order of their numbers, those with visible units last. By default one is found.
+        colouring: for every layer the colour of its atoms, one whole number or one per atom; coupled atoms must differ. Colours
+            are drawn in the order of their numbers, those with visible units last. By default a colouring is found.
 
     Raises:
-        ValueError: an interaction names a layer that is not there, or does not fit its layers; a colouring that does not fit
+        ValueError: an interaction names a layer that the graph lacks, or does not fit its layers; a colouring that does not fit
             the layers, or gives coupled atoms one colour.
 
     Example:
@@ -100,15 +100,15 @@ class Graph:
 
     @cached_property
     def colours(self) -> tuple[Colour, ...]:
-        """Blocks that can be drawn together, as few as the colouring finds; those with visible units last."""
+        """Blocks that can be drawn together, as few as the colouring has; those with visible units come last."""
         colouring = colour(self.layers, self.interactions) if self._colouring is None else self._colouring
         visible = next(iter(self.layers))
-        number = max(int(c.max()) for c in colouring.values()) + 1
+        count = max(int(c.max()) for c in colouring.values()) + 1
         colours = []
-        for which in range(number):
+        for number in range(count):
             blocks = []
             for layer, by_atom in colouring.items():
-                atoms = (by_atom == which).nonzero().view(-1)
+                atoms = (by_atom == number).nonzero().view(-1)
                 if len(atoms):
                     blocks.append(self.block(layer, None if len(atoms) == len(by_atom) else atoms))
             colours.append(tuple(blocks))
@@ -128,12 +128,12 @@ class Graph:
         return sum(self.layers[b.layer].atoms if b.atoms is None else len(b.atoms) for b in colour)
 
     @cached_property
-    def collapsed(self) -> int:
-        """The index of the colour worth summing out: the one with the most atoms, the first of equals."""
+    def summed(self) -> int:
+        """The number of the colour that is best summed out: the one with the most atoms, and the first of equals."""
         sizes = [self.size(colour) for colour in self.colours]
         return sizes.index(max(sizes))
 
 
 def _positions(interaction: Interaction, layer: str) -> list[int]:
-    """The ends of an interaction at a layer; a lateral one is symmetric and answers for both ends at once."""
+    """The ends of an interaction at a layer; the field at one end of a lateral one stands for both, since it is symmetric."""
     return [p for p, end in enumerate(interaction.ends) if end.layer == layer and end not in interaction.ends[:p]]

@@ -1,4 +1,4 @@
-"""Exact sums where several colours hold real numbers: finite parts listed, the rest one Gaussian integral a state."""
+"""Exact sums where several colours hold real numbers: finite parts are listed, and each state takes one Gaussian integral."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from .machine import Machine, State
 
 LARGEST = 12 * math.log(2.0)
-"""The log-number of integrals that are still taken."""
+"""The largest log-number of integrals that are taken."""
 
 ENTRIES = 1 << 17
-"""Numbers that the quadratic forms taken together may have: a processor's cache holds them."""
+"""Numbers in the quadratic forms that are taken at once: a processor's cache holds them."""
 
 
 class NotEnumerable(ValueError):
-    """What cannot be summed out analytically has too many states to list, or no known integral."""
+    """A sum is not known analytically, and has too many states to list or no known integral."""
 
 
 def log_integrals(machine: Machine, layers: Iterable[str]) -> float:
@@ -32,22 +32,22 @@ def log_integral(machine: Machine, state: State, layers: Sequence[str], batch: t
     r"""$\log \int e^{-E}$ over the real-valued entries of some layers: ``states x batch_shape``, with its gradient.
 
     The energy is quadratic in them: with $-E = c + g^\top r - \tfrac12 r^\top A r$ it is
-    $c + \tfrac12 g^\top A^{-1} g - \tfrac12 \log|A| + \tfrac{n}{2} \log 2\pi$. What g and A are is read from the slopes of -E at
-    zero and at the n unit vectors, whatever the units and couplings; a further point tells whether it is quadratic.
-    Derivatives by weights that must be zero for that (squares against slabs) mean nothing.
+    $c + \tfrac12 g^\top A^{-1} g - \tfrac12 \log|A| + \tfrac{n}{2} \log 2\pi$. The slopes of -E at zero and at the n unit
+    vectors give g and A, whatever the units and couplings; a further point tells whether the energy is quadratic. Derivatives
+    by weights that must be zero for that (squares against slabs) mean nothing.
 
     Args:
         machine: the bound graph.
-        state: all layers, ``states x batch_shape (or ones) x layer shape``, with zeros for those entries.
-        layers: whose they are.
-        batch: the batch shape of parameters and given layers.
+        state: all layers, ``states x batch_shape (or ones) x layer shape``, with zeros for the real-valued entries.
+        layers: the layers whose real-valued entries are integrated out.
+        batch: the batch shape of the parameters and the given layers.
 
     Raises:
-        NotEnumerable: an energy that is not quadratic in them.
-        ValueError: one that has no integral.
+        NotEnumerable: the energy is not quadratic in them.
+        ValueError: it has no integral.
     """
-    given = [*machine.weights, *state.values(), *(b for entry in machine.biases.values() for b in entry)]
-    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    inputs = [*machine.weights, *state.values(), *(b for entry in machine.biases.values() for b in entry)]
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
     like = next(iter(machine.biases.values()))[0]
     places = {name: _places(machine, name, like) for name in layers}
     sizes = [len(place) for place in places.values()]
@@ -59,18 +59,18 @@ def log_integral(machine: Machine, state: State, layers: Sequence[str], batch: t
     with torch.enable_grad():
         r = r.clone().requires_grad_()
         whole: State = {name: x for name, x in state.items() if name not in places}
-        for (name, place), part in zip(places.items(), r.split(sizes, -1), strict=True):
+        for (name, place), entries in zip(places.items(), r.split(sizes, -1), strict=True):
             shape = machine.graph.layers[name].shape
             flat = state[name].flatten(-len(shape)).expand(*r.shape[:-1], -1)
-            whole[name] = flat.index_add(-1, place, part).unflatten(-1, shape)
+            whole[name] = flat.index_add(-1, place, entries).unflatten(-1, shape)
         values = -machine.energy(whole)
         (slopes,) = torch.autograd.grad(values.sum(), r, create_graph=wanted)
     if not wanted:
         values = values.detach()
     slope = slopes[0].double()
     form = (slope - slopes[1:-1].double()).movedim(0, -1)
-    off = slope - form @ probe.double() - slopes[-1].double()
-    if not bool((off.abs() <= 1e-3 * (1 + slopes.detach().abs().amax())).all()):
+    deviation = slope - form @ probe.double() - slopes[-1].double()
+    if not bool((deviation.abs() <= 1e-3 * (1 + slopes.detach().abs().amax())).all()):
         raise NotEnumerable(
             f"the energy is not quadratic in the real-valued units of {', '.join(layers)} together; such integrals are not "
             "known. Use dgm.log_partition(..., method='ais')"
@@ -86,7 +86,7 @@ def log_integral(machine: Machine, state: State, layers: Sequence[str], batch: t
 
 
 def _places(machine: Machine, layer: str, like: Tensor) -> Tensor:
-    """Where a layer's real-valued entries are when it is flat."""
+    """The places of a layer's real-valued entries when it is flat."""
     unit = machine.graph.layers[layer]
     inside = torch.tensor(unit.real_entries, dtype=torch.long, device=like.device)
     width = unit.shape.numel() // unit.atoms

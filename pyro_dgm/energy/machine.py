@@ -16,13 +16,13 @@ Clamp = Mapping[str, tuple[Tensor, Tensor]]
 class Machine:
     r"""A Boltzmann machine $p(x) \propto e^{-E(x)}$ with $-E = \sum_l \langle b_l, T_l\rangle + \sum_i I_i(T; W_i)$.
 
-    Binding is cheap: nothing is copied or checked. A state is ``{layer: batch_shape x layer shape}``; biases and
-    weights may carry batch dimensions of their own, which broadcast against the state's. Energies are in nats.
+    Binding is cheap: nothing is copied or checked. A state is ``{layer: batch_shape x layer shape}``; biases and weights may
+    have batch dimensions too, which broadcast against the state's. Energies are in nats.
 
     Args:
         graph: the layers and couplings.
-        biases: for every layer its natural parameters, one tensor a statistic, ``batch_shape x layer shape``.
-        weights: one tensor an interaction.
+        biases: for every layer its natural parameters, one tensor per statistic, ``batch_shape x layer shape``.
+        weights: one tensor per interaction.
     """
 
     def __init__(self, graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:
@@ -34,7 +34,7 @@ class Machine:
         self.weights = tuple(weights)
 
     def rebound(self, biases: Mapping[str, tuple[Tensor, ...]]) -> Machine:
-        """The same couplings with other biases, which are flat already."""
+        """A machine with the same couplings and other biases, which are flat already."""
         other = object.__new__(Machine)
         other.graph, other.weights, other.biases = self.graph, self.weights, dict(biases)
         return other
@@ -49,10 +49,12 @@ class Machine:
         return {name: self.flat(name, self.graph.layers[name].T(x)) for name, x in state.items()}
 
     def flat(self, layer: str, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Tensors of a layer's shape, with its dimensions made one."""
         dims = self.graph.layers[layer].event_dim
         return tensors if dims == 1 else tuple(t.flatten(-dims) for t in tensors)
 
     def shaped(self, block: Block, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Flat tensors of a block, in the shape of its atoms."""
         unit = self.graph.layers[block.layer]
         if unit.event_dim == 1:
             return tensors
@@ -66,12 +68,12 @@ class Machine:
         return -self.value(self.statistics(state))
 
     def value(self, statistics: Mapping[str, tuple[Tensor, ...]], without: frozenset[str] = frozenset()) -> Tensor:
-        """-E over the layers outside ``without``."""
+        """-E of the layers outside ``without``: ``batch_shape``."""
         terms = [
             statistic @ bias if bias.dim() == 1 else (bias * statistic).sum(-1)
-            for layer, entry in statistics.items()
+            for layer, layer_statistics in statistics.items()
             if layer not in without
-            for bias, statistic in zip(self.biases[layer], entry, strict=True)
+            for bias, statistic in zip(self.biases[layer], layer_statistics, strict=True)
         ]
         terms += [
             interaction.value(statistics, weight)
@@ -87,9 +89,9 @@ class Machine:
         beta: Tensor | float | None = None,
         skip: frozenset[int] = frozenset(),
     ) -> tuple[Tensor, ...]:
-        r"""Natural parameters of a block given the rest, $-\partial E / \partial T$, shaped as the block's atoms.
+        r"""Natural parameters of a block given all other units, $-\partial E / \partial T$, shaped as the block's atoms.
 
-        With ``beta`` the couplings' part is multiplied by it (biases are not): tempering acts on fields. Interactions whose
+        Couplings are multiplied by ``beta`` where it is given; biases are not, since tempering acts on fields. Interactions whose
         numbers are in ``skip`` are left out.
         """
         entries = block.entries
@@ -114,7 +116,7 @@ class Machine:
         skip: frozenset[str] = frozenset(),
         first: Sequence[tuple[Tensor, ...]] | None = None,
     ) -> State:
-        """One Gibbs sweep over the colours, in order; returns a new state.
+        """Make one Gibbs sweep over the colours, in order; returns a new state.
 
         Args:
             state: every layer, ``chains x layer shape``.
@@ -122,19 +124,21 @@ class Machine:
             skip: layers left as they are.
             first: the fields of the first colour's blocks, where they are known already.
         """
-        state, own = dict(state), set[str]()
+        state, replaced = dict(state), set[str]()
         statistics = self.statistics(state)
         for colour in self.colours:
-            known = [None] * len(colour) if first is None or colour is not self.colours[0] else first
-            for block, eta in zip(colour, known, strict=True):
+            known_fields = [None] * len(colour) if first is None or colour is not self.colours[0] else first
+            for block, eta in zip(colour, known_fields, strict=True):
                 if block.layer in skip:
                     continue
                 fresh = eta is None and bool(self.graph.touching[block.layer])
                 eta = self.fields(block, statistics) if eta is None else eta
-                state[block.layer] = self.draw_block(block, eta, state[block.layer], clamp, fresh, block.layer in own)
+                state[block.layer] = self.draw_block(
+                    block, eta, state[block.layer], clamp, fresh, block.layer in replaced
+                )
                 statistics[block.layer] = self.statistics({block.layer: state[block.layer]})[block.layer]
                 if block.atoms is not None:
-                    own.add(block.layer)
+                    replaced.add(block.layer)
         return state
 
     def draw_block(
@@ -146,12 +150,15 @@ class Machine:
         fresh: bool = False,
         overwrite: bool = False,
     ) -> Tensor:
-        """Draw a block, into the memory of ``fresh`` fields; with ``overwrite`` into ``old`` where that can be done."""
+        """A layer with one of its blocks drawn anew.
+
+        The draw may take the memory of ``fresh`` fields; with ``overwrite`` the layer takes that of ``old`` where it can.
+        """
         unit = self.graph.layers[block.layer]
-        dims, lead = self.atom_dims(block), old.shape[: old.dim() - unit.event_dim]
-        if any(e.shape[: e.dim() - dims] != lead for e in eta):
-            # Fields without a chain dimension (nothing couples the block): every chain still draws for itself.
-            eta = tuple(e.expand(*lead, *e.shape[e.dim() - dims :]) for e in eta)
+        dims, leading_shape = self.atom_dims(block), old.shape[: old.dim() - unit.event_dim]
+        if any(e.shape[: e.dim() - dims] != leading_shape for e in eta):
+            # Nothing couples the block, so that its fields have no dimension of chains; every chain still draws for itself.
+            eta = tuple(e.expand(*leading_shape, *e.shape[e.dim() - dims :]) for e in eta)
         if clamp is None or block.layer not in clamp:
             new = unit.sample(*eta, overwrite=fresh)
         else:
@@ -179,7 +186,7 @@ class Machine:
         return state
 
     def atom_dims(self, block: Block) -> int:
-        """The trailing dimensions that a block's shaped fields have."""
+        """The number of trailing dimensions of a block's shaped fields."""
         unit = self.graph.layers[block.layer]
         return unit.event_dim if block.atoms is None else 1 + unit.inner_dim
 
@@ -215,20 +222,20 @@ class Machine:
     ) -> tuple[dict[str, tuple[Tensor, ...]], frozenset[str]]:
         """The statistics with a colour's units zeroed (whole layers dropped), and the names of those layers."""
         whole = frozenset(block.layer for block in colour if block.atoms is None)
-        kept = {layer: entry for layer, entry in statistics.items() if layer not in whole}
+        kept = {layer: layer_statistics for layer, layer_statistics in statistics.items() if layer not in whole}
         for block in colour:
             if block.entries is not None:
                 kept[block.layer] = tuple(s.index_fill(-1, block.entries, 0.0) for s in kept[block.layer])
         for interaction in self.graph.interactions:
             layers = {end.layer for end in interaction.ends}
             if layers <= {block.layer for block in colour}:
-                # Both ends may share a colour without a coupled pair in it: each then asks for the other's statistics.
+                # Both ends may lie in the colour without a coupled pair in it: each then reads the other's statistics.
                 kept |= {n: tuple(torch.zeros_like(b) for b in self.biases[n]) for n in layers & whole}
         return kept, whole
 
 
 def placed(old: Tensor, atoms: Tensor, new: Tensor, inner_dim: int = 0, overwrite: bool = False) -> Tensor:
-    """``old`` with ``new`` in the place of some atoms; by ``scatter``, which is the faster one where it applies."""
+    """``old`` with ``new`` in the place of some atoms, by ``scatter`` where it applies, since it is faster."""
     if inner_dim:
         return old.index_copy(-1 - inner_dim, atoms, new)
     place = atoms.expand(new.shape)

@@ -1,4 +1,4 @@
-"""Mean field: the factorial distribution of some layers that the others' states, and each other's means, ask for."""
+"""Mean field: a factorial distribution of some layers, given the states of the others."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class MeanField:
     """A factorial distribution of the layers that were not given.
 
     Attributes:
-        statistics: their flat mean statistics, with known entries at their values.
-        parts: every block of them with its natural parameters and means, shaped as its atoms, as the last round left them.
+        statistics: the flat mean statistics of these layers, with known entries at their values.
+        parts: their blocks, each with its natural parameters and means after the last round, shaped as its atoms.
         machine: the machine.
     """
 
@@ -36,7 +36,7 @@ class MeanField:
 
     @cached_property
     def entropy(self) -> Tensor:
-        """The entropy of every row in nats, as if no entry were known."""
+        """The entropy in nats, one per row, as if no entry were known."""
         total: Tensor | float = 0.0
         for block, eta, means in self.parts:
             dims = self.machine.atom_dims(block)
@@ -61,13 +61,13 @@ def mean_field(
     Args:
         machine: the bound graph.
         fixed: the layers that are given, ``rows x layer shape``.
-        rounds: how often every mean is made anew.
+        rounds: how often every mean is computed anew.
         start: flat mean statistics to start from; by default those of the biases alone.
         known: ``{layer: (mask, value)}``: layers known in part, both ``rows x layer shape``; known entries stand at their
             values in place of their means.
 
     Raises:
-        ValueError: a layer known in part is there, and some layer is coupled within itself.
+        ValueError: there is a layer known in part, and some layer is coupled within itself.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -112,7 +112,7 @@ def mean_field(
                     for old, n in zip(statistics[layer], new, strict=True)
                 )
     rows = [x.shape[: x.dim() - machine.graph.layers[layer].event_dim] for layer, x in fixed.items()]
-    # A layer that no data have reached yet has no row dimension of its own.
+    # Means that do not depend on the data yet have no dimension of rows.
     means_by_layer = {
         layer: tuple(t.expand(*torch.broadcast_shapes(t.shape[:-1], *rows), t.shape[-1]) for t in statistics[layer])
         for layer in free
@@ -123,9 +123,9 @@ def mean_field(
 def _conditioned(
     machine: Machine, free: Sequence[str], statistics: Mapping[str, Natural]
 ) -> tuple[frozenset[int], Machine]:
-    """The interactions that lead from fixed layers only, and the machine with their fields added to the biases."""
+    """The interactions between a free and a fixed layer, and the machine with their fields added to its biases."""
     outer = set()
-    biases = {layer: list(entry) for layer, entry in machine.biases.items()}
+    biases = {layer: list(layer_biases) for layer, layer_biases in machine.biases.items()}
     for number, interaction in enumerate(machine.graph.interactions):
         ends = [end.layer in free for end in interaction.ends]
         if sum(ends) == 1:
@@ -134,4 +134,4 @@ def _conditioned(
             end = interaction.ends[position]
             field = interaction.field(position, statistics, machine.weights[number])
             biases[end.layer][end.statistic] = biases[end.layer][end.statistic] + field
-    return frozenset(outer), machine.rebound({layer: tuple(entry) for layer, entry in biases.items()})
+    return frozenset(outer), machine.rebound({layer: tuple(layer_biases) for layer, layer_biases in biases.items()})

@@ -1,4 +1,4 @@
-"""Whether a machine with real-valued units has a normaliser: its quadratic form must be positive definite."""
+"""The test of whether a machine with real-valued units has a normaliser: its quadratic form must be positive definite."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _FIX = "make the couplings smaller or the precisions larger"
 
 
 def improper(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> str | None:
-    r"""Why the couplings of real-valued layers leave no normaliser, or None.
+    r"""The reason why the couplings of real-valued layers leave no normaliser; None where there is one.
 
     Without couplings of degree two in real-valued parts there is nothing to do. Else the quadratic form of all real-valued
     units is assembled, with slabs integrated out and spikes (and finite units coupled to a square) as its switches, and
     decided as in ``spike_slab_validity``. Finite units with more than two states are replaced by the range of each of
-    their statistics, which is on the safe side. Couplings of more than two layers are not looked at.
+    their statistics, which is on the safe side. Couplings of more than two layers are not checked.
     """
     curved = [
         (interaction, weight)
@@ -50,17 +50,17 @@ def improper(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Se
 
 
 def barred(graph: Graph, interaction: Interaction, weight: Tensor) -> Tensor | None:
-    """Which entries of a weight must be zero for the energy to be quadratic in real-valued units: shaped as ``weight``.
+    """A mask of the entries of a weight that must be zero for the energy to be quadratic in real-valued units.
 
     None where all are free.
     """
-    found = _no_quadratic_form(graph, interaction.ends) if _curved(graph, interaction) else None
-    if found is None:
+    misfit = _no_quadratic_form(graph, interaction.ends) if _curved(graph, interaction) else None
+    if misfit is None:
         return None
     with torch.enable_grad():
         # The second derivative is linear in the weight, so that its slope shows which entries reach where they must not.
         probe = torch.ones_like(weight).requires_grad_()
-        reached = _matrix(graph, interaction, probe)[..., found[0].to(probe.device)].sum()
+        reached = _matrix(graph, interaction, probe)[..., misfit[0].to(probe.device)].sum()
         return torch.autograd.grad(reached, probe)[0] != 0
 
 
@@ -70,11 +70,11 @@ def _curved(graph: Graph, interaction: Interaction) -> bool:
 
 
 def _no_quadratic_form(graph: Graph, ends: Sequence[End]) -> tuple[Tensor, str] | None:
-    """Which products of the flat statistics at two ends are of no quadratic form, and what they would be; None if none is."""
+    """A mask of the products of two ends' flat statistics that fit no quadratic form, with a reason; None if all of them fit."""
     plain = [bool(graph.layers[end.layer].degrees) and not graph.layers[end.layer].gated for end in ends]
     if plain[1] and not plain[0]:
-        turned = _no_quadratic_form(graph, ends[::-1])
-        return None if turned is None else (turned[0].mT, turned[1])
+        swapped = _no_quadratic_form(graph, ends[::-1])
+        return None if swapped is None else (swapped[0].mT, swapped[1])
     (first, k), (second, j) = ends
     layer, other = graph.layers[first], graph.layers[second]
     everything = torch.ones(layer.shape.numel(), other.shape.numel(), dtype=torch.bool)
@@ -108,7 +108,7 @@ def _matrix(graph: Graph, interaction: Interaction, weight: Tensor) -> Tensor:
     first, second = interaction.ends
     sizes = tuple(graph.layers[end.layer].shape.numel() for end in interaction.ends)
     if first.layer != second.layer and weight.shape[-2:] == sizes:
-        return weight  # one weight a pair
+        return weight  # one weight per pair
     basis = torch.eye(sizes[0], dtype=weight.dtype, device=weight.device)
     batch = weight.shape[: weight.dim() - len(interaction.weight_shape(graph.layers))]
     basis = basis.view(sizes[0], *(1 for _ in batch), sizes[0])
@@ -145,10 +145,10 @@ class _Assembly:
         }
 
     def add(self, ends: Sequence[End], matrix: Tensor) -> str | None:
-        """Enter one coupling; returns why it cannot be."""
-        found = _no_quadratic_form(self.graph, ends)
-        if found is not None and ((matrix != 0) & found[0].to(matrix.device)).any():
-            return f"{found[1]}: the energy would not be quadratic; set these weights to zero"
+        """Enter one coupling; returns the reason why it cannot be entered, or None."""
+        misfit = _no_quadratic_form(self.graph, ends)
+        if misfit is not None and ((matrix != 0) & misfit[0].to(matrix.device)).any():
+            return f"{misfit[1]}: the energy would not be quadratic; set these weights to zero"
         if ends[0].layer not in self.at:
             ends, matrix = ends[::-1], matrix.mT
         (first, k), (second, j) = ends
@@ -174,9 +174,10 @@ class _Assembly:
         return None
 
     def _between_slabs(self, first: str, second: str, matrix: Tensor) -> str | None:
-        r"""Slabs that act on one another cost each its row of $|J|$: diag(row sums of $|J|$) - J is positive semidefinite.
+        r"""Take from the slabs' precisions what their couplings J may cost; returns the reason if one is used up.
 
-        The same holds for the rows and columns of any set of spikes. A spike at another's slab is no quadratic term.
+        A slab costs its row of $|J|$, since diag(row sums of $|J|$) - J is positive semidefinite, and so it is for the rows and
+        columns of any set of spikes. A spike at another's slab is no quadratic term.
         """
         blocks = (self.graph.layers[first].atoms, -1), (self.graph.layers[second].atoms, -1)
         strength = matrix.unflatten(-1, blocks[1])[..., 1:].flatten(-2).unflatten(-2, blocks[0])[..., 1:, :].abs()
@@ -194,7 +195,7 @@ class _Assembly:
         return None
 
     def _finite(self, first: str, second: str, statistic: int, matrix: Tensor) -> str | None:
-        """A finite unit at the square: a constant, plus the range of its statistic as a switch."""
+        """Enter finite units at a square: each is a constant, plus the range of its statistic as a switch."""
         unit = self.graph.layers[second]
         atom = unit.T(unit.atom_states(matrix).view(-1, *unit.shape[unit.event_dim - unit.inner_dim :]))[statistic]
         low, high = (bound.reshape(-1).repeat(unit.atoms) for bound in (atom.amin(0), atom.amax(0)))
@@ -208,7 +209,7 @@ class _Assembly:
         table[second][self.at[first]] += block
 
     def decide(self) -> str | None:
-        """Why the form is not positive definite, or None."""
+        """The reason why the form is not positive definite; None where it is."""
         switches = sorted({*self.square, *self.slabs})
         widest = max((s.shape[-1] for s in self.slabs.values()), default=1)
         precision = self.precision
@@ -226,9 +227,9 @@ class _Assembly:
             alpha = self.alpha[name] if name in self.alpha else precision.new_ones(count, 0)
             alpha = alpha[:, : unit_slabs.shape[-1]]
             alphas.append(F.pad(alpha, (0, widest - alpha.shape[-1]), value=1.0))
-        found = spike_slab_validity(precision, torch.cat(squares, 1), torch.cat(slabs, 1), torch.cat(alphas, 0))
-        if found.valid:
+        validity = spike_slab_validity(precision, torch.cat(squares, 1), torch.cat(slabs, 1), torch.cat(alphas, 0))
+        if validity.valid:
             return None
         layers = " and ".join(repr(name) for name in dict.fromkeys([*self.names, *switches]))
-        known = "" if found.exact and not self.cautious else "it cannot be shown that there is one: "
-        return f"{known}{found.reason}, over the layers {layers}; {_FIX}"
+        caution = "" if validity.exact and not self.cautious else "it cannot be shown that there is one: "
+        return f"{caution}{validity.reason}, over the layers {layers}; {_FIX}"

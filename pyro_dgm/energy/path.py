@@ -16,7 +16,7 @@ Fields = list[tuple[Tensor, ...]]
 class TemperedPath:
     r"""The machines $p_\beta \propto e^{-E_\beta}$ with $-E_\beta = \langle\text{base}, T\rangle + \beta D$.
 
-    $D = \langle \text{bias} - \text{base}, T\rangle + \sum_i I_i(T; W_i)$ is minus the energy of a machine of its own, the
+    $D = \langle \text{bias} - \text{base}, T\rangle + \sum_i I_i(T; W_i)$ is minus the energy of another machine, the
     ``difference``: a unit's natural parameter at $\beta$ is its base plus $\beta$ times its field there. So fields are
     interpolated, not weights, and one product with the weights serves all temperatures.
 
@@ -42,22 +42,24 @@ class TemperedPath:
             entries = tuple(b.index_select(-1, block.entries) for b in entries)
         return self.machine.shaped(block, entries)
 
-    def fields(self, colour: Colour, statistics: Natural, lead: Sequence[int]) -> Fields:
-        """The derivatives of D by the statistics of a colour's blocks, ``lead x atoms``; they are new tensors.
+    def fields(self, colour: Colour, statistics: Natural, leading_shape: Sequence[int]) -> Fields:
+        """The derivatives of D by the statistics of a colour's blocks, ``leading_shape x atoms``, as new tensors.
 
         Args:
-            colour: of the graph.
-            statistics: those of the other units at least, ``lead x ...``.
-            lead: the dimensions in front.
+            colour: a colour of the graph.
+            statistics: those of the other units at least, ``leading_shape x ...``.
+            leading_shape: the sizes of the dimensions in front.
         """
-        found = []
+        fields = []
         for block in colour:
             dims = self.machine.atom_dims(block)
-            # A block without couplings has a field without rows; its atoms are drawn row by row all the same.
-            found.append(
+            # A block without couplings has a field without rows, but every row draws its atoms for itself.
+            fields.append(
                 tuple(
-                    f if f.dim() == len(lead) + dims else f.expand(*lead, *f.shape[f.dim() - dims :]).clone()
+                    f
+                    if f.dim() == len(leading_shape) + dims
+                    else f.expand(*leading_shape, *f.shape[f.dim() - dims :]).clone()
                     for f in self.difference.fields(block, statistics)
                 )
             )
-        return found
+        return fields

@@ -1,4 +1,4 @@
-"""Whether a quadratic form with switches is positive definite for every state of them."""
+"""The test of whether a quadratic form with switches is positive definite for every state of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 MOST_SPIKES = 20
-"""Up to so many spikes every state is tried."""
+"""The number of spikes up to which every state is tried."""
+
+ENTRIES = 1 << 22
+"""Numbers in the quadratic forms that are tried at once."""
 
 
 class Validity(NamedTuple):
@@ -18,7 +21,7 @@ class Validity(NamedTuple):
     Attributes:
         valid: True where it is known to be.
         exact: False where ``valid`` is False only because a sufficient condition was not met.
-        reason: what decided.
+        reason: the reason for the answer.
     """
 
     valid: bool
@@ -73,17 +76,17 @@ def spike_slab_validity(precision: Tensor, square: Tensor, weight: Tensor, slab_
 
 
 class _Form:
-    """diag or full P, + sum_i h_i (diag(Phi_i) - R_i R_i')."""
+    """The form P + sum_i h_i (diag(Phi_i) - R_i R_i'), with P full or the diagonal of a matrix."""
 
     def __init__(self, precision: Tensor, square: Tensor, roots: Tensor) -> None:
         self.precision, self.square, self.roots = precision, square, roots
         self.spikes = square.shape[1]
 
     def decide(self) -> Validity:
-        plain = (
+        definite_alone = (
             (self.precision > 0).all() if self.precision.dim() == 1 else _definite(self.precision.unsqueeze(0)).all()
         )
-        if not plain:
+        if not definite_alone:
             without = "without any spike " if self.spikes else ""
             return Validity(False, True, f"{without}the joint precision is not positive definite")
         if self.dominated():
@@ -109,7 +112,7 @@ class _Form:
         return Validity(True, True, "the joint precision is positive definite for every state of the spikes")
 
     def definite(self, h: Tensor) -> Tensor:
-        """For every row of spikes, by Cholesky factors."""
+        """Whether the form is positive definite for each row of spikes, by Cholesky factors."""
         diagonal = h @ self.square.T
         switched = h.unsqueeze(1).unsqueeze(-1) * self.roots
         form = -(switched.flatten(2) @ self.roots.flatten(1).T)
@@ -118,18 +121,20 @@ class _Form:
         return _definite(form)
 
     def dominated(self) -> bool:
-        """A diagonal precision P is dealt out among the spikes that take from it, n_j at the entry j of x.
+        """Whether every spike stays below its share of a diagonal precision P.
 
-        Each then stays below its share, R_i R_i' < Phi_i + P / n, by a trace; spikes that only add to P need none.
+        P is dealt out in equal shares among the spikes that take from it, n_j at the entry j of x. Each spike then stays below
+        its share, R_i R_i' < Phi_i + P / n, by a trace; spikes that only add to P need none.
         """
         if self.precision.dim() != 1:
             return False
         takes = (self.roots != 0).any(-1) | (self.square < 0)
-        part = (self.precision / takes.sum(1).clamp_min(1)).unsqueeze(-1)
-        share = torch.where(takes, self.square + part, torch.inf)
+        dealt = (self.precision / takes.sum(1).clamp_min(1)).unsqueeze(-1)
+        share = torch.where(takes, self.square + dealt, torch.inf)
         return bool((share > 0).all()) and bool(((self.roots**2).sum(-1) / share).sum(0).lt(1).all())
 
     def certified(self) -> bool:
+        """Whether P exceeds the sum of the negative parts of the spikes' matrices."""
         total = self.precision.diag() if self.precision.dim() == 1 else self.precision.clone()
         for roots, diagonal in zip(self.roots.unbind(1), self.square.unbind(1), strict=True):
             values, vectors = torch.linalg.eigh(diagonal.diag() - roots @ roots.T)
@@ -137,8 +142,9 @@ class _Form:
         return bool(_definite(total.unsqueeze(0)).all())
 
     def states(self) -> Iterator[Tensor]:
+        """All states of the spikes, some rows at a time."""
         size = self.square.shape[0]
-        chunk = max((1 << 22) // (size * max(size, self.roots[0].numel())), 1)
+        chunk = max(ENTRIES // (size * max(size, self.roots[0].numel())), 1)
         place = torch.arange(self.spikes, device=self.square.device)
         for start in range(0, 1 << self.spikes, chunk):
             numbers = torch.arange(start, min(start + chunk, 1 << self.spikes), device=self.square.device)
@@ -146,13 +152,13 @@ class _Form:
 
 
 def _definite(forms: Tensor) -> Tensor:
-    """Which symmetric matrices are positive definite, with room for rounding."""
+    """A mask of the symmetric matrices that are positive definite by more than rounding."""
     scale = forms.diagonal(dim1=-2, dim2=-1)
     if not forms.isfinite().all():
         return scale.new_zeros(scale.shape[:-1], dtype=torch.bool)
     positive = (scale > 0).all(-1)
     inverse = scale.clamp_min(1e-300).rsqrt()
-    # Of unit diagonal, so that the threshold does not depend on the units of measurement.
+    # A unit diagonal makes the threshold independent of the units of measurement.
     scaled = forms * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
     scaled.diagonal(dim1=-2, dim2=-1).sub_(1e-10)
     return positive & (torch.linalg.cholesky_ex(scaled).info == 0)

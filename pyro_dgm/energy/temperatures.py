@@ -1,4 +1,4 @@
-"""Ladders of inverse temperatures: read in one place, for annealing and for tempered chains."""
+"""Ladders of inverse temperatures, for annealing and for tempered chains."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 Spacing = Callable[[int], Tensor]
-"""From how many inverse temperatures to where they stand, from 0 to 1 in double precision."""
+"""From a number of inverse temperatures to their values, from 0 to 1 in double precision."""
 
 
 def quartered(number: int) -> Tensor:
-    """A quarter of them below 0.5, a quarter up to 0.9, the rest above (after Salakhutdinov and Murray 2008)."""
+    """A quarter of the values below 0.5, a quarter up to 0.9, the others above (after Salakhutdinov and Murray 2008)."""
     if number < 8:
         return evenly(number)
     quarter = number // 4
@@ -26,12 +26,12 @@ def quartered(number: int) -> Tensor:
 
 
 def evenly(number: int) -> Tensor:
-    """Equal steps."""
+    """Values at equal steps."""
     return torch.linspace(0, 1, number, dtype=torch.float64)
 
 
 def sigmoid(number: int) -> Tensor:
-    """Short steps at both ends (after Wu et al. 2017), for paths between two densities that are both known."""
+    """Values with short steps at both ends (after Wu et al. 2017), for paths between two densities that are both known."""
     levels = torch.sigmoid(torch.linspace(-4, 4, number, dtype=torch.float64))
     return (levels - levels[0]) / (levels[-1] - levels[0])
 
@@ -40,8 +40,8 @@ def temperatures(ladder: int | Sequence[float] | Tensor, spacing: Spacing = quar
     """Inverse temperatures in increasing order, in double precision; the last of them is 1.
 
     Args:
-        ladder: how many, or the inverse temperatures themselves.
-        spacing: where they stand if only their number is given.
+        ladder: the number of inverse temperatures, or their values.
+        spacing: from their number to their values, if only the number is given.
         whole: the ladder must go from exactly 0 up to 1, as a path to anneal along; else, as for tempered chains, it may start
             above 0 and be given from 1 downwards.
 

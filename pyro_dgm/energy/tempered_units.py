@@ -1,4 +1,4 @@
-"""What layers do at natural parameters between a base and a machine: draw, and weigh a change of temperature."""
+"""Draws of layers at natural parameters between a base and a machine, and the weight of a change of temperature."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def draw(
     source: Tensor | None = None,
     overwrite: bool = False,
 ) -> Tensor:
-    """One state of every row, each at the next of some inverse temperatures in turn: ``chains x temperatures x ...``.
+    """One state per row, with rows at the inverse temperatures in turn: ``chains x temperatures x ...``.
 
     A unit with a faster way registers it: ``@draw.register``.
 
     Args:
         unit: the units.
-        base: one tensor a statistic, shaped as the atoms.
+        base: one tensor per statistic, shaped as the atoms.
         fields: the same, with dimensions for rows (chains x temperatures) and the batch in front.
         betas: inverse temperatures.
-        source: for every row, and entry of the batch, whose fields it takes, where not its own.
+        source: for every row, and entry of the batch, the row whose fields it takes; by default its own.
         overwrite: whether the state may take the memory of the fields; not with ``source``.
     """
     return unit.sample(*at_each(betas, base, fields, source), overwrite=True)
@@ -42,15 +42,15 @@ def weigh_and_draw(
 ) -> tuple[Tensor, Tensor]:
     r"""$A(\eta_{after}) - A(\eta_{before})$ with $\eta_\beta = \text{base} + \beta\,\text{fields}$, and a state drawn at the end.
 
-    The difference is that of every atom, or summed over the last dimension already and kept at size one. The state may take
+    The difference is given per atom, or already summed over the last dimension, which then has size one. The state may take
     the memory of the fields. A unit with a faster way registers it: ``@weigh_and_draw.register``.
 
     Args:
         unit: the units.
-        base: one tensor a statistic, shaped as the atoms.
+        base: one tensor per statistic, shaped as the atoms.
         fields: the same, with dimensions for chains in front.
-        before: inverse temperature.
-        after: another one near it.
+        before: the inverse temperature before.
+        after: the one after, near it.
     """
     low, high = _at(before, base, fields), _at(after, base, fields)
     return unit.A(*high) - unit.A(*low), unit.sample(*high)
@@ -60,13 +60,13 @@ def at_each(
     betas: Tensor, base: Sequence[Tensor], fields: Sequence[Tensor], source: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     """Natural parameters of rows that are at several temperatures in turn; arguments as for ``draw``."""
-    found = []
+    naturals = []
     for b, field in zip(base, fields, strict=True):
         if source is not None:
             field = field.reshape(len(source), -1).index_select(0, source).view(field.shape)
         field = field.view(-1, len(betas), *field.shape[1:])
-        found.append(torch.addcmul(b, betas.view(-1, *(1 for _ in field.shape[2:])), field))
-    return tuple(found)
+        naturals.append(torch.addcmul(b, betas.view(-1, *(1 for _ in field.shape[2:])), field))
+    return tuple(naturals)
 
 
 def _at(beta: float, base: Sequence[Tensor], fields: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -94,5 +94,5 @@ def _(
     unit: Binary, base: Sequence[Tensor], fields: Sequence[Tensor], before: float, after: float
 ) -> tuple[Tensor, Tensor]:
     (b,), (f,) = base, fields
-    found = native.weigh_and_draw(b, f, before, after)
-    return weigh_and_draw.dispatch(Unit)(unit, base, fields, before, after) if found is None else found
+    weighed = native.weigh_and_draw(b, f, before, after)
+    return weigh_and_draw.dispatch(Unit)(unit, base, fields, before, after) if weighed is None else weighed

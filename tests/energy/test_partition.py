@@ -220,7 +220,7 @@ def unit_order(machine):
         ]
         for colour in machine.graph.colours
     ]
-    summed = colours.pop(machine.graph.collapsed)
+    summed = colours.pop(machine.graph.summed)
     return summed, colours
 
 

@@ -1,4 +1,4 @@
-"""Couplings between layers: one file a connectivity."""
+"""Couplings between layers: one file per connectivity."""
 
 from .convolution import Convolution
 from .dense import Dense, Lateral

@@ -28,14 +28,14 @@ class Convolution(Interaction):
     are coupled, and the others' fields are zero.
 
     A weight is ``filters x channels x k x k``, or ``filters x inner x channels x k x k`` where ``inner`` is a slice. It may
-    have batch dimensions, filters of its own for every row. A centred gradient (20.37) holds for offsets of every pixel and
+    have batch dimensions: different filters for every row. A centred gradient (20.37) holds for offsets of every pixel and
     position and for biases of every position: filters are shared, biases are not.
 
     Args:
         first: the layer (or ``(layer, statistic index)``) of the pixels.
         second: that of the maps.
         picture: ``(channels, height, width)``, or ``(height, width)`` of one channel.
-        size: height and width of a filter, or both in one number.
+        size: height and width of a filter, or one number for both.
         padding: ``"valid"`` or ``"full"``.
         inner: the inner entry that is coupled, or a slice of them; by default all.
 
@@ -102,13 +102,13 @@ class Convolution(Interaction):
             chosen = inside if self.inner is None else inside[self.inner]
         except IndexError:
             chosen = range(0)
-        found = range(chosen, chosen + 1) if isinstance(chosen, int) else chosen
-        if not found or found.step != 1:
+        entries = range(chosen, chosen + 1) if isinstance(chosen, int) else chosen
+        if not entries or entries.step != 1:
             raise ValueError(
                 f"inner got {self.inner!r}; expected one of the {self._entries} inner entries of a unit of layer "
                 f"{self.ends[1].layer!r}, or a slice of some of them in order"
             )
-        return slice(found.start, found.stop)
+        return slice(entries.start, entries.stop)
 
     def check(self, weight: Tensor) -> str | None:
         return None
@@ -122,25 +122,25 @@ class Convolution(Interaction):
         plus: Tensor | None = None,
     ) -> Tensor:
         other = statistics[self.ends[1 - end].layer][self.ends[1 - end].statistic]
-        own = weight.shape[: weight.dim() - self._dims]
-        lead = torch.broadcast_shapes(other.shape[:-1], own)
-        outer, machines = lead[: len(lead) - len(own)], lead[len(lead) - len(own) :]
-        # Rows with filters of their own are groups of channels.
+        weight_batch = weight.shape[: weight.dim() - self._dims]
+        batch = torch.broadcast_shapes(other.shape[:-1], weight_batch)
+        outer, machines = batch[: len(batch) - len(weight_batch)], batch[len(batch) - len(weight_batch) :]
+        # Rows with different filters are groups of channels.
         rows, groups, channels = outer.numel(), machines.numel(), self.picture[0]
-        kernel = weight.expand(*machines, *weight.shape[len(own) :]).reshape(-1, channels, *self.size)
-        other = other.expand(*lead, other.shape[-1])
+        kernel = weight.expand(*machines, *weight.shape[len(weight_batch) :]).reshape(-1, channels, *self.size)
+        other = other.expand(*batch, other.shape[-1])
         if end == 1:
             picture = other.reshape(rows, groups * channels, *self.picture[1:])
             maps = F.conv2d(picture, kernel, padding=self._pad, groups=groups)
             result = self._spread(
-                maps.reshape(*lead, len(kernel) // groups, math.prod(self.positions)), weight.shape[len(own)]
+                maps.reshape(*batch, len(kernel) // groups, math.prod(self.positions)), weight.shape[len(weight_batch)]
             )
         else:
             # A product and a sum over overlaps: two to four times as fast as conv_transpose2d on a processor.
             maps = self._coupled(other).reshape(rows, groups, len(kernel) // groups, math.prod(self.positions))
             patches = kernel.view(groups, len(kernel) // groups, channels * math.prod(self.size)).mT @ maps
             pixels = F.fold(patches.flatten(0, 1), self.picture[1:], self.size, padding=self._pad)
-            result = pixels.reshape(*lead, math.prod(self.picture))
+            result = pixels.reshape(*batch, math.prod(self.picture))
         if indices is not None:
             result = result.index_select(-1, indices)
         return result if plus is None else result + plus
@@ -179,10 +179,12 @@ class Convolution(Interaction):
 
 
 def _checked(picture: Sequence[int], size: int | Sequence[int]) -> tuple[tuple[int, int, int], tuple[int, int]]:
-    """Channels, height and width, and a filter's height and width."""
+    """Channels, height and width of a picture, and height and width of a filter."""
     sides = (size, size) if isinstance(size, int) else size
     if len(picture) not in (2, 3) or any(type(n) is not int or n < 1 for n in picture):
-        raise ValueError(f"picture got {picture!r}; expected (height, width) or (channels, height, width), from 1 on")
+        raise ValueError(
+            f"picture got {picture!r}; expected (height, width) or (channels, height, width), each at least 1"
+        )
     *first, height, width = picture
     if len(sides) != 2 or any(
         type(k) is not int or not 1 <= k <= n for k, n in zip(sides, (height, width), strict=True)

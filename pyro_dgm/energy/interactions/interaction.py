@@ -1,4 +1,4 @@
-"""What a coupling between layers must know: it is multilinear in their sufficient statistics."""
+"""The interface of a coupling between layers, which is multilinear in their sufficient statistics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Interaction(ABC):
 
     @abstractmethod
     def check(self, weight: Tensor) -> str | None:
-        """Why this weight is not allowed, or None."""
+        """The reason why this weight is not allowed; None where it is."""
 
     @abstractmethod
     def field(

@@ -12,10 +12,10 @@ from .interaction import End, Interaction, Statistics
 
 
 class Sparse(Interaction):
-    r"""One weight an edge: $\sum_e w_e\, T_a[i_e]\, T_b[j_e]$, within a layer or between two.
+    r"""One weight per edge: $\sum_e w_e\, T_a[i_e]\, T_b[j_e]$, within a layer or between two.
 
-    Work and memory of a field follow the number of edges: units of like degree gather their neighbours from a table, and
-    where degrees differ widely the edges' contributions are added one by one. Each edge is named once.
+    The cost of a field in time and memory follows the number of edges: units of like degree gather their neighbours from a
+    table, and where degrees differ widely the edges' contributions are added one by one. Each edge is named once.
 
     Args:
         first: the layer of the edges' first column.
@@ -52,7 +52,7 @@ class Sparse(Interaction):
         return None
 
     def _flow(self, end: int, device: torch.device, indices: Tensor | None) -> _Flow:
-        """All that flows into ``end`` (or its ``indices``)."""
+        """The sums over all edges into ``end`` (or into its ``indices``)."""
         key = (end, device, 0 if indices is None else id(indices))
         if key not in self._directed or self._directed[key][1] is not indices:
             directions = [(self.edges[:, 1 - end], self.edges[:, end])]
@@ -102,7 +102,7 @@ def edge_list(edges: Tensor | Sequence[Sequence[int]]) -> Tensor:
     """Pairs as integers, ``pairs x 2``; there may be none.
 
     Raises:
-        ValueError: these are no pairs of integers.
+        ValueError: they are not pairs of integers.
     """
     try:
         pairs = torch.as_tensor(edges)
@@ -115,13 +115,13 @@ def edge_list(edges: Tensor | Sequence[Sequence[int]]) -> Tensor:
 
 
 def check_edges(edges: Tensor, size: int, kind: str = "unit", where: str = "") -> None:
-    """Refuse edges that lead to what is not there.
+    """Refuse edges to numbers that do not exist.
 
     Args:
         edges: numbers, of any shape.
-        size: how many there are of what they number.
-        kind: what one of them is called.
-        where: what follows its number in the message.
+        size: the count of numbers, which begin at 0.
+        kind: the name of a numbered thing, for the message.
+        where: words that follow its number in the message.
 
     Raises:
         ValueError: a number below 0, or one too large; the message names the first.

@@ -1,4 +1,4 @@
-"""Layers of units: one file a kind."""
+"""Layers of units: one file per kind."""
 
 from .binary import Binary
 from .categorical import Categorical

@@ -53,7 +53,7 @@ class Gaussian(ScalarUnit):
         if ((eta[1] < 0) & eta[1].isfinite()).all():
             return None
         return (
-            "the coefficient of x² must be negative and finite everywhere (a positive precision), it reaches from "
+            "the coefficient of x² must be negative and finite everywhere (a positive precision); it reaches from "
             f"{eta[1].min():g} to {eta[1].max():g}"
         )
 

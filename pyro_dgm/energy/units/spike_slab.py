@@ -80,7 +80,7 @@ class SpikeSlab(Unit):
         return _with_slabs(bernoulli(_logit(eta)), eta)
 
     def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:
-        """Known slabs speak for or against the spike; a known spike moves its slabs."""
+        """Draw atoms in which known slabs weigh for or against the spike, and a known spike moves its slabs."""
         eta = tuple(e.detach().expand(mask.shape) for e in eta)
         known, h = mask[..., 0], value[..., 0]
         b, c, alpha = _split(eta)
@@ -103,7 +103,7 @@ class SpikeSlab(Unit):
         square = eta[1][..., 1:]
         if (square < 0).all():
             return None
-        return f"the coefficient of s² must be negative everywhere (a positive slab precision), its largest is {square.max():g}"
+        return f"the coefficient of s² must be negative everywhere (a positive slab precision); its largest is {square.max():g}"
 
     def neutral(self, like: Tensor) -> tuple[Tensor, ...]:
         square = like.new_full(self.shape, -0.5)

@@ -1,4 +1,4 @@
-"""What a layer of units must know: an exponential family in natural parameters."""
+"""The interface of a layer of units: an exponential family in natural parameters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch.distributions import constraints
 class Unit(ABC):
     r"""A layer of independent *atoms*, each with density $\exp(\langle\eta, T(x)\rangle - A(\eta))$.
 
-    An atom is what is drawn jointly: one binary unit, one categorical variable (a one-hot row). ``shape`` is the
+    An atom is drawn as a whole: one binary unit, or one categorical variable (a one-hot row). ``shape`` is the
     event shape of the layer; its first dimensions count atoms, the last ``inner_dim`` lie inside an atom.
 
-    Natural parameters come as one tensor a statistic, each ``batch_shape x statistic shape``; all results are in nats.
-    A subclass states ``statistics``, ``inner_dim`` and ``support`` and fills in the methods below. One with parts on the
-    whole real line also states the ``degrees`` of its statistics in them: a linear one first and its square second, as
-    (1, 2); ``gated`` where the first entry of an atom is a spike that switches the linear statistic of the others. Its
-    couplings are then checked for a normaliser.
+    Natural parameters come as one tensor per statistic, each ``batch_shape x statistic shape``; all results are in nats.
+    A subclass states ``statistics``, ``inner_dim`` and ``support`` and fills in the methods below. A subclass with entries on
+    the whole real line also states the ``degrees`` of its statistics in them: a linear one first and its square second, as
+    (1, 2). It states ``gated`` where the first entry of an atom is a spike that switches the linear statistic of the others.
+    Its couplings are then checked for a normaliser.
     """
 
     statistics: ClassVar[tuple[str, ...]]
@@ -53,7 +53,7 @@ class Unit(ABC):
 
     @abstractmethod
     def T(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The sufficient statistics of ``x``, one tensor a name in ``statistics``."""
+        """The sufficient statistics of ``x``, one tensor per name in ``statistics``."""
 
     @abstractmethod
     def A(self, *eta: Tensor) -> Tensor:
@@ -65,14 +65,14 @@ class Unit(ABC):
 
     @abstractmethod
     def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
-        """One state for every row of natural parameters; no gradient. With ``overwrite`` it may take their memory."""
+        """One state per row of natural parameters, without gradient. With ``overwrite`` it may take their memory."""
 
     @abstractmethod
     def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:
         """A state drawn given that it equals ``value`` where ``mask`` holds."""
 
     def check_clamp(self, mask: Tensor, value: Tensor) -> str | None:
-        """Why known entries, each within the support, do not fit together in an atom, or None where they do."""
+        """The reason why known entries, each within the support, do not fit together in an atom; None where they do."""
         return None
 
     @abstractmethod
@@ -81,7 +81,7 @@ class Unit(ABC):
 
     @abstractmethod
     def check(self, *eta: Tensor) -> str | None:
-        """Why these natural parameters have no normaliser, or None where they do."""
+        """The reason why these natural parameters have no normaliser; None where they have one."""
 
     @abstractmethod
     def neutral(self, like: Tensor) -> tuple[Tensor, ...]:
@@ -90,7 +90,7 @@ class Unit(ABC):
     @property
     @abstractmethod
     def states_per_atom(self) -> int | None:
-        """How many states an atom has, or None where they cannot be listed."""
+        """The number of states of an atom; None where they cannot be listed."""
 
     @abstractmethod
     def atom_states(self, like: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Unit(ABC):
         return range(int(self.gated), width) if self.degrees else range(0)
 
     def finite_states(self, like: Tensor) -> Tensor:
-        """Every state of what else an atom has, with real-valued entries at zero: ``states x inner shape``."""
+        """Every state of an atom's finite entries, with its real-valued entries at zero: ``states x inner shape``."""
         if not self.degrees:
             return self.atom_states(like)
         states = like.new_zeros(2 if self.gated else 1, *self.shape[len(self.shape) - self.inner_dim :])

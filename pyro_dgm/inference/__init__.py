@@ -1,1 +1,1 @@
-"""Inference in any Pyro program with a guide: importance weights, posterior draws, particles, the sites it has."""
+"""Inference in any Pyro program with a guide: importance weights, posterior draws, particles, and its sites."""

@@ -1,4 +1,4 @@
-"""Importance weights of a model and its guide, one a particle and datum."""
+"""Importance weights of a model and its guide, one per particle and datum."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def log_weights(
 ) -> Tensor:
     r"""$\log w_{kn} = \log p(x_n, z_{kn}) - \log q(z_{kn} \mid x_n)$ in nats: ``particles x rows``.
 
-    Every datum has weights of its own, whatever else is in the batch; a plate's subsampling scale does not enter them.
-    The rows are the plate at dim -1, and all particles are drawn in one vectorised run.
+    The weights of a datum do not depend on the rest of the batch; a plate's subsampling scale does not enter them. The
+    rows are the plate at dim -1, and all particles are drawn in one vectorised run.
 
     Args:
         model: a Pyro program with an observed site.
         guide: a Pyro program with the model's latent sites.
-        particles: draws a datum.
-        max_plate_nesting: the number of plates (the data plate and those around it), at least 1.
+        particles: draws per datum.
+        max_plate_nesting: the number of plates (the data plate and the plates around it), at least 1.
 
     Raises:
         ValueError: a latent site is missing in the guide, or a site is not in the data plate; the message names it.
@@ -46,7 +46,7 @@ def log_weights(
 
 
 def check_nesting(owner: str, nesting: Any) -> None:
-    """Refuse a number of plates without a data plate.
+    """Refuse a number of plates that leaves no room for the data plate.
 
     Raises:
         ValueError: it is no integer of at least 1.
@@ -68,16 +68,16 @@ def traces(
     nesting: int,
     paths: bool = True,
 ) -> tuple[Any, Any]:
-    """The model's and the guide's trace with particles in the outermost plate.
+    """The traces of the model and of the guide, with particles in the outermost plate.
 
-    With ``paths=False`` draws are constants, also of reparameterised latents. Auxiliary sites of the guide
+    With ``paths=False`` draws are constants, even those of reparameterised latents. Auxiliary sites of the guide
     (``infer={"is_auxiliary": True}``), such as those of Pyro's ``AutoNormal``, need no counterpart in the model.
 
     Raises:
-        ValueError: the guide lacks a latent site of the model, or has one that the model does not sample; plates of the two
-            differ in size; there are no rows; a site cannot be drawn or has parameters that are not finite.
+        ValueError: the guide lacks a latent site of the model, or has one that the model does not sample; their plates differ
+            in size; there are no rows; a site cannot be drawn or has parameters that are not finite.
     """
-    # The handler that cuts is outside the trace: it acts before the trace takes its copy of a site.
+    # The handler is outside the trace, so that it detaches draws before the trace takes its copy of a site.
     with nullcontext() if paths else _Constants(), particle_plate(particles, nesting):
         guide_trace = traced(guide, "guide", args, kwargs)
     replayed = poutine.replay(model, trace=guide_trace)
@@ -85,12 +85,12 @@ def traces(
         with particle_plate(particles, nesting):
             model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
     except FAILURES as error:
-        # Draws of another number of rows than the model's fail somewhere inside it; say so instead.
-        alone: Any = None
+        # Draws for another number of rows than the model's fail somewhere inside it; say that instead.
+        unreplayed: Any = None
         with torch.no_grad(), suppress(*FAILURES):
-            alone = poutine.trace(model).get_trace(*args, **kwargs)
-        if alone is not None:
-            _check_sites(alone, guide_trace)
+            unreplayed = poutine.trace(model).get_trace(*args, **kwargs)
+        if unreplayed is not None:
+            _check_sites(unreplayed, guide_trace)
         with particle_plate(particles, nesting):
             explain(replayed, "model", args, kwargs, error)
     _check_sites(model_trace, guide_trace)
@@ -98,7 +98,7 @@ def traces(
 
 
 class _Constants(Messenger):
-    """Cuts draws off from what they were made of, before anything else is made of them."""
+    """Detaches draws from the graph before anything is computed from them."""
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if not msg["is_observed"] and isinstance(msg["value"], Tensor):
@@ -126,46 +126,46 @@ def _check_sites(model_trace: Any, guide_trace: Any) -> None:
 
 
 def _check_plates(model_trace: Any, guide_trace: Any) -> None:
-    # A replayed plate takes the guide's rows; its full size is still its own. The data plate is known by its dim, others by name.
-    found: dict[Any, tuple[Any, str]] = {}
+    # A replayed plate takes the guide's rows, but keeps its own full size. The data plate is known by its dim, others by name.
+    first_seen: dict[Any, tuple[Any, str]] = {}
     for whose, trace in (("guide", guide_trace), ("model", model_trace)):
         for name, site in sites(trace):
             for frame in site["cond_indep_stack"]:
                 key = -1 if frame.dim == -1 else frame.name
-                if key not in found:
-                    found[key] = frame, f"site {name!r} of the {whose}"
+                if key not in first_seen:
+                    first_seen[key] = frame, f"site {name!r} of the {whose}"
                     continue
-                known = found[key][0]
-                if known.size != frame.size or known.full_size != frame.full_size:
-                    _refuse_plates(*found[key], frame, f"site {name!r} of the {whose}")
+                first = first_seen[key][0]
+                if first.size != frame.size or first.full_size != frame.full_size:
+                    _refuse_plates(*first_seen[key], frame, f"site {name!r} of the {whose}")
 
 
-def _refuse_plates(one: Any, words: str, two: Any, others: str) -> NoReturn:
+def _refuse_plates(one: Any, site_of_one: str, two: Any, site_of_two: str) -> NoReturn:
     sizes = [frame.full_size or frame.size for frame in (one, two)]
     if sizes[0] == sizes[1]:
         sizes = [f"{frame.size} of {size} rows" for frame, size in zip((one, two), sizes, strict=True)]
     raise ValueError(
-        f"{words} is in plate {one.name!r} of size {sizes[0]}, but {others} in plate {two.name!r} of size {sizes[1]}; give both "
-        "plates the same size, as in pyro.plate('data', len(x))"
+        f"{site_of_one} is in plate {one.name!r} of size {sizes[0]}, but {site_of_two} in plate {two.name!r} of size {sizes[1]}; "
+        "give both plates the same size, as in pyro.plate('data', len(x))"
     )
 
 
 def per_datum(trace: Any, nesting: int, keep: Callable[[Any], bool] | None = None) -> Tensor:
-    """The log-probability of every datum, summed over the sites (those that ``keep`` wants): ``particles x rows``.
+    """The log-probability of every datum, summed over the sites (of which ``keep`` is true): ``particles x rows``.
 
     Raises:
-        ValueError: a site is not in the data plate, or its value does not go with its distribution.
+        ValueError: a site is not in the data plate, or its value does not fit its distribution.
     """
     total: Any = 0.0
     for name, site in sites(trace):
         if keep is not None and not keep(site):
             continue
-        if "unscaled_log_prob" not in site:  # Pyro's own name for it
+        if "unscaled_log_prob" not in site:  # Pyro's own key
             try:
                 site["unscaled_log_prob"] = site["fn"].log_prob(site["value"])
             except (ValueError, RuntimeError) as error:
                 raise ValueError(f"the log-probability of site {name!r} failed: {first_line(error)}") from error
-        part = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
+        log_prob = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
         plates = [f for f in site["cond_indep_stack"] if f.vectorized and f.dim == -1]
         if not plates:
             auxiliary = " (of Pyro's automatic guides use AutoNormal)" if site["infer"].get("is_auxiliary") else ""
@@ -173,8 +173,8 @@ def per_datum(trace: Any, nesting: int, keep: Callable[[Any], bool] | None = Non
                 f"site {name!r} is not in the data plate (the plate at dim -1), so it has no weight per datum; "
                 f"put it into `with pyro.plate('data', len(x)):`{auxiliary}"
             )
-        inner = part.dim() - 1 - (1 if part.dim() > nesting else 0)
-        total = total + (part.sum(tuple(range(-1 - inner, -1))) if inner > 0 else part)
+        inner = log_prob.dim() - 1 - (1 if log_prob.dim() > nesting else 0)
+        total = total + (log_prob.sum(tuple(range(-1 - inner, -1))) if inner > 0 else log_prob)
     return total
 
 

@@ -1,4 +1,4 @@
-"""The tail of importance weights, which tells whether their mean can be trusted."""
+"""The Pareto index of importance weights, which tells whether their mean can be trusted."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from torch import Tensor
 
 
 def pareto(log_weights: Tensor, fewest: int = 100) -> dict[str, float]:
-    r"""How heavy the tail of importance weights is: the Pareto index $\hat k$ of some rows (Vehtari et al. 2024).
+    r"""The Pareto index $\hat k$ of the importance weights of rows: how heavy their tails are (Vehtari et al. 2024).
 
-    Above 0.7 the weights' mean, and so the bound, hangs on a few draws: the guide is too narrow somewhere.
+    Above 0.7 the mean of the weights, and so the bound, depends on a few draws: the guide is too narrow somewhere.
 
     Args:
         log_weights: ``particles x rows``.
-        fewest: particles below which there is no tail to speak of.
+        fewest: the number of particles below which there is no tail to speak of.
 
     Returns:
-        the median of $\hat k$ over the rows and the share of rows above 0.7; nothing with too few particles.
+        The median of $\hat k$ over the rows, and the share of rows above 0.7; empty with too few particles.
 
     Example:
         >>> import torch
-        >>> found = pareto(torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * 0.1)
-        >>> found["pareto_k_above_0.7"]
+        >>> figures = pareto(torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * 0.1)
+        >>> figures["pareto_k_above_0.7"]
         0.0
     """
     if len(log_weights) < fewest:
@@ -34,5 +34,5 @@ def pareto(log_weights: Tensor, fewest: int = 100) -> dict[str, float]:
         warnings.simplefilter("ignore")
         _, k = psislw(log_weights.T.double().cpu().numpy())
     equal = (log_weights.max(0).values - log_weights.min(0).values < 1e-6).cpu().numpy()
-    k = numpy.where(equal, 0.0, numpy.clip(k, None, 10.0))  # equal weights have no tail; an endless one counts as 10
+    k = numpy.where(equal, 0.0, numpy.clip(k, None, 10.0))  # equal weights have no tail; an infinite index counts as 10
     return {"pareto_k_median": float(numpy.median(k)), "pareto_k_above_0.7": float((k > 0.7).mean())}

@@ -1,4 +1,4 @@
-"""Particle filters: weighted paths over frames, drawn anew where few of them count, and traced back to the first."""
+"""Particle filters: weighted paths over frames, resampled when few of them have weight, and traced back to the first frame."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..distributions.recurrent_frames import RecurrentFrames, check_values
 from .importance import log_mean
 
 AT_ONCE = 1 << 22
-"""Numbers of unknown frames that are held in memory while they are filled in."""
+"""The most numbers, over rows and particles, that are held in memory while unknown frames are filled in."""
 
 
 class Step(NamedTuple):
     """A frame of every particle.
 
     Attributes:
-        values: what was drawn, each ``particles x rows x ...``.
-        gain: the logarithm of what the weights are multiplied by, ``particles x rows``.
-        state: what the next frame depends on, ``particles x rows x units``.
+        values: the draws, each ``particles x rows x ...``.
+        gain: the logarithm of the factor of the weights, ``particles x rows``.
+        state: the state that the next frame depends on, ``particles x rows x units``.
     """
 
     values: tuple[Tensor, ...]
@@ -36,11 +36,11 @@ class Paths(NamedTuple):
     r"""Weighted paths over frames.
 
     Attributes:
-        values: of every frame what its step drew.
-        parents: of every frame but the first, the particles of the frame before that its particles go on from.
+        values: the draws of every frame's step.
+        parents: for every frame but the first, the particles of the frame before that its particles continue.
         log_weights: of the last frame's particles, ``particles x rows``.
-        log_evidence: the log of the mean weight of all frames, one figure a row: its exponential is an unbiased estimate.
-        effective_sample_size: the smallest that a row's particles had before they were drawn anew.
+        log_evidence: the log of the mean weight of all frames, one figure per row: its exponential is an unbiased estimate.
+        effective_sample_size: the smallest effective number of particles before a resampling, one figure per row.
     """
 
     values: list[tuple[Tensor, ...]]
@@ -55,10 +55,10 @@ class Paths(NamedTuple):
         return self.log_weights.softmax(0)
 
     def back(self, chosen: Tensor | None = None) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-        """Every frame's number and values, the last frame first, along the paths that end in some particles.
+        """The number and values of every frame, the last frame first, along the paths that end in some particles.
 
         Args:
-            chosen: the particles, ``paths x rows``; None takes one a row, drawn by the weights.
+            chosen: the particles, ``paths x rows``; None takes one per row, drawn by the weights.
         """
         if chosen is None:
             chosen = torch.multinomial(self.shares.T, 1).T
@@ -72,23 +72,24 @@ class Paths(NamedTuple):
 def run_particles(
     step: Callable[[int, Tensor], Step], state: Tensor, present: Tensor, particles: int, keep_first: bool = False
 ) -> Paths:
-    """So many weighted paths a row over its frames.
+    """Run a particle filter: weighted paths over the frames of every row.
 
-    Where a row's weights are worth fewer than half its particles, these are drawn anew by their weights, which are equal
-    from there on. With ``keep_first`` the first particle has a path that is given, and every drawing keeps it: the steps of
-    a chain of paths whose law they leave as it is (particle Gibbs; Andrieu et al. 2010).
+    Where the effective number of a row's particles is below half their number, they are resampled by their weights, which
+    are equal from there on. With ``keep_first`` the path of the first particle is given by ``step``, and every resampling
+    keeps it. Such a run is a step of a chain of paths that leaves their law unchanged (particle Gibbs; Andrieu et al.
+    2010).
 
     Args:
-        step: draws a frame of every particle, given its number and the state.
-        state: before the first frame, ``particles x rows x units``.
-        present: booleans, ``rows x frames``: which frames exist. Others do not change the weights.
-        particles: how many.
-        keep_first: keep the first particle's path.
+        step: draws a frame of every particle, given the number of the frame and the state.
+        state: the state before the first frame, ``particles x rows x units``.
+        present: booleans, ``rows x frames``: which frames exist. Other frames do not change the weights.
+        particles: the number of particles per row.
+        keep_first: keep the path of the first particle.
     """
     rows, length = present.shape
     itself = torch.arange(particles, device=state.device).unsqueeze(1).expand(-1, rows)
     log_w, log_evidence = state.new_zeros(particles, rows), state.new_zeros(rows)
-    worth = state.new_full((rows,), float(particles))
+    smallest = state.new_full((rows,), float(particles))
     values: list[tuple[Tensor, ...]] = []
     parents: list[Tensor] = []
     for t in range(length):
@@ -97,28 +98,28 @@ def run_particles(
         log_w = log_w + torch.where(present[:, t], gain, 0.0)
         share = log_w.softmax(0)
         effective = 1 / share.square().sum(0)
-        worth = torch.minimum(worth, effective)
+        smallest = torch.minimum(smallest, effective)
         if t == length - 1:
             break
         few = effective < particles / 2
-        again = torch.multinomial(share.T, particles, replacement=True).T
+        resampled = torch.multinomial(share.T, particles, replacement=True).T
         if keep_first:
-            again[0] = 0
-        parent = torch.where(few, again, itself)
+            resampled[0] = 0
+        parent = torch.where(few, resampled, itself)
         parents.append(parent)
         log_evidence = log_evidence + torch.where(few, log_mean(log_w), 0.0)
         log_w = torch.where(few, 0.0, log_w)
         state = state.gather(0, parent.unsqueeze(-1).expand_as(state))
-    return Paths(values, parents, log_w, log_evidence + log_mean(log_w), worth)
+    return Paths(values, parents, log_w, log_evidence + log_mean(log_w), smallest)
 
 
 class Filled(NamedTuple):
     r"""Padded rows whose unknown values were filled in.
 
     Attributes:
-        rows: the rows, with means of what was unknown, or one draw of it.
-        log_known: the log of the unbiased estimate of $p(x_b)$: one a row.
-        effective_sample_size: the smallest that a row's particles had before they were drawn anew.
+        rows: the rows, with the means of unknown values, or one draw of them.
+        log_known: the log of the unbiased estimate of $p(x_b)$, one figure per row.
+        effective_sample_size: the smallest effective number of particles before a resampling, one figure per row.
     """
 
     rows: Tensor
@@ -128,28 +129,31 @@ class Filled(NamedTuple):
 
 @torch.no_grad()
 def fill_in_frames(sequence: RecurrentFrames, x: Tensor, known: Tensor, particles: int, draw: bool = False) -> Filled:
-    """Fill in what is unknown of padded rows, by so many particles a row; the same in all processes.
+    """Fill in the unknown values of padded rows by particles; the result is the same in all processes.
 
     Args:
         sequence: the distribution of a sequence.
         x: padded rows.
         known: booleans of that shape, not read in the columns that say which frames exist.
-        particles: how many.
-        draw: one particle's values, drawn by the weights, instead of their means.
+        particles: the number of particles per row.
+        draw: fill in the values of one particle, drawn by the weights, instead of the weighted means.
 
     Raises:
-        ValueError: known values that are none of their columns, or rows that are no sequences.
+        ValueError: known values that their columns cannot have, or rows that are no sequences.
     """
     rows = max(AT_ONCE // (particles * x.shape[1]), 1)
     with processes.one_stream():
-        parts = zip(x.split(rows), known.split(rows), strict=True)
-        found = [_at_once(sequence, values, seen, particles, draw) for values, seen in parts]
-    return Filled(*(torch.cat(part) for part in zip(*found, strict=True)))
+        chunks = zip(x.split(rows), known.split(rows), strict=True)
+        filled = [_fill_in_chunk(sequence, *chunk, particles, draw) for chunk in chunks]
+    return Filled(*(torch.cat(tensors) for tensors in zip(*filled, strict=True)))
 
 
 def given_values(x: Tensor, known: Tensor, features: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Padded rows' frames, zero where a value is unknown; which values are known, those of padding among them; and which
-    frames exist: ``rows x T x D`` twice, and ``rows x T``.
+    """The frames of padded rows, and which of their values are known.
+
+    Returns:
+        The frames, zero where a value is unknown; booleans, True for known values and for padding; and which frames exist:
+        ``rows x T x D`` twice, and ``rows x T``.
 
     Args:
         x: padded rows.
@@ -160,29 +164,29 @@ def given_values(x: Tensor, known: Tensor, features: int) -> tuple[Tensor, Tenso
         ValueError: rows that are no sequences.
     """
     values, present = checked_frames(x, features)
-    given = (split_frames(known.to(x), features)[0] > 0.5) | ~present.unsqueeze(-1)
-    return torch.where(given, values, 0.0), given, present
+    known_values = (split_frames(known.to(x), features)[0] > 0.5) | ~present.unsqueeze(-1)
+    return torch.where(known_values, values, 0.0), known_values, present
 
 
-def _at_once(sequence: RecurrentFrames, x: Tensor, known: Tensor, particles: int, draw: bool) -> Filled:
-    values, given, present = given_values(x, known, sequence.features)
+def _fill_in_chunk(sequence: RecurrentFrames, x: Tensor, known: Tensor, particles: int, draw: bool) -> Filled:
+    values, known_values, present = given_values(x, known, sequence.features)
     check_values(sequence.output, values, "RNNNADE")
     start = sequence.start.expand(particles, len(x), -1)
     context = sequence.context.expand(particles * len(x), -1)
 
     def step(t: int, state: Tensor) -> Step:
         state = state.flatten(0, 1)
-        clamped = given[:, t].expand(particles, *given[:, t].shape).flatten(0, 1)
-        here = values[:, t].expand(particles, *values[:, t].shape).flatten(0, 1)
-        drawn, gain = clamped_walk(sequence.frame(state, context), here, clamped)
+        clamped = known_values[:, t].expand(particles, *known_values[:, t].shape).flatten(0, 1)
+        frame = values[:, t].expand(particles, *values[:, t].shape).flatten(0, 1)
+        drawn, gain = clamped_walk(sequence.frame(state, context), frame, clamped)
         state = sequence.advance(drawn, state, context)
-        drawn, gain, state = (part.unflatten(0, (particles, len(x))) for part in (drawn, gain, state))
+        drawn, gain, state = (tensor.unflatten(0, (particles, len(x))) for tensor in (drawn, gain, state))
         return Step((drawn,), gain, state)
 
     paths = run_particles(step, start, present[:, : int(present.sum(-1).max())], particles)
-    every = torch.arange(particles, device=x.device).unsqueeze(1).expand(-1, len(x))
+    all_particles = torch.arange(particles, device=x.device).unsqueeze(1).expand(-1, len(x))
     share, means = torch.ones_like(paths.shares[:1]) if draw else paths.shares, values.clone()
-    for t, (path,) in paths.back(None if draw else every):
+    for t, (path,) in paths.back(None if draw else all_particles):
         means[:, t] = sequence.output.centre(path, share)
-    filled = join_frames(torch.where(given, values, means), present)
+    filled = join_frames(torch.where(known_values, values, means), present)
     return Filled(filled, paths.log_evidence, paths.effective_sample_size)

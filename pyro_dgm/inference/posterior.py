@@ -1,4 +1,4 @@
-"""Draws of the latents given the data, from a guide's proposals: by their weights, or as steps of a chain."""
+"""Draws of the latents given the data, from the proposals of a guide: resampled by their weights, or as steps of a chain."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def posterior_draws(
     Args:
         model: a Pyro program with one data plate.
         guide: its guide.
-        draws: how many are kept.
-        proposals: how many are drawn.
+        draws: the number of draws per row that are kept.
+        proposals: the number of draws per row from the guide.
 
     Returns:
         ``posterior``, ``log_likelihood`` and ``posterior_predictive``, each ``{site: draws x rows x ...}``.
@@ -43,7 +43,7 @@ def posterior_draws(
 
 
 def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latents: Any, *args: Any) -> Any:
-    """One independence-sampler step of every row's latents, proposed by the guide; returns their new guide trace."""
+    """Make one step of an independence sampler of every row's latents, proposed by the guide; return the new guide trace."""
     old = poutine.trace(poutine.replay(guide, trace=latents)).get_trace(*args)
     new = poutine.trace(guide).get_trace(*args)
     log_ratio = torch.zeros(())
@@ -52,9 +52,9 @@ def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latent
         log_ratio = log_ratio + sign * (per_datum(replayed, 1) - per_datum(trace, 1))
     accept = torch.rand_like(log_ratio).log() < log_ratio
     for name, site in sites(new):
-        drawn: Any = site["value"]
-        kept: Any = old.nodes[name]["value"]
+        proposed: Any = site["value"]
+        before: Any = old.nodes[name]["value"]
         shape = accept.shape + (1,) * (site["value"].dim() - accept.dim())
-        site["value"] = torch.where(accept.view(shape), drawn, kept)
+        site["value"] = torch.where(accept.view(shape), proposed, before)
         site.pop("unscaled_log_prob")
     return new

@@ -1,4 +1,4 @@
-"""Torch's random state, to run a program again with the same draws or to leave no trace of a run."""
+"""Torch's random state: saved to run a program again with the same draws, or so that a run leaves it unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class RandomState:
-    """The state of torch's generators, of the processor and of every CUDA device in use, as it is now.
+    """The present state of torch's generators, of the processor and of every CUDA device in use.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Losses for torch's optimisers, which have no use for Pyro's parameter store."""
+"""Losses for torch's optimisers, which do not need Pyro's parameter store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _inside = 0
 class unregistered:
     """A block in which models of this package read their parameters without Pyro's ``param`` statements.
 
-    Who minimises a loss by ``torch.optim`` takes the parameters from the module. The statements, one for every parameter
-    and every run of a program, cost some 0.3 ms a step of a belief network with two layers. Under handlers of somebody
-    else (``SVI``'s, which looks for the parameters; ``poutine.lift``) the block changes nothing.
+    ``torch.optim`` takes the parameters from the module. The statements, one for every parameter and every run of a
+    program, cost some 0.3 ms per step of a belief network with two layers. Under other handlers (those of ``SVI``, which
+    looks for the parameters, or ``poutine.lift``) the block changes nothing.
     """
 
     def __enter__(self) -> None:
@@ -30,12 +30,12 @@ class unregistered:
 
 
 def is_unregistered() -> bool:
-    """Whether parameters are read without statements just now."""
+    """Whether parameters are read without statements at present."""
     return _inside > 0
 
 
 class UnregisteredModule(ELBOModule):
-    """A loss as a module whose models do not tell Pyro of their parameters."""
+    """A loss as a module whose models do not register their parameters with Pyro."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         with unregistered():

@@ -8,36 +8,36 @@ import torch
 from torch import Tensor
 
 NEWTON_STEPS = 4
-"""Steps of every search for xi, within a bracket that each of them shortens."""
+"""Newton steps of every search for xi; each of them shortens the bracket."""
 
 
 class SaulBound:
     r"""A lower bound of $\log p(x)$ in closed form, for every row, by factorial means (Saul, Jaakkola and Jordan 1996).
 
     With $q(h) = \prod_j \mu_j^{h_j} (1 - \mu_j)^{1 - h_j}$ and $z_i = b_i + \sum_j W_{ij} h_j$ the ELBO of section 20.10.1
-    needs $E_q \log(1 + e^{z_i})$, which has no closed form. For any $\xi_i$ it is, by Jensen's inequality, at most
+    needs $E_q \log(1 + e^{z_i})$, which has no closed form. By Jensen's inequality it is, for any $\xi_i$, at most
     $\xi_i E z_i + \log E\left[e^{-\xi_i z_i} + e^{(1 - \xi_i) z_i}\right]$, where both expectations are products over the
     parents. So
 
     $\log p(x) \ge \sum_i \left(\mu_i - \xi_i\right) E z_i - \log E\left[e^{-\xi_i z_i} + e^{(1-\xi_i) z_i}\right]
     + \sum_j H(\mu_j)$
 
-    with $\mu = x$ in the visible layer. No sampling: the same rows have the same bound.
+    with $\mu = x$ in the visible layer. Nothing is sampled: the same rows have the same bound.
 
-    ``improve`` maximises it over one variable after the other. In $\xi_i$ the bound is concave, with its maximum in
-    [0, 1]: a safeguarded Newton search. In $\mu_j$ it is a linear function, an entropy, and minus logarithms of linear
-    functions, which are convex: replaced by their tangents they give the fixed-point equation of the paper, whose solution is
-    a step up. Units of a layer are updated in turn, all rows at once. No step lowers a row's bound.
+    ``improve`` maximises the bound over one variable after the other. In $\xi_i$ it is concave, with its maximum in [0, 1],
+    which a safeguarded Newton search finds. In $\mu_j$ it is the sum of a linear function, an entropy, and minus logarithms
+    of linear functions, which are convex. Replaced by their tangents, these give the fixed-point equation of the paper,
+    whose solution raises the bound. Units of a layer are updated in turn, all rows at once. No step lowers a row's bound.
 
     Args:
         weights: $W_1, \ldots, W_L$, each ``layer below x layer``.
         biases: $b_0, \ldots, b_L$, from the visible layer upwards.
         x: rows of zeros and ones, ``rows x visible``.
-        means: where $\mu$ starts, ``rows x units`` for every latent layer, the lowest first; one half by default.
+        means: the first $\mu$, ``rows x units`` for every latent layer, the lowest first; one half by default.
 
     Attributes:
         means: $\mu$ of all layers, the data first.
-        xi: $\xi$ of all layers, of the top one unused: its z is a constant, where the bound is exact.
+        xi: $\xi$ of all layers. That of the top layer is unused: its z is constant, so that the bound is exact there.
 
     Example:
         >>> import torch
@@ -88,20 +88,20 @@ class SaulBound:
 
     def _log_moment(self, layer: int, t: Tensor) -> Tensor:
         """log E e^(t z) of a layer's units."""
-        parts = _log_factor(self.means[layer + 1].unsqueeze(1), t.unsqueeze(-1) * self.weights[layer])
-        return t * self.biases[layer] + parts.sum(-1)
+        factors = _log_factor(self.means[layer + 1].unsqueeze(1), t.unsqueeze(-1) * self.weights[layer])
+        return t * self.biases[layer] + factors.sum(-1)
 
     def _moments(self, layer: int, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log E e^(t z) with its first and second derivative in t."""
         mean, w = self.means[layer + 1].unsqueeze(1), self.weights[layer]
         exponent = t.unsqueeze(-1) * w
-        factor = _log_factor(mean, exponent)
-        tilted = mean * (exponent - factor).exp()  # the mean of h_j under the law tilted by e^(t z)
-        value = t * self.biases[layer] + factor.sum(-1)
+        factors = _log_factor(mean, exponent)
+        tilted = mean * (exponent - factors).exp()  # the mean of h_j under the law tilted by e^(t z)
+        value = t * self.biases[layer] + factors.sum(-1)
         return value, self.biases[layer] + (w * tilted).sum(-1), (w**2 * tilted * (1 - tilted)).sum(-1)
 
     def _search(self, layer: int) -> None:
-        """Minimise the softplus bound, which is convex in xi, from where xi is."""
+        """Minimise the softplus bound, which is convex in xi, from the present xi."""
         old, expected = self.xi[layer], self._expected(layer)
         xi, low, high = old, torch.zeros_like(old), torch.ones_like(old)
         for _ in range(NEWTON_STEPS):
@@ -124,14 +124,14 @@ class SaulBound:
         low, high = self._log_moment(layer - 1, -xi), self._log_moment(layer - 1, 1 - xi)
         for unit in range(mean.shape[1]):
             mu, down, up = mean[:, unit : unit + 1], -xi * w[:, unit], (1 - xi) * w[:, unit]
-            rest_low, rest_high = low - _log_factor(mu, down), high - _log_factor(mu, up)
+            others_low, others_high = low - _log_factor(mu, down), high - _log_factor(mu, up)
             total = torch.logaddexp(low, high)
             # The slope of log E[...] in mu: E given h_j = 1 less E given h_j = 0, over E at the present mu.
-            slope = (rest_low + down - total).exp() - (rest_low - total).exp()
-            slope = slope + (rest_high + up - total).exp() - (rest_high - total).exp()
+            slope = (others_low + down - total).exp() - (others_low - total).exp()
+            slope = slope + (others_high + up - total).exp() - (others_high - total).exp()
             mu = torch.sigmoid(field[:, unit] - slope.sum(-1)).unsqueeze(-1)
             mean[:, unit : unit + 1] = mu
-            low, high = rest_low + _log_factor(mu, down), rest_high + _log_factor(mu, up)
+            low, high = others_low + _log_factor(mu, down), others_high + _log_factor(mu, up)
         self.means[layer] = mean
 
 

@@ -1,4 +1,4 @@
-"""The sites of a program's trace: which have a density, of what kind, and which made the program fail."""
+"""The sites of a program's trace: which of them have a density, of what kind it is, and which site made the program fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .random_state import untouched
 PARTICLES = "_importance_particles"
 """The name of the particles' plate."""
 FAILURES = (ValueError, RuntimeError, IndexError, ZeroDivisionError)
-"""What programs raise that do not fit their arguments, one another or their parameters."""
+"""The errors of programs that do not fit their arguments, one another or their parameters."""
 _NOT_FINITE = (
     ", so the weights are not finite. Look for parameters that became NaN (a smaller learning rate), or for a value outside "
     "the site's support"
@@ -37,10 +37,10 @@ def sites(trace: Any) -> Iterator[tuple[str, Any]]:
 
 
 def is_scored(site: Any) -> bool:
-    """Whether a guide's site has a density but no path: the gradient of what depends on its draw needs its score.
+    """Whether a guide's site has a density but no path, so that gradients through its draw need its score.
 
     Raises:
-        ValueError: a ``pyro.factor`` that does not say whether it is of a reparameterised draw.
+        ValueError: a ``pyro.factor`` that does not say whether it belongs to a reparameterised draw.
     """
     if site["fn"].has_rsample:
         return False
@@ -49,7 +49,7 @@ def is_scored(site: Any) -> bool:
             f"pyro.factor({site['name']!r}) in the guide does not say of what kind of draw it is; pass has_rsample=True for "
             "a reparameterised one, False for others"
         )
-    # Other observations are no draws: what there is of their gradient is direct.
+    # Other observations are no draws: their gradient is direct.
     return not site["is_observed"] or bool(site["infer"].get("is_auxiliary"))
 
 
@@ -68,7 +68,7 @@ def refuse_auxiliary(guide_trace: Any, purpose: str) -> None:
 
 
 def subsample(trace: Any, site: Any) -> tuple[Tensor, int] | None:
-    """The indices of the rows of the data plate around a site, and their number in all; None if the plate is not in the trace."""
+    """The indices of the rows in the data plate around a site, and the plate's full size; None if the trace has no such plate."""
     for frame in site["cond_indep_stack"]:
         if frame.dim == -1 and frame.name in trace.nodes:
             return torch.as_tensor(trace.nodes[frame.name]["value"]), frame.full_size or frame.size
@@ -76,7 +76,7 @@ def subsample(trace: Any, site: Any) -> tuple[Tensor, int] | None:
 
 
 def traced(program: Callable[..., Any], whose: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The trace of a program, the ``"guide"`` or the ``"model"``.
+    """The trace of a program, which messages call ``whose``: the ``"guide"`` or the ``"model"``.
 
     Raises:
         ValueError: there are no rows, or a site cannot be drawn or has parameters that are not finite; the message names it.
@@ -90,7 +90,7 @@ def traced(program: Callable[..., Any], whose: str, args: tuple[Any, ...], kwarg
 def explain(
     program: Callable[..., Any], whose: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
 ) -> NoReturn:
-    """Say which site made a program fail, if a second run without validation finds it; else raise the error again."""
+    """Raise an error that names the site which made a program fail, if a second run finds it; else raise ``error`` again."""
     if isinstance(error, ZeroDivisionError) and "size cannot be zero" in str(error):
         raise ValueError(f"a plate of the {whose} has no rows; pass a batch of at least one row") from error
     entered, tracer = _Entered(), poutine.trace(program)
@@ -110,7 +110,7 @@ def explain(
 
 
 class _Entered(Messenger):
-    """Notes the site that was entered last."""
+    """Records the site that was entered last."""
 
     name: str | None = None
 
@@ -119,12 +119,12 @@ class _Entered(Messenger):
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without dumps of tensors and traces."""
+    """The message of an error, without dumps of tensors and traces."""
     return str(error).partition("\n")[0]
 
 
 def _not_finite(trace: Any) -> tuple[str, float] | None:
-    """The first site whose log-probability is not finite, with that figure."""
+    """The first site whose log-probability is not finite, and that log-probability."""
     for name, site in sites(trace):
         value = scale_and_mask(site["fn"].log_prob(site["value"]).detach(), mask=site["mask"])
         finite = torch.isfinite(value)

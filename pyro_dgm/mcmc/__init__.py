@@ -25,5 +25,5 @@ __all__ = [
 
 
 def default_kernel(dist: EnergyDistribution) -> Callable[..., ChainsKernel]:
-    """The kernel that fits a distribution: block Gibbs where there are units to draw, HMC where there is a free energy."""
+    """The kernel that fits a distribution: block Gibbs if it has units to draw, HMC if it has a free energy alone."""
     return BlockGibbs if dist.layered else HMC

@@ -1,4 +1,4 @@
-"""What is known of chains: how it may be given, and for how many of them."""
+"""Clamps, the known entries of chains: the forms that they may be given in, and the number of chains that they are for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def by_layer(visible: str, clamp: object) -> Mapping[str, Sequence[Tensor]]:
-    """A clamp by layers, where that of the visible one may stand alone; empty where nothing is known.
+    """A clamp by layer, from one by layer or from that of the visible layer alone; empty if nothing is known.
 
     Raises:
-        ValueError: it is no pair of mask and value, nor a mapping to such pairs.
+        ValueError: it is neither a pair of mask and value nor a mapping to such pairs.
     """
     named = {visible: clamp} if isinstance(clamp, tuple | list) else clamp
     if named is None:
@@ -35,19 +35,19 @@ def expanded(layer: str, clamp: Sequence[Tensor], shape: torch.Size) -> tuple[Te
     """A mask and values for every chain.
 
     Args:
-        layer: what messages call it.
+        layer: the name for error messages.
         clamp: mask and value, as the kernel has checked them.
         shape: ``chains x batch_shape x layer shape``.
 
     Raises:
-        ValueError: they are for another number of chains.
+        ValueError: the clamp is for another number of chains.
     """
     for name, tensor in zip(("mask", "value"), clamp, strict=True):
         sizes = zip(reversed(tensor.shape), reversed(shape), strict=False)
         if tensor.dim() > len(shape) or any(a not in (1, b) for a, b in sizes):
             raise ValueError(
-                f"the clamp's {name} of {layer!r} has shape {tuple(tensor.shape)} for {shape[0]} chains; expected one for all, "
-                f"or a row for each: it must broadcast to {tuple(shape)}"
+                f"the clamp's {name} of {layer!r} has shape {tuple(tensor.shape)} for {shape[0]} chains; expected one for all "
+                f"chains, or a row for each: it must broadcast to {tuple(shape)}"
             )
     mask, value = (t.expand(shape) for t in clamp)
     return mask, value

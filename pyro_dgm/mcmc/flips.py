@@ -15,21 +15,21 @@ from .leapfrog import Potential, accepts, value_and_gradient
 def flip_moves(
     potential: Potential, bits: Tensor, log_rate: Tensor, num_steps: int, decide: Callable[[Tensor], Tensor] = accepts
 ) -> Tensor:
-    r"""Moves of bits that leave $e^{-U}$ where it is (Zhang, Liu and Liu 2022, for bits).
+    r"""Move bits so that $e^{-U}$ stays their law (Zhang, Liu and Liu 2022, for bits).
 
-    In a proposal bit i is flipped with probability $\sigma(\tfrac12 d_i + \rho)$, all of them independently, where
-    $d_i = (2 b_i - 1)\, \partial U / \partial b_i$ estimates by how much a flip of it alone lowers the energy U, and
-    $\rho$ is the log rate. The acceptance ratio $e^{U(b) - U(b')} q(b \mid b') / q(b' \mid b)$ makes up for the estimate,
-    whatever the gradient is worth. A proposal costs one energy with its gradient.
+    A proposal flips bit i with probability $\sigma(\tfrac12 d_i + \rho)$, independently of the others. Here
+    $d_i = (2 b_i - 1)\, \partial U / \partial b_i$ estimates by how much a flip of bit i alone lowers the energy U, and
+    $\rho$ is the log rate. The acceptance ratio $e^{U(b) - U(b')} q(b \mid b') / q(b' \mid b)$ corrects for the error of
+    that estimate, however large it is. A proposal costs one energy with its gradient.
 
     Args:
         potential: from bits (as zeros and ones of the energies' type) to energies; it must be defined, and
-            differentiable, between them.
+            differentiable, between zero and one.
         bits: ``chains x batch_shape x bits``.
         log_rate: $\rho$, at most 0, of a shape that broadcasts to ``chains x batch_shape x 1``.
-        num_steps: how many proposals.
-        decide: from log ratios, ``chains x batch_shape``, to decisions; the ratio is minus infinity where an energy is not
-            finite.
+        num_steps: the number of proposals.
+        decide: from log ratios, ``chains x batch_shape``, to decisions; the log ratio is minus infinity where an energy is
+            not finite.
 
     Example:
         >>> import torch

@@ -21,17 +21,18 @@ class BlockGibbs(ChainsKernel):
 
     Args:
         dist: the Boltzmann distribution, as ``rbm()`` returns it.
-        clamp: what is known: ``{layer: (mask, value)}``, or ``(mask, value)`` for the visible layer; where the boolean
-            ``mask`` holds the layer stays at ``value``, and the chains converge to $p(x_a \mid x_b)$. Both broadcast to
+        clamp: the known entries: ``{layer: (mask, value)}``, or ``(mask, value)`` for the visible layer. Where the boolean
+            ``mask`` is True the layer stays at ``value``, and the chains converge to $p(x_a \mid x_b)$. Both broadcast to
             ``chains x batch_shape x layer shape``.
-        precision: ``"float32"`` (which leaves products to the parameters' own precision), or ``"bfloat16"``: weights, and states
-            where they are real-valued, rounded to bfloat16 in the products, sums in single precision. Conditional
-            probabilities are then off by some $10^{-3}$ (figures in tutorials/decisions), and a sweep about half as long; for
+        precision: ``"float32"`` (products in the parameters' own precision), or ``"bfloat16"``: weights and real-valued states
+            are rounded to bfloat16 in the products, and sums are in single precision. Conditional probabilities are then
+            off by some $10^{-3}$ (figures in tutorials/decisions), and a sweep takes about half as long. It is meant for
             negative phases and pictures, not for figures.
 
     Raises:
-        ValueError: the distribution has no layers; the clamp is no pair of mask and value, names no layer of the graph, has
-            the wrong shape, or values outside the support; an unknown precision, or bfloat16 where it would be slower.
+        ValueError: the distribution has no layers; the clamp is no pair of mask and value, names a layer that the graph
+            lacks, has the wrong shape, or values outside the support; an unknown precision, or bfloat16 where it would be
+            slower.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -65,15 +66,15 @@ class BlockGibbs(ChainsKernel):
             return self.machine.sweep(params, self.clamp)
 
     def sample_and_weigh(self, params: State, first: int) -> tuple[State, Tensor]:
-        """The fields of the first colour serve its draw and its sum."""
+        """As in the base class, with the fields of the first colour computed once, for its draw and for its sum."""
         if self.clamp is not None or self.precision != "float32":
             return super().sample_and_weigh(params, first)
         machine = self.machine
         with torch.no_grad():
             fields = machine.colour_fields(machine.colours[0], params)
-            theirs = [tuple(e[first:] for e in torch.broadcast_tensors(*eta)) for eta in fields]
+            witness_fields = [tuple(e[first:] for e in torch.broadcast_tensors(*eta)) for eta in fields]
             witnesses = {layer: x[first:] for layer, x in params.items()}
-            weight = machine.collapsed(machine.colours[0], witnesses, theirs)
+            weight = machine.collapsed(machine.colours[0], witnesses, witness_fields)
             return machine.sweep(params, first=fields), weight
 
     def energies(self, params: State) -> dict[str, Tensor]:
@@ -85,10 +86,10 @@ class BlockGibbs(ChainsKernel):
 
 
 def checked_clamp(dist: BoltzmannDistribution, clamp: Clamping) -> Clamp | None:
-    """A clamp by layer, as ``fitted`` returns it; of a pair alone the layer is the visible one.
+    """A clamp by layer, as ``fitted`` returns it; a pair alone belongs to the visible layer.
 
     Raises:
-        ValueError: no layer of the graph, a wrong shape or type, or values outside the support.
+        ValueError: a layer that the graph lacks, a wrong shape or type, or values outside the support.
     """
     known = by_layer(dist.visible, clamp)
     return {layer: _checked(dist, layer, *pair) for layer, pair in known.items()} if known else None
@@ -107,7 +108,7 @@ def _checked(dist: BoltzmannDistribution, layer: str, mask: Tensor, value: Tenso
             f"the clamp's mask of {layer!r} has shape {tuple(mask.shape)} and its value {tuple(value.shape)}; expected "
             "shapes that broadcast"
         ) from None
-    # Only known entries need to lie in the support; an atom known in part is checked entry by entry.
+    # Only known entries need to lie in the support; a partly known atom is checked entry by entry.
     allowed = torch.isin(value, unit.atom_states(value)) if unit.states_per_atom else value.isfinite()
     if not (allowed | ~known).all():
         raise ValueError(f"the clamp holds {layer!r} at values outside the support of {unit}")

@@ -17,16 +17,16 @@ class HMC(GradientKernel):
     r"""Hamiltonian Monte Carlo on the free energy, all chains in one batch, with a decision per chain (Neal 2011).
 
     A proposal is ``num_steps`` leapfrog steps of $H(x, p) = F(x) + \tfrac12 p^\top p$ from a fresh
-    $p \sim \mathcal N(0, I)$; a chain takes it with probability $\min(1, e^{H - H'})$, so that $e^{-F}$ (20.43-49) is left
-    where it is. Non-finite proposals are refused. A state is ``{"visible": chains x batch_shape x event_shape}``.
+    $p \sim \mathcal N(0, I)$; a chain takes it with probability $\min(1, e^{H - H'})$, so that $e^{-F}$ (20.43-49) stays
+    its law. Non-finite proposals are refused. A state is ``{"visible": chains x batch_shape x event_shape}``.
 
     Args:
         dist: an energy distribution over real-valued visible units, as ``dgm.MeanCovarianceRBM(...)()`` returns it.
         step_size: the first leapfrog step. It adapts: fast during the warm-up of ``dgm.VectorizedMCMC``, slowly at every
-            step under ``dgm.PCD``. Each chain's own step lies within a fifth of it.
-        num_steps: leapfrog steps a proposal, each with one gradient.
-        clamp: what is known, ``(mask, value)`` or ``{"visible": (mask, value)}``: entries where the boolean mask holds
-            have no momentum and stay at ``value``. Both broadcast to ``chains x batch_shape x event_shape``.
+            step under ``dgm.PCD``. Every chain has a step size within a fifth of it.
+        num_steps: leapfrog steps per proposal, each with one gradient.
+        clamp: the known entries, ``(mask, value)`` or ``{"visible": (mask, value)}``: where the boolean mask is True an
+            entry has no momentum and stays at ``value``. Both broadcast to ``chains x batch_shape x event_shape``.
         target_acceptance: the rate that the step size aims at; None keeps the step size.
 
     Raises:
@@ -58,7 +58,7 @@ class HMC(GradientKernel):
         self.clamp = _checked(dist, clamp)
 
     def start(self, chains: int) -> State:
-        """Independent standard normal entries, as of standardised data; clamped ones at their values."""
+        """Independent standard normal entries, as in standardised data; clamped entries at their values."""
         like = self.dist.parameters()[0].detach()
         x = torch.randn((chains, *self.dist.batch_shape, *self.dist.event_shape), dtype=like.dtype, device=like.device)
         if self.clamp is not None:
@@ -84,13 +84,13 @@ class GibbsLangevin(GradientKernel):
     r"""Gibbs draws of the hidden units and a Metropolis-adjusted Langevin step of the visible ones (Liao et al. 2022).
 
     $h \sim p(h \mid x)$ (20.40-42, one sweep), then $x' = x - \tfrac{\epsilon^2}{2} \partial_x E(x, h) + \epsilon\,\xi$ with
-    $\xi \sim \mathcal N(0, I)$, which a chain takes with the Metropolis-Hastings probability: the joint $e^{-E}$ is left
-    where it is. A state is ``{layer: chains x batch_shape x layer shape}``.
+    $\xi \sim \mathcal N(0, I)$, which a chain takes with the Metropolis-Hastings probability: the joint law $e^{-E}$ is
+    left unchanged. A state is ``{layer: chains x batch_shape x layer shape}``.
 
     Args:
         dist: a Boltzmann distribution with real-valued visible units.
-        step_size: the first $\epsilon$; it adapts as that of ``dgm.HMC``.
-        clamp: as of ``dgm.BlockGibbs``: ``{layer: (mask, value)}``, or ``(mask, value)`` for the visible layer.
+        step_size: the first $\epsilon$; it adapts as in ``dgm.HMC``.
+        clamp: as in ``dgm.BlockGibbs``: ``{layer: (mask, value)}``, or ``(mask, value)`` for the visible layer.
         target_acceptance: the rate that the step size aims at; None keeps the step size.
 
     Raises:

@@ -18,14 +18,14 @@ from ..energy import Clamp, EnergyDistribution, State
 class ChainsKernel(MCMCKernel):
     """A Pyro ``MCMCKernel`` over ``{layer: chains x batch_shape x layer shape}``.
 
-    The kernel holds the distribution that it samples and no state of the chains. What a kernel learns while it runs (step
-    sizes, temperatures) is in ``tuning``, so that it can be saved and given to another instance.
+    The kernel holds the distribution that it samples, and no state of the chains. Whatever a kernel learns while it runs
+    (step sizes, temperatures) is in ``tuning``, so that it can be saved and given to another instance.
 
     Args:
         dist: the energy distribution that the chains converge to.
 
     Attributes:
-        clamp: ``{layer: (mask, value)}``, as ``fitted`` returns them: entries that are held; None where all are free.
+        clamp: ``{layer: (mask, value)}``, as ``fitted`` returns them: the entries that are held; None if all are free.
     """
 
     model = None
@@ -44,7 +44,7 @@ class ChainsKernel(MCMCKernel):
 
     @property
     def initial_params(self) -> State:
-        """The chains' first states: those set, else a draw from the kernel's start."""
+        """The chains' first states: those that were set, else those of ``start``."""
         return self.start(self.num_chains) if self._initial is None else self._initial
 
     @initial_params.setter
@@ -53,8 +53,12 @@ class ChainsKernel(MCMCKernel):
 
     @contextlib.contextmanager
     def sharing(self, chains: int) -> Iterator[None]:
-        """A block in which the kernel has this process's share of its chains: so many, their first states and clamp."""
-        whole = self.num_chains, self._initial, self.clamp
+        """A block in which the kernel has only this process's share of the chains, with their first states and clamp.
+
+        Args:
+            chains: the number of chains in this process.
+        """
+        everyones = self.num_chains, self._initial, self.clamp
         first, clamp = self._initial or {}, self.clamp or {}
         self.num_chains = chains
         self._initial = {layer: processes.part(x) for layer, x in first.items()} or None
@@ -62,26 +66,26 @@ class ChainsKernel(MCMCKernel):
         try:
             yield
         finally:
-            self.num_chains, self._initial, self.clamp = whole
+            self.num_chains, self._initial, self.clamp = everyones
 
     @abstractmethod
     def start(self, chains: int) -> State:
-        """First states for a number of chains."""
+        """The first states of a number of chains."""
 
     @abstractmethod
     def sample(self, params: State) -> State:
         """One step of every chain; no gradient is recorded."""
 
     def around(self, x: Tensor) -> State:
-        """A state of the chains around visible rows, one chain per row.
+        """A state of the chains whose visible units are at given rows, one chain per row.
 
         Raises:
-            ValueError: the kernel's chains keep more than a draw.
+            ValueError: a chain of this kernel keeps more than one draw.
         """
         return self.dist.around(x)
 
     def sample_and_weigh(self, params: State, first: int) -> tuple[State, Tensor]:
-        """One step of every chain, and ``dist.collapsed`` of the chains from the ``first`` on as they were before it."""
+        """One step of every chain, and ``dist.collapsed`` before that step of the chains from number ``first`` on."""
         witnesses = {layer: x[first:] for layer, x in self.draws(params).items()}
         return self.sample(params), self.dist.collapsed(witnesses)
 
@@ -90,30 +94,30 @@ class ChainsKernel(MCMCKernel):
         return params
 
     def chain_diagnostics(self, chains: int) -> list[dict[str, Any]]:
-        """``diagnostics`` once a chain, for a state of that many; with what is known of each alone."""
+        """``diagnostics`` for each of a number of chains, with the figures of that chain alone where the kernel has them."""
         return [self.diagnostics()] * chains
 
     @abstractmethod
     def energies(self, params: State) -> dict[str, Tensor]:
-        """Scalars of a draw worth diagnosing, ``chains x batch_shape``: ``energy`` and ``free_energy``."""
+        """Scalars of a draw that are worth diagnosing, ``energy`` and ``free_energy``: ``chains x batch_shape``."""
 
 
 def check_layers(kernel: ChainsKernel, dist: EnergyDistribution) -> None:
-    """Refuse a distribution without layers to draw, in the name of the kernel that was to draw them."""
+    """Refuse a distribution without layers, in the name of the kernel that would draw them."""
     if not dist.layered:
         raise ValueError(
             f"{type(kernel).__name__} got {type(dist).__name__}, which has no hidden units to draw; use dgm.HMC"
         )
 
 
-def _part(known: Tensor) -> Tensor:
-    return known if len(known) == 1 else processes.part(known)
+def _part(entries: Tensor) -> Tensor:
+    return entries if len(entries) == 1 else processes.part(entries)
 
 
 def fitted(dist: EnergyDistribution, layer: str, mask: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """A clamp's mask and value on the parameters' type and device, with every dimension of a layer's state.
+    """A clamp's mask and value with the parameters' type and device, and with every dimension of a layer's state.
 
-    Those of ``chains x batch_shape x layer shape`` that a tensor did not have are of length 1.
+    Dimensions of ``chains x batch_shape x layer shape`` that a tensor lacked are added with length 1.
 
     Raises:
         ValueError: a mask that is not boolean, or a shape that does not fit.

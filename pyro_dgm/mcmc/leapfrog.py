@@ -1,4 +1,4 @@
-"""Leapfrog proposals with a decision per chain, and step sizes that adapt: what gradient-based kernels share."""
+"""Leapfrog proposals with a decision per chain, and step sizes that adapt; gradient-based kernels share them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SLOW = 0.05
 
 
 class GradientKernel(ChainsKernel):
-    """What kernels with leapfrog proposals share: a step size that adapts, a decision per chain, and counts.
+    """The base of kernels with leapfrog proposals: a step size that adapts, a decision per chain, and counts.
 
     The log step size is in ``tuning["log_step_size"]``. It follows the mean acceptance of all chains: fast between
-    ``setup`` and ``end_warmup``, not at all afterwards, and slowly where neither was called, as under a negative phase,
-    whose target moves anyway.
+    ``setup`` and ``end_warmup``, and not at all afterwards. Where neither was called, as under a negative phase, whose
+    target moves anyway, it adapts slowly.
     """
 
     def __init__(self, dist: EnergyDistribution, step_size: float, target_acceptance: float | None) -> None:
@@ -73,9 +73,9 @@ class GradientKernel(ChainsKernel):
         return self.tuning["log_step_size"]
 
     def diagnostics(self) -> dict[str, Any]:
-        """Acceptance rates since the warm-up, over all chains and of the worst one; divergences; the step size.
+        """Acceptance rates since the warm-up, the mean over all chains and the lowest; divergences; the step size.
 
-        ``divergences`` are the numbers of the transitions that diverged, from 0: one entry a chain that did.
+        ``divergences`` are the numbers of the transitions that diverged, from 0, once for every chain that did.
         """
         rates = torch.zeros(1) if self._accepted is None else self._accepted / max(self._steps, 1)
         return {
@@ -87,23 +87,22 @@ class GradientKernel(ChainsKernel):
 
     def chain_diagnostics(self, chains: int) -> list[dict[str, Any]]:
         shared = self.diagnostics()
-        own: list[list[int]] = [[] for _ in range(chains)]
+        divergences: list[list[int]] = [[] for _ in range(chains)]
         for step, diverged in self._divergent:
             for chain in diverged.tolist():
-                own[chain].append(step)
-        return [{**shared, "divergences": found} for found in own]
+                divergences[chain].append(step)
+        return [{**shared, "divergences": steps} for steps in divergences]
 
     def _propose(self, potential: Potential, x: Tensor, num_steps: int, known: Tensor | None) -> Tensor:
-        """One leapfrog proposal for every chain, and every chain's own decision; the new positions."""
+        """The new positions after one leapfrog proposal and one decision per chain."""
         dims = len(self.dist.event_shape)
-        lead = x.shape[: x.dim() - dims]
-        shaped = (*lead, *(1 for _ in range(dims)))
-        # Trajectories of one length can run in circles, so every chain's step differs a little.
-        step = self.log_step_size().exp() * x.new_empty(shaped).uniform_(0.8, 1.2)
+        per_chain = (*x.shape[: x.dim() - dims], *(1 for _ in range(dims)))
+        # Trajectories of one fixed length can run in circles, so the chains' steps differ a little.
+        step = self.log_step_size().exp() * x.new_empty(per_chain).uniform_(0.8, 1.2)
         y, log_ratio = proposal(potential, x, step, num_steps, dims, known)
         accept = self._decide(log_ratio)
         self._learn(log_ratio, accept, log_ratio > -torch.inf)
-        return torch.where(accept.view(shaped), y, x)
+        return torch.where(accept.view(per_chain), y, x)
 
     def _decide(self, log_ratio: Tensor) -> Tensor:
         return accepts(log_ratio)
@@ -135,12 +134,12 @@ def value_and_gradient(potential: Potential, x: Tensor) -> tuple[Tensor, Tensor]
 
 
 def kinetic(momentum: Tensor, event_dims: int) -> Tensor:
-    """Half the squared momentum of every chain."""
+    """The kinetic energy of every chain: half its squared momentum."""
     return 0.5 * (momentum**2).flatten(-event_dims).sum(-1)
 
 
 def accepts(log_ratio: Tensor) -> Tensor:
-    """Metropolis decisions, one an entry: True with probability $\\min(1, e^{ratio})$."""
+    """Metropolis decisions, one per entry: True with probability $\\min(1, e^{ratio})$."""
     return log_ratio > torch.empty_like(log_ratio).exponential_().neg_()
 
 
@@ -152,17 +151,17 @@ def proposal(
     event_dims: int,
     known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Where a trajectory of fresh momenta ends, and $H - H'$, the log ratio of its acceptance.
+    """The end of a trajectory with fresh momenta, and $H - H'$, the log ratio of its acceptance.
 
-    The ratio is minus infinity where the end's energy is not finite.
+    The log ratio is minus infinity where the energy at the end is not finite.
 
     Args:
         potential: from positions to energies.
         x: positions, ``chains x batch_shape x event_shape``.
-        step: the step size, one number or one a chain.
+        step: the step size, one number or one per chain.
         num_steps: leapfrog steps.
-        event_dims: dimensions of the event.
-        known: entries that stay.
+        event_dims: the number of dimensions of the event.
+        known: booleans, True for entries that stay.
     """
     momentum = torch.randn_like(x)
     momentum = momentum if known is None else momentum.masked_fill(known, 0.0)
@@ -187,10 +186,10 @@ def leapfrog(
         potential: from positions to energies.
         x: positions, ``chains x batch_shape x event_shape``.
         momentum: momenta, as ``x``; zero at known entries.
-        step: the step size, one number or one a chain.
+        step: the step size, one number or one per chain.
         num_steps: the number of steps.
-        known: entries that get no force.
-        gradient: the potential's gradient at ``x``, where it is known already.
+        known: booleans, True for entries that get no force.
+        gradient: the potential's gradient at ``x``, if it is known already.
     """
     value, gradient = value_and_gradient(potential, x) if gradient is None else (x.new_zeros(()), gradient)
     for _ in range(num_steps):

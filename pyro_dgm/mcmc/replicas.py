@@ -10,14 +10,14 @@ from ..energy.path import Fields, Natural, TemperedPath
 from ..energy.tempered_units import at_each, draw
 
 MEMORY = 1000
-"""Swap and acceptance rates are means over about so many of the last steps."""
+"""The number of last steps, about, over which swap and acceptance rates are means."""
 
 
 class Replicas(TemperedPath):
-    r"""The machines of a path at several inverse temperatures, one replica each.
+    r"""The machines of a path at several inverse temperatures, one replica at each.
 
     A state is ``{layer: chains x temperatures x batch_shape x layer shape}``. The products with the weights see chains and
-    temperatures as one dimension of rows, and are made once for all that needs them.
+    temperatures as one dimension of rows, and are made once for every use.
 
     Args:
         machine: the target, at $\beta = 1$.
@@ -31,7 +31,10 @@ class Replicas(TemperedPath):
 
     def statistics(self, state: State) -> dict[str, tuple[Tensor, ...]]:
         """Flat statistics with chains and temperatures as one dimension."""
-        return {k: tuple(t.flatten(0, 1) for t in entry) for k, entry in self.machine.statistics(state).items()}
+        return {
+            layer: tuple(t.flatten(0, 1) for t in statistics)
+            for layer, statistics in self.machine.statistics(state).items()
+        }
 
     def draw(
         self,
@@ -43,82 +46,92 @@ class Replicas(TemperedPath):
         source: Tensor | None = None,
         overwrite: bool = False,
     ) -> None:
-        """Draw a colour's blocks given their fields, of the rows ``source`` or in their memory; the rest follows."""
-        for block, entry in zip(colour, fields, strict=True):
+        """Draw a colour's blocks given their fields, into ``state``, and update ``statistics`` to match.
+
+        Args:
+            colour: of the graph.
+            fields: of every block.
+            state: of all layers; changed in place.
+            statistics: of all layers; changed in place.
+            clamp: the known entries.
+            source: for every row, the row whose fields it takes, if that is not its own.
+            overwrite: whether the new states may take the memory of the fields; not with ``source``.
+        """
+        for block, block_fields in zip(colour, fields, strict=True):
             layer, base = block.layer, self.base_of(block)
             if clamp is None or layer not in clamp:
-                new = draw(self.machine.graph.layers[layer], base, entry, self.betas, source, overwrite)
+                new = draw(self.machine.graph.layers[layer], base, block_fields, self.betas, source, overwrite)
                 state[layer] = self.machine.place(block, state[layer], new)
             else:
-                eta = at_each(self.betas, base, entry, source)
+                eta = at_each(self.betas, base, block_fields, source)
                 state[layer] = self.machine.draw_block(block, eta, state[layer], clamp)
             statistics[layer] = self.statistics({layer: state[layer]})[layer]
 
-    def rest(self, colour: Colour, statistics: Natural) -> Tensor:
-        """The part of D that a colour's units have no share in: ``chains x temperatures x batch_shape``."""
+    def energy_gap_without(self, colour: Colour, statistics: Natural) -> Tensor:
+        """The part of D without a colour's units: ``chains x temperatures x batch_shape``."""
         kept, whole = self.machine.without(colour, statistics)
         return self._by_temperature(self.difference.value(kept, whole), statistics)
 
     def energy_gap(self, colour: Colour, fields: Fields, statistics: Natural) -> Tensor:
-        """D of every replica, by the fields of a colour: ``chains x temperatures x batch_shape``."""
+        """D of every replica, from the fields of a colour: ``chains x temperatures x batch_shape``."""
         kept, whole = self.machine.without(colour, statistics)
         total = self.difference.value(kept, whole)
-        for block, entry in zip(colour, fields, strict=True):
-            for statistic, field in zip(statistics[block.layer], entry, strict=True):
+        for block, block_fields in zip(colour, fields, strict=True):
+            for statistic, field in zip(statistics[block.layer], block_fields, strict=True):
                 if block.entries is not None:
                     statistic = statistic.index_select(-1, block.entries)
                 total = total + torch.linalg.vecdot(statistic, field.view(statistic.shape))
         return self._by_temperature(total, statistics)
 
     def _by_temperature(self, values: Tensor, statistics: Natural) -> Tensor:
-        rows = lead(statistics)
-        values = values if values.shape == rows else values.expand(rows).contiguous()
-        return values.view(-1, len(self.betas), *rows[1:])
+        shape = leading_shape(statistics)
+        values = values if values.shape == shape else values.expand(shape).contiguous()
+        return values.view(-1, len(self.betas), *shape[1:])
 
     def log_partition(self, colour: Colour, fields: Fields) -> Tensor | float:
         """The log-sum over a colour's units at every temperature: ``chains x temperatures x batch_shape``."""
-        parts = [
-            self.machine.log_partition(block, at_each(self.betas, self.base_of(block), entry))
-            for block, entry in zip(colour, fields, strict=True)
+        log_sums = [
+            self.machine.log_partition(block, at_each(self.betas, self.base_of(block), block_fields))
+            for block, block_fields in zip(colour, fields, strict=True)
         ]
-        return sum(parts[1:], start=parts[0]) if parts else 0.0
+        return sum(log_sums[1:], start=log_sums[0]) if log_sums else 0.0
 
 
-def lead(statistics: Natural) -> torch.Size:
-    """The dimensions in front of flat statistics."""
+def leading_shape(statistics: Natural) -> torch.Size:
+    """The sizes of the dimensions in front of flat statistics."""
     return next(iter(statistics.values()))[0].shape[:-1]
 
 
 def product_base(machine: Machine, base: Natural | None) -> dict[str, tuple[Tensor, ...]]:
-    """Natural parameters of the product distribution at beta 0: those given, neutral ones for the other layers."""
+    """Natural parameters of the product distribution at beta 0: those of ``base``, and neutral ones for other layers."""
     like = next(iter(machine.biases.values()))[0].detach()
     layers = machine.graph.layers
-    given = {} if base is None else dict(base)
-    if unknown := set(given) - set(layers):
+    named = {} if base is None else dict(base)
+    if unknown := set(named) - set(layers):
         raise ValueError(f"base names the layers {sorted(unknown)}; there are {list(layers)}")
-    found = {}
+    naturals = {}
     for layer, unit in layers.items():
-        entry = tuple(torch.as_tensor(b).to(like) for b in given[layer]) if layer in given else unit.neutral(like)
-        if len(entry) != len(unit.statistics) or any(b.shape != unit.shape for b in entry):
+        natural = tuple(torch.as_tensor(b).to(like) for b in named[layer]) if layer in named else unit.neutral(like)
+        if len(natural) != len(unit.statistics) or any(b.shape != unit.shape for b in natural):
             raise ValueError(
-                f"base of {layer!r} has shapes {[tuple(b.shape) for b in entry]}; expected a tuple with one tensor of shape "
+                f"base of {layer!r} has shapes {[tuple(b.shape) for b in natural]}; expected a tuple with one tensor of shape "
                 f"{tuple(unit.shape)} for each of {list(unit.statistics)}"
             )
-        if not all(bool(b.isfinite().all()) for b in entry):
+        if not all(bool(b.isfinite().all()) for b in natural):
             raise ValueError(f"base of {layer!r} has entries that are NaN or infinite; expected finite numbers")
-        if reason := unit.check(*entry):
+        if reason := unit.check(*natural):
             raise ValueError(f"base of {layer!r} has no normaliser: {reason}")
-        found[layer] = entry
-    return found
+        naturals[layer] = natural
+    return naturals
 
 
 def at_every_temperature(clamp: Clamp | None) -> Clamp | None:
-    """A clamp with a dimension for temperatures after that of the chains."""
+    """A clamp with a dimension for the temperatures after that of the chains."""
     return clamp and {layer: (mask.unsqueeze(1), value.unsqueeze(1)) for layer, (mask, value) in clamp.items()}
 
 
 def average(tuning: dict[str, Tensor], name: str, value: Tensor, steps: int = 1) -> None:
-    """Take the mean of some steps into a running mean, in place of the oldest where there are many."""
+    """Add the mean of some steps to a running mean, over about the last ``MEMORY`` steps."""
     tuning["steps"] = tuning["steps"] + steps
     weight = (steps / tuning["steps"].clamp_max(MEMORY)).clamp_max(1.0)
     tuning[name] = torch.lerp(tuning[name], value.to(weight), weight)

@@ -14,22 +14,22 @@ from ..native import swap_replicas
 
 
 class Swaps(NamedTuple):
-    """A round of swaps, as ``swaps`` makes it."""
+    """The result of a round of swaps."""
 
     source: Tensor
-    """For every place the one that its new replica was in, with chains, temperatures and batch as one dimension."""
+    """For every place, the place that its new replica came from; chains, temperatures and batch are one dimension."""
 
     rate: Tensor
-    """Every pair's mean probability of a swap."""
+    """The mean probability of a swap of every pair."""
 
     from_base: Tensor
-    """Which replicas were at the lowest inverse temperature last."""
+    """Which replicas were at the lowest inverse temperature more recently than at the highest."""
 
     trips: Tensor
-    """How many came from there to the highest one so far, by chain."""
+    """The number of trips of replicas from the lowest to the highest one so far, by chain."""
 
     order: Tensor
-    """For every place the temperature that its new replica was at, ``chains x temperatures x batch_shape``."""
+    """For every place, the number of the temperature that its new replica was at, ``chains x temperatures x batch_shape``."""
 
 
 def swaps(betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor) -> Swaps:
@@ -38,15 +38,16 @@ def swaps(betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor) -> Swaps
     Args:
         betas: inverse temperatures.
         gap: D of every replica, ``chains x temperatures x batch_shape``.
-        from_base: which replicas were at the lowest inverse temperature last, shaped as ``gap``.
-        trips: how many came from there to the highest one so far, ``chains x batch_shape``.
+        from_base: which replicas were at the lowest inverse temperature more recently than at the highest, shaped as
+            ``gap``.
+        trips: the number of trips from the lowest to the highest one so far, ``chains x batch_shape``.
     """
     compiled = swap_replicas(betas, gap, from_base, trips)
     return _swaps(betas, gap, from_base, trips) if compiled is None else Swaps(*compiled)
 
 
 def _swaps(betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor) -> Swaps:
-    """The same by torch's operations, on any device."""
+    """``swaps`` by torch's operations, on any device."""
     thresholds = -torch.empty_like(gap[:, 1:]).exponential_()
     places, even, odd = _places(gap.shape[1], gap.dim() - 1, gap.device)
     steps = betas.diff().view(even.shape)
@@ -66,20 +67,20 @@ def _swaps(betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor) -> Swap
 
 @functools.cache
 def _places(number: int, dims: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The numbers of all temperatures, and which pairs of neighbours begin at an even and at an odd one."""
+    """The numbers of all temperatures, and which pairs of neighbours begin at an even and which at an odd one."""
     places = torch.arange(number, device=device).view(-1, *(1 for _ in range(dims - 1)))
     return places, places[:-1] % 2 == 0, places[:-1] % 2 == 1
 
 
 def _crossing(accepted: Tensor) -> Tensor:
-    """How far each place lies from that of its new replica, given which pairs swap: -1, 0 or 1."""
+    """The offset of every place to that of its new replica, given which pairs swap: -1, 0 or 1."""
     edges = (0, 0) * (accepted.dim() - 2) + (1, 1)
     return torch.nn.functional.pad(accepted.to(torch.int64), edges).diff(dim=1)
 
 
 def equalised(betas: Tensor, rate: Tensor) -> Tensor:
     """Inverse temperatures between the same ends that cut the sum of rejection rates into equal parts (Syed et al. 2022)."""
-    # A thousandth of even spacing keeps pairs apart that are never rejected.
+    # A thousandth of even spacing keeps pairs apart whose swaps are never rejected.
     length = torch.cat([betas.new_zeros(1), ((1 - rate) + 1e-3 * betas.diff()).cumsum(0)])
     wanted = torch.linspace(0, 1, len(betas), dtype=betas.dtype, device=betas.device) * length[-1]
     right = torch.searchsorted(length, wanted[1:-1]).clamp(1, len(betas) - 1)
@@ -88,9 +89,9 @@ def equalised(betas: Tensor, rate: Tensor) -> Tensor:
 
 
 def exchange(source: Tensor, colours: Sequence[Colour], state: State) -> list[str]:
-    """Let the replicas trade places; returns the layers that did.
+    """Let the replicas trade places; return the layers whose states moved.
 
-    Layers that lie in the first or the second colour as a whole are drawn before anything reads them, and stay.
+    Layers that lie wholly in the first or the second colour are drawn before anything reads them, and do not move.
     """
     drawn = {block.layer for colour in colours[:2] for block in colour if block.atoms is None}
     moved = [layer for layer in state if layer not in drawn]

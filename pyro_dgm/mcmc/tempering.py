@@ -13,7 +13,7 @@ from ..energy.temperatures import evenly
 from ..energy.temperatures import temperatures as ladder
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel, check_layers
-from .replicas import Natural, Replicas, at_every_temperature, average, lead, product_base
+from .replicas import Natural, Replicas, at_every_temperature, average, leading_shape, product_base
 from .swapping import equalised, exchange, swaps
 
 
@@ -23,18 +23,19 @@ class ParallelTempering(ChainsKernel):
     Replica t of every chain follows $p_t \propto e^{-E_t}$, where $-E_t = \langle\text{base}, T\rangle + \beta_t D$ goes from
     a product distribution ($\beta = 0$) to the machine ($\beta = 1$). A step swaps the pairs (0, 1), (2, 3), ... and then
     (1, 2), (3, 4), ..., each with probability $\min(1, e^{(\beta_i - \beta_j)(D_j - D_i)})$, and sweeps all replicas as one
-    batch; the product of all $p_t$ is stationary. Both parities in fixed order carry a replica on in one direction (Okabe
-    et al. 2001; Syed et al. 2022).
+    batch; the product of all $p_t$ is stationary. Since even and odd pairs take turns, a replica moves on in one direction
+    (Okabe et al. 2001; Syed et al. 2022).
 
     The state is ``{layer: chains x temperatures x batch_shape x layer shape}`` in increasing order of $\beta$; ``draws`` is
     the replica at $\beta = 1$. During warm-up the inner temperatures move so that all pairs swap equally often. They are in
-    ``tuning["betas"]`` and stay as they are afterwards; under ``dgm.PCD`` there is no warm-up, and they stay as given.
-    ``diagnostics`` has the ``betas``, the ``swap rate`` of every pair,
-    and ``restarts``: how often in a chain, on average, a replica reached $\beta = 1$ from the lowest $\beta$.
+    ``tuning["betas"]`` and are fixed afterwards; under ``dgm.PCD`` there is no warm-up, and they stay as given.
+    ``diagnostics`` has the ``betas``, the ``swap rate`` of every pair, and ``restarts``: the mean number of times per chain
+    that a replica reached $\beta = 1$ from the lowest $\beta$.
 
     Args:
         dist: the Boltzmann distribution, as ``rbm()`` returns it.
-        temperatures: how many, evenly spaced from $\beta = 0$; or the inverse temperatures in strict order, 1 at one end.
+        temperatures: their number, evenly spaced from $\beta = 0$; or the inverse temperatures in strict order, with 1 at
+            one end.
         clamp: as in ``dgm.BlockGibbs``; it holds at every temperature.
         base: natural parameters at $\beta = 0$ by layer, as ``{"visible": unit.natural_from_mean(mean)}``; neutral ones for
             layers that are not named.
@@ -99,25 +100,25 @@ class ParallelTempering(ChainsKernel):
         with torch.no_grad():
             replicas, colours, clamp = self.replicas, self.gibbs.machine.colours, at_every_temperature(self.clamp)
             state, statistics = dict(params), replicas.statistics(params)
-            # The fields of the first draw give the energies too, whichever replica they end up with.
-            rows = lead(statistics)
-            fields = replicas.fields(colours[0], statistics, rows)
+            # The fields of the first draw give the energies too; swaps move the fields along with their replicas.
+            shape = leading_shape(statistics)
+            fields = replicas.fields(colours[0], statistics, shape)
             gap = replicas.energy_gap(colours[0], fields, statistics)
             traded = swaps(replicas.betas, gap, *self.trips(params, gap[:, 0].shape))
             moved = exchange(traded.source, colours, state)
             statistics |= replicas.statistics({layer: state[layer] for layer in moved})
             replicas.draw(colours[0], fields, state, statistics, clamp, traded.source)
             for colour in colours[1:]:
-                later = replicas.fields(colour, statistics, rows)
-                replicas.draw(colour, later, state, statistics, clamp, overwrite=True)
+                fields = replicas.fields(colour, statistics, shape)
+                replicas.draw(colour, fields, state, statistics, clamp, overwrite=True)
         self.took(state, 1, traded.rate, traded.from_base, traded.trips)
         return state
 
     def trips(self, params: State, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Which replicas of these chains were at the lowest inverse temperature last, and how many came up from there.
+        """``from_base`` and ``trips`` of ``swaps`` for these chains.
 
         Args:
-            params: the chains' state; nothing is known of one that the last step did not leave.
+            params: the chains' state; where it is not the result of the last step, all trips are counted from zero.
             shape: ``chains x batch_shape``.
         """
         if self._trips is None or self._trips[0] is not params:
@@ -129,7 +130,7 @@ class ParallelTempering(ChainsKernel):
         return self._trips[1:]
 
     def took(self, params: State, steps: int, rate: Tensor, from_base: Tensor, trips: Tensor) -> None:
-        """Take some steps into account: their mean swap rates, the replicas' trips, and the adaptation that is due."""
+        """Record the mean swap rates and the replicas' trips of some steps, and adapt the temperatures when that is due."""
         average(self.tuning, "rate", rate, steps)
         self._trips = params, from_base, trips
         self._step += steps
@@ -138,7 +139,7 @@ class ParallelTempering(ChainsKernel):
             self._forget()
 
     def until_adaptation(self) -> int:
-        """Steps to the next change of temperatures; very many where none is due."""
+        """The number of steps to the next change of temperatures; very large if none is due."""
         return min((step - self._step for step in self._adapt_at if step > self._step), default=2**62)
 
     def _check(self, params: State) -> None:
@@ -155,8 +156,8 @@ class ParallelTempering(ChainsKernel):
         self._trips = None
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
-        """Start a run: the temperatures are adapted after rounds of warm-up, each twice as long as the one before."""
-        self._adapt_at = sorted({warmup_steps // 2**part for part in range(6)} - {0})
+        """Start a run: the temperatures are adapted after rounds of the warm-up, each twice as long as the round before."""
+        self._adapt_at = sorted({warmup_steps // 2**halvings for halvings in range(6)} - {0})
         self._step = 0
         self._forget()
 
@@ -177,7 +178,7 @@ class ParallelTempering(ChainsKernel):
         return self.gibbs.energies(params)
 
     def diagnostics(self) -> dict[str, Any]:
-        """The temperatures, swap rates of neighbours, and the mean number of restarts a chain."""
+        """The temperatures, swap rates of neighbours, and the mean number of restarts per chain."""
         restarts = 0.0 if self._trips is None else float(self._trips[2].double().mean())
         return {
             "betas": self.tuning["betas"].tolist(),

@@ -14,25 +14,26 @@ from ..energy.temperatures import evenly
 from ..energy.temperatures import temperatures as ladder
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel, check_layers
-from .replicas import Fields, Natural, Replicas, at_every_temperature, average, lead, product_base
+from .replicas import Fields, Natural, Replicas, at_every_temperature, average, leading_shape, product_base
 
 
 class TemperedTransitions(ChainsKernel):
     r"""Steps that go up to a high temperature and down again, accepted as a whole (Neal 1996; Salakhutdinov 2009).
 
-    From $x$ a step makes a Gibbs sweep at each inverse temperature from just below 1 to the lowest, and back up to 1 the same
-    sweeps in reverse order of the colours, which undo the first in law. With $p_i \propto e^{-E_i}$ as in
-    ``dgm.ParallelTempering``, it is accepted a chain with probability
+    From $x$ a step makes a Gibbs sweep at each inverse temperature from just below 1 to the lowest. Then it makes the same
+    sweeps back up to 1, with the colours in reverse order, so that they reverse the first ones in law. With
+    $p_i \propto e^{-E_i}$ as in ``dgm.ParallelTempering``, every chain accepts the step with probability
 
     $\min\bigl(1, \prod_i \frac{p_{i+1}(\hat x_i)}{p_i(\hat x_i)} \frac{p_i(\check x_i)}{p_{i+1}(\check x_i)}\bigr)$,
 
-    so that detailed balance holds. The first colour is summed out of all ratios and drawn afresh at the end. The cost is
-    twice as many sweeps as there are temperatures; acceptance needs them closely spaced. ``diagnostics`` has the
+    so that detailed balance holds. The first colour is summed out of all ratios and drawn afresh at the end. A step costs
+    two sweeps per temperature, and is accepted only if these are closely spaced. ``diagnostics`` has the
     ``acceptance rate``.
 
     Args:
         dist: the Boltzmann distribution, as ``rbm()`` returns it.
-        temperatures: how many, evenly spaced from $\beta = 0$; or the inverse temperatures in strict order, 1 at one end.
+        temperatures: their number, evenly spaced from $\beta = 0$; or the inverse temperatures in strict order, with 1 at
+            one end.
         clamp: as in ``dgm.BlockGibbs``; it holds at every temperature.
         base: as in ``dgm.ParallelTempering``.
 
@@ -76,40 +77,39 @@ class TemperedTransitions(ChainsKernel):
             target = self.levels[0]
             old = {layer: x.unsqueeze(1) for layer, x in params.items()}
             new, statistics = dict(old), target.statistics(old)
-            first = raw = target.fields(summed, statistics, lead(statistics))
+            old_fields = fields = target.fields(summed, statistics, leading_shape(statistics))
             log_ratio = torch.zeros(())
             for cold, hot in pairwise(self.levels):
-                log_ratio = log_ratio + _log_ratio(summed, raw, statistics, cold, hot)
-                raw = self._sweep(hot, [summed, *others], raw, new, statistics, clamp)
+                log_ratio = log_ratio + _log_ratio(summed, fields, statistics, cold, hot)
+                fields = self._sweep(hot, [summed, *others], fields, new, statistics, clamp)
             for hot, cold in pairwise(reversed(self.levels)):
-                raw = self._sweep(hot, [summed, *reversed(others)], raw, new, statistics, clamp)
-                log_ratio = log_ratio + _log_ratio(summed, raw, statistics, hot, cold)
+                fields = self._sweep(hot, [summed, *reversed(others)], fields, new, statistics, clamp)
+                log_ratio = log_ratio + _log_ratio(summed, fields, statistics, hot, cold)
             accepted = -torch.empty_like(log_ratio).exponential_() < log_ratio
             average(self.tuning, "rate", log_ratio.clamp_max(0).exp().mean())
             state = {layer: _where(accepted, new[layer], x) for layer, x in old.items()}
             flat = accepted.flatten(0, 1)
-            raw = [
-                tuple(_where(flat, a, b) for a, b in zip(*fields, strict=True))
-                for fields in zip(raw, first, strict=True)
+            fields = [
+                tuple(_where(flat, a, b) for a, b in zip(*new_and_old, strict=True))
+                for new_and_old in zip(fields, old_fields, strict=True)
             ]
-            target.draw(summed, raw, state, statistics, clamp)
+            target.draw(summed, fields, state, statistics, clamp)
         return {layer: x.squeeze(1) for layer, x in state.items()}
 
     def _sweep(
         self,
         level: Replicas,
         colours: list[Colour],
-        raw: Fields,
+        first_fields: Fields,
         state: State,
         statistics: dict[str, Any],
         clamp: Clamp | None,
     ) -> Fields:
-        """Draw the colours in order, the first by known fields; returns its fields for the next time."""
+        """Draw the colours in order, the first by the fields given; return the new fields of the first."""
         for number, colour in enumerate(colours):
-            level.draw(
-                colour, level.fields(colour, statistics, lead(statistics)) if number else raw, state, statistics, clamp
-            )
-        return level.fields(colours[0], statistics, lead(statistics))
+            fields = level.fields(colour, statistics, leading_shape(statistics)) if number else first_fields
+            level.draw(colour, fields, state, statistics, clamp)
+        return level.fields(colours[0], statistics, leading_shape(statistics))
 
     def energies(self, params: State) -> dict[str, Tensor]:
         return self.gibbs.energies(params)
@@ -121,22 +121,22 @@ class TemperedTransitions(ChainsKernel):
         self.tuning |= {name: torch.zeros_like(x) for name, x in self.tuning.items()}
 
     def diagnostics(self) -> dict[str, Any]:
-        """The acceptance rate of the last steps."""
+        """The mean acceptance rate of the last steps."""
         return {"acceptance rate": float(self.tuning["rate"])}
 
 
 def _split_first(machine: Machine, clamp: Clamp | None) -> tuple[Colour, list[Colour]]:
-    """The blocks of the first colour with nothing known in them, which can be summed out; and the colours of the rest."""
+    """The blocks of the first colour that have no clamp, which can be summed out; and the colours of all other blocks."""
     first = machine.colours[0]
     summed = tuple(block for block in first if clamp is None or block.layer not in clamp)
     known = tuple(block for block in first if clamp is not None and block.layer in clamp)
     return summed, [colour for colour in (known, *machine.colours[1:]) if colour]
 
 
-def _log_ratio(summed: Colour, raw: Fields, statistics: Natural, before: Replicas, after: Replicas) -> Tensor:
+def _log_ratio(summed: Colour, fields: Fields, statistics: Natural, before: Replicas, after: Replicas) -> Tensor:
     """The log-ratio of a state's unnormalised probabilities at two temperatures: ``chains x 1 x batch_shape``."""
-    linear = (after.betas - before.betas) * before.rest(summed, statistics)
-    return linear + (after.log_partition(summed, raw) - before.log_partition(summed, raw))
+    linear = (after.betas - before.betas) * before.energy_gap_without(summed, statistics)
+    return linear + (after.log_partition(summed, fields) - before.log_partition(summed, fields))
 
 
 def _where(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from .kernel import ChainsKernel
 
 
 def _engine(kernel: ChainsKernel, name: str) -> Engine:
-    """The engine of that name; ``"compiled"`` is the loop over bits where it knows the machine and pays, else JAX."""
+    """The engine of a name; ``"compiled"`` is the loop over bits if it can run the machine faster, else JAX."""
     if name == "torch":
         return TorchEngine(kernel)
     if name == "compiled" and (bits := BitEngine.of(kernel)) is not None:
@@ -35,33 +35,34 @@ def _engine(kernel: ChainsKernel, name: str) -> Engine:
 class VectorizedMCMC(MCMC):
     """Runs many chains of a ``ChainsKernel`` in one process, as one batch.
 
-    ``get_samples``, ``summary`` and ``diagnostics`` are those of ``pyro.infer.MCMC``. Memory follows what is kept, never
-    the number of sweeps: ``num_samples`` draws a chain, or running moments alone with ``keep="moments"``.
+    ``get_samples``, ``summary`` and ``diagnostics`` are those of ``pyro.infer.MCMC``. Memory grows with what
+    is kept, never with the number of sweeps: ``num_samples`` draws per chain, or running moments alone with
+    ``keep="moments"``.
 
-    Several processes share the chains, with their first states and what is clamped in them, each under a random stream of its
-    own, and all of them get all draws. Fewer chains than processes are run by every process, under one stream.
+    Several processes share the chains, with their first states and clamps, each process with its own random stream; all
+    processes get all draws. If there are fewer chains than processes, every process runs all chains, with one stream.
 
     Args:
-        kernel: what advances the chains.
-        num_samples: draws kept a chain.
-        warmup_steps: sweeps dropped first (default: as many as ``num_samples``).
-        num_chains: chains, the leading dimension of every state.
+        kernel: advances the chains.
+        num_samples: draws kept per chain.
+        warmup_steps: sweeps that are dropped first (default: ``num_samples``).
+        num_chains: the number of chains, which is the leading dimension of every state.
         thinning: sweeps between two kept draws.
         initial_params: first states, ``{layer: num_chains x batch_shape x layer shape}``.
         save_params: the layers to keep (default: all).
-        keep: ``"draws"``; or ``"moments"``, which keeps count, mean and variance of every chain's states, and draws only
-            of their energies.
+        keep: ``"draws"``; or ``"moments"``, which keeps the count, mean and variance of every chain's states, and draws of
+            their energies alone.
         disable_progbar: no progress bar.
-        engine: ``"torch"`` calls the kernel for every sweep. ``"compiled"`` is what runs fastest for ``dgm.BlockGibbs`` and
-            ``dgm.ParallelTempering``: for at least 32 states (chains, at all temperatures) of a large machine of bits with dense
-            couplings, without a clamp, a loop of this package, with moments taken between its calls; else JAX. ``"jax"`` is
-            JAX and nothing else, with the parameters as they are when a run begins, thinning and moments inside the compiled
-            steps. Draws differ from torch's, their law and precision do not. The first run of a shape compiles for some
-            seconds.
+        engine: ``"torch"`` calls the kernel for every sweep. ``"compiled"`` is the fastest for ``dgm.BlockGibbs`` and
+            ``dgm.ParallelTempering``: a loop of this package for at least 32 states (chains, at all temperatures) of a large
+            machine of bits with dense couplings and without a clamp, with moments taken between its calls; else JAX.
+            ``"jax"`` is always JAX: it takes the parameters when a run begins, and does thinning and moments inside the
+            compiled steps. Draws differ from torch's; their law and precision do not. The first run of a shape compiles for
+            some seconds.
 
     Raises:
         ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a clamp for
-            another number of chains, a kernel or units that the engine does not know.
+            another number of chains, a kernel or units that the engine cannot run.
         ImportError: the engine's packages are not installed.
 
     Example:
@@ -98,7 +99,7 @@ class VectorizedMCMC(MCMC):
             )
         check_choice("keep", keep, ("draws", "moments"))
         engine = checked_engine(engine)
-        # One chain as far as the base class is concerned: several would mean processes.
+        # The base class is told of one chain: it would start a process for each of several.
         super().__init__(
             kernel, num_samples, warmup_steps, num_chains=1, transforms={}, disable_progbar=disable_progbar
         )
@@ -114,12 +115,12 @@ class VectorizedMCMC(MCMC):
 
     @poutine.block
     def run(self, *args: Any, **kwargs: Any) -> None:
-        """Warm up, then draw and keep; may be called again for a fresh run."""
+        """Warm up, then draw and keep; another call makes a fresh run."""
         total, kernel = self.num_chains, self.kernel
         if kernel._initial is not None:
             self._check(kernel._initial)
         for layer, pair in (kernel.clamp or {}).items():
-            if wrong := {len(known) for known in pair} - {1, total}:
+            if wrong := {len(tensor) for tensor in pair} - {1, total}:
                 raise ValueError(
                     f"the clamp of {layer!r} is for {min(wrong)} chains; expected a row for each of num_chains={total}, or "
                     "one for all"
@@ -134,7 +135,7 @@ class VectorizedMCMC(MCMC):
             self._gather()
 
     def _gather(self) -> None:
-        """Put the chains of all processes together, in an order that is the same in each of them."""
+        """Put the chains of all processes together, in the same order in every process."""
         for kept in (self.last_params, self._samples or {}, self.energies):
             kept.update({name: processes.gather(kept[name]) for name in sorted(kept)})
         for _, stats in sorted(self.moments.stats.items()):
@@ -142,7 +143,7 @@ class VectorizedMCMC(MCMC):
             running._mean, running._m2 = processes.gather(running._mean), processes.gather(running._m2)
             stats.shape = torch.Size((self.num_chains, *stats.shape[1:]))
         everyones = processes.from_first(processes.collect(self._diagnostics))
-        self._diagnostics = [found for own in everyones for found in own]
+        self._diagnostics = [diagnostics for of_process in everyones for diagnostics in of_process]
 
     def _run(self, *args: Any, **kwargs: Any) -> None:
         kernel: ChainsKernel = self.kernel
@@ -213,7 +214,7 @@ class VectorizedMCMC(MCMC):
         return super().get_samples(num_samples, group_by_chain)
 
     def diagnostics(self) -> dict[str, Any]:
-        """Effective sample size and R-hat of every layer, and what the kernel knows of every chain."""
+        """Effective sample size and R-hat of every layer, and the kernel's diagnostics of every chain."""
         self._drawn()
         return super().diagnostics()
 
@@ -223,7 +224,11 @@ class VectorizedMCMC(MCMC):
         super().summary(prob)
 
     def chain_energies(self, rows: int = 4096) -> dict[str, Tensor]:
-        """Energies and free energies of the kept draws, ``chains x draws x batch_shape``."""
+        """Energies and free energies of the kept draws, ``chains x draws x batch_shape``.
+
+        Args:
+            rows: about how many draws go through the energy at once; it bounds the memory and changes nothing else.
+        """
         draws = self._drawn()
         if self.energies:
             return self.energies

@@ -1,1 +1,1 @@
-"""What moves the chains of a run: torch sweep by sweep, or compiled code for many sweeps at a time."""
+"""Engines that move the chains of a run: torch, sweep by sweep, or compiled code, many sweeps at a time."""

@@ -27,7 +27,7 @@ class BitEngine(Engine):
 
     @classmethod
     def of(cls, kernel: ChainsKernel) -> BitEngine | None:
-        """The engine of a kernel; None where the loop does not know its machine, or would not be faster."""
+        """The engine of a kernel; None if the loop cannot run its machine, or would not be faster."""
         engines: dict[type, type[BitEngine]] = {BlockGibbs: BitGibbs, ParallelTempering: BitTempering}
         if type(kernel) not in engines:
             return None
@@ -42,7 +42,7 @@ class BitEngine(Engine):
         return self.kernel.clamp is None and holds_bits(self.kernel.dist)
 
     def rows(self) -> int:
-        """States that are moved at once."""
+        """The number of states that are moved at once."""
         return self.kernel.num_chains
 
     def begin(self) -> None:
@@ -57,7 +57,7 @@ class BitEngine(Engine):
 
     def advance(self, params: State, sweeps: int) -> State:
         words = self.bits.pack([params[name] for name in self.names])
-        if words is None:  # other numbers, to start from: bits after a sweep
+        if words is None:  # first states that are not zeros and ones become bits by a sweep
             return self.advance(self.kernel.sample(params), sweeps - 1) if sweeps else params
         return self.move(params, words, sweeps)
 
@@ -73,15 +73,17 @@ class BitEngine(Engine):
     def collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
     ) -> Collected:
-        parts = []
+        draws_kept = []
         for _ in range(draws):
             params, kept, moments = one_draw(self.kernel, self.advance(params, thinning), layers, moments)
-            parts.append(kept)
-        return Collected(params, {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}, moments)
+            draws_kept.append(kept)
+        return Collected(
+            params, {name: torch.cat([kept[name] for kept in draws_kept], 1) for name in draws_kept[0]}, moments
+        )
 
 
 class BitGibbs(BitEngine):
-    """``BlockGibbs``."""
+    """The engine of ``BlockGibbs``."""
 
     kernel: BlockGibbs
 
@@ -94,7 +96,7 @@ class BitGibbs(BitEngine):
 
 
 class BitTempering(BitEngine):
-    """``ParallelTempering`` of machines in two colours, whose temperatures are adapted between calls."""
+    """The engine of ``ParallelTempering`` of machines in two colours, whose temperatures are adapted between calls."""
 
     kernel: ParallelTempering
 
@@ -112,9 +114,9 @@ class BitTempering(BitEngine):
     def advance(self, params: State, sweeps: int) -> State:
         self.kernel._check(params)
         while sweeps:
-            now = min(sweeps, self.kernel.until_adaptation())
-            params = super().advance(params, now)
-            sweeps -= now
+            count = min(sweeps, self.kernel.until_adaptation())
+            params = super().advance(params, count)
+            sweeps -= count
         return params
 
     def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
@@ -127,7 +129,7 @@ class BitTempering(BitEngine):
 
 
 def holds_bits(dist: EnergyDistribution) -> bool:
-    """Whether a distribution is one machine of bits and dense couplings alone, of a precision that the loop has."""
+    """Whether a distribution is one machine of bits with dense couplings alone, in a precision that the loop has."""
     if not isinstance(dist, BoltzmannDistribution):
         return False
     graph = dist.machine.graph
@@ -141,7 +143,7 @@ def holds_bits(dist: EnergyDistribution) -> bool:
 
 
 def packed(machine: Machine) -> PackedBits:
-    """A machine that ``holds_bits`` as the loop reads it; layers are numbered in the graph's order."""
+    """A machine that ``holds_bits``, in the form that the loop reads; layers are numbered in the graph's order."""
     graph = machine.graph
     names = list(graph.layers)
     order = [block.layer for colour in graph.colours for block in colour]

@@ -1,4 +1,4 @@
-"""What moves the chains of a run: torch sweep by sweep, or compiled code for many sweeps at a time."""
+"""The interface of engines, which move the chains of a run, and the engine that calls the kernel for every sweep."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..kernel import ChainsKernel
 
 
 class Collected(NamedTuple):
-    """What a run of some draws leaves.
+    """The result of a run of some draws.
 
     Attributes:
         params: the chains' state.
-        kept: the layers asked for, or with moments the energies, ``chains x draws x ...``.
-        moments: those that came in, and the draws' own; None where none came in.
+        kept: the layers asked for, or the energies if moments are taken, ``chains x draws x ...``.
+        moments: the moments passed in, with the draws added to them; None if none were passed in.
     """
 
     params: State
@@ -48,7 +48,7 @@ class Engine(ABC):
     def collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
     ) -> Collected:
-        """The chains after ``draws * thinning`` sweeps, and what is kept of the last of every ``thinning``."""
+        """Run ``draws * thinning`` sweeps, and keep a draw after every ``thinning`` of them."""
 
 
 class TorchEngine(Engine):
@@ -57,7 +57,7 @@ class TorchEngine(Engine):
     block = 1
 
     def begin(self) -> None:
-        """The kernel reads both at every sweep."""
+        """Nothing to do: the kernel reads both at every sweep."""
 
     def advance(self, params: State, sweeps: int) -> State:
         for _ in range(sweeps):
@@ -71,7 +71,7 @@ class TorchEngine(Engine):
 
 
 def one_draw(kernel: ChainsKernel, params: State, layers: Sequence[str], moments: StreamingStats | None) -> Collected:
-    """What is kept of the chains' present state."""
+    """Keep one draw, the chains' present state."""
     drawn = kernel.draws(params)
     if moments is None:
         return Collected(params, {layer: drawn[layer].unsqueeze(1) for layer in layers}, None)

@@ -23,14 +23,17 @@ if TYPE_CHECKING:
 
 
 ROOM = 1 << 24
-"""Numbers that a compiled run keeps before it hands them over."""
+"""The most numbers that a compiled run keeps before it hands them over."""
+
+MOST_DRAWS = 100
+"""The most draws of one compiled run; the progress bar moves between runs."""
 
 
 def jax_engine(kernel: ChainsKernel) -> Engine:
-    """The engine of a kernel that runs on JAX and on nothing else.
+    """The engine that runs a kernel on JAX.
 
     Raises:
-        ValueError: a kernel, or units or interactions, that it does not know.
+        ValueError: a kernel, or units or interactions, that it cannot run.
         ImportError: JAX or NumPyro is not installed.
     """
     engines: dict[type, type[JaxEngine]] = {BlockGibbs: JaxGibbs, ParallelTempering: JaxTempering}
@@ -43,9 +46,9 @@ def jax_engine(kernel: ChainsKernel) -> Engine:
 
 
 class JaxEngine(Engine):
-    """Copies the parameters when a run begins, and seeds its random keys from torch's random state.
+    """The base of engines on JAX, which copy the parameters when a run begins and seed their keys from torch's random state.
 
-    A machine in double precision is run in double precision, without a lasting change of JAX's setting.
+    A machine in double precision is run in double precision; JAX's own setting is restored afterwards.
     """
 
     def __init__(self, kernel: ChainsKernel) -> None:
@@ -70,21 +73,21 @@ class JaxEngine(Engine):
 
     @property
     def block(self) -> int:  # type: ignore[override]
-        """As many draws as fit into ``ROOM`` numbers, from 1 to 100."""
+        """The number of draws that fit into ``ROOM`` numbers, from 1 to ``MOST_DRAWS``."""
         numbers = self.kernel.num_chains * sum(shape.numel() for shape in self.kernel.dist.shapes.values())
-        return max(1, min(100, ROOM // numbers))
+        return max(1, min(MOST_DRAWS, ROOM // numbers))
 
     @abstractmethod
     def plan(self, layers: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
-        """What is compiled, and the arrays it works on."""
+        """The plan that is compiled, and the arrays that it works on."""
 
     @abstractmethod
     def carry(self, params: State) -> dict[str, Any]:
-        """What the compiled steps carry along, from the chains' state."""
+        """The values that the compiled steps carry along, from the chains' state."""
 
     @abstractmethod
     def params(self, carry: Mapping[str, Any], steps: int) -> State:
-        """The chains' state after some steps; the kernel's tuning follows."""
+        """The chains' state after some steps; the kernel's tuning is brought up to date."""
 
     def advance(self, params: State, sweeps: int) -> State:
         from ...in_jax import _runs
@@ -111,8 +114,8 @@ class JaxEngine(Engine):
         if moments is None:
             carry, self._key, kept = _runs.collect(*arguments)
         else:
-            carry, self._key, kept, found = _runs.summarise(*arguments)
-            moments = moments.merge(self._statistics(found))
+            carry, self._key, kept, of_draws = _runs.summarise(*arguments)
+            moments = moments.merge(self._statistics(of_draws))
         by_draw = {name: self.to_torch(x[:draws]).transpose(0, 1) for name, x in kept.items()}
         return Collected(self.params(carry, draws * thinning), by_draw, moments)
 
@@ -123,14 +126,14 @@ class JaxEngine(Engine):
             self._key = jax.random.PRNGKey(int(torch.randint(2**31, ())))
         return self._key
 
-    def _statistics(self, found: Moments) -> StreamingStats:
+    def _statistics(self, moments: Moments) -> StreamingStats:
         result = StatsOfDict(default=CountMeanVarianceStats)
-        for name, mean in found.mean.items():
+        for name, mean in moments.mean.items():
             layer = result.stats[name] = CountMeanVarianceStats()
             layer.shape, state = torch.Size(mean.shape), vars(layer.welford)
-            state["n_samples"] = int(found.count)
+            state["n_samples"] = int(moments.count)
             state["_mean"] = self.to_torch(mean).double().reshape(-1)
-            state["_m2"] = self.to_torch(found.squares[name]).double().reshape(-1)
+            state["_m2"] = self.to_torch(moments.squares[name]).double().reshape(-1)
         return result
 
     def clamp(self, clamp: Mapping[str, tuple[Tensor, Tensor]] | None) -> dict[str, tuple[Any, Any]]:
@@ -145,15 +148,15 @@ class JaxEngine(Engine):
 
 
 class JaxGibbs(JaxEngine):
-    """``BlockGibbs``."""
+    """The engine of ``BlockGibbs``."""
 
     kernel: BlockGibbs
 
     def __init__(self, kernel: BlockGibbs) -> None:
         if kernel.precision != "float32":
             raise ValueError(
-                f"engine='jax' got a kernel with precision={kernel.precision!r}; expected 'float32': its products "
-                "use bfloat16 units already where they lose hardly anything by it"
+                f"engine='jax' got a kernel with precision={kernel.precision!r}; expected 'float32': this "
+                "engine uses bfloat16 units by itself where its products lose hardly anything by it"
             )
         super().__init__(kernel)
 
@@ -171,7 +174,7 @@ class JaxGibbs(JaxEngine):
 
 
 class JaxTempering(JaxEngine):
-    """``ParallelTempering``, whose temperatures are still adapted by torch, between compiled runs."""
+    """The engine of ``ParallelTempering``, whose temperatures are adapted by torch, between compiled runs."""
 
     kernel: ParallelTempering
 
@@ -180,7 +183,7 @@ class JaxTempering(JaxEngine):
 
         kernel = self.kernel
         plan = _runs.Plan(_samplers.TemperingSampler, self.dist.structure, tuple(layers), self.dist._hidden)
-        base = {name: tuple(to_jax(b.reshape(-1)) for b in entry) for name, entry in kernel.base.items()}
+        base = {name: tuple(to_jax(b.reshape(-1)) for b in naturals) for name, naturals in kernel.base.items()}
         return plan, (
             self.dist.arrays,
             self.clamp(at_every_temperature(kernel.clamp)),
@@ -213,9 +216,9 @@ class JaxTempering(JaxEngine):
 
     def advance(self, params: State, sweeps: int) -> State:
         while sweeps:
-            now = min(sweeps, self.kernel.until_adaptation())
-            params = super().advance(params, now)
-            sweeps -= now
+            count = min(sweeps, self.kernel.until_adaptation())
+            params = super().advance(params, count)
+            sweeps -= count
         return params
 
     @staticmethod

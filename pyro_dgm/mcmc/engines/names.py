@@ -1,4 +1,4 @@
-"""What engines there are, by name."""
+"""The engines by name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ENGINES = ("torch", "compiled", "jax")
 
 
 def checked_engine(engine: str) -> str:
-    """An engine's own name.
+    """The present name of an engine, given that or a former one.
 
     Raises:
-        ValueError: there is no such engine.
+        ValueError: no engine has the name.
     """
     if engine == "numpyro":
         warnings.warn("engine='numpyro' is called 'jax' now, or 'compiled' for what runs fastest", FutureWarning)
@@ -26,10 +26,15 @@ def checked_engine(engine: str) -> str:
 
 
 def engine_for(dist: EnergyDistribution, engine: str, rows: int) -> str:
-    """``"torch"`` or ``"jax"``: what anneals so many states of a distribution.
+    """The engine that anneals states of a distribution, ``"torch"`` or ``"jax"``.
 
     ``"compiled"`` is torch for large machines of bits, whose products and draws are compiled loops of this package, and JAX
     for all others.
+
+    Args:
+        dist: an energy distribution.
+        engine: the name that the user gave.
+        rows: the number of states that are annealed at once.
     """
     engine = checked_engine(engine)
     if engine != "compiled":

@@ -1,4 +1,4 @@
-"""What ``fit`` needs of a training criterion: the loss of a batch, parameter groups, and a state to save."""
+"""The interface of training criteria under ``fit``: the loss of a batch, parameter groups, and a state to save."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..inference.registration import unregistered
 
 
 class Turn(NamedTuple):
-    """One loss of a batch, and the parameters that a step moves by it.
+    """One loss of a batch, and the parameters that its step moves.
 
     Attributes:
-        name: what its loss is called in reports.
+        name: the name of the loss in reports.
         loss: computes the mean loss of the batch.
-        groups: the names of the parameter groups that are moved; None moves all.
+        groups: the names of the parameter groups that are moved; None moves all groups.
     """
 
     name: str
@@ -29,9 +29,9 @@ class Turn(NamedTuple):
 class Objective(ABC):
     """A training criterion of a model. One instance trains one model.
 
-    Most criteria are one ``loss``. A criterion of several losses per batch, as of two players, says its ``turns`` instead: each
-    is computed, differentiated and stepped in turn, by one optimiser that moves the groups that the turn names. Networks of the
-    criterion's own (a discriminator) are ``owned``.
+    Most criteria are one ``loss``. A criterion with several losses per batch (two players, say) defines ``turns`` instead:
+    each loss is computed, differentiated and stepped in turn, by one optimiser that moves the groups that the turn names.
+    Networks that belong to the criterion (a discriminator, say) are returned by ``owned``.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -49,7 +49,7 @@ class Objective(ABC):
         """The mean loss of a batch, in nats per row.
 
         Raises:
-            ValueError: the criterion has a loss for each of its turns.
+            ValueError: the criterion has turns, each with its own loss.
         """
         raise ValueError(f"{type(self).__name__} has no single loss; see its turns(x)")
 
@@ -58,30 +58,30 @@ class Objective(ABC):
         yield Turn("loss", lambda: self.loss(x))
 
     def owned(self) -> dict[str, nn.Module]:
-        """Modules that belong to the criterion and not to the model, by name; by default none.
+        """Modules that belong to the criterion and not to the model, by name; none by default.
 
         Their parameters are trained as groups of these names, and runs on disk keep their parameters and buffers.
         """
         return {}
 
     def schedule(self, share: float) -> None:
-        """Told at every epoch's start how much of the training is over, from 0 to 1."""
+        """Take note, at the start of every epoch, of the share of the training that is over, from 0 to 1."""
         return None
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The optimiser's parameter groups; by default ``"model"``, with all its parameters, and one for every owned module.
+        """The optimiser's parameter groups: by default ``"model"``, with all its parameters, and one per owned module.
 
-        A group may have a ``"rate"``, by which ``fit`` multiplies the learning rate.
+        A group may have a ``"rate"``, a factor of the learning rate in ``fit``.
         """
-        own = [{"params": list(module.parameters()), "name": name} for name, module in self.owned().items()]
-        return [{"params": list(model.parameters()), "name": "model"}, *own]
+        owned = [{"params": list(module.parameters()), "name": name} for name, module in self.owned().items()]
+        return [{"params": list(model.parameters()), "name": "model"}, *owned]
 
     def options(self) -> dict[str, Any]:
-        """What a run on disk says of its criterion; a resumed run must say the same."""
+        """The description of the criterion in a run on disk; a resumed run must have the same."""
         return {"objective": type(self).__name__}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs of the criterion (persistent chains, say); by default the owned modules."""
+        """The state that a resumed run needs (persistent chains, say); by default that of the owned modules."""
         return {name: module.state_dict() for name, module in self.owned().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -92,18 +92,18 @@ class Objective(ABC):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """An estimator with parameters and a state of its own."""
+    """An estimator that has parameters and a state."""
 
     def to(self, like: Tensor) -> None:
-        """Move what it owns to the device and type of a model's parameter."""
+        """Move the estimator's parameters to the device and type of a model's parameter."""
         ...
 
     def own_parameters(self) -> list[nn.Parameter]:
-        """What is trained along with model and guide."""
+        """The estimator's parameters, which are trained along with model and guide."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """The state that a resumed run needs."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -111,12 +111,12 @@ class Stateful(Protocol):
         ...
 
     def options(self) -> dict[str, Any]:
-        """What a run on disk says of it."""
+        """The description of the estimator in a run on disk."""
         ...
 
 
 class Elbo(Objective):
-    """Any Pyro ELBO, or estimator of this package, over the model's own programs.
+    """Any Pyro ELBO, or an estimator of this package, over the model's programs.
 
     Args:
         elbo: the estimator; ``Trace_ELBO`` by default.
@@ -148,17 +148,17 @@ class Elbo(Objective):
 
 
 def described(elbo: ELBO) -> dict[str, Any]:
-    """What a run on disk says of an estimator."""
+    """The description of an estimator in a run on disk."""
     return {"elbo": type(elbo).__name__, **(elbo.options() if isinstance(elbo, Stateful) else {})}
 
 
 def place(elbo: ELBO, model: nn.Module) -> None:
-    """Move an estimator's own parameters to where those of the model are."""
+    """Move an estimator's parameters to the device and type of the model's."""
     if isinstance(elbo, Stateful):
         elbo.to(next(model.parameters()))
 
 
 def own_groups(elbo: ELBO) -> list[dict[str, Any]]:
-    """A parameter group of the estimator's own, where it has parameters."""
-    own = elbo.own_parameters() if isinstance(elbo, Stateful) else []
-    return [{"params": own}] if own else []
+    """The parameter group of an estimator, if it has parameters."""
+    parameters = elbo.own_parameters() if isinstance(elbo, Stateful) else []
+    return [{"params": parameters}] if parameters else []

@@ -501,7 +501,7 @@ def test_bad_options(make, message):
 
 def test_a_baseline_of_the_wrong_shape():
     sbn = network()
-    with pytest.raises(ValueError, match="one figure a row"):
+    with pytest.raises(ValueError, match="one figure per row"):
         dgm.NVIL(baseline=torch.nn.Linear(2, 2)).loss(sbn.model, sbn.guide, ROWS)
 
 

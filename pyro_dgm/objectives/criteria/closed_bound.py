@@ -1,4 +1,4 @@
-"""A bound in closed form as an objective."""
+"""The objective of models with a bound in closed form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..objective import Objective
 
 
 class FactorialBound(Objective):
-    """Minus the model's closed-form ``bound``: a step of variational EM, with no sampling noise and no gradient through q."""
+    """Minus the model's closed-form ``bound``: a step of variational EM, without sampling noise or a gradient through q."""
 
     def attach(self, model: Any) -> None:
         self._model = model

@@ -1,4 +1,4 @@
-"""Multi-prediction training: mean field must fill in what was masked, and is trained through (20.4.5)."""
+"""Multi-prediction training: mean field fills in masked entries, and the loss is differentiated through it (20.4.5)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..objective import Objective
 
 
 class MultiPrediction(Objective):
-    r"""Every observed layer, part by part, predicted from the rest by mean field (Goodfellow, Mirza, Courville and Bengio 2013).
+    r"""The prediction of masked entries from the others by mean field (Goodfellow, Mirza, Courville and Bengio 2013).
 
-    A random mask tells which entries are known. So many ``rounds`` of mean field infer the others together with the hidden
-    units, and the loss is $-\sum_{i\ \mathrm{masked}} \log Q(x_i)$, differentiated through the unrolled rounds. No log Z is
-    needed, and every conditional query is what was trained. The loss is no likelihood.
+    A random mask tells which entries of the observed layers are known. The given ``rounds`` of mean field infer the others
+    together with the hidden units, and the loss is $-\sum_{i\ \mathrm{masked}} \log Q(x_i)$, differentiated through the
+    unrolled rounds. No log Z is needed, and any conditional query is of the kind that was trained. The loss is no likelihood.
 
     Args:
         rounds: rounds of mean field.
-        known: the share of entries that are known, on average; for each row it is drawn uniformly around it. Layers may have
-            shares of their own, ``{"visible": 0.8, "label": 0.0}``, a half where nothing is said: with 0 a layer is always to
-            be predicted.
-        weights: by what the losses of single layers are multiplied, as ``{"label": 30.0}``: one label among hundreds of
-            pixels has little voice otherwise.
+        known: the mean share of entries that are known; the share of each row is drawn uniformly around it. Layers may have
+            their own shares, ``{"visible": 0.8, "label": 0.0}``, with a half for layers that are not named; a layer with
+            share 0 is always predicted.
+        weights: factors of the losses of single layers, as ``{"label": 30.0}``: one label among hundreds of pixels hardly
+            counts otherwise.
 
     Raises:
         ValueError: no round, a share outside (0, 1) (of a single layer, outside [0, 1)), a negative weight; at a step, a share
@@ -62,8 +62,8 @@ class MultiPrediction(Objective):
     def loss(self, x: Tensor) -> Tensor:
         machine = self._model().machine
         observed = self._model.observed(x)
-        for name, given in (("weights", self.weights), ("known", self._shares)):
-            if strange := given.keys() - observed.keys():
+        for name, by_layer in (("weights", self.weights), ("known", self._shares)):
+            if strange := by_layer.keys() - observed.keys():
                 raise ValueError(f"{name} got the layers {sorted(strange)}; those observed are {list(observed)}")
         masks = {layer: self._mask(machine, layer, value) for layer, value in observed.items()}
         naturals = _filled_in(machine, observed, masks, self.rounds)
@@ -80,7 +80,7 @@ class MultiPrediction(Objective):
         return total / len(x)
 
     def _mask(self, machine: Machine, layer: str, value: Tensor) -> Tensor:
-        """Which atoms are known, broadcast over the inside of an atom."""
+        """A random mask of the known atoms, broadcast over the inside of an atom."""
         unit = machine.graph.layers[layer]
         shape = value.shape[: value.dim() - unit.inner_dim]
         mean = self._shares.get(layer, self._share)
@@ -91,7 +91,7 @@ class MultiPrediction(Objective):
 
 
 def predictions(machine: Machine, observed: State, masks: State, rounds: int) -> State:
-    """The filled-in means of every observed layer: known entries as they are."""
+    """The observed layers with known entries unchanged and others at their means by mean field."""
     with torch.no_grad():
         naturals = _filled_in(machine, observed, masks, rounds)
     layers = machine.graph.layers
@@ -104,6 +104,6 @@ def predictions(machine: Machine, observed: State, masks: State, rounds: int) ->
 def _filled_in(
     machine: Machine, observed: Mapping[str, Tensor], masks: Mapping[str, Tensor], rounds: int
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Natural parameters of every layer by mean field, with the entries known that the masks name."""
+    """Natural parameters of every layer by mean field, given the observed entries whose masks are True."""
     known = {layer: (masks[layer], value) for layer, value in observed.items()}
     return mean_field(machine, {}, rounds, known=known).naturals

@@ -1,4 +1,4 @@
-"""Training of models that average several orders, one of them a batch (section 20.10.10)."""
+"""Training of models that average several orders, with one of them per batch (section 20.10.10)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class SeveralMasks(Protocol):
     """A model that has a distribution for every mask."""
 
     def log_prob_under(self, number: int, x: Tensor) -> Tensor:
-        """Log-likelihoods of rows under one of the masks, in nats; numbers start anew after the last."""
+        """Log-likelihoods of rows under one of the masks, in nats; the number is taken modulo that of the masks."""
         ...
 
 
@@ -22,10 +22,10 @@ class NextMask(Objective):
 
     All masks share their weights. The loss's mean over the masks is
     $-\frac1K \sum_k \log p(x \mid o_k) \ge -\log \frac1K \sum_k p(x \mid o_k)$: an upper bound on minus the
-    log-likelihood of the mixture (20.84), for the price of one member.
+    log-likelihood of the mixture (20.84), at the cost of one member.
 
     Attributes:
-        turn: how many batches there were.
+        turn: the number of batches so far.
 
     Example:
         >>> import pyro_dgm as dgm

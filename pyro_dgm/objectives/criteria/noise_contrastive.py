@@ -17,12 +17,12 @@ from .pseudolikelihood import distribution_of
 
 
 class NoiseContrastive(Objective):
-    r"""Telling data from noise, with log Z learned beside the model (18.28-37; Gutmann and Hyvärinen 2010).
+    r"""The classification of data against noise, with log Z learned beside the model (18.28-37; Gutmann and Hyvärinen 2010).
 
-    With $G(x) = -F(x) - c - \log q(x)$ and $\nu$ noise rows $y \sim q$ a datum, the loss is
-    $-\log \sigma(G(x) - \log\nu) - \sum_{j \le \nu} \log \sigma(\log\nu - G(y_j))$, in nats a row. Where the family holds the
-    data's distribution its minimum is that distribution, and there c is log Z. The further the noise from the data, the
-    less there is to learn from it: with many units a product of marginals is told apart at a glance.
+    With $G(x) = -F(x) - c - \log q(x)$ and $\nu$ noise rows $y \sim q$ per datum, the loss is
+    $-\log \sigma(G(x) - \log\nu) - \sum_{j \le \nu} \log \sigma(\log\nu - G(y_j))$, in nats per row. If the family holds the
+    data's distribution, the minimum is that distribution, and c is log Z there. The further the noise is from the data,
+    the less there is to learn from it: with many units a product of marginals is too easy to tell from data.
 
     c starts at an importance-sampling estimate of log Z under the noise. It is trained along with the model
     (``parameter_groups``), without weight decay, and saved in ``state_dict``.
@@ -30,15 +30,15 @@ class NoiseContrastive(Objective):
     Args:
         noise: a distribution over the visible layer (``log_prob`` of rows and ``sample``); by default the product of the
             marginals of the first batch, in the visible layer's own exponential family.
-        ratio: noise rows a datum, $\nu$.
+        ratio: noise rows per datum, $\nu$.
 
     Attributes:
         log_partition: c, the learned log Z, once a model is attached.
 
     Raises:
         ValueError: a ratio below one, or a noise without ``log_prob`` and ``sample``; when a model is attached, one whose
-            call returns no energy distribution, or no noise for one without unit layers; at the first step, a noise of
-            another shape.
+            call returns no energy distribution, or one without unit layers if no noise is given; at the first step, a
+            noise of another shape.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -50,7 +50,7 @@ class NoiseContrastive(Objective):
     """
 
     def __init__(self, noise: Any = None, ratio: int = 1) -> None:
-        ratio = check_count("ratio", ratio, what="the number of noise rows a datum")
+        ratio = check_count("ratio", ratio, what="the number of noise rows per datum")
         if noise is not None and not (hasattr(noise, "log_prob") and hasattr(noise, "sample")):
             raise ValueError(
                 f"noise got {type(noise).__name__}; expected a distribution over the visible layer, such as "
@@ -89,14 +89,14 @@ class NoiseContrastive(Objective):
             if drawn.shape[1:] != dist.event_shape or any(d.dim() != 1 for d in densities):
                 raise ValueError(
                     f"the noise draws {tuple(drawn.shape[1:])} with a log_prob of shape {tuple(densities[0].shape)} for "
-                    f"{len(x)} rows; expected {tuple(dist.event_shape)} and one figure a row (does it lack .to_event(1)?)"
+                    f"{len(x)} rows; expected {tuple(dist.event_shape)} and one figure per row (does it lack .to_event(1)?)"
                 )
             if not self._started:
                 weights = processes.gather(-dist.free_energy(drawn) - densities[1])
                 self.log_partition.copy_(torch.logsumexp(weights, 0) - math.log(len(weights)))
                 self._started = True
-        free = dist.free_energy(torch.cat([x, drawn.to(x.dtype)]))
-        log_odds = -free - self.log_partition - torch.cat(densities) - math.log(self.ratio)
+        free_energy = dist.free_energy(torch.cat([x, drawn.to(x.dtype)]))
+        log_odds = -free_energy - self.log_partition - torch.cat(densities) - math.log(self.ratio)
         signs = torch.ones_like(log_odds)
         signs[len(x) :] = -1
         return F.softplus(-signs * log_odds).sum() / len(x)

@@ -11,7 +11,7 @@ from ..objective import Objective
 
 
 class SubsetPredictor(Protocol):
-    """A model of every column given any known ones."""
+    """A model of every column given any known columns."""
 
     def column_log_probs(self, x: Tensor, known: Tensor) -> Tensor:
         """Log-probabilities of all columns given the known ones: ``rounds x rows x D``."""
@@ -19,7 +19,7 @@ class SubsetPredictor(Protocol):
 
 
 class OrderAgnostic(Objective):
-    r"""Minus the log-likelihood of a random order, by one pass (Uria, Murray and Larochelle 2014).
+    r"""Minus the log-likelihood of a random order, estimated in one pass (Uria, Murray and Larochelle 2014).
 
     Each row of a batch gets a number d of known columns, uniform in 0 to D - 1, and a uniform subset of that size:
 
@@ -29,12 +29,13 @@ class OrderAgnostic(Objective):
     sum over places d of the mean loss there: $E[\ell(x)] = E_o[-\log p(x \mid o)]$ over all D! orders. By
     Jensen's inequality this is an upper bound on $-\log \frac{1}{D!} \sum_o p(x \mid o)$, minus the log-likelihood of
     the mixture of all orders (20.84). For a mixture of M orders drawn independently, the mean of minus its log-likelihood
-    over such choices lies between the two, and at M = 1 is the loss.
+    over choices of the orders lies between the two, and is the loss at M = 1.
 
     Where a model infers in rounds (NADE-k), the losses of all rounds are averaged, as Raiko et al. (2014) do; the bound is
     then the mean of the rounds' bounds.
 
-    The loss is in nats a row. The batch's shares of known columns are stratified, which changes the law of no row's mask.
+    The loss is in nats per row. The shares of known columns are stratified over the batch; the law of a single row's mask
+    does not change.
 
     Example:
         >>> import pyro_dgm as dgm

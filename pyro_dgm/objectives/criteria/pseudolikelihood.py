@@ -1,4 +1,4 @@
-"""Pseudolikelihood of a Boltzmann distribution, and the base of criteria of single flips."""
+"""The pseudolikelihood of a Boltzmann distribution, and the base of criteria that flip single units."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ...energy import BoltzmannDistribution, EnergyDistribution
 from ..objective import Objective
 
 _ROWS = 8192
-"""Flipped rows that go through the free energy at once."""
+"""The most flipped rows that go through the free energy at once."""
 
 
 def pseudo_log_likelihood(dist: BoltzmannDistribution, x: Tensor, entries: int | None = 8) -> Tensor:
-    r"""$\sum_i \log p(x_i \mid x_{-i})$ of two-state visible units, in nats: one figure a row (18.20).
+    r"""$\sum_i \log p(x_i \mid x_{-i})$ of two-state visible units, in nats: one figure per row (18.20).
 
     No partition function is needed: $\log p(x_i | x_{-i}) = -\mathrm{softplus}(F(x) - F(\tilde x_i))$ with the unit
     $i$ flipped in $\tilde x_i$. It is no bound of the log-likelihood, but it rises while training works.
@@ -26,7 +26,8 @@ def pseudo_log_likelihood(dist: BoltzmannDistribution, x: Tensor, entries: int |
     Args:
         dist: a Boltzmann distribution with binary or spin visibles.
         x: rows, ``n x event_shape``.
-        entries: how many units a row are flipped (drawn at random, and scaled up without bias); ``None`` flips all.
+        entries: the number of units per row that are flipped (drawn at random, and scaled up without bias); ``None`` flips
+            all.
 
     Raises:
         ValueError: the visible units do not have two states.
@@ -42,16 +43,16 @@ def pseudo_log_likelihood(dist: BoltzmannDistribution, x: Tensor, entries: int |
 
 
 def flips(dist: BoltzmannDistribution, x: Tensor, entries: int | None, name: str) -> tuple[Tensor, float]:
-    r"""$\log p(x) / p(\tilde x_i) = F(\tilde x_i) - F(x)$ for every row and flipped unit i, and the units each stands for.
+    r"""$\log p(x) / p(\tilde x_i) = F(\tilde x_i) - F(x)$ for every row and flipped unit i, and the scale of their sum.
 
     Args:
         dist: a Boltzmann distribution with two-state visibles.
         x: rows, ``n x event_shape``.
-        entries: how many units a row are flipped, drawn at random without replacement; ``None`` flips all.
-        name: who asks, for the message.
+        entries: the number of units per row that are flipped, drawn at random without replacement; ``None`` flips all.
+        name: the name of the caller, for the message.
 
     Returns:
-        The log odds, ``n x entries``, and ``units / entries``.
+        The log odds, ``n x entries``, and the number of units that each entry stands for, ``units / entries``.
 
     Raises:
         ValueError: the visible units do not have two states.
@@ -64,20 +65,24 @@ def flips(dist: BoltzmannDistribution, x: Tensor, entries: int | None, name: str
         columns, scale = torch.arange(size, device=x.device).expand(n, size), 1.0
     else:
         columns, scale = torch.rand(n, size, device=x.device).topk(entries, dim=1).indices, size / entries
-    parts = []
+    free_energies = []
     for chunk in columns.split(max(_ROWS // n, 1), dim=1):
-        many = rows.unsqueeze(1).expand(n, chunk.shape[1], size)
+        copies = rows.unsqueeze(1).expand(n, chunk.shape[1], size)
         index = chunk.unsqueeze(-1)
-        flipped = many.scatter(-1, index, low + high - many.gather(-1, index)).unflatten(-1, unit.shape)
-        # A context has one machine a row, so the flips must lie in front of the rows; else all are rows of one batch.
+        flipped = copies.scatter(-1, index, low + high - copies.gather(-1, index)).unflatten(-1, unit.shape)
+        # With a context every row has its own machine, so the flips must lie in front of the rows; else all are one batch.
         by_row = bool(dist.parameter_batch_shape)
-        free = dist.free_energy(flipped.transpose(0, 1) if by_row else flipped.flatten(0, 1))
-        parts.append(free.mT if by_row else free.unflatten(0, (n, chunk.shape[1])))
-    return torch.cat(parts, 1) - dist.free_energy(x).unsqueeze(-1), scale
+        free_energy = dist.free_energy(flipped.transpose(0, 1) if by_row else flipped.flatten(0, 1))
+        free_energies.append(free_energy.mT if by_row else free_energy.unflatten(0, (n, chunk.shape[1])))
+    return torch.cat(free_energies, 1) - dist.free_energy(x).unsqueeze(-1), scale
 
 
 def check_two_states(dist: EnergyDistribution, name: str) -> Any:
-    """The visible unit, if its atoms are numbers with two values."""
+    """The visible unit, if its atoms are numbers with two values.
+
+    Raises:
+        ValueError: the distribution is no Boltzmann distribution, or its visible units do not have two states.
+    """
     if not isinstance(dist, BoltzmannDistribution):
         raise ValueError(f"{name} got a {type(dist).__name__}; expected a Boltzmann distribution, as rbm() returns it")
     unit = dist.machine.graph.layers[dist.visible]
@@ -90,7 +95,11 @@ def check_two_states(dist: EnergyDistribution, name: str) -> Any:
 
 
 def distribution_of(model: Any, name: str) -> EnergyDistribution:
-    """The energy distribution that calling a model without a context returns."""
+    """The energy distribution that a model returns when called without a context.
+
+    Raises:
+        ValueError: it returns none.
+    """
     try:
         dist = model()
     except (NotImplementedError, TypeError) as error:
@@ -106,10 +115,10 @@ def distribution_of(model: Any, name: str) -> EnergyDistribution:
 
 
 class FlipObjective(Objective):
-    """A sum over visible units of a function of $\\log p(x) / p(\\tilde x_i)$; no partition function is needed."""
+    """The base of criteria that sum a function of $\\log p(x) / p(\\tilde x_i)$ over visible units, without log Z."""
 
     def __init__(self, entries: int | None = None) -> None:
-        what = "None for all units, or how many of a row are flipped"
+        what = "None for all units, or the number per row that are flipped"
         self.entries = None if entries is None else check_count("entries", entries, what=what)
 
     @abstractmethod
@@ -129,14 +138,14 @@ class FlipObjective(Objective):
 
 
 class PseudoLikelihood(FlipObjective):
-    r"""$-\sum_i \log p(x_i \mid x_{-i})$, in nats a row (18.20; Besag 1975).
+    r"""$-\sum_i \log p(x_i \mid x_{-i})$, in nats per row (18.20; Besag 1975).
 
-    Its minimum over data of a machine of the family is that machine, without ever meeting log Z. A step costs one free
-    energy a flipped unit, and no chain.
+    For data of a machine of the family the minimum is that machine, and log Z is not needed. A step costs one free energy
+    per flipped unit, and no chain.
 
     Args:
-        entries: how many units a row are flipped in a step (drawn at random, and scaled up without bias); ``None`` flips
-            all.
+        entries: the number of units per row that are flipped in a step (drawn at random, and scaled up without bias);
+            ``None`` flips all.
 
     Raises:
         ValueError: ``entries`` below one; when a model is attached, visible units that do not have two states.

@@ -1,4 +1,4 @@
-"""The base of score-function estimators with a baseline network: its training, saving and place."""
+"""The base of score-function estimators with a baseline network: how it is trained, saved and moved between devices."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _numbers = itertools.count(1)
 
 
 class BaselineELBO(PerDatumELBO, ABC):
-    """An estimator that may have a network of its own, from the program's first argument (its rows, where the data
-    plate takes a subsample of them) to figures for every row.
+    """An estimator that may have a network, from the program's first argument (the rows of it in the data plate, if the
+    plate takes a subsample) to figures for every row.
 
-    The network is trained along: stock ``SVI`` finds it as a Pyro module, ``estimator(model, guide)`` has it among its
-    parameters, and ``fit`` gives it a parameter group and moves it to the model's device and type.
+    The network is trained along with the programs: ``SVI`` finds it as a Pyro module, ``estimator(model, guide)`` has it
+    among its parameters, and ``fit`` gives it a parameter group and moves it to the model's device and type.
 
     Args:
-        particles: draws a datum.
+        particles: draws per datum.
         baseline: the network, or None.
-        decay: the share that running means keep at a step.
+        decay: the share of the old running means that a step keeps.
         max_plate_nesting: the number of plates in the model.
 
     Raises:
@@ -58,17 +58,17 @@ class BaselineELBO(PerDatumELBO, ABC):
         rows: int,
         shapes: dict[tuple[int, ...], str],
     ) -> Tensor | None:
-        """What the network says of the rows; None without one.
+        """The output of the network for the rows; None without a network.
 
         Args:
             run: the traces of model and guide.
             args: the programs' arguments.
             kwargs: their keyword arguments.
-            rows: how many rows there are.
-            shapes: the shapes of a row's figures that are allowed, with words for them.
+            rows: the number of rows.
+            shapes: the allowed shapes of a row's figures, with words for them.
 
         Raises:
-            ValueError: the network gives another shape, or the programs' first argument is not to be found.
+            ValueError: the network gives another shape, or it is not clear which argument of the programs is the first.
         """
         if self.baseline is None:
             return None
@@ -79,12 +79,12 @@ class BaselineELBO(PerDatumELBO, ABC):
                 f"the baseline sees the programs' first argument, but got none by position and {sorted(kwargs)} by name; pass "
                 "the first one by position"
             )
-        found: Tensor = self.baseline(run.rows_of(args[0] if args else next(iter(kwargs.values())), rows))
-        if found.shape[:1] != (rows,) or tuple(found.shape[1:]) not in shapes:
+        figures: Tensor = self.baseline(run.rows_of(args[0] if args else next(iter(kwargs.values())), rows))
+        if figures.shape[:1] != (rows,) or tuple(figures.shape[1:]) not in shapes:
             raise ValueError(
-                f"the baseline gave shape {tuple(found.shape)} for {rows} rows; expected {', or '.join(shapes.values())}"
+                f"the baseline gave shape {tuple(figures.shape)} for {rows} rows; expected {', or '.join(shapes.values())}"
             )
-        return found
+        return figures
 
     def to(self, like: Tensor) -> None:
         if self.baseline is not None:

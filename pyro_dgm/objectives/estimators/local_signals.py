@@ -1,4 +1,4 @@
-"""Which terms of the ELBO a latent of the guide has an influence on, and the learning signals that leave out the others."""
+"""The terms of the ELBO that depend on a latent of the guide, and learning signals without the other terms."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .per_datum import Program
 from .run import Run
 
 Terms = dict[tuple[str, str], set[str]]
-"""From a term, ``("model" or "guide", site)``, to the guide's sites whose values enter it."""
+"""From a term, ``("model" or "guide", site)``, to the sites of the guide whose values enter it."""
 
 
 class Dependencies:
     r"""Local learning signals of any model and guide (Mnih and Gregor 2014; Schulman et al. 2015).
 
-    A term of $J = \sum \log p - \sum \log q$ has no influence on the score of site s where it depends neither on s nor on a
-    site that depends on s: given all that it does depend on, the score has mean zero. What the programs let every term depend
-    on is found twice, and both findings are joined: by the provenance that Pyro tracks through all operations of torch
-    (which is blind behind other libraries), and by putting other draws into a site and looking at which terms change
-    (which is blind to weights that are zero so far). It is found once for a set of site names, and programs whose
+    A term of $J = \sum \log p - \sum \log q$ can be left out of the signal of site s if it depends neither on s nor on a
+    site that depends on s: given everything that the term depends on, the score of s has mean zero. The dependencies of
+    every term are found in two ways and joined: by the provenance that Pyro tracks through all operations of torch (which
+    misses dependencies through other libraries), and by putting other draws into a site and comparing the terms (which
+    misses dependencies through weights that are still zero). They are found once per set of site names, so programs whose
     dependencies change between steps must change these names as well.
     """
 
@@ -38,9 +38,9 @@ class Dependencies:
     def signals(
         self, model: Program, guide: Program, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """For every scored site of the guide its part of J, and its score: each ``particles x rows``.
+        """The part of J and the score of every scored site of the guide: each ``particles x rows``.
 
-        A guide that has none gives J with a score of zero.
+        For a guide without scored sites they are J and a score of zero.
         """
         terms = self.terms(model, guide, run, args, kwargs)
         rewards, scores = [], []
@@ -64,10 +64,10 @@ class Dependencies:
         return rewards, scores
 
     def terms(self, model: Program, guide: Program, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Terms:
-        """The guide's sites that every term depends on directly."""
+        """The sites of the guide that every term depends on directly."""
         names = (
             *(f"model {name}" for name, _ in sites(run.model_trace)),
-            *(f"guide {n}" for n, _ in sites(run.guide_trace)),
+            *(f"guide {name}" for name, _ in sites(run.guide_trace)),
         )
         if names not in self._found:
             with torch.no_grad():
@@ -81,27 +81,27 @@ def _among(names: set[str]) -> Callable[[Any], bool]:
 
 
 def _downstream(terms: Terms, name: str) -> set[str]:
-    """A site of the guide and those that the guide draws because of it, directly or not."""
+    """A site of the guide, and the sites of the guide that depend on it, directly or indirectly."""
     moved = {name}
     while True:
-        more = {site for (program, site), parents in terms.items() if program == "guide" and parents & moved} | moved
-        if more == moved:
+        grown = {site for (program, site), parents in terms.items() if program == "guide" and parents & moved} | moved
+        if grown == moved:
             return moved
-        moved = more
+        moved = grown
 
 
 def _log_probs(
     model: Program, guide: Program, run: Run, values: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[tuple[str, str], Any]:
     """The log-probabilities of all sites at the guide's values, on the rows of the run."""
-    found = {}
+    log_probs = {}
     plates = {name: site["value"] for name, site in run.guide_trace.nodes.items() if site_is_subsample(site)}
     for which, program in (("model", model), ("guide", guide)):
         with particle_plate(run.particles, run.nesting):
             trace = poutine.trace(poutine.condition(program, data={**plates, **values})).get_trace(*args, **kwargs)
         for name, site in sites(trace):
-            found[which, name] = site["fn"].log_prob(site["value"])
-    return found
+            log_probs[which, name] = site["fn"].log_prob(site["value"])
+    return log_probs
 
 
 def _drawn(guide_trace: Any) -> dict[str, Any]:
@@ -109,13 +109,14 @@ def _drawn(guide_trace: Any) -> dict[str, Any]:
 
 
 def _tracked(model: Program, guide: Program, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Terms:
+    """For every term the sites whose provenance Pyro finds in it."""
     marked = {name: track_provenance(value, frozenset({name})) for name, value in _drawn(run.guide_trace).items()}
-    found = _log_probs(model, guide, run, marked, args, kwargs)
-    return {term: set(get_provenance(value)) for term, value in found.items()}
+    log_probs = _log_probs(model, guide, run, marked, args, kwargs)
+    return {term: set(get_provenance(value)) for term, value in log_probs.items()}
 
 
 def _perturbed(model: Program, guide: Program, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Terms:
-    """Terms that change with other draws of a site: those of a second run of the guide."""
+    """For every term the sites whose draws change it when they are replaced by those of a second run of the guide."""
     with untouched(), particle_plate(run.particles, run.nesting):
         other = _drawn(poutine.trace(guide).get_trace(*args, **kwargs))
     values = _drawn(run.guide_trace)

@@ -1,4 +1,4 @@
-"""Bounds of several samples a datum, and their gradient estimators (20.79 and section 20.10.1)."""
+"""Bounds by several samples per datum, and their gradient estimators (20.79 and section 20.10.1)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .wake_sleep import asleep
 class IWAE(PerDatumELBO):
     r"""The importance-weighted bound $\sum_n \log \frac1K \sum_k w_{kn}$ (20.79; Burda et al. 2015) for any model and guide.
 
-    With K = 1 it is the ELBO; it never falls with K and tends to the log-likelihood. Each datum is averaged over its own
-    particles, so bound and gradient of a row do not depend on the rest of the batch. Reparameterised latents carry the
-    gradient; others get the score function $\sum_k \nabla \log q(z_k)$ times the bound, which is unbiased and noisy:
-    ``dgm.VIMCO`` is the same with less noise.
+    With K = 1 it is the ELBO; it never falls with K and tends to the log-likelihood. Every datum is averaged over its own
+    particles, so the bound and the gradient of a row do not depend on the rest of the batch. Reparameterised latents carry
+    the gradient; others get the score function $\sum_k \nabla \log q(z_k)$ times the bound, which is unbiased and noisy.
+    ``dgm.VIMCO`` has the same mean with less noise.
 
     Args:
         particles: K.
@@ -49,9 +49,9 @@ class IWAE(PerDatumELBO):
 class VIMCO(PerDatumELBO):
     r"""The importance-weighted bound with a leave-one-out baseline for discrete latents (Mnih and Rezende 2016).
 
-    The score of particle k is multiplied by $\hat L - \hat L_{-k}$, where in $\hat L_{-k}$ the weight of k is replaced by the
-    geometric mean of the others: what k itself changed. The baseline does not depend on $z_k$, so the gradient is that of
-    the bound, unbiased. Time and memory are linear in K.
+    The score of particle k is multiplied by $\hat L - \hat L_{-k}$, where in $\hat L_{-k}$ the weight of k is replaced by
+    the geometric mean of the others: the difference is the contribution of k. The baseline does not depend on $z_k$, so the
+    gradient is an unbiased estimate of that of the bound. Time and memory are linear in K.
 
     Args:
         particles: K, at least 2.
@@ -72,9 +72,9 @@ class VIMCO(PerDatumELBO):
 
 
 def without_each(log_weights: Tensor) -> Tensor:
-    r"""$\hat L_{-k}$: the bound where $\log w_k$ is replaced by the mean of the others, for every k: ``particles x rows``.
+    r"""$\hat L_{-k}$ for every k, the bound with $\log w_k$ replaced by the mean of the others: ``particles x rows``.
 
-    The sums of the others come from cumulative sums from both ends, which do not cancel as a difference would.
+    The sums over the others come from cumulative sums from both ends: a difference would lose digits by cancellation.
     """
     count = len(log_weights)
     before = torch.logcumsumexp(log_weights, 0)[:-1]
@@ -89,10 +89,10 @@ class DReG(PerDatumELBO):
     r"""The importance-weighted bound with the doubly reparameterised gradient of the guide (Tucker et al. 2019).
 
     The model's parameters follow $\sum_k \tilde w_k \nabla_\theta \log p$, the guide's
-    $\sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \nabla_\phi z_k$ with normalised weights $\tilde w$: the same
-    expectation as that of ``dgm.IWAE``, and a signal-to-noise ratio that does not fall with K. It costs a second run of
-    model and guide, from the same state of torch's generators: what they draw beside their sites (dropout's masks) is the
-    same in both, as long as torch draws it.
+    $\sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \nabla_\phi z_k$ with normalised weights $\tilde w$. The
+    expectation is that of ``dgm.IWAE``, and the signal-to-noise ratio does not fall with K. It costs a second run of model
+    and guide, from the same state of torch's generators: whatever torch draws beside their sites (dropout's masks) is the
+    same in both.
 
     Args:
         particles: K.
@@ -108,7 +108,7 @@ class DReG(PerDatumELBO):
         run.require_paths()
         moving, fixed = run.figures(), self.redraw(model, guide, run, before, args, kwargs).figures()
         share = torch.softmax(moving.log_weights.detach(), 0)
-        # log p at fixed draws takes the model's parameters out of the second term; log q at fixed draws leaves the path alone.
+        # Subtracting log p at fixed draws and adding log q there leaves the gradient along the path of the draws alone.
         path = moving.log_weights - fixed.log_p + fixed.log_q
         surrogate = (share * fixed.log_p + share**2 * path).sum(0)
         return Scaled(-with_value(log_mean(moving.log_weights), surrogate), run.scale)
@@ -120,7 +120,7 @@ class ReweightedWakeSleep(PerDatumELBO):
     With normalised importance weights $\tilde w$ of K draws, the model follows $\sum_k \tilde w_k \nabla_\theta \log p(x, z_k)$
     (wake-θ), the guide $\sum_k \tilde w_k \nabla_\phi \log q(z_k \mid x)$ (wake-φ), which lowers $\mathrm{KL}(p(z|x)\,\|\,q)$
     with a bias that falls with K, and $\nabla_\phi \log q(z \mid x)$ at the model's own draws (sleep-φ). No draw needs a
-    gradient. With K = 1 and ``wake=0, sleep=1`` it is plain wake-sleep. What is reported is minus the importance-weighted bound.
+    gradient. With K = 1 and ``wake=0, sleep=1`` it is plain wake-sleep. The loss is minus the importance-weighted bound.
 
     Args:
         particles: K.

@@ -1,4 +1,4 @@
-"""The score-function gradient with the baseline of least variance for every parameter (20.68-69)."""
+"""The score-function gradient with the baseline that minimises the variance of every parameter (20.68-69)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .run import Run
 class OptimalBaseline(BaselineELBO):
     r"""The score-function gradient with a baseline for every parameter, $b_i = E[J g_i^2] / E[g_i^2]$ (20.68).
 
-    $g_i = \partial \log q(z \mid x) / \partial \phi_i$, and $b_i$ is what makes the variance of $(J - b_i)\, g_i$
-    smallest. Both expectations are learned, from earlier draws only, so that the baseline does not depend on the draw it
-    is used for and the gradient keeps its mean.
+    Here $g_i = \partial \log q(z \mid x) / \partial \phi_i$, and $b_i$ minimises the variance of $(J - b_i)\, g_i$. Both
+    expectations are learned from earlier draws alone, so that the baseline does not depend on the draw that it is used for,
+    and the gradient keeps its mean.
 
-    Without a network they are running means: one constant a parameter for all rows. With one they are regressions of
-    $J g_i^2$ and $g_i^2$ on x (20.69), trained along by squared errors: with the outputs $a_i(x)$ and $s_i(x)$ it is
-    $b_i(x) = a_i / \mathrm{softplus}(s_i)$. The gradients of single draws are computed one by one (batched where that works):
-    for small guides.
+    Without a network they are running means: one constant per parameter for all rows. With a network they are regressions
+    of $J g_i^2$ and $g_i^2$ on x (20.69), trained by squared errors along with the programs: the outputs $a_i(x)$ and
+    $s_i(x)$ give $b_i(x) = a_i / \mathrm{softplus}(s_i)$. The gradient of every single draw is computed (in batches where
+    that works), so this is for small guides.
 
     Args:
         guide_parameters: the parameters that get baselines; others follow the plain score function.
-        particles: draws a datum.
-        decay: the share of the old means that a step keeps; without meaning beside a network.
+        particles: draws per datum.
+        decay: the share of the old means that a step keeps; not used with a network.
         max_plate_nesting: the number of plates in the model.
         baseline: a network from the program's first argument to ``rows x 2 x P`` figures, a and s for each of the P
             entries of the guide's parameters in their order (``nn.Unflatten(1, (2, P))`` behind a linear layer), or to
@@ -69,8 +69,8 @@ class OptimalBaseline(BaselineELBO):
                 baselines = [w / s.clamp_min(1e-30) for w, s in zip(self.weighted, self.squares, strict=True)]
                 self._follow(reward.flatten(), scores)
             else:
-                baselines, missed = regressed
-                surrogate = surrogate - 0.5 * missed
+                baselines, squared_errors = regressed
+                surrogate = surrogate - 0.5 * squared_errors
             for baseline, parameter, g in zip(baselines, self.parameters, scores, strict=False):
                 taken_off = (baseline.to(g) * g).sum(0) / len(reward)
                 surrogate = surrogate - (taken_off * parameter).sum() / reward.shape[1]
@@ -79,31 +79,32 @@ class OptimalBaseline(BaselineELBO):
     def _regress(
         self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any], reward: Tensor, scores: list[Tensor]
     ) -> tuple[list[Tensor], Tensor] | None:
-        """The network's baseline of every draw and parameter, and its squared errors: ``rows``, averaged over the draws."""
+        """The network's baselines for every draw and parameter, and its squared errors, the mean over the draws: ``rows``."""
         particles, rows = reward.shape
         squares = torch.cat([g.reshape(len(g), -1) for g in scores], 1).view(particles, rows, -1) ** 2
         entries = squares.shape[-1]
-        shared = "2 figures a row, as nn.Linear(columns, 2) gives them"
-        found = self.figures_of(run, args, kwargs, rows, {(2,): shared, (2, entries): f"rows x 2 x {entries}"})
-        if found is None:
+        shared = "2 figures per row, as nn.Linear(columns, 2) gives them"
+        outputs = self.figures_of(run, args, kwargs, rows, {(2,): shared, (2, entries): f"rows x 2 x {entries}"})
+        if outputs is None:
             return None
-        weighted, square = found[:, 0], softplus(found[:, 1])
-        if found.dim() == 2:
+        weighted, square = outputs[:, 0], softplus(outputs[:, 1])
+        if outputs.dim() == 2:
             weighted, square = weighted.unsqueeze(1), square.unsqueeze(1)
-        missed = (weighted - reward.unsqueeze(-1) * squares) ** 2 + (square - squares) ** 2
-        each = (weighted / square.clamp_min(1e-6)).detach().expand(particles, rows, entries).flatten(0, 1)
-        parts = each.split([p.numel() for p in self.parameters], 1)
-        baselines = [part.reshape(-1, *p.shape) for part, p in zip(parts, self.parameters, strict=True)]
-        return baselines, missed.sum(-1).mean(0)
+        squared_errors = (weighted - reward.unsqueeze(-1) * squares) ** 2 + (square - squares) ** 2
+        flat = (weighted / square.clamp_min(1e-6)).detach().expand(particles, rows, entries).flatten(0, 1)
+        columns = flat.split([p.numel() for p in self.parameters], 1)
+        baselines = [b.reshape(-1, *p.shape) for b, p in zip(columns, self.parameters, strict=True)]
+        return baselines, squared_errors.sum(-1).mean(0)
 
     def _scores(self, score: Tensor) -> list[Tensor]:
-        """The gradient of every draw's score: ``draws x parameter shape``, one tensor a parameter."""
+        """The gradient of every draw's score: ``draws x parameter shape``, one tensor per parameter."""
         basis = torch.eye(score.numel(), device=score.device, dtype=score.dtype).view(-1, *score.shape)
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             score, self.parameters, basis, retain_graph=True, is_grads_batched=True, allow_unused=True
         )
         return [
-            p.new_zeros(len(basis), *p.shape) if g is None else g for p, g in zip(self.parameters, found, strict=True)
+            p.new_zeros(len(basis), *p.shape) if g is None else g
+            for p, g in zip(self.parameters, gradients, strict=True)
         ]
 
     def _follow(self, reward: Tensor, scores: list[Tensor]) -> None:

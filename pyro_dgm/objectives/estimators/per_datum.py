@@ -1,4 +1,4 @@
-"""ELBO-like estimators whose weights belong to single data: what they share."""
+"""The base of ELBO-like estimators whose weights belong to single data."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Program = Callable[..., Any]
 
 
 class PerDatumELBO(ELBO, ABC):
-    """An estimator that treats every datum by itself, so that nothing of a row depends on the rest of its batch.
+    """An estimator that treats every datum by itself, so that the loss of a row does not depend on the rest of the batch.
 
-    A subclass says what is drawn and turns log-probabilities into one loss a row: its value is what is reported, its
-    gradient the estimator's. Use it as any Pyro ELBO: in ``SVI``, as a module ``estimator(model, guide)`` under
-    ``torch.optim``, or as ``dgm.Elbo(estimator)`` in ``fit``. Particles are drawn in one vectorised run; a subsampled data
-    plate scales the loss; the last batch may be smaller.
+    A subclass draws, and turns log-probabilities into one loss per row: the value is the one reported, and the gradient is
+    the estimator's. Use it as any Pyro ELBO: in ``SVI``, as a module ``estimator(model, guide)`` under ``torch.optim``, or
+    as ``dgm.Elbo(estimator)`` in ``fit``. Particles are drawn in one vectorised run; a subsampled data plate scales the
+    loss; the last batch may be smaller.
     """
 
     fewest: ClassVar[int] = 1
-    """Particles that the estimator cannot do without."""
+    """The least number of particles that the estimator works with."""
 
     def __init__(self, particles: int = 5, max_plate_nesting: int = 1) -> None:
         why = "; it leaves one out at a time" if self.fewest > 1 else ""
@@ -48,7 +48,7 @@ class PerDatumELBO(ELBO, ABC):
         """The loss of every row, and the scale of the data plate."""
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The rows' losses, summed and scaled as the data plate is."""
+        """The sum of the rows' losses, with the scale of the data plate."""
         losses, scale = self.row_losses(model, guide, args, kwargs)
         return (scale * losses).sum() if isinstance(scale, Tensor) else scale * losses.sum()
 
@@ -62,19 +62,19 @@ class PerDatumELBO(ELBO, ABC):
         return torch_item(loss)
 
     def options(self) -> dict[str, Any]:
-        """What a run on disk says of the estimator, beyond its class and particles."""
+        """The description of the estimator in a run on disk, beyond its class and particles."""
         return {}
 
     def to(self, like: Tensor) -> None:
-        """Move what the estimator owns to the device and type of a model's parameter; by default nothing."""
+        """Move the estimator's parameters to the device and type of a model's parameter; by default there are none."""
         return None
 
     def own_parameters(self) -> list[torch.nn.Parameter]:
-        """Parameters of the estimator itself (a baseline's, say), to be trained along with model and guide."""
+        """Parameters of the estimator (a baseline's, say), to be trained along with model and guide."""
         return []
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs of the estimator; by default nothing."""
+        """The state of the estimator that a resumed run needs; empty by default."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ class PerDatumELBO(ELBO, ABC):
     def draw(
         self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any], paths: bool = True
     ) -> Run:
-        """K draws of the guide, and the model at them, with all gradients that there are.
+        """Draw K times from the guide, and run the model at the draws, with gradients.
 
         With ``paths=False`` the draws are constants: log-probabilities follow the parameters alone.
         """
@@ -103,10 +103,10 @@ class PerDatumELBO(ELBO, ABC):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Run:
-        """The same draws as constants: log-probabilities then follow the parameters alone, not the draws' path.
+        """Run the programs again with the same draws as constants, so that log-probabilities follow the parameters alone.
 
-        The programs run again from the random state before the first run, sites included, so that whatever else they draw
-        (dropout's masks) comes out the same.
+        The programs start from the random state before the first run and draw their sites too, so that whatever else they
+        draw (dropout's masks) comes out the same.
         """
         before.restore()
         with _Held(run.guide_trace):
@@ -127,12 +127,12 @@ class _Held(Messenger):
 
 
 class Scaled(NamedTuple):
-    """One loss a row, and what it is multiplied by: one number, or one a row."""
+    """One loss per row, and its factor: one number, or one per row."""
 
     losses: Tensor
     scale: float | Tensor
 
 
 def with_value(value: Tensor, surrogate: Tensor) -> Tensor:
-    """A tensor of that value, with the surrogate's gradient."""
+    """A tensor with the given value and the gradient of the surrogate."""
     return value.detach() + surrogate - surrogate.detach()

@@ -1,4 +1,4 @@
-"""One run of a model and a guide with particles, as figures per datum."""
+"""One run of a model and a guide with particles, and its log-probabilities per datum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Draws(NamedTuple):
     Attributes:
         log_p: $\log p(x_n, z_{kn})$.
         log_q: $\log q(z_{kn} \mid x_n)$.
-        score: the part of ``log_q`` whose draws carry no gradient of their own (discrete latents); zero without any.
+        score: the part of ``log_q`` whose draws carry no gradient (those of discrete latents); zero if there are none.
     """
 
     log_p: Tensor
@@ -31,17 +31,17 @@ class Draws(NamedTuple):
 
 
 class Run:
-    """Traces of a model and a guide with particles, as per-datum figures."""
+    """Traces of a model and a guide with particles, and their log-probabilities per datum."""
 
     def __init__(self, model_trace: Any, guide_trace: Any, particles: int, nesting: int) -> None:
         self.model_trace, self.guide_trace, self.particles, self.nesting = model_trace, guide_trace, particles, nesting
 
     @property
     def scale(self) -> float | Tensor:
-        """The scale of the data plate and of ``poutine.scale``: one number, or one a row.
+        """The scale of the data plate and of ``poutine.scale``: one number, or one per row.
 
         Raises:
-            ValueError: a site has another scale than the first, or one that is not of its rows.
+            ValueError: a site has another scale than the first, or a scale that does not fit its rows.
         """
         first: tuple[float | Tensor, str] | None = None
         for whose, trace in (("model", self.model_trace), ("guide", self.guide_trace)):
@@ -59,7 +59,7 @@ class Run:
         return 1.0 if first is None else first[0]
 
     def rows_of(self, value: Any, rows: int) -> Any:
-        """The rows of an argument that are in the data plate: itself, unless the plate takes a subsample of it."""
+        """The rows of an argument that are in the data plate: all of it, unless the plate takes a subsample."""
         if not isinstance(value, Tensor) or value.shape[:1] == (rows,):
             return value
         for _, site in sites(self.model_trace):
@@ -77,7 +77,7 @@ class Run:
         """Refuse latents that are not reparameterised.
 
         Raises:
-            ValueError: naming the site.
+            ValueError: there is one; the message names the site.
         """
         for name, site in sites(self.guide_trace):
             if is_scored(site):
@@ -87,7 +87,7 @@ class Run:
                 )
 
     def figures(self) -> Draws:
-        """Log-probabilities, ``particles x rows``.
+        """The log-probabilities of all draws, ``particles x rows``.
 
         Raises:
             ValueError: a site has a log-probability that is not finite; the message names it.
@@ -97,7 +97,7 @@ class Run:
         for whose, trace, total in (("guide", self.guide_trace, log_q), ("model", self.model_trace, log_p)):
             if not bool(torch.isfinite(total).all()):
                 blame(trace, whose)
-        rows = max(log_p.shape[-1:], log_q.shape[-1:])  # as tuples: () < (1,) < (n,)
+        rows = max(log_p.shape[-1:], log_q.shape[-1:])  # shapes are tuples: () < (1,) < (n,)
         shape = (self.particles, *rows)
         scored = [is_scored(site) for _, site in sites(self.guide_trace)]
         if all(scored):
@@ -110,7 +110,7 @@ class Run:
 
 
 def _of_rows(scale: Tensor, site: Any, whose: str) -> float | Tensor:
-    """A scale as one number or one a row."""
+    """A scale as one number, or one per row."""
     if scale.numel() == 1:
         return float(scale)
     rows = site["fn"].batch_shape[-1:]

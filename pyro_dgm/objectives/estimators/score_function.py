@@ -18,28 +18,28 @@ class NVIL(BaselineELBO):
     r"""The ELBO's gradient by the score function with baselines (Mnih and Gregor 2014), for latents of any kind.
 
     With $J = \log p(x, z) - \log q(z \mid x)$ the guide follows $(J - c - C(x)) \nabla_\phi \log q(z \mid x) / \max(1, \sigma)$
-    (20.65 with the input-dependent baseline of 20.9.1): c and σ are running means of J - C(x) and of its deviation, and C
-    is a network, trained along to predict J from x. c and σ come from earlier steps only, and C(x) is a constant given x:
-    neither biases the direction of the gradient. Without any baseline it is REINFORCE (20.60-62). Reparameterised latents
-    keep their path's gradient.
+    (20.65 with the input-dependent baseline of 20.9.1). Here c and σ are running means of J - C(x) and of its deviation,
+    and C is a network that is trained to predict J from x. c and σ come from earlier steps alone, and C(x) is constant
+    given x, so that none of them biases the direction of the gradient. Without any baseline it is REINFORCE (20.60-62).
+    Reparameterised latents keep the gradient along their path.
 
-    With ``local`` every site of the guide has a signal of its own, from which the terms of J are left out that depend
-    neither on it nor on a site drawn after and because of it (section 2.4 of the paper): in a layered network all terms
-    below the layer. Their product with the site's score has mean zero, so the gradient keeps its mean and loses noise.
-    Which terms these are is found at the first step, from the programs (``dgm.objectives.local_signals``). c, σ and C are
-    then one a site.
+    With ``local`` every site of the guide has its own signal, without the terms of J that depend neither on the site nor on
+    a later site that depends on it (section 2.4 of the paper): in a layered network all terms below the layer. The product
+    of these terms with the site's score has mean zero, so the gradient keeps its mean and loses noise. The terms are found
+    at the first step, from the programs (``dgm.objectives.estimators.local_signals``). There is then one c, σ and C per
+    site.
 
     Args:
-        particles: draws a datum, over which the gradient is averaged.
+        particles: draws per datum, over which the gradient is averaged.
         baseline: C, from the program's first argument to ``rows`` or ``rows x 1``; with ``local`` also to ``rows x sites``, in
             the order in which the guide draws its scored sites. None leaves it out.
         running_mean: use c.
-        normalise: divide by $\max(1, \sigma)$: the guide's gradient then has another length, not another direction (with
-            ``local``, another length for every site). Left out where some latents are reparameterised, whose part of the
-            gradient it would not reach.
+        normalise: divide by $\max(1, \sigma)$, which changes the length of the guide's gradient and not its direction (with
+            ``local``, the length of every site's part). Not done if some latents are reparameterised, since their part of
+            the gradient would not be divided.
         decay: the share of the old c and σ² that a step keeps.
         max_plate_nesting: the number of plates in the model.
-        local: give every site of the guide a signal of its own.
+        local: give every site of the guide its own signal.
 
     Raises:
         ValueError: ``particles`` below one, ``decay`` outside [0, 1), a baseline that is no module; at a step, a baseline
@@ -71,7 +71,7 @@ class NVIL(BaselineELBO):
         run = self.draw(model, guide, args, kwargs)
         draws = run.figures()
         with torch.no_grad():
-            # One signal a site of the guide, or one for all: signals x particles x rows.
+            # One signal per site of the guide, or one for all: signals x particles x rows.
             if self.local:
                 rewards, scores = self._dependencies.signals(model, guide, run, args, kwargs)
             else:
@@ -86,26 +86,26 @@ class NVIL(BaselineELBO):
             signal = signal / variance.sqrt().clamp_min(1.0)
         if torch.is_grad_enabled():
             self._follow(centred)
-        # The direct derivative of log q has mean zero and is left out for the scored sites.
+        # For scored sites the direct derivative of log q has mean zero, and is left out.
         surrogate = (signal * score).sum(0) + draws.log_p - (draws.log_q - draws.score)
         if predicted is not None:
-            missed = (reward - (mean if self.running_mean else 0.0) - predicted) ** 2 / variance.clamp_min(1.0)
-            surrogate = surrogate - 0.5 * missed.sum(0)
+            squared_error = (reward - (mean if self.running_mean else 0.0) - predicted) ** 2 / variance.clamp_min(1.0)
+            surrogate = surrogate - 0.5 * squared_error.sum(0)
         return Scaled(-with_value(draws.log_weights, surrogate).mean(0), run.scale)
 
     def _predict(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any], reward: Tensor) -> Tensor | None:
-        """C for every signal and row: ``signals x 1 x rows``, or what broadcasts to it; None without a network."""
+        """C for every signal and row, ``signals x 1 x rows`` or a shape that broadcasts to it; None without a network."""
         count, _, rows = reward.shape
-        shapes = {(): "one figure a row", (1,): "one figure a row, as nn.Linear(columns, 1) gives it"}
+        shapes = {(): "one figure per row", (1,): "one figure per row, as nn.Linear(columns, 1) gives it"}
         shapes[(count,)] = shapes[(1,)] if count == 1 else f"one for each of the {count} sites"
-        found = self.figures_of(run, args, kwargs, rows, shapes)
-        return None if found is None else found.reshape(rows, -1).t().unsqueeze(1)
+        figures = self.figures_of(run, args, kwargs, rows, shapes)
+        return None if figures is None else figures.reshape(rows, -1).t().unsqueeze(1)
 
     def _follow(self, centred: Tensor) -> None:
         rows = centred.shape[2]
-        spread, own = torch.var_mean(centred, (1, 2), correction=0)
-        mean = processes.mean(own, rows)
-        variance = processes.mean(spread + (own - mean).square(), rows)
+        local_variance, local_mean = torch.var_mean(centred, (1, 2), correction=0)
+        mean = processes.mean(local_mean, rows)
+        variance = processes.mean(local_variance + (local_mean - mean).square(), rows)
         new = {"mean": mean, "variance": variance}
         self.running = {k: torch.lerp(v, self.running.get(k, v).to(v), self.decay) for k, v in new.items()}
 

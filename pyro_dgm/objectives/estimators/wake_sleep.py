@@ -23,12 +23,12 @@ class WakeSleep(Objective):
     r"""Wake-sleep of a model with a guide (Hinton, Dayan, Frey and Neal 1995), the up-down algorithm of a DBN (20.3).
 
     Wake: $h \sim q(h \mid x)$, and the model's parameters follow $\nabla \log p(x, h)$. Sleep: $(x, h) \sim p$, and the guide's
-    follow $\nabla \log q(h \mid x)$, which lowers $\mathrm{KL}(p(h|x) \| q)$ rather than raising the ELBO. Samples carry no
-    gradient. The reported loss is the wake part, $-\log p(x, h)$, in nats a row: it holds no entropy and is no bound.
-    A guide without latents has nothing to learn asleep.
+    parameters follow $\nabla \log q(h \mid x)$, which lowers $\mathrm{KL}(p(h|x) \| q)$ rather than raising the ELBO. Samples
+    carry no gradient. The reported loss is the wake part, $-\log p(x, h)$, in nats per row: it has no entropy term and is no
+    bound. With a guide without latents there is no sleep part.
 
     Args:
-        phase: the negative phase of energy-based sites, for a DBN's top machine; sleep starts from its chains.
+        phase: the negative phase of energy-based sites, for the top machine of a DBN; sleep starts from its chains.
         sleep: the weight of the sleep loss.
 
     Raises:
@@ -55,9 +55,9 @@ class WakeSleep(Objective):
         wake = -_log_prob(model) / len(x)
         if not any(sites(awake)):
             return wake
-        dreamt = -asleep(self._model, self._guide, (x,), {}, 1).sum() / len(x)
-        # The sleep loss teaches the guide; what is reported is the wake loss.
-        return wake + self.sleep * (dreamt - dreamt.detach())
+        sleep = -asleep(self._model, self._guide, (x,), {}, 1).sum() / len(x)
+        # The sleep loss trains the guide; its value is not reported.
+        return wake + self.sleep * (sleep - sleep.detach())
 
     def schedule(self, share: float) -> None:
         if self.phase is not None:
@@ -76,12 +76,12 @@ def asleep(
 ) -> Tensor:
     r"""$\log q(z \mid x)$ of every row at the model's own draws $(x, z) \sim p$, with the guide's gradient: ``rows``.
 
-    The program runs without its observations; an argument that it observes, or whose rows of a subsampled data plate it
-    observes, is replaced by what was drawn in its place when the guide sees it.
+    The program runs without its observations. An argument that it observes, or of which it observes the rows of a
+    subsampled data plate, is replaced by the draw before the guide runs.
 
     Raises:
-        ValueError: no argument is an observation of the model, so the guide could not be shown a dream; the guide has no
-            density at what the model draws.
+        ValueError: no argument is an observation of the model, so the guide could not be shown a draw; the guide has no
+            density at a draw of the model.
     """
     with torch.no_grad():
         dream = traced(_Unobserved()(model), "model", args, kwargs)
@@ -94,10 +94,10 @@ def asleep(
         )
     trace = traced(poutine.replay(guide, trace=dream), "guide", shown, named)
     refuse_auxiliary(trace, "sleep")
-    found = torch.as_tensor(per_datum(trace, nesting))
-    if not bool(torch.isfinite(found).all()):
+    log_q = torch.as_tensor(per_datum(trace, nesting))
+    if not bool(torch.isfinite(log_q).all()):
         blame(trace, "guide", _NO_DENSITY)
-    return found
+    return log_q
 
 
 _NO_DENSITY = (
@@ -107,7 +107,7 @@ _NO_DENSITY = (
 
 
 class _Unobserved(UnconditionMessenger):
-    """Draws what a program observes, and leaves ``pyro.deterministic`` values alone."""
+    """Draws the observed sites of a program, and leaves ``pyro.deterministic`` values alone."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if "_deterministic" not in msg["infer"]:
@@ -115,7 +115,7 @@ class _Unobserved(UnconditionMessenger):
 
 
 def _shown(value: Any, dream: Any) -> Any:
-    """An argument as the guide sees it: the dream in place of what the model observes of it; itself if that is nothing."""
+    """An argument as the guide sees it: with draws in place of what the model observes of it, if it observes anything."""
     for _, site in sites(dream):
         if not site["infer"].get("was_observed"):
             continue

@@ -1,1 +1,1 @@
-"""Negative phases: where the log-partition function's gradient comes from, around any Pyro program."""
+"""Negative phases, which give the gradient of the log-partition function, around any Pyro program."""

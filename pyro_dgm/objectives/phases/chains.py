@@ -1,4 +1,4 @@
-"""Negative samples by chains: what all such phases share, and those whose chains start at the data (CD)."""
+"""The base of negative phases by chains."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ class ChainsPhase(NegativePhase):
         with torch.no_grad():
             state = self.negatives(site, fn, value)
         visible = state[fn.visible]
-        alike = value.shape[1:] == visible.shape[1:] == fn.event_shape and value.dtype == visible.dtype
-        if fn.restricted and alike and not fn.parameter_batch_shape and self.sums_out:
+        stackable = value.shape[1:] == visible.shape[1:] == fn.event_shape and value.dtype == visible.dtype
+        if fn.restricted and stackable and not fn.parameter_batch_shape and self.sums_out:
             # One product for data and negatives together.
-            rows = fn.free_energy(torch.cat([value, visible]))
-            return rows[: len(value)], self.surrogate(site, fn, -rows[len(value) :])
+            free_energy = fn.free_energy(torch.cat([value, visible]))
+            return free_energy[: len(value)], self.surrogate(site, fn, -free_energy[len(value) :])
         return fn.free_energy(value), self.surrogate(site, fn, self.collapsed(fn, state))
 
     @property
     def sums_out(self) -> bool:
-        """Whether a negative counts by its free energy."""
+        """Whether a negative enters the surrogate by its free energy."""
         return True
 
     def collapsed(self, fn: EnergyDistribution, state: State) -> Tensor:
@@ -78,18 +78,18 @@ class ChainsPhase(NegativePhase):
         return fn.collapsed(state)
 
     def chains_kernel(self, site: str, fn: EnergyDistribution) -> ChainsKernel:
-        """The kernel for this site's distribution as it is now, with what earlier ones have learnt."""
+        """The kernel for the present distribution of a site, with the tuning that earlier kernels have learnt."""
         make = default_kernel(fn) if self.kernel is None else self.kernel
         kernel = make(fn.expand(fn.parameter_batch_shape))  # one set of chains, however many rows the plate has
         kernel.tuning = self.tuning.setdefault(site, kernel.tuning)
         return kernel
 
     def claim(self, owner: Any) -> None:
-        before = None if self._owner is None else self._owner()
-        if before is not None and before is not owner:
+        served = None if self._owner is None else self._owner()
+        if served is not None and served is not owner:
             raise ValueError(
-                f"this {type(self).__name__} serves another model already, and its state must not be mixed with a second "
-                "one's; make a phase for every model"
+                f"this {type(self).__name__} serves another model already, and one state cannot serve two models; "
+                "make a phase for every model"
             )
         self._owner = weakref.ref(owner)
 
@@ -119,13 +119,13 @@ class ChainsPhase(NegativePhase):
         self.tuning = state["tuning"]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # Chains move along with the module (.to, .double) though they are no buffers: they appear at the first step.
+        # Chains move along with the module (.to, .double), though they are no buffers, since the first step makes them.
         self.set_extra_state(_map(fn, self.get_extra_state()))
         return super()._apply(fn, recurse)
 
 
 def _named(kernel: MakeKernel) -> str:
-    """A name for a run's options."""
+    """The name of a kernel in a run's options."""
     return getattr(kernel, "__name__", repr(kernel))
 
 

@@ -1,4 +1,4 @@
-"""Negative samples by chains: what all such phases share, and those whose chains start at the data (CD)."""
+"""Negative samples by chains that start at the data (CD)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .chains import ChainsPhase, MakeKernel
 class CD(ChainsPhase):
     r"""Contrastive divergence: negative samples are k sweeps away from the data (Hinton 2002).
 
-    Every datum has its own chain, so a context that differs from row to row is welcome, and masks and scales of rows
-    reach their negatives. The surrogate's value is minus the negatives' free energy, so that the loss reads
-    $F(x) - F(x^-)$: it is no likelihood.
+    Every datum has its own chain, so the context may differ from row to row, and masks and scales of rows reach their
+    negatives. The surrogate's value is minus the negatives' free energy, so that the loss is $F(x) - F(x^-)$; it is no
+    likelihood.
 
     Args:
         k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution); a pair ``(1, 20)`` lets ``fit`` raise them from
             the first epoch to the last (in a loop of your own, set ``phase.k``).
         centred: centre the gradient (20.36-37).
-        kernel: what moves the chains, a function from the distribution to a kernel that keeps no more than a draw; by
+        kernel: moves the chains: a function from the distribution to a kernel whose chains keep no more than a draw; by
             default ``dgm.BlockGibbs``, or ``dgm.HMC`` where there is only a free energy.
 
     Raises:
-        ValueError: ``k`` is no positive integer, nor a pair of them; at the site, a kernel that keeps more than a draw.
+        ValueError: ``k`` is no positive integer, nor a pair of them; at the site, a kernel whose chains keep more than a draw.
     """
 
     def __init__(

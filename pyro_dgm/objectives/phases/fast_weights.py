@@ -1,4 +1,4 @@
-"""Fast weights: a second set of parameters that drives persistent chains out of the modes they sit in."""
+"""Fast weights: a second set of parameters that drives persistent chains out of the modes that they stay in."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ...energy.normaliser import barred
 class FastWeights:
     r"""Offsets of all biases and weights that learn quickly and decay (Tieleman and Hinton 2009).
 
-    Chains are moved by the machine with $\theta + \theta^+$. After every step
-    $\theta^+ \leftarrow \lambda\theta^+ + \epsilon\,\widehat{\nabla} L(\theta)$, with the gradient of the mean log-likelihood by
-    that step's batch and negatives: where chains linger the energy rises until they leave. Entries of weights that every
-    machine over the graph has at zero, as a unit's coupling to itself or a slab's to a square, stay there.
+    The machine with $\theta + \theta^+$ moves the chains. After every step
+    $\theta^+ \leftarrow \lambda\theta^+ + \epsilon\,\widehat{\nabla} L(\theta)$, with the gradient of the mean log-likelihood,
+    estimated by that step's batch and negatives: where chains linger, the energy rises until they leave. Entries of weights
+    that are zero in every machine over the graph, as a unit's coupling to itself or a slab's to a square, stay zero.
 
     Args:
         rate: $\epsilon$.
         decay: $\lambda$.
-        offsets: those of an earlier run, in the order of ``dist.parameters()``.
+        offsets: $\theta^+$ of an earlier run, in the order of ``dist.parameters()``.
     """
 
     def __init__(self, rate: float, decay: float, offsets: Sequence[Tensor] = ()) -> None:
@@ -32,7 +32,7 @@ class FastWeights:
         self._barred: tuple[Graph, list[Tensor | None]] | None = None
 
     def apply(self, site: str, fn: BoltzmannDistribution) -> BoltzmannDistribution:
-        """The distribution that the chains are moved by; no gradient goes through it."""
+        """The distribution that moves the chains; no gradient goes through it."""
         parameters = [p.detach() for p in fn.parameters()]
         if [o.shape for o in self.offsets] != [p.shape for p in parameters]:
             self.offsets = [torch.zeros_like(p) for p in parameters]
@@ -41,11 +41,12 @@ class FastWeights:
             return _with_parameters(fn, moved, validate=True)
         except ValueError as error:
             raise ValueError(
-                f"the fast weights of site {site!r} leave a machine that is none: {error}. Lower fast, which is {self.rate:g}"
+                f"the fast weights of site {site!r} give parameters that no machine can have: {error}. Lower fast, which is "
+                f"{self.rate:g}"
             ) from None
 
     def update(self, fn: BoltzmannDistribution, value: Tensor, negatives: State) -> None:
-        """Take in the gradient of one step; the gradients of ``fn`` itself stay as they are."""
+        """Add the gradient of one step; the gradients of ``fn`` itself are not touched."""
         with torch.enable_grad():
             parameters = [p.detach().requires_grad_() for p in fn.parameters()]
             plain = _with_parameters(fn, parameters)
@@ -59,7 +60,7 @@ class FastWeights:
         ]
 
     def _allowed(self, fn: BoltzmannDistribution, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients by all entries, restricted to those that a machine over this graph may have."""
+        """The gradients, restricted to entries that a machine over this graph may have."""
         graph, allowed = fn.machine.graph, _uncoupled_from_themselves(fn, gradients)
         if self._barred is None or self._barred[0] is not graph:
             weights = zip(graph.interactions, fn.machine.weights, strict=True)
@@ -80,11 +81,11 @@ def average_to(values: Tensor, shape: torch.Size) -> Tensor:
 def _with_parameters(
     fn: BoltzmannDistribution, parameters: Sequence[Tensor], validate: bool = False
 ) -> BoltzmannDistribution:
-    """The distribution with other parameters, in the order of ``fn.parameters()``: biases are flat, as a machine keeps them."""
+    """The distribution with other parameters, in the order of ``fn.parameters()``, with flat biases as in a machine."""
     machine, remaining = fn.machine, list(parameters)
     biases = {
-        layer: tuple(remaining.pop(0).unflatten(-1, machine.graph.layers[layer].shape) for _ in entry)
-        for layer, entry in machine.biases.items()
+        layer: tuple(remaining.pop(0).unflatten(-1, machine.graph.layers[layer].shape) for _ in flat)
+        for layer, flat in machine.biases.items()
     }
     return BoltzmannDistribution(machine.graph, biases, remaining, fn.visible, validate_args=validate)
 

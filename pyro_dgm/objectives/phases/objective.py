@@ -1,4 +1,4 @@
-"""Training a model with energy-based sites: its ELBO with a negative phase around the program."""
+"""The objective of models with energy-based sites: their ELBO with a negative phase around the program."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class NegativePhaseObjective(Objective):
     """The ELBO of a model with energy-based sites, with a negative phase around its program.
 
     Args:
-        phase: where the negative samples come from.
+        phase: gives the negative samples.
         elbo: the estimator; ``Trace_ELBO`` by default.
-        rates: by what ``fit`` multiplies the learning rate of parameters, by their names; those not named keep it.
+        rates: factors of the learning rate in ``fit``, by the names of parameters; 1 for parameters that are not named.
 
     Raises:
-        ValueError: at ``fit``, a rate of a parameter that the model does not have.
+        ValueError: at ``fit``, a rate of a parameter that the model lacks.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class NegativePhaseObjective(Objective):
             )
         for name, parameter in model.named_parameters():
             groups.setdefault(self.rates.get(name, 1.0), []).append(parameter)
-        return [{"params": found, "rate": rate} for rate, found in groups.items()] + own_groups(self.elbo)
+        return [{"params": parameters, "rate": rate} for rate, parameters in groups.items()] + own_groups(self.elbo)
 
     def attach(self, model: Any) -> None:
         place(self.elbo, model)
@@ -58,12 +58,12 @@ class NegativePhaseObjective(Objective):
         self.phase.schedule(share)
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"elbo": self.elbo.state_dict()} if isinstance(self.elbo, Stateful) else {}
-        return {**self.phase.get_extra_state(), **own}
+        elbo = {"elbo": self.elbo.state_dict()} if isinstance(self.elbo, Stateful) else {}
+        return {**self.phase.get_extra_state(), **elbo}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if isinstance(self.elbo, Stateful) and "elbo" in state:
             self.elbo.load_state_dict(state["elbo"])
-        kept = {name: value for name, value in state.items() if name != "elbo"}
-        if kept:
-            self.phase.set_extra_state(kept)
+        of_phase = {name: value for name, value in state.items() if name != "elbo"}
+        if of_phase:
+            self.phase.set_extra_state(of_phase)

@@ -22,23 +22,22 @@ class PCD(ChainsPhase):
     r"""Stochastic maximum likelihood: chains that persist between gradient steps (Younes 1999; Tieleman 2008).
 
     The surrogate's value follows $\log Z$: annealed importance sampling finds it at the first step, and again whenever
-    training has moved it far; in between every step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few
-    further chains that take no part in the gradient (over the gradient's own chains that mean is biased downwards,
-    since the step was made to raise their energy). It is an estimate that may drift, good enough for score-function
-    rewards and a readable loss; figures come from ``dgm.log_likelihood``. A distribution that is no Boltzmann machine has
-    no annealing path: its log Z is counted from zero at the first step.
+    training has moved it far. In between, every step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few
+    further chains, the witnesses, which take no part in the gradient. (Over the gradient's own chains that mean is biased
+    downwards, since the step was made to raise their energy.) The estimate may drift; it is good enough for score-function
+    rewards and a readable loss, and figures come from ``dgm.log_likelihood``. A distribution that is no Boltzmann machine
+    has no annealing path: its log Z is counted from zero at the first step.
 
     Args:
-        k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution) a gradient step; a pair as in ``dgm.CD``.
+        k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution) per gradient step; a pair as in ``dgm.CD``.
         chains: persistent chains, shared by the processes where there are several.
         centred: centre the gradient (20.36-37).
-        kernel: what moves the chains, a function from the distribution to a kernel; by default ``dgm.BlockGibbs``, or
+        kernel: moves the chains: a function from the distribution to a kernel; by default ``dgm.BlockGibbs``, or
             ``dgm.HMC`` where there is only a free energy.
-        mean_field: rounds of mean field from the chains' states, whose independent means then take their place in the
-            gradient (20.4.4, for deep machines); 0 sums the first colour out of the sampled states instead.
-        fast: the learning rate of fast weights: the chains are moved by a machine with offsets that follow the gradient
-            and decay, so that they leave modes in which they linger (Tieleman and Hinton 2009). The witnesses of log Z are
-            moved without them.
+        mean_field: rounds of mean field from the chains' states; the means then replace the states in the gradient (20.4.4,
+            for deep machines). 0 sums the first colour out of the sampled states instead.
+        fast: the learning rate of fast weights: a machine with offsets that follow the gradient and decay moves the chains,
+            so that they leave modes in which they linger (Tieleman and Hinton 2009). The witnesses are moved without them.
         fast_decay: the share of the fast weights that is left after a step.
 
     Raises:
@@ -71,12 +70,12 @@ class PCD(ChainsPhase):
 
     @property
     def number(self) -> int:
-        """This process's chains."""
+        """The number of this process's chains."""
         return processes.share(self.total, "chains")
 
     @property
     def witnesses(self) -> int:
-        """This process's further chains, by which log Z is followed."""
+        """The number of this process's further chains, by which log Z is followed."""
         return max(self.number // 10, 8)
 
     def claim(self, owner: Any) -> None:
@@ -101,14 +100,14 @@ class PCD(ChainsPhase):
     def _fast_step(
         self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor
     ) -> tuple[State, Tensor]:
-        """Move the chains by the fast weights and the witnesses without, and let the fast weights learn.
+        """Move the chains with the fast weights and the witnesses without them, and let the fast weights learn.
 
         Returns the chains and the witnesses' log-probabilities before the step, up to log Z.
         """
         if not fn.layered:
             raise ValueError(f"site {site!r} is a {type(fn).__name__}, which has no fast weights; pass fast=None")
-        parts = slice(None, self.number), slice(self.number, None)
-        chains, witnesses = ({layer: x[part] for layer, x in self.chains[site].items()} for part in parts)
+        slices = slice(None, self.number), slice(self.number, None)
+        chains, witnesses = ({layer: x[rows] for layer, x in self.chains[site].items()} for rows in slices)
         before = fn.collapsed(kernel.draws(witnesses))
         weights = self.fast_weights.setdefault(site, FastWeights(self.fast or 0.0, self.fast_decay))
         moving = self.chains_kernel(site, weights.apply(site, fn))
@@ -161,9 +160,9 @@ class PCD(ChainsPhase):
     def _fits(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel) -> bool:
         if site not in self.chains:
             return False
-        lead = (self.number + self.witnesses, *fn.parameter_batch_shape)
-        kept = {layer: x.shape for layer, x in kernel.draws(self.chains[site]).items()}
-        return kept == {layer: lead + shape for layer, shape in fn.shapes.items()}
+        leading_shape = (self.number + self.witnesses, *fn.parameter_batch_shape)
+        shapes = {layer: x.shape for layer, x in kernel.draws(self.chains[site]).items()}
+        return shapes == {layer: leading_shape + shape for layer, shape in fn.shapes.items()}
 
     def _start(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> None:
         state = self.chains[site] = self._first(fn, kernel, value)
@@ -173,7 +172,7 @@ class PCD(ChainsPhase):
         self.tracking[site].begin(fn, value, fn.collapsed(witnesses))
 
     def _first(self, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> State:
-        """Where the chains start: at data rows, which are where a trained machine's chains would be, or where the kernel says."""
+        """The first states of the chains: data rows, which a trained machine's chains would be near, or the kernel's start."""
         number, rows = self.number + self.witnesses, value.detach().reshape(-1, *fn.event_shape)
         if self.kernel is not None or not fn.layered or fn.parameter_batch_shape or not len(rows):
             return kernel.start(number)
@@ -189,8 +188,8 @@ class PCD(ChainsPhase):
         super().set_extra_state(state)
         self.chains = state["chains"]
         self.tracking = {site: Tracking(saved) for site, saved in state["tracked"].items()}
-        saved = state.get("fast", {})  # states of before there were fast weights have none
-        self.fast_weights = {site: FastWeights(self.fast or 0.0, self.fast_decay, x) for site, x in saved.items()}
+        fast = state.get("fast", {})  # absent from states saved before there were fast weights
+        self.fast_weights = {site: FastWeights(self.fast or 0.0, self.fast_decay, x) for site, x in fast.items()}
 
 
 def _refuse_rowwise(site: str, fn: EnergyDistribution, value: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What a negative phase is, and the two that need no chains."""
+"""The base of negative phases, and the two phases without chains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...energy import EnergyDistribution, without_gradient
 
 
 class NegativePhase(nn.Module):
-    """Estimates log Z of an energy-based site, in a way that can be trained through."""
+    """Estimates log Z of an energy-based site, with a gradient to train by."""
 
     exact = False
 
@@ -24,18 +24,18 @@ class NegativePhase(nn.Module):
         return None
 
     def prepare(self, site: str, fn: EnergyDistribution) -> EnergyDistribution:
-        """The site's distribution as the phase wants it (with centred gradients, say)."""
+        """The site's distribution as the phase needs it (with centred gradients, say)."""
         return fn
 
     def sampler(self, site: str, fn: EnergyDistribution) -> Callable[[torch.Size], Tensor] | None:
-        """Where a program under this phase draws the site from; None leaves it to the distribution."""
+        """A function that draws the site in a program under this phase; None leaves draws to the distribution."""
         return None
 
     def schedule(self, share: float) -> None:
-        """Told by ``fit`` at every epoch's start how much of the training is over, from 0 to 1."""
+        """Take note, at the start of every epoch of ``fit``, of the share of the training that is over, from 0 to 1."""
 
     def claim(self, owner: Any) -> None:
-        """Note the model that the phase serves; a phase with chains refuses a second one."""
+        """Take note of the model that the phase serves; a phase with chains refuses a second model."""
 
     def options(self) -> dict[str, Any]:
         """The phase's name and settings."""
@@ -43,7 +43,7 @@ class NegativePhase(nn.Module):
 
     @abstractmethod
     def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
-        """F(x), and a tensor whose gradient is (an estimate of) that of log Z: one a parameter batch, or one a row."""
+        """F(x), and a tensor with (an estimate of) the gradient of log Z: one per row, or per entry of the parameter batch."""
 
 
 class ExactNegativePhase(NegativePhase):
@@ -62,7 +62,7 @@ class ExactNegativePhase(NegativePhase):
 
 
 class KnownLogPartition(NegativePhase):
-    """Log Z as a known number, to score data under a program with an energy-based site; refuses to train.
+    """A known log Z, to score data under a program with an energy-based site; it refuses to train.
 
     Args:
         value: log Z in nats.

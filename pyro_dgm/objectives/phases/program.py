@@ -29,7 +29,7 @@ class PhaseMessenger(Messenger):
     r"""Binds a log-partition surrogate to every energy-based site of the program below it.
 
     The surrogate's value is the phase's estimate of $\log Z$ and its gradient $E_{model}[-\partial F]$ over the phase's
-    negative samples (18.7 with 20.5). It is computed when ``log_prob`` is asked for, once a run of the program.
+    negative samples (18.7 with 20.5). It is computed when ``log_prob`` is called, once per run of the program.
     """
 
     def __init__(self, phase: NegativePhase) -> None:
@@ -45,15 +45,15 @@ class PhaseMessenger(Messenger):
 
     def _terms(self, site: str) -> Terms:
         refuse = not self.phase.exact and _inside_hmc()
-        done: list[Tensor] = []
+        computed: list[Tensor] = []
 
         def terms(fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
-            if done and torch.is_grad_enabled():
-                return fn.free_energy(value), done[0]
+            if computed and torch.is_grad_enabled():
+                return fn.free_energy(value), computed[0]
             free_energy, log_z = self.phase.terms(site, fn, value)
             log_z = without_gradient(log_z.detach(), fn.parameters(), _REFUSED) if refuse else log_z
             if torch.is_grad_enabled():
-                done.append(log_z)
+                computed.append(log_z)
             return free_energy, log_z
 
         return terms
@@ -103,12 +103,12 @@ class NegativePhaseProgram(nn.Module):
 def negative_phase(program: Callable[..., Any], phase: NegativePhase) -> NegativePhaseProgram:
     r"""Make the energy-based sites of a Pyro program trainable.
 
-    Around the program each such site's ``log_prob`` becomes $-F(x) - \widehat{\log Z}$, whose gradient is that of the
-    log-likelihood with the model expectation replaced by the phase's negative samples. Any ELBO, optimiser and plate
-    works on top; sites that are not energy-based are untouched.
+    The phase turns the ``log_prob`` of every energy-based site into $-F(x) - \widehat{\log Z}$, whose gradient is that of
+    the log-likelihood with the model expectation replaced by the phase's negative samples. Any ELBO, optimiser and plate
+    works with it; other sites are not changed.
 
     Args:
-        program: a Pyro model, as ``rbm.model`` or your own function with ``pyro.sample("x", rbm(), obs=x)`` in it.
+        program: a Pyro model: ``rbm.model``, or your own function with ``pyro.sample("x", rbm(), obs=x)`` in it.
         phase: ``dgm.CD``, ``dgm.PCD`` or ``dgm.ExactNegativePhase``.
 
     Raises:

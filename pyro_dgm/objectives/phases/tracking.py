@@ -12,20 +12,20 @@ from ...annealing import log_partition
 from ...energy import EnergyDistribution, log_states
 
 ANCHOR_STEPS, ANCHOR_NATS = 200, 20.0
-"""log Z is found anew once the parameters have moved it so far since the last time, but not more often than that."""
+"""The least number of steps between two anchors, and the least number of nats that log Z has moved between them."""
 
 _LISTED = 9.0
-"""The log-number of states up to which log Z is summed exactly at an anchor."""
+"""The log of the number of states up to which log Z is summed exactly at an anchor."""
 
 
 class Tracking:
     r"""An estimate of $\log Z$: an anchor, and since then $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over witnesses.
 
-    It may drift, and is good enough for score-function rewards and a readable loss. A distribution without layers has no
-    annealing path: its log Z is counted from zero.
+    The estimate may drift; it is good enough for score-function rewards and a readable loss. A distribution without layers
+    has no annealing path: its log Z is counted from zero.
 
     Args:
-        state: that of an earlier run.
+        state: the state of an earlier run.
 
     Attributes:
         state: ``log_z``; the witnesses' log-probabilities up to log Z under the last parameters, ``collapsed``; and how many
@@ -36,11 +36,11 @@ class Tracking:
         self.state: dict[str, Tensor] = {} if state is None else state
 
     def begin(self, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
-        """Find log Z, with the witnesses' log-probabilities as they are."""
+        """Find log Z, and record the witnesses' log-probabilities under the present parameters."""
         self.state = {"collapsed": collapsed, **anchor(fn, value)}
 
     def follow(self, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
-        """Take in the last change of the parameters, by the witnesses as they were left."""
+        """Add the change of log Z since the last ``leave``, by the witnesses' log-probabilities under the present parameters."""
         changes = processes.gather(collapsed - self.state["collapsed"])
         change = changes.logsumexp(0) - math.log(len(changes))
         self.state["log_z"] = self.state["log_z"] + change
@@ -51,12 +51,12 @@ class Tracking:
             self.state |= anchor(fn, value)
 
     def leave(self, collapsed: Tensor) -> None:
-        """Note the witnesses' log-probabilities under the parameters as they are now."""
+        """Record the witnesses' log-probabilities under the present parameters."""
         self.state["collapsed"] = collapsed
 
 
 def anchor(fn: EnergyDistribution, value: Tensor) -> dict[str, Tensor]:
-    """Find log Z: exactly where that is cheap, else by a short annealing; zero where there is no path."""
+    """Find log Z: exactly if that is cheap, else by a short annealing; zero if there is no annealing path."""
     zero = torch.zeros((), device=value.device)
     if not fn.layered:
         log_z = zero

@@ -1,4 +1,4 @@
-"""One idea for three kinds of state: from a distribution that is known, by small steps, to one whose log Z or log p(x) is not."""
+"""Annealing of three kinds of state: by small steps from a known distribution to one whose log Z or log p(x) is unknown."""
 
 from .hamiltonian import hamiltonian_ais
 from .latents import annealed_log_weights

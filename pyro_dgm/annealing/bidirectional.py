@@ -1,4 +1,4 @@
-"""How far annealing over latents is from the truth, on rows that a model draws itself."""
+"""The error of annealing over latents, measured on rows that a model draws itself."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .weights import log_mean_exp
 
 
 class BidirectionalGap(NamedTuple):
-    """Mean bounds of log p(x) over rows drawn from a model, in nats a row.
+    """Mean bounds of log p(x) over rows drawn from a model, in nats per row.
 
     Attributes:
         lower: the mean of $\\log \\frac1K \\sum_k w_k$ of the forward runs.
         upper: the mean of $-\\log \\frac1K \\sum_k w_k$ of the reverse runs.
         lower_stderr, upper_stderr: their standard errors, over the rows drawn.
         gap: upper - lower; in expectation neither bound is further than this from the truth.
-        gap_stderr: its standard error; the rows are the same, so it is below those of the ends.
+        gap_stderr: the standard error of the gap; it is below those of the bounds, since both are over the same rows.
     """
 
     lower: float
@@ -45,20 +45,21 @@ def bidirectional_gap(
     num_steps: int = 5,
     rows: int = 4000,
 ) -> BidirectionalGap:
-    r"""How far annealing is from log p(x) on rows that the model draws itself (bidirectional Monte Carlo, Grosse et al. 2015).
+    r"""Bounds of log p(x) by annealing, on rows that the model draws itself (bidirectional Monte Carlo, Grosse et al. 2015).
 
-    Ancestral draws $(z, x)$ have z exactly from $p(z \mid x)$. Annealed from there back to the guide the weights have
-    $E[w] = 1 / p(x)$, so that $-\log \frac1K \sum_k w_k$ is an upper bound in expectation, as the forward runs' figure is a
-    lower one. It vouches for rows like the model's own; on data the posterior may be harder to reach.
+    In an ancestral draw $(z, x)$ the latents z are an exact draw from $p(z \mid x)$. Runs from there back to the guide have
+    weights with $E[w] = 1 / p(x)$, so that $-\log \frac1K \sum_k w_k$ is an upper bound in expectation, as the figure of the
+    forward runs is a lower bound. The gap holds for rows like the model's draws; for data the posterior may be harder to
+    reach.
 
     Args:
         model: a program as ``model(x=None, size=None)`` with the observed site ``"x"``.
         guide: its guide.
         n: rows to draw, at least 2.
-        temperatures: as of ``dgm.annealed_log_weights``.
+        temperatures: as for ``dgm.annealed_log_weights``.
         chains: K, in each direction.
-        num_steps: as there.
-        rows: chains times rows at once; it bounds the memory and changes nothing else.
+        num_steps: as for ``dgm.annealed_log_weights``.
+        rows: chains times rows that are run at once; it bounds the memory and changes nothing else.
 
     Raises:
         ValueError: a count out of range, a program without the site ``"x"``, or as ``dgm.annealed_log_weights``.
@@ -66,8 +67,8 @@ def bidirectional_gap(
     Example:
         >>> import pyro_dgm as dgm
         >>> sbn, _ = dgm.SBN.example()
-        >>> found = dgm.bidirectional_gap(sbn.model, sbn.guide, 50, temperatures=20, chains=4)
-        >>> abs(found.upper - found.lower - found.gap) < 1e-5
+        >>> bounds = dgm.bidirectional_gap(sbn.model, sbn.guide, 50, temperatures=20, chains=4)
+        >>> abs(bounds.upper - bounds.lower - bounds.gap) < 1e-5
         True
     """
     levels = inverse_temperatures(temperatures, chains, num_steps)
@@ -80,11 +81,11 @@ def bidirectional_gap(
             raise ValueError(f"the model has the sites {sorted(drawn)}; expected the observed one to be called 'x'")
         size = max(rows // max(chains, SCALES), 1)
         for start in range(0, n, size):
-            part = {name: value[start : start + size] for name, value in drawn.items()}
-            latents = LatentCoordinates(model, guide, (part["x"],), {})
+            chunk = {name: value[start : start + size] for name, value in drawn.items()}
+            latents = LatentCoordinates(model, guide, (chunk["x"],), {})
             steps = learn_steps(latents, levels, num_steps)
             forward = run_chains(latents, latents.draw(chains), levels, steps, num_steps)
-            reverse = run_chains(latents, latents.at(part, chains), levels[::-1], steps[::-1], num_steps)
+            reverse = run_chains(latents, latents.at(chunk, chains), levels[::-1], steps[::-1], num_steps)
             lower.append(log_mean_exp(forward.log_weights)[0])
             upper.append(-log_mean_exp(reverse.log_weights)[0])
     below, above = torch.cat(lower).double(), torch.cat(upper).double()

@@ -15,14 +15,14 @@ from ..inference.importance import particle_plate, per_datum, traces
 from ..inference.sites import refuse_auxiliary, sites
 
 SCALES = 32
-"""Draws of the guide that tell how far its coordinates spread."""
+"""The number of the guide's draws from which the standard deviations of its coordinates are estimated."""
 
 
 class Position(NamedTuple):
-    """Where chains are.
+    """The positions of chains.
 
     Attributes:
-        real: continuous latents without constraints, ``chains x rows x coordinates``.
+        real: unconstrained coordinates of continuous latents, ``chains x rows x coordinates``.
         bits: binary latents, ``chains x rows x bits``.
     """
 
@@ -37,7 +37,7 @@ class _Site(NamedTuple):
 
 
 class LatentCoordinates:
-    """The latent sites of a model and a guide with a data plate at dim -1, at given rows.
+    """The latent sites of a model and a guide with a data plate at dim -1, for given rows.
 
     Args:
         model: a Pyro program with an observed site.
@@ -67,10 +67,10 @@ class LatentCoordinates:
         for name, site in sites(guide_trace):
             if not site["is_observed"]:
                 self._add(name, site)
-        first = self._position(_values(guide_trace), SCALES)
-        self.scale = first.real.std(0).clamp_min(1e-6) if self._real else first.real[0]
-        once, again = self.log_densities(first), self.log_densities(first)
-        for a, b, which in zip(once, again, ("model", "guide", "guide"), strict=True):
+        position = self._position(_values(guide_trace), SCALES)
+        self.scale = position.real.std(0).clamp_min(1e-6) if self._real else position.real[0]
+        first, second = self.log_densities(position), self.log_densities(position)
+        for a, b, which in zip(first, second, ("model", "guide", "guide"), strict=True):
             if not torch.allclose(a, b, rtol=1e-4, atol=1e-3, equal_nan=True):
                 raise ValueError(
                     f"the {which}'s log-probability of the same latents changes from call to call; annealing needs programs "
@@ -103,14 +103,14 @@ class LatentCoordinates:
             return self._position(_values(poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)), chains)
 
     def at(self, values: dict[str, Tensor], chains: int) -> Position:
-        """All chains at the same latents, given by their sites' names: each ``rows x event_shape``."""
+        """The position of chains that are all at the same latents, by the names of their sites: each ``rows x event_shape``."""
         return self._position({name: value.expand(chains, *value.shape) for name, value in values.items()}, chains)
 
     def _position(self, values: dict[str, Tensor], chains: int) -> Position:
         real = [s.transform.inv(values[s.name]).reshape(chains, self.rows, s.shape.numel()) for s in self._real]
         bits = [values[s.name].reshape(chains, self.rows, s.shape.numel()) for s in self._bits]
-        nothing = self._like.new_zeros(chains, self.rows, 0)
-        return Position(torch.cat([nothing, *real], -1), torch.cat([nothing, *bits], -1))
+        no_columns = self._like.new_zeros(chains, self.rows, 0)
+        return Position(torch.cat([no_columns, *real], -1), torch.cat([no_columns, *bits], -1))
 
     def log_densities(self, at: Position) -> tuple[Tensor, Tensor, Tensor]:
         r"""$\log p(x, z)$, $\log q(z \mid x)$ and $\log |\partial z / \partial u|$ of every chain and row, ``chains x rows``."""
@@ -123,20 +123,24 @@ class LatentCoordinates:
             volume = volume + change.reshape(chains, self.rows, -1).sum(-1)
         for site, b in zip(self._bits, at.bits.split([s.shape.numel() for s in self._bits], -1), strict=True):
             values[site.name] = b.view(chains, self.rows, *site.shape)
-        found = []
+        log_densities = []
         for program in (self.model, self.guide):
             with particle_plate(chains, 1):
                 trace = poutine.trace(poutine.condition(program, data=values)).get_trace(*self.args, **self.kwargs)
-            found.append(torch.as_tensor(per_datum(trace, 1)).expand(chains, self.rows))
-        return found[0], found[1], volume
+            log_densities.append(torch.as_tensor(per_datum(trace, 1)).expand(chains, self.rows))
+        return log_densities[0], log_densities[1], volume
 
 
 def _of_all_draws(support: constraints.Constraint, name: str, dims: int) -> constraints.Constraint:
-    """A support whose bounds are the same in all draws of the guide, without their dimension."""
+    """A support whose bounds are the same in all draws of the guide, without the dimension of the draws.
+
+    Raises:
+        ValueError: a bound changes from draw to draw.
+    """
     if isinstance(support, constraints.independent):
         base = _of_all_draws(support.base_constraint, name, dims)
         return constraints.independent(base, support.reinterpreted_batch_ndims)
-    found = copy.copy(support)
+    of_all = copy.copy(support)
     for bound, value in vars(support).items():
         if isinstance(value, Tensor) and value.dim() == dims and len(value) == SCALES:
             if not bool((value == value[:1]).all()):
@@ -144,8 +148,8 @@ def _of_all_draws(support: constraints.Constraint, name: str, dims: int) -> cons
                     f"site {name!r} has a support that depends on other latents ({bound} changes from draw to draw); annealing "
                     "moves latents in fixed coordinates: draw it from a fixed support, and scale it in the program"
                 )
-            setattr(found, bound, value[:1])
-    return found
+            setattr(of_all, bound, value[:1])
+    return of_all
 
 
 def _values(trace: Any) -> dict[str, Tensor]:

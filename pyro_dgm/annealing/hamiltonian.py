@@ -1,4 +1,4 @@
-"""Annealed importance sampling by Hamiltonian Monte Carlo, for distributions known by a free energy alone."""
+"""Annealed importance sampling by Hamiltonian Monte Carlo, for distributions that have a free energy alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from ..mcmc.hamiltonian import HMC
 from .weights import log_mean_exp
 
 PILOTS = 20
-"""Chains that find the step sizes; the weights come from others, so that they stay unbiased."""
+"""The number of chains that find the step sizes; the weights come from others, so that they stay unbiased."""
+
+PILOT_WARM_UP = 20
+"""Steps of the pilots at the base before the first temperature."""
 
 
 class _Path:
-    r"""$F_\beta = (1-\beta) F_0 + \beta F$, with one kernel that serves all temperatures."""
+    r"""The path $F_\beta = (1-\beta) F_0 + \beta F$, with one kernel for all temperatures."""
 
     def __init__(self, dist: EnergyDistribution, base: Distribution, num_steps: int) -> None:
         self.dist, self.base, self.beta = dist, base, 0.0
@@ -37,18 +40,18 @@ class _Path:
         return self.dist.free_energy(x) + self.base.log_prob(x)
 
     def step_sizes(self, betas: list[float]) -> list[Tensor]:
-        """A step size a temperature, from a run of its own."""
+        """The log step size at every temperature, from a separate run."""
         x = self.base.sample((PILOTS,))
         self.pilot.setup(0)
-        for _ in range(20):
+        for _ in range(PILOT_WARM_UP):
             x = self.pilot.sample({"visible": x})["visible"]
         self.pilot._warm_up = None
-        found = []
+        log_step_sizes = []
         for beta in betas:
             self.beta = beta
             x = self.pilot.sample({"visible": x})["visible"]
-            found.append(self.pilot.log_step_size())
-        return found
+            log_step_sizes.append(self.pilot.log_step_size())
+        return log_step_sizes
 
     def move(self, x: Tensor, beta: float, log_step_size: Tensor) -> Tensor:
         self.beta = beta
@@ -67,21 +70,21 @@ def hamiltonian_ais(
     warmup: int | None = None,
     rows: Tensor | None = None,
 ) -> LogPartition:
-    r"""Log Z by annealing along $F_\beta = (1-\beta) F_0 + \beta F$ with one HMC step a temperature (Neal 2001; 18.7.1).
+    r"""Log Z by annealing along $F_\beta = (1-\beta) F_0 + \beta F$ with one HMC step per temperature (Neal 2001; 18.7.1).
 
-    $E[e^{\log w}] = Z$ exactly, since the step sizes come from chains that take no part in the weights. Where
-    $e^{-F}$ falls off as a power of x the base must do so as well, or the weights have no variance.
+    $E[e^{\log w}] = Z$ exactly, since the step sizes come from chains that take no part in the weights. If
+    $e^{-F}$ falls off as a power of x, the base must do so as well, or the weights have no finite variance.
 
     Args:
         dist: a distribution over real vectors, with parameters of no batch shape.
         base: a normalised distribution over the same vectors, $F_0 = -\log p_0$.
         chains: annealing runs in each direction.
         temperatures: steps between the base and the model.
-        num_steps: leapfrog steps a temperature.
-        reverse: also anneal from the model back to the base; its end is above log Z in expectation only as far as
-            ``warmup`` steps bring its chains to the model's distribution.
+        num_steps: leapfrog steps per temperature.
+        reverse: also anneal from the model back to the base. The upper end is above log Z in expectation only as far as the
+            ``warmup`` steps bring the chains to the model's distribution.
         warmup: HMC steps before the reverse run starts, 200 by default.
-        rows: where its chains start (data serve well); by default at draws of the base.
+        rows: the first states of the reverse run's chains (data serve well); by default draws of the base.
 
     Returns:
         Values in nats; without ``reverse`` the upper end is infinite.
@@ -90,20 +93,18 @@ def hamiltonian_ais(
         ValueError: a count out of range, or a warm-up without a reverse run.
     """
     if warmup is not None and not reverse:
-        raise ValueError(
-            f"warmup got {warmup!r} without a reverse run, the only one that it comes before: leave it out"
-        )
+        raise ValueError(f"warmup got {warmup!r} without a reverse run, and only that one has a warm-up: leave it out")
     chains = check_count("chains", chains, 2, why=", without which annealing cannot tell its error")
     levels = ladder(temperatures).tolist()
     path = _Path(dist, base, num_steps)
     mine = processes.share(chains, "chains")
     with torch.no_grad(), processes.own_stream():
-        steps = path.step_sizes(levels)
+        log_steps = path.step_sizes(levels)
         x = base.sample((mine,))
         forward = torch.zeros_like(path.difference(x))
-        for before, beta, step in zip(levels[:-1], levels[1:], steps[1:], strict=True):
+        for before, beta, log_step in zip(levels[:-1], levels[1:], log_steps[1:], strict=True):
             forward = forward - (beta - before) * path.difference(x)
-            x = path.move(x, beta, step)
+            x = path.move(x, beta, log_step)
         forward = processes.gather(forward)
         mean, stderr = log_mean_exp(forward)
         upper, stderr_upper = torch.full_like(mean, torch.inf), torch.zeros_like(mean)
@@ -111,9 +112,9 @@ def hamiltonian_ais(
             x = base.sample((mine,)) if rows is None else rows[torch.randint(len(rows), (mine,))]
             back = torch.zeros_like(path.difference(x))
             for _ in range(200 if warmup is None else warmup):
-                x = path.move(x, levels[-1], steps[-1])
-            for beta, below, step in zip(levels[:0:-1], levels[-2::-1], steps[:0:-1], strict=True):
-                x = path.move(x, beta, step)
+                x = path.move(x, levels[-1], log_steps[-1])
+            for beta, below, log_step in zip(levels[:0:-1], levels[-2::-1], log_steps[:0:-1], strict=True):
+                x = path.move(x, beta, log_step)
                 back = back + (beta - below) * path.difference(x)
             back = processes.gather(back)
             upper, stderr_upper = -back.mean(0), back.std(0) / math.sqrt(chains)

@@ -18,10 +18,10 @@ from ..mcmc.leapfrog import accepts, proposal
 from .coordinates import LatentCoordinates, Position
 
 PILOTS = 10
-"""Chains a row that find step sizes; the weights come from others."""
+"""The number of chains per row that find the step sizes; the weights come from others."""
 
 PILOT_TEMPERATURES = 100
-"""Temperatures at most at which they do."""
+"""The most temperatures at which the pilots find step sizes."""
 
 WARM_UP = 20
 """Moves of the pilots before the first temperature's step is taken."""
@@ -50,23 +50,23 @@ def annealed_log_weights(
 
     Along $f_\beta(z) = q(z \mid x)^{1-\beta}\, p(x, z)^\beta$ a chain starts at $z_0 \sim q(z \mid x)$, and
     $\log w = \sum_t (\beta_t - \beta_{t-1}) \log \frac{p(x, z_{t-1})}{q(z_{t-1} \mid x)}$ where $z_t$ comes from $z_{t-1}$
-    by moves that leave $f_{\beta_t}$ where it is (Neal 2001; Wu, Burda, Salakhutdinov and Grosse 2017). Then
+    by moves that leave $f_{\beta_t}$ unchanged (Neal 2001; Wu, Burda, Salakhutdinov and Grosse 2017). Then
     $E[w] = p(x)$ exactly, so that $\log \frac1K \sum_k w_k$ is a lower bound of $\log p(x)$ in expectation. With two
     temperatures it is ``dgm.log_weights``.
 
-    Continuous latents move by Hamiltonian Monte Carlo without constraints, in units of the guide's standard deviations;
-    bits by flips along the gradient; every row and chain has its own accept decision. Step sizes, one a row and
-    temperature, are learned by pilot chains that take no part in the weights, so that these stay unbiased. Nothing of a
-    row depends on the rest of the batch.
+    Continuous latents move by Hamiltonian Monte Carlo in unconstrained coordinates, in units of the guide's standard
+    deviations; bits move by flips along the gradient. Every row and chain has its own accept decision. Step sizes, one per
+    row and temperature, are learned by pilot chains that take no part in the weights, so that the weights stay unbiased.
+    The weights of a row do not depend on the rest of the batch.
 
     Args:
         model: a Pyro program with a data plate at dim -1 and an observed site.
         guide: a Pyro program with the model's latent sites, which draws nothing else.
         args: the programs' arguments, rows first.
-        temperatures: how many inverse temperatures from 0 to 1, by a sigmoid schedule that is dense at both ends; or they
-            themselves.
+        temperatures: the number of inverse temperatures from 0 to 1, by a sigmoid schedule that is dense at both ends; or
+            the inverse temperatures themselves.
         chains: K.
-        num_steps: leapfrog steps of the proposal at a temperature, and flip proposals there.
+        num_steps: leapfrog steps of the one proposal per temperature, and the number of flip proposals per temperature.
         kwargs: the programs' keyword arguments.
 
     Raises:
@@ -101,14 +101,14 @@ def anneal(
 
 
 def inverse_temperatures(temperatures: int | Sequence[float] | Tensor, chains: int, num_steps: int) -> list[float]:
-    """The schedule from 0 to 1, once the counts are checked."""
+    """The schedule of inverse temperatures from 0 to 1; checks the counts first."""
     check_count("chains", chains)
     check_count("num_steps", num_steps)
     return ladder(temperatures, sigmoid).tolist()
 
 
 class _Moves:
-    """Moves at a temperature, with a step size a row for each kind of latent."""
+    """Moves at a temperature, with a step size per row for each kind of latent."""
 
     def __init__(self, latents: LatentCoordinates, num_steps: int) -> None:
         self.latents, self.num_steps = latents, num_steps
@@ -142,7 +142,7 @@ class _Moves:
 
     def _flip(self, at: Position, beta: float) -> Position:
         bits = flip_moves(
-            # The zero term gives programs that do not follow the bits smoothly a gradient, of zero.
+            # The zero term gives a gradient, of zero, to programs that are not differentiable in the bits.
             lambda b: self._energy(at._replace(bits=b), beta) + 0 * b.sum(-1),
             at.bits,
             self.log_steps["flips"],
@@ -161,13 +161,13 @@ class _Moves:
 
 
 _MOST = {"hmc": math.inf, "flips": 0.0}
-"""The longest log steps: with a longer one, bits that nothing depends on would flip more often than not."""
+"""The largest log step sizes: above that of flips, bits that nothing depends on would flip more often than not."""
 
 Steps = list[dict[str, Tensor]]
 
 
 def learn_steps(latents: LatentCoordinates, levels: list[float], num_steps: int) -> Steps:
-    """Step sizes of every inner temperature, by chains that are then thrown away."""
+    """Step sizes at every inner temperature, learned by chains that are not used otherwise."""
     inner = levels[1:-1]
     if not inner:
         return []
@@ -177,13 +177,13 @@ def learn_steps(latents: LatentCoordinates, levels: list[float], num_steps: int)
         at = moves(at, inner[0])
     moves.rate = 0.3
     stride = math.ceil(len(inner) / PILOT_TEMPERATURES)
-    found: Steps = []
+    steps: Steps = []
     for index, beta in enumerate(inner):
         if index % stride == 0:
             at = moves(at, beta)
-            taken = dict(moves.log_steps)
-        found.append(taken)
-    return found
+            log_steps = dict(moves.log_steps)
+        steps.append(log_steps)
+    return steps
 
 
 def run_chains(latents: LatentCoordinates, at: Position, levels: list[float], steps: Steps, num_steps: int) -> Annealed:
@@ -201,5 +201,5 @@ def run_chains(latents: LatentCoordinates, at: Position, levels: list[float], st
             "the annealing weights are NaN; look for parameters that became NaN, or for a guide that draws outside the "
             "model's support"
         )
-    rates = {kind: float(torch.stack(parts).mean()) for kind, parts in moves.accepted.items()}
+    rates = {kind: float(torch.stack(means).mean()) for kind, means in moves.accepted.items()}
     return Annealed(total.to(latents.scale), rates)

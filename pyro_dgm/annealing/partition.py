@@ -1,4 +1,4 @@
-"""The log-partition function of an energy-based model: exact, or between annealing from below and above."""
+"""The log-partition function of an energy-based model: exact, or bounded by annealing from below and above."""
 
 from __future__ import annotations
 
@@ -42,22 +42,21 @@ def log_partition(
     Args:
         dist: an energy distribution, as ``rbm()`` returns it.
         method: ``"exact"`` sums one colour of units analytically and lists the states of the rest (real-valued units of
-            several colours, as in a spike-and-slab machine, are integrated out together for every state of the spikes);
-            ``"ais"`` anneals
-            from a product distribution with the visible layer's mean (Neal 2001; Salakhutdinov and Murray 2008), and
-            back from the model with ``reverse`` (Burda, Grosse and Salakhutdinov 2015); ``"bridge"`` runs both and
-            takes the value between them that Bennett's acceptance ratio finds (Bennett 1976; Meng and Wong 1996): the
-            smallest error of the three kinds where the reverse chains start at the model's distribution, and like their
-            mean off where they do not.
-        chains: annealing runs in each direction, 100 by default, shared by the processes where there are several.
+            several colours, as in a spike-and-slab machine, are integrated out together for every state of the spikes).
+            ``"ais"`` anneals from a product distribution with the visible layer's mean (Neal 2001; Salakhutdinov and Murray
+            2008), and back from the model with ``reverse`` (Burda, Grosse and Salakhutdinov 2015). ``"bridge"`` runs both
+            and takes the value between them that Bennett's acceptance ratio finds (Bennett 1976; Meng and Wong 1996). Its
+            error is the smallest of the three if the reverse chains start at the model's distribution; if they do not, it
+            is off, as is the mean of the reverse runs.
+        chains: annealing runs in each direction, 100 by default, shared by the processes if there are several.
         temperatures: the number of inverse temperatures from the base to the model, 1000 by default, or an increasing
             sequence of them from 0 to 1.
         base: visible rows, ``n x event_shape``, whose means the base takes (training data serve well) and from which the
             reverse run's chains start; without them the means come from chains.
-        reverse: also anneal from the model back to the base, by default (bridge sampling cannot do without).
+        reverse: also anneal from the model back to the base; True by default (bridge sampling needs it).
         warmup: Gibbs sweeps before the reverse run starts, 500 by default.
-        engine: what anneals: ``"torch"``, the default; ``"jax"`` for loops compiled by JAX, in the same precision; or
-            ``"compiled"`` for the faster of the two: torch with this package's own loops for large machines of bits, JAX for others.
+        engine: the engine that anneals: ``"torch"``, the default; ``"jax"`` for loops compiled by JAX, in the same precision; or
+            ``"compiled"`` for the faster of the two: torch with loops of this package for large machines of bits, else JAX.
 
     Raises:
         ValueError: the method is unknown, its options contradict each other or are another method's, temperatures that do
@@ -93,9 +92,7 @@ def log_partition(
     if method == "bridge" and not reverse:
         raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")
     if warmup is not None and not reverse and base is not None:
-        raise ValueError(
-            f"warmup got {warmup!r} without a reverse run, the only one that it comes before: leave it out"
-        )
+        raise ValueError(f"warmup got {warmup!r} without a reverse run, and only that one has a warm-up: leave it out")
     engine = engine_for(dist, engine or "torch", chains)
     mine = processes.share(chains, "chains")
     with torch.no_grad(), processes.own_stream():
@@ -105,16 +102,19 @@ def log_partition(
         rows = base
         if rows is None:
             rows = processes.gather(states[dist.visible]).flatten(0, len(batch))  # type: ignore[index]
-        own = _log_weights(engine)(dist, base_from_rows(dist, rows), betas, mine, batch, states if reverse else None)
-        log_base, weights = own[0], processes.gather(own[1])
+        anneal = _log_weights(engine)
+        log_base, forward, backward = anneal(
+            dist, base_from_rows(dist, rows), betas, mine, batch, states if reverse else None
+        )
+        weights = processes.gather(forward)
         mean, stderr = log_mean_exp(weights)
         lower, stderr_lower = log_base + weights.mean(0), weights.std(0) / math.sqrt(chains)
         upper, stderr_upper = torch.full_like(mean, torch.inf), torch.zeros_like(mean)
-        if own[2] is not None:
-            back = processes.gather(own[2])
-            upper, stderr_upper = log_base - back.mean(0), back.std(0) / math.sqrt(chains)
+        if backward is not None:
+            backward = processes.gather(backward)
+            upper, stderr_upper = log_base - backward.mean(0), backward.std(0) / math.sqrt(chains)
             if method == "bridge":
-                mean, stderr = bridge(weights, back)
+                mean, stderr = bridge(weights, backward)
     names = {"bridge": "bridge sampling", "ais": "AIS and reverse AIS" if reverse else "AIS"}
     return LogPartition(log_base + mean, stderr, lower, upper, stderr_lower, stderr_upper, names[method])
 
@@ -128,17 +128,16 @@ def _log_weights(engine: str) -> Callable[..., tuple[Tensor, Tensor, Tensor | No
 
 
 def base_from_rows(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tuple[Tensor, ...]]:
-    """Natural parameters of the base: the visible layer from its mean statistics, the others neutral."""
+    """Natural parameters of the base: those of the visible layer from its mean statistics, neutral ones for the others."""
     graph = dist.machine.graph
-    like = rows
-    base = {layer: unit.neutral(like) for layer, unit in graph.layers.items()}
+    base = {layer: unit.neutral(rows) for layer, unit in graph.layers.items()}
     unit = graph.layers[dist.visible]
     base[dist.visible] = unit.natural_from_mean(*(t.mean(0) for t in unit.T(rows)))
     return base
 
 
 def _model_states(dist: BoltzmannDistribution, rows: Tensor | None, chains: int, warmup: int) -> State:
-    """Exact draws where the machine is small; else chains from the rows (or a neutral start) after a warm-up."""
+    """Exact draws if the machine is small; else chains from the rows (or a neutral start) after a warm-up."""
     machine = dist.machine
     batch = batch_shape(machine)
     if drawable(machine):

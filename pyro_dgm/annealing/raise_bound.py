@@ -1,4 +1,4 @@
-"""RAISE: a bound on the log-likelihood of the annealing model, row by row."""
+"""RAISE: a bound on the log-likelihood of the annealing model, for every row."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .units import AnnealingPath, reverse_ais
 from .weights import log_mean_exp
 
 _ROWS = 10_000
-"""Chains that anneal at once."""
+"""The most chains that anneal at once, over all rows."""
 
 
 @dataclass(frozen=True)
 class RaiseBound:
-    """What RAISE says of some rows, in nats.
+    """The figures of RAISE for some rows, in nats.
 
     Attributes:
-        values: one figure a row: below the annealing model's log-likelihood in expectation.
-        stderr: the standard error of each, from its chains (infinite with a single one).
+        values: one figure per row, in expectation below the annealing model's log-likelihood.
+        stderr: the standard error of every figure, from its chains (infinite with a single chain).
     """
 
     values: Tensor
@@ -46,19 +46,19 @@ def raise_bound(
 ) -> RaiseBound:
     r"""A stochastic lower bound on $\log p_{ann}(x)$ (Burda, Grosse and Salakhutdinov 2015), in nats.
 
-    The *annealing model* is what annealing from the base to the machine in finitely many steps ends in. From every row
-    hidden units are drawn, $h \sim q(h \mid x)$ by mean field (exact where hidden units are independent), and annealed
-    back to the base; with $w$ the weights of that run, $E[e^{-E(x,h)} w / (q(h \mid x) Z_{base})] = p_{ann}(x)$ exactly, so
-    that the log of the mean over chains is below $\log p_{ann}(x)$ in expectation.
+    The *annealing model* is the distribution in which annealing from the base to the machine ends after finitely many
+    steps. Hidden units are drawn for every row, $h \sim q(h \mid x)$ by mean field (exact if hidden units are independent),
+    and annealed back to the base. With the weights $w$ of that run, $E[e^{-E(x,h)} w / (q(h \mid x) Z_{base})] = p_{ann}(x)$
+    exactly, so that the log of the mean over chains is below $\log p_{ann}(x)$ in expectation.
 
-    The annealing model tends to the machine as temperatures are added, and is usually worse than it: figures come out
-    conservative where AIS comes out optimistic. But it is another model: this is no estimate of log Z, no end of the
-    interval of ``log_partition``, and no proven bound on the machine's own likelihood.
+    The annealing model tends to the machine as temperatures are added, and is usually worse: figures tend to be too low
+    where those of AIS tend to be too high. But it is another model: this is no estimate of log Z, no end of the interval of
+    ``log_partition``, and no proven bound on the machine's likelihood.
 
     Args:
         dist: a Boltzmann distribution without batch shape.
         x: rows, ``n x event_shape``.
-        chains: annealing runs a row.
+        chains: annealing runs per row.
         temperatures: as in ``log_partition``.
         base: visible rows whose means the base takes (training data serve well); by default ``x``.
 
@@ -84,8 +84,8 @@ def raise_bound(
         betas = ladder(temperatures)
         x = x.to(dist.parameters()[0])
         path = AnnealingPath(dist.machine, base_from_rows(dist, x if base is None else base))
-        parts = [log_weights(dist, path, betas, rows, mine) for rows in x.split(max(_ROWS // mine, 1))]
-        return RaiseBound(*log_mean_exp(processes.gather(torch.cat(parts, 1))))
+        weights = [log_weights(dist, path, betas, rows, mine) for rows in x.split(max(_ROWS // mine, 1))]
+        return RaiseBound(*log_mean_exp(processes.gather(torch.cat(weights, 1))))
 
 
 def log_weights(dist: BoltzmannDistribution, path: AnnealingPath, betas: Tensor, x: Tensor, chains: int) -> Tensor:
@@ -97,11 +97,10 @@ def log_weights(dist: BoltzmannDistribution, path: AnnealingPath, betas: Tensor,
 
 
 def _hidden(dist: BoltzmannDistribution, x: Tensor) -> tuple[State, Tensor]:
-    """A joint state with hidden layers from their mean field given the rows, and the log-density of those."""
+    """A joint state whose hidden layers are drawn from mean field given the rows, and their log-density."""
     machine = dist.machine
-    given = {dist.visible: x}
-    statistics = machine.statistics(given) | mean_field(machine, given).statistics
-    state, log_q = dict(given), x.new_zeros(len(x))
+    state, log_q = {dist.visible: x}, x.new_zeros(len(x))
+    statistics = machine.statistics(state) | mean_field(machine, state).statistics
     for layer, unit in machine.graph.layers.items():
         if layer == dist.visible:
             continue

@@ -22,39 +22,44 @@ if TYPE_CHECKING:
 class AnnealingPath(TemperedPath):
     r"""A path whose states are weighed at every temperature, with the colour of the most atoms summed out.
 
-    The fields on it are computed once for a state and shared by the neighbouring temperatures and the next draw. Arguments
-    as for ``TemperedPath``.
+    The fields on that colour are computed once per state, and shared by the neighbouring temperatures and the next draw.
+    Arguments as for ``TemperedPath``.
+
+    Attributes:
+        summed: the colour that is summed out.
+        order: the other colours, in the order of a sweep.
     """
 
     def __init__(self, machine: Machine, base: Natural) -> None:
         super().__init__(machine, base)
-        self.collapsed: Colour = machine.colours[machine.graph.summed]
-        self.order: list[Colour] = [c for c in machine.colours if c is not self.collapsed]
+        self.summed: Colour = machine.colours[machine.graph.summed]
+        self.order: list[Colour] = [c for c in machine.colours if c is not self.summed]
 
     def log_base(self) -> Tensor:
         """Log Z of the base: the sum of every unit's A."""
         blocks = [self.machine.graph.block(layer) for layer in self.machine.graph.layers]
-        parts = [self.machine.log_partition(block, self.base_of(block)) for block in blocks]
-        return sum(parts[1:], start=parts[0])
+        log_sums = [self.machine.log_partition(block, self.base_of(block)) for block in blocks]
+        return sum(log_sums[1:], start=log_sums[0])
 
     def start(self, chains: int, batch: torch.Size) -> State:
         """Independent draws from the base."""
         return self.machine.rebound(self.base).neutral_state((chains, *batch))
 
     def describe(self, state: State) -> Described:
-        """All that the weights at any temperature need of a state."""
-        statistics, whole = self.machine.without(self.collapsed, self.machine.statistics(state))
-        rest = self.difference.value(statistics, whole)
-        return Described(state, rest, self.fields(self.collapsed, statistics, self._lead(state)))
+        """The numbers from which the weights of a state at any temperature follow."""
+        statistics, whole = self.machine.without(self.summed, self.machine.statistics(state))
+        gap_without_summed = self.difference.value(statistics, whole)
+        fields = self.fields(self.summed, statistics, self._leading_shape(state))
+        return Described(state, gap_without_summed, fields)
 
-    def _lead(self, state: State) -> torch.Size:
+    def _leading_shape(self, state: State) -> torch.Size:
         layer, x = next(iter(state.items()))
         return x.shape[: x.dim() - self.machine.graph.layers[layer].event_dim]
 
     def rise(self, now: Described, before: float, after: float) -> Tensor:
-        r"""What a change of $\beta$ adds to $\log \sum_{colour} e^{-E_\beta}$; then draws the colour."""
-        total, now.drawn = (after - before) * now.rest, []
-        for block, fields in zip(self.collapsed, now.fields, strict=True):
+        r"""The change of $\log \sum_{summed} e^{-E_\beta}$ with a change of $\beta$; also draws that colour."""
+        total, now.drawn = (after - before) * now.gap_without_summed, []
+        for block, fields in zip(self.summed, now.fields, strict=True):
             unit = self.machine.graph.layers[block.layer]
             dims = unit.event_dim - unit.inner_dim
             atoms, drawn = weigh_and_draw(unit, self.base_of(block), fields, before, after)
@@ -63,35 +68,39 @@ class AnnealingPath(TemperedPath):
         return total
 
     def move(self, now: Described, beta: float) -> State:
-        """One Gibbs sweep at a temperature, the summed colour first (as drawn where ``rise`` ended, if it did)."""
+        """One Gibbs sweep at a temperature, the summed colour first (with the states that ``rise`` drew, if it was called)."""
         state = dict(now.state)
         if now.drawn is None:
-            self._draw(self.collapsed, now.fields, state, beta)
+            self._draw(self.summed, now.fields, state, beta)
         else:
-            for block, drawn in zip(self.collapsed, now.drawn, strict=True):
+            for block, drawn in zip(self.summed, now.drawn, strict=True):
                 state[block.layer] = self.machine.place(block, state[block.layer], drawn)
         statistics = self.machine.statistics(state)
         for colour in self.order:
-            self._draw(colour, self.fields(colour, statistics, self._lead(state)), state, beta)
+            self._draw(colour, self.fields(colour, statistics, self._leading_shape(state)), state, beta)
             statistics |= self.machine.statistics({block.layer: state[block.layer] for block in colour})
         return state
 
     def _draw(self, colour: Colour, fields: Fields, state: State, beta: float) -> None:
-        for block, entry in zip(colour, fields, strict=True):
+        for block, block_fields in zip(colour, fields, strict=True):
             unit, base = self.machine.graph.layers[block.layer], self.base_of(block)
-            new = draw(unit, base, entry, base[0].new_tensor([beta]), overwrite=True).squeeze(1)
+            new = draw(unit, base, block_fields, base[0].new_tensor([beta]), overwrite=True).squeeze(1)
             state[block.layer] = self.machine.place(block, state[block.layer], new)
 
 
 @dataclasses.dataclass(slots=True)
 class Described:
-    """A state, the part of D without the summed colour, and that colour's fields, until they are drawn from.
+    """A state, with the numbers from which its weights follow.
 
-    ``drawn`` are states of the summed colour at the last temperature that it was weighed at.
+    Attributes:
+        state: of all layers.
+        gap_without_summed: the part of D without the summed colour.
+        fields: the fields on the summed colour; a draw may overwrite them.
+        drawn: states of the summed colour, drawn at the last temperature that it was weighed at; None before that.
     """
 
     state: State
-    rest: Tensor
+    gap_without_summed: Tensor
     fields: Fields
     drawn: list[Tensor] | None = None
 
@@ -104,7 +113,7 @@ def forward_ais(path: AnnealingPath, betas: Tensor, chains: int, batch: torch.Si
     Args:
         path: the family of machines.
         betas: inverse temperatures from 0 to 1, increasing.
-        chains: how many independent runs.
+        chains: the number of independent runs.
         batch: the batch shape of the parameters.
     """
     levels = betas.tolist()
@@ -114,7 +123,7 @@ def forward_ais(path: AnnealingPath, betas: Tensor, chains: int, batch: torch.Si
         now = path.describe(state)
         log_weight = log_weight + path.rise(now, before, beta)
         state = path.move(now, beta)
-    # Where one colour holds all units nothing depends on a chain's state, and the weights have no chain dimension yet.
+    # If one colour holds all units, the weights do not depend on a chain's state, and have no chain dimension yet.
     return torch.as_tensor(log_weight).expand(chains, *batch), state
 
 
@@ -126,7 +135,7 @@ def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
     Args:
         path: the family of machines.
         betas: inverse temperatures from 0 to 1, increasing.
-        state: draws from the machine, every layer, ``chains x batch_shape x layer shape``.
+        state: draws from the machine, of every layer, ``chains x batch_shape x layer shape``.
     """
     levels = betas.tolist()
     log_weight: Tensor | float = 0.0

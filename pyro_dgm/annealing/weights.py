@@ -1,33 +1,29 @@
-"""Bridge sampling between annealing runs in both directions."""
+"""The mean weight of annealing runs, and bridge sampling between runs in both directions."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 def bridge(forward: Tensor, reverse: Tensor) -> tuple[Tensor, Tensor]:
     r"""$\ell = \log Z - \log Z_{base}$ by bridge sampling between whole annealing runs, and its standard error.
 
     With log weights $w_i$ of n forward and $v_j$ of n reverse runs the optimal bridge (Bennett 1976; Meng and Wong 1996)
-    solves $\sum_i \sigma(w_i - \ell) = \sum_j \sigma(v_j + \ell)$: the forward runs taken for reverse ones weigh as much
-    as the reverse runs taken for forward ones. The error is the delta method's, with the empirical variances of both
-    sides.
+    solves $\sum_i \sigma(w_i - \ell) = \sum_j \sigma(v_j + \ell)$: the forward runs that are taken for reverse runs weigh as
+    much as the reverse runs that are taken for forward runs. The standard error is by the delta method, with the empirical
+    variances of both sides.
 
     Args:
-        forward: what ``forward_ais`` returned, ``n x batch_shape``.
-        reverse: what ``reverse_ais`` returned from draws of the machine, of the same shape.
+        forward: log weights of ``forward_ais``, ``n x batch_shape``.
+        reverse: log weights of ``reverse_ais`` from draws of the machine, of the same shape.
     """
     up, down = forward.double(), -reverse.double()
     both = torch.cat([up, down])
     low, high = both.amin(0), both.amax(0)
-    # The difference of the two sides falls with l, and the extreme log weights lie on both sides of its root.
+    # The left side minus the right falls as l grows, and its root lies between the extreme log weights.
     while bool((high - low > 1e-12 * (1 + low.abs())).any()):
         middle = (low + high) / 2
         if bool(((middle == low) | (middle == high)).all()):

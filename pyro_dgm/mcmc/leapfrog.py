@@ -17,7 +17,7 @@ Potential = Callable[[Tensor], Tensor]
 """From positions, ``chains x batch_shape x event_shape``, to energies in nats, ``chains x batch_shape``."""
 
 SLOW = 0.05
-"""How fast the log step size follows the acceptance outside a warm-up."""
+"""The rate at which the log step size follows the acceptance outside a warm-up."""
 
 
 class GradientKernel(ChainsKernel):
@@ -66,7 +66,7 @@ class GradientKernel(ChainsKernel):
         self._reset()
 
     def log_step_size(self) -> Tensor:
-        """The log step size as it is now."""
+        """The present log step size."""
         if "log_step_size" not in self.tuning:
             like = self.dist.parameters()[0].detach()
             self.tuning["log_step_size"] = like.new_tensor(math.log(self.step_size))

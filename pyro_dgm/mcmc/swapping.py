@@ -23,7 +23,7 @@ class Swaps(NamedTuple):
     """The mean probability of a swap of every pair."""
 
     from_base: Tensor
-    """Which replicas were at the lowest inverse temperature more recently than at the highest."""
+    """Booleans, True for replicas that were at the lowest inverse temperature more recently than at the highest."""
 
     trips: Tensor
     """The number of trips of replicas from the lowest to the highest one so far, by chain."""

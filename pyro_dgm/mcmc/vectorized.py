@@ -236,10 +236,10 @@ class VectorizedMCMC(MCMC):
         if missing:
             raise ValueError(f"energies need all layers; save_params left out {sorted(missing)}")
         per_chain = max(rows // self.num_chains, 1)
-        parts: list[dict[str, Tensor]] = []
+        energies: list[dict[str, Tensor]] = []
         for start in range(0, self.num_samples, per_chain):
             chunk = {name: x[:, start : start + per_chain] for name, x in draws.items()}
             flat = {name: x.flatten(0, 1) for name, x in chunk.items()}
             shape = next(iter(chunk.values())).shape[:2]
-            parts.append({name: e.unflatten(0, shape) for name, e in self.kernel.energies(flat).items()})
-        return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
+            energies.append({name: e.unflatten(0, shape) for name, e in self.kernel.energies(flat).items()})
+        return {name: torch.cat([chunk[name] for chunk in energies], 1) for name in energies[0]}

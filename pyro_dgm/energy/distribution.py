@@ -24,12 +24,15 @@ Terms = Callable[["EnergyDistribution", Tensor], tuple[Tensor, Tensor]]
 
 
 class NegativePhaseError(RuntimeError):
-    """A gradient was asked of a log-partition function that has none to give."""
+    """A gradient was asked of a log-partition function that has none."""
 
 
 class NotFinite(ValueError):
     """Parameters that are NaN or infinite."""
 
+
+SETTLING = 10
+"""Sweeps that hidden layers get around visible rows before chains start from them."""
 
 _HOW = (
     "wrap the program, as in SVI(dgm.negative_phase(model, dgm.PCD()), guide, ...), or with "
@@ -40,8 +43,8 @@ _HOW = (
 class EnergyDistribution(TorchDistribution, ABC):
     r"""A distribution known by its energy: $p(x) = e^{-F(x)} / Z$.
 
-    ``log_prob`` is $-F(x) - \log Z$; what $\log Z$ is comes from the terms that a negative phase binds, from a value
-    attached by ``with_log_partition``, or from exact enumeration, in this order. No annealing is ever run silently.
+    ``log_prob`` is $-F(x) - \log Z$. The value of $\log Z$ comes from the terms that a negative phase binds, from
+    ``with_log_partition``, or from exact enumeration, in this order. No annealing is ever run silently.
     """
 
     has_rsample = False
@@ -72,16 +75,16 @@ class EnergyDistribution(TorchDistribution, ABC):
 
     @property
     def restricted(self) -> bool:
-        """Whether the free energy of visible rows is one pass, as of independent hidden units."""
+        """Whether the free energy of visible rows takes one pass, as it does where hidden units are independent."""
         return True
 
     @property
     def layered(self) -> bool:
-        """Whether it is made of layers of units: those can be drawn, centred, annealed, and moved by fast weights."""
+        """Whether it is made of layers of units, which can be drawn, centred, annealed, and moved by fast weights."""
         return False
 
     def collapsed(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The log-probability of a state up to log Z, with units summed out where that lowers the variance."""
+        """The log-probability of a state up to log Z; units are summed out where that lowers the variance."""
         return -self.free_energy(state[self.visible])
 
     def around(self, x: Tensor) -> State:
@@ -90,7 +93,11 @@ class EnergyDistribution(TorchDistribution, ABC):
 
     @abstractmethod
     def exact_log_partition(self) -> Tensor:
-        """Log Z with its gradient, or ``NotEnumerable``."""
+        """Log Z with its gradient.
+
+        Raises:
+            NotEnumerable: there are too many states to list, or no known integral.
+        """
 
     @abstractmethod
     def parameters(self) -> tuple[Tensor, ...]:
@@ -98,7 +105,7 @@ class EnergyDistribution(TorchDistribution, ABC):
 
     @abstractmethod
     def parameter_names(self) -> list[str]:
-        """What messages call ``parameters()``, in their order."""
+        """The names of ``parameters()`` in messages, in the same order."""
 
     def check_finite(self) -> None:
         """Refuse parameters that are NaN or infinite.
@@ -107,7 +114,7 @@ class EnergyDistribution(TorchDistribution, ABC):
             NotFinite: some are; the message names the first.
         """
         with torch.no_grad():
-            # An entry that is not finite makes the sum so; a sum that overflows has none, and a closer look finds none.
+            # One sum is cheap. It is finite only if all entries are; if it overflowed, the loop below finds nothing.
             if bool(torch.as_tensor(sum(p.sum() for p in self.parameters())).isfinite()):
                 return
             for name, parameter in zip(self.parameter_names(), self.parameters(), strict=True):
@@ -133,14 +140,14 @@ class EnergyDistribution(TorchDistribution, ABC):
     def with_terms(self, terms: Terms, sampler: Callable[[torch.Size], Tensor] | None = None) -> EnergyDistribution:
         """A copy whose F(x) and log Z are ``terms(distribution, value)``; negative phases use it.
 
-        With a ``sampler`` the copy's draws come from there: from a phase's persistent chains, say.
+        With a ``sampler`` the copy draws by it: from a phase's persistent chains, for example.
         """
         other = self.expand(self.batch_shape)
         other._terms, other._sampler = terms, sampler
         return other
 
     def with_log_partition(self, value: Tensor | float | LogPartition) -> EnergyDistribution:
-        """A copy with a known log Z, so that ``log_prob`` can be read off; it cannot be trained through."""
+        """A copy with a known log Z, so that ``log_prob`` has a value; it cannot be trained through."""
         other = self.expand(self.batch_shape)
         tensor = value.value if isinstance(value, LogPartition) else torch.as_tensor(value)
         other._log_partition = tensor.detach().to(self.parameters()[0])
@@ -150,7 +157,7 @@ class EnergyDistribution(TorchDistribution, ABC):
         r"""$-F(x) - \log Z$ in nats: ``batch_shape``.
 
         Raises:
-            NegativePhaseError: no value of log Z is at hand and the states are too many to list; or, at ``backward``,
+            NegativePhaseError: log Z is not known and there are too many states to list; or, at ``backward``,
                 the gradient of log Z was needed and no negative phase was bound.
         """
         if self._validate_args:
@@ -180,13 +187,13 @@ class EnergyDistribution(TorchDistribution, ABC):
 class BoltzmannDistribution(EnergyDistribution):
     r"""The visible layer of a Boltzmann machine, $p(x) = \sum_h e^{-E(x,h)} / Z$ (20.2-5).
 
-    ``batch_shape`` comes from the parameters (a context shifts biases, one machine a row) and from ``expand``, which
+    ``batch_shape`` comes from the parameters (a context shifts biases, one machine per row) and from ``expand``, which
     shares them; ``event_shape`` is the visible layer's shape.
 
     Args:
         graph: the layers and couplings.
         biases: natural parameters of every layer.
-        weights: one tensor an interaction.
+        weights: one tensor per interaction.
         visible: the layer that is the value of the distribution.
         validate_args: as in every torch distribution.
 
@@ -216,7 +223,7 @@ class BoltzmannDistribution(EnergyDistribution):
 
     @constraints.dependent_property
     def support(self) -> constraints.Constraint:
-        """What a value must look like."""
+        """The constraint that values satisfy."""
         unit = self.machine.graph.layers[self.visible]
         return constraints.independent(unit.support, unit.event_dim - unit.inner_dim)
 
@@ -258,11 +265,12 @@ class BoltzmannDistribution(EnergyDistribution):
     def _copy(self, batch_shape: torch.Size) -> BoltzmannDistribution:
         other = object.__new__(type(self))
         other.machine, other.visible, other.known = self.machine, self.visible, self.known
-        other.parameter_batch_shape = self.parameter_batch_shape
-        own = self.parameter_batch_shape
-        pairs = zip(reversed(own), reversed(batch_shape), strict=False)
-        if len(own) > len(batch_shape) or any(a not in (1, b) for a, b in pairs):
-            raise ValueError(f"cannot expand parameters of batch shape {tuple(own)} to {tuple(batch_shape)}")
+        other.parameter_batch_shape = parameter_shape = self.parameter_batch_shape
+        pairs = zip(reversed(parameter_shape), reversed(batch_shape), strict=False)
+        if len(parameter_shape) > len(batch_shape) or any(a not in (1, b) for a, b in pairs):
+            raise ValueError(
+                f"cannot expand parameters of batch shape {tuple(parameter_shape)} to {tuple(batch_shape)}"
+            )
         EnergyDistribution.__init__(other, batch_shape, self.event_shape, validate_args=False)
         other._validate_args = self._validate_args
         return other
@@ -298,7 +306,7 @@ class BoltzmannDistribution(EnergyDistribution):
             zeros = {layer: visible.new_zeros(()).expand(*shape, *unit.shape) for layer, unit in layers}
             return {**zeros, self.visible: visible}
         state = {**machine.neutral_state(shape), self.visible: visible}
-        for _ in range(10 if len(machine.graph.layers) > 1 else 0):
+        for _ in range(SETTLING if len(machine.graph.layers) > 1 else 0):
             state = machine.sweep(state, skip=frozenset({self.visible}))
         return state
 
@@ -312,7 +320,7 @@ class BoltzmannDistribution(EnergyDistribution):
         return self.machine.energy({name: state[name] for name in self.machine.graph.layers})
 
     def free_energy(self, x: Tensor) -> Tensor:
-        r"""$F(x) = -\log\sum_h e^{-E(x,h)}$, in nats: one colour of hidden units analytically, the rest by listing.
+        r"""$F(x) = -\log\sum_h e^{-E(x,h)}$, in nats: one colour of hidden units is summed analytically, the others are listed.
 
         Raises:
             NotEnumerable: the hidden units can be neither summed out nor listed.
@@ -323,10 +331,10 @@ class BoltzmannDistribution(EnergyDistribution):
         return log_sum(self.machine, {})
 
     def sample(self, sample_shape: Sequence[int] = (), sweeps: int = 1000) -> Tensor:
-        """Draws of the visible layer: exact where the states can be listed, else the end of Gibbs chains.
+        """Draws of the visible layer: exact ones where the states can be listed, else the ends of Gibbs chains.
 
         Args:
-            sample_shape: how many.
+            sample_shape: the shape of the draws.
             sweeps: the length of each chain from a start at the biases; nothing is claimed of its convergence (run
                 ``dgm.VectorizedMCMC`` and read R-hat).
 

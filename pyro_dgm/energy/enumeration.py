@@ -1,4 +1,4 @@
-"""Exact sums: one colour analytically, the remaining units state by state; integrals where these are real."""
+"""Exact sums: one colour is summed analytically, the other units state by state, or by integrals where they are real."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .integration import NotEnumerable
 from .machine import Machine, State
 
 LARGEST = 22 * math.log(2.0)
-"""The log-number of states that is still enumerated (about four million)."""
+"""The largest log-number of states that is enumerated (about four million)."""
 
 DRAWN = 16
-"""Bits of states that are still listed to draw from them exactly."""
+"""The largest binary logarithm of the number of states that are listed to draw from them exactly."""
 
 ENTRIES = 1 << 24
 """Numbers in the largest tensor of a sum over states."""
@@ -37,7 +37,7 @@ def _log_count(machine: Machine, colour: Colour) -> float:
 
 
 def log_states(machine: Machine, fixed: Mapping[str, Tensor]) -> float:
-    """The log-number of states to list when all layers outside ``fixed`` are summed; infinite for real-valued ones."""
+    """The log-number of states to list for a sum over all layers outside ``fixed``; infinite for real-valued ones."""
     return sum(_log_count(machine, colour) for colour in free_colours(machine, fixed)[1:])
 
 
@@ -53,16 +53,16 @@ def summable(machine: Machine, fixed: Mapping[str, Tensor]) -> bool:
 def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARGEST, chunk: int = 4096) -> Tensor:
     r"""$\log \sum_{free} e^{-E}$ over all layers outside ``fixed``: the batch shape of ``fixed`` and the parameters.
 
-    Where real-valued units of several colours are left, their joint integral is taken for every state of the others.
+    Where several colours have real-valued units, their joint integral is taken for every state of the others.
 
     Args:
         machine: the bound graph.
-        fixed: layers that are given, ``batch_shape x layer shape``.
-        largest: the log-number of states that is still enumerated.
-        chunk: how many states go through the machine at once, at most (fewer where there are many rows).
+        fixed: the given layers, ``batch_shape x layer shape``.
+        largest: the largest log-number of states that is enumerated.
+        chunk: the most states that go through the machine at once (fewer do where there are many rows).
 
     Raises:
-        NotEnumerable: there are more states than that.
+        NotEnumerable: there are more states than ``largest``, or no known integral.
     """
     colours = free_colours(machine, fixed)
     if not colours:
@@ -81,15 +81,15 @@ def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARG
     width = max(machine.graph.size(colour) for colour in machine.colours) * max(_batch(machine, fixed).numel(), 1)
     total: Tensor | None = None
     for states in _states(machine, colours, fixed, max(min(chunk, ENTRIES // max(width, 1)), 1)):
-        part = torch.logsumexp(machine.collapsed(colours[0], {**fixed, **states}), 0)
-        total = part if total is None else torch.logaddexp(total, part)
+        chunk_sum = torch.logsumexp(machine.collapsed(colours[0], {**fixed, **states}), 0)
+        total = chunk_sum if total is None else torch.logaddexp(total, chunk_sum)
     if total is None:
         raise NotEnumerable("there is no state to sum over")
     return total
 
 
 def _integrated(machine: Machine, fixed: Mapping[str, Tensor]) -> Tensor:
-    """``log_sum`` by a Gaussian integral for every state of the free layers' finite parts."""
+    """The sum of ``log_sum``, by a Gaussian integral for every state of the free layers' finite parts."""
     layers = [name for name in machine.graph.layers if name not in fixed]
     needed = integration.log_integrals(machine, layers)
     if needed > integration.LARGEST:
@@ -100,21 +100,22 @@ def _integrated(machine: Machine, fixed: Mapping[str, Tensor]) -> Tensor:
         )
     batch = _batch(machine, fixed)
     real = {name: len(machine.graph.layers[name].real_entries) * machine.graph.layers[name].atoms for name in layers}
-    together = max(integration.ENTRIES // (sum(real.values()) ** 2 * batch.numel()), 1)
+    at_once = max(integration.ENTRIES // (sum(real.values()) ** 2 * batch.numel()), 1)
     listed: list[Colour] = [(), *((Block(name),) for name in layers)]
-    parts = [
+    sums = [
         integration.log_integral(machine, {**fixed, **states}, [n for n in layers if real[n]], batch).logsumexp(0)
-        for states in _states(machine, listed, fixed, together)
+        for states in _states(machine, listed, fixed, at_once)
     ]
-    return torch.stack(parts).logsumexp(0)
+    return torch.stack(sums).logsumexp(0)
 
 
 def _reference(machine: Machine) -> Tensor:
+    """A parameter, for its dtype and device."""
     return next(iter(machine.biases.values()))[0]
 
 
 def _states(machine: Machine, colours: list[Colour], fixed: Mapping[str, Tensor], chunk: int) -> Iterator[State]:
-    """All states of the colours after the first, ``chunk x 1 ... x layer shape``; the first's and real entries are zero."""
+    """All states of the colours after the first, ``chunk x 1 ... x layer shape``; the first colour and real entries are zero."""
     like = _reference(machine).detach()
     batch = _batch(machine, fixed)
     blocks = [block for colour in colours[1:] for block in colour]
@@ -131,9 +132,9 @@ def _states(machine: Machine, colours: list[Colour], fixed: Mapping[str, Tensor]
         for name in layers:
             shape = machine.graph.layers[name].shape
             state[name] = like.new_zeros((len(numbers), *shape))
-        for block, listed, part in zip(blocks, atoms, digits.split(sizes, dim=1), strict=True):
+        for block, listed, chosen in zip(blocks, atoms, digits.split(sizes, dim=1), strict=True):
             unit = machine.graph.layers[block.layer]
-            values = listed[part]
+            values = listed[chosen]
             if block.atoms is None:
                 state[block.layer] = values.view(len(numbers), *unit.shape)
             else:
@@ -142,13 +143,13 @@ def _states(machine: Machine, colours: list[Colour], fixed: Mapping[str, Tensor]
 
 
 def _batch(machine: Machine, fixed: Mapping[str, Tensor]) -> torch.Size:
-    """The batch shape of given layers and parameters."""
-    given = (x.shape[: x.dim() - machine.graph.layers[name].event_dim] for name, x in fixed.items())
-    return torch.broadcast_shapes(*given, batch_shape(machine))
+    """The batch shape of the given layers and the parameters."""
+    shapes = (x.shape[: x.dim() - machine.graph.layers[name].event_dim] for name, x in fixed.items())
+    return torch.broadcast_shapes(*shapes, batch_shape(machine))
 
 
 def batch_shape(machine: Machine) -> torch.Size:
-    """The batch shape that the parameters carry."""
+    """The batch shape of the parameters."""
     shapes = [b.shape[:-1] for entry in machine.biases.values() for b in entry]
     shapes += [w.shape[: w.dim() - len(s)] for w, s in zip(machine.weights, machine.graph.weight_shapes, strict=True)]
     return torch.broadcast_shapes(*shapes) if any(shapes) else torch.Size()

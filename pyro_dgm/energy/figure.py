@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LogPartition:
-    """A value of log Z in nats, without gradient, with what is known of its error.
+    """A value of log Z in nats, without gradient, with its error as far as it is known.
 
     Attributes:
         value: the value, ``batch_shape`` of the parameters.
@@ -21,7 +21,7 @@ class LogPartition:
             distribution; infinite where no reverse run was made.
         stderr_lower: the standard error of ``lower``.
         stderr_upper: the standard error of ``upper``.
-        method: how it was found.
+        method: the name of the method that gave it.
     """
 
     value: Tensor

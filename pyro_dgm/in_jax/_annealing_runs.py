@@ -18,7 +18,7 @@ Base = Mapping[str, Eta]
 
 
 class _Shared(NamedTuple):
-    """What all temperatures share of a state: its statistics without the summed colour, that colour's fields, and D."""
+    """The part of the work that all temperatures share: statistics without the summed colour, that colour's fields, and D."""
 
     statistics: Statistics
     raw: tuple[Eta, ...]
@@ -32,47 +32,47 @@ class _Path:
         self.machine, self.base = Machine(structure, arrays, terms=3), base
         sizes = [sum(block.bias[0].size // block.layer.inner for block in colour) for colour in self.machine.colours]
         self.number = sizes.index(max(sizes))
-        self.collapsed = self.machine.colours[self.number]
+        self.summed = self.machine.colours[self.number]
 
     def eta(self, block: Block, raw: Eta, beta: Any) -> Eta:
         """A block's natural parameters at a temperature."""
-        found = []
+        naturals = []
         for bias, base, field in zip(block.bias, self.base[block.layer.name], raw, strict=True):
             base = (base if block.entries is None else base[block.entries]).reshape(bias.shape)
-            found.append(base + beta * (bias - base + field))
-        return tuple(found)
+            naturals.append(base + beta * (bias - base + field))
+        return tuple(naturals)
 
     def describe(self, state: State) -> _Shared:
-        """What the weights need of a state."""
+        """The quantities of a state that its weights need at any temperature."""
         machine = self.machine
-        rest = machine.without(self.collapsed, machine.statistics(state))
-        difference = machine.coupled(rest, self.collapsed)
-        difference = difference + machine.dot(machine.arrays.biases, rest) - machine.dot(self.base, rest)
-        return _Shared(rest, tuple(machine.raw(block, rest) for block in self.collapsed), difference)
+        statistics = machine.without(self.summed, machine.statistics(state))
+        difference = machine.coupled(statistics, self.summed)
+        difference = difference + machine.dot(machine.arrays.biases, statistics) - machine.dot(self.base, statistics)
+        return _Shared(statistics, tuple(machine.raw(block, statistics) for block in self.summed), difference)
 
     def rise(self, shared: _Shared, before: Any, after: Any) -> Any:
-        """What a change of temperature adds to the log of the unnormalised probability."""
+        """The rise of the log of the unnormalised probability by a change of temperature."""
         total = (after - before) * shared.difference
-        for block, raw in zip(self.collapsed, shared.raw, strict=True):
+        for block, raw in zip(self.summed, shared.raw, strict=True):
             units = KINDS[block.layer.kind]
             total = total + units.rise(self.eta(block, raw, before), self.eta(block, raw, after)).sum(-1)
         return total
 
     def move(self, shared: _Shared, state: State, beta: Any, key: Any) -> State:
-        """One sweep at a temperature, the summed colour first."""
+        """The state after one sweep at a temperature, the summed colour first."""
         machine, state, statistics = self.machine, dict(state), dict(shared.statistics)
         order = [self.number, *(n for n in range(len(machine.colours)) if n != self.number)]
-        for colour, now in zip(order, jax.random.split(key, len(order)), strict=True):
+        for colour, colour_key in zip(order, jax.random.split(key, len(order)), strict=True):
             for place, block in enumerate(machine.colours[colour]):
                 raw = shared.raw[place] if colour == self.number else machine.raw(block, statistics)
                 eta = self.eta(block, raw, beta)
-                machine.draw(block, eta, state, statistics, jax.random.fold_in(now, place), {})
+                machine.draw(block, eta, state, statistics, jax.random.fold_in(colour_key, place), {})
         return state
 
 
 @partial(jax.jit, static_argnums=0)
 def log_base(structure: Structure, arrays: Arrays, base: Base) -> Any:
-    """Log Z of the base: the sum of every unit's A."""
+    """Log Z of the base: the sum of A over all units."""
     parts = []
     for layer in structure.layers:
         shape = (layer.atoms,) if layer.inner == 1 else (layer.atoms, layer.inner)
@@ -90,7 +90,7 @@ def start(structure: Structure, arrays: Arrays, base: Base, key: Any, chains: in
 def forward(
     structure: Structure, arrays: Arrays, base: Base, state: State, key: Any, betas: Any
 ) -> tuple[State, Any, Any]:
-    """State, key and log weight after some temperatures upwards: weigh, then move."""
+    """State, key and log weight after some temperatures upwards, at each of which chains are weighed and then moved."""
     path = _Path(structure, arrays, base)
 
     def step(now: Any, pair: Any) -> Any:
@@ -107,7 +107,7 @@ def forward(
 def reverse(
     structure: Structure, arrays: Arrays, base: Base, state: State, key: Any, betas: Any
 ) -> tuple[State, Any, Any]:
-    """State, key and log weight after some temperatures downwards: move, then weigh."""
+    """State, key and log weight after some temperatures downwards, at each of which chains are moved and then weighed."""
     path = _Path(structure, arrays, base)
 
     def step(now: Any, pair: Any) -> Any:

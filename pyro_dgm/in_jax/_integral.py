@@ -1,4 +1,4 @@
-"""Gaussian integrals over real-valued units of several colours together, one for every state of the rest."""
+"""Gaussian integrals over real-valued units of several colours together, one for every state of all other units."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ._structure import Arrays, Structure
 from ._units import KINDS
 
 LARGEST = 12
-"""The binary logarithm of how many integrals are still taken."""
+"""The largest binary logarithm of the number of integrals that are taken."""
 
 NUMBERS = 1 << 18
-"""Numbers that the quadratic forms taken together may have."""
+"""Numbers in the quadratic forms that are taken at once."""
 
 
 class Form(NamedTuple):
@@ -41,10 +41,10 @@ class Form(NamedTuple):
 
 @jax.custom_jvp
 def inverse_root(form: Any) -> Any:
-    r"""$L^{-1}$ of a positive definite matrix $L L^\top$, by elimination in place; with NaN where it is another matrix.
+    r"""$L^{-1}$ of a positive definite matrix $L L^\top$, by elimination in place; NaN for any other matrix.
 
-    JAX's Cholesky factors are taken by LAPACK, and on processors two batches of them at once may wait for each other for ever
-    (jaxlib 0.10.2, two threads).
+    LAPACK takes JAX's Cholesky factors, and on processors two batches of them at once may wait for each other for ever (jaxlib
+    0.10.2, two threads).
 
     Args:
         form: ``n x n``.
@@ -69,17 +69,17 @@ def _inverse_root_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, A
 
 
 def reals(structure: Structure, fixed: Sequence[str]) -> dict[str, Any]:
-    """Where the real-valued entries of every layer that is not fixed are when it is flat; layers without any are left out."""
-    found = {}
+    """The flat places of the real-valued entries of every layer that is not fixed; layers without any are left out."""
+    places = {}
     for layer in structure.layers:
         inside = np.flatnonzero(KINDS[layer.kind].degrees(layer.inner)[0])
         if layer.name not in fixed and len(inside):
-            found[layer.name] = (layer.inner * np.arange(layer.atoms)[:, None] + inside).reshape(-1)
-    return found
+            places[layer.name] = (layer.inner * np.arange(layer.atoms)[:, None] + inside).reshape(-1)
+    return places
 
 
-def together(structure: Structure, fixed: Sequence[str]) -> int:
-    """How many integrals are taken at once: a power of two, as the number of states often is, and nothing remains."""
+def at_once(structure: Structure, fixed: Sequence[str]) -> int:
+    """The number of integrals that are taken at once: a power of two, as the number of states often is, to divide it."""
     room = NUMBERS // sum(len(place) for place in reals(structure, fixed).values()) ** 2
     return 1 << max(room.bit_length() - 1, 0)
 
@@ -90,7 +90,7 @@ def quadratic(structure: Structure, arrays: Arrays, fixed: Sequence[str], xp: An
     Args:
         structure: the graph.
         arrays: its numbers.
-        fixed: layers that are given.
+        fixed: the given layers.
         xp: NumPy, or ``jax.numpy`` for traced numbers.
     """
     sound: Any = True
@@ -105,13 +105,14 @@ def quadratic(structure: Structure, arrays: Arrays, fixed: Sequence[str], xp: An
 
 
 def _degrees(structure: Structure, name: str, statistic: int, fixed: Sequence[str]) -> Any:
+    """The order of every entry of a layer's statistic in the real-valued units that are not fixed."""
     layer = structure.layer(name)
     inside = KINDS[layer.kind].degrees(layer.inner)[statistic]
     return np.tile(0 * inside if name in fixed else inside, layer.atoms)
 
 
 def form(machine: Machine, state: State, fixed: Sequence[str]) -> Form:
-    """The quadratic form at one state of all layers, which holds zeros for the real-valued entries.
+    """The quadratic form at one state of all layers, which has zeros for the real-valued entries.
 
     Slope and curvature are derivatives of -E at zero, by which a quadratic function is known everywhere. Where -E is not
     quadratic or has no integral, the numbers are NaN.
@@ -136,12 +137,12 @@ def log_integrals(machine: Machine, states: State, given: State) -> Any:
     def one(state: State) -> Any:
         return form(machine, state | given, tuple(given)).log_integral()
 
-    # Checkpoints: the way back takes the forms anew instead of keeping all of them.
-    return jax.lax.map(jax.checkpoint(one), states, batch_size=together(machine.structure, tuple(given)))
+    # Checkpoints: the backward pass computes the forms anew instead of keeping all of them.
+    return jax.lax.map(jax.checkpoint(one), states, batch_size=at_once(machine.structure, tuple(given)))
 
 
 def draw(machine: Machine, states: State, key: Any) -> State:
-    """All layers with the real-valued entries drawn given the rest: ``count x layer shape``."""
+    """All layers, with the real-valued entries drawn given the others: ``count x layer shape``."""
     places = reals(machine.structure, ())
     ends = np.cumsum([len(place) for place in places.values()])
 
@@ -151,12 +152,12 @@ def draw(machine: Machine, states: State, key: Any) -> State:
 
     first = next(iter(states.values()))
     noise = jax.random.normal(key, (len(first), ends[-1]), first.dtype)
-    return jax.lax.map(one, (states, noise), batch_size=together(machine.structure, ()))
+    return jax.lax.map(one, (states, noise), batch_size=at_once(machine.structure, ()))
 
 
 def _filled(state: State, places: dict[str, Any], parts: Sequence[Any]) -> State:
-    """A state with numbers in the places of its real-valued entries, which held zeros."""
-    found = dict(state)
-    for (name, place), part in zip(places.items(), parts, strict=True):
-        found[name] = state[name].reshape(-1).at[place].set(part).reshape(state[name].shape)
-    return found
+    """A state with numbers in place of its real-valued entries, which were zeros."""
+    filled = dict(state)
+    for (name, place), numbers in zip(places.items(), parts, strict=True):
+        filled[name] = state[name].reshape(-1).at[place].set(numbers).reshape(state[name].shape)
+    return filled

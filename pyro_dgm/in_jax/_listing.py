@@ -16,17 +16,20 @@ from ._structure import Arrays, Layer, Structure
 from ._units import KINDS
 
 LARGEST = 20
-"""The binary logarithm of how many states are still listed."""
+"""The largest binary logarithm of the number of states that are listed."""
+
+ROWS = 256
+"""Rows of the fixed layers whose listed states are summed at once."""
 
 INSTEAD = "draw with NumPyroGibbs, or use dgm.log_partition(dist, method='ais') on the torch distribution"
 
 
 class Listing(NamedTuple):
-    """How a sum is made.
+    """The plan of a sum.
 
     Of the colour ``colour`` the blocks outside ``fixed`` are summed analytically; where it is None, all real-valued units
     outside ``fixed`` are integrated together. ``listed`` are the layers and atoms whose (finite parts') states are listed, in
-    the order of their significance, and ``radices`` how many states each of them has.
+    the order of their significance, and ``radices`` the number of states of each of them.
     """
 
     fixed: tuple[str, ...]
@@ -42,18 +45,18 @@ class Listing(NamedTuple):
     def states(self, structure: Structure, dtype: Any) -> State:
         """All listed states of the layers that are not fixed, ``count x layer shape``, with zeros for what is not listed."""
         free = [layer for layer in structure.layers if layer.name not in self.fixed]
-        found = {layer.name: jnp.zeros((self.size, layer.atoms, layer.inner), dtype) for layer in free}
+        states = {layer.name: jnp.zeros((self.size, layer.atoms, layer.inner), dtype) for layer in free}
         number, below = jnp.arange(self.size), self.size
         for (name, atom), radix in zip(self.listed, self.radices, strict=True):
             below //= radix
             layer = structure.layer(name)
             values = jnp.asarray(KINDS[layer.kind].finite(layer.inner), dtype).reshape(radix, -1)
-            found[name] = found[name].at[:, atom].set(values[number // below % radix])
-        return {name: x.reshape(self.size, *structure.layer(name).shape) for name, x in found.items()}
+            states[name] = states[name].at[:, atom].set(values[number // below % radix])
+        return {name: x.reshape(self.size, *structure.layer(name).shape) for name, x in states.items()}
 
 
 def listing(structure: Structure, arrays: Arrays, fixed: tuple[str, ...]) -> Listing | str:
-    """The cheapest sum over the layers that are not fixed, or why there is none."""
+    """The cheapest sum over the layers that are not fixed, or the reason why there is none."""
     sizes = [_log_size(structure, arrays, fixed, number) for number in range(len(structure.colours))]
     best = min(sizes)
     if best == math.inf:
@@ -70,7 +73,7 @@ def listing(structure: Structure, arrays: Arrays, fixed: tuple[str, ...]) -> Lis
 
 
 def _integrals(structure: Structure, arrays: Arrays, fixed: tuple[str, ...]) -> Listing | str:
-    """A sum whose real-valued units have several colours, or why there is none."""
+    """A sum whose real-valued units have several colours, or the reason why there is none."""
     layers = [layer for layer in structure.layers if layer.name not in fixed]
     units = ", ".join(_integral.reals(structure, fixed))
     size = sum(layer.atoms * math.log2(_states(layer)) for layer in layers)
@@ -80,7 +83,7 @@ def _integrals(structure: Structure, arrays: Arrays, fixed: tuple[str, ...]) -> 
             f"every state of their spikes and of the other units; at most 2^{_integral.LARGEST} are taken: {INSTEAD}"
         )
     traced = any(isinstance(x, jax.core.Tracer) for x in (*arrays.weights, *arrays.edges))
-    # Of traced weights nothing is known here: their sums are NaN where the energy is not quadratic.
+    # Traced weights have no values yet: their sums are NaN where the energy is not quadratic.
     if not traced and not _integral.quadratic(structure, arrays, fixed, np):
         return (
             f"the energy is not quadratic in the real-valued units of {units} together; such integrals are not known: "
@@ -92,7 +95,7 @@ def _integrals(structure: Structure, arrays: Arrays, fixed: tuple[str, ...]) -> 
 
 
 def _left(structure: Structure, fixed: tuple[str, ...], number: int) -> list[tuple[Layer, int | None]]:
-    """The layers that a sum over one colour leaves to be listed, and where the atoms are that it takes from them."""
+    """The layers that a sum over one colour leaves to be listed, and the places of the atoms that it takes from them."""
     summed = dict(structure.colours[number])
     whole = {name for name, place in summed.items() if place is None}
     free = (layer for layer in structure.layers if layer.name not in fixed and layer.name not in whole)
@@ -100,7 +103,7 @@ def _left(structure: Structure, fixed: tuple[str, ...], number: int) -> list[tup
 
 
 def _log_size(structure: Structure, arrays: Arrays, fixed: tuple[str, ...], number: int) -> float:
-    """The binary logarithm of how many states a sum over one colour leaves; infinite where they cannot be listed."""
+    """The binary logarithm of the number of states that a sum over one colour leaves; infinite where they cannot be listed."""
     total = 0.0
     for layer, place in _left(structure, fixed, number):
         atoms = layer.atoms - (0 if place is None else len(arrays.atoms[place]))
@@ -111,7 +114,7 @@ def _log_size(structure: Structure, arrays: Arrays, fixed: tuple[str, ...], numb
 
 
 def _states(layer: Layer) -> int:
-    """How many states what is finite in an atom has."""
+    """The number of states of an atom's finite part."""
     return len(KINDS[layer.kind].finite(layer.inner))
 
 
@@ -129,7 +132,7 @@ def log_sum(plan: Listing, machine: Machine, fixed: State) -> Any:
     """The sum over all states of the free layers, for many rows of the fixed ones: ``rows``."""
     if plan.size > 1 or plan.colour is None:
         room = (
-            256 if plan.colour is not None else max(_integral.together(machine.structure, plan.fixed) // plan.size, 1)
+            ROWS if plan.colour is not None else max(_integral.at_once(machine.structure, plan.fixed) // plan.size, 1)
         )
         return jax.lax.map(lambda row: logsumexp(log_sums(plan, machine, row)), fixed, batch_size=room)
     rows = len(next(iter(fixed.values())))
@@ -139,5 +142,6 @@ def log_sum(plan: Listing, machine: Machine, fixed: State) -> Any:
 
 
 def _blocks(plan: Listing, machine: Machine) -> tuple[Block, ...]:
+    """The blocks that a plan sums analytically."""
     colour = () if plan.colour is None else machine.colours[plan.colour]
     return tuple(block for block in colour if block.layer.name not in plan.fixed)

@@ -18,7 +18,7 @@ Statistics = dict[str, Eta]
 
 
 class Block(NamedTuple):
-    """Atoms of a layer that are drawn together: their bias, and what couplings bring to each of their statistics."""
+    """Atoms of a layer that are drawn at once: their bias, and the couplings that lead to each of their statistics."""
 
     layer: Layer
     atoms: Any
@@ -30,14 +30,14 @@ class Block(NamedTuple):
 class Machine:
     r"""$-E = \sum_l \langle b_l, T_l\rangle + \sum_i I_i(T; W_i)$ over arrays of JAX, made ready for many sweeps.
 
-    Made inside a jitted function, before its loops: weights are gathered and split once. States are
+    Make it inside a jitted function, before its loops, so that weights are gathered and split once. States are
     ``{layer: batch_shape x layer shape}``, statistics are flat.
 
     Args:
         structure: the graph.
         arrays: its numbers.
-        terms: of how many bfloat16 numbers a weight may be made where their products are faster (``parts``): 2 for samplers,
-            3 for figures, which have single precision then; 0 for gradients, which such products have not.
+        terms: the number of bfloat16 numbers that may stand for a weight where their products are faster (``parts``): 2 for
+            samplers; 3 for figures, which then have single precision; 0 for gradients, which such products lack.
     """
 
     def __init__(self, structure: Structure, arrays: Arrays, terms: int = 0) -> None:
@@ -79,13 +79,13 @@ class Machine:
         return lambda x: functools.reduce(jnp.add, (x[..., source] * w for source, w in rows))
 
     def statistics(self, state: Mapping[str, Any]) -> Statistics:
-        """Flat statistics of the layers of a state."""
+        """The flat statistics of the layers of a state."""
         return {name: self._flat(name, x) for name, x in state.items()}
 
     def _flat(self, name: str, x: Any) -> Eta:
         layer = self.structure.layer(name)
-        lead = x.shape[: x.ndim - len(layer.shape)]
-        return tuple(t.reshape(*lead, -1) for t in KINDS[layer.kind].T(x))
+        leading_shape = x.shape[: x.ndim - len(layer.shape)]
+        return tuple(t.reshape(*leading_shape, -1) for t in KINDS[layer.kind].T(x))
 
     def value(self, statistics: Statistics) -> Any:
         """-E: ``batch_shape``."""
@@ -93,10 +93,11 @@ class Machine:
 
     def dot(self, natural: Mapping[str, Eta], statistics: Statistics) -> Any:
         """The product of flat natural parameters and statistics: ``batch_shape``."""
-        return sum(t @ b for name, entry in statistics.items() for t, b in zip(entry, natural[name], strict=True))
+        pairs = (zip(tensors, natural[name], strict=True) for name, tensors in statistics.items())
+        return sum(t @ b for layer in pairs for t, b in layer)
 
     def coupled(self, statistics: Statistics, without: tuple[Block, ...] = ()) -> Any:
-        """The couplings' part of -E; couplings of layers that lie whole in ``without``, and are zero, are passed over."""
+        """The couplings' part of -E; couplings of layers that lie whole in ``without``, and so are zero, are left out."""
         zero = {block.layer.name for block in without if block.entries is None}
         total: Any = 0.0
         for coupling, weight, edges in zip(
@@ -112,27 +113,30 @@ class Machine:
         return total
 
     def raw(self, block: Block, statistics: Statistics) -> Eta:
-        """What the couplings bring to a block, shaped as its atoms; zeros where there is nothing."""
-        lead = next(iter(statistics.values()))[0].shape[:-1]
-        found = []
+        """The couplings' part of a block's fields, shaped as its atoms; zeros where nothing couples it."""
+        leading_shape = next(iter(statistics.values()))[0].shape[:-1]
+        fields = []
         for bias, inputs in zip(block.bias, block.inputs, strict=True):
-            brought = [bring(statistics[source][statistic]) for source, statistic, bring in inputs]
-            total = sum(brought[1:], start=brought[0]) if brought else jnp.zeros((*lead, bias.size), bias.dtype)
-            found.append(_shaped(block.layer, total))
-        return tuple(found)
+            contributions = [flow(statistics[source][statistic]) for source, statistic, flow in inputs]
+            total = (
+                sum(contributions[1:], start=contributions[0])
+                if contributions
+                else jnp.zeros((*leading_shape, bias.size), bias.dtype)
+            )
+            fields.append(_shaped(block.layer, total))
+        return tuple(fields)
 
     def fields(self, block: Block, statistics: Statistics) -> Eta:
-        """Natural parameters of a block given the rest."""
+        """Natural parameters of a block given all other units."""
         return tuple(b + r for b, r in zip(block.bias, self.raw(block, statistics), strict=True))
 
     def sweep(self, state: State, key: Any, clamp: Mapping[str, tuple[Any, Any]]) -> State:
-        """One Gibbs sweep, colour after colour, of all rows."""
+        """The state after one Gibbs sweep of all rows, colour after colour."""
         state, statistics = dict(state), self.statistics(state)
-        for colour, now in zip(self.colours, jax.random.split(key, len(self.colours)), strict=True):
+        for colour, colour_key in zip(self.colours, jax.random.split(key, len(self.colours)), strict=True):
             for number, block in enumerate(colour):
-                self.draw(
-                    block, self.fields(block, statistics), state, statistics, jax.random.fold_in(now, number), clamp
-                )
+                block_key = jax.random.fold_in(colour_key, number)
+                self.draw(block, self.fields(block, statistics), state, statistics, block_key, clamp)
         return state
 
     def draw(
@@ -144,15 +148,15 @@ class Machine:
         key: Any,
         clamp: Mapping[str, tuple[Any, Any]],
     ) -> None:
-        """Draw a block given its natural parameters; ``state`` and ``statistics`` follow."""
+        """Draw a block given its natural parameters; updates ``state`` and ``statistics``."""
         layer = block.layer
         units, old = KINDS[layer.kind], state[layer.name]
-        lead = old.shape[: old.ndim - len(layer.shape)]
-        flat = old.reshape(*lead, *_atom_shape(layer, layer.atoms))
+        leading_shape = old.shape[: old.ndim - len(layer.shape)]
+        flat = old.reshape(*leading_shape, *_atom_shape(layer, layer.atoms))
         if layer.name in clamp:
             mask, value = (jnp.broadcast_to(t, old.shape).reshape(flat.shape) for t in clamp[layer.name])
             if block.atoms is not None:
-                axis = len(lead)
+                axis = len(leading_shape)
                 mask, value = (jnp.take(t, block.atoms, axis) for t in (mask, value))
             new = units.draw_clamped(key, eta, mask, value.astype(flat.dtype))
         else:
@@ -164,7 +168,7 @@ class Machine:
         statistics[layer.name] = self._flat(layer.name, state[layer.name])
 
     def without(self, colour: tuple[Block, ...], statistics: Statistics) -> Statistics:
-        """The statistics with those of a colour's units at zero."""
+        """The statistics, with zeros for a colour's units."""
         kept = dict(statistics)
         for block in colour:
             name = block.layer.name
@@ -174,20 +178,21 @@ class Machine:
         return kept
 
     def collapsed(self, blocks: tuple[Block, ...], state: State) -> Any:
-        r"""$\log \sum_{blocks} e^{-E}$ over blocks of one colour, whatever they hold: ``batch_shape``."""
+        r"""$\log \sum_{blocks} e^{-E}$ over blocks of one colour, whatever ``state`` holds for them: ``batch_shape``."""
         statistics = self.without(blocks, self.statistics(state))
         total = self.dot(self.arrays.biases, statistics) + self.coupled(statistics, blocks)
         for block in blocks:
             total = total + KINDS[block.layer.kind].A(self.fields(block, statistics)).sum(-1)
         return total
 
-    def start(self, key: Any, lead: tuple[int, ...]) -> State:
+    def start(self, key: Any, leading_shape: tuple[int, ...]) -> State:
         """A state drawn from the biases alone."""
         state = {}
-        for layer, now in zip(self.structure.layers, jax.random.split(key, len(self.structure.layers)), strict=True):
+        keys = jax.random.split(key, len(self.structure.layers))
+        for layer, layer_key in zip(self.structure.layers, keys, strict=True):
             eta = tuple(_shaped(layer, b) for b in self.arrays.biases[layer.name])
-            eta = tuple(jnp.broadcast_to(e, (*lead, *e.shape)) for e in eta)
-            state[layer.name] = KINDS[layer.kind].draw(now, eta).reshape(*lead, *layer.shape)
+            eta = tuple(jnp.broadcast_to(e, (*leading_shape, *e.shape)) for e in eta)
+            state[layer.name] = KINDS[layer.kind].draw(layer_key, eta).reshape(*leading_shape, *layer.shape)
         return state
 
 

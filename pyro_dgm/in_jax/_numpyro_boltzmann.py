@@ -21,7 +21,7 @@ from ._units import KINDS
 
 
 class _Values(constraints.Constraint):
-    """The values that a kind of unit takes, over whole layers of some dimensions."""
+    """The values of whole layers of one kind of unit."""
 
     def __init__(self, kind: str, event_dim: int, inner: int) -> None:
         self.kind, self.inner = kind, inner
@@ -34,7 +34,7 @@ class _Values(constraints.Constraint):
 
     @property
     def event_dim(self) -> int:
-        """The dimensions of a layer."""
+        """The number of dimensions of a layer."""
         return self._event_dim
 
     def __call__(self, x: Any) -> Any:
@@ -70,9 +70,9 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
     are listed, so sums are exact up to rounding where at most $2^{20}$ states are left. Where real-valued units have several
     colours, as spikes with slabs and visible units have, their joint Gaussian integral is taken for each of at most $2^{12}$
     states of the spikes and the other units; it is NaN for weights without a normaliser. Everything can be jitted and
-    differentiated by ``arrays``, but that integrals have no derivative by weights that must be zero for them to be Gaussian
-    (those of a square with a slab, for one): what is returned there means nothing. Energies and log-probabilities are in
-    nats.
+    differentiated by ``arrays``, with one exception: integrals have no derivative by weights that must be zero for them to be
+    Gaussian (those of a square with a slab, for one), and what is returned there means nothing. Energies and log-probabilities
+    are in nats.
 
     Gaussian visible units may be a latent site of HMC and NUTS; where the machine is too large to sum they take any ``log_z``.
 
@@ -113,7 +113,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
 
     @property
     def support(self) -> Any:
-        """What a value must look like."""
+        """The constraint that values satisfy."""
         layer = self.structure.layer(self.structure.visible)
         if layer.kind == "gaussian":
             return constraints.independent(constraints.real, len(layer.shape))
@@ -160,13 +160,13 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         r"""$\log Z$ by summing all states, in nats.
 
         Raises:
-            ValueError: there are too many, or no known integral.
+            ValueError: there are too many states to list, or no known integral.
         """
         return logsumexp(log_sums(_possible(self._total), self.machine, {}))
 
     @validate_sample
     def log_prob(self, value: Any) -> Any:
-        r"""$-F(v) - \log Z$, in nats, with the $\log Z$ that was given, or else the exact one.
+        r"""$-F(v) - \log Z$, in nats, with the given $\log Z$, or else the exact one.
 
         Args:
             value: ``batch_shape x event_shape``.
@@ -175,7 +175,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
             ``batch_shape``.
 
         Raises:
-            ValueError: there are too many states to list.
+            ValueError: there are too many states to list, or no known integral.
         """
         return -self.free_energy(value) - (self.log_partition() if self.log_z is None else self.log_z)
 
@@ -183,12 +183,12 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         r"""Independent exact draws of the visible units.
 
         Listed units are drawn one after the other from $p(x_i \mid x_{<i})$, whose terms are sums over the list; no
-        cumulative sum over that list loses small probabilities. The summed colour, or all real-valued units from their joint
-        Gaussian, follow given them.
+        cumulative sum over that list loses small probabilities. Given them the summed colour is drawn, or all real-valued units
+        from their joint Gaussian.
 
         Args:
             key: a JAX random key.
-            sample_shape: how many.
+            sample_shape: the shape of the draws.
 
         Returns:
             ``sample_shape x event_shape``.
@@ -208,8 +208,8 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         node = jnp.zeros(sample_shape, int)
         listing_key, colour_key = jax.random.split(key)
         keys = jax.random.split(listing_key, max(len(plan.radices), 1))
-        for level, radix, now in zip(levels[-2::-1], plan.radices, keys, strict=False):
-            node = radix * node + jax.random.categorical(now, level.reshape(-1, radix)[node])
+        for level, radix, level_key in zip(levels[-2::-1], plan.radices, keys, strict=False):
+            node = radix * node + jax.random.categorical(level_key, level.reshape(-1, radix)[node])
         state = {name: x[node] for name, x in plan.states(self.structure, self._dtype).items()}
         if plan.colour is None:
             rows = {name: x.reshape(-1, *self.structure.layer(name).shape) for name, x in state.items()}
@@ -217,8 +217,8 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
             return {name: x.reshape(state[name].shape) for name, x in drawn.items()}
         statistics = machine.statistics(state)
         for number, block in enumerate(machine.colours[plan.colour]):
-            now = jax.random.fold_in(colour_key, number)
-            machine.draw(block, machine.fields(block, statistics), state, statistics, now, {})
+            block_key = jax.random.fold_in(colour_key, number)
+            machine.draw(block, machine.fields(block, statistics), state, statistics, block_key, {})
         return state
 
     @property
@@ -230,6 +230,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
 
 
 def _possible(plan: Listing | str) -> Listing:
+    """A plan, unless it is the reason why there is none."""
     if isinstance(plan, str):
         raise ValueError(plan)
     return plan

@@ -19,7 +19,7 @@ Clamp = Mapping[str, tuple[Any, Any]] | tuple[Any, Any] | None
 
 
 class GibbsState(NamedTuple):
-    """What a chain carries: ``{layer: chains x layer shape}`` (or one chain's), and its random key."""
+    """The state of chains, ``{layer: chains x layer shape}`` (or of one chain), and their random keys."""
 
     x: Any
     rng_key: Any
@@ -32,7 +32,7 @@ class NumPyroGibbs(MCMCKernel):
     ``MCMC.get_samples()`` returns ``{layer: draws x layer shape}``, and ``init_params`` has the same form.
 
     Args:
-        dist: what ``to_numpyro`` returns.
+        dist: a machine, as ``to_numpyro`` returns it.
         clamp: ``(mask, value)`` over the visible units, or ``{layer: (mask, value)}``, each broadcasting to the layer's
             shape: where the boolean ``mask`` holds, units stay at ``value`` and the chains converge to
             $p(x_a \mid x_b)$.
@@ -88,11 +88,11 @@ class NumPyroGibbs(MCMCKernel):
         model_args: tuple[Any, ...] = (),
         model_kwargs: dict[str, Any] | None = None,
     ) -> GibbsState:
-        """The state to start from: ``init_params``, or units drawn from the biases alone; clamped units at their value.
+        """The state to start from: ``init_params``, or units drawn from the biases alone; clamped units have their values.
 
         Args:
             rng_key: one key, or ``chains`` of them.
-            num_warmup: unused, there is nothing to adapt.
+            num_warmup: unused, since there is nothing to adapt.
             init_params: ``{layer: chains x layer shape}``.
             model_args: unused.
             model_kwargs: unused.
@@ -115,16 +115,17 @@ class NumPyroGibbs(MCMCKernel):
     def sample(
         self, state: GibbsState, model_args: tuple[Any, ...] = (), model_kwargs: dict[str, Any] | None = None
     ) -> GibbsState:
-        """One sweep over the colours, for one chain or a batch of chains."""
+        """The state after one sweep over the colours, for one chain or a batch of chains."""
         return self._sweep(state) if is_prng_key(state.rng_key) else jax.vmap(self._sweep)(state)
 
     def _sweep(self, state: GibbsState) -> GibbsState:
-        key, now = jax.random.split(state.rng_key)
-        return GibbsState(self._machine.sweep(state.x, now, self.clamp), key)
+        key, sweep_key = jax.random.split(state.rng_key)
+        return GibbsState(self._machine.sweep(state.x, sweep_key, self.clamp), key)
 
-    def _fitting(self, given: State, batch: tuple[int, ...]) -> State:
-        got = {name: jnp.shape(x) for name, x in given.items()}
+    def _fitting(self, params: State, batch: tuple[int, ...]) -> State:
+        """Initial parameters, checked against the shapes of the machine."""
+        got = {name: jnp.shape(x) for name, x in params.items()}
         expected = {layer.name: (*batch, *layer.shape) for layer in self.dist.structure.layers}
         if got != expected:
             raise ValueError(f"init_params got the shapes {got}; expected {expected}")
-        return {name: self.dist._real(given[name]) for name in expected}
+        return {name: self.dist._real(params[name]) for name in expected}

@@ -1,4 +1,4 @@
-"""Matrix products of states with weights at the processor's best."""
+"""Matrix products of states with weights, in bfloat16 terms where the processor multiplies these faster."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ def parts(weight: Any, terms: int) -> tuple[Any, ...]:
 
     Where a processor multiplies bfloat16 numbers far faster than single-precision ones and every state is itself a
     bfloat16 number, as bits and spins are, $W = W_1 + W_2 + \dots$ with $W_1$ the nearest bfloat16 to $W$, $W_2$ that to the
-    rest, and so on: the products of each are exact, and sums are accumulated in single precision. Two terms leave at most
-    $2^{-17}$ of $W$ out, three nothing. On a trained RBM of 784×500 the largest error of a field was 2.5e-5 by two terms,
+    remainder, and so on: the products of each are exact, and sums are accumulated in single precision. Two terms leave out
+    at most $2^{-17}$ of $W$, three nothing. On a trained RBM of 784×500 the largest error of a field was 2.5e-5 by two terms,
     against 1.5e-5 by single precision. Elsewhere $W$ stays whole.
 
     Args:
         weight: ``sources x targets``.
-        terms: how many; with 0 the weight stays whole.
+        terms: the number of terms; with 0 the weight stays whole.
     """
     if not terms or weight.dtype != jnp.float32 or not has_matrix_units():
         return (weight,)
-    found, rest = [], weight
+    numbers, remainder = [], weight
     for _ in range(terms):
         # Rounding by hand: XLA may drop a conversion to bfloat16 and back.
-        nearest = lax.reduce_precision(rest, exponent_bits=8, mantissa_bits=7)
-        found.append(nearest.astype(jnp.bfloat16))
-        rest = rest - nearest
-    return tuple(found)
+        nearest = lax.reduce_precision(remainder, exponent_bits=8, mantissa_bits=7)
+        numbers.append(nearest.astype(jnp.bfloat16))
+        remainder = remainder - nearest
+    return tuple(numbers)
 
 
 def product(x: Any, terms: Sequence[Any]) -> Any:
     """``x`` times the sum of the terms: ``batch_shape x targets``, in the precision of ``x``."""
     kind = terms[0].dtype
-    found = [
+    products = [
         lax.dot_general(x.astype(kind), term, (((x.ndim - 1,), (0,)), ((), ())), preferred_element_type=x.dtype)
         for term in terms
     ]
-    return functools.reduce(jnp.add, found)
+    return functools.reduce(jnp.add, products)
 
 
 def has_matrix_units() -> bool:

@@ -1,4 +1,4 @@
-"""Many steps of many chains in one compiled call; code is compiled once for a structure and the shapes of its arrays."""
+"""Many steps of many chains in one compiled call; code is compiled once per structure and shapes of its arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Carry = dict[str, Any]
 
 
 class Plan(NamedTuple):
-    """What is compiled: the sampler, the graph, the layers to keep, and how a free energy is summed, if it is."""
+    """The fixed part of compiled code: the sampler, the graph, the layers to keep, and how a free energy is summed, if it is."""
 
     sampler: Callable[..., Sampler]
     structure: Structure
@@ -36,7 +36,7 @@ class Moments(NamedTuple):
 
 @partial(jax.jit, static_argnames="plan")
 def advance(plan: Plan, data: tuple[Any, ...], carry: Carry, key: Any, steps: Any) -> tuple[Carry, Any]:
-    """Carry and key after some steps."""
+    """The carry and the key after some steps."""
     return _steps(plan.sampler(plan.structure, *data), carry, key, steps)
 
 
@@ -44,7 +44,7 @@ def advance(plan: Plan, data: tuple[Any, ...], carry: Carry, key: Any, steps: An
 def collect(
     plan: Plan, data: tuple[Any, ...], carry: Carry, key: Any, draws: Any, thinning: Any, room: int
 ) -> tuple[Carry, Any, dict[str, Any]]:
-    """Carry, key and the kept layers, ``room x chains x layer shape``, of which the first ``draws`` are filled."""
+    """The carry, the key and the kept layers, ``room x chains x layer shape``, of which the first ``draws`` are filled."""
     sampler = plan.sampler(plan.structure, *data)
     drawn = sampler.draws(carry)
     kept = {name: jnp.zeros((room, *drawn[name].shape), drawn[name].dtype) for name in plan.layers}
@@ -62,7 +62,7 @@ def collect(
 def summarise(
     plan: Plan, data: tuple[Any, ...], carry: Carry, key: Any, draws: Any, thinning: Any, room: int
 ) -> tuple[Carry, Any, dict[str, Any], Moments]:
-    """As ``collect``, but of every draw its energies alone, and the moments of all of them."""
+    """The carry, the key, the energies of every draw, and the moments of all draws; otherwise as ``collect``."""
     sampler = plan.sampler(plan.structure, *data)
     drawn = sampler.draws(carry)
     zeros = {name: jnp.zeros_like(drawn[name]) for name in plan.layers}
@@ -72,11 +72,11 @@ def summarise(
         carry, key, kept, (count, mean, squares) = now
         carry, key = _steps(sampler, carry, key, thinning)
         drawn = sampler.draws(carry)
-        found = _energies(plan, sampler, drawn)
+        energies = _energies(plan, sampler, drawn)
         count = count + 1
         after = {name: m + (drawn[name] - m) / count for name, m in mean.items()}
         squares = {name: s + (drawn[name] - mean[name]) * (drawn[name] - after[name]) for name, s in squares.items()}
-        kept = {name: x.at[number].set(found[name]) for name, x in kept.items()}
+        kept = {name: x.at[number].set(energies[name]) for name, x in kept.items()}
         return carry, key, kept, Moments(count, after, squares)
 
     return lax.fori_loop(0, draws, one, (carry, key, kept, Moments(jnp.zeros(()), zeros, zeros)))
@@ -93,7 +93,7 @@ def _steps(sampler: Sampler, carry: Carry, key: Any, steps: Any) -> tuple[Carry,
 
 def _energies(plan: Plan, sampler: Sampler, state: dict[str, Any]) -> dict[str, Any]:
     machine, visible = sampler.machine, plan.structure.visible
-    found = {"energy": -machine.value(machine.statistics(state))}
+    energies = {"energy": -machine.value(machine.statistics(state))}
     if isinstance(plan.hidden, Listing):
-        found["free_energy"] = -log_sum(plan.hidden, machine, {visible: state[visible]})
-    return found
+        energies["free_energy"] = -log_sum(plan.hidden, machine, {visible: state[visible]})
+    return energies

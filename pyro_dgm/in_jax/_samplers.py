@@ -1,4 +1,4 @@
-"""What one compiled step does: a Gibbs sweep, or one of parallel tempering."""
+"""One compiled step: a Gibbs sweep, or a step of parallel tempering."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Clamp = Mapping[str, tuple[Any, Any]]
 
 
 class Sampler(ABC):
-    """A transition of many chains. What it carries along is a dictionary of arrays that holds ``"state"``."""
+    """A transition of many chains; it carries along a dictionary of arrays that holds ``"state"``."""
 
     machine: Machine
 
@@ -30,7 +30,7 @@ class Sampler(ABC):
 
 
 class GibbsSampler(Sampler):
-    """One sweep over the colours."""
+    """A sampler whose step is one sweep over the colours."""
 
     def __init__(self, structure: Structure, arrays: Arrays, clamp: Clamp) -> None:
         self.machine, self.clamp = Machine(structure, arrays, terms=2), clamp
@@ -43,7 +43,7 @@ class TemperingSampler(Sampler):
     r"""Swaps of neighbouring replicas, even pairs and then odd ones, and a sweep of all replicas.
 
     Carries the state, ``{layer: chains x temperatures x layer shape}``, the summed swap probabilities of every pair
-    (``"rate"``), and for the count of round trips which replica was at $\beta = 0$ last and how many have come from there.
+    (``"rate"``), and, to count round trips, which replicas were at $\beta = 0$ last and how many have come up from there.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class TemperingSampler(Sampler):
         state = {name: _taken(x, order) for name, x in state.items()}
         first = [tuple(_taken(f, order) for f in fields) for fields in first]
         statistics = machine.statistics(state)
-        for number, (colour, now) in enumerate(
+        for number, (colour, colour_key) in enumerate(
             zip(machine.colours, jax.random.split(draw_key, len(machine.colours)), strict=True)
         ):
             for place, block in enumerate(colour):
                 raw = first[place] if number == 0 else machine.raw(block, statistics)
                 machine.draw(
-                    block, self._eta(block, raw), state, statistics, jax.random.fold_in(now, place), self.clamp
+                    block, self._eta(block, raw), state, statistics, jax.random.fold_in(colour_key, place), self.clamp
                 )
         from_base = _taken(carry["from_base"], order)
         trips = carry["trips"] + from_base[:, -1]
@@ -78,12 +78,12 @@ class TemperingSampler(Sampler):
         return {"state": state, "rate": carry["rate"] + rate.mean(0), "from_base": from_base, "trips": trips}
 
     def _gap(self, first: list[tuple[Any, ...]], statistics: dict[str, tuple[Any, ...]]) -> Any:
-        """D of every replica; the first colour's fields, which the draw needs too, bring the couplings' part of it."""
+        """D, one value per replica; the first colour's fields, which the draw needs too, give the part of its couplings."""
         machine = self.machine
-        rest = machine.without(machine.colours[0], statistics)
-        total = machine.coupled(rest, machine.colours[0])
-        for name, entry in statistics.items():
-            for t, target, base in zip(entry, machine.arrays.biases[name], self.base[name], strict=True):
+        others = machine.without(machine.colours[0], statistics)
+        total = machine.coupled(others, machine.colours[0])
+        for name, layer_statistics in statistics.items():
+            for t, target, base in zip(layer_statistics, machine.arrays.biases[name], self.base[name], strict=True):
                 total = total + t @ (target - base)
         for block, fields in zip(machine.colours[0], first, strict=True):
             for t, field in zip(statistics[block.layer.name], fields, strict=True):
@@ -92,7 +92,7 @@ class TemperingSampler(Sampler):
         return total
 
     def _swaps(self, gap: Any, key: Any) -> tuple[Any, Any]:
-        """The place every replica comes from, ``chains x temperatures``, and every pair's swap probability."""
+        """The place that every replica comes from, ``chains x temperatures``, and every pair's swap probability."""
         number = gap.shape[1]
         steps, even = jnp.diff(self.betas), jnp.arange(number - 1) % 2 == 0
         thresholds = -jax.random.exponential(key, (gap.shape[0], number - 1), gap.dtype)
@@ -106,12 +106,12 @@ class TemperingSampler(Sampler):
 
     def _eta(self, block: Block, raw: tuple[Any, ...]) -> tuple[Any, ...]:
         """Natural parameters at every temperature."""
-        found = []
+        naturals = []
         for bias, base, field in zip(block.bias, self.base[block.layer.name], raw, strict=True):
             base = (base if block.entries is None else base[block.entries]).reshape(bias.shape)
             betas = self.betas.reshape(-1, *(1 for _ in bias.shape))
-            found.append(base + betas * (bias - base + field))
-        return tuple(found)
+            naturals.append(base + betas * (bias - base + field))
+        return tuple(naturals)
 
 
 def _taken(x: Any, order: Any) -> Any:

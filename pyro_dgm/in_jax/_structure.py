@@ -1,4 +1,4 @@
-"""What crosses from torch to JAX: the graph as plain hashable data, and copies of the parameters as NumPy arrays."""
+"""A torch machine read for JAX: the graph as plain hashable data, and copies of the parameters as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _COUPLINGS: dict[type, str] = {Dense: "dense", Lateral: "lateral", Sparse: "spar
 
 
 WIDEST = 32
-"""Neighbours up to which a block's flow is a table: every column of it is compiled by itself."""
+"""The number of neighbours up to which a block's flow is a table, each row of which is compiled by itself."""
 
 
 class Layer(NamedTuple):
-    """A layer: its name, the kind of its units, its shape and how many numbers make one atom."""
+    """A layer: its name, the kind of its units, its shape and the number of entries of an atom."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ class Structure(NamedTuple):
         return next(layer for layer in self.layers if layer.name == name)
 
     def touching(self, name: str) -> list[tuple[int, int]]:
-        """Number and end of the couplings at a layer; one with itself answers for both ends at once."""
+        """The number and the end of every coupling at a layer; a coupling with itself counts once for both ends."""
         return [
             (number, end)
             for number, coupling in enumerate(self.couplings)
@@ -73,7 +73,7 @@ class Structure(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Where a sparse coupling's flow into a block comes from: for each of its entries the neighbours and their edges.
+    """The sources of a sparse coupling's flow into a block: for each of the block's entries the neighbours and their edges.
 
     Both are ``degree x entries``. A slot without a neighbour has the number of edges, which stands for a weight of zero.
     """
@@ -83,7 +83,7 @@ class Table(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """The same edge by edge, where degrees differ too much for a table: source, target and number of every edge."""
+    """A flow edge by edge, where degrees differ too much for a ``Table``: source, target and number of every edge."""
 
     sources: Any
     targets: Any
@@ -93,8 +93,8 @@ class Flow(NamedTuple):
 class Arrays(NamedTuple):
     """The numbers of a machine.
 
-    ``biases`` holds for every layer its natural parameters, flat; ``weights`` one array a coupling, ``edges`` the index
-    pairs of sparse ones (None for others), ``atoms`` the atoms of the blocks that are no whole layers, and ``flows`` for
+    ``biases`` holds for every layer its natural parameters, flat; ``weights`` one array per coupling, ``edges`` the
+    index pairs of sparse ones (None for others), ``atoms`` the atoms of the blocks that are no whole layers, and ``flows`` for
     every block and coupling a ``Table`` or ``Flow`` where the coupling is sparse and touches the block.
     """
 
@@ -109,7 +109,7 @@ def read(dist: BoltzmannDistribution) -> tuple[Structure, Arrays]:
     """Structure and parameters of a torch machine; the parameters are copies in double precision.
 
     Raises:
-        ValueError: units or interactions that are not known here, a batch shape, or a unit coupled to itself.
+        ValueError: units or interactions without a counterpart in JAX, a batch shape, or a unit coupled to itself.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -165,14 +165,14 @@ def read(dist: BoltzmannDistribution) -> tuple[Structure, Arrays]:
 
 
 def flow_name(layer: str, place: int | None, number: int, end: int) -> str:
-    """Where ``Arrays.flows`` keeps a coupling's flow into a block."""
+    """The key in ``Arrays.flows`` of a coupling's flow into a block."""
     return f"{layer} {place} {number} {end}"
 
 
 def _flows(
     structure: Structure, edges: tuple[NDArray[Any] | None, ...], atoms: list[NDArray[Any]]
 ) -> dict[str, Table | Flow]:
-    found = {}
+    flows = {}
     for name, place in (block for colour in structure.colours for block in colour):
         layer = structure.layer(name)
         chosen = np.arange(layer.atoms) if place is None else atoms[place]
@@ -190,8 +190,8 @@ def _flows(
             edge = np.tile(np.arange(len(pairs)), len(both))
             keep = target >= 0
             flow = _table(source[keep], target[keep], edge[keep], len(entries), len(pairs))
-            found[flow_name(name, place, number, end)] = flow
-    return found
+            flows[flow_name(name, place, number, end)] = flow
+    return flows
 
 
 def _table(source: NDArray[Any], target: NDArray[Any], edge: NDArray[Any], size: int, edges: int) -> Table | Flow:

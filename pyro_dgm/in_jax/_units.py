@@ -1,7 +1,7 @@
 """Units in JAX: statistics, log-partition functions and draws of every kind, over arrays of atoms.
 
 A layer is ``batch_shape x atoms``, or ``batch_shape x atoms x inner`` where an atom has several numbers; natural
-parameters come as one array a statistic, of the same shape. Nothing is shared with the torch units.
+parameters come as one array per statistic, of the same shape. Nothing is shared with the torch units.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Units(ABC):
         """The log-partition function of every atom, in nats."""
 
     def rise(self, before: Eta, after: Eta) -> Any:
-        """A(after) - A(before) of every atom, for neighbouring parameters."""
+        """A(after) - A(before), one value per atom, for neighbouring parameters."""
         return self.A(after) - self.A(before)
 
     @abstractmethod
@@ -48,27 +48,30 @@ class Units(ABC):
 
     @abstractmethod
     def states(self, inner: int) -> Any:
-        """All states of one atom; None where they cannot be listed."""
+        """All states of an atom; None where they cannot be listed."""
 
     def finite(self, inner: int) -> Any:
-        """All states of what is finite in an atom, with its real-valued entries at zero."""
+        """All states of an atom's finite part, with its real-valued entries at zero."""
         return self.states(inner)
 
     def degrees(self, inner: int) -> tuple[Any, ...]:
-        """The order in real-valued entries of every entry of each statistic; those of order one in the first are real."""
+        """The order of each statistic's entries in the real-valued entries of an atom.
+
+        Entries of order one in the first statistic are the real-valued ones.
+        """
         return (np.zeros(inner, int),) * self.statistics
 
     @abstractmethod
     def fits(self, mask: Any, x: Any) -> Any:
-        """Which atoms can take the entries of ``x`` where ``mask`` holds, together."""
+        """A mask of the atoms that can take all entries of ``x`` where ``mask`` holds."""
 
     def supports(self, x: Any) -> Any:
-        """Which atoms hold a value that the unit can take."""
+        """A mask of the atoms that hold a value that the unit can take."""
         return self.fits(jnp.ones_like(x, bool), x)
 
 
 class BinaryUnits(Units):
-    """0 and 1."""
+    """Units that are 0 or 1."""
 
     def T(self, x: Any) -> Eta:
         return (x,)
@@ -84,7 +87,7 @@ class BinaryUnits(Units):
         return jax.nn.softplus(before + step) - jax.nn.softplus(before)
 
     def _near(self, before: Any, step: Any) -> Any:
-        """The same without cancellation, from the side on which the probability is below a half."""
+        """The rise without cancellation, from the side on which the probability is below a half."""
         upper = before > 0
         sign = jnp.where(upper, -1, 1)
         return jnp.log1p(jax.nn.sigmoid(sign * before) * jnp.expm1(sign * step)) + jnp.where(upper, step, 0)
@@ -100,7 +103,7 @@ class BinaryUnits(Units):
 
 
 class SpinUnits(Units):
-    """-1 and 1."""
+    """Units that are -1 or 1."""
 
     def T(self, x: Any) -> Eta:
         return (x,)
@@ -119,7 +122,7 @@ class SpinUnits(Units):
 
 
 class CategoricalUnits(Units):
-    """One-hot rows."""
+    """Units that are one-hot rows."""
 
     def T(self, x: Any) -> Eta:
         return (x,)
@@ -144,7 +147,7 @@ class CategoricalUnits(Units):
 
 
 class GaussianUnits(Units):
-    r"""The real line, $T = (x, x^2)$, $\eta = (\beta\mu, -\beta/2)$."""
+    r"""Units on the real line, $T = (x, x^2)$, $\eta = (\beta\mu, -\beta/2)$."""
 
     statistics = 2
     exact = False
@@ -173,7 +176,7 @@ class GaussianUnits(Units):
 
 
 class SpikeSlabUnits(Units):
-    r"""Spike and slabs $(h, s)$ with $T = ((h, hs), (0, s^2))$ and $\eta = ((b, c), (\cdot, -\alpha/2))$."""
+    r"""Units of a spike and slabs $(h, s)$, with $T = ((h, hs), (0, s^2))$ and $\eta = ((b, c), (\cdot, -\alpha/2))$."""
 
     statistics = 2
     exact = False

@@ -28,7 +28,7 @@ def log_weights(
     batch: torch.Size,
     states: State | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As ``pyro_dgm.annealing.units.log_weights``, for a machine without batch shape and in its precision.
+    """The weights of ``pyro_dgm.annealing.units.log_weights``, for a machine without batch shape and in its precision.
 
     Raises:
         ValueError: units or interactions that the compiled engine does not know, or a batch shape.
@@ -45,7 +45,7 @@ def _log_weights(
     chains: int,
     states: State | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    ours = to_numpyro(dist)
+    machine = to_numpyro(dist)
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -64,11 +64,11 @@ def _log_weights(
             total += np.asarray(rise, np.float64)
         return torch.from_numpy(total).to(like)
 
-    fixed = ours.structure, ours.arrays, flat
+    fixed = machine.structure, machine.arrays, flat
     log_base = torch.from_numpy(np.array(runs.log_base(*fixed))).to(like)
     start = runs.start(*fixed, start_key, chains)
     forward = summed(levels, partial(runs.forward, *fixed), start, key)
     if states is None:
         return log_base, forward, None
-    given = {name: jnp.array(x.detach().cpu().numpy(), float) for name, x in states.items()}
-    return log_base, forward, summed(levels[::-1], partial(runs.reverse, *fixed), given, back_key)
+    ends = {name: jnp.array(x.detach().cpu().numpy(), float) for name, x in states.items()}
+    return log_base, forward, summed(levels[::-1], partial(runs.reverse, *fixed), ends, back_key)

@@ -122,9 +122,9 @@ def test_the_inverse_root_and_its_derivatives(wide):
     assert np.isnan(inverse_root(form - 3 * np.eye(5))).any()
 
 
-def test_more_states_than_go_through_together(wide):
+def test_more_states_than_go_through_at_once(wide):
     """Against NumPy's sum over h with determinants."""
-    from pyro_dgm.in_jax._integral import together
+    from pyro_dgm.in_jax._integral import at_once
 
     ssrbm = dgm.SpikeSlabRBM(40, 8, slabs=2).double()
     with torch.no_grad():
@@ -132,7 +132,7 @@ def test_more_states_than_go_through_together(wide):
             generator = torch.Generator().manual_seed(parameter.numel())
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     ours = to_numpyro(ssrbm())
-    assert together(ours.structure, ()) < 256
+    assert at_once(ours.structure, ()) < 256
     assert float(ours.log_partition()) == pytest.approx(mixture.of_spike_slab_rbm(ssrbm).log_z, abs=1e-9)
 
 

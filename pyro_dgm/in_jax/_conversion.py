@@ -14,7 +14,7 @@ def check_installed() -> None:
     """Say what to install where JAX or NumPyro is missing.
 
     Raises:
-        ImportError: one of them is not there.
+        ImportError: one of them is not installed.
     """
     try:
         import jax  # noqa: F401

@@ -119,5 +119,5 @@ def _taken(x: Any, order: Any) -> Any:
 
 
 def _crossing(accepted: Any) -> Any:
-    """How far each place lies from that of its new replica, given which pairs swap: -1, 0 or 1."""
+    """The step from each place to that of its new replica, given which pairs swap: -1, 0 or 1."""
     return jnp.diff(jnp.pad(accepted.astype(int), ((0, 0), (1, 1))), axis=1)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -81,6 +82,8 @@ def test_the_compiled_engine_evaluates_and_diagnoses(rbm_run, vae_run, capsys):
     assert "log_likelihood got method='importance' and ['engine']" in capsys.readouterr().err
     assert main(["diagnose", str(vae_run), "--engine", "compiled"]) == 2
     assert "VAE has no chains to run" in capsys.readouterr().err
+    assert main(["diagnose", str(vae_run), "--warmup", "10"]) == 2
+    assert "--warmup got 10, but VAE has no chains to run" in capsys.readouterr().err
     assert main(["evaluate", str(rbm_run), "--engine", "tensorflow", "--method", "ais"]) == 2
     assert "expected one of 'torch', 'compiled', 'jax'" in capsys.readouterr().err
     assert main(["evaluate", str(rbm_run), "--engine", "compiled", "--method", "raise"]) == 2
@@ -126,7 +129,7 @@ def test_impute_rows_of_a_file(run, request, tmp_path, capsys):
     rows = np.zeros((3, 64), np.float32)
     rows[0, 5:9], rows[2, 0] = np.nan, np.nan
     np.save(tmp_path / "holes.npy", rows)
-    assert main(["impute", str(folder), "--rows", str(tmp_path / "holes.npy"), "--sweeps", "20"]) == 0
+    assert main(["impute", str(folder), "--rows", str(tmp_path / "holes.npy"), "--draws", "20"]) == 0
     assert "3 rows with 5 unknown values imputed" in capsys.readouterr().out
     found = np.load(folder / "imputed.npz")
     assert (found["known"] == ~np.isnan(rows)).all()
@@ -136,6 +139,9 @@ def test_impute_rows_of_a_file(run, request, tmp_path, capsys):
         np.save(tmp_path / "strange.npy", strange)
         assert main(["impute", str(folder), "--rows", str(tmp_path / "strange.npy")]) == 2
         assert match in capsys.readouterr().err
+    for flag, value in (("-n", "3"), ("--known", "0.5")):
+        assert main(["impute", str(folder), "--rows", str(tmp_path / "holes.npy"), flag, value]) == 2
+        assert f"{flag} got {value}, which is for test rows" in capsys.readouterr().err
     assert main(["impute", str(folder), "--rows", str(tmp_path / "nothing.npy")]) == 2
     assert "cannot be read" in capsys.readouterr().err
 
@@ -143,7 +149,7 @@ def test_impute_rows_of_a_file(run, request, tmp_path, capsys):
 @pytest.mark.parametrize("run", ["rbm_run", "vae_run"])
 def test_impute(run, request):
     folder = request.getfixturevalue(run)
-    assert main(["impute", str(folder), "-n", "3", "--sweeps", "20"]) == 0
+    assert main(["impute", str(folder), "-n", "3", "--draws", "20"]) == 0
     found = np.load(folder / "imputed.npz")
     assert (found["means"][:, found["known"]] == found["x"][:, found["known"]]).all()
 
@@ -155,7 +161,7 @@ def test_diagnose(rbm_run, vae_run, capsys):
     assert main(["diagnose", str(vae_run), "--draws", "50"]) == 0
     printed = capsys.readouterr().out
     assert "z[0, 0]" in printed
-    assert "latents of 300 test rows: KL(q || p) in nats a row" in printed
+    assert "latents of 300 test rows: KL(q || p) in nats per row" in printed
     assert re.search(r"  z +\d\S* \(closed form\), [0-2] of 2 units active\n +by unit: \S+, \S+\n", printed)
     assert (vae_run / "latents.png").exists()
 
@@ -208,6 +214,24 @@ def test_unknown_arguments_exit_with_2():
     result = subprocess.run([sys.executable, "-m", "pyro_dgm.cli", "fit"], capture_output=True, text=True)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+def test_options_are_not_abbreviated(rbm_run, capsys):
+    """``--data`` is no short form of ``--data-dir``."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(rbm_run), "--data", "x"])
+    assert "unrecognized arguments: --data x" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    """As in ``pyro-dgm list | head -2``."""
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "pyro_dgm.cli", "list"]
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True) as listing:
+        os.close(writing)
+        os.close(reading)
+        _, errors = listing.communicate()
+    assert (listing.returncode, errors) == (0, "")
 
 
 def test_an_npz_of_ones_own(tmp_path, capsys):

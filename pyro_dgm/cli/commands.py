@@ -179,18 +179,22 @@ def impute(options: Namespace) -> None:
     from ..evaluation import pictures
 
     model, _, dataset = _open(options)
-    if options.n < 1 or options.sweeps < 2:
-        raise ValueError(f"-n and --sweeps got {options.n} and {options.sweeps}; expected at least 1 and 2")
-    if not 0 < options.known < 1:
-        raise ValueError(f"--known got {options.known}; expected a share between 0 and 1")
+    count, share = 10 if options.n is None else options.n, 0.5 if options.known is None else options.known
+    if count < 1 or options.draws < 2:
+        raise ValueError(f"-n and --draws got {count} and {options.draws}; expected at least 1 and 2")
+    if not 0 < share < 1:
+        raise ValueError(f"--known got {share}; expected a share between 0 and 1")
     if options.rows is not None:
+        for flag, value in (("-n", options.n), ("--known", options.known)):
+            if value is not None:
+                raise ValueError(f"{flag} got {value}, which is for test rows, with --rows: leave it out")
         x = incomplete_rows(options.rows, dataset.visible).to(options.device)
         known, x = ~x.isnan(), x.nan_to_num()
     else:
-        spread = torch.linspace(0, len(dataset.test) - 1, min(options.n, len(dataset.test))).long()
+        spread = torch.linspace(0, len(dataset.test) - 1, min(count, len(dataset.test))).long()
         x = dataset.test.x[spread].to(options.device)
-        known = torch.arange(dataset.visible, device=x.device) < math.ceil(options.known * dataset.visible)
-    means, details = model.impute_with_details(x, known, sweeps=options.sweeps)
+        known = torch.arange(dataset.visible, device=x.device) < math.ceil(share * dataset.visible)
+    means, details = model.impute_with_details(x, known, draws=options.draws)
     run = _folder(options.run)
     np.savez_compressed(
         run / "imputed.npz", x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details
@@ -212,14 +216,16 @@ def diagnose(options: Namespace) -> None:
     model, _, dataset = _open(options)
     run = _folder(options.run)
     if "chains" in model.abilities():
-        idata = to_arviz(model.chains(options.draws, options.warmup, options.chains, options.engine or "torch"))
+        chains, warmup = options.chains, options.warmup
+        chains, warmup = 20 if chains is None else chains, 500 if warmup is None else warmup
+        idata = to_arviz(model.chains(options.draws, warmup, chains, options.engine or "torch"))
         pictures.energy_trace(idata, path=run / "energies.png")
-    elif options.engine:
-        raise ValueError(
-            f"--engine got {options.engine!r}, but {type(model).__name__} has no chains to run; leave it out"
-        )
     else:
-        idata = to_arviz(model, dataset.test.x[:10].to(options.device), num_samples=options.draws, num_chains=4)
+        for flag, value in (("--engine", options.engine), ("--warmup", options.warmup)):
+            if value is not None:
+                raise ValueError(f"{flag} got {value!r}, but {type(model).__name__} has no chains to run; leave it out")
+        chains = 4 if options.chains is None else options.chains
+        idata = to_arviz(model, dataset.test.x[:10].to(options.device), num_samples=options.draws, num_chains=chains)
         _latents(model, dataset.test.x[:LATENT_ROWS].to(options.device), run)
     with _wide_tables():
         print(arviz.summary(idata))

@@ -8,7 +8,9 @@ from ..models.shared.model import Model
 from ..models.shared.modes import evaluating
 
 
-def condition(model: Model, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+def condition(
+    model: Model, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+) -> Tensor:
     r"""Draws from any conditional of any model, $x_a \sim p(x_a \mid x_b)$: ``draws x rows x event_shape``.
 
     Machines are moved by the kernel that fits them with the known entries clamped, latent-variable models by Metropolis
@@ -20,11 +22,12 @@ def condition(model: Model, x: Tensor, known: Tensor, draws: int = 100, warmup: 
         x: rows; what stands in unknown entries does not matter.
         known: booleans, for all rows or for each.
         draws: how many are kept.
-        warmup: steps before the first of them, of chains.
-        thinning: steps from one to the next.
+        warmup: of chains, steps before the first of them, 500 by default.
+        thinning: of chains, steps from one to the next, 1 by default.
 
     Raises:
-        ValueError: a model without conditionals, no row, booleans that do not fit, numbers that are not positive.
+        ValueError: a model without conditionals, no row, booleans that do not fit, numbers that are not positive; a warm-up or
+            thinning where draws are independent.
 
     Example:
         >>> import torch, pyro_dgm as dgm

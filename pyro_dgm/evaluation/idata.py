@@ -15,7 +15,12 @@ from ..models.shared.modes import evaluating
 
 
 def to_arviz(
-    source: Any, observed: Tensor | None = None, *, num_samples: int = 500, num_chains: int = 4, **options: Any
+    source: Any,
+    observed: Tensor | None = None,
+    *,
+    num_samples: int | None = None,
+    num_chains: int | None = None,
+    **options: Any,
 ) -> Any:
     r"""ArviZ ``InferenceData`` (a ``DataTree`` from ArviZ 1.0 on) of chains or of a latent-variable model.
 
@@ -29,12 +34,12 @@ def to_arviz(
     Args:
         source: a ``VectorizedMCMC`` that has run, or a latent-variable model.
         observed: data rows, ``n x event_shape``; needed for a model.
-        num_samples: draws a chain, for a model.
-        num_chains: chains, for a model (independent sets of draws).
+        num_samples: draws a chain, for a model, 500 by default.
+        num_chains: chains, for a model (independent sets of draws), 4 by default.
         options: for chains with ``observed``, those of ``dgm.log_partition``.
 
     Raises:
-        ValueError: nothing was drawn yet; a model without rows; a source of another kind.
+        ValueError: nothing was drawn yet; a model without rows; a source of another kind; options of another kind of source.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -45,13 +50,22 @@ def to_arviz(
         {'chain': 4, 'draw': 20}
     """
     if isinstance(source, VectorizedMCMC):
+        _refuse(
+            "chains that have run",
+            num_samples=num_samples,
+            num_chains=num_chains,
+            **({} if observed is not None else options),
+        )
         groups = _from_chains(source, observed, options)
     elif isinstance(source, Model):
         if observed is None:
             raise ValueError("to_arviz of a latent-variable model needs observed rows: its posterior is p(z | x)")
+        _refuse("a latent-variable model", **options)
         source.check_data(observed)
         with evaluating(source):
-            drawn = source.posterior_draws(observed, num_samples, num_chains)
+            drawn = source.posterior_draws(
+                observed, 500 if num_samples is None else num_samples, 4 if num_chains is None else num_chains
+            )
         groups = {group: {name: _numpy(value) for name, value in entry.items()} for group, entry in drawn.items()}
         groups["observed_data"] = {name: _numpy(observed) for name in groups["log_likelihood"]}
     else:
@@ -60,6 +74,13 @@ def to_arviz(
             "with observed rows"
         )
     return _from_dict(groups)
+
+
+def _refuse(source: str, **options: Any) -> None:
+    """Refuse options that were given although the source has no use for them."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"to_arviz of {source} got {name}={value!r}, for which it has no use: leave it out")
 
 
 def _from_dict(groups: dict[str, dict[str, np.ndarray]]) -> Any:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from .. import registry
+from .formats import FORMAT, translated
 
 CONFIG, WEIGHTS, STATE = "config.json", "weights.safetensors", "training.pt"
-FORMAT = 1
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -59,9 +59,9 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is truncated or no JSON ({error}); restore it or train again") from None
     if not isinstance(config, dict) or not {"format", "model", "options"} <= set(config):
         raise ValueError(f"{path} is not the configuration of a pyro_dgm run")
-    if config["format"] != FORMAT:
-        raise ValueError(f"{path} has format {config['format']!r}; this version reads format {FORMAT}")
-    return config
+    if config["format"] not in range(1, FORMAT + 1):
+        raise ValueError(f"{path} has format {config['format']!r}; this version reads formats 1 to {FORMAT}")
+    return translated(config)
 
 
 def save_weights(run: Path, weights: Mapping[str, Tensor]) -> None:

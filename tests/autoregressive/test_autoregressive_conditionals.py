@@ -161,7 +161,7 @@ def test_linear_gaussian_conditionals_are_normal():
 def test_imputation_says_how():
     model, x = fvbn(), STATES[:6]
     known = torch.tensor([True, True, False, True])
-    filled, details = model.impute_with_details(x, known, sweeps=300)
+    filled, details = model.impute_with_details(x, known, draws=300)
     assert details["method"] == "order"
     assert details["smallest_effective_sample_size"] == pytest.approx(300)
     expected = [(torch.tensor(enumerated(model, row, known)[1]).float() @ STATES)[2] for row in x]
@@ -203,8 +203,8 @@ def test_what_cannot_be_completed():
         complete(fvbn()().expand((2,)), x, known)
     with pytest.raises(ValueError, match="is real"):
         fvbn(output="gaussian").complete(x, known, method="enumeration")
-    with pytest.raises(ValueError, match="sweeps got 1"):
-        fvbn().impute(x, known, sweeps=1)
+    with pytest.raises(ValueError, match="draws got 1"):
+        fvbn().impute(x, known, draws=1)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,11 @@ def test_bars_and_stripes_optimum_is_what_enumeration_says():
      ({"method": "ais", "temperatures": 0.5}, "temperatures got 0.5; expected"),
      ({"method": "ais", "temperatures": [0.1, 0.5, 1.0]}, "exactly 0"),
      ({"method": "ais", "temperatures": [0.0, math.nan, 1.0]}, "got 0 and then nan at places 0 and 1; .*increase"),
-     ({"method": "bridge", "reverse": False}, "needs both runs")],
+     ({"method": "bridge", "reverse": False}, "needs both runs"),
+     ({"chains": 50}, "chains got 50 with method='exact'; it belongs to method='ais' or method='bridge'"),
+     ({"engine": "torch"}, "engine got 'torch' with method='exact'"), ({"reverse": False}, "reverse got False"),
+     ({"base": torch.zeros(10, 6)}, "base got tensor.* with method='exact'"),
+     ({"method": "ais", "base": torch.zeros(10, 6), "reverse": False, "warmup": 5}, "warmup got 5 without a reverse run")],
 )  # fmt: skip
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):

@@ -8,6 +8,7 @@ import torch
 from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
+from pyro_dgm.models.shared.autoregressive import AutoregressiveModel
 
 STATES = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4)))
 KNOWN = torch.tensor([[True, False, True, False], [False, True, False, False]])
@@ -28,7 +29,7 @@ MAKERS = {
 def test_draws_follow_the_conditional(name):
     """Many chains of one row each, so that draws of one step are independent."""
     model = oracle.randomise(MAKERS[name](), torch.Generator().manual_seed(1), 1.0)
-    chains = 4000
+    chains, chain = 4000, {} if isinstance(model, AutoregressiveModel) else {"warmup": 60}
     torch.manual_seed(0)
     for row, known in zip(ROWS, KNOWN, strict=True):
         p = model.evidence(STATES).values.double().exp().numpy()
@@ -36,7 +37,7 @@ def test_draws_follow_the_conditional(name):
             p = model.answering(known.unsqueeze(0))[0][1].log_prob(STATES).detach().double().exp().numpy()
         p = np.where((STATES[:, known] == row[known]).all(1).numpy(), p, 0.0)
         p /= p.sum()
-        drawn = dgm.condition(model, row.expand(chains, -1), known, draws=1, warmup=60)[0]
+        drawn = dgm.condition(model, row.expand(chains, -1), known, draws=1, **chain)[0]
         found = np.bincount((drawn.numpy() @ [8, 4, 2, 1]).astype(int), minlength=16) / chains
         assert 0.5 * abs(found - p).sum() < oracle.total_variation_bound(p, chains)
 

@@ -64,3 +64,16 @@ def test_refusals():
         dgm.to_arviz(dgm.VAE.example()[0])
     with pytest.raises(ValueError, match="expected a VectorizedMCMC"):
         dgm.to_arviz(torch.zeros(3), x)
+
+
+def test_options_of_another_source_are_refused():
+    vae, x = dgm.VAE.example()
+    mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(dgm.RBM(3, 2)()), 4, 0, num_chains=2, disable_progbar=True)
+    mcmc.run()
+    for source, rows, option in (
+        (vae, x, {"method": "exact"}),
+        (mcmc, None, {"method": "exact"}),
+        (mcmc, None, {"num_chains": 2}),
+    ):
+        with pytest.raises(ValueError, match=f"got {next(iter(option))}=.* no use"):
+            dgm.to_arviz(source, rows, **option)

@@ -13,6 +13,7 @@ from pyro.optim import Adam
 import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.models.shared.abilities import ABILITIES
+from pyro_dgm.models.shared.free_energy import FreeEnergyModel
 from pyro_dgm.models.shared.model import Model
 from pyro_dgm.objectives.phases.chains import ChainsPhase
 
@@ -67,6 +68,8 @@ class TestModel:
         assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in again.named_parameters()}
         model.check_data(x)
         assert model.sample(3).shape == (3, *x.shape[1:])
+        for name in {*model.options(), *inspect.signature(cls).parameters}:
+            assert hasattr(model, name), f"the argument {name} is no attribute"
 
     def test_example_is_the_same_every_time(self, cls):
         (a, x), (b, y) = cls.example(), cls.example()
@@ -184,6 +187,21 @@ class TestEvidence:
         assert figure.space == "toy"
 
 
+energies = {name: cls for name, cls in registry.models().items() if hasattr(cls, "log_partition")}
+
+
+@pytest.mark.parametrize("cls", energies.values(), ids=energies)
+def test_log_partition_takes_rows_and_says_its_error(cls):
+    model, x = cls.example()
+    annealed = model.log_partition(x, chains=20, temperatures=30, warmup=5)
+    assert isinstance(annealed, dgm.LogPartition)
+    assert annealed.stderr > 0
+    found = model.log_partition(x, **(few(model) if isinstance(model, FreeEnergyModel) else {}))
+    assert found.value.shape == ()
+    assert not found.exact or found.stderr == 0
+    assert not found.exact or found.lower == found.value == found.upper
+
+
 @models("impute")
 class TestImputation:
     """Models that fill in what is unknown."""
@@ -191,7 +209,7 @@ class TestImputation:
     def test_impute_keeps_what_is_known(self, cls):
         model, x = cls.example()
         known = torch.arange(x.shape[1]) < 3
-        filled = model.impute(x, known, sweeps=10)
+        filled = model.impute(x, known, draws=10)
         assert torch.equal(filled[:, known], x[:, known])
         assert filled.isfinite().all()
         assert not binary(x) or ((filled >= 0) & (filled <= 1)).all()
@@ -201,7 +219,7 @@ class TestImputation:
             with pytest.raises(ValueError, match=r"impute got data of shape .* expected rows x \("):
                 model.impute(bad, known)
         with pytest.raises(ValueError, match="at least 2"):
-            model.impute(x, known, sweeps=1)
+            model.impute(x, known, draws=1)
         with pytest.raises(ValueError, match="expected booleans"):
             model.impute(x, known[:-1])
 
@@ -210,12 +228,26 @@ class TestImputation:
 class TestConditionals:
     """Models with conditionals to draw from."""
 
+    def drawn(self, model, x, known):
+        """Four draws, of a short chain where there is one."""
+        refused = []
+        for option in ({"warmup": 5, "thinning": 2}, {"warmup": 5}, {"thinning": 2}):
+            try:
+                found = dgm.condition(model, x, known, draws=4, **option)
+            except ValueError as error:
+                refused.append(str(error))
+        if refused:
+            assert len(refused) == 3
+            assert all("independent" in message for message in refused)
+            found = dgm.condition(model, x, known, draws=4)
+        return found
+
     def test_condition_draws_what_is_not_known(self, cls):
         model, x = cls.example()
         known = torch.arange(x.shape[1]) < 3
         given = model.given_columns()
         holes = torch.where(known if given is None else known | given, x, torch.nan)
-        drawn = dgm.condition(model, holes, known, draws=4, warmup=5, thinning=2)
+        drawn = self.drawn(model, holes, known)
         assert drawn.shape == (4, *x.shape)
         assert torch.equal(drawn[..., known], x[:, known].expand(4, -1, -1))
         for rows in drawn:

@@ -133,7 +133,7 @@ class TestMathematics:
     def test_impute_is_the_conditional_mean(self, name):
         model = small(name)
         x = torch.tensor([[0.8, 0.0]] * 40).double()
-        filled = model.impute(x, torch.tensor([True, False]), sweeps=50)
+        filled = model.impute(x, torch.tensor([True, False]), draws=50)
         assert torch.equal(filled[:, 0], x[:, 0])
         u = torch.linspace(-7, 7, 2001, dtype=torch.float64)
         line = torch.stack([torch.full_like(u, 0.8), u.sinh()], 1)

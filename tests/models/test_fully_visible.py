@@ -190,7 +190,7 @@ def test_imputation_from_the_shell_says_how(order, method, tmp_path, capsys):
     run = tmp_path / "fvbn"
     options = ["--data", "digits", "--epochs", "1", "--quiet", "--set", f"order={order}"]
     assert main(["fit", "fvbn", "--out", str(run), *options]) == 0
-    assert main(["impute", str(run), "-n", "3", "--sweeps", "20"]) == 0
+    assert main(["impute", str(run), "-n", "3", "--draws", "20"]) == 0
     printed = capsys.readouterr().out
     found = np.load(run / "imputed.npz")
     assert f"method: {method}" in printed

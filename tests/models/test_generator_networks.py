@@ -40,7 +40,7 @@ def test_affine_imputes_the_conditional_mean():
     seen = [0, 2]
     weights = C[1, seen] @ np.linalg.inv(C[np.ix_(seen, seen)])
     expected = mu[1] + weights @ (x[0, seen].numpy() - mu[seen])
-    found = model.impute(x, known, sweeps=400)
+    found = model.impute(x, known, draws=200)
     assert torch.equal(found[:, seen], x[:, seen])
     stderr = float(found[:, 1].std()) / 500**0.5  # of 500 independent chains
     assert abs(float(found[:, 1].mean()) - expected) < 6 * stderr
@@ -136,7 +136,7 @@ def test_supervised_generator_learns_a_drawing():
      (lambda: dgm.FlowGenerator(1), "at least 2"), (lambda: dgm.FlowGenerator(3, layers=0), "at least 1"),
      (lambda: dgm.SupervisedGenerator(3, 0), "at least 1"), (lambda: dgm.SupervisedGenerator(3, 1, output="t"), "one of"),
      (lambda: dgm.AffineGenerator(2).evidence(torch.zeros(1, 2), "ais"), "exact"),
-     (lambda: dgm.AffineGenerator(2).impute(torch.zeros(1, 2), torch.tensor([True, False]), sweeps=1), "at least 2")],
+     (lambda: dgm.AffineGenerator(2).impute(torch.zeros(1, 2), torch.tensor([True, False]), draws=1), "at least 2")],
 )  # fmt: skip
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
@@ -162,7 +162,7 @@ def test_imputing_for_long_keeps_its_numbers():
     model, x = dgm.AffineGenerator.example()
     known = torch.ones_like(x, dtype=torch.bool)
     known[0, 0] = False
-    assert torch.isfinite(model.impute(x, known, sweeps=4000)).all()
+    assert torch.isfinite(model.impute(x, known, draws=2000)).all()
 
 
 def test_an_unknown_code_is_inferred_from_what_is_known():
@@ -178,7 +178,7 @@ def test_an_unknown_code_is_inferred_from_what_is_known():
         weight = p[:, 0] * torch.exp(-0.5 * grid[:, 0] ** 2)
         expected = (weight.unsqueeze(1) * torch.cat([p, grid], 1)).sum(0) / weight.sum()
     rows = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(300, 1)
-    found = model.impute(rows, torch.tensor([True, False, False, False]), sweeps=400)
+    found = model.impute(rows, torch.tensor([True, False, False, False]), draws=200)
     stderr = found.std(0) / 300**0.5  # of 300 independent chains
     assert ((found.mean(0) - expected)[1:].abs() < 6 * stderr[1:]).all()
     assert (6 * stderr[1:] < 0.15).all()

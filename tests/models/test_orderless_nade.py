@@ -221,7 +221,7 @@ def test_training_learns_parity_in_every_order():
         with torch.no_grad():
             figure = float(along(made, order).log_prob(rows[:4]).mean())
         assert -1.45 < figure <= -np.log(4) + 1e-6
-    third = made.impute(torch.tensor([[1.0, torch.nan, 0.0]]), torch.tensor([True, False, True]), sweeps=200)
+    third = made.impute(torch.tensor([[1.0, torch.nan, 0.0]]), torch.tensor([True, False, True]), draws=200)
     assert float(third[0, 1]) > 0.9
 
 

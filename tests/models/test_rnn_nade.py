@@ -97,7 +97,7 @@ def test_frames_are_filled_in_by_the_posterior(cell):
     x = sequences(3)[[13, 50]]
     known = torch.tensor([[0, 1, 1, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 0, 0, 0, 1, 0]]).bool()
     values = [0, 1, 3, 4, 6, 7]
-    got = model.impute(x, known, sweeps=particles)
+    got = model.impute(x, known, draws=particles)
     everything = sequences(3)
     p = model().log_prob(everything).exp().detach()
     prior = (p.unsqueeze(1) * everything).sum(0)
@@ -114,7 +114,7 @@ def test_frames_are_filled_in_by_the_posterior(cell):
 def test_padding_stays_and_is_not_filled_in():
     model = random(dgm.RNNNADE(9, features=2, hidden=4, recurrent=3))
     rows = dgm.data.pad([torch.ones(1, 2), torch.ones(3, 2)])
-    filled = model.impute(rows, torch.zeros(9, dtype=torch.bool), sweeps=50)
+    filled = model.impute(rows, torch.zeros(9, dtype=torch.bool), draws=50)
     assert (filled[0, 3:] == 0).all()
     assert torch.equal(filled[:, 2::3], rows[:, 2::3])
 
@@ -145,7 +145,7 @@ def test_other_families(output, frames):
     model.initialise(rows)
     assert model().log_prob(rows).isfinite().all()
     model.check_data(model.sample(5))
-    assert model.impute(rows, torch.zeros(6, dtype=torch.bool), sweeps=20).isfinite().all()
+    assert model.impute(rows, torch.zeros(6, dtype=torch.bool), draws=20).isfinite().all()
 
 
 def test_starts_at_independent_values():
@@ -175,15 +175,15 @@ def test_what_is_known_is_checked():
     everything = torch.ones(x.shape[1], dtype=torch.bool)
     for known in (everything[:5], everything.float()):
         with pytest.raises(ValueError, match=r"known got .*expected booleans"):
-            model.impute(x, known, sweeps=2)
+            model.impute(x, known, draws=2)
     x[3, 0] = torch.nan
     with pytest.raises(ValueError, match="row 3 has a known entry that is NaN"):
-        model.impute(x, everything, sweeps=2)
+        model.impute(x, everything, draws=2)
 
 
 def test_more_refusals():
     model, x = dgm.RNNNADE.example()
-    for call in (lambda: model.sample(2, length=0), lambda: model.impute(x, x > 0, sweeps=1)):
+    for call in (lambda: model.sample(2, length=0), lambda: model.impute(x, x > 0, draws=1)):
         with pytest.raises(ValueError, match="got"):
             call()
     with pytest.raises(ValueError, match="categories"):
@@ -228,7 +228,7 @@ def test_the_probability_of_what_is_known_is_estimated_without_bias(cell):
     assert worth.max() <= draws + 1e-4
     every, _ = model.conditional_log_prob(rows, torch.ones(9, dtype=torch.bool), draws=2)
     torch.testing.assert_close(every.detach(), torch.zeros(64), atol=2e-5, rtol=0)
-    _, details = model.impute_with_details(rows[:3], known, sweeps=20)
+    _, details = model.impute_with_details(rows[:3], known, draws=20)
     assert details["method"] == "particle filter"
     assert 1 <= details["smallest_effective_sample_size"] <= 20
 

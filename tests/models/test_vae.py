@@ -233,8 +233,8 @@ def test_imputation_follows_the_conditional():
     S = marginal.covariance_matrix
     expected = b[3:] + S[3:, :3] @ torch.linalg.solve(S[:3, :3], x[0, :3] - b[:3])
     spread = (S[3:, 3:] - S[3:, :3] @ torch.linalg.solve(S[:3, :3], S[:3, 3:])).diagonal().sqrt()
-    means = vae.impute(x, known, sweeps=400)[:, 3:].mean(0)
-    # 200 chains of 200 kept sweeps, each worth at least ten independent draws.
+    means = vae.impute(x, known, draws=200)[:, 3:].mean(0)
+    # 200 chains of 200 draws, each worth at least ten independent draws.
     assert ((means - expected).abs() < 6 * spread / math.sqrt(2000)).all()
 
 

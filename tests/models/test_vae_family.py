@@ -146,7 +146,7 @@ def test_grey_vae_starts_at_the_columns_and_learns(tmp_path):
     again = load(tmp_path / "run")
     assert again.options() == vae.options()
     assert {"levels", "output"} < set(again.options())
-    filled = vae.impute(x[:3], torch.tensor([True, True, False, False]), sweeps=20)
+    filled = vae.impute(x[:3], torch.tensor([True, True, False, False]), draws=10)
     assert ((filled >= 0) & (filled <= 1)).all()
 
 
@@ -507,7 +507,7 @@ def test_imputation_without_a_label_follows_the_mixture():
     p = ahead.log_prob(x[:, :2]).softmax(0)
     each = means[:, 2:] + (torch.linalg.solve(S[:2, :2], S[:2, 2:]).T @ (x[0, :2] - means[:, :2])[..., None])[..., 0]
     rows = torch.cat([x, torch.zeros(1, 3).double()], 1).expand(300, 7)
-    found = vae.impute(rows, known, sweeps=400)
+    found = vae.impute(rows, known, draws=200)
     assert torch.equal(found[:, :2], rows[:, :2])
     # The chains are independent: six standard errors of the mean over them.
     tolerance = 6 * found[:, 2:].std(0) / math.sqrt(300)
@@ -519,14 +519,14 @@ def test_known_parts_of_a_label_are_kept_and_must_be_of_a_class():
     vae, laws = linear_classes()
     rows = torch.cat([laws.sample()[:2], torch.tensor([[0.0, 1, 0], [0, 0, 0]]).double()], 1)
     known = torch.tensor([[True] * 4 + [False, True, False], [True] * 4 + [True, False, False]])
-    filled = vae.impute(rows, known, sweeps=50)
+    filled = vae.impute(rows, known, draws=25)
     assert filled[0, 4:].tolist() == [0, 1, 0]
     assert filled[1, 4] == 0
     assert float(filled[1, 4:].sum()) == pytest.approx(1)
     with pytest.raises(ValueError, match="of no class"):
         vae.impute(rows, torch.ones(7, dtype=torch.bool))
-    with pytest.raises(ValueError, match="sweeps got 1"):
-        vae.impute(rows, known, sweeps=1)
+    with pytest.raises(ValueError, match="draws got 1"):
+        vae.impute(rows, known, draws=1)
 
 
 def test_conditional_sites_and_labels():

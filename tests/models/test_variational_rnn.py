@@ -245,7 +245,7 @@ def test_imputed_means_are_the_gaussian_conditional():
     known[columns] = False
     known[12:] = False  # of padding, which stays
     x[:, columns] = torch.nan
-    filled = vrnn.impute(x, known, sweeps=16, particles=8)
+    filled = vrnn.impute(x, known, draws=8, particles=8)
     assert torch.equal(filled[:, known], x[:, known])
     assert (filled[:, 12:] == 0).all()
     covariance, given = joint_covariance(4), np.setdiff1d(np.arange(8), unknown)
@@ -255,7 +255,7 @@ def test_imputed_means_are_the_gaussian_conditional():
     error = found.std(0) / math.sqrt(chains)
     assert error.max() < 0.05 * abs(exact).max()
     assert (abs(found.mean(0) - exact) < 6 * error).all()
-    for bad in ({"sweeps": 1}, {"particles": 1}):
+    for bad in ({"draws": 1}, {"particles": 1}):
         with pytest.raises(ValueError, match="at least 2"):
             vrnn.impute(x, known, **bad)
 
@@ -405,4 +405,4 @@ def test_sequences_that_no_program_can_go_on_with(elbo):
         with pytest.raises(ValueError, match=match):
             svi.step(bad)
         with pytest.raises(ValueError, match=match):
-            model.impute(bad, torch.ones_like(bad, dtype=torch.bool), sweeps=2)
+            model.impute(bad, torch.ones_like(bad, dtype=torch.bool), draws=2)

@@ -65,7 +65,7 @@ def of_rbm(rbm):
 def of_machine(machine):
     """The oracle of a BoltzmannMachine, from its documented parameters."""
     n = machine.visible + machine.hidden
-    edges = itertools.combinations(range(n), 2) if machine._edges is None else machine._edges.tolist()
+    edges = itertools.combinations(range(n), 2) if machine.edges is None else machine.edges.tolist()
     J = np.zeros((n, n))
     for w, (i, j) in zip(machine.weight.detach().double().tolist(), edges, strict=True):
         J[i, j] = J[j, i] = w

@@ -195,7 +195,7 @@ def chains():
         "draws": draws.get_samples(group_by_chain=True)["visible"],
         "moments": moments.moments.get()["visible"]["mean"],
         "energies": moments.chain_energies()["energy"],
-        "imputed": machine().impute(rows(5).float(), known, sweeps=4),
+        "imputed": machine().impute(rows(5).float(), known, draws=4),
     }
 
 
@@ -236,7 +236,7 @@ def clamped():
                 found[f"{name}, {chains} chains, {shape}"] = drawn, *clamp, kernel.clamp["visible"]
     rbm = machine()
     torch.manual_seed(20 + processes.rank())
-    return found, rbm.impute(rows(1).float(), torch.arange(6) < 3, sweeps=4)
+    return found, rbm.impute(rows(1).float(), torch.arange(6) < 3, draws=4)
 
 
 def networks():
@@ -259,7 +259,7 @@ def completed():
     options = {"known": FIRST_UNKNOWN, "method": "importance"}
     found = [[m.complete(rows(4).float(), draws=n * len(m.networks()), **options) for n in (401, 1)] for m in made]
     drawn = [[(part.draws, part.log_weights) for part in parts] for parts in found]
-    return drawn, frames.impute(x, torch.arange(12) % 2 > 0, sweeps=20)
+    return drawn, frames.impute(x, torch.arange(12) % 2 > 0, draws=20)
 
 
 class Stumbling(dgm.Objective):
@@ -555,7 +555,7 @@ def test_parts_and_refusals(pair):
     same(pair[0]["gathered"], torch.tensor([[False, False, True, False, False, True, True]]))
     for rank, found in enumerate(pair):
         assert "chains got 1 for 2 processes" in found["too few"]
-        assert "needs at least 2" in found["too few chains"]
+        assert "chains got 1; expected an integer of at least 2" in found["too few chains"]
         assert "devices got 3 in one of 2 processes" in found["devices"]
         assert found["alone"] == (1, 1, 1.0)
         told = ["ConnectionError: process 1 of 2 stopped because another one did", "ValueError: this process stumbled"]

@@ -18,7 +18,7 @@ from ...data.sequences import split_frames, unpad
 from ...distributions.recurrent_frames import RecurrentFrames, check_values
 from ...inference.particles import Filled, fill_in_frames
 from ..shared.autoregressive import column_options
-from ..shared.conditioning import check_condition, check_imputation
+from ..shared.conditioning import check_condition, check_imputation, check_independent
 from ..shared.evidence import Evidence
 from ..shared.examples import seeded, sequences
 from ..shared.explicit import ExplicitModel
@@ -154,7 +154,7 @@ class RNNNADE(ExplicitModel):
             "valid_log_likelihood_per_frame": found.details["nats_per_frame"],
         }
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+    def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown values given the known ones, by a particle filter over the frames.
 
         A particle draws what is unknown of a frame along NADE's order and weighs the probability of what is known; where
@@ -165,22 +165,25 @@ class RNNNADE(ExplicitModel):
         Args:
             x: padded rows.
             known: booleans, ``columns`` or ``rows x columns``.
-            sweeps: particles a row.
+            draws: particles a row.
 
         Raises:
             ValueError: fewer than two particles; no booleans, a shape that does not fit, or a known value that is no number.
         """
-        return self._filtered(x, known, sweeps).rows
+        return self._filtered(x, known, draws).rows
 
-    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+    def condition(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> Tensor:
         """Draws of the unknown values given the known ones, each from a particle filter of its own (100 particles)."""
+        check_independent(type(self).__name__, warmup=warmup, thinning=thinning)
         check_condition(x, known, draws)
         x = x.nan_to_num()  # what is unknown may be NaN
         return torch.stack([self._filtered(x, known, 100, draw=True).rows for _ in range(draws)])
 
-    def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
+    def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The same, with the smallest effective number of particles that a row had before a frame's were drawn anew."""
-        found = self._filtered(x, known, sweeps)
+        found = self._filtered(x, known, draws)
         smallest = float(found.effective_sample_size.min())
         return found.rows, {"method": "particle filter", "smallest_effective_sample_size": smallest}
 

@@ -59,22 +59,22 @@ class BoltzmannMachine(BoltzmannModel):
         visible, hidden = check_columns(visible), check_count("hidden", hidden, 0, "the number of hidden units")
         self.visible, self.hidden, self.unit = visible, hidden, unit
         layers = {"visible": _UNITS[unit](visible)} | ({"hidden": _UNITS[unit](hidden)} if hidden else {})
-        self._edges = None if edges is None else edge_list(edges)
+        self.edges = None if edges is None else edge_list(edges)
         self._graph = Graph(layers, self._interactions())
         total = visible + hidden
-        count = total * (total - 1) // 2 if self._edges is None else len(self._edges)
+        count = total * (total - 1) // 2 if self.edges is None else len(self.edges)
         self.weight = nn.Parameter(0.01 * torch.randn(count))
         self.visible_bias = nn.Parameter(torch.zeros(visible))
         if hidden:
             self.hidden_bias = nn.Parameter(torch.zeros(hidden))
 
     def _interactions(self) -> list[Interaction]:
-        if self._edges is None:
+        if self.edges is None:
             within: list[Interaction] = [Lateral("visible")]
             return [*within, Dense("visible", "hidden"), Lateral("hidden")] if self.hidden else within
         total = self.visible + self.hidden
-        check_edges(self._edges, total)
-        edges = self._edges.sort(dim=1).values
+        check_edges(self.edges, total)
+        edges = self.edges.sort(dim=1).values
         is_hidden = edges >= self.visible
         self._groups = [(~is_hidden).all(1), is_hidden[:, 1] & ~is_hidden[:, 0], is_hidden.all(1)]
         shift = is_hidden.long() * self.visible
@@ -94,7 +94,7 @@ class BoltzmannMachine(BoltzmannModel):
         if self.hidden:
             hidden = self.hidden_bias
             biases["hidden"] = (hidden if hidden_shift is None else hidden + hidden_shift,)
-        if self._edges is not None:
+        if self.edges is not None:
             weights = tuple(weight.index_select(-1, group.to(weight.device)) for group in self._groups)
         else:
             weights = self._dense(weight)
@@ -114,7 +114,7 @@ class BoltzmannMachine(BoltzmannModel):
         return (self.visible_bias,)
 
     def options(self) -> dict[str, Any]:
-        edges = None if self._edges is None else self._edges.tolist()
+        edges = None if self.edges is None else self.edges.tolist()
         return {"visible": self.visible, "hidden": self.hidden, "edges": edges, "unit": self.unit}
 
     @classmethod

@@ -15,7 +15,7 @@ from ... import processes
 from ...checks import check_choice, check_columns, check_count, check_counts
 from ...distributions.support import RowSupport
 from ...nets.bodies import mlp
-from ..shared.conditioning import check_imputation, later_half
+from ..shared.conditioning import check_imputation, mean_of_later
 from ..shared.examples import bits, seeded
 from ..shared.explicit import ExplicitModel
 from ..shared.rows import check_binary, check_rows
@@ -91,17 +91,17 @@ class SupervisedGenerator(ExplicitModel):
                 return self().sample((n,))
             return torch.cat([self.observe(codes).sample(), codes], -1)
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+    def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         r"""Means of the unknown entries given the known ones, one chain a row.
 
         Given the whole code they are known at once. An unknown part of it is moved by Metropolis steps under
         $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``; the unknown $x_i$ are summed out, being independent given
-        z. The first half of the sweeps finds the proposals' width.
+        z. As many steps before the draws find the proposals' width.
         """
-        check_imputation(x, known, torch.Size([self.visible + self.codes]), sweeps)
+        check_imputation(x, known, torch.Size([self.visible + self.codes]), draws)
         with torch.no_grad(), processes.one_stream():
-            codes = self._codes(x, known, sweeps // 2)
-            return torch.where(known, x, later_half((torch.cat([self.decode(z), z], -1) for z in codes), sweeps))
+            codes = self._codes(x, known, draws)
+            return torch.where(known, x, mean_of_later((torch.cat([self.decode(z), z], -1) for z in codes), draws))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
         """The chains of ``impute``, with the unknown columns drawn given the code."""

@@ -22,7 +22,7 @@ from ...distributions.padded_frames import PaddedFrames, join
 from ...inference.particles import given_values
 from ...nets.bodies import mlp
 from ...objectives.objective import Objective
-from ..shared.conditioning import check_imputation, later_half
+from ..shared.conditioning import check_imputation, mean_of_later
 from ..shared.evidence import Evidence
 from ..shared.examples import seeded, sequences
 from ..shared.frames import check_frames, check_width, mean_frames, per_frame, presence_columns, row_shape
@@ -212,28 +212,28 @@ class VariationalRNN(LatentVariableModel):
         figures = super().progress(train, valid)
         return {**figures, "valid_elbo_per_frame": figures["valid_elbo"] / mean_frames(valid, self.features)}
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500, particles: int = 16) -> Tensor:
+    def impute(self, x: Tensor, known: Tensor, draws: int = 500, particles: int = 16) -> Tensor:
         """Means of the unknown values given the known ones, earlier and later, by particle Gibbs (Andrieu et al. 2010).
 
-        A sweep is a particle filter per row that keeps the path before it as one of its particles, so that the law of
-        latents and unknown values given the known ones is kept exactly; the first half of the sweeps is dropped. Which frames
+        A draw is that of a particle filter per row that keeps the path before it as one of its particles, so that the law of
+        latents and unknown values given the known ones is kept exactly; as many draws before are dropped. Which frames
         exist is read off ``x``, whatever ``known`` says, and padding stays. Paths far before the end move slowly where a
         sequence is long: more particles help.
 
         Args:
             x: padded rows; unknown values count for nothing.
             known: booleans, ``columns`` or ``rows x columns``.
-            sweeps: how many.
+            draws: how many.
             particles: of every filter.
 
         Raises:
-            ValueError: fewer than two sweeps or particles.
+            ValueError: fewer than two draws or particles.
         """
-        check_imputation(x, known, row_shape(x, self.visible), sweeps)
+        check_imputation(x, known, row_shape(x, self.visible), draws)
         particles = check_count("particles", particles, 2)
         with torch.no_grad(), processes.one_stream():
             # Means of equal numbers may differ from them by rounding.
-            return torch.where(known, x, later_half(self.conditional_chain(x, known, 0, particles), sweeps))
+            return torch.where(known, x, mean_of_later(self.conditional_chain(x, known, 0, particles), draws))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:
         """The chains of ``impute``."""

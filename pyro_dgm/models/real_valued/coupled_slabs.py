@@ -95,15 +95,15 @@ class CoupledSlabRBM(SlabMachine):
         super().__init__()
         rounds = check_count("rounds", rounds, what="the rounds of mean field")
         units = {"visible": Gaussian(visible), "hidden": SpikeSlab(hidden, 2)}
-        self._edges = _checked([(i, i + 1) for i in range(hidden - 1)] if edges is None else edges, hidden)
+        self.edges = _checked([(i, i + 1) for i in range(hidden - 1)] if edges is None else edges, hidden)
         # The flat statistic of a spike is (h, h s): its second entry is coupled.
-        slabs = [Sparse("hidden", "hidden", 2 * self._edges + 1)] if len(self._edges) else []
+        slabs = [Sparse("hidden", "hidden", 2 * self.edges + 1)] if len(self.edges) else []
         squares = [Dense(("visible", 1), "hidden")] if square else []
         self._graph = Graph(units, [Dense("visible", "hidden"), *squares, *slabs])
         self.visible, self.hidden, self.square, self.rounds = visible, hidden, square, rounds
         # Weights of order one, as in SpikeSlabRBM: small weights and equal slabs make filters alike.
         self.weight = nn.Parameter(torch.randn(visible, hidden))
-        self.coupling = nn.Parameter(torch.zeros(len(self._edges)))
+        self.coupling = nn.Parameter(torch.zeros(len(self.edges)))
         self.slab_mean = nn.Parameter(torch.zeros(hidden))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
         self.log_precision = nn.Parameter(torch.zeros(visible))
@@ -114,7 +114,7 @@ class CoupledSlabRBM(SlabMachine):
     @property
     def symmetric(self) -> Tensor:
         """J as a symmetric matrix of zero diagonal, ``hidden x hidden``."""
-        i, j = self._edges.to(self.coupling.device).unbind(1)
+        i, j = self.edges.to(self.coupling.device).unbind(1)
         upper = self.coupling.new_zeros(self.hidden, self.hidden).index_put((i, j), self.coupling)
         return upper + upper.mT
 
@@ -123,7 +123,7 @@ class CoupledSlabRBM(SlabMachine):
         r"""$\alpha$, ``hidden``, large enough for a positive definite precision."""
         share = self.phi + self.precision.unsqueeze(-1) / self.hidden
         needed = (self.weight**2 / share).sum(0)
-        ends = self._edges.to(self.coupling.device).flatten()
+        ends = self.edges.to(self.coupling.device).flatten()
         needed = needed.index_add(0, ends, self.coupling.abs().repeat_interleave(2))
         return self.log_slab.exp() + (1 + _SLACK) * needed
 
@@ -137,7 +137,7 @@ class CoupledSlabRBM(SlabMachine):
         visible = (torch.zeros_like(precision), -0.5 * precision)
         weights = [F.pad(self.weight.unsqueeze(-1), (1, 0)).flatten(1)]
         weights += [F.pad(-0.5 * self.phi.unsqueeze(-1), (0, 1)).flatten(1)] if self.square else []
-        weights += [self.coupling] if len(self._edges) else []
+        weights += [self.coupling] if len(self.edges) else []
         return BoltzmannDistribution(self._graph, {"visible": visible, "hidden": hidden}, weights)
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
@@ -259,7 +259,7 @@ class CoupledSlabRBM(SlabMachine):
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": gap[1] - gap[0]}
 
     def options(self) -> dict[str, Any]:
-        return {"visible": self.visible, "hidden": self.hidden, "edges": self._edges.tolist(), "square": self.square,
+        return {"visible": self.visible, "hidden": self.hidden, "edges": self.edges.tolist(), "square": self.square,
                 "rounds": self.rounds}  # fmt: skip
 
     @classmethod

@@ -38,25 +38,28 @@ class Abilities:
         """Options of ``evidence`` for which training rows are good (a base to anneal from); by default none."""
         return {}
 
-    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+    def condition(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> Tensor:
         """Draws of the unknown entries given the known ones, as ``dgm.condition``: ``draws x rows x event_shape``.
 
         Raises:
-            ValueError: the model has no conditionals to draw from; rows, booleans or counts that do not fit.
+            ValueError: the model has no conditionals to draw from; rows, booleans or counts that do not fit; a warm-up or
+                thinning of draws that are independent.
         """
         raise ValueError(f"{type(self).__name__} has no conditionals to draw from: it gives samples alone")
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
-        """Means of the entries where ``known`` is False given the others: ``rows x event_shape``.
+    def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
+        """Means of the entries where ``known`` is False given the others, of so many draws or particles: ``rows x event_shape``.
 
         Raises:
-            ValueError: the model has no conditionals; no rows of the model's shape, or fewer than two sweeps.
+            ValueError: the model has no conditionals; no rows of the model's shape, or fewer than two draws.
         """
         raise ValueError(f"{type(self).__name__} has no conditionals to impute by: it gives samples alone")
 
-    def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
+    def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The result of ``impute``, and what is worth knowing about it (a method, an effective number of draws)."""
-        return self.impute(x, known, sweeps=sweeps), {}
+        return self.impute(x, known, draws=draws), {}
 
     def given_columns(self) -> Tensor | None:
         """Which columns of a row are never unknown (lengths, labels), as booleans; None where there are none."""

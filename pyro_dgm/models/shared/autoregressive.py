@@ -20,7 +20,7 @@ from ...autoregressive import (
 )
 from ...autoregressive.conditionals import check_context
 from ...autoregressive.outputs.names import advice
-from .conditioning import check_condition, check_imputation
+from .conditioning import check_condition, check_imputation, check_independent
 from .evidence import Evidence
 from .explicit import ExplicitModel
 from .rows import check_rows
@@ -150,12 +150,15 @@ class AutoregressiveModel(ExplicitModel):
                 for rows, dist in self.answering(known, context)
             ]
 
-    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+    def condition(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> Tensor:
         """Draws of the unknown entries given the known ones: ``draws x rows x D``.
 
         Exact and independent where ``complete`` is; else drawn by the weights of fifty times as many, of which
         ``complete`` tells the effective number.
         """
+        check_independent(type(self).__name__, warmup=warmup, thinning=thinning)
         check_condition(x, known, draws)
         known = known.expand(x.shape)
         found = []
@@ -166,15 +169,15 @@ class AutoregressiveModel(ExplicitModel):
             found.append(part.draws if plain else part.resampled(draws))
         return torch.cat(found, 1)
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+    def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, of so many draws (``complete``)."""
-        return self.impute_with_details(x, known, sweeps)[0]
+        return self.impute_with_details(x, known, draws)[0]
 
-    def impute_with_details(self, x: Tensor, known: Tensor, sweeps: int = 500) -> tuple[Tensor, dict[str, Any]]:
+    def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The same, with the methods that were used and the smallest effective number of draws of a row."""
-        check_imputation(x, known, torch.Size([self.visible]), sweeps)
+        check_imputation(x, known, torch.Size([self.visible]), draws)
         known = known.expand(x.shape)
-        found = [self.complete(rows, seen, sweeps) for rows, seen in zip(x.split(20), known.split(20), strict=True)]
+        found = [self.complete(rows, seen, draws) for rows, seen in zip(x.split(20), known.split(20), strict=True)]
         filled = torch.where(known, x, torch.cat([part.mean for part in found]))
         smallest = min(float(part.effective_sample_size.min()) for part in found)
         return filled, {

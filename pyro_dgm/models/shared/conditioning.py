@@ -15,14 +15,32 @@ from ...checks import check_count
 from .model import ProbabilisticModel
 
 
-def check_condition(x: Tensor, known: Tensor, draws: int, warmup: int = 0, thinning: int = 1) -> None:
-    """Refuse rows, booleans and numbers of draws with which nothing can be drawn."""
+def check_condition(
+    x: Tensor, known: Tensor, draws: int, warmup: int | None = None, thinning: int | None = None
+) -> tuple[int, int]:
+    """The warm-up and thinning of chains, 500 and 1 by default; refuses rows, booleans and counts that nothing comes of."""
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else repr(x)
         raise ValueError(f"x got {got}; expected at least one row, rows x event_shape")
     check_known(x, known)
-    for name, value, least in (("draws", draws, 1), ("warmup", warmup, 0), ("thinning", thinning, 1)):
-        check_count(name, value, least)
+    check_count("draws", draws)
+    warmup, thinning = 500 if warmup is None else warmup, 1 if thinning is None else thinning
+    return check_count("warmup", warmup, 0), check_count("thinning", thinning)
+
+
+def check_independent(name: str, **chain: int | None) -> None:
+    """Refuse a warm-up or thinning where there is no chain.
+
+    >>> check_independent("FVBN", warmup=5, thinning=None)
+    Traceback (most recent call last):
+    ...
+    ValueError: warmup got 5, but the draws of FVBN are independent of one another, of no chain: leave it out
+    """
+    for option, value in chain.items():
+        if value is not None:
+            raise ValueError(
+                f"{option} got {value!r}, but the draws of {name} are independent of one another, of no chain: leave it out"
+            )
 
 
 def thinned(chain: Iterator[Tensor], draws: int, warmup: int, thinning: int) -> Tensor:
@@ -30,25 +48,25 @@ def thinned(chain: Iterator[Tensor], draws: int, warmup: int, thinning: int) -> 
     return torch.stack(list(itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning)))
 
 
-def later_half(chain: Iterator[Tensor], sweeps: int) -> Tensor:
-    """The mean of a chain's steps, the first half of so many dropped."""
-    total = next(itertools.islice(chain, sweeps // 2, None)).clone()
-    for row in itertools.islice(chain, sweeps - sweeps // 2 - 1):
+def mean_of_later(chain: Iterator[Tensor], draws: int) -> Tensor:
+    """The mean of so many of a chain's steps, after as many that are dropped."""
+    total = next(itertools.islice(chain, draws, None)).clone()
+    for row in itertools.islice(chain, draws - 1):
         total += row
-    return total / (sweeps - sweeps // 2)
+    return total / draws
 
 
 def check_imputation(
-    x: Tensor, known: Tensor, event_shape: torch.Size, sweeps: int, what: str = "the sweeps of a chain"
+    x: Tensor, known: Tensor, event_shape: torch.Size, draws: int, what: str = "the draws that are averaged"
 ) -> None:
-    """Refuse to impute what is no rows of that shape, by booleans that do not fit them, or by fewer than two sweeps."""
+    """Refuse to impute what is no rows of that shape, by booleans that do not fit them, or by fewer than two draws."""
     if not isinstance(x, Tensor) or x.shape[1:] != event_shape or x.dim() == 0:
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
         raise ValueError(f"impute got data of {got}; expected rows x {tuple(event_shape)}, also of a single row")
     if len(x) == 0:
         raise ValueError(f"impute got data of shape {tuple(x.shape)}; expected at least one row")
     check_known(x, known)
-    check_count("sweeps", sweeps, 2, what)
+    check_count("draws", draws, 2, what)
 
 
 class ChainModel(ProbabilisticModel):
@@ -68,18 +86,20 @@ class ChainModel(ProbabilisticModel):
             warmup: so many first steps may adapt how the chains move.
         """
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
+    def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, by the chains of ``conditional_chain``.
 
-        The first half of the sweeps is dropped.
+        Of twice as many steps the first half warms up.
         """
         with torch.no_grad(), processes.one_stream():
-            check_imputation(x, known, self.data_shape(), sweeps)
-            return torch.where(known, x, later_half(self.conditional_chain(x, known, sweeps // 2), sweeps))
+            check_imputation(x, known, self.data_shape(), draws)
+            return torch.where(known, x, mean_of_later(self.conditional_chain(x, known, draws), draws))
 
-    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+    def condition(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> Tensor:
         """Draws by the chains of ``impute``, one a row."""
-        check_condition(x, known, draws, warmup, thinning)
+        warmup, thinning = check_condition(x, known, draws, warmup, thinning)
         with torch.no_grad(), processes.one_stream():
             # What is unknown may be NaN.
             chain = self.conditional_chain(x.nan_to_num(), known, warmup)

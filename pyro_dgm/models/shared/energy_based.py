@@ -35,16 +35,18 @@ class EnergyModel(ProbabilisticModel):
         """Data rows as states of the layers they observe."""
         return {"visible": x}
 
-    def impute(self, x: Tensor, known: Tensor, sweeps: int = 500) -> Tensor:
-        """Means of the unknown entries given the known ones, from one clamped chain a row."""
+    def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
+        """Means of the unknown entries given the known ones, from one clamped chain a row after as many sweeps of warm-up."""
         dist = self()
-        check_imputation(x, known, dist.event_shape, sweeps)
-        mcmc = self._clamped(dist, x, known, sweeps, sweeps, keep="moments")
+        check_imputation(x, known, dist.event_shape, draws)
+        mcmc = self._clamped(dist, x, known, draws, draws, keep="moments")
         return torch.where(known, x, mcmc.moments.get()[dist.visible]["mean"].to(x))
 
-    def condition(self, x: Tensor, known: Tensor, draws: int = 100, warmup: int = 500, thinning: int = 1) -> Tensor:
+    def condition(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> Tensor:
         """Draws by one clamped chain a row, by the kernel that fits the distribution."""
-        check_condition(x, known, draws, warmup, thinning)
+        warmup, thinning = check_condition(x, known, draws, warmup, thinning)
         dist = self()
         mcmc = self._clamped(dist, x.nan_to_num(), known, draws, warmup, thinning=thinning)
         return mcmc.get_samples(group_by_chain=True)[dist.visible].transpose(0, 1)

@@ -99,7 +99,8 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         self._coupling = couplings[0]
         self.maps = (filters, *self._coupling.positions)
         self.visible, self.hidden, self.slabs, self.square = visible, math.prod(self.maps), slabs, square
-        self.filters, self.size, self.padding, self.tied = filters, size, padding, tied
+        self.filters, self.size, self.padding, self.tied = filters, self._coupling.size, padding, tied
+        self.shape = self._coupling.picture
         self._graph = Graph({"visible": Gaussian(visible), "hidden": SpikeSlab(self.hidden, 1 + slabs)}, couplings)
         channels, *sides = picture[0], *self._coupling.size
         # Weights of order one, as in SpikeSlabRBM: small weights and equal slabs make filters alike.
@@ -203,8 +204,8 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         return "centred gradients move a bias for every position, and a filter has one"
 
     def options(self) -> dict[str, Any]:
-        return {"visible": self.visible, "filters": self.filters, "size": list(self._coupling.size),
-                "shape": list(self._coupling.picture), "slabs": self.slabs, "square": self.square,
+        return {"visible": self.visible, "filters": self.filters, "size": list(self.size),
+                "shape": list(self.shape), "slabs": self.slabs, "square": self.square,
                 "padding": self.padding, "tied": self.tied}  # fmt: skip
 
     @classmethod

@@ -101,6 +101,20 @@ def test_resumed_centred_runs_are_bit_identical(phase, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("model", "kind", "option"),
+    [
+        (dgm.RBM, "cd", {"chains": 5}),
+        (dgm.RBM, "exact", {"chains": 5}),
+        (dgm.RBM, "exact", {"k": 2}),
+        (dgm.ProductOfT, "cd", {"chains": 5}),
+    ],
+)
+def test_options_of_another_kind_are_refused(model, kind, option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} got .* with kind='{kind}'; it belongs to kind='pcd'"):
+        model.example()[0].objective(kind, **option)
+
+
 def test_the_exact_phase_refuses_to_centre():
     with pytest.raises(ValueError, match="centred got True for the exact phase"):
         dgm.RBM(3, 2).objective("exact", centred=True)

@@ -183,9 +183,10 @@ class DBM(BoltzmannModel):
         """
         check_choice("kind", kind, ("pcd", "cd", "exact", "multi-prediction"))
         if kind == "multi-prediction":
-            own = {"k": k, "chains": chains, "centred": centred or None, "rates": rates}
-            own["precision"] = None if precision == "float32" else precision
-            check_belongs("kind", kind, ["pcd"], **own)
+            given = None if precision == "float32" else precision
+            check_belongs(
+                "kind", kind, ["pcd"], k=k, chains=chains, centred=centred or None, precision=given, rates=rates
+            )
             return MultiPrediction(10 if rounds is None else rounds, 0.5 if known is None else known, weights)
         check_belongs("kind", kind, ["multi-prediction"], rounds=rounds, known=known, weights=weights)
         objective = super().objective(kind, k, chains, centred, precision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .guard import is_plain
 from .processor import FEW_DRAWS, single_on_processor
 
 
@@ -62,6 +63,9 @@ def draw_at_temperatures(
     """
     if not _tempered(base, fields):
         return None
+    check_array("betas", betas, torch.float32, (len(betas),))
+    if source is not None:
+        check_indices("source", source, len(fields), len(fields))
     from . import random_bits, team
 
     bits = fields if overwrite else torch.empty_like(fields)
@@ -98,11 +102,11 @@ def seeds() -> Tensor:
 
 
 def _compiles(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.numel() >= FEW_DRAWS and x.is_contiguous()
+    return x.numel() >= FEW_DRAWS and is_plain(x)
 
 
 def _tempered(base: Tensor, fields: Tensor) -> bool:
     """Whether there is one dimension of rows, enough of them, and nothing to differentiate."""
     large = base.dim() == 1 and fields.dim() == 2 and fields.numel() >= FEW_DRAWS
-    plain = base.is_contiguous() and fields.is_contiguous() and not torch.is_grad_enabled()
-    return large and plain and single_on_processor((base, fields))
+    fit = large and len(base) == fields.shape[1] and is_plain(base) and is_plain(fields)
+    return fit and single_on_processor((base, fields)) and not torch.is_grad_enabled()

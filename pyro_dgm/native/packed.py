@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .draws import seeds
+from .guard import check_array
 from .processor import TILE
 
 Flow = tuple[int, int, Tensor]
@@ -39,6 +40,10 @@ class PackedBits:
         """Words of all layers' bits, ``tiles x rows``, from ``rows x columns``; None where there are numbers other than bits."""
         from . import tables, team
 
+        if len({state.numel() // len(bias) for state, bias in zip(states, self.biases, strict=True)}) > 1:
+            raise ValueError(
+                f"states got shapes {[tuple(s.shape) for s in states]}; expected as many rows in every layer"
+            )
         packed, other_numbers = [], torch.zeros(1, dtype=torch.int64)
         for state, bias in zip(states, self.biases, strict=True):
             x = state.reshape(-1, len(bias)).to(bias).contiguous()
@@ -51,6 +56,7 @@ class PackedBits:
         """The inverse of ``pack``: ``rows x columns`` for every layer."""
         from . import tables, team
 
+        self._rows(words)
         states = [bias.new_empty(packed.shape[1], len(bias)) for bias, packed in zip(self.biases, words, strict=True)]
         for x, packed in zip(states, words, strict=True):
             team.run_team(tables.write_bits, (x, packed), *x.shape, len(packed))
@@ -62,7 +68,18 @@ class PackedBits:
         from . import team
 
         tensors = [seeds(), *self.biases, *words, *self.weights]
-        team.run_team(loops.sweep_bits, tensors, words[0].shape[1], *self.counts, sweeps, *self.numbers)
+        team.run_team(loops.sweep_bits, tensors, self._rows(words), *self.counts, sweeps, *self.numbers)
+
+    def _rows(self, words: Sequence[Tensor]) -> int:
+        """The number of states that words of all layers hold.
+
+        Raises:
+            ValueError: words of other layers, or of unlike numbers of rows.
+        """
+        rows = words[0].shape[1] if len(words) == len(self.biases) else -1
+        for layer, (packed, bias) in enumerate(zip(words, self.biases, strict=False)):
+            check_array(f"words of layer {layer}", packed, torch.int32, (-(-len(bias) // TILE), rows))
+        return rows
 
     def temper(
         self,
@@ -90,7 +107,15 @@ class PackedBits:
         """
         from . import team, tempering
 
-        betas, rows = betas.double().contiguous(), words[0].shape[1]
+        betas, rows = betas.double().contiguous(), self._rows(words)
+        chains = rows // len(betas)
+        if not (0 < early < len(self.order)) or rows % len(betas):
+            raise ValueError(
+                f"temper got {rows} rows at {len(betas)} temperatures and {early} of {len(self.order)} blocks in the first "
+                "colour; expected whole chains, and blocks in both colours"
+            )
+        check_array("from_base", from_base.reshape(-1), torch.bool, (rows,))
+        check_array("trips", trips.reshape(-1), torch.int64, (chains,))
         rate, source = betas.new_zeros(len(betas) - 1), torch.empty(rows, dtype=torch.int64)
         climbing, climbed = from_base.to(torch.uint8).contiguous(), trips.clone()
         like = self.biases[0]
@@ -102,7 +127,7 @@ class PackedBits:
         tensors += [*starts, *differences, *words, *self.weights, *fields]
         numbers = rows, *self.counts, steps, len(betas), early, *self.numbers
         team.run_team(tempering.temper_bits, tensors, *numbers)
-        return rate / (steps * (rows // len(betas))), climbing.bool(), climbed
+        return rate / (steps * chains), climbing.bool(), climbed
 
 
 def _padded(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import processor
+from .guard import is_plain
 
 Kernel = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -103,10 +104,7 @@ def _plain(tensors: Sequence[Tensor]) -> bool:
     """Whether tensors are plain single-precision numbers in the processor's memory, which no transform or cast needs to see."""
     if torch.is_autocast_enabled("cpu") or torch.autograd.forward_ad._current_level >= 0:
         return False
-    try:
-        return all(t.dtype == torch.float32 and t.device.type == "cpu" and t.data_ptr() for t in tensors)
-    except RuntimeError:  # torch.func and batched gradients have tensors without memory of their own
-        return False
+    return all(t.dtype == torch.float32 and (is_plain(t) or (t.dim() == 2 and is_plain(t.t()))) for t in tensors)
 
 
 def _addmm(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
@@ -114,7 +112,12 @@ def _addmm(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
 
 
 def _onednn(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight.t(), plus, "none", [], "")
+    # It reads a bias as if it were contiguous, and is very slow on weights that are neither rows nor columns of a matrix.
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        weight = weight.contiguous()
+    return torch.ops.mkldnn._linear_pointwise(
+        x, weight.t(), None if plus is None else plus.contiguous(), "none", [], ""
+    )
 
 
 @functools.cache

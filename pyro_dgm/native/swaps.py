@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .draws import seeds
+from .guard import check_array
 
 
 def swap_replicas(
@@ -27,6 +28,10 @@ def swap_replicas(
         return None
     from . import swap_rounds
 
+    check_array("betas", betas, betas.dtype, (gap.shape[1],))
+    check_array("gap", gap, gap.dtype, gap.shape)
+    check_array("from_base", from_base, torch.bool, gap.shape)
+    check_array("trips", trips, torch.int64, (gap.shape[0], *gap.shape[2:]))
     chains, batch = len(gap), gap[0, 0].numel()
     arrays = gap.view(chains, -1, batch), seeds(), from_base.view(chains, -1, batch), trips.view(chains, batch)
     results = swap_rounds.swap(betas.numpy(), *(t.numpy() for t in arrays))

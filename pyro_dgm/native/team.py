@@ -18,6 +18,8 @@ from numba import carray, types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from .guard import is_plain
+
 POINTERS = types.void(types.CPointer(types.voidptr))
 """The type of a loop that a team runs: it finds the memory of its arrays behind its one argument."""
 
@@ -97,6 +99,12 @@ def run_team(loop: Callable[[], Any], tensors: Sequence[Tensor], *numbers: int) 
         tensors: contiguous.
         numbers: sizes, as a rule.
     """
+    for tensor in tensors:
+        if not is_plain(tensor):
+            raise ValueError(
+                f"a loop got a {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}; expected plain, "
+                "contiguous memory of the processor"
+            )
     words = (ctypes.c_int64 * len(numbers))(*numbers)
     pointers = (ctypes.c_void_p * (1 + len(tensors)))(ctypes.addressof(words), *(t.data_ptr() for t in tensors))
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""What the subcommands of ``pyro-dgm`` do, one function each."""
+"""The subcommands of ``pyro-dgm``, one function each."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def list(options: Namespace) -> None:
 
 
 def _summary(cls: type) -> str:
+    """The first line of a class's docstring."""
     return (inspect.getdoc(cls) or "").splitlines()[0].rstrip(".")
 
 
 def fit(options: Namespace) -> None:
-    """Train a model and leave a run."""
+    """Train a model and write a run."""
     from .. import registry, train
 
     binarisation = options.binarisation or ("threshold" if options.data == "digits" else "none")
@@ -46,10 +47,10 @@ def fit(options: Namespace) -> None:
     if options.classes:
         source |= {"classes": options.classes}
     dataset = _load(source, options.data_dir)
-    chosen = settings(options.set) | ({"classes": options.classes} if options.classes else {})
-    model = registry.build(options.model, chosen, dataset.visible - (options.classes or 0), options.seed)
-    chosen = settings(options.objective, "--objective")
-    objective = registry.call(model.objective, chosen, f"the objective of {type(model).__name__}")
+    model_options = settings(options.set) | ({"classes": options.classes} if options.classes else {})
+    model = registry.build(options.model, model_options, dataset.visible - (options.classes or 0), options.seed)
+    objective_options = settings(options.objective, "--objective")
+    objective = registry.call(model.objective, objective_options, f"the objective of {type(model).__name__}")
     out = options.out or f"runs/{type(model).__name__.lower()}"
     run = train.fit(
         model,
@@ -81,6 +82,7 @@ def fit(options: Namespace) -> None:
 
 
 def _load(source: dict[str, Any], data_dir: str | None) -> Any:
+    """The dataset that a run's configuration describes under ``data``."""
     from .. import data
 
     how = source["binarisation"]
@@ -111,7 +113,7 @@ def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
 
 
 def _folder(run: str) -> Path:
-    """Where pictures and draws go: beside the run, from one process only; what the others write is thrown away."""
+    """The folder for pictures and draws: the run's in the first process, a scratch folder in the others."""
     from .. import processes
 
     return Path(run) if processes.first() else Path(_scratch().name)
@@ -119,6 +121,7 @@ def _folder(run: str) -> Path:
 
 @functools.cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder that is deleted when the process ends."""
     return tempfile.TemporaryDirectory()
 
 
@@ -130,9 +133,9 @@ def evaluate(options: Namespace) -> None:
     split = getattr(dataset, options.split)
     if options.split == "train" and dataset.redraw is not None:
         raise ValueError("the training rows are drawn anew in every batch; evaluate --split valid or test")
-    asked = {name: value for name, value in (("orders", options.orders), ("engine", options.engine)) if value}
-    extra = {} if dataset.redraw is not None else model.evidence_options(dataset.train.x, options.method)
-    figure, details = with_details(model, split.to(options.device), method=options.method, **extra, **asked)
+    stated = {name: value for name, value in (("orders", options.orders), ("engine", options.engine)) if value}
+    defaults = {} if dataset.redraw is not None else model.evidence_options(dataset.train.x, options.method)
+    figure, details = with_details(model, split.to(options.device), method=options.method, **defaults, **stated)
     if options.json:
         print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})
         return
@@ -165,7 +168,7 @@ def sample(options: Namespace) -> None:
 
 
 def _grey(rows: Any, like: Any) -> Any:
-    """Rows as grey levels: as they are where ``like`` has values in [0, 1], else on the scale of its range."""
+    """Rows as grey levels: unchanged where the values of ``like`` are in [0, 1], else scaled by the range of these values."""
     low, high = min(float(like.min()), 0.0), max(float(like.max()), 1.0)
     return ((rows - low) / (high - low)).clamp(0, 1)
 
@@ -201,8 +204,8 @@ def impute(options: Namespace) -> None:
     )
     if len(dataset.shape) >= 2:
         pictures.reconstructions(_grey(x, x).cpu(), _grey(means, x).cpu(), dataset.shape, path=run / "imputed.png")
-    of = "unknown values" if options.rows is not None else f"of {dataset.visible} columns"
-    print(f"{len(x)} rows with {int((~known).sum())} {of} imputed in {run / 'imputed.npz'}")
+    unit = "unknown values" if options.rows is not None else f"of {dataset.visible} columns"
+    print(f"{len(x)} rows with {int((~known).sum())} {unit} imputed in {run / 'imputed.npz'}")
     for name, value in details.items():
         print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, '.4g')}")
 
@@ -234,36 +237,38 @@ def diagnose(options: Namespace) -> None:
 
 
 LATENT_ROWS = 500
-"""Test rows whose latents `diagnose` looks at."""
+"""The most test rows whose latents ``diagnose`` examines."""
 
 
 def _latents(model: Any, x: Any, run: Path) -> None:
-    """Print what every latent site carries and how many of its units are active; save a picture of it."""
+    """Print the KL term of every latent site and the number of its active units; save a picture of both."""
     from ..evaluation import active_units, kl_per_latent
     from ..evaluation.pictures import latent_bars
 
     divergences = kl_per_latent(model.model, model.guide, x)
     activities = active_units(model.model, model.guide, x)
-    print(f"latents of {len(x)} test rows: KL(q || p) in nats a row, and units with Cov_x(E_q[z]) > 0.01")
-    for name, found in divergences.items():
+    print(f"latents of {len(x)} test rows: KL(q || p) in nats per row, and units with Cov_x(E_q[z]) > 0.01")
+    for name, kl in divergences.items():
         active = activities[name].active
-        error = f" ± {found.total_stderr:.2g}" if found.total_stderr > 1e-6 else ""
+        error = f" ± {kl.total_stderr:.2g}" if kl.total_stderr > 1e-6 else ""
         print(
-            f"  {name:<10} {found.total:8.4g}{error} ({found.method}), {int(active.sum())} of {active.numel()} units active"
+            f"  {name:<10} {kl.total:8.4g}{error} ({kl.method}), {int(active.sum())} of {active.numel()} units active"
         )
-        if found.value.numel() > 1:
-            largest = ", ".join(f"{v:.3g}" for v in found.value.flatten().sort(descending=True).values[:10].tolist())
-            print(f"  {'':<10} by unit: {largest}{', ...' if found.value.numel() > 10 else ''}")
+        if kl.value.numel() > 1:
+            largest = ", ".join(f"{v:.3g}" for v in kl.value.flatten().sort(descending=True).values[:10].tolist())
+            print(f"  {'':<10} by unit: {largest}{', ...' if kl.value.numel() > 10 else ''}")
     latent_bars(divergences, activities, path=run / "latents.png")
 
 
 def _wide_tables() -> Any:
+    """A context in which pandas prints wide tables in full."""
     import pandas
 
     return pandas.option_context("display.width", 120, "display.max_columns", 20, "display.max_rows", 30)
 
 
 def _training_picture(run: Any, out: Path) -> None:
+    """Save the training curve of a run."""
     from ..evaluation import pictures
 
     if run.history:
@@ -282,10 +287,11 @@ def reproduce(options: Namespace) -> None:
 
 
 DEMO_EPOCHS = 60
+"""Epochs that the machine of ``demo`` is trained for."""
 
 
 def demo(options: Namespace) -> None:
-    """The main job: an RBM on digits, from data to evidence."""
+    """Take an RBM on digits from data to evidence: fit, evaluate, sample, impute, diagnose."""
     out = str(Path(options.out))
     training = (
         f"--set hidden=200 --epochs {DEMO_EPOCHS} --batch-size 20 --optimiser sgd --learning-rate 0.05 --decay linear "

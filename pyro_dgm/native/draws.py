@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .guard import is_plain
+from .guard import check_array, check_indices, is_plain
 from .processor import FEW_DRAWS, single_on_processor
 
 

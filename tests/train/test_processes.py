@@ -18,7 +18,7 @@ import pyro
 import pytest
 import torch
 import torch.distributions.normal
-import torch.multiprocessing
+from oracles import forked
 
 import pyro_dgm as dgm
 from pyro_dgm import cli, processes, registry, train
@@ -399,7 +399,11 @@ def alone():
 def pair(tmp_path_factory):
     """What two processes found."""
     folder = tmp_path_factory.mktemp("pair")
-    torch.multiprocessing.spawn(everything, (launch._free_port(), str(folder)), nprocs=2)
+    port = launch._free_port()
+    children = [forked.start(everything, rank, port, str(folder)) for rank in range(2)]
+    for rank, child in enumerate(children):
+        child.join()
+        assert child.exitcode == 0, (folder / f"said{rank}").read_text()
     return [
         {**pickle.loads((folder / str(rank)).read_bytes()), "said": (folder / f"said{rank}").read_text()}
         for rank in range(2)
@@ -587,7 +591,10 @@ def kill(run, children):
 
 @pytest.fixture(scope="module")
 def runs(pair, tmp_path_factory):
-    """An undisturbed run of two processes; one by ``--devices 2`` of which a process was killed, resumed."""
+    """An undisturbed run of two processes; one by ``--devices 2`` of which a process was killed, resumed.
+
+    The processes of the resumed run are started as a user's are, the others are forks.
+    """
     whole, killed, children, finished = pair[0]["run"], tmp_path_factory.mktemp("runs") / "killed", [], []
 
     def remembered(into, act):
@@ -599,7 +606,8 @@ def runs(pair, tmp_path_factory):
 
     arguments = [*FIT.split(), str(killed), "--devices", "2"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_start", remembered(children, launch._start))
+        started = launch._start
+        patch.setattr(launch, "_start", remembered(children, forked.Worker))
         patch.setattr(train, "fit", remembered(finished, train.fit))
         threading.Thread(target=kill, args=(killed, children), daemon=True).start()
         with contextlib.redirect_stderr(io.StringIO()) as error:
@@ -609,6 +617,7 @@ def runs(pair, tmp_path_factory):
             "resume (--resume)\n"
         )
         assert 2 <= epoch(killed) < 20
+        patch.setattr(launch, "_start", started)
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             assert cli.main([*arguments, "--resume"]) == 0
     return whole, killed, printed.getvalue(), finished[0]

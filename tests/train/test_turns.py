@@ -6,9 +6,11 @@ import copy
 
 import pytest
 import torch
+from oracles import forked
 from two_players import Player, Product
 
 import pyro_dgm as dgm
+from pyro_dgm.train import launch
 
 ROWS = torch.zeros(11, 1, dtype=torch.float64)
 """Ten for training, in batches of one: ten steps an epoch."""
@@ -75,8 +77,9 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
     assert len(run.history) == 4
 
 
-def test_two_processes_play_the_same_game(tmp_path):
+def test_two_processes_play_the_same_game(tmp_path, monkeypatch):
     """Gradients are means over the rows of all; without noise nothing changes."""
+    monkeypatch.setattr(launch, "_start", forked.Worker)
     alone, criterion, _ = play(epochs=2, optimiser="adam")
     model, objective = Player(), Product()
     dgm.fit(

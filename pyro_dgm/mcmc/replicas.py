@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
 import torch
 from torch import Tensor
 
 from ..energy import Clamp, Colour, Machine, State
 from ..energy.path import Fields, Natural, TemperedPath
 from ..energy.tempered_units import at_each, draw
+
+T = TypeVar("T")
 
 MEMORY = 1000
 """The number of last steps, about, over which swap and acceptance rates are means."""
@@ -95,6 +100,29 @@ class Replicas(TemperedPath):
             for block, block_fields in zip(colour, fields, strict=True)
         ]
         return sum(log_sums[1:], start=log_sums[0]) if log_sums else 0.0
+
+
+class Remade(Generic[T]):
+    """A value made from tensors, and made anew once one of them has changed or is another one.
+
+    Args:
+        make: makes the value.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: tuple[Sequence[Tensor], list[int], T] | None = None
+
+    def __call__(self, *tensors: Tensor) -> T:
+        """The value for the tensors as they are now."""
+        versions = [tensor._version for tensor in tensors]
+        if self._made is not None:
+            before, known, value = self._made
+            if known == versions and all(a is b for a, b in zip(before, tensors, strict=True)):
+                return value
+        value = self._make()
+        self._made = tensors, versions, value
+        return value
 
 
 def leading_shape(statistics: Natural) -> torch.Size:

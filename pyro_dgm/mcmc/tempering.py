@@ -13,7 +13,7 @@ from ..energy.temperatures import evenly
 from ..energy.temperatures import temperatures as ladder
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel, check_layers
-from .replicas import Natural, Replicas, at_every_temperature, average, leading_shape, product_base
+from .replicas import Natural, Remade, Replicas, at_every_temperature, average, leading_shape, product_base
 from .swapping import equalised, exchange, swaps
 
 
@@ -75,7 +75,7 @@ class ParallelTempering(ChainsKernel):
         betas = ladder(temperatures, evenly, whole=False).to(dist.parameters()[0].device)
         self.tuning = {"betas": betas, "rate": torch.zeros_like(betas[1:]), "steps": torch.zeros_like(betas[0])}
         self._parameters = dist.parameters()
-        self._bound: tuple[Tensor, list[int], Replicas] | None = None
+        self._replicas = Remade(lambda: Replicas(self.gibbs.machine, self.base, self.tuning["betas"]))
         self._adapt_at: list[int] = []
         self._step = 0
         self._trips: tuple[State | None, Tensor, Tensor] | None = None
@@ -83,13 +83,7 @@ class ParallelTempering(ChainsKernel):
     @property
     def replicas(self) -> Replicas:
         """The machines at the present temperatures."""
-        betas = self.tuning["betas"]
-        # The replicas' biases are copies: they are made anew where the temperatures or the parameters have changed.
-        versions = [betas._version, *(p._version for p in self._parameters)]
-        if self._bound is None or self._bound[0] is not betas or self._bound[1] != versions:
-            replicas = Replicas(self.gibbs.machine, self.base, betas)
-            self._bound = betas, versions, replicas
-        return self._bound[2]
+        return self._replicas(self.tuning["betas"], *self._parameters)
 
     def start(self, chains: int) -> State:
         states = [first_states(self.gibbs.dist, self.clamp, chains) for _ in self.tuning["betas"]]

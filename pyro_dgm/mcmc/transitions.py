@@ -14,7 +14,7 @@ from ..energy.temperatures import evenly
 from ..energy.temperatures import temperatures as ladder
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import ChainsKernel, check_layers
-from .replicas import Fields, Natural, Replicas, at_every_temperature, average, leading_shape, product_base
+from .replicas import Fields, Natural, Remade, Replicas, at_every_temperature, average, leading_shape, product_base
 
 
 class TemperedTransitions(ChainsKernel):
@@ -63,8 +63,10 @@ class TemperedTransitions(ChainsKernel):
         self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)
         betas = ladder(temperatures, evenly, whole=False).flip(0).to(dist.parameters()[0].device)
-        with torch.no_grad():
-            self.levels = [Replicas(dist.machine, self.base, beta) for beta in betas.split(1)]
+        self._parameters = dist.parameters()
+        self._levels: Remade[list[Replicas]] = Remade(
+            lambda: [Replicas(dist.machine, self.base, beta) for beta in betas.split(1)]
+        )
         self.tuning = {"rate": torch.zeros_like(betas[0]), "steps": torch.zeros_like(betas[0])}
 
     def start(self, chains: int) -> State:
@@ -74,15 +76,16 @@ class TemperedTransitions(ChainsKernel):
         with torch.no_grad():
             clamp = at_every_temperature(self.clamp)
             summed, others = _split_first(self.gibbs.machine, clamp)
-            target = self.levels[0]
+            levels = self._levels(*self._parameters)
+            target = levels[0]
             old = {layer: x.unsqueeze(1) for layer, x in params.items()}
             new, statistics = dict(old), target.statistics(old)
             old_fields = fields = target.fields(summed, statistics, leading_shape(statistics))
             log_ratio = torch.zeros(())
-            for cold, hot in pairwise(self.levels):
+            for cold, hot in pairwise(levels):
                 log_ratio = log_ratio + _log_ratio(summed, fields, statistics, cold, hot)
                 fields = self._sweep(hot, [summed, *others], fields, new, statistics, clamp)
-            for hot, cold in pairwise(reversed(self.levels)):
+            for hot, cold in pairwise(reversed(levels)):
                 fields = self._sweep(hot, [summed, *reversed(others)], fields, new, statistics, clamp)
                 log_ratio = log_ratio + _log_ratio(summed, fields, statistics, hot, cold)
             accepted = -torch.empty_like(log_ratio).exponential_() < log_ratio

@@ -162,7 +162,9 @@ class PCD(ChainsPhase):
             return False
         leading_shape = (self.number + self.witnesses, *fn.parameter_batch_shape)
         shapes = {layer: x.shape for layer, x in kernel.draws(self.chains[site]).items()}
-        return shapes == {layer: leading_shape + shape for layer, shape in fn.shapes.items()}
+        # Chains may hold fewer layers than there are: those that move visible units alone.
+        known = fn.visible in shapes and shapes.keys() <= fn.shapes.keys()
+        return known and all(shape == leading_shape + fn.shapes[layer] for layer, shape in shapes.items())
 
     def _start(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> None:
         state = self.chains[site] = self._first(fn, kernel, value)

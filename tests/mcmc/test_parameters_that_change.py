@@ -1,0 +1,54 @@
+"""Kernels keep nothing of a machine's values between steps, and persistent chains persist whatever moves them."""
+
+import functools
+
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+
+import pyro_dgm as dgm
+
+KERNELS = {
+    "gibbs": dgm.BlockGibbs,
+    "tempering": functools.partial(dgm.ParallelTempering, temperatures=4),
+    "transitions": functools.partial(dgm.TemperedTransitions, temperatures=5),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_follow_their_parameters(name):
+    """The biases change after the kernel was made and has moved: the chains' means are the new machine's, by enumeration."""
+    rbm = dgm.RBM(4, 3)
+    with torch.no_grad():
+        rbm.weight.normal_(0, 0.5)
+    kernel = KERNELS[name](rbm())
+    chains = 4000
+    state = kernel.sample(kernel.start(chains))
+    with torch.no_grad():
+        rbm.visible_bias += torch.tensor([3.0, -3.0, 3.0, 1.0])
+    for _ in range(30):
+        state = kernel.sample(state)
+    means = kernel.draws(state)["visible"].mean(0)
+    states = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
+    exact = (rbm().log_prob(states).exp().unsqueeze(-1) * states).sum(0).detach()
+    # Five standard errors of a mean of independent bits.
+    assert ((means - exact).abs() < 5 * (exact * (1 - exact) / chains).sqrt() + 1e-3).all()
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        functools.partial(dgm.HMC, step_size=1e-6, target_acceptance=None),
+        functools.partial(dgm.GibbsLangevin, step_size=1e-6, target_acceptance=None),
+    ],
+)
+def test_persistent_chains_persist(kernel):
+    """Steps of 1e-6 move chains by hardly more than that; chains that start anew would move by a standard deviation."""
+    model, x = dgm.GaussianRBM.example()
+    phase = dgm.PCD(chains=20, kernel=kernel)
+    program = dgm.negative_phase(model.model, phase)
+    places = []
+    for _ in range(3):
+        Trace_ELBO(max_plate_nesting=1).differentiable_loss(program, model.guide, x)
+        places.append(phase.chains["x"]["visible"].clone())
+    assert all(float((b - a).abs().max()) < 1e-3 for a, b in zip(places, places[1:], strict=False))

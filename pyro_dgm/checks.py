@@ -1,4 +1,4 @@
-"""Checks of arguments: each refuses what cannot be meant, and says what was got, what was expected and what to do."""
+"""Checks of arguments; every message says what was got, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ BINARISE = (
     "Grey levels need a binarisation: name one, as in dgm.data.load('digits', binarisation='threshold') or "
     "--binarisation threshold"
 )
-"""What to do about grey levels given to a binary model."""
+"""The advice in messages about grey levels that were given to a binary model."""
 
 
 def check_count(name: str, value: Any, least: int = 1, what: str = "", why: str = "") -> int:
-    """A whole number, as an ``int``; NumPy's are whole numbers too, booleans are not.
+    """The value as an ``int``, if it is a whole number (of Python or NumPy, not a boolean) of at least ``least``.
 
     Args:
-        name: of the argument, as the message calls it.
-        value: what was given.
-        least: the smallest that will do.
-        what: what it counts, as in ``"the number of bins"``.
-        why: what follows "at least so many" in the message.
+        name: the name of the argument in the message.
+        value: the value that was given.
+        least: the smallest value that is accepted.
+        what: what the argument counts, as in ``"the number of bins"``.
+        why: words that follow "at least ..." in the message.
 
     Raises:
-        ValueError: no whole number, or a smaller one.
+        ValueError: the value is no whole number, or smaller.
 
     Example:
         >>> check_count("bins", 20, what="the number of bins")
@@ -39,27 +39,27 @@ def check_count(name: str, value: Any, least: int = 1, what: str = "", why: str 
         ...
         ValueError: bins got True; expected the number of bins, an integer of at least 1
     """
-    found = _whole(value)
-    if found is None or found < least:
+    number = _whole(value)
+    if number is None or number < least:
         expected = f"{what}, an integer" if what else "an integer"
         raise ValueError(f"{name} got {value!r}; expected {expected} of at least {least}{why}")
-    return found
+    return number
 
 
 def check_counts(
     name: str, values: Any, what: str = "the units of every hidden layer", example: str = "(200, 200)", fewest: int = 1
 ) -> tuple[int, ...]:
-    """Whole numbers of at least one, such as the units of every layer.
+    """The values as a tuple, if they are whole numbers of at least one, such as the units of every layer.
 
     Args:
-        name: of the argument.
-        values: what was given.
+        name: the name of the argument in the message.
+        values: the values that were given.
         what: what they count.
-        example: a value that would do.
-        fewest: how many numbers there must be.
+        example: a value that would be accepted, for the message.
+        fewest: the smallest number of values that is accepted.
 
     Raises:
-        ValueError: no sequence, too few numbers, or one that is no whole number of at least one.
+        ValueError: no sequence, too few values, or one that is no whole number of at least one.
 
     Example:
         >>> check_counts("hidden", [64, 32])
@@ -69,15 +69,15 @@ def check_counts(
         ...
         ValueError: hidden got 64; expected the units of every hidden layer, integers of at least 1, as in hidden=(200, 200)
     """
-    found = [_whole(value) for value in values] if isinstance(values, Iterable) else [None]
-    counts = tuple(value for value in found if value is not None and value >= 1)
-    if len(counts) < max(len(found), fewest):
+    numbers = [_whole(value) for value in values] if isinstance(values, Iterable) else [None]
+    counts = tuple(number for number in numbers if number is not None and number >= 1)
+    if len(counts) < max(len(numbers), fewest):
         raise ValueError(f"{name} got {values!r}; expected {what}, integers of at least 1, as in {name}={example}")
     return counts
 
 
 def _whole(value: Any) -> int | None:
-    """The value as an ``int`` where it is a whole number."""
+    """The value as an ``int``; None if it is no whole number."""
     try:
         return None if isinstance(value, bool) else operator.index(value)
     except (TypeError, RuntimeError):
@@ -85,7 +85,7 @@ def _whole(value: Any) -> int | None:
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Refuse a name that is not among those there are.
+    """Refuse a name that is not among the choices.
 
     >>> check_choice("unit", "ternary", ["binary", "spin"])
     Traceback (most recent call last):
@@ -98,7 +98,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 
 def check_belongs(name: str, chosen: str, owners: Iterable[str], **options: Any) -> None:
-    """Refuse options that were given (are not None) although what was chosen by a name has no use for them.
+    """Refuse options that were given (are not None) although the choice ``name=chosen`` has no use for them.
 
     >>> check_belongs("kind", "cd", ["pcd"], chains=50)
     Traceback (most recent call last):
@@ -108,8 +108,10 @@ def check_belongs(name: str, chosen: str, owners: Iterable[str], **options: Any)
     known = tuple(owners)
     for option, value in options.items():
         if value is not None and chosen not in known:
-            where = " or ".join(f"{name}={owner!r}" for owner in known)
-            raise ValueError(f"{option} got {reprlib.repr(value)} with {name}={chosen!r}; it belongs to {where}: leave it out")
+            places = " or ".join(f"{name}={owner!r}" for owner in known)
+            raise ValueError(
+                f"{option} got {reprlib.repr(value)} with {name}={chosen!r}; it belongs to {places}: leave it out"
+            )
 
 
 def check_share(name: str, value: Any, what: str, zero: bool = False) -> None:
@@ -126,7 +128,7 @@ def check_share(name: str, value: Any, what: str, zero: bool = False) -> None:
 
 
 def check_positive(name: str, value: Any, what: str, zero: bool = False) -> None:
-    """Refuse what is no finite number above 0; with ``zero`` it may be 0.
+    """Refuse a value that is no finite number above 0; with ``zero`` it may be 0.
 
     >>> check_positive("spread", -1, "the standard deviation of the first weights")
     Traceback (most recent call last):
@@ -141,7 +143,7 @@ def check_positive(name: str, value: Any, what: str, zero: bool = False) -> None
 
 
 def _number(value: Any) -> float:
-    """The value as a ``float``; NaN where it is no number."""
+    """The value as a ``float``; NaN if it is no number."""
     try:
         return math.nan if isinstance(value, str | bool) else float(value)
     except (TypeError, ValueError, RuntimeError):
@@ -163,15 +165,15 @@ def check_orders(orders: Any) -> int:
     >>> check_orders(16)
     16
     """
-    return check_count("orders", orders, what="how many orders are averaged")
+    return check_count("orders", orders, what="the number of orders that are averaged")
 
 
 def check_one_hot(labels: Tensor, name: str) -> None:
-    """Refuse labels, ``rows x classes``, that are no single 1 among zeros in every row.
+    """Refuse labels, ``rows x classes``, unless every row has a single 1 among zeros.
 
     Args:
         labels: the last columns of data rows.
-        name: whose data they are.
+        name: the name of the model, for the message.
 
     Raises:
         ValueError: some row has no class, or several.
@@ -182,6 +184,6 @@ def check_one_hot(labels: Tensor, name: str) -> None:
     """
     if not (((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all()):
         raise ValueError(
-            f"{name} got labels that are not one-hot in the last {labels.shape[1]} columns; expected one 1 in each row. "
+            f"{name} got labels that are not one-hot in the last {labels.shape[1]} columns; expected a single 1 in each row. "
             "dataset.labelled(classes) appends them"
         )

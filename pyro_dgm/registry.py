@@ -1,8 +1,8 @@
-"""The models there are, found by looking into ``pyro_dgm.models``, and those that users bring along.
+"""The registry of models: those in the files of ``pyro_dgm.models``, and those that users bring along.
 
 A model of the package is a public class in a file of one of the chapter's folders; its name on the command line is the class
-name in lower case. Names are read off the files, so that listing them imports nothing. A model of somebody else's is named by
-its file, ``path/to/file.py:Class``, or found as an entry point of an installed package, in the group ``pyro_dgm.models``.
+name in lower case. The names are read from the files' text, so that listing them imports nothing. A model from elsewhere is
+named by its file, ``path/to/file.py:Class``, or is an entry point of an installed package in the group ``pyro_dgm.models``.
 """
 
 from __future__ import annotations
@@ -23,49 +23,49 @@ GROUP = "pyro_dgm.models"
 """The group of entry points under which other packages announce their models, ``name = "module:Class"``."""
 
 _FILES: dict[str, Path] = {}
-"""The files that were run as models' modules, by the modules' names."""
+"""The files that were run as modules with models, by the name of the module."""
 
 _CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
 
 
 @cache
 def model_classes() -> dict[str, str]:
-    """The package's models: their module within the package by class name, in the order of the chapter's folders."""
+    """The module within the package of each of its models, by class name and in the order of the chapters' folders."""
     models = Path(__file__).parent / "models"
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     for path in sorted(models.glob("[a-z]*/[a-z]*.py")):
         if path.parent.name != "shared":
             module = f"models.{path.parent.name}.{path.stem}"
-            found |= {name: module for name in _CLASS.findall(path.read_text(encoding="utf-8"))}
-    return found
+            modules |= {name: module for name in _CLASS.findall(path.read_text(encoding="utf-8"))}
+    return modules
 
 
 @cache
 def models() -> dict[str, type]:
-    """Every model of the package, and of installed packages that announce theirs, by its name on the command line."""
-    own = {
+    """Every model of the package, and of installed packages with entry points, by its name on the command line."""
+    of_package = {
         name.lower(): getattr(importlib.import_module(f"{__package__}.{module}"), name)
         for name, module in model_classes().items()
     }
-    return {entry.name.lower(): _checked(entry.load(), entry.value) for entry in entry_points(group=GROUP)} | own
+    return {entry.name.lower(): _checked(entry.load(), entry.value) for entry in entry_points(group=GROUP)} | of_package
 
 
 def model(name: str) -> type:
     """The model class of that name.
 
     Args:
-        name: one of the package's or of an installed package's, or ``path/to/file.py:Class``: the file is then run.
+        name: a model of this package or of an installed one, or ``path/to/file.py:Class``, whose file is then run.
 
     Raises:
-        ValueError: there is none; the message lists those there are. A file that is not there, cannot be run, or has no such
-            model.
+        ValueError: there is no such model (the message lists all); or the file does not exist, cannot be run or has no such
+            class.
     """
     path, colon, cls = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _from_file(Path(path), cls)
-    for own, module in model_classes().items():
-        if own.lower() == name.lower():
-            return getattr(importlib.import_module(f"{__package__}.{module}"), own)
+    for class_name, module in model_classes().items():
+        if class_name.lower() == name.lower():
+            return getattr(importlib.import_module(f"{__package__}.{module}"), class_name)
     if name.lower() not in models():
         raise ValueError(
             f"there is no model {name!r}; expected one of {', '.join(sorted(models()))}, or path/to/file.py:Class for one of "
@@ -75,9 +75,9 @@ def model(name: str) -> type:
 
 
 def origin(cls: type) -> str | None:
-    """Where a class that is not the package's own came from, as ``model`` finds it again; None of the package's own.
+    """The origin of a class, by which it is found again; None for the package's own classes.
 
-    ``path/to/file.py:Class`` of a class in a file, else ``module:Class``.
+    It is ``path/to/file.py:Class`` for a class of a file, else ``module:Class``.
     """
     if model_classes().get(cls.__name__) == cls.__module__.removeprefix(f"{__package__}."):
         return None
@@ -86,17 +86,17 @@ def origin(cls: type) -> str | None:
 
 
 def of_run(name: str, where: str | None, given: str | type | None) -> type:
-    """The class of a run on disk.
+    """The class of the model of a run on disk.
 
-    Nothing is imported because a run says so: a class of somebody else's is given, or is an installed package's.
+    Nothing is imported because a run says so: the class is this package's, given by the user, or an installed package's.
 
     Args:
-        name: what the run calls its model.
-        where: its ``origin``.
-        given: the class, or its name as ``model`` takes it; None where nothing was given.
+        name: the run's name of its model.
+        where: the ``origin`` of the class, as the run states it.
+        given: the class, or its name in the form that ``model`` takes; None if the user gave neither.
 
     Raises:
-        ValueError: the run's class is not the package's own and was not given; or another class was given.
+        ValueError: the run's class is not this package's and was not given; or another class was given.
     """
     if given is not None:
         cls = model(given) if isinstance(given, str) else _checked(given, repr(given))
@@ -116,11 +116,11 @@ def of_run(name: str, where: str | None, given: str | type | None) -> type:
 
 
 def _from_file(path: Path, name: str) -> type:
-    """A class of a file, which is run once per process however often it is named."""
+    """A class of a file; the file is run at most once per process."""
     if not path.is_file():
         raise ValueError(f"model got {path}:{name}, but there is no file {path}; expected path/to/file.py:Class")
     path = path.resolve()
-    # A name that every process finds alike, so that instances can be sent to another one.
+    # The name is the same in every process, so that instances can be sent from one to another.
     module_name = f"pyro_dgm_model_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
@@ -131,13 +131,14 @@ def _from_file(path: Path, name: str) -> type:
         except Exception as error:
             del sys.modules[module_name], _FILES[module_name]
             raise ValueError(f"{path} cannot be run ({type(error).__name__}: {error}); mend it first") from error
-    found = vars(sys.modules[module_name]).get(name)
-    if found is None:
+    cls = vars(sys.modules[module_name]).get(name)
+    if cls is None:
         raise ValueError(f"{path} has no {name!r}; expected the name of a model class in it")
-    return _checked(found, f"{path}:{name}")
+    return _checked(cls, f"{path}:{name}")
 
 
 def _checked(cls: Any, origin: str) -> type:
+    """The class, after a check that it is a model and not abstract."""
     from .models.shared.model import Model
 
     if not (isinstance(cls, type) and issubclass(cls, Model)):
@@ -149,10 +150,10 @@ def _checked(cls: Any, origin: str) -> type:
 
 
 def build(name: str, settings: dict[str, Any], visible: int, seed: int) -> Any:
-    """An instance of the model of that name, for data of a given width.
+    """An instance of the model of that name, for data with ``visible`` columns.
 
     Raises:
-        ValueError: an option that the model does not have, or a value that it refuses.
+        ValueError: there is no such model, it has no such option, or it refuses a value.
     """
     import pyro
 
@@ -164,10 +165,10 @@ def build(name: str, settings: dict[str, Any], visible: int, seed: int) -> Any:
 
 
 def call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> Any:
-    """Call a function with settings that a user named.
+    """Call a function with the settings that a user chose.
 
     Raises:
-        ValueError: a setting that the function does not have, or a value that it refuses.
+        ValueError: the function has no such setting, or refuses a value.
     """
     accepted = list(inspect.signature(function).parameters)
     unknown = [setting for setting in settings if setting not in accepted]

@@ -1,4 +1,4 @@
-"""A restricted Boltzmann machine as a scikit-learn transformer; imported when it is first asked for."""
+"""A restricted Boltzmann machine as a scikit-learn transformer; the module is imported on first use."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ OBJECTIVES = ("pcd", "cd", "exact", "pseudolikelihood", "ratio matching")
 class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""Restricted Boltzmann machine for scikit-learn: features are $P(h_j = 1 \mid v) = \sigma(c_j + v^\top W_{:,j})$.
 
-    The data are bits, or grey levels in [0, 1] that stand for probabilities of bits. Arrays go in and come out; torch's
-    random state is left as it was found.
+    The data are bits, or grey levels in [0, 1] that stand for probabilities of bits. Input and output are arrays; torch's
+    random state is not changed.
 
     Args:
         n_components: the number of hidden units.
         learning_rate: step size of the optimiser.
-        batch_size: rows a step.
+        batch_size: rows per step.
         n_iter: passes over the data.
         objective: ``"pcd"``, ``"cd"``, ``"exact"`` (small machines), ``"pseudolikelihood"`` or ``"ratio matching"``.
-        objective_options: its arguments, as ``{"k": 5, "chains": 50}`` or ``{"entries": 20}``.
+        objective_options: arguments of the objective, as ``{"k": 5, "chains": 50}`` or ``{"entries": 20}``.
         optimiser: ``"adam"`` or ``"sgd"``.
-        random_state: seed, as everywhere in scikit-learn.
-        verbose: print the mean loss of every pass.
+        random_state: a seed, a ``RandomState`` or None, as everywhere in scikit-learn.
+        verbose: whether to print the mean loss of every pass.
 
     Attributes:
-        rbm_: the trained ``dgm.RBM``, for everything else that the package does with one.
+        rbm_: the trained ``dgm.RBM``, which the whole package accepts.
         components_: $W^\top$, ``n_components x n_features``.
         intercept_hidden_, intercept_visible_: $c$ and $b$.
         n_features_in_: the number of visible units.
-        n_iter_: passes made (steps, by ``partial_fit``).
-        random_state_: the generator, which ``partial_fit`` and ``gibbs`` move on.
+        n_iter_: the number of passes made (of steps, by ``partial_fit``).
+        random_state_: the generator, which ``partial_fit`` and ``gibbs`` advance.
 
     Raises:
         ValueError: at ``fit``, an option that cannot work, or data outside [0, 1].
@@ -92,7 +92,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self._finish()
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """One step on these rows; the first call makes the machine."""
+        """Make one step on the rows; the first call makes the machine."""
         first = not hasattr(self, "rbm_")
         if first:
             self._check_options()
@@ -114,19 +114,19 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             return torch.sigmoid(x @ rbm.weight + rbm.hidden_bias).numpy()
 
     def score_samples(self, X: Any) -> np.ndarray:
-        r"""$-F(v) = \log p(v) + \log Z$ in nats, one figure a row.
+        r"""$-F(v) = \log p(v) + \log Z$ in nats, one figure per row.
 
-        Unlike that of ``BernoulliRBM``, which is a stochastic estimate of the pseudo log-likelihood, it is deterministic
-        and ranks rows by their probability. It compares rows of one machine, never two machines: their log Z differ.
+        The score of ``BernoulliRBM`` is a stochastic estimate of the pseudo log-likelihood. This one is deterministic and
+        ranks rows by their probability. It compares rows of one machine, never two machines: their log Z differ.
         """
         x, rbm = self._in_precision(X)
         with torch.no_grad():
             return -rbm().free_energy(x).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """The mean pseudo log-likelihood of bits, in nats a row, over all units: comparable between machines.
+        """The mean pseudo log-likelihood of bits over all units, in nats per row; it compares machines.
 
-        Grey levels are set to bits at one half.
+        Grey levels of at least one half count as 1, others as 0.
         """
         from .objectives import pseudo_log_likelihood
 
@@ -135,7 +135,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             return float(pseudo_log_likelihood(self.rbm_(), x, entries=None).mean())
 
     def gibbs(self, v: Any) -> np.ndarray:
-        """One Gibbs step from visible rows to visible rows, ``n x features`` booleans."""
+        """Make one Gibbs step from visible rows to visible rows, ``n x features`` booleans."""
         x = self._rows(v)
         with _Seeded(self.random_state_):
             machine = self.rbm_().machine
@@ -158,7 +158,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what only a running training needs."""
+        """The state without the criterion and the optimiser, which training starts afresh."""
         state = super().__getstate__()
         return {key: value for key, value in state.items() if key not in ("_criterion", "_optimiser")}
 
@@ -181,9 +181,9 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _in_range(self, array: np.ndarray) -> np.ndarray:
         outside = array[(array < 0) | (array > 1)]
         if outside.size:
-            what = "Negative values in data passed to" if (outside < 0).any() else "Values above 1 in data passed to"
+            problem = "Negative values in data passed to" if (outside < 0).any() else "Values above 1 in data passed to"
             raise ValueError(
-                f"{what} {type(self).__name__}: got {outside[0]:g}; expected bits or grey levels in [0, 1]. Scale them, "
+                f"{problem} {type(self).__name__}: got {outside[0]:g}; expected bits or grey levels in [0, 1]. Scale them, "
                 "as with sklearn.preprocessing.MinMaxScaler(clip=True)"
             )
         return array
@@ -193,34 +193,36 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self._validated(X, reset=False).float()
 
     def _in_precision(self, X: Any) -> tuple[torch.Tensor, RBM]:
-        """Rows in their own precision, and the machine in that too: how a product rounds depends on how many rows it has."""
+        """Rows and the machine, both in the rows' precision: in a lower one results would depend on the number of rows."""
         check_is_fitted(self)
         x = self._validated(X, reset=False)
         return x, self.rbm_ if x.dtype == torch.float32 else copy.deepcopy(self.rbm_).to(x.dtype)
 
     def _start(self, x: torch.Tensor) -> None:
+        """Make the machine, and prepare its training."""
         self.rbm_ = RBM(x.shape[1], int(self.n_components))
         self.rbm_.initialise(x)
-        self._train()
+        self._prepare_training()
 
-    def _train(self) -> None:
-        """The criterion and the optimiser; an unpickled estimator starts them afresh."""
+    def _prepare_training(self) -> None:
+        """Make the criterion and the optimiser; an unpickled estimator starts them afresh."""
         options = dict(self.objective_options or {})
-        kinds: dict[str, type[Objective]] = {"pseudolikelihood": PseudoLikelihood, "ratio matching": RatioMatching}
+        criteria: dict[str, type[Objective]] = {"pseudolikelihood": PseudoLikelihood, "ratio matching": RatioMatching}
         try:
-            if self.objective in kinds:
-                self._criterion = kinds[self.objective](**options)
+            if self.objective in criteria:
+                self._criterion = criteria[self.objective](**options)
             else:
                 self._criterion = self.rbm_.objective(self.objective, **options)
         except TypeError as error:
             raise ValueError(f"objective_options got {options}: {error}") from None
         self._criterion.attach(self.rbm_)
-        kind = torch.optim.Adam if self.optimiser == "adam" else torch.optim.SGD
-        self._optimiser = kind(self._criterion.parameter_groups(self.rbm_), lr=self.learning_rate)
+        optimiser = torch.optim.Adam if self.optimiser == "adam" else torch.optim.SGD
+        self._optimiser = optimiser(self._criterion.parameter_groups(self.rbm_), lr=self.learning_rate)
 
     def _step(self, x: torch.Tensor) -> float:
+        """Make one step on rows; returns the loss."""
         if not hasattr(self, "_optimiser"):
-            self._train()
+            self._prepare_training()
         bits = x if bool(((x == 0) | (x == 1)).all()) else torch.bernoulli(x)
         self._optimiser.zero_grad()
         with torch.enable_grad():
@@ -230,6 +232,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return float(loss.detach())
 
     def _finish(self) -> Self:
+        """Set the fitted attributes; returns the estimator."""
         self.components_ = self.rbm_.weight.detach().T.numpy().copy()
         self.intercept_hidden_ = self.rbm_.hidden_bias.detach().numpy().copy()
         self.intercept_visible_ = self.rbm_.visible_bias.detach().numpy().copy()
@@ -239,7 +242,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
 
 class _Seeded:
-    """Torch's random state seeded from NumPy's inside, and as before outside."""
+    """A context in which torch is seeded from a NumPy generator; its random state is restored afterwards."""
 
     def __init__(self, random: np.random.RandomState) -> None:
         self.seed = int(random.randint(np.iinfo(np.int32).max))

@@ -28,8 +28,10 @@ def mine(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(("name", "fewer"), [("SpinRBM", ["--method", "ais"]), ("BitPCA", [])])
-def test_everything_works_from_the_shell(mine, tmp_path, capsys, name, fewer):
+@pytest.mark.parametrize(
+    ("name", "fewer", "warmup"), [("SpinRBM", ["--method", "ais"], ["--warmup", "2"]), ("BitPCA", [], [])]
+)
+def test_everything_works_from_the_shell(mine, tmp_path, capsys, name, fewer, warmup):
     run, model = str(tmp_path / "run"), ["--model", f"{mine}:{name}"]
     assert main(["fit", f"{mine}:{name}", "--out", run, *FAST]) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -40,7 +42,7 @@ def test_everything_works_from_the_shell(mine, tmp_path, capsys, name, fewer):
         ["evaluate", run, "--json", *fewer],
         ["sample", run, "-n", "3"],
         ["impute", run, "-n", "2"],
-        ["diagnose", run, "--draws", "10", "--warmup", "2", "--chains", "2"],
+        ["diagnose", run, "--draws", "10", "--chains", "2", *warmup],
     ):
         assert main([*command, *model]) == 0, capsys.readouterr().err
     capsys.readouterr()

@@ -65,7 +65,7 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def save_weights(run: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write weights, as a model's ``state_dict`` has them."""
+    """Write the weights of a model's ``state_dict``."""
     from safetensors.torch import save_file
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
@@ -73,12 +73,12 @@ def save_weights(run: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model: str | type | None = None) -> Any:
-    """The model of a run, with its weights; no code that the run's files name is imported or executed.
+    """The model of a run with its weights; no code that the run's files name is imported or executed.
 
     Args:
         run: the folder that ``fit(..., out=...)`` wrote.
-        device: where to put it.
-        model: the class of a run whose model is not this package's, or its name, ``"path/to/file.py:Class"``.
+        device: the device of the model.
+        model: the class of the model where it is not this package's, or its name, ``"path/to/file.py:Class"``.
 
     Raises:
         ValueError: a model that is not this package's and was not given; the folder holds no run, or its files are truncated,
@@ -104,7 +104,7 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model:
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
-    """Write all that resuming needs: tensors, numbers, strings and containers of them."""
+    """Write the state that resuming needs: tensors, numbers, strings and containers of them."""
     write_atomically(run / STATE, lambda p: torch.save(state, p))
 
 

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from ..data import Split
 from ..data.streams import stream
 
+FEATURE_ROWS = 2000
+"""Rows whose features are inferred at a time, which bounds the memory that mean field takes."""
+
 
 def fit_classifier(
     network: nn.Module,
@@ -23,20 +26,23 @@ def fit_classifier(
     weight_decay: float = 0.0,
     seed: int = 0,
 ) -> list[float]:
-    """Train a network that gives class scores by cross-entropy with Adam, its step size falling to zero.
+    """Train a network of class scores by cross-entropy with AdamW; the step size falls linearly to zero.
 
     Args:
-        network: from rows to scores, such as ``dbn.to_mlp(classes=10)``; trained in place.
+        network: a map from rows to scores, such as ``dbn.to_mlp(classes=10)``; trained in place.
         x: rows.
-        labels: one class number a row.
-        epochs, batch_size, learning_rate, weight_decay: of the training.
-        seed: of the batches' order; dropout draws from torch's generator.
+        labels: one class number per row.
+        epochs: passes over the rows.
+        batch_size: rows per step.
+        learning_rate: the first step size.
+        weight_decay: that of AdamW.
+        seed: seed of the batches' order; dropout draws from torch's generator.
 
     Returns:
-        the mean loss of every epoch, in nats a row.
+        The mean loss of every epoch, in nats per row.
 
     Raises:
-        ValueError: another number of labels than of rows, or labels that are no class numbers.
+        ValueError: the numbers of labels and rows differ, or labels are no class numbers.
 
     Example:
         >>> import torch
@@ -48,24 +54,24 @@ def fit_classifier(
     if len(x) != len(labels) or labels.dim() != 1 or labels.is_floating_point():
         raise ValueError(
             f"fit_classifier got {len(x)} rows and labels of shape {tuple(labels.shape)}, {labels.dtype}; expected one "
-            "integer a row"
+            "integer per row"
         )
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    total = max(epochs * -(-len(x) // batch_size), 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / total)
+    steps = max(epochs * -(-len(x) // batch_size), 1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     losses = []
     network.train()
     for epoch in range(epochs):
         order = torch.randperm(len(x), generator=stream("order", seed, epoch)).to(x.device)
-        summed = 0.0
-        for chosen in order.split(batch_size):
+        total_loss = 0.0
+        for batch in order.split(batch_size):
             optimiser.zero_grad()
-            loss = nn.functional.cross_entropy(network(x[chosen]), labels[chosen].long())
+            loss = nn.functional.cross_entropy(network(x[batch]), labels[batch].long())
             loss.backward()
             optimiser.step()
             schedule.step()
-            summed += float(loss.detach()) * len(chosen)
-        losses.append(summed / len(x))
+            total_loss += float(loss.detach()) * len(batch)
+        losses.append(total_loss / len(x))
     network.eval()
     return losses
 
@@ -76,15 +82,15 @@ def fine_tune(
     r"""A classifier that starts from a deep machine's weights and is trained on labels (20.22-23; figure 20.4 d).
 
     Args:
-        model: a trained ``dgm.DBN`` or ``dgm.DBM``; left as it is.
+        model: a trained ``dgm.DBN`` or ``dgm.DBM``; it is not changed.
         train: rows with labels.
-        classes: how many classes.
+        classes: the number of classes.
         dropout: the share of hidden units dropped in training.
         input_dropout: the share of inputs dropped in training.
-        options: what ``fit_classifier`` takes.
+        options: options of ``fit_classifier``.
 
     Returns:
-        the trained classifier, from rows of the model's data to class scores.
+        The trained classifier: a function from rows of the model's data to class scores.
 
     Raises:
         ValueError: the rows have no labels.
@@ -99,16 +105,16 @@ def fine_tune(
     if train.labels is None:
         raise ValueError("fine_tune got rows without labels; expected a Split with labels")
 
-    def prepared(x: Tensor) -> Tensor:
-        return torch.cat([model.classifier_input(rows) for rows in x.split(2000)])
+    def features(x: Tensor) -> Tensor:
+        return torch.cat([model.classifier_input(rows) for rows in x.split(FEATURE_ROWS)])
 
     body = model.to_mlp(classes, dropout).to(train.x)
     network = nn.Sequential(nn.Dropout(input_dropout), body)
-    fit_classifier(network, prepared(train.x), train.labels, **options)
+    fit_classifier(network, features(train.x), train.labels, **options)
 
     @torch.no_grad()
     def classify(x: Tensor) -> Tensor:
-        return network(prepared(x))
+        return network(features(x))
 
     return classify
 

@@ -1,4 +1,4 @@
-"""``fit``: checks everything, then trains."""
+"""``fit``, which checks all arguments and then trains."""
 
 from __future__ import annotations
 
@@ -44,42 +44,42 @@ def fit(
     progress: bool = True,
     source: dict[str, Any] | None = None,
 ) -> Run:
-    r"""Train a model and, with ``out``, leave a run that can be resumed, evaluated and sampled.
+    r"""Train a model and, with ``out``, write a run that can be resumed, evaluated and sampled.
 
-    Batches come from a permutation of (seed, epoch), and checkpoints hold the optimiser, the persistent chains and the
+    The order of the rows depends on (seed, epoch) alone, and checkpoints hold the optimiser, the persistent chains and the
     random states, so that a run killed at any moment and resumed ends bit-identical to one that was not. Every epoch
-    shows what tells whether training works (for Boltzmann machines the pseudo log-likelihood and the free-energy gap,
-    for latent-variable models the validation ELBO).
+    reports figures that tell whether training works (for Boltzmann machines the pseudo log-likelihood and the free-energy
+    gap, for latent-variable models the validation ELBO).
 
     Args:
-        model: what to train, in place.
+        model: the model, trained in place.
         data: a dataset, or rows (a tenth of them is then held out for validation).
         objective: the criterion; by default the model's own.
         epochs: passes over the training rows.
-        batch_size: rows a step.
+        batch_size: rows per step.
         learning_rate: the first step size.
         optimiser: ``"adam"``, ``"adamw"`` or ``"sgd"``.
-        optimiser_options: further arguments of the optimiser.
+        optimiser_options: other arguments of the optimiser.
         decay: ``"linear"`` lets the step size fall to zero at the last step.
-        average: the decay of a moving average of the weights, which the finished model holds.
-        patience: stop after so many epochs without improvement of the model's monitored figure, the first ``valid_`` one of
-            its progress (else the loss), and give back the weights of the best epoch.
-        keep: ``"last"``, or ``"best"``: give back the weights of the epoch with the best monitored figure.
-        seed: seeds Pyro's random state and the batches.
+        average: the decay of a moving average of the weights; the finished model has the averaged weights.
+        patience: the number of epochs without improvement after which training stops; the model then has the weights of the
+            best epoch. The monitored figure is the first ``valid_`` one of the model's progress, else the loss.
+        keep: ``"last"``, or ``"best"`` for the weights of the epoch with the best monitored figure.
+        seed: seed of Pyro's random state and of the batches.
         out: a folder for configuration, weights, training state and logs; it must not hold another run.
-        resume: go on from ``out``.
-        device: where to train.
-        devices: how many processes train together, each on a part of every batch and, with ``device="cuda"``, on a GPU of its
-            own. More than one are started on this machine, and model, data and objective are sent to them. Under
-            ``torchrun`` nothing is started: its processes are found from the environment.
+        resume: go on with the run in ``out``.
+        device: the device to train on.
+        devices: the number of processes that train together, each on a part of every batch and, with ``device="cuda"``, on its
+            own GPU. If there are several, they are started on this machine, and model, data and objective are sent to them.
+            Under ``torchrun`` nothing is started: its processes are found from the environment.
         logger: ``"csv"`` or ``"tensorboard"`` (needs the tensorboard package); used with ``out``.
         progress: show a progress bar.
-        source: where the data came from, kept in the configuration.
+        source: the origin of the data, stored in the configuration.
 
     Raises:
         ValueError: data or options that cannot work; nothing is started or overwritten.
         TrainingDiverged: the loss stopped being finite or sensible.
-        OSError: a process that trains along was lost; the last checkpoint is kept.
+        OSError: one of the processes was lost; the last checkpoint is kept.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -119,7 +119,7 @@ def fit(
         )  # fmt: skip
     processes.join(device)
     with processes.one_message():
-        # From here on the processes wait for one another, so that none finds files of another that was faster.
+        # From here on the processes wait for one another: none may meet files that a faster one has just written.
         trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
         if state is None:
             pyro.set_rng_seed(seed)
@@ -138,9 +138,9 @@ def fit(
 
 
 def _check_monitored(model: Model, data: Dataset, objective: Objective, settings: Settings) -> None:
-    """Refuse to choose an epoch by what does not tell which one is good."""
-    several = type(objective).turns is not Objective.turns
-    if settings.keep == "last" and not (settings.patience is not None and several):
+    """Refuse to choose the best epoch where neither progress nor loss tells which one it is."""
+    several_losses = type(objective).turns is not Objective.turns
+    if settings.keep == "last" and not (settings.patience is not None and several_losses):
         return
     with evaluating(model):
         figures = model.progress(data.valid.x[:2], data.valid.x[:2])
@@ -152,11 +152,12 @@ def _check_monitored(model: Model, data: Dataset, objective: Objective, settings
 
 
 def _as_dataset(data: Dataset | Split | Tensor, dtype: torch.dtype) -> Dataset:
+    """The data in the given precision; of rows without splits the last tenth is held out for validation."""
     if isinstance(data, Dataset):
         train, valid, test = (split.to(dtype) for split in (data.train, data.valid, data.test))
         return Dataset(data.name, train, valid, test, data.shape, data.redraw)
     split = (data if isinstance(data, Split) else Split(torch.as_tensor(data).to(dtype), Space("not stated"))).to(dtype)
     if len(split) < 2:
         raise ValueError(f"fit got {len(split)} rows; expected at least 2 (a tenth is held out for validation)")
-    held = max(len(split) // 10, 1)
-    return Dataset("rows", split[:-held], split[-held:], split[-held:], (split.x.shape[1],))
+    held_out = max(len(split) // 10, 1)
+    return Dataset("rows", split[:-held_out], split[-held_out:], split[-held_out:], (split.x.shape[1],))

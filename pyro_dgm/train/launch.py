@@ -1,4 +1,4 @@
-"""Starting the processes of a training run on this machine, and bringing back what they made of it."""
+"""The start of a training run's processes on this machine, and the return of their result."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .trainer import Run, to_device
 from .worker import KINDS, PAYLOAD, RESULT
 
 GRACE = 5.0
-"""Seconds that the others get to say what they know once one process has failed."""
+"""Seconds that the other processes have to report their errors once one has failed."""
 
 
 def fit_in_processes(
     fit: Callable[..., Run], devices: int, model: Any, data: Any, objective: Any, **options: Any
 ) -> Run:
-    """``fit`` in new processes; the model has the trained weights and the objective the first process's state.
+    """Run ``fit`` in new processes; model and objective then have the trained weights and the first process's state.
 
     Raises:
-        ValueError: something cannot be sent to another process, or what ``fit`` raises there.
+        ValueError: an argument cannot be sent to another process; or as ``fit``.
         TrainingDiverged: as ``fit``.
-        ChildProcessError: a process ended without a word (killed, say).
+        ChildProcessError: a process ended without a report (it was killed, for instance).
     """
     with tempfile.TemporaryDirectory(prefix="pyro_dgm_") as name:
         folder = Path(name)
@@ -68,7 +68,7 @@ def _free_port() -> int:
 
 
 def _start(folder: Path, rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
-    """One process; it ends when its standard input does, and so never outlives this one."""
+    """Start one process; it ends when its standard input is closed, and so never outlives this one."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
     environment |= {"GLOO_SOCKET_IFNAME": loopback[0]} if loopback else {}
@@ -77,12 +77,12 @@ def _start(folder: Path, rank: int, world: int, port: int) -> subprocess.Popen[b
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
     command = [sys.executable, "-c", f"from {worker.__name__} import run; run()", str(folder)]
-    # In a session of its own, so that Ctrl-C reaches this process alone, which then ends the others.
+    # A separate session, so that Ctrl-C reaches this process alone, which then ends the others.
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _watch(children: list[subprocess.Popen[bytes]], folder: Path, out: Any) -> None:
-    """Wait for all; raise what the first that failed had to say."""
+    """Wait for all processes; raise the error of the first one that failed."""
     while any(child.poll() is None for child in children) and not any(child.poll() for child in children):
         time.sleep(0.02)
     if not any(child.poll() for child in children):
@@ -90,25 +90,27 @@ def _watch(children: list[subprocess.Popen[bytes]], folder: Path, out: Any) -> N
     deadline = time.monotonic() + GRACE
     while any(child.poll() is None for child in children) and time.monotonic() < deadline:
         time.sleep(0.02)
-    said = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("error*.json"))]
-    for kind, message in sorted(said, key=lambda entry: entry[0] == ConnectionError.__name__):
+    reports = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("error*.json"))]
+    # A process whose connection broke tells nothing of the cause, so that the others' reports come first.
+    for kind, message in sorted(reports, key=lambda report: report[0] == ConnectionError.__name__):
         if kind != ConnectionError.__name__:
             raise KINDS.get(kind, RuntimeError)(message)
-    silent = [(n, c.returncode) for n, c in enumerate(children) if c.returncode and not _told(folder, n)]
+    silent = [(n, c.returncode) for n, c in enumerate(children) if c.returncode and not _has_reported(folder, n)]
     if not silent:
-        raise ConnectionError(said[0][1])
+        raise ConnectionError(reports[0][1])
     number, code = silent[0]
     saved = out is not None and (Path(out) / STATE).is_file()
-    kept = f"; the last checkpoint in {out} is kept, go on with it by resume (--resume)" if saved else ""
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-    raise ChildProcessError(f"process {number + 1} of {len(children)} {how}{kept}")
+    advice = f"; the last checkpoint in {out} is kept, go on with it by resume (--resume)" if saved else ""
+    end = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+    raise ChildProcessError(f"process {number + 1} of {len(children)} {end}{advice}")
 
 
-def _told(folder: Path, rank: int) -> bool:
+def _has_reported(folder: Path, rank: int) -> bool:
     return (folder / f"error{rank}.json").is_file()
 
 
 def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    """End all processes that still run, and wait for them."""
     for child in children:
         if child.poll() is None:
             child.terminate()

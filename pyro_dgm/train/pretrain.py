@@ -15,6 +15,9 @@ from ..models.shared.layerwise import Layerwise
 from .fit import fit
 from .trainer import Run
 
+LIFTED_ROWS = 5000
+"""Rows that are lifted to the next layer at a time, which bounds the memory of the layers' probabilities."""
+
 
 def pretrain(
     model: Any,
@@ -28,23 +31,23 @@ def pretrain(
 ) -> list[Run]:
     r"""Train a deep model layer by layer, each on samples of the posterior of the layer below (20.21).
 
-    Every stage is a restricted machine that ``fit`` trains; the samples are drawn afresh for every batch. The parts of a
+    Every stage is a restricted machine that ``fit`` trains; the samples are drawn afresh for every batch. The stages of a
     deep Boltzmann machine have doubled and halved weights (20.4.4).
 
     Args:
         model: a model with ``stages()``, such as ``dgm.DBN`` or ``dgm.DBM``; trained in place.
         data: a dataset, or rows.
         objective: options of each stage's objective, as ``{"k": 1, "chains": 100}``.
-        layers: for every stage, from the lowest, options of its own that come before the common ones.
+        layers: one dictionary of options per stage, from the lowest; they take precedence over the common ones.
         stages: options of the model's ``stages``, as ``{"scheme": "restricted"}`` for a ``dgm.DBM``.
         out: a folder for the stages' runs.
-        options: what ``fit`` takes, the same for every stage.
+        options: options of ``fit``, common to all stages.
 
     Returns:
-        the stages' runs, from the lowest.
+        The stages' runs, from the lowest.
 
     Raises:
-        ValueError: the model has no layers to pretrain, or ``layers`` has another number of entries than it has.
+        ValueError: the model has no layers to pretrain, or ``layers`` does not have one entry for each of them.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -56,30 +59,30 @@ def pretrain(
         raise ValueError(f"pretrain got {type(model).__name__}, which is not trained layer by layer; use dgm.fit")
     if isinstance(data, Tensor):
         split = Split(data, Space("not stated"))
-        held = max(len(data) // 10, 1)
-        data = Dataset("rows", split[:-held], split[-held:], split[-held:], (data.shape[1],))
+        held_out = max(len(data) // 10, 1)
+        data = Dataset("rows", split[:-held_out], split[-held_out:], split[-held_out:], (data.shape[1],))
     for split in (data.valid, data.test) if data.redraw else (data.train, data.valid):
         model.check_data(split.x)
     common = {"objective": objective or {}, **options}
     if layers is not None and len(layers) != len(model.hidden):
         raise ValueError(f"layers got {len(layers)} entries; expected {len(model.hidden)}, one for every hidden layer")
-    own: Sequence[dict[str, Any]] = layers or [{}] * len(model.hidden)
+    by_stage: Sequence[dict[str, Any]] = layers or [{}] * len(model.hidden)
     runs = []
     for number, (machine, lift) in enumerate(model.stages(**(stages or {}))):
-        chosen = common | own[number]
+        stage_options = common | by_stage[number]
         folder = None if out is None else Path(out) / f"layer{number + 1}"
-        criterion = machine.objective(**chosen.pop("objective"))
-        runs.append(fit(machine, _lifted(data, lift), objective=criterion, out=folder, **chosen))
+        criterion = machine.objective(**stage_options.pop("objective"))
+        runs.append(fit(machine, _lifted(data, lift), objective=criterion, out=folder, **stage_options))
     model.fresh = False
     return runs
 
 
 def _lifted(data: Dataset, lift: Any) -> Dataset:
-    """The data of a stage: probabilities of bits, drawn afresh for every batch where they are no bits yet."""
+    """The data of a stage: probabilities of bits; unless all are bits, those of training are drawn afresh for every batch."""
 
     def apply(split: Split) -> Split:
         with torch.no_grad():
-            return Split(torch.cat([lift(rows) for rows in split.x.split(5000)]), Space("binary", "posterior"))
+            return Split(torch.cat([lift(rows) for rows in split.x.split(LIFTED_ROWS)]), Space("binary", "posterior"))
 
     train, valid, test = apply(data.train), apply(data.valid), apply(data.test)
     if bool(((train.x == 0) | (train.x == 1)).all()):

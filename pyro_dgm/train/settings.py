@@ -1,4 +1,4 @@
-"""What decides the course of a run, and whether a folder can take it."""
+"""The settings of a run, its configuration, and checks of its folder and its devices."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ OPTIMISERS: dict[str, Any] = {
 
 
 DEFAULTS = {"keep": "last"}
-"""Settings that runs of earlier versions do not state."""
+"""Values of settings that runs of earlier versions do not state."""
 
 
 @dataclass
 class Settings:
-    """Everything that decides the course of training; a resumed run must agree on all but the number of epochs."""
+    """The settings that decide the course of training; a resumed run must agree on all but the number of epochs."""
 
     learning_rate: float
     optimiser: str
@@ -57,7 +57,7 @@ class Settings:
 
     @property
     def keeps_best(self) -> bool:
-        """Whether the weights of the best epoch are wanted, not the last one's."""
+        """Whether the finished model has the weights of the best epoch instead of the last."""
         return self.keep == "best" or self.patience is not None
 
 
@@ -69,7 +69,7 @@ def check_folder(
     settings: Settings,
     described: dict[str, Any],
 ) -> None:
-    """Refuse a folder that holds another run, or one that this run cannot go on with."""
+    """Refuse a folder that holds a run already, or with ``resume`` one that this run does not continue."""
     if folder is None:
         if resume:
             raise ValueError("resume needs out=, the folder of the run to go on with")
@@ -83,10 +83,12 @@ def check_folder(
             )
         return
     config = read_config(folder)
-    same = config["model"] == type(model).__name__.lower() and config.get("origin") == registry.origin(type(model))
-    if not same or config["options"] != model.options():
-        held = config.get("origin", config["model"])
-        raise ValueError(f"{folder} holds a run of {held} with {config['options']}; resume with the same model")
+    same_class = config["model"] == type(model).__name__.lower() and config.get("origin") == registry.origin(
+        type(model)
+    )
+    if not same_class or config["options"] != model.options():
+        stored_model = config.get("origin", config["model"])
+        raise ValueError(f"{folder} holds a run of {stored_model} with {config['options']}; resume with the same model")
     if config["objective"] != objective.options():
         raise ValueError(
             f"{folder} was trained with {config['objective']}, not {objective.options()}; resume with the same objective"
@@ -104,7 +106,7 @@ def check_folder(
 
 
 def describe(data: Dataset, source: dict[str, Any] | None) -> dict[str, Any]:
-    """What a run says of its data: name, shape, space, rows and their sum, and where they came from."""
+    """The description of a run's data: name, shape, space, numbers of rows, sum of the training rows, and origin."""
     rows = [len(data.train), len(data.valid), len(data.test)]
     total = float(data.train.x.double().sum())
     return {
@@ -121,7 +123,7 @@ def write_config(
     settings: Settings,
     source: dict[str, Any] | None,
 ) -> None:
-    """Write what rebuilds the model and explains the run."""
+    """Write the configuration, which rebuilds the model and explains the run."""
     write_json(
         folder / CONFIG,
         {
@@ -138,10 +140,10 @@ def write_config(
 
 
 def check_devices(name: str, devices: int | None) -> int:
-    """How many processes train: as many as wanted, or as a launcher has started.
+    """The number of processes that train: ``devices``, or by default the number that a launcher has started.
 
     Raises:
-        ValueError: a device that is not there, fewer than one process, another number than the launcher's, or more than
+        ValueError: there is no such device; fewer than one process, another number than the launcher's, or more than
             there are GPUs.
     """
     launched = processes.launched()
@@ -154,24 +156,25 @@ def check_devices(name: str, devices: int | None) -> int:
         )
     world = launched if devices is None else devices
     try:
-        place = torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
-        place = check_device(name)
-    if world > 1 and (place.type not in ("cpu", "cuda") or place.index is not None):
+        device = check_device(name)
+    if world > 1 and (device.type not in ("cpu", "cuda") or device.index is not None):
         raise ValueError(
             f"device got {name!r} for {world} processes; expected cpu or cuda, of which each takes its own"
         )
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world)) if launched > 1 else world
-    if place.type == "cuda" and world > 1 and here > torch.cuda.device_count():
+    on_machine = int(os.environ.get("LOCAL_WORLD_SIZE", world)) if launched > 1 else world
+    if device.type == "cuda" and world > 1 and on_machine > torch.cuda.device_count():
         raise ValueError(
-            f"device 'cuda' got {here} processes for {torch.cuda.device_count()} GPUs on this machine; expected one for each"
+            f"device 'cuda' got {on_machine} processes for {torch.cuda.device_count()} GPUs on this machine; expected at most "
+            "one process per GPU"
         )
-    check_device(place)
+    check_device(device)
     return world
 
 
 def check_world(folder: Path | None, state: dict[str, Any], world: int) -> None:
-    """Refuse to go on with another number of processes: chains and random states belong to one each."""
+    """Refuse to resume with another number of processes, since each has its own chains and random state."""
     stored = 1 + len(state.get("others", []))
     if stored != world:
         raise ValueError(
@@ -184,7 +187,7 @@ def check_device(name: str | torch.device) -> torch.device:
     """The device of that name.
 
     Raises:
-        ValueError: no such device, it is not there, or its numbers cannot be read back (``meta``).
+        ValueError: no such device, one that is absent, or one whose numbers cannot be read back (``meta``).
     """
     try:
         device = torch.device(name)

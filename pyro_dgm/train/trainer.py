@@ -1,4 +1,4 @@
-"""The training loop: one for every model, since the objective knows the loss and the model its progress."""
+"""The training loop, the same for every model: the objective gives the loss and the model its progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .settings import OPTIMISERS, Settings
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss became NaN, infinite, or absurdly large; the last good checkpoint is kept."""
+    """Raised when the loss becomes NaN, infinite or absurdly large; the last good checkpoint is kept."""
 
 
 @dataclass
@@ -32,11 +32,11 @@ class Run:
     """A finished training run.
 
     Attributes:
-        model: the trained model (with averaged weights, where averaging was asked for).
-        history: one dictionary an epoch: epoch, loss, the model's progress figures, seconds and the processor's seconds (of
-            all threads; what else the machine does adds nothing to them).
-        out: the folder it was written to, or None.
-        epoch: the epoch that the model's weights are of, counted from 1: the best one where that was asked for.
+        model: the trained model, with averaged weights if ``average`` was given.
+        history: one dictionary per epoch: epoch, loss, the model's progress figures, seconds and the processor's seconds (of
+            all threads; other programs on the machine add nothing to them).
+        out: the folder of the run, or None.
+        epoch: the epoch of the model's weights, counted from 1: the last one, or the best one if that is kept.
     """
 
     model: Any
@@ -90,7 +90,7 @@ class Trainer:
         self.limit = 1e4 * data.visible
 
     def run(self, state: dict[str, Any] | None) -> Run:
-        """Train from the beginning, or from a state of an earlier run."""
+        """Train from the beginning, or from the stored state of a run."""
         first = 0 if state is None else self._restore(state)
         if state is None and self.settings.average is not None:
             self.averaged = [p.detach().clone() for p in self.parameters]
@@ -121,7 +121,7 @@ class Trainer:
         return Run(self.model, self.history, self.folder, epoch)
 
     def _epoch(self, epoch: int, bar: Any) -> dict[str, float]:
-        """Train on all batches; the mean loss of every turn by its name."""
+        """Train on all batches; returns the mean loss of every turn by its name."""
         settings = self.settings
         totals: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
@@ -141,14 +141,14 @@ class Trainer:
         return {name: total / counts[name] for name, total in totals.items()}
 
     def _step(self, turn: Turn, weight: float, epoch: int, number: int) -> float:
-        """One loss, its gradients, and a step of the groups that the turn names; the loss over all processes."""
+        """Step the groups that the turn names along its loss's gradients; returns the mean loss over all processes."""
         self.optimiser.zero_grad(set_to_none=True)
         try:
             loss = turn.loss() * weight
         except ValueError as error:
             if self._finite() and not isinstance(error, NotFinite):
                 raise
-            self._diverged(epoch, number, math.nan)  # validation saw the NaN before the loss did
+            self._diverged(epoch, number, math.nan)  # a check of arguments met the NaN before the loss did
         loss.backward()
         value = float(processes.mean(loss.detach(), 1))
         if not math.isfinite(value) or abs(value) > self.limit:
@@ -156,37 +156,39 @@ class Trainer:
         for group in self.optimiser.param_groups:
             if turn.groups is not None and group.get("name") not in turn.groups:
                 for parameter in group["params"]:
-                    parameter.grad = None  # optimisers skip what has no gradient, with its moments and counts
+                    parameter.grad = None  # optimisers then skip the parameter, its moments and its count of steps
         processes.average_gradients(self.trained)
         self.optimiser.step()
         return value
 
     def _finite(self) -> bool:
-        """Whether the weights are sane: beyond 1e10 single precision overflows somewhere on the way to a likelihood."""
+        """Whether all weights are below 1e10: with larger ones a likelihood overflows in single precision."""
         return all(bool((p.abs() < 1e10).all()) for p in self.trained)
 
     def _diverged(self, epoch: int, number: int, value: float) -> NoReturn:
-        kept = (
+        """Raise ``TrainingDiverged`` for a step of an epoch, both counted from 0."""
+        checkpoint = (
             f" The last good checkpoint in {self.folder} is kept." if self.folder is not None and self.history else ""
         )
         raise TrainingDiverged(
-            f"the loss became {value:g} in epoch {epoch + 1}, step {number + 1}; training stopped.{kept} "
+            f"the loss became {value:g} in epoch {epoch + 1}, step {number + 1}; training stopped.{checkpoint} "
             f"Try a smaller learning_rate than {self.settings.learning_rate:g}."
         )
 
-    def _with_averaged(self) -> None:
-        """Exchange the weights and their moving average."""
+    def _swap_averaged(self) -> None:
+        """Exchange the weights and their moving average, if there is one."""
         if self.averaged is not None:
             with torch.no_grad():
                 for parameter, mean in zip(self.parameters, self.averaged, strict=True):
-                    kept = parameter.detach().clone()
+                    current = parameter.detach().clone()
                     parameter.copy_(mean)
-                    mean.copy_(kept)
+                    mean.copy_(current)
 
     def _report(self, epoch: int, losses: dict[str, float], clocks: dict[str, float], bar: Any) -> None:
+        """Add an epoch's row to the history, the progress bar and the loggers."""
         if not self._finite():
             self._diverged(epoch, self.steps - 1, math.nan)
-        self._with_averaged()
+        self._swap_averaged()
         train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
         try:
             with evaluating(self.model):
@@ -195,18 +197,18 @@ class Trainer:
         except NotFinite:
             self._diverged(epoch, self.steps - 1, math.nan)
         finally:
-            self._with_averaged()
+            self._swap_averaged()
         row = {"epoch": epoch + 1, **losses, **figures, **clocks}
-        bad = [name for name, value in row.items() if not math.isfinite(value)]
-        if bad:
-            self._diverged(epoch, self.steps - 1, row[bad[0]])
+        not_finite = [value for value in row.values() if not math.isfinite(value)]
+        if not_finite:
+            self._diverged(epoch, self.steps - 1, not_finite[0])
         self.history.append(row)
         bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch" and k not in clocks}, refresh=False)
         for logger in self.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
 
     def _judge(self, epoch: int, losses: dict[str, float], figures: dict[str, float]) -> None:
-        """See whether the weights are the best so far, by the first figure on validation rows (else by a single loss)."""
+        """Judge whether the weights are the best so far, by the first figure on validation rows, else by the first loss."""
         valid = next((value for name, value in figures.items() if name.startswith("valid_")), None)
         monitored = -next(iter(losses.values())) if valid is None else valid
         improved = monitored > self.best
@@ -219,18 +221,19 @@ class Trainer:
         return self.settings.patience is not None and self.stale >= self.settings.patience
 
     def _checkpoint(self, epoch: int) -> None:
+        """Write the training state of all processes, and the weights that the run would have if it ended now."""
         if self.folder is None:
             return
-        own = {
+        process_state = {
             "objective": self.objective.state_dict(),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
         processor = torch.device("cpu")
-        owned = processes.collect(to_device(own, processor))
+        process_states = processes.collect(to_device(process_state, processor))
         if not processes.first():
             return
-        shared = {
+        common_state = {
             "epoch": epoch,
             "model": self.model.state_dict(),
             "averaged": self.averaged,
@@ -241,32 +244,33 @@ class Trainer:
             "best_weights": self.best_weights,
             "best_epoch": self.best_epoch,
         }
-        save_state(self.folder, to_device(shared, processor) | owned[0] | {"others": owned[1:]})
-        self._with_averaged()
+        save_state(self.folder, to_device(common_state, processor) | process_states[0] | {"others": process_states[1:]})
+        self._swap_averaged()
         save_weights(self.folder, self.model.state_dict() if self.best_weights is None else self.best_weights)
-        self._with_averaged()
+        self._swap_averaged()
 
     def _restore(self, state: dict[str, Any]) -> int:
+        """Take over the stored state of a run; returns the number of epochs that it has trained."""
         device = self.device
         try:
-            own = [state, *state.get("others", [])][processes.rank()]
+            process_state = [state, *state.get("others", [])][processes.rank()]
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.objective.load_state_dict(to_device(own["objective"], device))
+            self.objective.load_state_dict(to_device(process_state["objective"], device))
             self.averaged = to_device(state["averaged"], device)
             self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
             self.best_weights = to_device(state.get("best_weights"), device)
             self.best_epoch = state.get("best_epoch", 0)
-            torch.set_rng_state(own["random"])
-            if own["random_device"] is not None:
-                torch.cuda.set_rng_state(own["random_device"], device)
+            torch.set_rng_state(process_state["random"])
+            if process_state["random_device"] is not None:
+                torch.cuda.set_rng_state(process_state["random_device"], device)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"the training state in {self.folder} does not fit this model: {error}") from None
         return state["epoch"]
 
 
 def _share(x: Tensor) -> tuple[Tensor, float]:
-    """This process's rows of a batch, and the weight of their mean; a batch too small for all goes whole to everyone."""
+    """This process's rows of a batch, and the weight of their mean; a batch of fewer rows than processes goes to all in full."""
     world = processes.world()
     if len(x) < world:
         return x, 1.0
@@ -275,7 +279,7 @@ def _share(x: Tensor) -> tuple[Tensor, float]:
 
 
 def to_device(tree: Any, device: torch.device) -> Any:
-    """All tensors in nested containers on a device."""
+    """Nested containers with all their tensors on a device."""
     if isinstance(tree, dict):
         return {key: to_device(value, device) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -284,6 +288,7 @@ def to_device(tree: Any, device: torch.device) -> Any:
 
 
 def _loggers(folder: Path | None, kind: str) -> list[Any]:
+    """The loggers of this process; only the first process has one, and only with a folder."""
     if kind not in ("csv", "tensorboard"):
         raise ValueError(f"logger got {kind!r}; expected 'csv' or 'tensorboard'")
     if folder is None or not processes.first():

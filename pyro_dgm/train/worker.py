@@ -1,4 +1,4 @@
-"""The life of a process that another one started to train along."""
+"""The program of a process that another one starts to share in a training run."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ import torch
 from .trainer import TrainingDiverged, to_device
 
 PAYLOAD, RESULT = "payload.pickle", "result.pickle"
-"""What is sent to a process, and what the first of them sends back."""
+"""Files: the arguments that are sent to every process, and the result that the first of them sends back."""
+
 KINDS: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (ValueError, OSError, ConnectionError, TrainingDiverged)
 }
+"""The errors that a process reports, by name; a subclass stands after its base."""
 
 
 def _end_with_parent() -> None:
+    """Wait until standard input is closed, as happens when the parent process ends; then end this process."""
     os.read(0, 1)
     os._exit(1)
 
 
 def main(folder: Path) -> int:
-    """Train on what was sent, and say what went wrong; the exit status."""
+    """Train with the arguments that were sent; report an error in a file. Returns the exit status."""
     from .. import processes, registry
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -40,7 +43,7 @@ def main(folder: Path) -> int:
             fit, model, data, objective, options = pickle.loads(arguments)
         except (AttributeError, ImportError) as error:
             raise ValueError(
-                f"a new process cannot find what it was sent ({error}); classes of a script or notebook belong into a module, "
+                f"a new process cannot find what it was sent ({error}); move the classes of a script or notebook to a module, "
                 "or run the script under torchrun"
             ) from None
         run = fit(model, data, objective=objective, **options)
@@ -59,5 +62,5 @@ def main(folder: Path) -> int:
 
 
 def run() -> None:
-    """The whole life of a started process."""
+    """Run the program of a started process, whose folder is the first command-line argument."""
     sys.exit(main(Path(sys.argv[1])))

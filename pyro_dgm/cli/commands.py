@@ -85,11 +85,14 @@ def _load(source: dict[str, Any], data_dir: str | None) -> Any:
     """The dataset that a run's configuration describes under ``data``."""
     from .. import data
 
-    how = source["binarisation"]
+    binarisation = source["binarisation"]
     dataset = data.load(
-        source["source"], data_dir=data_dir, binarisation=None if how == "none" else how, seed=source["seed"],
+        source["source"],
+        data_dir=data_dir,
+        binarisation=None if binarisation == "none" else binarisation,
+        seed=source["seed"],
         preprocessing=source.get("preprocessing"),
-    )  # fmt: skip
+    )
     return dataset.labelled(source["classes"]) if "classes" in source else dataset
 
 
@@ -158,7 +161,7 @@ def sample(options: Namespace) -> None:
     run = _folder(options.run)
     np.savez_compressed(run / "samples.npz", x=x.numpy())
     if len(dataset.shape) >= 2:
-        pictures.sample_grid(_grey(x[:100], x[:100]), dataset.shape, path=run / "samples.png")
+        pictures.sample_grid(_grey(x[:SHOWN_SAMPLES], x[:SHOWN_SAMPLES]), dataset.shape, path=run / "samples.png")
         weight = getattr(model, "weight", None)
         if isinstance(weight, torch.Tensor) and weight.dim() == 2 and len(weight) == dataset.visible:
             pictures.filters(weight.detach().cpu(), dataset.shape, path=run / "filters.png")
@@ -235,6 +238,9 @@ def diagnose(options: Namespace) -> None:
     idata.to_netcdf(str(run / "chains.nc"))
     print(f"draws in {run / 'chains.nc'}")
 
+
+SHOWN_SAMPLES = 100
+"""The most samples that the picture of ``sample`` shows."""
 
 LATENT_ROWS = 500
 """The most test rows whose latents ``diagnose`` examines."""

@@ -1,4 +1,4 @@
-"""Datasets: where the rows come from, what space they live in, how grey levels become bits."""
+"""Datasets: their sources, the space of their rows, and conversions of grey levels to bits or real numbers."""
 
 from .binarise import binarise
 from .dataset import Dataset, Split

@@ -1,4 +1,4 @@
-"""From grey levels to bits: three conventions whose figures must not be mixed."""
+"""The conversion of grey levels to bits, by three conventions whose figures must not be mixed."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from .space import Space
 from .streams import stream
 
 BINARISATIONS = ("threshold", "fixed", "stochastic")
+"""The names of the conventions."""
 
 
 def draw(grey: Tensor, generator: torch.Generator) -> Tensor:
@@ -17,7 +18,7 @@ def draw(grey: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         grey: probabilities in [0, 1].
-        generator: source of the uniform numbers.
+        generator: the source of the uniform numbers.
 
     >>> draw(torch.tensor([0.0, 1.0]), stream(0))
     tensor([0., 1.])
@@ -30,7 +31,7 @@ def check_name(how: str) -> None:
     """Refuse an unknown binarisation.
 
     Raises:
-        ValueError: listing the valid names.
+        ValueError: `how` is no binarisation; the message lists all.
     """
     if how not in BINARISATIONS:
         raise ValueError(f"Unknown binarisation {how!r}; expected one of: {', '.join(BINARISATIONS)}.")
@@ -44,7 +45,7 @@ def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
         how: "threshold" sets pixels above 0.5; "fixed" draws every split once, with the grey level as
             probability; "stochastic" keeps the training split grey and draws it anew in every batch,
             while validation and test are drawn once.
-        seed: seed of the draws of "fixed" and "stochastic".
+        seed: the seed of the draws of "fixed" and "stochastic".
 
     Raises:
         ValueError: if `how` is unknown, the data are binary already, or a level is outside [0, 1].
@@ -58,21 +59,22 @@ def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
     splits = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
     for part, split in splits.items():
         _check_grey(dataset.name, part, split, how)
-    kept = ("train",) if how == "stochastic" else ()
+    redrawn = ("train",) if how == "stochastic" else ()
     if how == "threshold":
         space = Space("binary", "threshold 0.5")
         bits = {part: (split.x > 0.5).to(split.x.dtype) for part, split in splits.items()}
     else:
         space = Space("binary", f"{how}, seed {seed}")
         bits = {
-            part: draw(split.x, stream("binarise", seed, part)) for part, split in splits.items() if part not in kept
+            part: draw(split.x, stream("binarise", seed, part)) for part, split in splits.items() if part not in redrawn
         }
-    done = {part: replace(split, x=bits.get(part, split.x), space=space) for part, split in splits.items()}
+    binary = {part: replace(split, x=bits.get(part, split.x), space=space) for part, split in splits.items()}
     redraw = draw if how == "stochastic" else None
-    return Dataset(dataset.name, done["train"], done["valid"], done["test"], dataset.shape, redraw)
+    return Dataset(dataset.name, binary["train"], binary["valid"], binary["test"], dataset.shape, redraw)
 
 
 def _check_grey(name: str, part: str, split: Split, how: str) -> None:
+    """Refuse a split of bits, or one with values outside [0, 1]."""
     where = f"Dataset {name!r}: split {part!r}"
     if split.space.support == "binary":
         raise ValueError(

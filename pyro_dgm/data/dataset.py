@@ -15,12 +15,12 @@ from .streams import stream
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows `x` (N×D), the space they live in, and labels where there are any.
+    """Rows `x` (N×D) with their space, and labels if they have any.
 
     Args:
-        x: floating-point tensor of N rows and D columns.
+        x: a floating-point tensor of N rows and D columns.
         space: the space of the rows.
-        labels: tensor whose first axis has length N, or None.
+        labels: a tensor whose first axis has length N, or None.
 
     Raises:
         ValueError: if `x` is not a floating-point matrix or `labels` has another length.
@@ -52,7 +52,7 @@ class Split:
         """The rows picked by a slice or by a one-dimensional index tensor, as a Split.
 
         Raises:
-            TypeError: if `index` is neither; a single row is `split[i:i + 1]`.
+            TypeError: if `index` is neither. A single row is `split[i:i + 1]`.
         """
         if not isinstance(index, slice) and not (isinstance(index, Tensor) and index.ndim == 1):
             raise TypeError(
@@ -61,7 +61,7 @@ class Split:
         return Split(self.x[index], self.space, None if self.labels is None else self.labels[index])
 
     def to(self, device_or_dtype: torch.device | torch.dtype | str) -> "Split":
-        """The split on another device, or with `x` in another precision (labels keep theirs).
+        """The split on another device, or with `x` in another precision (labels keep their type).
 
         Args:
             device_or_dtype: a device, its name, or a floating-point dtype.
@@ -75,21 +75,21 @@ class Split:
 def _redraw_columns(
     redraw: Callable[[Tensor, torch.Generator], Tensor], columns: int, x: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Redraw the first columns and leave the others, which are labels."""
+    """Redraw the first columns; the others are labels and stay unchanged."""
     return torch.cat([redraw(x[:, :columns], generator), x[:, columns:]], 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training, validation and test rows of one data set.
+    """The training, validation and test rows of a data set.
 
     Args:
-        name: what reports call it.
-        train: rows to learn from.
-        valid: rows to choose by.
-        test: rows to report on.
-        shape: shape of one row as a picture, such as (8, 8).
-        redraw: turns a batch of grey levels into a fresh binary batch, or None.
+        name: the name in reports and messages.
+        train: rows for training.
+        valid: rows by which options and epochs are chosen.
+        test: rows for the reported figures.
+        shape: the shape of one row as a picture, such as (8, 8).
+        redraw: a function that draws a fresh binary batch from a batch of grey levels, or None.
 
     Raises:
         ValueError: if a split is empty, widths differ, a value is NaN or infinite, or `shape` does not fit.
@@ -131,13 +131,13 @@ class Dataset:
 
     @property
     def visible(self) -> int:
-        """Number of columns D."""
+        """The number of columns, D."""
         return self.train.x.shape[1]
 
     def with_validation_in_training(self) -> "Dataset":
-        """The same data with the validation rows among the training rows, once nothing is chosen by them any more.
+        """The same data with the validation rows added to the training rows, for use once all choices are made.
 
-        They stay in ``valid`` as well: figures on them are then training figures.
+        They stay in ``valid`` too, so that figures on ``valid`` are then training figures.
         """
         labels = None
         if self.train.labels is not None and self.valid.labels is not None:
@@ -146,7 +146,7 @@ class Dataset:
         return Dataset(self.name, train, self.valid, self.test, self.shape, self.redraw)
 
     def labelled(self, classes: int) -> "Dataset":
-        """The same data with every row's label appended as ``classes`` one-hot columns.
+        """The same data with the label of every row appended as ``classes`` one-hot columns.
 
         Raises:
             ValueError: a split has no labels, or one outside 0 to ``classes`` - 1.
@@ -163,16 +163,16 @@ class Dataset:
         return Dataset(f"{self.name} with labels", train, valid, test, (train.x.shape[1],), redraw)
 
     def batches(self, epoch: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Training batches of one epoch, the last one possibly smaller.
+        """Training batches of one epoch; the last one may be smaller.
 
-        The order depends on (seed, epoch) alone, and a redrawn batch on (seed, epoch, batch index)
-        alone, so `start` gives exactly the tail of the full iteration.
+        The order depends on (seed, epoch) alone, and a redrawn batch on (seed, epoch, batch index) alone. With `start`
+        the batches are therefore exactly the last ones of the full epoch.
 
         Args:
-            epoch: number of the epoch, from 0.
-            batch_size: rows in a batch.
-            seed: seed of order and redraws.
-            start: how many batches to skip.
+            epoch: the number of the epoch, from 0.
+            batch_size: rows per batch.
+            seed: the seed of the order and of redraws.
+            start: the number of batches that are skipped.
 
         Raises:
             ValueError: if an argument is out of range.

@@ -1,10 +1,11 @@
-"""Finding data files."""
+"""The search for data files."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 VARIABLE = "PYRO_DGM_DATA"
+"""The environment variable that names the folder of data files."""
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
@@ -13,20 +14,20 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
     >>> data_folder("somewhere").name
     'somewhere'
     """
-    chosen = data_dir if data_dir is not None else os.environ.get(VARIABLE) or None
-    return None if chosen is None else Path(chosen).expanduser()
+    folder = data_dir if data_dir is not None else os.environ.get(VARIABLE) or None
+    return None if folder is None else Path(folder).expanduser()
 
 
 def find(files: Sequence[str], folders: Sequence[Path], origin: str) -> Path:
-    """The first of `files` that exists in the first of `folders` that has one.
+    """The path of the first of `files` that exists, in the first of `folders` that has any of them.
 
     Args:
-        files: names that the file may have.
-        folders: where to look, in order.
-        origin: a sentence that says where the file may be had.
+        files: the names that the file may have.
+        folders: the folders to look in, in order.
+        origin: a sentence that says where to get the file.
 
     Raises:
-        FileNotFoundError: naming files, folders, the setting to change, and the origin.
+        FileNotFoundError: there is none; the message names files, folders, the setting to change, and the origin.
     """
     for folder in folders:
         for file in files:

@@ -1,4 +1,4 @@
-"""Data sets in NumPy's npz files, plain or packed eight bits to a byte."""
+"""Data sets in NumPy's npz files, plain or with eight bits packed to a byte."""
 
 import pickle
 import struct
@@ -13,15 +13,16 @@ from .dataset import Dataset, Split
 from .space import Space
 
 SPLIT_SEED = 0
+"""The seed of the permutation by which rows are dealt into splits."""
 
 
 def permutation(count: int) -> np.ndarray:
-    """The fixed order in which data without published splits are dealt out.
+    """The fixed order in which data without published splits are dealt into splits.
 
     >>> permutation(4).tolist()
     [2, 3, 1, 0]
     """
-    # RandomState's stream is frozen by NumPy's policy; that of default_rng may change between releases.
+    # NumPy's policy freezes the stream of RandomState; that of default_rng may change between releases.
     return np.random.RandomState(SPLIT_SEED).permutation(count)
 
 
@@ -29,7 +30,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an npz file; pickled objects are never loaded.
 
     Raises:
-        ValueError: naming the file, if it is truncated, corrupt or no npz file.
+        ValueError: the file is truncated, corrupt or no npz file; the message names it.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -54,7 +55,7 @@ def unpack(path: Path, key: str, packed: np.ndarray, width: int) -> np.ndarray:
     """Undo numpy.packbits(axis=1) on rows of `width` bits.
 
     Raises:
-        ValueError: naming the file and array, if `packed` cannot hold rows of that width.
+        ValueError: `packed` cannot hold rows of that width; the message names the file and the array.
     """
     if packed.dtype != np.uint8 or packed.ndim != 2 or width < 1 or packed.shape[1] != -(-width // 8):
         raise ValueError(
@@ -67,31 +68,30 @@ def unpack(path: Path, key: str, packed: np.ndarray, width: int) -> np.ndarray:
 def read_npz(path: Path) -> Dataset:
     """Read `train`, and `valid` and `test` where present, from an npz file.
 
-    An array with a companion scalar such as `train_width` is packed bits; any other is N rows of
-    numbers of any shape. `train_labels` and so on are optional. A missing `valid` or `test` is a
-    tenth of `train`, split off by a fixed permutation. The space is binary when all values are 0
-    or 1, the unit interval when they lie in [0, 1], else real.
+    An array with a companion scalar such as `train_width` holds packed bits; any other array holds N rows of numbers of
+    any shape. `train_labels` and so on are optional. A missing `valid` or `test` is a tenth of `train`, split off by a
+    fixed permutation. The space is that of `infer_space`.
 
     Args:
         path: the file.
 
     Raises:
-        ValueError: naming the file, if its content does not fit that layout.
+        ValueError: the content does not fit this layout; the message names the file.
     """
     arrays = read_arrays(path)
     sequences = [key for key in arrays if key.endswith("_lengths")]
     if sequences:
         raise ValueError(
-            f"{path} holds sequences (array {sequences[0]!r}); sequence data are for sequence models, and this "
-            "reads independent rows only."
+            f"{path} holds sequences (array {sequences[0]!r}), which are for sequence models; expected independent "
+            "rows."
         )
     if "train" not in arrays:
         raise ValueError(
             f"{path} has no array 'train', only: {', '.join(arrays) or 'nothing'}; write the rows with "
             "numpy.savez(path, train=rows) (and valid, test where they exist)."
         )
-    parts: list[str] = [part for part in ("train", "valid", "test") if part in arrays]
-    rows = {part: _rows(path, part, arrays) for part in parts}
+    present: list[str] = [part for part in ("train", "valid", "test") if part in arrays]
+    rows = {part: _rows(path, part, arrays) for part in present}
     labels = {part: _labels(path, part, arrays, len(rows[part])) for part in rows}
     _split_off(path, rows, labels)
     shape = rows["train"].shape[1:]
@@ -105,7 +105,7 @@ def read_npz(path: Path) -> Dataset:
 
 
 def infer_space(parts: list[torch.Tensor]) -> Space:
-    """The smallest of binary, unit interval, whole numbers and real that holds all values, marked "as given".
+    """The smallest space of binary, unit interval, whole numbers and real that holds all values, marked "as given".
 
     >>> str(infer_space([torch.tensor([0.0, 0.5]), torch.tensor([1.0])]))
     'unit interval (as given)'
@@ -120,6 +120,7 @@ def infer_space(parts: list[torch.Tensor]) -> Space:
 
 
 def _rows(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The rows of a split, unpacked and checked."""
     array, width = arrays[part], arrays.get(f"{part}_width")
     if width is not None:
         if width.ndim != 0 or width.dtype.kind not in "iu":
@@ -130,7 +131,7 @@ def _rows(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
             f"{path}: array {part!r} is {array.dtype} of shape {array.shape}; expected real numbers, N rows "
             "of one or more axes, none of them empty."
         )
-    # Checked here as well as in Dataset, whose row numbers are those after rows have been dealt into splits.
+    # Dataset checks this too, but counts rows within splits; here the row number is that in the file.
     finite = np.isfinite(array).reshape(len(array), -1).all(1)
     if not finite.all():
         raise ValueError(
@@ -142,6 +143,7 @@ def _rows(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _labels(path: Path, part: str, arrays: dict[str, np.ndarray], count: int) -> torch.Tensor | None:
+    """The labels of a split with ``count`` rows, checked; None if it has none."""
     array = arrays.get(f"{part}_labels")
     if array is None:
         return None
@@ -154,6 +156,7 @@ def _labels(path: Path, part: str, arrays: dict[str, np.ndarray], count: int) ->
 
 
 def _split_off(path: Path, rows: dict[str, np.ndarray], labels: dict[str, torch.Tensor | None]) -> None:
+    """Move a tenth of the training rows to each missing split, in place."""
     missing = [part for part in ("valid", "test") if part not in rows]
     if not missing:
         return
@@ -164,7 +167,7 @@ def _split_off(path: Path, rows: dict[str, np.ndarray], labels: dict[str, torch.
             f"{path}: {len(train)} training rows are too few to split off {' and '.join(missing)}; give more rows."
         )
     order = permutation(len(train))
-    held = {part: order[i * size : (i + 1) * size] for i, part in enumerate(missing)}
-    for part, index in {**held, "train": order[len(missing) * size :]}.items():
+    held_out = {part: order[i * size : (i + 1) * size] for i, part in enumerate(missing)}
+    for part, index in {**held_out, "train": order[len(missing) * size :]}.items():
         rows[part] = train[index]
         labels[part] = None if train_labels is None else train_labels[torch.from_numpy(index)]

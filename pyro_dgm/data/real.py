@@ -1,4 +1,4 @@
-"""From grey levels to real numbers: three conventions, each a space of its own."""
+"""The conversion of grey levels to real numbers, by three conventions; each makes a separate space."""
 
 import math
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from .space import Space
 from .streams import stream
 
 LEVELS = 256
-"""Grey levels of a byte."""
+"""The number of grey levels of a byte."""
 
 
 def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
-    """Grey bytes as real numbers: spread over their steps, then every column with mean 0 and variance 1.
+    """Grey bytes as real numbers: spread over their steps, then every column is brought to mean 0 and variance 1.
 
-    Without the spreading (uniform noise of one 256th, drawn once) a density could grow without bound at the levels that
-    occur. Mean and variance are the training rows'.
+    The spreading is uniform noise of one 256th, drawn once; without it a density could grow without bound at the levels
+    that occur. Mean and variance are those of the training rows.
 
     Args:
         dataset: grey levels in [0, 1].
-        seed: seed of the noise.
+        seed: the seed of the noise.
 
     Raises:
         ValueError: the rows are no grey levels.
@@ -44,17 +44,17 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
 
 
 class Whitening(NamedTuple):
-    """Rows without brightness and contrast, rotated onto principal components of equal variance.
+    """A map that normalises rows for brightness and contrast, and whitens them by principal components.
 
     Args:
-        mean: of the normalised training rows, ``columns``.
-        components: orthonormal, ``columns x kept``.
-        gains: what every component is multiplied by, ``kept``.
-        floor: the least contrast a row is divided by.
+        mean: the mean of the normalised training rows, ``columns``.
+        components: orthonormal principal components, ``columns x kept``.
+        gains: the factor of every component, ``kept``.
+        floor: a contrast added in quadrature, so that rows without contrast are not divided by 0.
 
     Attributes:
-        log_determinant: of the map from components of normalised rows to whitened ones, in nats: the log-density of the
-            former is that of the latter plus this.
+        log_determinant: the log-determinant, in nats, of the map from components of normalised rows to whitened ones: the
+            log-density of the former is that of the latter plus this.
     """
 
     mean: Tensor
@@ -66,32 +66,31 @@ class Whitening(NamedTuple):
     def of(
         cls, rows: Tensor, components: int, scale: float = 1.0, floor: float = 0.03, epsilon: float = 0.0
     ) -> "Whitening":
-        r"""The whitening of rows: that many components, each with standard deviation ``scale`` afterwards.
+        r"""The whitening of rows by a number of components, each with standard deviation ``scale`` afterwards.
 
-        A component of variance $\lambda$ is multiplied by ``scale``$/\sqrt{\lambda + \epsilon}$: with $\epsilon > 0$ those of
-        little variance, which are mostly noise, stay below ``scale``.
+        A component of variance $\lambda$ is multiplied by ``scale``$/\sqrt{\lambda + \epsilon}$. With $\epsilon > 0$ components
+        of little variance, which are mostly noise, stay below ``scale``.
 
         Raises:
-            ValueError: more components than the rows' centred pictures have, one without variance and no ``epsilon``, or a
+            ValueError: more components than centred rows have, a component without variance while ``epsilon`` is 0, or a
                 negative ``epsilon``.
         """
         if not 0 <= epsilon < math.inf:
             raise ValueError(f"whitening got epsilon={epsilon!r}; expected a variance to add, 0 or more")
         if not 1 <= components < rows.shape[1]:
             raise ValueError(
-                f"whitened got components={components}; expected 1 to {rows.shape[1] - 1}: a row without its mean has one "
-                "column less"
+                f"whitening got components={components}; expected 1 to {rows.shape[1] - 1}, as many as centred rows can have"
             )
-        flat = normalise(rows, floor)
-        values, vectors = torch.linalg.eigh(flat.T.cov())
-        variances, kept = values.flip(0)[:components] + epsilon, vectors.flip(1)[:, :components]
+        normalised = normalise(rows, floor)
+        values, vectors = torch.linalg.eigh(normalised.T.cov())
+        variances, basis = values.flip(0)[:components] + epsilon, vectors.flip(1)[:, :components]
         if not variances[-1] > 1e-6 * variances[0]:
-            few = int((variances > 1e-6 * variances[0]).sum())
+            count = int((variances > 1e-6 * variances[0]).sum())
             raise ValueError(
-                f"whitening found {few} components with a variance, and {components} are asked for: keep fewer, or choose an "
+                f"whitening found {count} components with a variance, and {components} are asked for: keep fewer, or choose an "
                 "epsilon > 0"
             )
-        return cls(flat.mean(0), kept, scale * variances.rsqrt(), floor)
+        return cls(normalised.mean(0), basis, scale * variances.rsqrt(), floor)
 
     def apply(self, rows: Tensor) -> Tensor:
         """Whitened rows, ``rows x kept``."""
@@ -102,23 +101,23 @@ class Whitening(NamedTuple):
         return float(self.gains.log().sum())
 
     def pictures(self, filters: Tensor) -> Tensor:
-        """Filters over components, ``kept x filters``, as pictures of whitened pixels, ``filters x columns``."""
+        """Filters of components, ``kept x filters``, as pictures of whitened pixels, ``filters x columns``."""
         return (self.components @ filters).T
 
 
 def normalise(rows: Tensor, floor: float = 0.03) -> Tensor:
-    """Every row without its mean and divided by its standard deviation, which counts as ``floor`` at least."""
+    """Every row minus its mean, divided by the root of its variance plus ``floor`` squared."""
     centred = rows - rows.mean(1, keepdim=True)
     return centred / (centred.var(1, correction=0, keepdim=True) + floor**2).sqrt()
 
 
 def whiten(dataset: Dataset, components: int = 32, scale: float = 1.0) -> Dataset:
-    """Pictures normalised for brightness and contrast, then whitened by the training rows' principal components.
+    """Pictures normalised for brightness and contrast, then whitened by the principal components of the training rows.
 
     Args:
         dataset: grey levels in [0, 1].
-        components: how many are kept.
-        scale: standard deviation of every component. Covariance models want less than 1.
+        components: the number of components that are kept.
+        scale: the standard deviation of every component. Models of covariances need less than 1.
 
     Raises:
         ValueError: the rows are no grey levels, or have fewer components.
@@ -131,25 +130,26 @@ def whiten(dataset: Dataset, components: int = 32, scale: float = 1.0) -> Datase
 
 
 def whiten_pixels(dataset: Dataset, epsilon: float = 0.01, scale: float = 1.0, seed: int = 0) -> Dataset:
-    r"""Pictures normalised for brightness and contrast, then whitened by a symmetric map, so that pixels stay pixels (ZCA).
+    r"""Pictures normalised for brightness and contrast, then whitened by a symmetric map, which keeps pixels pixels (ZCA).
 
     $z = \text{scale}\,(V \mathrm{diag}(\lambda + \epsilon)^{-1/2} V^\top (x - m) + n\, 1 / \sqrt D)$ with the principal
-    components V of normalised training rows, their variances $\lambda$ and mean m. Normalising empties one direction, that of
-    equal pixels, and a density could grow without bound there: a standard normal n a row, drawn once, fills it.
+    components V of normalised training rows, their variances $\lambda$ and mean m. Normalised rows have no variance in the
+    direction of equal pixels, and a density could grow without bound there; one standard normal n per row, drawn once, fills
+    this direction.
 
-    V and $1/\sqrt D$ are a rotation, so that a density of z is one of ``whitened`` with D - 1 components times one of n,
-    where $\epsilon = 0$. Otherwise the log-density of the same rows in those units is greater by
-    $\tfrac12 \sum \log \frac{\lambda}{\lambda + \epsilon}$ (it is negative), the difference of the two
-    ``Whitening.log_determinant``. Figures of different $\epsilon$ are of different spaces, and say so.
+    V and $1/\sqrt D$ form a rotation. For $\epsilon = 0$ a density of z is therefore a density of ``whitened`` rows with
+    D - 1 components times one of n. Otherwise the log-density of the same rows in those units is greater by
+    $\tfrac12 \sum \log \frac{\lambda}{\lambda + \epsilon}$ (which is negative), the difference of the two
+    ``Whitening.log_determinant``. Figures for different $\epsilon$ are of different spaces, whose names give $\epsilon$.
 
     Args:
         dataset: grey levels in [0, 1].
-        epsilon: added to the variances of components, in units of a normalised pixel's variance of 1.
-        scale: standard deviation of every component of much variance.
-        seed: seed of the noise.
+        epsilon: the number added to the variances of components; a normalised pixel has variance 1.
+        scale: the standard deviation of every component of large variance.
+        seed: the seed of the noise.
 
     Raises:
-        ValueError: the rows are no grey levels, a negative ``epsilon``, or a component without variance and no ``epsilon``.
+        ValueError: the rows are no grey levels, ``epsilon`` is negative, or it is 0 and a component has no variance.
 
     >>> grey = Split(torch.rand(9, 4, generator=torch.Generator().manual_seed(0)), Space("unit interval", "grey levels"))
     >>> str(whiten_pixels(Dataset("toy", grey, grey, grey, (2, 2))).test.space)
@@ -172,10 +172,11 @@ PREPROCESSING: dict[str, Callable[..., Dataset]] = {
     "whitened": whiten,
     "zca": whiten_pixels,
 }
+"""The conventions by name."""
 
 
 def preprocess(dataset: Dataset, how: str, **options: Any) -> Dataset:
-    """Grey levels as real numbers, by the name of a convention and its options.
+    """Convert grey levels to real numbers by the convention of a name, with its options.
 
     Raises:
         ValueError: an unknown name or option.
@@ -193,6 +194,7 @@ def _splits(dataset: Dataset) -> dict[str, Split]:
 
 
 def _check_grey(dataset: Dataset) -> None:
+    """Refuse a dataset with bits, or with values outside [0, 1]."""
     for part, split in _splits(dataset).items():
         if split.space.support == "binary" or split.x.min() < 0 or split.x.max() > 1:
             raise ValueError(
@@ -204,6 +206,7 @@ def _check_grey(dataset: Dataset) -> None:
 def _with_rows(
     dataset: Dataset, change: Callable[[str, Tensor], Tensor], preprocessing: str, shape: tuple[int, ...]
 ) -> Dataset:
+    """The dataset with every split's rows changed; ``change`` gets the split's name and its rows."""
     space = Space("real", preprocessing)
     train, valid, test = (Split(change(part, split.x), space, split.labels) for part, split in _splits(dataset).items())
     return Dataset(dataset.name, train, valid, test, shape)

@@ -1,4 +1,4 @@
-"""Sequences of unequal length as rows of one matrix, and the data sets made of them."""
+"""Sequences of unequal length as rows of one matrix, and data sets of sequences."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,25 +13,25 @@ from .npz import read_arrays, unpack
 from .space import Space
 
 KEYS = 88
-"""Keys of a piano roll."""
+"""The number of keys of a piano roll."""
 
 
 def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
     r"""Sequences of $T_i$ frames as rows of equal width.
 
-    Every frame has its D values and one further column, which is 1 where the frame exists; frames after a sequence's end
-    are all 0. A row is these T x (D + 1) numbers, frame after frame.
+    A frame is its D values followed by a mark of existence, 1; frames after the end of a sequence are all 0. A row is these
+    T x (D + 1) numbers, frame after frame.
 
     Args:
         sequences: floating-point tensors, each ``T_i x D``.
-        length: frames of a row, T; by default those of the longest sequence.
+        length: T, the number of frames per row; by default that of the longest sequence.
 
     Returns:
         ``len(sequences) x (T * (D + 1))``.
 
     Raises:
-        ValueError: no sequences; one that is no floating-point matrix, has no frames, another D than the first, more than
-            ``length`` frames, or a value that is NaN or infinite. The message says which sequence.
+        ValueError: no sequences; or one that is no floating-point matrix, has no frames, another D than the first, more than
+            ``length`` frames, or a value that is NaN or infinite. The message gives its number.
 
     Example:
         >>> pad([torch.tensor([[5.0], [6.0]]), torch.tensor([[7.0]])])
@@ -44,7 +44,7 @@ def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
         _check_sequence(number, sequence, sequences[0])
     longest = max(map(len, sequences))
     if length is not None and length < longest:
-        number = next(i for i, s in enumerate(sequences) if len(s) > length)
+        number = next(i for i, sequence in enumerate(sequences) if len(sequence) > length)
         raise ValueError(
             f"pad got length={length}, but sequence {number} has {len(sequences[number])} frames; give at least {longest}, "
             "or cut the sequences"
@@ -58,6 +58,7 @@ def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
 
 
 def _check_sequence(number: int, sequence: Tensor, first: Tensor) -> None:
+    """Refuse a sequence that cannot be padded together with the first one."""
     if not isinstance(sequence, Tensor) or sequence.ndim != 2 or not sequence.is_floating_point():
         got = f"{sequence.dtype} of shape {tuple(sequence.shape)}" if isinstance(sequence, Tensor) else type(sequence)
         raise ValueError(f"pad: sequence {number} is {got}; expected a floating-point tensor of frames x values")
@@ -65,7 +66,7 @@ def _check_sequence(number: int, sequence: Tensor, first: Tensor) -> None:
         raise ValueError(f"pad: sequence {number} has no frames; every sequence needs at least one, so leave it out")
     if sequence.shape[1] == 0 or sequence.shape[1] != first.shape[1]:
         raise ValueError(
-            f"pad: sequence {number} has {sequence.shape[1]} values a frame and sequence 0 has {first.shape[1]}; expected "
+            f"pad: sequence {number} has {sequence.shape[1]} values per frame and sequence 0 has {first.shape[1]}; expected "
             "the same number, at least one, in all"
         )
     bad = ~torch.isfinite(sequence).all(1)
@@ -77,30 +78,30 @@ def _check_sequence(number: int, sequence: Tensor, first: Tensor) -> None:
 
 
 def unpad(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
-    """The frames of padded rows, and which of them exist: the inverse of ``pad``.
+    """The frames of padded rows, and whether each exists: the inverse of ``pad``.
 
     Args:
         rows: ``... x (T * (features + 1))``, as ``pad`` makes them.
-        features: values of a frame, D.
+        features: D, the number of values per frame.
 
     Returns:
-        values, ``... x T x D``, and ``present``, booleans, ``... x T``.
+        The values, ``... x T x D``, and the booleans ``present``, ``... x T``.
 
     Raises:
-        ValueError: a width that is no multiple of D + 1; a sequence with a NaN or infinite value, with columns of
-            existence that are not ones followed by zeros, without frames, or with values other than 0 after its end. The
-            message says which sequence.
+        ValueError: a width that is no multiple of D + 1; a sequence with a NaN or infinite value, with marks of existence
+            that are not ones followed by zeros, without frames, or with values other than 0 after its end. The message
+            gives its number.
 
     Example:
         >>> values, present = unpad(torch.tensor([[5.0, 1.0, 6.0, 1.0], [7.0, 1.0, 0.0, 0.0]]), features=1)
-        >>> [frames[there].flatten().tolist() for frames, there in zip(values, present)]
+        >>> [frames[exists].flatten().tolist() for frames, exists in zip(values, present)]
         [[5.0, 6.0], [7.0]]
     """
     width = rows.shape[-1] if rows.ndim else 0
     if features < 1 or width == 0 or width % (features + 1):
         raise ValueError(
             f"got rows of {width} columns for features={features}; expected rows x (frames * (features + 1)), with one "
-            "column a frame that says whether it exists, as dgm.data.pad makes them"
+            "column per frame that says whether it exists, as dgm.data.pad makes them"
         )
     values, present = split_frames(rows, features)
     marks = rows.unflatten(-1, (-1, features + 1))[..., -1]
@@ -119,7 +120,7 @@ def unpad(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
 
 
 def checked_frames(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
-    """``unpad`` that checks only what no program can go on with: the width, and sequences without a frame.
+    """``unpad`` with only two checks, the quick ones: the width, and that every sequence has a frame.
 
     Raises:
         ValueError: as ``unpad``.
@@ -141,7 +142,7 @@ def split_frames(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
 
 
 def join_frames(values: Tensor, present: Tensor) -> Tensor:
-    """Rows of frames, ``... x T x D``, and of which of them exist, ``... x T``: the inverse of ``split_frames``.
+    """Rows made of values, ``... x T x D``, and of the booleans ``present``, ``... x T``: the inverse of ``split_frames``.
 
     >>> join_frames(torch.tensor([[[5.0], [0.0]]]), torch.tensor([[True, False]]))
     tensor([[5., 1., 0., 0.]])
@@ -151,6 +152,7 @@ def join_frames(values: Tensor, present: Tensor) -> Tensor:
 
 
 def _refuse(bad: Tensor, problem: str) -> None:
+    """Name the first sequence with a problem, if ``bad``, one boolean per sequence, has any."""
     if bad.any():
         raise ValueError(f"sequence {int(bad.flatten().nonzero()[0])} {problem}")
 
@@ -158,13 +160,14 @@ def _refuse(bad: Tensor, problem: str) -> None:
 def jsb_chorales(folder: Path | None) -> Dataset:
     """Bach's chorales as piano rolls: 229/76/77 sequences of up to 160 frames of 88 bits.
 
-    The published splits (Boulanger-Lewandowski, Bengio and Vincent 2012), padded by ``pad``; figures are nats a sequence.
+    The splits are the published ones (Boulanger-Lewandowski, Bengio and Vincent 2012), padded by ``pad``; figures are in nats
+    per sequence.
 
     Args:
-        folder: where ``jsb_chorales.npz`` lies.
+        folder: the folder of ``jsb_chorales.npz``.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: there is no such file.
         ValueError: it holds something else.
     """
     origin = (
@@ -179,16 +182,16 @@ def jsb_chorales(folder: Path | None) -> Dataset:
 def motion_capture(folder: Path | None) -> Dataset:
     """Motion capture: 32/3/4 sequences of up to 100 frames of 49 real numbers (Taylor, Hinton and Roweis 2007).
 
-    The channels come standardised: over the training frames their means are within 0.1 of 0 and their standard deviations
-    within 0.1 of 1. The published split has 35 training and 4 test sequences. The 35 are one recording cut into pieces, of
-    which the last three are held out for validation, so that only one cut has training frames on its other side. Figures
-    are nats a sequence.
+    The channels of the file are standardised: over the training frames their means are within 0.1 of 0 and their standard
+    deviations within 0.1 of 1. The published split has 35 training and 4 test sequences. The 35 are one recording cut into
+    pieces. The last three are held out for validation, so that training and validation frames meet at one cut only. Figures
+    are in nats per sequence.
 
     Args:
-        folder: where ``mocap_mit.npz`` lies.
+        folder: the folder of ``mocap_mit.npz``.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: there is no such file.
         ValueError: it holds something else.
     """
     origin = (
@@ -196,10 +199,10 @@ def motion_capture(folder: Path | None) -> Dataset:
         "frames x 49, and train_lengths and test_lengths."
     )
     path, parts = _read("mocap_mit.npz", folder, ("train", "test"), origin, _numbers)
-    held = max(len(parts["train"]) // 10, 1)
-    if len(parts["train"]) <= held:
+    held_out = max(len(parts["train"]) // 10, 1)
+    if len(parts["train"]) <= held_out:
         raise ValueError(f"{path}: {len(parts['train'])} training sequences are too few to hold one out")
-    parts |= {"valid": parts["train"][-held:], "train": parts["train"][:-held]}
+    parts |= {"valid": parts["train"][-held_out:], "train": parts["train"][:-held_out]}
     return _dataset("mocap_mit", path, parts, Space("real", "standardised channels"), picture=False)
 
 
@@ -210,10 +213,10 @@ def _read(
     origin: str,
     frames: Callable[[Path, str, np.ndarray], np.ndarray],
 ) -> tuple[Path, dict[str, list[Tensor]]]:
-    """Every split's sequences, from an array of all frames and one of lengths."""
+    """The file's path, and every split's sequences, which are stored as an array of all frames and one of lengths."""
     path = find([file], [] if folder is None else [folder], origin)
     arrays = read_arrays(path)
-    found: dict[str, list[Tensor]] = {}
+    sequences: dict[str, list[Tensor]] = {}
     for part in parts:
         for key in (part, f"{part}_lengths"):
             if key not in arrays:
@@ -222,17 +225,19 @@ def _read(
         if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 1).any() or lengths.sum() != len(content):
             raise ValueError(
                 f"{path}: '{part}_lengths' is {lengths.dtype} of shape {lengths.shape} with sum {lengths.sum()}; expected "
-                f"a positive whole number a sequence, {len(content)} together, as {part!r} has so many frames"
+                f"a positive whole number per sequence, {len(content)} together, the number of frames of {part!r}"
             )
-        found[part] = list(torch.from_numpy(content.astype(np.float32)).split(lengths.tolist()))
-    return path, found
+        sequences[part] = list(torch.from_numpy(content.astype(np.float32)).split(lengths.tolist()))
+    return path, sequences
 
 
 def _bits(path: Path, part: str, array: np.ndarray) -> np.ndarray:
+    """Frames of packed bits, unpacked."""
     return unpack(path, part, array, KEYS)
 
 
 def _numbers(path: Path, part: str, array: np.ndarray) -> np.ndarray:
+    """Frames of real numbers, checked."""
     if array.ndim != 2 or array.dtype.kind != "f":
         raise ValueError(
             f"{path}: {part!r} is {array.dtype} of shape {array.shape}; expected frames x channels, floats"
@@ -241,6 +246,7 @@ def _numbers(path: Path, part: str, array: np.ndarray) -> np.ndarray:
 
 
 def _dataset(name: str, path: Path, parts: dict[str, list[Tensor]], space: Space, picture: bool) -> Dataset:
+    """The data set of sequences padded to the longest of all splits."""
     length = max(len(sequence) for part in parts.values() for sequence in part)
     try:
         train, valid, test = (Split(pad(parts[part], length), space) for part in ("train", "valid", "test"))

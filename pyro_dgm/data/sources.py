@@ -22,12 +22,17 @@ from .sequences import jsb_chorales, motion_capture
 from .space import Space
 
 Reader = Callable[[Path | None], Dataset]
+"""A function that reads a data set from the data folder, if there is one."""
+
 GREY = Space("unit interval", "grey levels")
 
 _SOURCES: dict[str, tuple[str, Reader]] = {}
+"""Description and reader of every data set by its name."""
 
 
 def _source(name: str, description: str) -> Callable[[Reader], Reader]:
+    """A decorator that makes a reader known to `load` by a name."""
+
     def register(reader: Reader) -> Reader:
         _SOURCES[name] = (description, reader)
         return reader
@@ -53,20 +58,20 @@ def load(
 ) -> Dataset:
     """Load a data set by name, or from an npz file.
 
-    `digits`, `frey_faces` and npz files without published splits are dealt out in the order of
+    `digits`, `frey_faces` and npz files without published splits are dealt into splits in the order of
     numpy.random.RandomState(0).permutation(N), whatever `seed` is.
 
     Args:
         name_or_path: one of `names()`, or a path that ends in .npz.
-        data_dir: folder of the data files; without it, the environment variable PYRO_DGM_DATA.
-        binarisation: "threshold", "fixed" or "stochastic" for grey levels; None leaves the data as they are.
-        seed: seed of the binarisation; the splits do not depend on it.
-        preprocessing: "standardised", "whitened" or "zca" for real numbers, or a dictionary of that name (under "how") and of
-            options, as in {"how": "whitened", "components": 32}.
+        data_dir: the folder of the data files; by default that of the environment variable PYRO_DGM_DATA.
+        binarisation: "threshold", "fixed" or "stochastic" for grey levels; None leaves the data unchanged.
+        seed: the seed of the binarisation; the splits do not depend on it.
+        preprocessing: "standardised", "whitened" or "zca" for real numbers, or a dictionary with this name under "how" and
+            with options, as in {"how": "whitened", "components": 32}.
 
     Raises:
-        FileNotFoundError: if a file is missing; says where it was looked for and where it may be had.
-        ValueError: if a name is unknown, a file is corrupt, or the binarisation does not fit the data.
+        FileNotFoundError: a file is missing; the message says where it was looked for and where to get it.
+        ValueError: a name is unknown, a file is corrupt, or the binarisation does not fit the data.
 
     >>> digits = load("digits", binarisation="threshold")
     >>> digits.shape, len(digits.train), len(digits.valid), len(digits.test), str(digits.test.space)
@@ -83,6 +88,7 @@ def load(
 
 
 def _read(name: str, folder: Path | None) -> Dataset:
+    """The data set of a name or of a path, unchanged."""
     if name in _SOURCES:
         return _SOURCES[name][1](folder)
     if not name.endswith(".npz"):
@@ -92,18 +98,18 @@ def _read(name: str, folder: Path | None) -> Dataset:
     path = Path(name).expanduser()
     relative = [Path.cwd()] if folder is None else [Path.cwd(), folder]
     file, folders = (path.name, [path.parent]) if path.is_absolute() else (str(path), relative)
-    found = find([file], folders, "Or give the whole path of the file.")
-    # These two published files say nothing of their own layout, so their names must.
-    special = {"binarized_mnist.npz": "binarized_mnist", "frey_faces.npz": "frey_faces"}.get(found.name)
-    return read_npz(found) if special is None else _SOURCES[special][1](found.parent)
+    path = find([file], folders, "Or give the whole path of the file.")
+    # These two published files have special layouts, which only their names tell.
+    special = {"binarized_mnist.npz": "binarized_mnist", "frey_faces.npz": "frey_faces"}.get(path.name)
+    return read_npz(path) if special is None else _SOURCES[special][1](path.parent)
 
 
 def _deal(name: str, x: np.ndarray, labels: np.ndarray | None, sizes: tuple[int, int, int], top: float) -> Dataset:
-    """Grey pictures `x`, divided by `top`, dealt into splits by the fixed permutation."""
+    """The data set of grey pictures `x`, divided by `top`, dealt into splits by the fixed permutation."""
     order = torch.from_numpy(permutation(len(x)))
     rows = torch.from_numpy(x.reshape(len(x), -1).astype(np.float32)) / top
-    every = Split(rows, GREY, None if labels is None else torch.from_numpy(labels.astype(np.int64)))
-    train, valid, test = (every[index] for index in order.split(sizes))
+    pictures = Split(rows, GREY, None if labels is None else torch.from_numpy(labels.astype(np.int64)))
+    train, valid, test = (pictures[index] for index in order.split(sizes))
     return Dataset(name, train, valid, test, x.shape[1:])
 
 
@@ -122,7 +128,8 @@ def _mnist(folder: Path | None) -> Dataset:
 
 
 def _mnist_part(prefix: str, count: int, folder: Path | None) -> Split:
-    # The last of these is where torchvision.datasets.MNIST leaves the files.
+    """The pictures and labels of the published training or test set."""
+    # torchvision.datasets.MNIST puts its files into the last of these folders.
     folders = [] if folder is None else [folder / "mnist", folder, folder / "MNIST" / "raw"]
     origin = "MNIST may be had from Yann LeCun's MNIST page, or with torchvision.datasets.MNIST(..., download=True)."
     arrays = []
@@ -166,12 +173,12 @@ def _natural_patches(folder: Path | None) -> Dataset:
     from sklearn.datasets import load_sample_images
 
     grey = torch.from_numpy(np.stack(load_sample_images().images).mean(-1).astype(np.float32)) / 255
-    # Squares are dealt out, not patches: no pixel is in two splits.
+    # Squares are dealt into splits, not patches, so that no pixel is in two splits.
     squares = grey[:, :384].unfold(1, 64, 64).unfold(2, 64, 64).reshape(-1, 64, 64)
     squares = squares[torch.from_numpy(permutation(len(squares)))]
 
-    def cut(part: Tensor, stride: int) -> Split:
-        patches = part.unfold(1, 8, stride).unfold(2, 8, stride).reshape(-1, 64)
+    def cut(squares: Tensor, stride: int) -> Split:
+        patches = squares.unfold(1, 8, stride).unfold(2, 8, stride).reshape(-1, 64)
         return Split(patches[patches.std(1) > 0.05], GREY)  # without plain sky and blur
 
     return Dataset("natural_patches", cut(squares[36:], 2), cut(squares[24:36], 8), cut(squares[:24], 8), (8, 8))
@@ -184,6 +191,7 @@ def _dna(folder: Path | None) -> Dataset:
 
 
 def _arrays(file: str, folder: Path | None, keys: tuple[str, ...], origin: str) -> tuple[Path, dict[str, np.ndarray]]:
+    """The file's path and its arrays, among which all keys must be."""
     path = find([file], [] if folder is None else [folder], origin)
     arrays = read_arrays(path)
     missing = [key for key in keys if key not in arrays]
@@ -192,5 +200,7 @@ def _arrays(file: str, folder: Path | None, keys: tuple[str, ...], origin: str) 
     return path, arrays
 
 
-_source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 bits a frame, 229/76/77")(jsb_chorales)
-_source("mocap_mit", "motion capture: padded sequences of 49 real numbers a frame, 32/3/4")(motion_capture)
+_source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 bits per frame, 229/76/77")(
+    jsb_chorales
+)
+_source("mocap_mit", "motion capture: padded sequences of 49 real numbers per frame, 32/3/4")(motion_capture)

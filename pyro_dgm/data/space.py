@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Space:
-    """The values that data take, and how they were made; figures compare only within one space.
+    """The set of values that data take, and how the values were made; figures compare only within one space.
 
     Args:
         support: the set of values, such as "binary", "unit interval" or "real".
@@ -31,7 +31,7 @@ class Space:
         return f"{self.support} ({self.preprocessing})" if self.preprocessing else self.support
 
     def same_as(self, other: "Space") -> bool:
-        """Whether figures from this space and from `other` may stand side by side.
+        """Whether figures of this space and of `other` may be compared.
 
         >>> Space("binary", "fixed").same_as(Space("binary", "threshold 0.5"))
         False

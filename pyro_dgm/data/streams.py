@@ -1,4 +1,4 @@
-"""Random streams named by a key, so that a draw depends on its key and on nothing drawn before it."""
+"""Random streams that a key names: a draw depends on its key, and on nothing drawn before."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Draws from conditionals, by whatever way a model has to them."""
+"""Draws from the conditionals of any model."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ def condition(
 ) -> Tensor:
     r"""Draws from any conditional of any model, $x_a \sim p(x_a \mid x_b)$: ``draws x rows x event_shape``.
 
-    Machines are moved by the kernel that fits them with the known entries clamped, latent-variable models by Metropolis
-    within Gibbs, both one chain a row; autoregressive models draw exactly where their order or a list of values allows.
-    For diagnosis of the chains run ``dgm.VectorizedMCMC`` over a kernel with ``clamp=`` yourself.
+    Machines and latent-variable models run one chain per row: machines by the kernel that fits them with the known entries
+    clamped, latent-variable models by Metropolis within Gibbs. Autoregressive models draw exactly where their order or a
+    list of values allows. To diagnose the chains, run ``dgm.VectorizedMCMC`` over a kernel with ``clamp=`` yourself.
 
     Args:
         model: a model that has conditionals.
-        x: rows; what stands in unknown entries does not matter.
-        known: booleans, for all rows or for each.
-        draws: how many are kept.
-        warmup: of chains, steps before the first of them, 500 by default.
-        thinning: of chains, steps from one to the next, 1 by default.
+        x: rows; the values of unknown entries are ignored.
+        known: booleans, common to all rows or one set per row.
+        draws: the number of draws that are kept.
+        warmup: steps of a chain before the first draw, 500 by default.
+        thinning: steps of a chain from one draw to the next, 1 by default.
 
     Raises:
         ValueError: a model without conditionals, no row, booleans that do not fit, numbers that are not positive; a warm-up or
-            thinning where draws are independent.
+            thinning although the draws are independent.
 
     Example:
         >>> import torch, pyro_dgm as dgm

@@ -24,7 +24,7 @@ def to_arviz(
 ) -> Any:
     r"""ArviZ ``InferenceData`` (a ``DataTree`` from ArviZ 1.0 on) of chains or of a latent-variable model.
 
-    For chains, the posterior group holds ``energy`` and ``free_energy`` (chains x draws, in nats), since single units may
+    For chains, the posterior group holds ``energy`` and ``free_energy`` (chains x draws, in nats), because single units may
     be constant and have no R-hat; the visible draws are the posterior predictive ``x``. With ``observed`` rows it also
     holds their ``log_likelihood``, whose draws differ by the uncertainty of log Z alone.
 
@@ -34,12 +34,12 @@ def to_arviz(
     Args:
         source: a ``VectorizedMCMC`` that has run, or a latent-variable model.
         observed: data rows, ``n x event_shape``; needed for a model.
-        num_samples: draws a chain, for a model, 500 by default.
-        num_chains: chains, for a model (independent sets of draws), 4 by default.
-        options: for chains with ``observed``, those of ``dgm.log_partition``.
+        num_samples: draws per chain, for a model, 500 by default.
+        num_chains: chains for a model, which are independent sets of draws; 4 by default.
+        options: for chains with ``observed``, options of ``dgm.log_partition``.
 
     Raises:
-        ValueError: nothing was drawn yet; a model without rows; a source of another kind; options of another kind of source.
+        ValueError: chains that have not run; a model without rows; a source of another kind; options of another kind of source.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -66,7 +66,7 @@ def to_arviz(
             drawn = source.posterior_draws(
                 observed, 500 if num_samples is None else num_samples, 4 if num_chains is None else num_chains
             )
-        groups = {group: {name: _numpy(value) for name, value in entry.items()} for group, entry in drawn.items()}
+        groups = {group: {name: _numpy(value) for name, value in values.items()} for group, values in drawn.items()}
         groups["observed_data"] = {name: _numpy(observed) for name in groups["log_likelihood"]}
     else:
         raise ValueError(
@@ -84,6 +84,7 @@ def _refuse(source: str, **options: Any) -> None:
 
 
 def _from_dict(groups: dict[str, dict[str, np.ndarray]]) -> Any:
+    """Groups of arrays as ArviZ data, by the installed version's form of ``from_dict``."""
     import arviz
 
     if int(arviz.__version__.split(".")[0]) >= 1:
@@ -94,6 +95,7 @@ def _from_dict(groups: dict[str, dict[str, np.ndarray]]) -> Any:
 def _from_chains(
     mcmc: VectorizedMCMC, observed: Tensor | None, options: dict[str, Any]
 ) -> dict[str, dict[str, np.ndarray]]:
+    """The groups of chains that have run: energies, visible draws, and log-likelihoods of observed rows."""
     energies = mcmc.chain_energies()
     groups = {"posterior": {name: _numpy(value) for name, value in energies.items()}}
     dist = mcmc.kernel.dist
@@ -105,8 +107,8 @@ def _from_chains(
         with torch.no_grad():
             log_z = log_partition(dist, **options)
             noise = log_z.stderr * torch.randn(chains, draws, 1, device=log_z.value.device)
-            rows = -dist.free_energy(observed) - log_z.value - noise.to(log_z.value)
-        groups["log_likelihood"] = {"x": _numpy(rows)}
+            log_likelihoods = -dist.free_energy(observed) - log_z.value - noise.to(log_z.value)
+        groups["log_likelihood"] = {"x": _numpy(log_likelihoods)}
         groups["observed_data"] = {"x": _numpy(observed)}
     return groups
 

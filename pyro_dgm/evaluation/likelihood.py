@@ -1,4 +1,4 @@
-"""Log-likelihood figures that say what they are, and refuse to be compared with what they are not."""
+"""Log-likelihood figures with their kind and their space; figures that do not compare refuse comparison."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from ..models.shared.model import Model
 from ..models.shared.modes import evaluating
 from ..models.shared.rows import not_finite
 
-_GO_BACK = "Go back to the last good checkpoint, or train with a smaller learning rate"
+_ADVICE = "Go back to the last good checkpoint, or train with a smaller learning rate"
+"""The advice in messages about parameters or figures that are not finite."""
 
 KINDS = ("exact", "estimate", "lower bound", "upper bound")
 
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """A mean log-likelihood in nats a row, with what is known about it.
+    """A mean log-likelihood in nats per row, with its errors, kind, method and space.
 
-    Subtract or order two of them: it works within one space, warns where an estimate meets a bound, and refuses
-    otherwise.
+    Two figures can be subtracted and ordered if they are of one space; others refuse. A comparison of different kinds, such
+    as an estimate with a bound, warns.
 
     Attributes:
         value: the mean over the rows.
@@ -33,10 +34,10 @@ class LogLikelihood:
         lower: the lower end of the estimator's interval.
         upper: the upper end; infinite where nothing bounds it.
         kind: ``"exact"``, ``"estimate"``, ``"lower bound"`` or ``"upper bound"``.
-        method: how it was found.
-        space: the data's space, preprocessing and binarisation; None refuses all comparison.
+        method: the method by which it was found, in words.
+        space: the data's space, with preprocessing and binarisation; a figure with None refuses all comparison.
         n: the number of rows.
-        measure: ``"probability"`` or ``"density"``: what the model gives a row. The two do not compare.
+        measure: ``"probability"`` or ``"density"``, the quantity that the model gives a row. The two do not compare.
     """
 
     value: float
@@ -68,10 +69,10 @@ class LogLikelihood:
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
 
     def __sub__(self, other: LogLikelihood) -> float:
-        """The difference of two values, where they are comparable.
+        """The difference of two values, if they are comparable.
 
         Raises:
-            ValueError: a space is not stated, the spaces differ, or one is a density and the other a probability.
+            ValueError: a space is not stated, the spaces differ, or one figure is a density and the other a probability.
         """
         if not isinstance(other, LogLikelihood):
             return NotImplemented
@@ -114,14 +115,15 @@ def log_likelihood(
 
     Energy-based models: $-F(x) - \log Z$ with log Z exact where it can be enumerated, else between forward and reverse
     annealing. Latent-variable models: the importance-weighted lower bound (20.79), or a tighter one by annealing from the
-    guide. Several processes (``torchrun``) that all call it share its chains and particles, and all get the same figure.
+    guide. If several processes (``torchrun``) all call it, they share chains and particles, and all get the same figure.
 
     Args:
-        model: a model; those without a likelihood say so, and what to do instead.
+        model: a model; one without a likelihood refuses, and says what to do instead.
         x: rows, or a split of a dataset (which knows its space).
-        space: the space of the rows, such as ``"binary (fixed)"``; without it the figure refuses comparison.
-        method: ``"exact"`` or ``"ais"``; ``"importance"``. By default the best that the model can do, or do fast.
-        options: those of the method: ``chains``, ``temperatures``, ``base``, ``warmup``; ``particles``.
+        space: the space of the rows, such as ``"binary (fixed)"``; without one the figure refuses comparison.
+        method: ``"exact"``, ``"ais"``, ``"bridge"``, ``"raise"`` or ``"importance"``, where the model has it; by default the
+            best that the model can do fast.
+        options: options of the method, such as ``chains``, ``temperatures``, ``base``, ``warmup`` or ``particles``.
 
     Raises:
         ValueError: the rows do not fit the model, or the model has no likelihood; parameters or figures that are not finite.
@@ -142,7 +144,7 @@ def with_details(
     method: str | None = None,
     **options: Any,
 ) -> tuple[LogLikelihood, dict[str, float]]:
-    """``log_likelihood`` and the figures behind it: both ends of log Z, or the effective sample size."""
+    """``log_likelihood`` and its details, such as both ends of log Z or the effective sample size."""
     if not isinstance(model, Model):
         raise ValueError(f"log_likelihood got {type(model).__name__}; expected a model of pyro_dgm")
     if isinstance(x, Split):
@@ -150,7 +152,7 @@ def with_details(
         x = x.x
     x = x.to(next(model.parameters()).dtype) if isinstance(x, Tensor) else x
     if reason := not_finite(model):
-        raise ValueError(f"{type(model).__name__} has no likelihood: {reason}. {_GO_BACK}")
+        raise ValueError(f"{type(model).__name__} has no likelihood: {reason}. {_ADVICE}")
     model.check_data(x)
     with evaluating(model):
         evidence = model.evidence(x, method, **options)
@@ -159,14 +161,14 @@ def with_details(
         row = int((~evidence.values.isfinite()).nonzero()[0])
         raise ValueError(
             f"the log-likelihood of row {row} under {type(model).__name__} came out as {float(evidence.values[row]):g}. Look "
-            f"for very large parameters, and for values that the model makes impossible. {_GO_BACK}"
+            f"for very large parameters, and for values that the model makes impossible. {_ADVICE}"
         )
     value = float(evidence.values.double().mean())
-    spread = float(evidence.values.double().std()) / math.sqrt(len(x)) if len(x) > 1 else math.nan
+    stderr_data = float(evidence.values.double().std()) / math.sqrt(len(x)) if len(x) > 1 else math.nan
     figure = LogLikelihood(
         value=value,
         stderr_estimator=evidence.stderr,
-        stderr_data=spread,
+        stderr_data=stderr_data,
         lower=value + evidence.lower,
         upper=value + evidence.upper,
         kind=evidence.kind,

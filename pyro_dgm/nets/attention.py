@@ -1,4 +1,4 @@
-"""The parts of DRAW: the window of Gaussian filters, the recurrent cell, and the network made of them."""
+"""The attention of DRAW: windows of Gaussian filters that read and write patches of pictures."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def filterbank(centre: Tensor, stride: Tensor, variance: Tensor, size: int, leng
     r"""Gaussian filters over a line of pixels, equations (19), (20), (25) and (26) of Gregor et al. (2015).
 
     $F_{ia} \propto \exp\left(-(a - \mu_i)^2 / 2\sigma^2\right)$ over the pixels $a = 1 \ldots A$, with
-    $\mu_i = g + (i - N/2 - 1/2)\,\delta$ for $i = 1 \ldots N$. Every filter sums to one, by a softmax: one that lies outside
-    the picture takes the nearest pixel, one much narrower than a pixel the pixel closest to it.
+    $\mu_i = g + (i - N/2 - 1/2)\,\delta$ for $i = 1 \ldots N$. Every filter sums to one, by a softmax: a filter outside
+    the picture takes the nearest pixel, and one much narrower than a pixel takes the pixel closest to it.
 
     Args:
         centre: $g$, in pixels counted from one, ``batch_shape``.
@@ -30,8 +30,8 @@ def filterbank(centre: Tensor, stride: Tensor, variance: Tensor, size: int, leng
         $F$: ``batch_shape x size x length``.
 
     Example:
-        >>> one = torch.ones(())
-        >>> filterbank(2 * one, one, 1e-4 * one, size=3, length=3)
+        >>> unit = torch.ones(())
+        >>> filterbank(2 * unit, unit, 1e-4 * unit, size=3, length=3)
         tensor([[1., 0., 0.],
                 [0., 1., 0.],
                 [0., 0., 1.]])
@@ -43,14 +43,14 @@ def filterbank(centre: Tensor, stride: Tensor, variance: Tensor, size: int, leng
 
 
 class Filters(NamedTuple):
-    r"""A placed window: what reads a patch from a picture, and writes one onto it.
+    r"""A window at a place in a picture; it reads a patch there, or writes one.
 
     Attributes:
         rows: $F_Y$, ``batch_shape x N x height``.
         columns: $F_X$, ``batch_shape x N x width``.
         intensity: $\gamma$, ``batch_shape``.
-        centre: row and column of the middle, in pixels counted from one, ``batch_shape x 2``.
-        stride: $\delta$, in pixels, ``batch_shape``.
+        centre: row and column of the window's middle, in pixels counted from one, ``batch_shape x 2``.
+        stride: $\delta$, the distance between neighbouring filters in pixels, ``batch_shape``.
     """
 
     rows: Tensor
@@ -60,12 +60,18 @@ class Filters(NamedTuple):
     stride: Tensor
 
     def read(self, x: Tensor) -> Tensor:
-        r"""$\gamma\, F_Y\, x\, F_X^\top$ (27): pictures ``batch_shape x (height * width)`` to ``batch_shape x N²``."""
+        r"""The patches $\gamma\, F_Y\, x\, F_X^\top$ of pictures x (27).
+
+        Pictures are ``batch_shape x (height * width)``, patches ``batch_shape x N²``.
+        """
         picture = x.unflatten(-1, (self.rows.shape[-1], self.columns.shape[-1]))
         return self.intensity[..., None] * (self.rows @ picture @ self.columns.mT).flatten(-2)
 
     def write(self, patch: Tensor) -> Tensor:
-        r"""$\gamma^{-1} F_Y^\top\, w\, F_X$ (29): patches ``batch_shape x N²`` to ``batch_shape x (height * width)``."""
+        r"""The pictures $\gamma^{-1} F_Y^\top\, w\, F_X$ of patches w (29).
+
+        Patches are ``batch_shape x N²``, pictures ``batch_shape x (height * width)``.
+        """
         square = patch.unflatten(-1, (self.rows.shape[-2], self.columns.shape[-2]))
         return (self.rows.mT @ square @ self.columns).flatten(-2) / self.intensity[..., None]
 
@@ -78,15 +84,16 @@ class Window(nn.Module):
     $\delta = \frac{\max(A, B) - 1}{N - 1}\,\tilde\delta$ (24), for pictures of $B$ rows and $A$ columns. One filter has no
     stride.
 
-    With all five at zero the outermost filters would lie on the outermost pixels, where digits have no ink, and see one pixel
-    each. So the biases start such that the filters share the picture evenly: $\delta = \max(A, B) / N$ and $\sigma = \delta / 2$;
-    $\gamma = 1$ for reading and $\gamma = \delta^{-2}$ for writing, with which a patch arrives on the canvas undiminished.
+    If all five started at zero, the outermost filters would lie on the outermost pixels, where digits have no ink, and every
+    filter would see one pixel. The biases therefore start so that the filters share the picture evenly:
+    $\delta = \max(A, B) / N$ and $\sigma = \delta / 2$; $\gamma = 1$ for reading and $\gamma = \delta^{-2}$ for writing, so
+    that a patch reaches the canvas at full strength.
 
     Args:
         size: $N$.
         shape: height and width of the pictures.
         hidden: units of the state.
-        writes: whether patches are written through it, and not read.
+        writes: whether the window writes patches, instead of reading them.
     """
 
     def __init__(self, size: int, shape: tuple[int, int], hidden: int, writes: bool) -> None:
@@ -106,7 +113,7 @@ class Window(nn.Module):
         return (max(self.shape) - 1) / max(self.size - 1, 1)
 
     def forward(self, state: Tensor) -> Filters:
-        """The window that a state, ``batch_shape x hidden``, points at."""
+        """The window to which a state, ``batch_shape x hidden``, points."""
         across, down, log_variance, log_stride, log_intensity = self.place(state).unbind(-1)
         height, width = self.shape
         row, column = 0.5 * (height + 1) * (down + 1), 0.5 * (width + 1) * (across + 1)
@@ -122,13 +129,13 @@ class Window(nn.Module):
 
 
 class Drawing(NamedTuple):
-    """How pictures came about, step by step.
+    """The course of drawing pictures, step by step.
 
     Attributes:
         means: the canvas after every step as probabilities, ``steps x n x visible``.
         centres: row and column of the middle of the window written to, in pixels counted from zero, ``steps x n x 2``; None
             without attention.
-        sizes: that window's side, a stride for each of its filters, in pixels, ``steps x n``; None without attention.
+        sizes: the side of that window in pixels, one stride per filter, ``steps x n``; None without attention.
     """
 
     means: Tensor

@@ -1,4 +1,4 @@
-"""Neural-network bodies shared by several models."""
+"""Neural-network bodies that several models share."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from ..checks import check_choice, check_count, check_counts
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus}
 _SHAPE = "height and width of a picture, or channels before them"
+"""The form of a picture's shape, for messages."""
 
 
 def mlp(sizes: Sequence[int], activation: str = "tanh") -> nn.Sequential:
     """A multilayer perceptron with a linear last layer.
 
     Args:
-        sizes: units of every layer, the input's first.
-        activation: the non-linearity between them: tanh, relu, silu or softplus.
+        sizes: the numbers of units of all layers, the input first.
+        activation: the non-linearity between layers: tanh, relu, silu or softplus.
 
     Raises:
         ValueError: fewer than two layers, or an unknown activation.
@@ -37,11 +38,11 @@ def mlp(sizes: Sequence[int], activation: str = "tanh") -> nn.Sequential:
 
 
 def picture_sizes(shape: Sequence[int], channels: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Channels, height and width before and after every stride-2 convolution; odd sides are rounded up.
+    """Channels, height and width before and after every stride-2 convolution; halves of odd sides are rounded up.
 
     Args:
         shape: height and width of a picture, or channels, height and width.
-        channels: of every convolution.
+        channels: the output channels of every convolution.
 
     Raises:
         ValueError: no picture's shape, no convolution, or a number below one.
@@ -54,20 +55,20 @@ def picture_sizes(shape: Sequence[int], channels: Sequence[int]) -> list[tuple[i
     if len(first) > 1:
         raise ValueError(f"shape got {shape!r}; expected {_SHAPE}")
     sizes = [(first[0] if first else 1, height, width)]
-    for n in check_counts("channels", channels, "those of every convolution", "(32, 64)"):
+    for n in check_counts("channels", channels, "the channels of every convolution", "(32, 64)"):
         sizes.append((n, (sizes[-1][1] + 1) // 2, (sizes[-1][2] + 1) // 2))
     return sizes
 
 
 class Convolutions(nn.Module):
-    """Flattened pictures to features: 3x3 convolutions of stride 2, a non-linearity after each.
+    """A map from flattened pictures to features: 3x3 convolutions of stride 2, each followed by a non-linearity.
 
     ``batch_shape x pixels`` to ``batch_shape x features``, for any batch shape. Pixels are in the order channels, height,
-    width; every convolution halves the sides, an odd one rounded up.
+    width. Every convolution halves the sides; halves of odd sides are rounded up.
 
     Args:
         shape: height and width of a picture, or channels, height and width.
-        channels: of every convolution.
+        channels: the output channels of every convolution.
         activation: the non-linearity: tanh, relu, silu or softplus.
 
     Attributes:
@@ -98,19 +99,19 @@ class Convolutions(nn.Module):
 
 
 class TransposedConvolutions(nn.Module):
-    """Features to flattened pictures: ``Convolutions`` upside down, with transposed convolutions (section 20.10.6).
+    """A map from features to flattened pictures, the reverse of ``Convolutions`` by transposed convolutions (20.10.6).
 
-    ``batch_shape x features`` to ``batch_shape x pixels``, for any batch shape. The last layer is linear, and its bias is
-    one a pixel rather than one a channel, so that it can hold the pixels' means.
+    ``batch_shape x features`` to ``batch_shape x pixels``, for any batch shape. The last layer is linear; it has one bias per
+    pixel rather than per channel, so that it can hold the pixels' means.
 
     Args:
         shape: height and width of a picture, or channels, height and width.
-        channels: those of ``Convolutions``, the picture's side first.
+        channels: the channels of ``Convolutions``, in the same order: those next to the picture first.
         activation: the non-linearity: tanh, relu, silu or softplus.
 
     Attributes:
         features: the number of features.
-        bias: one a pixel.
+        bias: one number per pixel.
 
     Raises:
         ValueError: no picture's shape, no convolution, or an unknown activation.
@@ -130,10 +131,10 @@ class TransposedConvolutions(nn.Module):
         layers: list[nn.Module] = []
         for number in range(len(channels), 0, -1):
             (inputs, *_), (outputs, *sides) = sizes[number], sizes[number - 1]
-            # An even side needs one more than 2n - 1, which is what comes of n.
-            more = (1 - sides[0] % 2, 1 - sides[1] % 2)
+            # A side of n becomes 2n - 1; an even one needs a pixel more.
+            padding = (1 - sides[0] % 2, 1 - sides[1] % 2)
             layers += [
-                nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=more, bias=number > 1),
+                nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=padding, bias=number > 1),
                 ACTIVATIONS[activation](),
             ]
         self.layers = nn.Sequential(*layers[:-1])
@@ -145,11 +146,11 @@ class TransposedConvolutions(nn.Module):
 
 
 def classifier(layers: Sequence[tuple[Tensor, Tensor]], classes: int, dropout: float = 0.0) -> nn.Sequential:
-    """Sigmoid layers from given weights (``inputs x units``) and biases, and a fresh linear layer to class scores.
+    """A network of sigmoid layers with given weights and biases, followed by a fresh linear layer to class scores.
 
     Args:
-        layers: weight and bias of every hidden layer.
-        classes: how many classes.
+        layers: weight, ``inputs x units``, and bias of every hidden layer.
+        classes: the number of classes.
         dropout: the share of hidden units dropped in training.
 
     Raises:
@@ -161,13 +162,13 @@ def classifier(layers: Sequence[tuple[Tensor, Tensor]], classes: int, dropout: f
         torch.Size([1, 2])
     """
     check_count("classes", classes, 2, "the number of classes")
-    parts: list[nn.Module] = []
+    modules: list[nn.Module] = []
     for weight, bias in layers:
         linear = nn.Linear(*weight.shape)
         linear.weight.data.copy_(weight.t())
         linear.bias.data.copy_(bias)
-        parts += [linear, nn.Sigmoid(), *([nn.Dropout(dropout)] if dropout else [])]
+        modules += [linear, nn.Sigmoid(), *([nn.Dropout(dropout)] if dropout else [])]
     last = nn.Linear(len(layers[-1][1]), classes)
     nn.init.normal_(last.weight, std=0.01)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(*parts, last)
+    return nn.Sequential(*modules, last)

@@ -1,4 +1,4 @@
-"""Recipes: what was trained and evaluated for every row of the results table."""
+"""Recorded recipes: the training and evaluation behind every row of the results table."""
 
 from .reproduction import reproduce
 from .stored import recipes, results

@@ -17,6 +17,15 @@ from .stored import recipes
 if TYPE_CHECKING:
     from torch import Tensor
 
+FAST_TRAINING_ROWS, FAST_ROWS = 500, 100
+"""Training rows, and rows of the other splits, of a fast run: enough to see that a recipe works."""
+
+FAST_COUNT = 50
+"""Chains, temperatures, warm-up steps and particles of a fast run."""
+
+ROWS_AT_ONCE = 2000
+"""Test rows that are classified at a time, which bounds the memory that mean field takes."""
+
 
 def reproduce(
     name: str,
@@ -30,23 +39,23 @@ def reproduce(
     """Train and evaluate a recipe, and write ``result.json`` into its run.
 
     Args:
-        name: the recipe.
-        out: the folder in which the run ``NAME`` is made.
+        name: the name of the recipe.
+        out: the folder in which the run is made, ``NAME`` or ``NAME-fast``.
         data_dir: folder of the data files.
-        fast: a few steps on a few rows, to see that the recipe works; the result says so.
-        resume: go on with a run that was interrupted; a finished one is only evaluated again.
-        progress: show a progress bar.
+        fast: whether to make a few steps on a few rows only, to see that the recipe works; the result says so.
+        resume: whether to go on with a run that was interrupted; a finished one is only evaluated again.
+        progress: whether to show a progress bar.
 
     Raises:
         ValueError: there is no such recipe, or the run exists already.
     """
-    known = recipes()
-    if name not in known:
-        raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(known) or 'none'}")
+    all_recipes = recipes()
+    if name not in all_recipes:
+        raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(all_recipes) or 'none'}")
     run = out / (f"{name}-fast" if fast else name)
     if not resume and (run / "config.json").exists():
         raise ValueError(f"{run} holds a run already; choose another folder, or go on with it by resume (--resume)")
-    return _Reproduction(name, known[name], run, data_dir, fast, resume, progress).result()
+    return _Reproduction(name, all_recipes[name], run, data_dir, fast, resume, progress).result()
 
 
 class _Reproduction:
@@ -65,8 +74,8 @@ class _Reproduction:
         self.name, self.recipe, self.run, self.data_dir = name, recipe, run, data_dir
         self.fast, self.resume, self.progress = fast, resume, progress
         self.dataset = self._load(recipe)
-        earlier = run / "result.json"
-        self.before = json.loads(earlier.read_text("utf-8")) if resume and earlier.is_file() else None
+        result = run / "result.json"
+        self.earlier = json.loads(result.read_text("utf-8")) if resume and result.is_file() else None
         self.spent: dict[str, float] = {}
 
     def _load(self, recipe: dict[str, Any]) -> Any:
@@ -74,16 +83,16 @@ class _Reproduction:
         return _first_rows(dataset) if self.fast else dataset
 
     def result(self) -> dict[str, Any]:
-        """Train, measure, and write down what came of it."""
+        """Train and evaluate the model; write the result file and return its content."""
         from .. import registry
         from ..train.checkpoint import write_json
 
         recipe = self.recipe
         model = registry.build(recipe["model"], recipe["options"], self.dataset.visible, recipe["seed"])
-        fitted = self.trained(model)
+        fitted = self.train(model)
         classify = self.classifier(model)
         start = time.perf_counter()
-        figure, text, details = self.measured(model, classify)
+        figure, text, details = self.measure(model, classify)
         result = {
             "recipe": self.name,
             "title": recipe["title"],
@@ -98,14 +107,14 @@ class _Reproduction:
             "command": shlex.join(["pyro-dgm", "reproduce", self.name] + (["--fast"] if self.fast else [])),
             "seed": recipe["seed"],
             "versions": versions(),
-            "machine": machine() if self.before is None else self.before["machine"],
+            "machine": machine() if self.earlier is None else self.earlier["machine"],
             "evaluation_machine": machine(),
         }
         write_json(self.run / "result.json", result)
         return result
 
-    def trained(self, model: Any) -> Any:
-        """The run of ``fit``, after the layers' pretraining where the recipe has it; notes the time that both took."""
+    def train(self, model: Any) -> Any:
+        """Pretrain the layers if the recipe says so, then fit; returns the run and stores the time that both took."""
         from .. import train
 
         recipe, note = self.recipe, self.run / "pretraining.json"
@@ -118,13 +127,13 @@ class _Reproduction:
         spent = {name: sum(row.get(name, 0.0) for row in fitted.history) for name in ("seconds", "cpu_seconds")}
         if note.is_file():
             spent = _added(spent, json.loads(note.read_text("utf-8")))
-        elif self.before is not None:  # all that an earlier result spent outside fit
-            spent = {name: max(value, self.before.get(f"training_{name}", 0.0)) for name, value in spent.items()}
+        elif self.earlier is not None:  # the earlier result counts the time spent outside fit too
+            spent = {name: max(value, self.earlier.get(f"training_{name}", 0.0)) for name, value in spent.items()}
         self.spent = spent
         return fitted
 
     def _pretrain(self, model: Any, note: Path) -> None:
-        """Pretrain the layers of a fresh run, and note the time beside it for later resumptions."""
+        """Pretrain the layers of a fresh run, and write the time to the file ``note`` for later resumptions."""
         from .. import train
         from ..train.checkpoint import write_json
 
@@ -137,7 +146,7 @@ class _Reproduction:
         write_json(note, _passed(started))
 
     def classifier(self, model: Any) -> Any:
-        """The function from rows to classes: the model's own, or an MLP on its features where the recipe has one."""
+        """The function from rows to classes: an MLP on the model's features if the recipe has one, else the model's own."""
         from ..train.classify import fine_tune
 
         if "classifier" not in self.recipe:
@@ -150,34 +159,38 @@ class _Reproduction:
         self.spent = _added(self.spent, _passed(started))
         return classify
 
-    def measured(self, model: Any, classify: Any) -> tuple[dict[str, Any], str, dict[str, float]]:
-        """The figure on the test rows, its text and its details."""
+    def measure(self, model: Any, classify: Any) -> tuple[dict[str, Any], str, dict[str, float]]:
+        """Evaluate the model on the test rows: the figure, its text and its details."""
         from ..evaluation.likelihood import with_details
 
         evaluation = dict(self.recipe["evaluation"])
         if self.fast:
-            evaluation |= {key: 50 for key in ("chains", "temperatures", "warmup", "particles") if key in evaluation}
+            evaluation |= {
+                key: FAST_COUNT for key in ("chains", "temperatures", "warmup", "particles") if key in evaluation
+            }
             if "orders" in evaluation:
                 evaluation["orders"] = [min(count, 2) for count in evaluation["orders"]]
         if evaluation.pop("base", None) == "train":
             evaluation["base"] = self.dataset.train.x
         if evaluation.pop("classification", False):
-            how = "MLP on mean-field features" if "classifier" in self.recipe else "mean field"
-            return classification_error(classify, self.dataset.test, how, **evaluation)
+            inference = "MLP on mean-field features" if "classifier" in self.recipe else "mean field"
+            return classification_error(classify, self.dataset.test, inference, **evaluation)
         figure, details = with_details(model, self.dataset.test, **evaluation)
         return figure.as_dict(), str(figure), details
 
 
 def _clocks() -> dict[str, float]:
-    """What the wall's clock and the processor's (of all threads) show."""
+    """The readings of the wall clock and of the processor's clock (of all threads), in seconds."""
     return {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
 
 
 def _passed(since: dict[str, float]) -> dict[str, float]:
+    """The time that has passed since earlier readings of ``_clocks``."""
     return {name: now - since[name] for name, now in _clocks().items()}
 
 
 def _added(spent: dict[str, float], more: dict[str, float]) -> dict[str, float]:
+    """The sums of two times by clock."""
     return {name: value + more.get(name, 0.0) for name, value in spent.items()}
 
 
@@ -199,32 +212,37 @@ def _dataset(recipe: dict[str, Any], data_dir: str | None) -> Any:
 
 
 def _first_rows(dataset: Any) -> Any:
-    """500 training rows and 100 of the others, to see that a recipe works."""
-    return replace(dataset, train=dataset.train[:500], valid=dataset.valid[:100], test=dataset.test[:100])
+    """The data with the first rows of every split only."""
+    return replace(
+        dataset,
+        train=dataset.train[:FAST_TRAINING_ROWS],
+        valid=dataset.valid[:FAST_ROWS],
+        test=dataset.test[:FAST_ROWS],
+    )
 
 
 def _source(recipe: dict[str, Any]) -> dict[str, Any]:
-    """What a run's configuration says of where its data came from."""
-    kept = {"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none", "seed": recipe["seed"]}
-    return kept | {name: recipe[name] for name in ("preprocessing",) if name in recipe}
+    """The origin of the data for a run's configuration."""
+    source = {"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none", "seed": recipe["seed"]}
+    return source | {name: recipe[name] for name in ("preprocessing",) if name in recipe}
 
 
 def _shortened(stages: dict[str, Any]) -> dict[str, Any]:
-    """Pretraining of one epoch a layer."""
-    short = stages | {"epochs": 1}
-    return short | ({"layers": [own | {"epochs": 1} for own in stages["layers"]]} if "layers" in stages else {})
+    """The options of pretraining with one epoch per layer."""
+    shortened = stages | {"epochs": 1}
+    return shortened | ({"layers": [layer | {"epochs": 1} for layer in stages["layers"]]} if "layers" in stages else {})
 
 
 def classification_error(
-    classify: Callable[..., Tensor], test: Any, how: str, **options: Any
+    classify: Callable[..., Tensor], test: Any, inference: str, **options: Any
 ) -> tuple[dict[str, Any], str, dict[str, float]]:
-    """The share of test rows that a classifier of rows gets wrong, with its standard error over rows."""
+    """The share of test rows that a classifier gets wrong, with its standard error over rows: figure, text and details."""
     import torch
 
     from ..train.classify import error_rate
 
-    wrong = error_rate(torch.cat([classify(rows, **options) for rows in test.x.split(2000)]), test.labels)
-    method = ", ".join([how, *(f"{name} {value}" for name, value in options.items())])
+    wrong = error_rate(torch.cat([classify(rows, **options) for rows in test.x.split(ROWS_AT_ONCE)]), test.labels)
+    method = ", ".join([inference, *(f"{name} {value}" for name, value in options.items())])
     figure = {
         "value": wrong, "stderr_data": (wrong * (1 - wrong) / len(test)) ** 0.5, "kind": "test error",
         "method": method, "space": str(test.space), "n": len(test),

@@ -1,22 +1,18 @@
-"""Recipes and results as they are stored: a JSON file each."""
+"""The stored recipes and results, one JSON file each."""
 
 from __future__ import annotations
 
 import json
 from importlib import resources
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 FILES = resources.files(__package__)
 
 
 def recipes() -> dict[str, dict[str, Any]]:
     """Every recipe by name: title, model and options, data, training, evaluation."""
-    found = (p for p in FILES.iterdir() if p.name.endswith(".json"))
-    return {p.name.removesuffix(".json"): json.loads(p.read_text(encoding="utf-8")) for p in sorted(found, key=str)}
+    files = (p for p in FILES.iterdir() if p.name.endswith(".json"))
+    return {p.name.removesuffix(".json"): json.loads(p.read_text(encoding="utf-8")) for p in sorted(files, key=str)}
 
 
 def results() -> dict[str, dict[str, Any]]:
@@ -24,5 +20,5 @@ def results() -> dict[str, dict[str, Any]]:
     folder = FILES / "results"
     if not folder.is_dir():
         return {}
-    found = (p for p in folder.iterdir() if p.name.endswith(".json"))
-    return {p.name.removesuffix(".json"): json.loads(p.read_text(encoding="utf-8")) for p in sorted(found, key=str)}
+    files = (p for p in folder.iterdir() if p.name.endswith(".json"))
+    return {p.name.removesuffix(".json"): json.loads(p.read_text(encoding="utf-8")) for p in sorted(files, key=str)}

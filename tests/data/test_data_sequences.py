@@ -46,12 +46,12 @@ def spoilt(number: int, value: torch.Tensor) -> list[torch.Tensor]:
     [
         ([], "no sequences"),
         (spoilt(2, torch.zeros(0, 2).double()), "sequence 2 has no frames"),
-        (spoilt(1, torch.zeros(4, 3).double()), "sequence 1 has 3 values a frame and sequence 0 has 2"),
+        (spoilt(1, torch.zeros(4, 3).double()), "sequence 1 has 3 values per frame and sequence 0 has 2"),
         (spoilt(3, torch.tensor([[0.0, 0.0], [0.0, torch.nan]])), "sequence 3 has a NaN .* frame 1"),
         (spoilt(0, torch.full((2, 2), torch.inf)), "sequence 0 has a NaN or infinite value, first in frame 0"),
         (spoilt(0, torch.zeros(2)), "sequence 0 is .* of shape \\(2,\\); expected"),
         (spoilt(1, torch.zeros(2, 2).long()), "sequence 1 is torch.int64"),
-        ([torch.zeros(2, 0)], "sequence 0 has 0 values a frame"),
+        ([torch.zeros(2, 0)], "sequence 0 has 0 values per frame"),
         ([[1.0, 2.0]], "sequence 0 is <class 'list'>"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Pictures as matplotlib Figures, without global state: a notebook shows them after ``%matplotlib inline``."""
+"""The basis of all pictures: checks of rows, mosaics of tiles, images as matplotlib Figures, and saving."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ File = str | os.PathLike[str] | None
 
 
 def as_array(name: str, x: Any) -> np.ndarray:
+    """Two-dimensional data as an array of double precision.
+
+    Raises:
+        ValueError: another number of dimensions, no values, or some that are not finite.
+    """
     tensor = torch.as_tensor(x).detach().to("cpu", torch.float64)
     if tensor.ndim != 2 or not tensor.numel():
         raise ValueError(f"{name} got shape {tuple(tensor.shape)}; expected two dimensions, not empty: try flatten(1)")
@@ -30,6 +35,11 @@ def as_array(name: str, x: Any) -> np.ndarray:
 
 
 def fold(name: str, rows: np.ndarray, shape: Shape) -> np.ndarray:
+    """Rows as pictures, ``n x height x width`` or ``n x height x width x 3``.
+
+    Raises:
+        ValueError: the shape is no picture's, or does not fit the rows.
+    """
     shape = tuple(int(side) for side in shape)
     if len(shape) not in (2, 3) or min(shape) < 1 or shape[:-2] not in ((), (1,), (3,)):
         raise ValueError(f"shape got {shape}; expected (height, width), (1, height, width) or (3, height, width)")
@@ -39,6 +49,11 @@ def fold(name: str, rows: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def as_pictures(name: str, x: Any, shape: Shape) -> np.ndarray:
+    """Data in [0, 1] as pictures, in the form of ``fold``.
+
+    Raises:
+        ValueError: as ``as_array`` and ``fold``, or values outside [0, 1] by more than rounding.
+    """
     rows = as_array(name, x)
     if rows.min() < -1e-5 or rows.max() > 1 + 1e-5:
         raise ValueError(f"{name} got values from {rows.min():.3g} to {rows.max():.3g}; rescale or clip them to [0, 1]")
@@ -46,12 +61,14 @@ def as_pictures(name: str, x: Any, shape: Shape) -> np.ndarray:
 
 
 def check_some(name: str, value: int) -> int:
+    """The value, if it is at least 1."""
     if value < 1:
         raise ValueError(f"{name} got {value}; expected an integer of at least 1, such as 10")
     return value
 
 
 def tile(pictures: np.ndarray, columns: int, frame: float = 0.75, blank: float = 1.0, gap: int = 1) -> np.ndarray:
+    """One image of all pictures in reading order, each framed by ``gap`` pixels; unused places are ``blank``."""
     (down, right), colours = (side + gap for side in pictures.shape[1:3]), pictures.shape[3:]
     image = np.full((math.ceil(len(pictures) / columns) * down + gap, columns * right + gap, *colours), float(blank))
     for index, picture in enumerate(pictures):
@@ -62,7 +79,7 @@ def tile(pictures: np.ndarray, columns: int, frame: float = 0.75, blank: float =
 
 
 def show_image(image: np.ndarray, title: str, left: int = 6, bottom: int = 6, **show: Any) -> Figure:
-    """An image whose every pixel is a whole number of pixels of the figure."""
+    """A figure of an image, in which every pixel of the image is a whole number of pixels wide and high."""
     from matplotlib.figure import Figure
 
     lines, scale = title.splitlines(), min(max(min(720 // image.shape[1], 960 // image.shape[0]), 1), 12)
@@ -78,6 +95,11 @@ def show_image(image: np.ndarray, title: str, left: int = 6, bottom: int = 6, **
 
 
 def save(figure: Figure, path: File) -> Figure:
+    """Write a figure as PNG if a path is given, replacing the file in one step; returns the figure.
+
+    Raises:
+        ValueError: the path does not end in .png, or its folder does not exist.
+    """
     if path is None:
         return figure
     target = Path(path)

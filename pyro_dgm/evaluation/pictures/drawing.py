@@ -1,4 +1,4 @@
-"""How a canvas fills, step by step: as one picture, and as an animation."""
+"""Pictures of canvases that fill step by step: as one image, and as an animation."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 def drawing_sequence(
     canvases: Tensor, shape: Shape, path: File = None, centres: Tensor | None = None, sizes: Tensor | None = None
 ) -> Figure:
-    """A row a picture and a column a step: how canvases fill, with the windows written to in red.
+    """Canvases as they fill, one row per picture and one column per step; the windows written to are red.
 
     Args:
         canvases: means in [0, 1] after every step, ``steps x n x D``, as in ``DRAW.drawing(n).means``.
-        shape: of one picture, as for `sample_grid`.
-        path: where to save it.
-        centres: of the windows, ``steps x n x 2`` (row, column, in pixels from zero), or None.
-        sizes: of the windows, ``steps x n``, or None.
+        shape: the shape of one picture, as for `sample_grid`.
+        path: a PNG file to write as well.
+        centres: centres of the windows, ``steps x n x 2`` (row, column, in pixels from zero), or None.
+        sizes: sides of the windows in pixels, ``steps x n``, or None.
 
     Raises:
-        ValueError: as `sample_grid`, or if canvases have not three dimensions or the windows do not fit them.
+        ValueError: as `sample_grid`, or if canvases do not have three dimensions or the windows do not fit them.
     """
-    canvases = _three(canvases)
+    canvases = _checked(canvases)
     steps, count = canvases.shape[:2]
     pictures = as_pictures("canvases", canvases.transpose(0, 1).flatten(0, 1), shape)
     figure = show_image(tile(pictures, steps), f"{steps} steps, from the left")
@@ -40,7 +40,7 @@ def drawing_sequence(
 
 
 def _windows(axes: Any, centres: Tensor, sizes: Tensor, grid: tuple[int, int], shape: Sequence[int]) -> None:
-    """Red squares where the windows are, clipped to their pictures."""
+    """Draw the windows as red squares, clipped to their pictures."""
     from matplotlib.patches import Rectangle
 
     if tuple(centres.shape) != (*grid, 2) or tuple(sizes.shape) != grid:
@@ -58,21 +58,21 @@ def _windows(axes: Any, centres: Tensor, sizes: Tensor, grid: tuple[int, int], s
 
 
 def drawing_animation(canvases: Tensor, shape: Shape, path: str, columns: int = 10, milliseconds: int = 200) -> None:
-    """Write an animated GIF of canvases that fill, all pictures side by side.
+    """Write an animated GIF of canvases as they fill, all pictures side by side.
 
     Args:
         canvases: means in [0, 1] after every step, ``steps x n x D``.
-        shape: of one picture, as for `sample_grid`.
+        shape: the shape of one picture, as for `sample_grid`.
         path: the GIF file; one that exists is replaced.
-        columns: pictures a row.
-        milliseconds: how long a step is shown; the last one stays five times as long.
+        columns: pictures per row.
+        milliseconds: the time for which a step is shown; the last one stays five times as long.
 
     Raises:
         ValueError: as `drawing_sequence`, fewer than two steps, or a path that does not end in .gif.
     """
     from PIL import Image
 
-    canvases = _three(canvases)
+    canvases = _checked(canvases)
     if len(canvases) < 2:
         raise ValueError("canvases got a single step; expected at least two, of a DRAW with steps=2 or more")
     if not str(path).endswith(".gif"):
@@ -86,7 +86,8 @@ def drawing_animation(canvases: Tensor, shape: Shape, path: str, columns: int = 
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
-def _three(canvases: Any) -> Tensor:
+def _checked(canvases: Any) -> Tensor:
+    """The canvases, if they are a tensor of three dimensions that is not empty."""
     expected = "expected the canvas after every step, steps x pictures x D, as in DRAW.drawing(n).means"
     if not isinstance(canvases, Tensor):
         raise ValueError(f"canvases got {type(canvases).__name__}; {expected}")

@@ -21,8 +21,10 @@ def sample_grid(x: Tensor, shape: Shape, columns: int = 10, title: str = "", pat
 
     Args:
         x: pictures in [0, 1], ``n x D``.
-        shape: of one picture, (height, width) or (channels, height, width) with 1 or 3 channels.
-        path: a PNG file to write as well, here and below; one that exists is replaced in one step.
+        shape: the shape of one picture, (height, width) or (channels, height, width) with 1 or 3 channels.
+        columns: pictures per row.
+        title: a line above the pictures.
+        path: a PNG file to write as well; one that exists is replaced in one step.
 
     Raises:
         ValueError: if `x` is empty, not finite, outside [0, 1] or does not fit `shape`.
@@ -36,11 +38,14 @@ def sample_grid(x: Tensor, shape: Shape, columns: int = 10, title: str = "", pat
 
 
 def reconstructions(x: Tensor, means: Tensor, shape: Shape, columns: int = 10, path: File = None) -> Figure:
-    """Pairs of rows: data above, their reconstructions below.
+    """Pairs of rows of pictures: data above, their reconstructions below.
 
     Args:
-        x, means: data, and the reconstruction of each row, in [0, 1], ``n x D``.
-        shape: of one picture, as for `sample_grid`.
+        x: data in [0, 1], ``n x D``.
+        means: the reconstruction of each row, in [0, 1], ``n x D``.
+        shape: the shape of one picture, as for `sample_grid`.
+        columns: pictures per row.
+        path: a PNG file to write as well.
 
     Raises:
         ValueError: as `sample_grid`, or if `x` and `means` differ in length.
@@ -50,18 +55,19 @@ def reconstructions(x: Tensor, means: Tensor, shape: Shape, columns: int = 10, p
         raise ValueError(f"means got {len(below)} rows for {len(above)} rows of x; give one reconstruction per row")
     columns, rows = min(check_some("columns", columns), len(above)), []
     for start in range(0, len(above), columns):
-        data, mean = (tile(part[start : start + columns], columns) for part in (above, below))
-        rows += [data, mean[1:], np.ones_like(data[:2])]  # a pair shares a frame; white parts it from the next
+        data, mean = (tile(pictures[start : start + columns], columns) for pictures in (above, below))
+        rows += [data, mean[1:], np.ones_like(data[:2])]  # a pair shares a frame; white separates it from the next
     return save(show_image(np.concatenate(rows[:-1]), "data above, reconstruction below"), path)
 
 
 def filters(weight: Tensor, shape: Shape, count: int = 64, path: File = None) -> Figure:
-    """The columns of a weight as pictures, strongest first, all on one scale symmetric around 0.
+    """The columns of a weight matrix as pictures, strongest first, all on one scale that is symmetric around 0.
 
     Args:
         weight: ``D x hidden``, such as ``rbm.weight``.
-        shape: of one filter, as for `sample_grid`; with three channels, 0 is mid-grey.
-        count: how many to show at most.
+        shape: the shape of one filter, as for `sample_grid`; with three channels, 0 is mid-grey.
+        count: the largest number of filters that are shown.
+        path: a PNG file to write as well.
 
     Raises:
         ValueError: if `weight` is empty, not finite or its columns do not fit `shape`.
@@ -80,11 +86,13 @@ def filters(weight: Tensor, shape: Shape, count: int = 64, path: File = None) ->
 
 
 def latent_manifold(decode: Callable[[Tensor], Tensor], shape: Shape, columns: int = 20, path: File = None) -> Figure:
-    """Figure 20.6: the means of a grid of two-dimensional codes as one seamless image, z₂ growing upwards.
+    """The means of a grid of two-dimensional codes as one seamless image with z₂ growing upwards (figure 20.6).
 
     Args:
-        decode: from codes ``n x 2`` (normal quantiles of cells' midpoints, on the CPU) to means in [0, 1], ``n x D``.
-        shape: of one picture, as for `sample_grid`.
+        decode: a map from codes ``n x 2`` (normal quantiles of cells' midpoints, on the CPU) to means in [0, 1], ``n x D``.
+        shape: the shape of one picture, as for `sample_grid`.
+        columns: pictures per row and per column.
+        path: a PNG file to write as well.
 
     Raises:
         ValueError: if `decode` does not return one picture per code, as for `sample_grid`.
@@ -109,9 +117,10 @@ def energy_trace(idata: Any, path: File = None) -> Figure:
 
     Args:
         idata: an ArviZ InferenceData or DataTree; its posterior has energy or free_energy or both, chain x draw.
+        path: a PNG file to write as well.
 
     Raises:
-        ValueError: if it has neither, or one is not finite, has other dimensions or fewer than 4 draws.
+        ValueError: if `idata` has neither, or one is not finite, has other dimensions or fewer than 4 draws.
     """
     import arviz
     from matplotlib.figure import Figure
@@ -145,6 +154,7 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: File = None) -> F
 
     Args:
         history: entries with "epoch" and any of the quantities; one that is absent or None is skipped.
+        path: a PNG file to write as well.
 
     Raises:
         ValueError: if there is no entry or quantity, an entry lacks "epoch", or a value is no number.
@@ -162,13 +172,13 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: File = None) -> F
     columns, rows = min(len(panels), 3), math.ceil(len(panels) / 3)
     figure = Figure((max(3.2 * columns, 4.5), 2.6 * rows), 100, facecolor="white", layout="constrained")
     for place, panel in enumerate(panels, start=1):
-        axes, lost = figure.add_subplot(rows, columns, place), 0
+        axes, left_out = figure.add_subplot(rows, columns, place), 0
         for name, label, colour in ((panel, "training", "C0"), (f"valid_{panel}", "validation", "C1")):
             points = np.array([(entry["epoch"], entry[name]) for entry in table if name in entry])
-            lost += int((~np.isfinite(points)).sum())
+            left_out += int((~np.isfinite(points)).sum())
             axes.plot(*points.T, color=colour, label=label, lw=1.3, marker="o", ms=3 * (len(points) <= 40))
         nats = " (nats)" if any(word in panel for word in ("likelihood", "energy", "elbo")) else ""
-        axes.set_title(panel.replace("_", " ") + nats + (f", {lost} not finite" if lost else ""), fontsize=10)
+        axes.set_title(panel.replace("_", " ") + nats + (f", {left_out} not finite" if left_out else ""), fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if axes.lines[-1].get_label() == "validation":

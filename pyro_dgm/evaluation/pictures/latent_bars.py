@@ -1,4 +1,4 @@
-"""A picture of what latent variables carry."""
+"""A picture of the KL terms of latent variables."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def latent_bars(
     divergences: Mapping[str, SiteKL], activities: Mapping[str, SiteActivity] | None = None, path: File = None
 ) -> Figure:
-    """KL terms as bars, site by site and the largest first; those of inactive units are white.
+    """KL terms as bars, site by site and the largest first; the bars of inactive units are white.
 
     Args:
-        divergences: what ``kl_per_latent`` returned.
-        activities: what ``active_units`` returned for the same sites; without it all bars are filled.
-        path: where to save it.
+        divergences: the result of ``kl_per_latent``.
+        activities: the result of ``active_units`` for the same sites; without it all bars are filled.
+        path: a PNG file to write as well.
 
     Raises:
         ValueError: no site, or activities of other sites or components.
@@ -37,10 +37,8 @@ def latent_bars(
 
     if not divergences:
         raise ValueError("divergences got no site; expected what kl_per_latent returns for a model with latents")
-    shades = (
-        {} if activities is None else {name: _active(name, found, activities) for name, found in divergences.items()}
-    )
-    bars = sum(found.value.numel() for found in divergences.values()) + 2 * (len(divergences) - 1)
+    shades = {} if activities is None else {name: _active(name, kl, activities) for name, kl in divergences.items()}
+    bars = sum(kl.value.numel() for kl in divergences.values()) + 2 * (len(divergences) - 1)
     figure = Figure(
         (min(max(0.09 * bars + 1.5, 0.8 * len(divergences) + 1, 4.5), 12), 2.8),
         100,
@@ -48,8 +46,8 @@ def latent_bars(
         layout="constrained",
     )
     axes, start, centres, labels = figure.add_subplot(), 0, [], []
-    for name, found in divergences.items():
-        heights, errors = (part.flatten().cpu().numpy() for part in (found.value, found.stderr))
+    for name, kl in divergences.items():
+        heights, errors = (figures.flatten().cpu().numpy() for figures in (kl.value, kl.stderr))
         order = np.argsort(-heights, kind="stable")
         filled = shades[name][order] if name in shades else np.ones(len(order), bool)
         places, line = start + np.arange(len(order)), max(min(40 / bars, 1.0), 0.3)
@@ -59,13 +57,13 @@ def latent_bars(
             axes.errorbar(places, heights[order], 2 * errors[order], fmt="none", ecolor="0.3", elinewidth=0.8)
         centres.append(places.mean())
         labels.append(
-            f"{name}\n{found.total:.2f}" + (f"\n{int(filled.sum())} of {len(order)}" if activities is not None else "")
+            f"{name}\n{kl.total:.2f}" + (f"\n{int(filled.sum())} of {len(order)}" if activities is not None else "")
         )
         start += len(order) + 2
     axes.set_xticks(centres, labels, fontsize=9 if len(labels) < 9 else 7)
     axes.tick_params(axis="x", length=0)
     axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.set(ylabel="KL (nats a row)", xlim=(-1, start - 2))
+    axes.set(ylabel="KL (nats per row)", xlim=(-1, start - 2))
     axes.set_title(
         "KL by unit; below: sum" + (", active units (filled)" if activities is not None else ""), fontsize=10
     )
@@ -74,15 +72,15 @@ def latent_bars(
     return save(figure, path)
 
 
-def _active(name: str, found: SiteKL, activities: Mapping[str, SiteActivity]) -> np.ndarray:
-    """Which bars of a site stand for active units; a single bar for a whole site does if any unit is."""
+def _active(name: str, kl: SiteKL, activities: Mapping[str, SiteActivity]) -> np.ndarray:
+    """Booleans, one per bar of a site: whether its unit is active, or for a whole site's bar whether any unit is."""
     if name not in activities:
         raise ValueError(f"activities got {sorted(activities)}; expected the site {name!r} among them")
     active = activities[name].active
-    if found.value.numel() == 1:
+    if kl.value.numel() == 1:
         active = active.any()
-    if active.numel() != found.value.numel():
+    if active.numel() != kl.value.numel():
         raise ValueError(
-            f"activities of {name!r} have {active.numel()} units; expected {found.value.numel()}, as its KL"
+            f"activities of {name!r} have {active.numel()} units; expected {kl.value.numel()}, as its KL terms"
         )
     return active.flatten().cpu().numpy()

@@ -24,6 +24,17 @@ def pytest_configure(config):
 
 
 @pytest.fixture
+def short_anchor(monkeypatch):
+    """Training's own log Z is annealed over 10 temperatures, not 300: for tests of whether training runs, not of how well."""
+    from pyro_dgm.objectives.phases import tracking
+
+    found = tracking.log_partition
+    monkeypatch.setattr(
+        tracking, "log_partition", lambda *arguments, **options: found(*arguments, **options | {"temperatures": 10})
+    )
+
+
+@pytest.fixture
 def data_dir():
     """The data files' folder; a wrong path fails, so that a typing error does not skip the tests on real data."""
     folder = os.environ.get("PYRO_DGM_DATA")

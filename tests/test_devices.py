@@ -49,6 +49,7 @@ def test_the_device_tells_tensors_apart():
 
 
 @MODELS
+@pytest.mark.usefixtures("short_anchor")
 def test_models_train_and_draw(cls):
     with elsewhere() as device:
         model, x = moved(cls, device)
@@ -64,7 +65,7 @@ def test_models_train_and_draw(cls):
 
 @MODELS
 def test_models_are_evaluated(cls):
-    fast = {"chains": 4, "temperatures": 4} if issubclass(cls, EnergyModel) else {}
+    fast = {"chains": 2, "temperatures": 3, "warmup": 2} if issubclass(cls, EnergyModel) else {}
     with elsewhere() as device:
         model, x = moved(cls, device)
         assert dgm.log_likelihood(model, x[:3], **fast).n == 3

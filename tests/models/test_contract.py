@@ -38,7 +38,7 @@ def trainable(model):
 def few(model):
     """Options that make annealing short, for models whose likelihood needs it."""
     objective = model.objective()
-    return {"chains": 20, "temperatures": 30} if isinstance(objective, dgm.NegativePhaseObjective) else {}
+    return {"chains": 20, "temperatures": 30, "warmup": 30} if isinstance(objective, dgm.NegativePhaseObjective) else {}
 
 
 def binary(x):
@@ -56,6 +56,9 @@ def snapshot(model):
 
 def changed(model, before):
     return {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+
+
+pytestmark = pytest.mark.usefixtures("short_anchor")
 
 
 @models()

@@ -21,9 +21,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        command.add_argument("--data-dir", help="folder of the data files (default: $PYRO_DGM_DATA)")
-        return command
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
 
     _add_list(add)
     _add_fit(add)
@@ -62,7 +60,7 @@ def _add_fit(add: Adder) -> None:
     option("--resume", action="store_true", help="go on with the run in --out")
     option("--quiet", action="store_true", help="no progress bar")
     option("--devices", type=int, help="number of processes that train together (default: one, or torchrun's)")
-    _add_seed_and_device(command)
+    _add_data_and_device(command)
 
 
 def _add_commands_on_runs(add: Adder) -> None:
@@ -96,14 +94,14 @@ def _add_commands_on_runs(add: Adder) -> None:
     for command in (evaluate, sample, impute, diagnose):
         command.add_argument("run", help="the folder of a run")
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
-        _add_seed_and_device(command)
+        _add_data_and_device(command)
 
 
 def _add_demo_and_recipes(add: Adder) -> None:
     """``demo`` and ``reproduce``."""
     demo = add("demo", "an RBM on digits from data to evidence: fit, evaluate, sample, impute, diagnose")
     demo.add_argument("--out", default="runs/demo", help="folder of the run (default: %(default)s)")
-    _add_seed_and_device(demo)
+    _add_seed(demo)
 
     reproduce = add("reproduce", "train and evaluate a recorded recipe and write its result file")
     option = reproduce.add_argument
@@ -111,11 +109,20 @@ def _add_demo_and_recipes(add: Adder) -> None:
     option("--out", default="runs", help="folder in which the run is made (default: %(default)s)")
     option("--resume", action="store_true", help="go on with an interrupted run")
     option("--fast", action="store_true", help="a few steps only, to try the recipe; the result says so")
-    _add_seed_and_device(reproduce)
+    _add_data(reproduce)
 
 
-def _add_seed_and_device(command: argparse.ArgumentParser) -> None:
+def _add_seed(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default: %(default)s)")
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data-dir", help="folder of the data files (default: $PYRO_DGM_DATA)")
+
+
+def _add_data_and_device(command: argparse.ArgumentParser) -> None:
+    _add_data(command)
+    _add_seed(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
 
 

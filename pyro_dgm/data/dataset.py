@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -128,6 +129,20 @@ class Dataset:
                 f"Dataset {self.name!r}: shape {self.shape} has product {math.prod(self.shape)} but rows have "
                 f"{self.visible} columns; give a shape such as ({self.visible},)."
             )
+
+    @classmethod
+    def of_rows(cls, rows: Tensor | Split) -> Self:
+        """Rows without splits, of which the last tenth is held out for validation (and stands for test rows).
+
+        Raises:
+            ValueError: fewer than two rows.
+        """
+        split = rows if isinstance(rows, Split) else Split(rows, Space("not stated"))
+        if len(split) < 2:
+            raise ValueError(f"data got {len(split)} rows; expected at least 2 (a tenth is held out for validation)")
+        held_out = max(len(split) // 10, 1)
+        valid = split[-held_out:]
+        return cls("rows", split[:-held_out], valid, valid, (split.x.shape[1],))
 
     @property
     def visible(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..data import Dataset, Space, Split
+from ..data import Dataset, Split
 from ..models.shared.model import Model
 from ..models.shared.modes import evaluating
 from ..objectives.objective import Objective
@@ -156,8 +156,5 @@ def _as_dataset(data: Dataset | Split | Tensor, dtype: torch.dtype) -> Dataset:
     if isinstance(data, Dataset):
         train, valid, test = (split.to(dtype) for split in (data.train, data.valid, data.test))
         return Dataset(data.name, train, valid, test, data.shape, data.redraw)
-    split = (data if isinstance(data, Split) else Split(torch.as_tensor(data).to(dtype), Space("not stated"))).to(dtype)
-    if len(split) < 2:
-        raise ValueError(f"fit got {len(split)} rows; expected at least 2 (a tenth is held out for validation)")
-    held_out = max(len(split) // 10, 1)
-    return Dataset("rows", split[:-held_out], split[-held_out:], split[-held_out:], (split.x.shape[1],))
+    rows = data if isinstance(data, Split) else torch.as_tensor(data)
+    return Dataset.of_rows(rows.to(dtype))

@@ -58,9 +58,7 @@ def pretrain(
     if not isinstance(model, Layerwise):
         raise ValueError(f"pretrain got {type(model).__name__}, which is not trained layer by layer; use dgm.fit")
     if isinstance(data, Tensor):
-        split = Split(data, Space("not stated"))
-        held_out = max(len(data) // 10, 1)
-        data = Dataset("rows", split[:-held_out], split[-held_out:], split[-held_out:], (data.shape[1],))
+        data = Dataset.of_rows(data)
     for split in (data.valid, data.test) if data.redraw else (data.train, data.valid):
         model.check_data(split.x)
     common = {"objective": objective or {}, **options}

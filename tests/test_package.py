@@ -12,7 +12,7 @@ import torch
 from benchmarks import scale, speed
 
 import pyro_dgm as dgm
-from pyro_dgm import recipes
+from pyro_dgm import recipes, registry
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pyro_dgm"
@@ -156,3 +156,9 @@ def test_recipes_run_in_fast_mode(name, tmp_path, data_dir):
 def test_the_page_on_scale_is_generated():
     text = (ROOT / "tutorials" / "scale.md").read_text(encoding="utf-8")
     assert re.search(r"<!-- scale -->\n(.*?)<!-- /scale -->", text, re.S)[1].strip() == scale.table()
+
+
+def test_registry_knows_the_names():
+    assert {"rbm", "boltzmannmachine", "gaussianrbm", "spikeslabrbm", "vae"} <= set(registry.models())
+    with pytest.raises(ValueError, match="rbm"):
+        registry.model("rmb")

@@ -324,9 +324,3 @@ class Silent(Model):
 
     def check_data(self, x):
         pass
-
-
-def test_registry_knows_the_names():
-    assert {"rbm", "boltzmannmachine", "gaussianrbm", "spikeslabrbm", "vae"} <= set(registry.models())
-    with pytest.raises(ValueError, match="rbm"):
-        registry.model("rmb")

@@ -1,4 +1,4 @@
-"""The error of annealing over latents, measured on rows that a model draws itself."""
+"""The error of annealing over latents, measured on rows drawn from the model itself."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class BidirectionalGap(NamedTuple):
         lower: the mean of $\\log \\frac1K \\sum_k w_k$ of the forward runs.
         upper: the mean of $-\\log \\frac1K \\sum_k w_k$ of the reverse runs.
         lower_stderr, upper_stderr: their standard errors, over the rows drawn.
-        gap: upper - lower; in expectation neither bound is further than this from the truth.
-        gap_stderr: the standard error of the gap; it is below those of the bounds, since both are over the same rows.
+        gap: upper - lower. In expectation neither bound is further than this from the truth.
+        gap_stderr: the standard error of the gap. It is smaller than those of the bounds, which are over the same rows.
     """
 
     lower: float
@@ -45,12 +45,12 @@ def bidirectional_gap(
     num_steps: int = 5,
     rows: int = 4000,
 ) -> BidirectionalGap:
-    r"""Bounds of log p(x) by annealing, on rows that the model draws itself (bidirectional Monte Carlo, Grosse et al. 2015).
+    r"""Bound log p(x) by annealing, on rows drawn from the model (bidirectional Monte Carlo, Grosse et al. 2015).
 
-    In an ancestral draw $(z, x)$ the latents z are an exact draw from $p(z \mid x)$. Runs from there back to the guide have
-    weights with $E[w] = 1 / p(x)$, so that $-\log \frac1K \sum_k w_k$ is an upper bound in expectation, as the figure of the
-    forward runs is a lower bound. The gap holds for rows like the model's draws; for data the posterior may be harder to
-    reach.
+    In an ancestral draw $(z, x)$ the latents z are an exact draw from $p(z \mid x)$. Reverse runs start there and end at the
+    guide. Their weights have $E[w] = 1 / p(x)$, so that $-\log \frac1K \sum_k w_k$ is an upper bound in expectation. The figure
+    of the forward runs is a lower bound. The gap holds for rows like the model's draws; for data the posterior may be
+    harder to reach.
 
     Args:
         model: a program as ``model(x=None, size=None)`` with the observed site ``"x"``.
@@ -59,7 +59,7 @@ def bidirectional_gap(
         temperatures: as for ``dgm.annealed_log_weights``.
         chains: K, in each direction.
         num_steps: as for ``dgm.annealed_log_weights``.
-        rows: chains times rows that are run at once; it bounds the memory and changes nothing else.
+        rows: chains times rows of one pass; it bounds the memory and changes nothing else.
 
     Raises:
         ValueError: a count out of range, a program without the site ``"x"``, or as ``dgm.annealed_log_weights``.
@@ -73,7 +73,7 @@ def bidirectional_gap(
     """
     levels = inverse_temperatures(temperatures, chains, num_steps)
     if n < 2:
-        raise ValueError(f"n got {n}; expected at least 2 rows, to tell the error")
+        raise ValueError(f"n got {n}; expected at least 2 rows, to estimate the error")
     lower, upper = [], []
     with torch.no_grad(), pyro.validation_enabled(False):
         drawn = {name: site["value"] for name, site in sites(poutine.trace(model).get_trace(None, n))}

@@ -1,4 +1,4 @@
-"""Autoregressive networks: conditionals, networks that give them, the distributions they make (sections 20.10.7-10)."""
+"""Autoregressive networks, their conditionals and the distributions made of them (sections 20.10.7-10)."""
 
 from .conditionals import Completion, check_known, complete
 from .distribution import AutoregressiveDistribution

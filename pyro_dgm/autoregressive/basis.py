@@ -1,4 +1,4 @@
-"""Functions of the columns that a network sees beside the columns themselves (section 20.10.8)."""
+"""Functions of the columns that a network sees besides the columns themselves (section 20.10.8)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class Basis(nn.Module):
-    """The columns' numbers and functions of them, each with its degree: how many of the order's columns it needs.
+    """The columns' features and functions of them, each with a degree: the number of the order's first columns it needs.
 
     Args:
         kind: None for the columns alone, ``"pairs"`` with all products of two columns, ``"powers:K"`` with the powers 2 to K.
-        columns: how many there are, D.
-        features: numbers by which a column enters, F.
+        columns: the number of columns, D.
+        features: numbers that stand for a column's value, F.
 
     Raises:
         ValueError: another kind.
@@ -43,14 +43,14 @@ class Basis(nn.Module):
         self.register_buffer("second", second, persistent=False)
 
     def degrees(self, rank: Tensor) -> Tensor:
-        """Those of every number that comes out, where ``rank`` is the place of every column in the order, from 0."""
-        own = 1 + rank[self.column]
-        return torch.cat([own.repeat(self.powers), torch.maximum(own[self.first], own[self.second])])
+        """The degree of every output, where ``rank`` is the place of every column in the order, from 0."""
+        degrees = 1 + rank[self.column]
+        return torch.cat([degrees.repeat(self.powers), torch.maximum(degrees[self.first], degrees[self.second])])
 
     def forward(self, features: Tensor) -> Tensor:
-        """``batch_shape x D x F`` to ``batch_shape x numbers``."""
+        """Map ``batch_shape x D x F`` to ``batch_shape x outputs``."""
         x = features.flatten(-2)
-        parts = [x, *(x**k for k in range(2, self.powers + 1))]
+        outputs = [x, *(x**k for k in range(2, self.powers + 1))]
         if len(self.first):
-            parts.append(x[..., self.first] * x[..., self.second])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+            outputs.append(x[..., self.first] * x[..., self.second])
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)

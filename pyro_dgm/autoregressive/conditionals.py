@@ -1,4 +1,4 @@
-"""p(unknown columns | known ones) of an autoregressive distribution."""
+"""The distribution of unknown columns given the known ones, under an autoregressive distribution."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .outputs import DECLARE, Output
 Distribution = AutoregressiveDistribution | OrderEnsemble
 
 LARGEST = 1 << 12
-"""Up to so many joint values of the unknown columns are listed."""
+"""The most joint values of the unknown columns that are listed."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    r"""Rows whose unknown columns were filled in, with weights.
+    r"""Weighted draws of rows whose unknown columns were filled in.
 
     Attributes:
-        draws: ``K x rows x D``; the known columns are as they were.
+        draws: ``K x rows x D``; the known columns are unchanged.
         log_weights: ``K x rows``; the mean of their exponentials is $p(x_b)$, or an unbiased estimate of it.
         method: ``"order"`` (the known columns come first: independent exact draws, of equal weight unless several orders
             are averaged), ``"enumeration"`` (all values of the unknown columns, exact) or ``"importance"``.
@@ -41,7 +41,7 @@ class Completion:
 
     @property
     def exact(self) -> bool:
-        """Whether ``log_known`` is a value and no estimate."""
+        """True where ``log_known`` is exact and not an estimate."""
         return self.method != "importance"
 
     @property
@@ -51,53 +51,54 @@ class Completion:
 
     @property
     def shares(self) -> Tensor:
-        """The draws' weights as shares that sum to one in every row: ``K x rows``."""
+        """The draws' weights, normalised to sum to one in every row: ``K x rows``."""
         return self.log_weights.softmax(0)
 
     @property
     def effective_sample_size(self) -> Tensor:
-        r"""$1 / \sum_k \tilde w_k^2$ of every row: how many equal draws the weighted ones are worth."""
+        r"""$1 / \sum_k \tilde w_k^2$ of every row: the number of equally weighted draws that are worth as much."""
         shares = self.log_weights.double().softmax(0)
         return (1 / shares.square().sum(0)).to(self.log_weights.dtype)
 
     @property
     def mean(self) -> Tensor:
-        """The unknown columns' means (of categories: the most probable), ``rows x D``; known ones as they were."""
-        same = (self.draws == self.draws[0]).all(0)  # of equal draws rounding would change the mean
+        """The means of the unknown columns (the most probable category), ``rows x D``; known ones are unchanged."""
+        same = (self.draws == self.draws[0]).all(0)  # the mean of equal draws would differ by rounding
         return torch.where(same, self.draws[0], self.output.centre(self.draws, self.shares))
 
     def resampled(self, n: int) -> Tensor:
-        """``n`` rows of equal weight for every row, drawn by the shares: ``n x rows x D``."""
+        """Draw ``n`` completions of equal weight for every row, with probabilities ``shares``: ``n x rows x D``."""
         with processes.one_stream():
             chosen = torch.multinomial(self.shares.T, n, replacement=True).T
         return self.draws[chosen, torch.arange(self.draws.shape[1], device=self.draws.device)]
 
     @staticmethod
     def joined(parts: Sequence[tuple[Tensor, Completion]]) -> Completion:
-        """Completions of some rows each, with the rows' numbers, as one.
+        """Join completions of parts of the rows into one, by the rows' numbers.
 
         Raises:
-            ValueError: parts with unlike numbers of draws.
+            ValueError: parts with different numbers of draws.
         """
         if len(parts) == 1:
             return parts[0][1]
-        found = [part for _, part in parts]
-        if len({len(part.draws) for part in found}) > 1:
+        completions = [completion for _, completion in parts]
+        counts = sorted({len(completion.draws) for completion in completions})
+        if len(counts) > 1:
             raise ValueError(
-                f"rows with unlike known columns have {sorted({len(part.draws) for part in found})} draws; complete them "
+                f"rows with unlike known columns have {counts} draws; complete them "
                 "apart, or use method='order' or 'importance'"
             )
-        back = torch.cat([rows for rows, _ in parts]).argsort()
+        original_order = torch.cat([rows for rows, _ in parts]).argsort()
         return Completion(
-            torch.cat([part.draws for part in found], 1)[:, back],
-            torch.cat([part.log_weights for part in found], 1)[:, back],
-            ", ".join(sorted({part.method for part in found})),
-            found[0].output,
+            torch.cat([completion.draws for completion in completions], 1)[:, original_order],
+            torch.cat([completion.log_weights for completion in completions], 1)[:, original_order],
+            ", ".join(sorted({completion.method for completion in completions})),
+            completions[0].output,
         )
 
 
 def check_known(x: Tensor, known: Tensor) -> Tensor:
-    """Which entries are known, ``rows x D``.
+    """Check which entries are known, and return it as booleans, ``rows x D``.
 
     Raises:
         ValueError: no booleans, a shape that does not fit, or a known entry that is no number.
@@ -119,14 +120,14 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
     r"""Fill in the unknown columns $x_a$ given the known ones $x_b$.
 
     Where every known column comes before every unknown one in the order, following the order draws exactly from
-    $p(x_a \mid x_b)$. Otherwise, if the unknown columns have at most 2^12 joint values, all are listed; else the known ones
-    are clamped while the order is followed, and a draw weighs $\prod_{i \in b} p(x_i \mid x_{<i})$ (likelihood
-    weighting). Of a mixture of orders every member gives equally many draws. Several processes share the draws, and all of
-    them get all.
+    $p(x_a \mid x_b)$. Otherwise, if the unknown columns have at most 2^12 joint values, all are listed. Else the known
+    columns are clamped while the order is followed, and a draw's weight is $\prod_{i \in b} p(x_i \mid x_{<i})$ (likelihood
+    weighting). In a mixture of orders every member makes equally many draws. Several processes share the work, and each
+    returns all draws.
 
     Args:
-        dist: without a batch shape, or with one context a row.
-        x: ``rows x D``; what stands in unknown columns does not matter.
+        dist: without a batch shape, or with one context per row.
+        x: ``rows x D``; unknown columns may hold anything.
         known: booleans, ``D`` or ``rows x D``.
         draws: K, rounded up to a multiple of the orders; ``"enumeration"`` lists all values instead.
         method: ``"order"``, ``"enumeration"`` or ``"importance"``; by default the first of them that works.
@@ -138,13 +139,13 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
     if dist.batch_shape not in (torch.Size(), x.shape[:1]):
         raise ValueError(
             f"complete got a distribution of batch shape {tuple(dist.batch_shape)} for {len(x)} rows; expected none, or one "
-            "context a row"
+            "context per row"
         )
     draws = check_count("draws", draws)
     rows, x = check_known(x, known), dist.members[0].floating(x)
     if fault := dist.output.fault(x, rows):
         raise ValueError(f"complete got {fault}. {DECLARE}")
-    x = torch.where(rows, x, 0.0)  # whatever an unknown column holds
+    x = torch.where(rows, x, 0.0)  # an unknown column may hold NaN
     method = method or _choose(dist, rows)
     if method == "order" and not _in_order(dist, rows):
         raise ValueError(
@@ -155,10 +156,10 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
             raise ValueError("method='enumeration' needs the same known columns in every row; use 'importance'")
         return _listed(dist, x, rows[0])
     check_choice("method", method, ("order", "enumeration", "importance"))
-    each = math.ceil(draws / len(dist.members))
-    with processes.drawing(each) as mine:
-        found = [map(processes.gather, _weighted(member, x, rows, mine)) for member in dist.members]
-        filled, log_weights = (torch.cat(parts) for parts in zip(*found, strict=True))
+    draws_per_member = math.ceil(draws / len(dist.members))
+    with processes.drawing(draws_per_member) as mine:
+        by_member = [map(processes.gather, _weighted(member, x, rows, mine)) for member in dist.members]
+        filled, log_weights = (torch.cat(parts) for parts in zip(*by_member, strict=True))
     return Completion(filled, log_weights, method, dist.output)
 
 
@@ -191,12 +192,12 @@ def _listed(dist: Distribution, x: Tensor, known: Tensor) -> Completion:
     filled = x.expand(len(grid), *x.shape).clone()
     filled[..., free] = grid.unsqueeze(1).expand(-1, len(x), -1)
     chunk = max(LARGEST // max(len(x), 1), 1)
-    log_p = torch.cat([dist.log_prob(part) for part in filled.split(chunk)])
+    log_p = torch.cat([dist.log_prob(candidates) for candidates in filled.split(chunk)])
     return Completion(filled, log_p + math.log(len(grid)), "enumeration", dist.output)
 
 
 def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: int) -> tuple[Tensor, Tensor]:
-    """``draws`` completions by one order, and their weights' logarithms."""
+    """Make ``draws`` completions by one order, with their log weights."""
     values = x.expand(draws, *x.shape).reshape(-1, x.shape[-1])
     clamped = rows.expand(draws, *rows.shape).reshape(values.shape)
     filled, log_weights = clamped_walk(dist.row_by_row(draws), values, clamped)
@@ -205,26 +206,26 @@ def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: 
 
 @torch.no_grad()
 def clamped_walk(dist: AutoregressiveDistribution, values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Follow the order, drawing unknown columns only: rows, and $\sum_{i \in b} \log p(x_i \mid x_{<i})$ of each.
+    r"""Follow the order and draw the unknown columns: the rows, and $\sum_{i \in b} \log p(x_i \mid x_{<i})$ of each.
 
     Args:
-        dist: without a batch shape, or with one context a row.
+        dist: without a batch shape, or with one context per row.
         values: ``rows x D``.
         known: booleans of that shape.
     """
     log_weights = values.new_zeros(len(values))
 
     def choose(column: int, numbers: Tensor) -> Tensor:
-        here, given = known[:, column], values[:, column]
-        drawn = torch.where(here, given, dist.output.sample_column(column, numbers))
-        log_weights.add_(torch.where(here, dist.output.log_prob_column(column, numbers, drawn), 0.0))
-        return drawn
+        clamped = known[:, column]
+        value = torch.where(clamped, values[:, column], dist.output.sample_column(column, numbers))
+        log_weights.add_(torch.where(clamped, dist.output.log_prob_column(column, numbers, value), 0.0))
+        return value
 
     return dist.network.walk(choose, dist.output, len(values), dist.context), log_weights
 
 
 def check_context_columns(context: int) -> int:
-    """The number of a context's columns, checked."""
+    """Check the number of a context's columns and return it."""
     return check_count("context", context, 0, "its number of columns, 0 for none")
 
 

@@ -16,15 +16,15 @@ from .outputs import Output
 
 
 class AutoregressiveDistribution(TorchDistribution):
-    r"""Rows with $p(x) = \prod_i p(x_i \mid x_{<i})$, the conditionals read from a network (section 20.10.7-10).
+    r"""Rows with $p(x) = \prod_i p(x_i \mid x_{<i})$ and conditionals from a network (section 20.10.7-10).
 
     ``log_prob`` is exact, in nats, and takes one pass through the network; a draw visits the columns one after another. Bits
     and categories may be given as integers or booleans.
 
     Args:
-        network: gives the conditionals' numbers.
-        output: what the numbers mean.
-        context: ``batch_shape x C``, what all conditionals also depend on; or None.
+        network: the network that gives the conditionals' numbers.
+        output: the columns' families, which read the numbers.
+        context: ``batch_shape x C``, columns that all conditionals also depend on; or None.
 
     Raises:
         ValueError: at ``log_prob`` with validation, a value outside the support.
@@ -46,7 +46,7 @@ class AutoregressiveDistribution(TorchDistribution):
 
     @property
     def members(self) -> tuple[AutoregressiveDistribution, ...]:
-        """The distributions of one order each that it averages: itself."""
+        """The distributions that it averages, each of one order: itself alone."""
         return (self,)
 
     @constraints.dependent_property(event_dim=1)
@@ -62,7 +62,7 @@ class AutoregressiveDistribution(TorchDistribution):
         return other
 
     def row_by_row(self, copies: int) -> AutoregressiveDistribution:
-        """With one context a row: so many copies of the rows' distributions, one after another; else itself."""
+        """The rows' distributions repeated ``copies`` times, where there is one context per row; otherwise itself."""
         if self.context is None or not self.batch_shape:
             return self
         return AutoregressiveDistribution(self.network, self.output, self.context.repeat(copies, 1))
@@ -76,7 +76,7 @@ class AutoregressiveDistribution(TorchDistribution):
         return columns.sum(-1).expand(shape)
 
     def numbers(self, value: Tensor) -> Tensor:
-        """The conditionals' numbers given the columns before each: ``batch_shape x D x P``."""
+        """The numbers of every column's conditional given the columns before it: ``batch_shape x D x P``."""
         value, context = self.floating(value), self.context
         if context is not None:
             context = context.expand(*torch.broadcast_shapes(value.shape[:-1], self.batch_shape), context.shape[-1])
@@ -84,7 +84,7 @@ class AutoregressiveDistribution(TorchDistribution):
         return self.network(self.output.encode(value), context)
 
     def floating(self, value: Tensor) -> Tensor:
-        """Values as numbers of the network's precision."""
+        """Convert values to the network's floating-point type."""
         return value.to(next(self.network.parameters()).dtype)
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class AutoregressiveDistribution(TorchDistribution):
 
     @torch.no_grad()
     def draw(self, shape: Sequence[int], rows: Tensor) -> Tensor:
-        """Draws of some rows of a sample of ``shape`` (which ends in the batch shape), by their numbers: ``rows x D``."""
+        """Draw the rows with these numbers of a sample of ``shape`` (which ends in the batch shape): ``rows x D``."""
         context = self.context
         if context is not None:
             width = context.shape[-1]

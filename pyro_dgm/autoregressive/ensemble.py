@@ -16,16 +16,16 @@ from .outputs import Output
 
 
 class OrderEnsemble(TorchDistribution):
-    r"""$p(x) = \frac1M \sum_m p(x \mid o_m)$: a mixture of M autoregressive distributions, one an order (20.84).
+    r"""$p(x) = \frac1M \sum_m p(x \mid o_m)$: a mixture of M autoregressive distributions, one per order (20.84).
 
-    The likelihoods are averaged, not the conditionals' logits: the latter would be no distribution. A draw picks an
+    The likelihoods are averaged: averages of the conditionals' logits would not make a distribution. A draw picks an
     order and follows it.
 
     Args:
-        members: distributions of one batch and event shape.
+        members: distributions with the same batch and event shape.
 
     Raises:
-        ValueError: no members, or members of unlike shapes.
+        ValueError: no members, or members of different shapes.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -52,6 +52,6 @@ class OrderEnsemble(TorchDistribution):
         shape = (*sample_shape, *self.batch_shape)
         chosen = torch.randint(len(self.members), (math.prod(shape),))
         rows = [(chosen == number).nonzero().flatten() for number in range(len(self.members))]
-        parts = [m.draw(shape, own) for m, own in zip(self.members, rows, strict=True) if len(own)]
-        drawn = torch.cat(parts or [self.members[0].draw(shape, chosen)])
+        draws = [m.draw(shape, numbers) for m, numbers in zip(self.members, rows, strict=True) if len(numbers)]
+        drawn = torch.cat(draws or [self.members[0].draw(shape, chosen)])
         return drawn[torch.cat(rows).argsort().to(drawn.device)].reshape(*shape, *self.event_shape)

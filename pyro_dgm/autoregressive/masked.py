@@ -20,10 +20,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class MaskedLinear(nn.Linear):
-    """A linear map some of whose weights are not there.
+    """A linear map in which a mask removes some of the weights.
 
     Args:
-        mask: booleans, ``outputs x inputs``: which weights there are.
+        mask: booleans, ``outputs x inputs``: True where a weight exists.
         bias: add a bias.
     """
 
@@ -34,7 +34,7 @@ class MaskedLinear(nn.Linear):
         self.register_buffer("mask", mask, persistent=False)
 
     def masked_weight(self) -> Tensor:
-        """The weights, zero where there are none."""
+        """The weights, zero where the mask removes them."""
         return self.weight * self.mask
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,21 +42,21 @@ class MaskedLinear(nn.Linear):
 
 
 class MaskedNetwork(Network):
-    r"""Layers between whose units only those weights exist that go from earlier columns to later ones.
+    r"""Layers whose weights all lead from earlier columns to later ones.
 
     Every hidden unit has a degree d, in 1 to D: it sees the first d columns of the order, and units of degree up to d in
-    the layer below. The numbers of the column at place i (from 0) see units of degree up to i: the columns before it
-    and nothing else. ``direct`` adds weights from the inputs to the numbers; without hidden layers these are all there is.
+    the layer below. The numbers of the column at place i (from 0) see units of degree up to i, and so only the columns
+    before it. ``direct`` adds weights from the inputs to the numbers; without hidden layers there are no others.
 
-    A walk along the order computes every unit once, as soon as the columns that it sees are known.
+    A walk along the order computes every unit once, when the columns that it sees are known.
 
     Args:
         order: the columns in the order of their conditionals.
-        features: numbers by which a column enters, F.
-        parameters: numbers that come out for a column, P.
-        degrees: of every unit of every hidden layer.
+        features: numbers that stand for a column's value, F.
+        parameters: numbers that the network gives for a column, P.
+        degrees: the degree of every unit, for every hidden layer.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        direct: weights from the inputs to the numbers.
+        direct: add weights from the inputs to the numbers.
         basis: functions of the columns that are inputs too: see ``Basis``.
         context: columns of the context, C, which every unit and number sees; 0 for none.
 
@@ -102,25 +102,27 @@ class MaskedNetwork(Network):
             self.context = nn.Linear(context, visible * parameters, bias=False)
 
     def _masks(self, rank: Tensor, degrees: Sequence[Sequence[int]]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Those of the hidden layers, of the layer that gives the numbers, and of the direct weights."""
+        """The masks of the hidden layers, of the last layer and of the direct weights."""
         if any(not 1 <= d <= len(rank) for layer in degrees for d in layer):
-            raise ValueError(f"degrees got a value outside 1 to {len(rank)}; a unit sees so many of the first columns")
-        asked = rank.repeat_interleave(self.parameters_per_column)
-        below = seen = self.basis.degrees(rank)
+            raise ValueError(
+                f"degrees got a value outside 1 to {len(rank)}; a unit's degree is the number of first columns that it sees"
+            )
+        place = rank.repeat_interleave(self.parameters_per_column)
+        below = inputs = self.basis.degrees(rank)
         self.degrees, hidden = [], []
         for layer in degrees:
-            own = torch.tensor(list(layer), device=rank.device)
-            hidden.append(below <= own.unsqueeze(1))
-            self.degrees.append(own)
-            below = own
-        return hidden, below <= asked.unsqueeze(1), seen <= asked.unsqueeze(1)
+            layer_degrees = torch.tensor(list(layer), device=rank.device)
+            hidden.append(below <= layer_degrees.unsqueeze(1))
+            self.degrees.append(layer_degrees)
+            below = layer_degrees
+        return hidden, below <= place.unsqueeze(1), inputs <= place.unsqueeze(1)
 
     def remasked(self, order: Sequence[int], degrees: Sequence[Sequence[int]]) -> Self:
-        """The same weights under other masks: it shares the parameters of this network, which goes on owning them.
+        """The same weights under other masks: a network that shares this network's parameters.
 
         Args:
             order: the columns in the order of their conditionals.
-            degrees: of every unit of every hidden layer; as many as there are.
+            degrees: the degree of every unit, for every hidden layer; as many as now.
         """
         other = _twin(self)
         other.set_order(order, self.order.device)
@@ -158,24 +160,24 @@ class MaskedNetwork(Network):
         shifts = [layer.bias.unsqueeze(0) for layer in self._layers()]
         if context is not None:
             numbers = numbers + self.context(context).unflatten(-1, numbers.shape[1:])
-            shifts = [shift + own(context) for shift, own in zip(shifts, self.hidden_context, strict=True)]
+            shifts = [shift + linear(context) for shift, linear in zip(shifts, self.hidden_context, strict=True)]
         values = [self.bias.new_zeros(batch, len(weight)) for weight in weights]
-        units = [[(own == place).nonzero().flatten() for place in range(columns)] for own in self.degrees]
+        units = [[(layer == place).nonzero().flatten() for place in range(columns)] for layer in self.degrees]
         last = self.last.masked_weight().unflatten(0, (columns, -1)) if weights else None
         direct = self.direct.masked_weight().unflatten(0, (columns, -1)) if hasattr(self, "direct") else None
         for place, column in enumerate(self.order.tolist()):
             inputs = below = self.basis(features)
-            for weight, shift, value, own in zip(weights, shifts, values, units, strict=True):
-                new = own[place]
+            for weight, shift, value, by_degree in zip(weights, shifts, values, units, strict=True):
+                new = by_degree[place]
                 if len(new):
                     value[:, new] = self.activation(F.linear(below, weight[new]) + shift[:, new])
                 below = value
-            found = numbers[:, column]
+            column_numbers = numbers[:, column]
             if last is not None:
-                found = found + F.linear(below, last[column])
+                column_numbers = column_numbers + F.linear(below, last[column])
             if direct is not None:
-                found = found + F.linear(inputs, direct[column])
-            x[:, column] = choose(column, found)
+                column_numbers = column_numbers + F.linear(inputs, direct[column])
+            x[:, column] = choose(column, column_numbers)
             features[:, column] = output.encode_column(column, x[:, column])
         return x
 
@@ -184,7 +186,7 @@ class MaskedNetwork(Network):
 
 
 def _twin(module: M) -> M:
-    """A copy that has the same parameters, and takes other buffers and parts without changing the original."""
+    """A copy with the same parameters, whose buffers and modules can be replaced without changing the original."""
     other = copy.copy(module)
     other._buffers, other._modules = dict(module._buffers), dict(module._modules)
     return other

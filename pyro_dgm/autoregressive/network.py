@@ -1,4 +1,4 @@
-"""The interface of an autoregressive network: numbers of every column that depend on those before it alone."""
+"""The interface of an autoregressive network: every column's numbers depend only on the columns before it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from torch import Tensor, nn
 from .outputs import Output
 
 Choose = Callable[[int, Tensor], Tensor]
-"""A column's number and its ``batch x P`` parameters to its value, ``batch``."""
+"""A function from a column's index and its numbers, ``batch x P``, to its values, ``batch``."""
 
 
 class Network(nn.Module, ABC):
-    """The conditionals' numbers from the columns before, in one order of the columns.
+    """A network that gives the numbers of every column's conditional from the columns before it in one order.
 
-    A subclass writes ``forward``; where a walk along the order has a recursion of its own it overwrites nothing but
-    ``walk``'s default, by a method of the same promise.
+    A subclass writes ``forward`` and ``walk``; ``step_by_step`` is a walk that works for any ``forward``.
 
     Args:
         order: the columns in the order of their conditionals, a permutation of 0 to D - 1.
 
     Attributes:
-        order: the same, as a tensor.
+        order: the order, as a tensor.
         rank: the place of every column in the order.
     """
 
@@ -37,7 +36,7 @@ class Network(nn.Module, ABC):
         self.set_order(order)
 
     def set_order(self, order: Sequence[int], device: torch.device | None = None) -> None:
-        """Take another order."""
+        """Set another order."""
         self.register_buffer("order", torch.tensor(order, dtype=torch.long, device=device), persistent=False)
         self.register_buffer("rank", self.order.argsort(), persistent=False)
 
@@ -51,18 +50,18 @@ class Network(nn.Module, ABC):
 
         Args:
             choose: called with a column and its numbers, ``batch x P``; returns its values, ``batch``.
-            output: how values enter the network.
-            batch: how many rows.
+            output: the columns' families, which encode values for the network.
+            batch: the number of rows.
             context: ``batch x C``.
         """
 
     def output_bias(self) -> Tensor | None:
-        """The parameter that is added to every column's numbers, ``D x P``, or None."""
+        """The parameter added to every column's numbers, ``D x P``, or None."""
         return None
 
 
 def step_by_step(network: Network, choose: Choose, output: Output, batch: int, context: Tensor | None) -> Tensor:
-    """``walk`` for any network, with one pass through it for every column."""
+    """Walk along any network's order, with one pass through it per column."""
     like = next(network.parameters())
     x = like.new_zeros(batch, len(network.order))
     for column in network.order.tolist():
@@ -71,7 +70,7 @@ def step_by_step(network: Network, choose: Choose, output: Output, batch: int, c
 
 
 def plain_order(order: Any) -> Any:
-    """An order as an option that a run on disk can hold: a sequence, an array or a tensor as a list of integers.
+    """Convert an order to an option that a saved run can hold: a sequence, array or tensor becomes a list of integers.
 
     Example:
         >>> plain_order(range(3)), plain_order(torch.tensor([1, 0])), plain_order(7)
@@ -85,7 +84,7 @@ def plain_order(order: Any) -> Any:
 
 
 def check_order(order: Sequence[int] | int | None, visible: int) -> list[int]:
-    """The order that an option names: None is left to right, a number seeds a random permutation.
+    """The order that an option stands for: None is left to right, a number seeds a random permutation.
 
     Raises:
         ValueError: a sequence that is no permutation of 0 to D - 1.
@@ -99,10 +98,10 @@ def check_order(order: Sequence[int] | int | None, visible: int) -> list[int]:
         return list(range(visible))
     if isinstance(order, int) and not isinstance(order, bool) and -(2**63) <= order < 2**64:
         return torch.randperm(visible, generator=torch.Generator().manual_seed(order)).tolist()
-    found = order if isinstance(order, list) and all(isinstance(column, int) for column in order) else None
-    if found is None or sorted(found) != list(range(visible)):
+    columns = order if isinstance(order, list) and all(isinstance(column, int) for column in order) else None
+    if columns is None or sorted(columns) != list(range(visible)):
         raise ValueError(
             f"order got {order!r}; expected a permutation of 0 to {visible - 1} (every column once), a number that seeds "
             "a random one, or None for left to right"
         )
-    return found
+    return columns

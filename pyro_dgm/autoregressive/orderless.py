@@ -13,7 +13,7 @@ from .outputs import Output
 
 
 class Walk(ABC):
-    """A body's memory while columns become known one after another, the same column in all rows."""
+    """The state of a body while columns become known one after another, the same column in all rows."""
 
     @abstractmethod
     def numbers(self, column: int) -> Tensor:
@@ -21,11 +21,11 @@ class Walk(ABC):
 
     @abstractmethod
     def reveal(self, column: int, features: Tensor) -> None:
-        """A column's values are known from now on: ``rows x F``."""
+        """Make a column known, by its features: ``rows x F``."""
 
 
 class Body(nn.Module, ABC):
-    """Numbers of every column's conditional, given the columns that a mask says are known.
+    """A network that gives the numbers of every column's conditional, given the columns that a mask marks as known.
 
     A context, always known, shifts the first layer's sums and the numbers linearly.
 
@@ -35,8 +35,8 @@ class Body(nn.Module, ABC):
         context: columns of the context, C; 0 for none.
 
     Attributes:
-        output: the same.
-        bias: is added to every column's numbers, ``D x P``.
+        output: the columns' families.
+        bias: added to every column's numbers, ``D x P``.
     """
 
     def __init__(self, visible: int, output: Output, context: int = 0) -> None:
@@ -46,17 +46,17 @@ class Body(nn.Module, ABC):
         self.shift = shift(context, self.bias.numel())
 
     def biases(self, context: Tensor | None) -> Tensor:
-        """What is added to every column's numbers: ``D x P``, or ``rows x D x P`` with a context."""
+        """The biases of every column's numbers: ``D x P``, or ``rows x D x P`` with a context."""
         if context is None or self.shift is None:
             return self.bias
         return self.bias + self.shift(context).unflatten(-1, self.bias.shape)
 
     @abstractmethod
     def predictions(self, features: Tensor, known: Tensor, context: Tensor | None = None) -> list[Tensor]:
-        """Numbers of every column, ``rows x D x P``, after each round of inference; the last ones count.
+        """Numbers of every column, ``rows x D x P``, after each round of inference; the last are the result.
 
         Args:
-            features: ``rows x D x F``; what stands in unknown columns does not matter.
+            features: ``rows x D x F``; unknown columns may hold anything.
             known: booleans, ``rows x D`` or ``D``.
             context: ``rows x C``; None stands for zeros.
         """
@@ -66,24 +66,24 @@ class Body(nn.Module, ABC):
         return self.predictions(features, known, context)[-1]
 
     def begin(self, rows: int, context: Tensor | None = None) -> Walk:
-        """Start a walk along an order, with no column known; here one of whole passes, one a column."""
+        """Start a walk along an order, with no column known; by default it takes one whole pass per column."""
         return _WholePasses(self, rows, context)
 
     def along(self, features: Tensor, order: Tensor, context: Tensor | None = None) -> Tensor:
         """Numbers of every column given those before it in an order: ``rows x D x F`` to ``rows x D x P``."""
-        walk, found = self.begin(len(features), context), []
+        walk, numbers = self.begin(len(features), context), []
         for column in order.tolist():
-            found.append(walk.numbers(column))
+            numbers.append(walk.numbers(column))
             walk.reveal(column, features[:, column])
-        return torch.stack(found, 1)[:, order.argsort()]
+        return torch.stack(numbers, 1)[:, order.argsort()]
 
     def start(self, numbers: Tensor) -> None:
-        """Begin at independent columns with these numbers, ``D x P``."""
+        """Set the bias so that columns start independent, with these numbers, ``D x P``."""
         self.bias.copy_(numbers)
 
 
 def shift(context: int, numbers: int) -> nn.Linear | None:
-    """What a context adds to some numbers; None without one."""
+    """A linear map from a context to shifts of some numbers; None without a context."""
     return nn.Linear(context, numbers, bias=False) if context else None
 
 
@@ -98,14 +98,14 @@ class _WholePasses(Walk):
         return self.body(self.features, self.known, self.context)[:, column]
 
     def reveal(self, column: int, features: Tensor) -> None:
-        here = torch.arange(len(self.known), device=self.known.device) == column
+        is_column = torch.arange(len(self.known), device=self.known.device) == column
         # New tensors: autograd may still need the old ones.
-        self.known = self.known | here
-        self.features = torch.where(here.unsqueeze(1), features.unsqueeze(1), self.features)
+        self.known = self.known | is_column
+        self.features = torch.where(is_column.unsqueeze(1), features.unsqueeze(1), self.features)
 
 
 class OrderOfBody(Network):
-    """One order of a body's conditionals.
+    """A body's conditionals along one order of the columns.
 
     Args:
         body: gives the numbers for any set of known columns.
@@ -132,7 +132,7 @@ class OrderOfBody(Network):
 
 
 def random_orders(visible: int, count: int, seed: int) -> list[list[int]]:
-    """So many random orders of the columns; fewer of the same seed are the first of more.
+    """``count`` random orders of the columns; with the same seed a smaller count gives the first of them.
 
     Example:
         >>> random_orders(4, 3, seed=0)[:2] == random_orders(4, 2, seed=0)

@@ -1,4 +1,4 @@
-"""Bodies of orderless networks: perceptrons, repeated inference, convolutions."""
+"""Bodies of orderless networks: perceptrons, repeated inference and convolutions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .recursion import recursion
 
 
 class Perceptron(nn.Module):
-    """Hidden layers over features and masks of all columns, and a linear map to the columns' numbers.
+    """Hidden layers that see the features and masks of all columns, and a linear map to the columns' numbers.
 
     Args:
         visible: the number of columns, D.
         output: the columns' families.
-        hidden: units of every hidden layer.
+        hidden: the number of units of every hidden layer.
         activation: the non-linearity.
-        context: columns of the context, which shifts the first layer's sums; 0 for none.
+        context: columns of a context that shifts the first layer's sums; 0 for none.
 
     Raises:
         ValueError: no hidden layer, a layer without units, or an unknown activation.
@@ -59,7 +59,7 @@ class Perceptron(nn.Module):
 
     @property
     def steps(self) -> Tensor:
-        """What a known column adds to the first layer's sums, F rows of W and one of U: ``D x (F + 1) x h``."""
+        """The change of the first layer's sums by every known column, F rows of W and one of U: ``D x (F + 1) x h``."""
         return self.first.weight.t().reshape(self.visible, -1, self.first.out_features)
 
     @property
@@ -69,16 +69,16 @@ class Perceptron(nn.Module):
 
 
 class SubsetPerceptron(Body):
-    r"""A perceptron of known columns and of the mask that tells which they are (Uria, Murray and Larochelle 2014).
+    r"""A perceptron that sees the known columns and the mask that marks them (Uria, Murray and Larochelle 2014).
 
-    The first layer's units see $c + \sum_{j\ \mathrm{known}} (W_j x_j + U_j)$, so that a walk along an order costs
-    $O(h)$ a column there; the layers above are computed anew for every column, and of the last one a single row. One layer of
-    relus goes through ``recursion``.
+    The first layer's units see $c + \sum_{j\ \mathrm{known}} (W_j x_j + U_j)$, so that the first
+    layer costs $O(h)$ per column of a walk along an order. The layers above are computed anew for every column, the last
+    one for that column alone. A single layer of relus goes through ``recursion``.
 
     Args:
         visible: the number of columns, D.
         output: the columns' families.
-        perceptron: over their features and masks.
+        perceptron: the perceptron that sees their features and masks.
     """
 
     def __init__(self, visible: int, output: Output, perceptron: Perceptron) -> None:
@@ -93,21 +93,23 @@ class SubsetPerceptron(Body):
         return _Increments(self, rows, context)
 
     def along(self, features: Tensor, order: Tensor, context: Tensor | None = None) -> Tensor:
-        own = self.perceptron
-        if own.depth > 1 or own.activation not in RECURSIVE:
+        perceptron = self.perceptron
+        if perceptron.depth > 1 or perceptron.activation not in RECURSIVE:
             return super().along(features, order, context)
-        inputs, mask, start = own.steps[:, :-1], own.steps[:, -1], own.start(context)
-        numbers = recursion(features, start, inputs, own.rows_out, order, mask=mask, activation=own.activation)
+        inputs, mask, start = perceptron.steps[:, :-1], perceptron.steps[:, -1], perceptron.start(context)
+        numbers = recursion(
+            features, start, inputs, perceptron.rows_out, order, mask=mask, activation=perceptron.activation
+        )
         return self.biases(context) + numbers
 
 
 class _Increments(Walk):
     def __init__(self, body: SubsetPerceptron, rows: int, context: Tensor | None) -> None:
-        own = body.perceptron
-        self.middle, self.steps, self.rows_out = own.middle, own.steps, own.rows_out
+        perceptron = body.perceptron
+        self.middle, self.steps, self.rows_out = perceptron.middle, perceptron.steps, perceptron.rows_out
         self.bias = body.biases(context)
-        # A copy also of one row, which would else be the parameter itself.
-        self.fields = own.start(context).expand(rows, -1).clone()
+        # A copy: of one row, expand returns the parameter itself.
+        self.fields = perceptron.start(context).expand(rows, -1).clone()
 
     def numbers(self, column: int) -> Tensor:
         return torch.addmm(self.bias[..., column, :], self.middle(self.fields), self.rows_out[column].t())
@@ -123,17 +125,17 @@ class _Increments(Walk):
 class RepeatedInference(Body):
     r"""NADE-k: the unknown columns are filled in k times by the same perceptron (Raiko, Yao, Cho and Bengio 2014).
 
-    Unknown columns start at the data's means, $v^{(0)}$. Each round computes numbers of all columns from
-    $(v^{(t-1)}, m)$ and puts the means that they stand for into the unknown columns; the numbers of round k are the answer.
+    Unknown columns start at the data's means, $v^{(0)}$. Each round computes the numbers of all columns from
+    $(v^{(t-1)}, m)$ and puts the means that they stand for into the unknown columns; the result is the numbers of round k.
 
     Args:
         visible: the number of columns, D.
         output: the columns' families.
-        perceptron: that of all rounds.
+        perceptron: the perceptron of all rounds.
         rounds: k.
 
     Attributes:
-        means: what unknown columns are before the first round, ``D x F``.
+        means: the features of unknown columns before the first round, ``D x F``.
 
     Raises:
         ValueError: no round.
@@ -148,12 +150,12 @@ class RepeatedInference(Body):
 
     def predictions(self, features: Tensor, known: Tensor, context: Tensor | None = None) -> list[Tensor]:
         mask, bias = known.expand(features.shape[:-1]).unsqueeze(-1), self.biases(context)
-        value, found = torch.where(mask, features, self.means), []
+        value, numbers = torch.where(mask, features, self.means), []
         for number in range(self.rounds):
-            found.append(bias + self.perceptron(value, mask, context))
+            numbers.append(bias + self.perceptron(value, mask, context))
             if number + 1 < self.rounds:
-                value = torch.where(mask, features, self.output.expected(found[-1]))
-        return found
+                value = torch.where(mask, features, self.output.expected(numbers[-1]))
+        return numbers
 
     def start(self, numbers: Tensor) -> None:
         super().start(numbers)
@@ -161,19 +163,20 @@ class RepeatedInference(Body):
 
 
 class SubsetConvolutions(Body):
-    """Convolutions over planes of the known pixels and a plane of the mask (Uria et al. 2016, section 4).
+    """Convolutions that see planes of the known pixels and a plane of the mask (Uria et al. 2016, section 4).
 
-    Sides stay as they are: every convolution is padded by zeros. The last one is linear, and its bias is one a pixel.
+    Every convolution is padded by zeros, so that heights and widths do not change. The last one is linear, with one
+    bias per pixel.
 
     Args:
         visible: the number of columns, D.
         output: the pixels' families.
         shape: height and width of a picture, or channels, height and width.
-        channels: of every hidden convolution.
+        channels: the number of channels of every hidden convolution.
         kernel: the side of every convolution, odd.
         activation: the non-linearity.
-        residual: a convolution between equal numbers of channels is added to what it sees.
-        context: columns of the context, which shifts the first convolution's channels; 0 for none.
+        residual: add the input to the output of a convolution between equal numbers of channels.
+        context: columns of a context that shifts the first convolution's channels; 0 for none.
 
     Raises:
         ValueError: a shape of another number of pixels, no convolution, an even kernel, or an unknown activation.
@@ -207,11 +210,11 @@ class SubsetConvolutions(Body):
         mask = known.expand(features.shape[:-1]).unsqueeze(-1)
         inputs = torch.cat([torch.where(mask, features, 0.0), mask.to(features.dtype)], -1)
         h = inputs.unflatten(1, self.shape).movedim(-1, 2).flatten(1, 2)
-        added: Tensor | float = 0.0
+        channel_shift: Tensor | float = 0.0
         if context is not None and self.channels_shift is not None:
-            added = self.channels_shift(context)[..., None, None]
+            channel_shift = self.channels_shift(context)[..., None, None]
         for number, layer in enumerate(self.hidden):
-            above = self.activation(layer(h) + added if number == 0 else layer(h))
-            h = h + above if self.residual and above.shape == h.shape else above
+            output = self.activation(layer(h) + channel_shift if number == 0 else layer(h))
+            h = h + output if self.residual and output.shape == h.shape else output
         numbers = self.last(h).unflatten(1, (self.shape[0], -1)).movedim(2, -1)
         return [self.biases(context) + numbers.flatten(1, 3)]

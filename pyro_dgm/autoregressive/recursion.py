@@ -16,7 +16,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, 
 """The hidden units' non-linearities."""
 
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": lambda h: h * (1 - h), "relu": lambda h: (h > 0).to(h)}
-"""Their derivatives, from what they return."""
+"""The derivatives of the non-linearities, as functions of their outputs."""
 
 
 def recursion(
@@ -31,19 +31,18 @@ def recursion(
 ) -> Tensor:
     r"""Every column's numbers from hidden units that saw the columns before it (20.83; Larochelle and Murray 2011).
 
-    Along the order $a_{i+1} = a_i + \sum_f x_{if} W_{if} + U_i$, and the numbers are $V_i f(\rho_i a_i)$. It costs O(D h) a
-    row; beside arguments and results the memory is O(h) a row, in either direction, because derivatives follow the
-    recursion backwards and take out what was put in. On the processor, in single precision, a compiled loop does it, on
-    as many threads as torch has; what it returns does not depend on their number. Derivatives of derivatives are not
-    available.
+    Along the order $a_{i+1} = a_i + \sum_f x_{if} W_{if} + U_i$, and the numbers are $V_i f(\rho_i a_i)$. It costs O(D h) per
+    row. Besides arguments and results the memory is O(h) per row, forwards and backwards, since derivatives follow the
+    recursion backwards and subtract from the sums what was added. On the processor, in single precision, a compiled loop
+    does it with as many threads as torch has; the results do not depend on their number. There are no second derivatives.
 
     Args:
         x: features by column, ``batch_shape x D x F``.
         start: $a$ at the first column, ``h`` or ``batch_shape x h``.
         inputs: W, ``D x F x h``.
         outputs: V, ``D x P x h``.
-        order: the columns in the order of their conditionals, ``D``; everything else is numbered by column.
-        mask: U, what a column adds whatever its value, ``D x h``; or None.
+        order: the columns in the order of their conditionals, ``D``; all other arguments are indexed by column.
+        mask: U, the term that a column adds whatever its value, ``D x h``; or None.
         scale: $\rho$, ``D``, or None for ones.
         activation: f, ``"sigmoid"`` or ``"relu"``.
 
@@ -131,13 +130,13 @@ def _hidden(sums: Tensor, dtype: torch.dtype, scale: Tensor | None, column: int,
 
 
 def _change(x: Tensor, inputs: Tensor, mask: Tensor | None, column: int) -> Tensor:
-    """What a column adds to the sums."""
+    """The change of the sums by one column."""
     change = x[:, column] @ inputs[column]
     return change if mask is None else change + mask[column]
 
 
 class _Compiled(torch.autograd.Function):
-    """The recursion by a compiled loop: threads share the rows on the way there and the hidden units on the way back."""
+    """The recursion by a compiled loop: threads share the rows in the forward pass and the hidden units in the backward pass."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""The network of NADE: hidden units with shared weights, to which one column after another is added (20.83)."""
+"""The network of NADE: hidden units with shared weights, whose sums take in one column after another (20.83)."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from .recursion import ACTIVATIONS, recursion
 class SharedUnits(Network):
     r"""Numbers $b_i + V_i f(\rho_i (c + \sum_{j<i} W_j x_j))$: the weights $W_j$ of a column are the same for all later ones.
 
-    A row costs O(D h), in a pass as in a walk along the order. A context shifts $c$ and $b$ linearly.
+    A row costs O(D h), both in a pass and in a walk along the order. A context shifts $c$ and $b$ linearly.
 
     Args:
         order: the columns in the order of their conditionals.
-        features: numbers by which a column enters, F.
-        parameters: numbers that come out for a column, P.
+        features: numbers that stand for a column's value, F.
+        parameters: numbers that the network gives for a column, P.
         hidden: h.
         activation: f, ``"sigmoid"`` or ``"relu"``.
-        tied: a column's first number has the column's own input weights; one feature a column.
+        tied: use a column's input weights also for its first number; needs one feature per column.
         rescale: learn $\rho$; else it is one.
         context: columns of the context, C; 0 for none.
 
     Attributes:
         inputs: W, ``D x F x h``.
-        outputs: V, ``D x P x h``; with ``tied`` those of the numbers after the first, and None where there are none.
+        outputs: V, ``D x P x h``; with ``tied`` without the first number's; None where that leaves nothing.
         hidden_bias, bias: c, ``h``, and b, ``D x P``.
         scale: $\rho$, ``D``, or None.
 
     Raises:
-        ValueError: an unknown activation, no hidden units, tied weights with several features a column.
+        ValueError: an unknown activation, no hidden units, tied weights with several features per column.
     """
 
     outputs: nn.Parameter | None
@@ -63,8 +63,8 @@ class SharedUnits(Network):
         self.activation, self.tied = activation, tied
         self.inputs = nn.Parameter(torch.randn(visible, features, hidden) / visible**0.5)
         free = parameters - tied
-        own = nn.Parameter(torch.randn(visible, free, hidden) / hidden**0.5) if free else None
-        self.register_parameter("outputs", own)
+        outputs = nn.Parameter(torch.randn(visible, free, hidden) / hidden**0.5) if free else None
+        self.register_parameter("outputs", outputs)
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
         self.bias = nn.Parameter(torch.zeros(visible, parameters))
         self.register_parameter("scale", nn.Parameter(torch.ones(visible)) if rescale else None)
@@ -76,7 +76,7 @@ class SharedUnits(Network):
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def _shifted(self, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Biases under a context: ``batch_shape x h`` and ``batch_shape x D x P``, or without the batch."""
+        """The biases c and b, shifted by a context: ``batch_shape x h`` and ``batch_shape x D x P``, or without the batch."""
         if context is None or self.hidden_context is None or self.context is None:
             return self.hidden_bias, self.bias
         shift = self.context(context).unflatten(-1, self.bias.shape)

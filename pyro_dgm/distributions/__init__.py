@@ -1,1 +1,1 @@
-"""Distributions that models emit, of rows and of sequences."""
+"""Distributions of the rows and sequences that models generate."""

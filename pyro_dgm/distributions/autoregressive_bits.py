@@ -17,13 +17,13 @@ from ..native import bernoulli
 class AutoregressiveBits(TorchDistribution):
     r"""Bits with $P(s_i = 1 \mid s_{<i}) = \sigma(a_i + \sum_{j<i} U_{ij} s_j)$ (20.70; Gregor et al. 2014).
 
-    Log-probabilities take one matrix product; draws go unit by unit. Without ``within`` the bits are independent and are
-    drawn at once. These are the conditionals of ``dgm.FVBN`` with biases from outside, one for every row: a layer inside a
-    network, without a choice of order and without parameters of its own.
+    Log-probabilities take one matrix product; draws go unit by unit. Without ``within`` the bits are independent and are all
+    drawn in one step. The conditionals are those of ``dgm.FVBN`` with biases that the caller gives for every row: a layer
+    inside a network, in the order of its units and without parameters.
 
     Args:
         logits: $a$, ``batch_shape x units``.
-        within: $U$, ``units x units``, of which only what is below the diagonal counts; or None.
+        within: $U$, ``units x units``, of which only the part below the diagonal is used; or None.
 
     Raises:
         ValueError: ``within`` does not fit, or logits are NaN.
@@ -57,7 +57,7 @@ class AutoregressiveBits(TorchDistribution):
         return other
 
     def log_prob(self, value: Tensor) -> Tensor:
-        # Bits of the right shape are their own squares; the full validation then has nothing to say.
+        # Bits of the right shape are their own squares; they need no full validation.
         bits = value.shape[-1:] == self.event_shape and torch.equal(value * value, value)
         if self._validate_args and not bits:
             self._validate_sample(value)
@@ -86,7 +86,7 @@ class AutoregressiveBits(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """The bits' probabilities, of independent bits.
+        """The probabilities of the bits, where they are independent.
 
         Raises:
             NotImplementedError: the bits depend on one another.

@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid
 from ..checks import check_count
 
 SLACK = 1e-2
-"""How far from a grey level a value may be, in levels: what rounding in single precision leaves behind."""
+"""The largest distance of a value from a grey level, in levels: rounding in single precision stays below it."""
 
 
 class GreyLevels(constraints.Constraint):
@@ -50,8 +50,8 @@ class DiscretisedLogistic(TorchDistribution):
     width $w = 1 / (2L - 2)$; the tails beyond 0 and 1 belong to the first and the last level. So it is a probability, not
     a density: log-probabilities are at most 0, in nats, and comparable only with those over the same levels.
 
-    They are found as $\log\sigma(a) + \log\sigma(-b) + \log(1 - e^{-1 / (L - 1) s})$ with a and b the two arguments above,
-    which subtracts nothing that could cancel.
+    They are computed as $\log\sigma(a) + \log\sigma(-b) + \log(1 - e^{-1 / (L - 1) s})$ with a and b the two arguments above,
+    without a subtraction in which digits could cancel.
 
     Args:
         location: m, in the units of the data; any real number.
@@ -118,7 +118,7 @@ class DiscretisedLogistic(TorchDistribution):
 
 
 def check_levels(levels: int) -> int:
-    """The number of grey levels, if it is one.
+    """Check a number of grey levels and return it.
 
     Raises:
         ValueError: fewer than two, or not an integer.

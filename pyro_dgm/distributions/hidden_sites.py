@@ -39,7 +39,7 @@ class JointDraw:
 
 
 class HiddenSite(TorchDistribution):
-    """A hidden layer's site: its draws are a part of the joint draw, its log-probability is with the visible site's."""
+    """The site of a hidden layer: it draws its part of the joint draw; the visible site carries its log-probability."""
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
@@ -50,7 +50,7 @@ class HiddenSite(TorchDistribution):
 
     @constraints.dependent_property
     def support(self) -> constraints.Constraint:
-        """Real numbers: a guide may give mean statistics in place of states."""
+        """The real numbers, since a guide may give mean statistics in place of states."""
         return constraints.independent(constraints.real, len(self.event_shape))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> HiddenSite:

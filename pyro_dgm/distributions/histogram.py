@@ -1,4 +1,4 @@
-"""Independent columns with a histogram each, and exponential tails."""
+"""Independent columns, each with a histogram and exponential tails."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class _Histogram(dist.TorchDistribution):
         beyond = torch.maximum(self.knots[:, :1] - flat, flat - self.knots[:, -1:])
         scale = self.knots[:, -1:] - self.knots[:, :1]
         inside = height.gather(1, index.clamp(0, self.logits.shape[1] - 1))
-        found = torch.where(beyond > 0, math.log(TAIL) - scale.log() - beyond / scale, inside)
-        rows = found.sum(0).reshape(value.shape[:-1])
+        column_log_probs = torch.where(beyond > 0, math.log(TAIL) - scale.log() - beyond / scale, inside)
+        rows = column_log_probs.sum(0).reshape(value.shape[:-1])
         return rows.expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:

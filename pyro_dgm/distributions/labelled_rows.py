@@ -1,4 +1,4 @@
-"""Rows of a distribution with a given label behind them."""
+"""Rows of a distribution, each followed by a given label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .support import RowSupport
 
 
 class LabelledRows(dist.TorchDistribution):
-    """Columns of a distribution, and behind them a given one-hot label, which has all the probability there.
+    """Columns of a distribution followed by a given one-hot label: rows with another label have probability zero.
 
     Args:
         columns: the columns' distribution, of ``event_shape`` (visible,).

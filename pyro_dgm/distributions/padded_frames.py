@@ -1,4 +1,4 @@
-"""Padded sequences of frames as one distribution of flat rows."""
+"""Padded sequences of frames as one distribution over flat rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from .support import RowSupport
 
 
 class PaddedFrames(dist.TorchDistribution):
-    """Independent frames of padded rows, of which some exist: ``event_shape`` (frames x (features + 1),).
+    """Padded rows of independent frames, of which some exist: ``event_shape`` (frames x (features + 1),).
 
-    Log-probabilities are those of the frames that exist, and minus infinity for a row of another length; its draws have the
-    same lengths. In a sequence model the frames are independent given latents and earlier frames, so a draw is one frame ahead.
+    A row's log-probability is that of the frames that exist, and minus infinity where its length differs from the given
+    one. Draws have the given lengths. In a sequence model the frames are independent given the latents and the earlier
+    frames, so a draw is right for the next frame alone.
 
     Args:
         frames: a distribution of ``batch_shape`` ``... x T`` and ``event_shape`` (features,).
@@ -45,8 +46,8 @@ class PaddedFrames(dist.TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         values, present = split_frames(value, self.features)
-        each = self.frames.log_prob(values[..., : self.length, :])
-        total = torch.where(self.present[..., : self.length], each, 0.0).sum(-1)
+        frame_log_probs = self.frames.log_prob(values[..., : self.length, :])
+        total = torch.where(self.present[..., : self.length], frame_log_probs, 0.0).sum(-1)
         return torch.where((present == self.present).all(-1), total, -torch.inf)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -54,12 +55,12 @@ class PaddedFrames(dist.TorchDistribution):
             return self.rows(self.expand(self.batch_shape).frames.sample(torch.Size(sample_shape)))
 
     def rows(self, values: Tensor) -> Tensor:
-        """Values, ``... x T x features``, of which those of frames that exist are kept, as rows."""
+        """Values, ``... x T x features``, as rows; those of frames that do not exist become zero."""
         values = nn.functional.pad(values, (0, 0, 0, self.present.shape[-1] - self.length))
         return join_frames(torch.where(self.present.unsqueeze(-1), values, 0.0), self.present)
 
 
 def join(*parts: Tensor) -> Tensor:
-    """Tensors of one batch shape after broadcasting, side by side."""
+    """Join tensors along their last dimension, their other dimensions broadcast to one batch shape."""
     batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)

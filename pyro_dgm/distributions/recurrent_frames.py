@@ -1,4 +1,4 @@
-"""Padded sequences whose frames a recurrent network and a NADE give, one after another."""
+"""Padded sequences whose frames come from a recurrent network and a NADE, one after another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .support import RowSupport
 
 
 def check_values(output: Output, values: Tensor, name: str) -> None:
-    """Refuse frames, ``sequences x T x D``, that are no values of their columns."""
+    """Refuse frames, ``sequences x T x D``, with values that their columns cannot have."""
     outside = output.outside(values.flatten(0, 1)).view(values.shape).flatten(1).any(1)
     if bool(outside.any()):
         sequence = int(outside.nonzero()[0])
@@ -31,16 +31,16 @@ def check_values(output: Output, values: Tensor, name: str) -> None:
 class RecurrentFrames(TorchDistribution):
     """Padded sequences, each frame of which depends on those before it: ``event_shape`` (frames x (features + 1),).
 
-    ``log_prob`` reads a sequence's length from the value, and sums to one over the sequences of a length; draws are of the
+    ``log_prob`` reads a sequence's length from the value, and sums to one over all sequences of one length. Draws have the
     full length.
 
     Args:
-        network: gives a frame's conditionals after a state.
-        recurrence: makes a state of the one before and a frame.
+        network: the network of a frame's conditionals given a state.
+        recurrence: the network that maps a state and a frame to the next state.
         start: the state before the first frame.
         output: the values' families.
-        length: frames of a draw.
-        context: ``batch_shape x C``, what every frame also depends on; C may be 0.
+        length: the number of frames of a draw.
+        context: ``batch_shape x C``, numbers that every frame also depends on; C may be 0.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -68,22 +68,22 @@ class RecurrentFrames(TorchDistribution):
         return RecurrentFrames(self.network, self.recurrence, self.start, self.output, self.length, context)
 
     def frame(self, state: Tensor, context: Tensor) -> AutoregressiveDistribution:
-        """A frame's distribution after a state of the recurrent network, ``batch_shape x recurrent``."""
+        """The distribution of a frame after a state of the recurrent network, ``batch_shape x recurrent``."""
         return AutoregressiveDistribution(self.network, self.output, join(state, context))
 
     def states(self, values: Tensor, context: Tensor) -> Tensor:
-        """$u_0$ to $u_{T-1}$, what each frame depends on: ``rows x T x D`` and ``rows x C`` to ``rows x T x recurrent``."""
+        """The states $u_0$ to $u_{T-1}$ before each frame: ``rows x T x D`` and ``rows x C`` to ``rows x T x recurrent``."""
         start = self.start.expand(len(values), 1, -1)
         if values.shape[1] == 1:
             return start
-        described = join(self.output.encode(values[:, :-1]).flatten(2), context.unsqueeze(1))
-        later, _ = self.recurrence(described, start.transpose(0, 1).contiguous())
-        return torch.cat([start, later], 1)
+        inputs = join(self.output.encode(values[:, :-1]).flatten(2), context.unsqueeze(1))
+        later_states, _ = self.recurrence(inputs, start.transpose(0, 1).contiguous())
+        return torch.cat([start, later_states], 1)
 
     def advance(self, values: Tensor, state: Tensor, context: Tensor) -> Tensor:
-        """The state after one more frame: ``rows x D``, ``rows x recurrent`` and ``rows x C``."""
-        described = join(self.output.encode(values).flatten(1), context).unsqueeze(1)
-        return self.recurrence(described, state.unsqueeze(0).contiguous())[1].squeeze(0)
+        """The state after one more frame, from ``rows x D``, ``rows x recurrent`` and ``rows x C``."""
+        inputs = join(self.output.encode(values).flatten(1), context).unsqueeze(1)
+        return self.recurrence(inputs, state.unsqueeze(0).contiguous())[1].squeeze(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
         batch = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
@@ -92,7 +92,7 @@ class RecurrentFrames(TorchDistribution):
         if context.shape[-1]:
             value = value.expand(*batch, value.shape[-1])
             context = context.expand(*batch, context.shape[-1])
-        else:  # rows that all are of one law are scored once
+        else:  # all rows have one law: score each once, and expand
             context = context.new_zeros(*value.shape[:-1], 0)
         values, present = checked_frames(value.reshape(-1, value.shape[-1]), self.features)
         check_values(self.output, values, "RecurrentFrames")
@@ -100,8 +100,8 @@ class RecurrentFrames(TorchDistribution):
         longest = max(int(present.sum(-1).max()), 1)
         values, present = values[:, :longest], present[:, :longest]
         states, contexts = self.states(values, context), context.unsqueeze(1).expand(-1, longest, -1)
-        each = self.frame(states[present], contexts[present]).log_prob(values[present])
-        total = each.new_zeros(present.shape).masked_scatter(present, each).sum(-1)
+        frame_log_probs = self.frame(states[present], contexts[present]).log_prob(values[present])
+        total = frame_log_probs.new_zeros(present.shape).masked_scatter(present, frame_log_probs).sum(-1)
         return total.view(value.shape[:-1]).expand(batch)
 
     @torch.no_grad()

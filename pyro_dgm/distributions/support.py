@@ -1,4 +1,4 @@
-"""The support of rows that are partly given."""
+"""The support of rows of which some entries are given."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch.distributions import constraints
 
 
 class RowSupport(constraints.Constraint):
-    """Rows of finite numbers, some of which are given (a length, a label), and others values of a distribution.
+    """Rows of finite numbers: some are given (a length, a label), the others are values of a distribution.
 
     Args:
-        values: what those values can be.
+        values: the support of the distribution's values.
     """
 
     event_dim = 1

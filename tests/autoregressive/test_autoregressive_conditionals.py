@@ -241,7 +241,7 @@ def test_contexts_that_do_not_fit():
         ValueError, match=r"context got shape \(4, 2\); expected one row of 2 columns for each of 5 rows"
     ):
         model.complete(torch.zeros(5, 3), known, context=torch.zeros(4, 2))
-    with pytest.raises(ValueError, match=r"batch shape \(4,\) for 5 rows; expected none, or one context a row"):
+    with pytest.raises(ValueError, match=r"batch shape \(4,\) for 5 rows; expected none, or one context per row"):
         complete(model(torch.zeros(4, 2)), torch.zeros(5, 3), known)
 
 

@@ -147,7 +147,7 @@ def test_unknown_families_are_named(name):
 
 
 def test_a_declaration_is_needed_for_every_column():
-    with pytest.raises(ValueError, match="got 2 families for 3 columns; declare one a column"):
+    with pytest.raises(ValueError, match="got 2 families for 3 columns; declare one per column"):
         output(["binary", "gaussian"], 3)
     with pytest.raises(ValueError, match="column 1 is real"):
         output(["binary", "gaussian"], 2).values(1)

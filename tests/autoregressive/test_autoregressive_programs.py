@@ -184,7 +184,7 @@ class _Table(dist.TorchDistribution):
         ({"order": 2**70}, "order got 1180591620717411303424"),
         ({"output": None}, "output got None; expected 'binary'"),
         ({"output": 3}, "output got 3; expected 'binary'"),
-        ({"output": ["binary", "gaussian", ["x"]]}, "output got .*a sequence of these, one a column"),
+        ({"output": ["binary", "gaussian", ["x"]]}, "output got .*a sequence of these, one per column"),
     ],
 )
 @pytest.mark.parametrize("make", [dgm.FVBN, dgm.NADE, dgm.MADE, dgm.NeuralAutoregressive])

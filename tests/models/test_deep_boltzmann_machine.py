@@ -251,7 +251,7 @@ def test_rates_scale_the_steps_of_single_layers():
         factor = {"0": 0.5, "1": 0.0}.get(name.split(".")[-1], 1.0)
         torch.testing.assert_close(scaled[name], factor * step, msg=name)
         assert step.abs().max() > 0
-    with pytest.raises(ValueError, match="one a hidden layer"):
+    with pytest.raises(ValueError, match="one per hidden layer"):
         dgm.DBM.example()[0].objective(rates=(1.0,))
 
 

@@ -1,4 +1,4 @@
-"""The families of a column given those before it: conditionals that read numbers of a network."""
+"""Output families: conditional distributions of a column, with parameters that a network gives as numbers."""
 
 from .discrete import BinaryOutput, CategoricalOutput
 from .family import Output

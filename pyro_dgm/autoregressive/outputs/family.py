@@ -1,4 +1,4 @@
-"""The interface of a family of conditionals: how numbers of a network are read."""
+"""The interface of an output family, which reads a network's numbers as conditional distributions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch.distributions import constraints
 
 
 class Output(ABC):
-    """The conditional of every column, in terms of ``parameters`` numbers a column.
+    """The conditional distributions of all columns, each given by ``parameters`` numbers.
 
     Attributes:
         parameters: numbers that the network gives for a column, P.
         features: numbers by which a value enters the network, F.
-        states: how many values a column can take; None where it is real.
-        support: of one column.
+        states: the number of values that a column can have; None where it is real.
+        support: the support of one column.
         spread: the numbers of a column that a linear network holds constant: the scale of a single Gaussian, say.
         least_squares: whether a linear network of constant spread is fitted by least squares.
     """
@@ -38,14 +38,14 @@ class Output(ABC):
 
     @abstractmethod
     def expected(self, numbers: Tensor) -> Tensor:
-        """The mean of what enters the network for every column: ``... x D x P`` to ``... x D x F``."""
+        """The mean of every column's features: ``... x D x P`` to ``... x D x F``."""
 
     @abstractmethod
     def start(self, x: Tensor) -> Tensor:
-        """The numbers at which independent columns fit ``rows x D`` data: ``D x P``."""
+        """The numbers with which independent columns fit ``rows x D`` data: ``D x P``."""
 
     def encode(self, value: Tensor) -> Tensor:
-        """How values enter the network: ``... x D`` to ``... x D x F``."""
+        """The features by which values enter the network: ``... x D`` to ``... x D x F``."""
         return value.unsqueeze(-1)
 
     def column(self, number: int) -> Output:
@@ -53,9 +53,9 @@ class Output(ABC):
         return self
 
     def encode_column(self, number: int, value: Tensor) -> Tensor:
-        """How a column's values enter the network: ``...`` to ``... x F``."""
-        own = self.column(number).encode(value.unsqueeze(-1)).squeeze(-2)
-        return torch.nn.functional.pad(own, (0, self.features - own.shape[-1]))
+        """The features by which one column's values enter the network: ``...`` to ``... x F``."""
+        features = self.column(number).encode(value.unsqueeze(-1)).squeeze(-2)
+        return torch.nn.functional.pad(features, (0, self.features - features.shape[-1]))
 
     def sample_column(self, number: int, numbers: Tensor) -> Tensor:
         """A draw of one column: ``... x P`` to ``...``."""
@@ -68,7 +68,7 @@ class Output(ABC):
         return family.log_prob(numbers[..., None, : family.parameters], value.unsqueeze(-1)).squeeze(-1)
 
     def values(self, number: int) -> list[float]:
-        """What one column can be.
+        """The values that one column can have.
 
         Raises:
             ValueError: it is real.
@@ -79,11 +79,11 @@ class Output(ABC):
         return [float(v) for v in range(states)]
 
     def outside(self, x: Tensor) -> Tensor:
-        """Where ``rows x D`` data are no values of their columns: booleans of that shape."""
+        """Booleans, ``rows x D``: True where a value is not in the support of its column."""
         return ~self.support.check(x)
 
     def fault(self, x: Tensor, among: Tensor | None = None) -> str | None:
-        """What is wrong with ``rows x D`` data (the entries ``among`` them), in words; None where nothing is."""
+        """The first fault of ``rows x D`` data (of the entries ``among`` alone), in words; None where there is none."""
         outside = self.outside(x) if among is None else self.outside(x) & among
         if not bool(outside.any()):
             return None
@@ -93,5 +93,5 @@ class Output(ABC):
         return f"the value {float(x[row, column]):g} in row {row}, column {column}; expected {expected}"
 
     def centre(self, draws: Tensor, shares: Tensor) -> Tensor:
-        """The middle of weighted draws: ``K x ... x D`` with shares ``K x ...`` that sum to one; here their mean."""
+        """The centre of weighted draws, ``K x ... x D`` with shares ``K x ...`` that sum to one; by default their mean."""
         return (draws * shares.unsqueeze(-1)).sum(0)

@@ -1,4 +1,4 @@
-"""Columns of different families side by side."""
+"""Columns of different families."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MixedOutput(Output):
     """Columns of different families, declared one by one.
 
     Args:
-        families: that of every column.
+        families: the family of every column.
     """
 
     def __init__(self, families: Sequence[Output]) -> None:
@@ -34,41 +34,41 @@ class MixedOutput(Output):
             f.log_prob(numbers[..., i, : f.parameters], value[..., i]).expand(*shape[:-1], len(i))
             for f, i in self.groups
         ]
-        return self._together(parts)
+        return self._in_column_order(parts)
 
     def sample(self, numbers: Tensor) -> Tensor:
-        return self._together([f.sample(numbers[..., i, : f.parameters]) for f, i in self.groups])
+        return self._in_column_order([f.sample(numbers[..., i, : f.parameters]) for f, i in self.groups])
 
     def expected(self, numbers: Tensor) -> Tensor:
-        parts = [self._wide(f.expected(numbers[..., i, : f.parameters]), self.features) for f, i in self.groups]
-        return self._together(parts, -2)
+        parts = [self._padded(f.expected(numbers[..., i, : f.parameters]), self.features) for f, i in self.groups]
+        return self._in_column_order(parts, -2)
 
     def encode(self, value: Tensor) -> Tensor:
-        return self._together([self._wide(f.encode(value[..., i]), self.features) for f, i in self.groups], -2)
+        return self._in_column_order([self._padded(f.encode(value[..., i]), self.features) for f, i in self.groups], -2)
 
     def start(self, x: Tensor) -> Tensor:
-        return self._together([self._wide(f.start(x[:, i]), self.parameters) for f, i in self.groups], -2)
+        return self._in_column_order([self._padded(f.start(x[:, i]), self.parameters) for f, i in self.groups], -2)
 
     def column(self, number: int) -> Output:
         return self.families[number]
 
     def outside(self, x: Tensor) -> Tensor:
-        return self._together([f.outside(x[..., i]) for f, i in self.groups])
+        return self._in_column_order([f.outside(x[..., i]) for f, i in self.groups])
 
     def centre(self, draws: Tensor, shares: Tensor) -> Tensor:
-        return self._together([f.centre(draws[..., i], shares) for f, i in self.groups])
+        return self._in_column_order([f.centre(draws[..., i], shares) for f, i in self.groups])
 
-    def _together(self, parts: list[Tensor], dim: int = -1) -> Tensor:
-        back = torch.cat([i for _, i in self.groups]).argsort().to(parts[0].device)
-        return torch.cat(parts, dim).index_select(dim, back)
+    def _in_column_order(self, parts: list[Tensor], dim: int = -1) -> Tensor:
+        to_columns = torch.cat([i for _, i in self.groups]).argsort().to(parts[0].device)
+        return torch.cat(parts, dim).index_select(dim, to_columns)
 
     @staticmethod
-    def _wide(part: Tensor, size: int) -> Tensor:
-        return torch.nn.functional.pad(part, (0, size - part.shape[-1]))
+    def _padded(numbers: Tensor, size: int) -> Tensor:
+        return torch.nn.functional.pad(numbers, (0, size - numbers.shape[-1]))
 
 
 class _Columns(constraints.Constraint):
-    """Values that are in the support of their own column."""
+    """Values in the supports of their columns."""
 
     def __init__(self, families: Output) -> None:
         self.families = families

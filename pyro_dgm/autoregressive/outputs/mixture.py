@@ -13,7 +13,7 @@ from .discrete import category
 from .family import Output
 
 FLOOR = 1e-3
-"""The least scale of a real-valued column; without one a density grows without bound."""
+"""The smallest scale of a real-valued column; without it a density could grow without bound."""
 
 
 class MixtureOutput(Output):
@@ -23,8 +23,8 @@ class MixtureOutput(Output):
     The numbers of a column are K logits, K means and K logarithms of scales, to which 0.001 is added. With one component
     it is a single Gaussian (or Laplace distribution) without a logit.
 
-    With ``scaled_gradient`` the derivative by a mean is multiplied by its scale, so that sharp components do not tear
-    the others along (Uria, Murray and Larochelle 2013): a change of the direction of learning, not of the density.
+    With ``scaled_gradient`` the derivative by a mean is multiplied by its scale, so that sharp components do not dominate
+    the others (Uria, Murray and Larochelle 2013). This changes the direction of learning and not the density.
 
     Args:
         components: K.
@@ -52,8 +52,12 @@ class MixtureOutput(Output):
         logits, means, scales = self._parts(numbers)
         z = (value.unsqueeze(-1) - means) / scales
         shape = -0.5 * z**2 - 0.5 * math.log(2 * math.pi) if self.family == "gaussian" else -z.abs() - math.log(2)
-        each = shape - scales.log()
-        return each.squeeze(-1) if self.components == 1 else (log_softmax(logits, -1) + each).logsumexp(-1)
+        component_log_probs = shape - scales.log()
+        return (
+            component_log_probs.squeeze(-1)
+            if self.components == 1
+            else (log_softmax(logits, -1) + component_log_probs).logsumexp(-1)
+        )
 
     def sample(self, numbers: Tensor) -> Tensor:
         logits, means, scales = self._parts(numbers)
@@ -72,7 +76,7 @@ class MixtureOutput(Output):
         mean, spread = x.mean(0), x.std(0, correction=0).clamp_min(1e-2)
         if self.components == 1:
             return torch.stack([mean, spread.log()], -1)
-        at = torch.linspace(-1.5, 1.5, self.components, device=x.device, dtype=x.dtype)
-        means = mean.unsqueeze(-1) + spread.unsqueeze(-1) * at
+        offsets = torch.linspace(-1.5, 1.5, self.components, device=x.device, dtype=x.dtype)
+        means = mean.unsqueeze(-1) + spread.unsqueeze(-1) * offsets
         scales = (2 * spread / self.components**0.5).log().unsqueeze(-1).expand_as(means)
         return torch.cat([torch.zeros_like(means), means, scales], -1)

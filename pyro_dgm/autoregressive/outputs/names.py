@@ -1,4 +1,4 @@
-"""Families by name."""
+"""Output families by name."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .mixture import MixtureOutput
 
 DECLARE = (
     "Say what the columns are by output= (--set output=...): 'categorical:C' for categories numbered from 0, 'gaussian' for real "
-    "numbers, or one family a column where they differ"
+    "numbers, or one family per column where they differ"
 )
-"""What to do about values that are not of the declared family."""
+"""Advice for values that the declared family does not have."""
 
 NAMES = "'binary', 'categorical:C', 'gaussian', 'gaussians:K', 'laplace' or 'laplaces:K'"
 
 
 def output(name: str | Sequence[str], visible: int, scaled_gradient: bool = False) -> Output:
-    """The conditionals that a name (or one name a column) stands for.
+    """Make the output family of a name, or of one name per column.
 
     Args:
         name: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"`` (a mixture), ``"laplace"`` or
-            ``"laplaces:K"``; or a sequence of such names, one a column.
+            ``"laplaces:K"``; or a sequence of such names, one per column.
         visible: the number of columns, D.
-        scaled_gradient: of mixtures and Gaussians: see ``MixtureOutput``.
+        scaled_gradient: for mixtures and Gaussians: see ``MixtureOutput``.
 
     Raises:
         ValueError: another name, or a sequence of another length than D.
@@ -40,14 +40,14 @@ def output(name: str | Sequence[str], visible: int, scaled_gradient: bool = Fals
     if isinstance(name, str):
         return _family(name, scaled_gradient)
     if not isinstance(name, Sequence) or not all(isinstance(one, str) for one in name):
-        raise ValueError(f"output got {name!r}; expected {NAMES}, or a sequence of these, one a column")
+        raise ValueError(f"output got {name!r}; expected {NAMES}, or a sequence of these, one per column")
     names = tuple(name)
     if len(names) != visible:
         raise ValueError(
-            f"output got {len(names)} families for {visible} columns; declare one a column, or one name for all"
+            f"output got {len(names)} families for {visible} columns; declare one per column, or one name for all"
         )
-    known = {n: _family(n, scaled_gradient) for n in set(names)}
-    return known[names[0]] if len(known) == 1 else MixedOutput([known[n] for n in names])
+    families = {n: _family(n, scaled_gradient) for n in set(names)}
+    return families[names[0]] if len(families) == 1 else MixedOutput([families[n] for n in names])
 
 
 def _family(name: str, scaled_gradient: bool) -> Output:
@@ -62,11 +62,11 @@ def _family(name: str, scaled_gradient: bool) -> Output:
     if kind in ("gaussians", "laplaces") and count >= 2:
         return MixtureOutput(count, kind[:-1], scaled_gradient)
     raise ValueError(
-        f"output got {name!r}; expected {NAMES} with C and K of at least 2, or a sequence of these, one a column"
+        f"output got {name!r}; expected {NAMES} with C and K of at least 2, or a sequence of these, one per column"
     )
 
 
 def advice(output: Output, x: Tensor) -> str:
-    """What to do about values outside a family: bits from grey levels, or other families."""
+    """Advice for values outside a family: make bits of grey levels, or declare another family."""
     grey = output.states == 2 and bool(((x >= 0) & (x <= 1)).all())
     return BINARISE if grey else DECLARE

@@ -34,7 +34,7 @@ class ConvolutionalNADE(OrderlessModel):
         context: columns of a context that shifts the first convolution's channels and the numbers linearly; 0 for none.
 
     Attributes:
-        body: ``body.hidden`` and ``body.last`` are the convolutions; the last one's bias is one a pixel.
+        body: ``body.hidden`` and ``body.last`` are the convolutions; the last one's bias is one per pixel.
 
     Raises:
         ValueError: a shape of another number of pixels, no convolution, an even kernel, no order, an unknown family or

@@ -32,7 +32,7 @@ class FVBN(AutoregressiveModel):
     Args:
         visible: the number of columns, D.
         output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
-            sequence of these, one a column.
+            sequence of these, one per column.
         order: a permutation of the columns, a number that seeds a random one, or None for left to right.
         basis: None, ``"pairs"`` or ``"powers:K"``.
         context: columns of a context that all conditionals see, linearly; 0 for none.

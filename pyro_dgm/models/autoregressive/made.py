@@ -29,7 +29,7 @@ class MADE(AutoregressiveModel):
         visible: the number of columns, D.
         hidden: units of the hidden layers.
         output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
-            sequence of these, one a column.
+            sequence of these, one per column.
         order: of the first mask: a permutation, a number that seeds a random one, or None for left to right.
         masks: how many there are, K.
         orders: ``"all"`` gives every mask after the first a random order, ``"first"`` the first one's.
@@ -123,7 +123,7 @@ class MADE(AutoregressiveModel):
         """Maximum likelihood.
 
         Args:
-            kind: ``"next"`` takes one mask a batch, in turn (``dgm.NextMask``); ``"mixture"`` all of them, exactly.
+            kind: ``"next"`` takes one mask per batch, in turn (``dgm.NextMask``); ``"mixture"`` all of them, exactly.
 
         Raises:
             ValueError: another choice.

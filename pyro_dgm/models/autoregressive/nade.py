@@ -30,7 +30,7 @@ class NADE(AutoregressiveModel):
         visible: the number of columns, D.
         hidden: hidden units, h.
         output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
-            sequence of these, one a column.
+            sequence of these, one per column.
         order: a permutation of the columns, a number that seeds a random one, or None for left to right.
         tied: V = W for the columns' first number, a logit or a mean; for binary columns or single Gaussians or Laplaces.
         activation: of the hidden units, ``"sigmoid"`` or ``"relu"``.

@@ -24,10 +24,10 @@ class NeuralAutoregressive(AutoregressiveModel):
 
     Args:
         visible: the number of columns, D.
-        group: hidden units a column.
+        group: hidden units per column.
         depth: hidden layers; a deeper group sees the groups of its own and of earlier columns in the layer below.
         output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
-            sequence of these, one a column.
+            sequence of these, one per column.
         order: a permutation of the columns, a number that seeds a random one, or None for left to right.
         activation: the non-linearity: tanh, relu, silu or softplus.
         direct: linear terms of all columns before, beside the groups.
@@ -62,7 +62,7 @@ class NeuralAutoregressive(AutoregressiveModel):
     ) -> None:
         super().__init__()
         visible = check_columns(visible, 2)
-        group = check_count("group", group, what="the hidden units a column")
+        group = check_count("group", group, what="the hidden units per column")
         depth = check_count("depth", depth, what="the number of hidden layers")
         self.visible, self.group, self.depth, self.context = visible, group, depth, context
         self.output, self.order, self.activation, self.direct = output, plain_order(order), activation, direct

@@ -28,7 +28,7 @@ class OrderlessNADE(OrderlessModel):
         visible: the number of columns, D.
         hidden: units of every hidden layer.
         output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
-            sequence of these, one a column.
+            sequence of these, one per column.
         orders: how many random orders the model averages; ``dgm.log_likelihood(model, x, orders=16)`` takes another number.
         activation: the non-linearity: tanh, relu, silu or softplus.
         seed: of the orders.

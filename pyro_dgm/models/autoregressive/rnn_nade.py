@@ -28,10 +28,10 @@ _CELLS = {"tanh": nn.RNN, "gru": nn.GRU}
 
 
 class RNNNADE(ExplicitModel):
-    r"""RNN-NADE (Boulanger-Lewandowski, Bengio and Vincent 2012): a NADE a frame, its biases from a recurrent network.
+    r"""RNN-NADE (Boulanger-Lewandowski, Bengio and Vincent 2012): one NADE per frame, its biases from a recurrent network.
 
     $p(x) = \prod_t p(x_t \mid u_{t-1})$ with $u_t = \tanh(W_x x_t + W_u u_{t-1} + d)$ or a gated recurrence, and in frame t the
-    conditionals of (20.83) with biases $b + W_b u_{t-1}$ and $c + W_c u_{t-1}$. Log-likelihoods are exact, in nats a
+    conditionals of (20.83) with biases $b + W_b u_{t-1}$ and $c + W_c u_{t-1}$. Log-likelihoods are exact, in nats per
     sequence; all frames of all sequences go through the NADE at once.
 
     A row is a padded sequence (``dgm.data.pad``): T frames of D values and of a column that is 1 where the frame exists.
@@ -147,7 +147,7 @@ class RNNNADE(ExplicitModel):
         return per_frame(super().evidence(x, method, **options), x, self.features)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The log-likelihood of validation rows, in nats a sequence and in nats a frame."""
+        """The log-likelihood of validation rows, in nats per sequence and in nats per frame."""
         found = self.evidence(valid[:2000])
         return {
             "valid_log_likelihood": float(found.values.mean()),
@@ -165,7 +165,7 @@ class RNNNADE(ExplicitModel):
         Args:
             x: padded rows.
             known: booleans, ``columns`` or ``rows x columns``.
-            draws: particles a row.
+            draws: particles per row.
 
         Raises:
             ValueError: fewer than two particles; no booleans, a shape that does not fit, or a known value that is no number.
@@ -196,7 +196,7 @@ class RNNNADE(ExplicitModel):
         Args:
             x: padded rows.
             known: booleans, as in ``impute``.
-            draws: particles a row.
+            draws: particles per row.
 
         Raises:
             ValueError: as ``impute``.

@@ -33,7 +33,7 @@ class BoltzmannMachine(BoltzmannModel):
         unit: ``"binary"`` for {0, 1} or ``"spin"`` for {-1, 1}.
 
     Attributes:
-        weight: one weight an edge; without ``edges`` one a pair, in the order of ``torch.triu_indices`` (the pair (i, j)
+        weight: one weight per edge; without ``edges`` one per pair, in the order of ``torch.triu_indices`` (the pair (i, j)
             enters the energy as $-w_{ij} x_i x_j = -2 U_{ij} x_i x_j$).
         visible_bias, hidden_bias: $b$ and $c$.
 

@@ -226,7 +226,7 @@ class DBN(LatentVariableModel):
             return log_partition(top, method, **options)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The validation rows' reconstruction from the first hidden layer, in nats a row."""
+        """The validation rows' reconstruction from the first hidden layer, in nats per row."""
         with torch.no_grad():
             rows = valid[:1000]
             if len(self.hidden) == 1:

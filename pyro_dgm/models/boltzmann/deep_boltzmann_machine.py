@@ -194,7 +194,7 @@ class DBM(BoltzmannModel):
             return objective
         if len(rates) != len(self.hidden) or min(rates) < 0 or not isinstance(objective, NegativePhaseObjective):
             raise ValueError(
-                f"rates got {rates!r}; expected {len(self.hidden)} factors of at least 0, one a hidden layer"
+                f"rates got {rates!r}; expected {len(self.hidden)} factors of at least 0, one per hidden layer"
             )
         own = {f"{part}.{i}": float(r) for i, r in enumerate(rates) for part in ("weights", "hidden_biases")}
         return NegativePhaseObjective(objective.phase, objective.elbo, own)
@@ -206,7 +206,7 @@ class DBM(BoltzmannModel):
         return tuple(found.statistics[name][0] for name in self.names)
 
     def bound(self, x: Tensor, rounds: int = 50) -> Tensor:
-        r"""The variational bound (20.35) up to log Z, $E_q[-E(x, h)] + H(q)$: one figure a row."""
+        r"""The variational bound (20.35) up to log Z, $E_q[-E(x, h)] + H(q)$: one figure per row."""
         with torch.no_grad():
             machine = self().machine
             seen = self.observed(x)
@@ -270,7 +270,7 @@ class DBM(BoltzmannModel):
         return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The gap between the splits' variational bounds, and the validation rows' mean-field reconstruction, in nats a row."""
+        """The gap between the splits' variational bounds, and the validation rows' mean-field reconstruction, in nats per row."""
         rows = train[:1000], valid[:1000]
         gap = [-self.bound(r, self.rounds).mean() for r in rows]
         with torch.no_grad():

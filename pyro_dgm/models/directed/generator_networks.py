@@ -82,7 +82,7 @@ class InverseTransform(ExplicitModel):
 
     Args:
         visible: the number of columns.
-        bins: bins a column.
+        bins: bins per column.
 
     Attributes:
         knots: the bins' ends, ``visible x bins + 1``, fixed after the first ``fit``.

@@ -36,7 +36,7 @@ class SupervisedGenerator(ExplicitModel):
         visible: the number of visible columns.
         codes: the number of columns of the code.
         hidden: units of the network's hidden layers.
-        output: ``"binary"``, or ``"gaussian"`` with one learned deviation a column.
+        output: ``"binary"``, or ``"gaussian"`` with one learned deviation per column.
 
     Raises:
         ValueError: a number below one, or an unknown output.
@@ -92,7 +92,7 @@ class SupervisedGenerator(ExplicitModel):
             return torch.cat([self.observe(codes).sample(), codes], -1)
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
-        r"""Means of the unknown entries given the known ones, one chain a row.
+        r"""Means of the unknown entries given the known ones, one chain per row.
 
         Given the whole code they are known at once. An unknown part of it is moved by Metropolis steps under
         $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``; the unknown $x_i$ are summed out, being independent given

@@ -37,7 +37,7 @@ class VAE(DecodedModel):
         latent: the number of latent variables.
         hidden: units of the encoder's dense hidden layers; the decoder has them in reverse.
         output: ``"binary"`` for binary data; for real ones ``"gaussian"``, and for grey levels in [0, 1]
-            ``"logistic"`` (``dgm.models.discretised_logistic``), both with one learned scale a column.
+            ``"logistic"`` (``dgm.models.discretised_logistic``), both with one learned scale per column.
         activation: the non-linearity: tanh, relu, silu or softplus.
         levels: how many grey levels ``"logistic"`` output knows, 0 and 1 included; 256 by default.
         body: ``"dense"`` or ``"convolutional"``.

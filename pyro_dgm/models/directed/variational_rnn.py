@@ -41,14 +41,14 @@ class VariationalRNN(LatentVariableModel):
     $x_t \sim p(x_t \mid \varphi_z(z_t), h_{t-1})$ and $h_t = \mathrm{GRU}(\varphi_x(x_t), \varphi_z(z_t); h_{t-1})$ with
     $h_0 = 0$; the guide is $q(z_t \mid \varphi_x(x_t), h_{t-1})$, Gaussian too. Trained on
     $\mathcal L(q) = E_q \sum_t [\log p(x_t \mid z_{\le t}, x_{<t}) - \mathrm{KL}(q(z_t) \| p(z_t))] \le \log p(x)$ (20.76-78),
-    in nats a sequence.
+    in nats per sequence.
 
     A row is a padded sequence (``dgm.data.pad``): T frames of D values and of a column that is 1 where the frame exists.
     Rows of any number of frames will do. Lengths are given, not modelled: neither latents nor values of padding have a
     log-probability.
 
     ``model(x)`` has a site for every frame's latents, ``"z1"`` to ``"zT"``, each ``rows x latent``, up to the longest
-    sequence of ``x``, and the site ``"x"``. One site a frame lets prior and guide condition on the draws before it, with any
+    sequence of ``x``, and the site ``"x"``. One site per frame lets prior and guide condition on the draws before it, with any
     ELBO and any number of particles. ``model(None, n)`` draws frame by frame; its site ``"x"`` then holds what was drawn,
     so that conditioning on other frames there has probability 0: give them as ``x``.
 
@@ -190,7 +190,7 @@ class VariationalRNN(LatentVariableModel):
         return presence_columns(self.visible, self.features)
 
     def evidence(self, x: Tensor, method: str | None = None, *, rows: int = 100_000, **options: Any) -> Evidence:
-        """A lower bound of every sequence's log-likelihood (20.79), in nats a sequence.
+        """A lower bound of every sequence's log-likelihood (20.79), in nats per sequence.
 
         The details have ``frames``, the mean number of frames of a sequence, and ``nats_per_frame``, over all frames.
 
@@ -208,7 +208,7 @@ class VariationalRNN(LatentVariableModel):
         return per_frame(found, x, self.features)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The ELBO on the validation rows, in nats a sequence and in nats a frame."""
+        """The ELBO on the validation rows, in nats per sequence and in nats per frame."""
         figures = super().progress(train, valid)
         return {**figures, "valid_elbo_per_frame": figures["valid_elbo"] / mean_frames(valid, self.features)}
 

@@ -174,7 +174,7 @@ class CoupledSlabRBM(SlabMachine):
         return self._approximate(x, rounds)[0][..., 0]
 
     def bound(self, x: Tensor, rounds: int = 50) -> Tensor:
-        r"""The variational bound up to log Z, $E_q[-E(x, s, h)] + H(q)$ by mean field: one figure a row, in nats."""
+        r"""The variational bound up to log Z, $E_q[-E(x, s, h)] + H(q)$ by mean field: one figure per row, in nats."""
         with torch.no_grad():
             means, rest = self._approximate(x, rounds)
             return rest - self().energy({"visible": x, "hidden": means})
@@ -210,7 +210,7 @@ class CoupledSlabRBM(SlabMachine):
         return torch.cat(total).logsumexp(0) + 0.5 * (self.visible + self.hidden) * math.log(2 * math.pi)
 
     def free_energy_exact(self, x: Tensor) -> Tensor:
-        r"""$F(x) = -\log\sum_h \int e^{-E(x, s, h)}\,ds$ in nats, every h listed: one figure a row, with its gradient.
+        r"""$F(x) = -\log\sum_h \int e^{-E(x, s, h)}\,ds$ in nats, every h listed: one figure per row, with its gradient.
 
         Args:
             x: rows, ``rows x visible``.
@@ -249,7 +249,7 @@ class CoupledSlabRBM(SlabMachine):
         return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """Log-density of validation rows given their hidden means, and the gap between the splits' bounds, in nats a row."""
+        """Log-density of validation rows given their hidden means, and the gap between the splits' bounds, in nats per row."""
         rows = train[:1000], valid[:1000]
         gap = [-float(self.bound(r, self.rounds).mean()) for r in rows]
         with torch.no_grad():

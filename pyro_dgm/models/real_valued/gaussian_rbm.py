@@ -99,7 +99,7 @@ class GaussianRBM(RealValuedModel):
         return self.log_precision.exp().expand(self.visible)
 
     def conditional(self, h: Tensor) -> Normal:
-        """p(v | h) (20.38-39), one normal distribution a visible unit: ``batch_shape x visible``."""
+        """p(v | h) (20.38-39), one normal distribution per visible unit: ``batch_shape x visible``."""
         return Normal(self.visible_bias + h @ self.weight.mT, self.beta.rsqrt())
 
     def initialise(self, x: Tensor) -> None:

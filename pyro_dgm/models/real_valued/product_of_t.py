@@ -38,7 +38,7 @@ class ProductOfT(FreeEnergyModel):
     Args:
         visible: the number of visible units.
         covariance: the number of experts, at least ``visible``; by default twice as many.
-        shape: the first $\gamma$, above a half: one number, or one an expert.
+        shape: the first $\gamma$, above a half: one number, or one per expert.
 
     Attributes:
         factor: $r$, ``visible x covariance``.
@@ -136,7 +136,7 @@ class MeanProductOfT(FreeEnergyModel):
         visible: the number of visible units.
         mean: the number of mean units.
         covariance: the number of experts.
-        shape: the first $\gamma$, positive: one number, or one an expert.
+        shape: the first $\gamma$, positive: one number, or one per expert.
 
     Attributes:
         weight: $W$, ``visible x mean``.
@@ -215,7 +215,7 @@ def _gamma_energy(x: Tensor, hidden: Tensor, factor: Tensor, gamma: Tensor) -> T
 
 
 def _shapes(shape: float | Tensor, number: int, above: float) -> Tensor:
-    """One shape an expert, checked."""
+    """One shape per expert, checked."""
     gamma = torch.as_tensor(shape, dtype=torch.get_default_dtype())
     if gamma.shape not in ((), (number,)):
         raise ValueError(f"shape got {tuple(gamma.shape)} numbers; expected one, or one for each of {number} experts")

@@ -140,7 +140,7 @@ class S3C(LatentVariableModel):
         return h, s
 
     def bound(self, x: Tensor, rounds: int | None = None) -> Tensor:
-        r"""The ELBO (20.76) of the factorial q in closed form, in nats: one figure a row, no sampling.
+        r"""The ELBO (20.76) of the factorial q in closed form, in nats: one figure per row, no sampling.
 
         It is differentiable in the parameters, with q held fixed. ``rounds``: as for ``posterior``.
         """
@@ -204,7 +204,7 @@ class S3C(LatentVariableModel):
         return FactorialBound()
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The bound on the validation rows, in nats a row, and the share of spikes that are on."""
+        """The bound on the validation rows, in nats per row, and the share of spikes that are on."""
         with torch.no_grad():
             rows = valid[:1000]
             return {"valid_elbo": float(self.bound(rows).mean()), "spikes": float(self.posterior(rows)[0].mean())}

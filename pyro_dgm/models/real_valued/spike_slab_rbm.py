@@ -19,7 +19,7 @@ class SpikeSlabRBM(SlabMixture):
 
     $E(x, s, h) = -\sum_i x^\top W_i s_i h_i + \tfrac12 x^\top(\Lambda + \sum_i \Phi_i h_i) x + \tfrac12 \sum_i \alpha_i s_i^2
     - \sum_i \alpha_i \mu_i s_i h_i - \sum_i b_i h_i + \sum_i \alpha_i \mu_i^2 h_i$ (20.50), with $\Lambda$, $\Phi_i$ diagonal;
-    with K slabs a spike, $s_i$, $\mu_i$ and $\alpha_i$ are vectors of K and $W_i$ has K columns. Then
+    with K slabs per spike, $s_i$, $\mu_i$ and $\alpha_i$ are vectors of K and $W_i$ has K columns. Then
 
     - $x \mid h \sim N(C \sum_i h_i W_i \mu_i,\; C)$ with
       $C^{-1} = \Lambda + \sum_i h_i (\Phi_i - W_i \alpha_i^{-1} W_i^\top)$ (20.51-52),
@@ -38,7 +38,7 @@ class SpikeSlabRBM(SlabMixture):
     Args:
         visible: the number of visible units.
         hidden: N, the number of spikes.
-        slabs: K, slabs a spike.
+        slabs: K, slabs per spike.
         square: learn $\Phi$; otherwise it is 0.
 
     Attributes:

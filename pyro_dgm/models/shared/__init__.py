@@ -1,4 +1,4 @@
-"""What models are made of, for those of this package and for a user's own; imported at use."""
+"""Base classes and checks for the models of this package and of users; each is imported at its first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model may be able to do beyond drawing samples: methods that refuse in words where a model does not define them."""
+"""Abilities that a model may have beyond drawing samples: methods that raise an explanation unless a model defines them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...mcmc import VectorizedMCMC
 from .evidence import Evidence
 
 ABILITIES = ("evidence", "condition", "impute", "chains", "posterior_draws")
-"""The methods by which callers ask; what a model can do is what it defines."""
+"""The methods that a model may define; it has the abilities whose methods it defines."""
 
 
 class Abilities:
-    """Likelihood, conditionals, chains and posterior, none of which every model has.
+    """Likelihood, conditionals, chains and posterior draws, which some models have and others do not.
 
-    Callers ask ``abilities()`` or call the method; nobody asks for a model's type.
+    Callers ask ``abilities()`` or call the method, and never look at a model's type.
     """
 
     @classmethod
@@ -35,13 +35,13 @@ class Abilities:
         raise ValueError(f"{type(self).__name__} defines no likelihood; compare its samples with data instead")
 
     def evidence_options(self, train: Tensor, method: str | None) -> dict[str, Any]:
-        """Options of ``evidence`` for which training rows are good (a base to anneal from); by default none."""
+        """Options of ``evidence`` that training rows provide (a base to anneal from); by default none."""
         return {}
 
     def condition(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> Tensor:
-        """Draws of the unknown entries given the known ones, as ``dgm.condition``: ``draws x rows x event_shape``.
+        """Draw the unknown entries given the known ones, as ``dgm.condition`` does: ``draws x rows x event_shape``.
 
         Raises:
             ValueError: the model has no conditionals to draw from; rows, booleans or counts that do not fit; a warm-up or
@@ -50,23 +50,23 @@ class Abilities:
         raise ValueError(f"{type(self).__name__} has no conditionals to draw from: it gives samples alone")
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
-        """Means of the entries where ``known`` is False given the others, of so many draws or particles: ``rows x event_shape``.
+        """Means of the unknown entries given the known ones, over ``draws`` draws or particles: ``rows x event_shape``.
 
         Raises:
-            ValueError: the model has no conditionals; no rows of the model's shape, or fewer than two draws.
+            ValueError: the model has no conditionals; rows that are not of the model's shape, or fewer than two draws.
         """
         raise ValueError(f"{type(self).__name__} has no conditionals to impute by: it gives samples alone")
 
     def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
-        """The result of ``impute``, and what is worth knowing about it (a method, an effective number of draws)."""
+        """The result of ``impute`` and details of it (the method, an effective number of draws)."""
         return self.impute(x, known, draws=draws), {}
 
     def given_columns(self) -> Tensor | None:
-        """Which columns of a row are never unknown (lengths, labels), as booleans; None where there are none."""
+        """Booleans that mark the columns which are always known (lengths, labels); None where there are none."""
         return None
 
     def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "torch") -> VectorizedMCMC:
-        """Markov chains of the model that have run, for diagnosis.
+        """Run Markov chains of the model, for diagnosis.
 
         Raises:
             ValueError: the model has no chains; counts or an engine that do not fit.
@@ -74,7 +74,7 @@ class Abilities:
         raise ValueError(f"{type(self).__name__} has no chains to run")
 
     def posterior_draws(self, x: Tensor, draws: int = 500, chains: int = 4) -> dict[str, dict[str, Tensor]]:
-        """Draws of the latent variables given rows, by ArviZ's groups: ``chains x draws x rows x ...``.
+        """Draw the latent variables given rows, by ArviZ's groups: ``chains x draws x rows x ...``.
 
         Raises:
             ValueError: the model has no latent variables.
@@ -85,20 +85,20 @@ class Abilities:
         )
 
     def measure(self, row: Tensor) -> str:
-        """Whether figures count values (``"probability"``) or measure them (``"density"``)."""
+        """``"probability"`` where a row's figure is a log-probability, ``"density"`` where it is a log-density."""
         return "density"
 
 
 def check_options(model: Abilities, options: dict[str, Any], *functions: Callable[..., Any]) -> None:
-    """Refuse options of ``evidence`` that none of the functions behind it takes.
+    """Refuse options of ``evidence`` that none of the functions behind it accepts.
 
     Raises:
-        ValueError: one that is unknown; the message lists those there are.
+        ValueError: an unknown option; the message lists the known ones.
     """
     known = {
         name for function in functions for name, p in signature(function).parameters.items() if p.kind is Parameter.KEYWORD_ONLY
     }  # fmt: skip
-    if strange := sorted(set(options) - known):
+    if unknown := sorted(set(options) - known):
         raise ValueError(
-            f"log_likelihood got the option {strange[0]!r}; {type(model).__name__} has {', '.join(sorted(known)) or 'none'}"
+            f"log_likelihood got the option {unknown[0]!r}; {type(model).__name__} has {', '.join(sorted(known)) or 'none'}"
         )

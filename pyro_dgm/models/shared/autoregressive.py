@@ -1,4 +1,4 @@
-"""The base of autoregressive models: exact likelihoods, conditionals for any split of the columns, a start from data."""
+"""The base of autoregressive models: exact likelihoods, conditionals for any split of the columns, a start at the data."""
 
 from __future__ import annotations
 
@@ -25,11 +25,17 @@ from .evidence import Evidence
 from .explicit import ExplicitModel
 from .rows import check_rows
 
+ROWS = 20
+"""Rows that are completed at once: a pass takes this many times the draws."""
+
+OVERSAMPLE = 50
+"""Weighted draws for every draw that is resampled from them."""
+
 
 def column_options(
     output: str | Sequence[str], order: list[int] | int | None = None, context: int = 0
 ) -> dict[str, Any]:
-    """Options of a model that say what its columns are, without an order or a context where there is none."""
+    """A model's options for its columns; order and context only where there are any."""
     return {
         "output": output if isinstance(output, str) else list(output),
         **({} if order is None else {"order": order}),
@@ -38,16 +44,16 @@ def column_options(
 
 
 class AutoregressiveModel(ExplicitModel):
-    """A model whose call returns a distribution of rows, column after column; with ``context``, one for every context.
+    """A model whose call returns an autoregressive distribution of rows; with ``context``, one for every context.
 
     A subclass makes ``network``. One that averages several orders (20.84) overrides ``networks``, and one whose order may be
     chosen freely also ``answering``.
 
     Attributes:
-        network: gives the conditionals' numbers.
-        output: the columns' families, as they were named.
-        conditionals: what the numbers mean.
-        context: columns of the context; 0 for none.
+        network: the network that gives the conditionals' numbers.
+        output: the names of the columns' families.
+        conditionals: the columns' families, which read the numbers.
+        context: the number of columns of the context; 0 for none.
     """
 
     network: Network
@@ -57,24 +63,24 @@ class AutoregressiveModel(ExplicitModel):
     context: int
 
     def networks(self) -> Sequence[Network]:
-        """The networks, one an order, whose likelihoods are averaged; here the one."""
+        """The networks, one per order, whose likelihoods are averaged; by default ``network`` alone."""
         return (self.network,)
 
     def answering(
         self, known: Tensor, context: Tensor | None = None
     ) -> Sequence[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]]:
-        """Which rows have their unknown columns filled in by which distribution.
+        """Assign to rows the distributions that fill in their unknown columns.
 
-        By default all rows by the model's own. A model of every order gives each pattern of known columns an order that
-        begins with them.
+        By default that is the model's own distribution for all rows. A model of every order gives each pattern of known
+        columns an order that begins with them.
 
         Args:
             known: booleans, ``rows x D``.
             context: ``rows x C``, or None.
 
         Returns:
-            pairs of rows' numbers and a distribution, without a batch shape or with those rows' contexts; every row is in
-            one of them.
+            Pairs of row numbers and a distribution, without a batch shape or with those rows' contexts; every row is in
+            one pair.
         """
         return [(torch.arange(len(known), device=known.device), self(context))]
 
@@ -82,8 +88,8 @@ class AutoregressiveModel(ExplicitModel):
         """The distribution of a row, or ``batch_shape`` of them.
 
         Args:
-            context: ``batch_shape x C``, of a model that was made with ``context=C``; without it zeros, also in what calls the
-                model itself (``fit``, ``evidence``, ``sample``, ``impute``).
+            context: ``batch_shape x C``, for a model made with ``context=C``; by default zeros, also in ``fit``, ``evidence``,
+                ``sample`` and ``impute``.
 
         Raises:
             ValueError: a context of another width, or one that the model was not made for.
@@ -95,46 +101,49 @@ class AutoregressiveModel(ExplicitModel):
         return members[0] if len(members) == 1 else OrderEnsemble(members)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        """The exact log-likelihood of every row; with several orders that of their mixture.
+        """The exact log-likelihood of every row; with several orders, under their mixture.
 
         Raises:
             ValueError: another method than ``"exact"``, or options.
         """
-        found = super().evidence(x, method, **options)
+        evidence = super().evidence(x, method, **options)
         orders = len(self.networks())
-        return found if orders == 1 else dataclasses.replace(found, method=f"mean of {orders} orders' likelihoods")
+        return (
+            evidence if orders == 1 else dataclasses.replace(evidence, method=f"mean of {orders} orders' likelihoods")
+        )
 
     def complete(
         self, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None, context: Tensor | None = None
     ) -> Completion:
-        r"""Draws of the unknown columns given the known ones, with weights: exact where the order or a list of values allows.
+        r"""Draw the unknown columns given the known ones, with weights; exact where the order or a list of values allows.
 
         Args:
-            x: ``rows x D``; what stands in unknown columns does not matter.
+            x: ``rows x D``; unknown columns may hold anything.
             known: booleans, ``D`` or ``rows x D``.
-            draws: how many.
+            draws: the number of draws.
             method: ``"order"``, ``"enumeration"`` or ``"importance"``.
-            context: ``rows x C``, of a model that was made with ``context=C``; without it zeros.
+            context: ``rows x C``, for a model made with ``context=C``; by default zeros.
 
         Raises:
             ValueError: as ``pyro_dgm.autoregressive.complete``; a context that does not fit.
         """
-        return Completion.joined([(rows, found) for rows, _, found in self._answers(x, known, draws, method, context)])
+        answers = self._answers(x, known, draws, method, context)
+        return Completion.joined([(rows, completion) for rows, _, completion in answers])
 
     def conditional_log_prob(
         self, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Completion]:
-        r"""$\log p(x_a \mid x_b) = \log p(x) - \log p(x_b)$ of every row, in nats, and how $p(x_b)$ was found.
+        r"""$\log p(x_a \mid x_b) = \log p(x) - \log p(x_b)$ of every row, in nats, and the completion behind $p(x_b)$.
 
-        By importance it is an estimate, too large on average since $\log \hat p(x_b)$ is too small; look at the
-        completion's ``effective_sample_size``. In a model of every order both are those of an order that begins with
-        the known columns.
+        With importance weights it is an estimate, too large on average since $\log \hat p(x_b)$ is too small; look at the
+        completion's ``effective_sample_size``. In a model of every order both terms use an order that begins with the
+        known columns.
         """
         answers = self._answers(x, known, draws, method, context)
         with torch.no_grad():
-            log_p = torch.cat([dist.log_prob(x[rows]) - found.log_known for rows, dist, found in answers])
-        back = torch.cat([rows for rows, _, _ in answers]).argsort()
-        return log_p[back], Completion.joined([(rows, found) for rows, _, found in answers])
+            log_p = torch.cat([dist.log_prob(x[rows]) - completion.log_known for rows, dist, completion in answers])
+        original_order = torch.cat([rows for rows, _, _ in answers]).argsort()
+        return log_p[original_order], Completion.joined([(rows, completion) for rows, _, completion in answers])
 
     def _answers(
         self, x: Tensor, known: Tensor, draws: int, method: str | None, context: Tensor | None = None
@@ -153,35 +162,37 @@ class AutoregressiveModel(ExplicitModel):
     def condition(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> Tensor:
-        """Draws of the unknown entries given the known ones: ``draws x rows x D``.
+        """Draw the unknown entries given the known ones: ``draws x rows x D``.
 
-        Exact and independent where ``complete`` is; else drawn by the weights of fifty times as many, of which
-        ``complete`` tells the effective number.
+        The draws are exact and independent where those of ``complete`` are. Elsewhere they are resampled from fifty times
+        as many weighted draws, whose effective number ``complete`` tells.
         """
         check_independent(type(self).__name__, warmup=warmup, thinning=thinning)
         check_condition(x, known, draws)
         known = known.expand(x.shape)
-        found = []
-        for rows, seen in zip(x.split(20), known.split(20), strict=True):
-            part = self.complete(rows, seen, draws)
-            part = part if part.exact else self.complete(rows, seen, 50 * draws)
-            plain = part.method == "order" and len(part.draws) == draws and len(self.networks()) == 1
-            found.append(part.draws if plain else part.resampled(draws))
-        return torch.cat(found, 1)
+        filled = []
+        for rows, known_rows in zip(x.split(ROWS), known.split(ROWS), strict=True):
+            completion = self.complete(rows, known_rows, draws)
+            if not completion.exact:
+                completion = self.complete(rows, known_rows, OVERSAMPLE * draws)
+            plain = completion.method == "order" and len(completion.draws) == draws and len(self.networks()) == 1
+            filled.append(completion.draws if plain else completion.resampled(draws))
+        return torch.cat(filled, 1)
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
-        """Means of the unknown entries given the known ones, of so many draws (``complete``)."""
+        """Means of the unknown entries given the known ones, over ``draws`` draws of ``complete``."""
         return self.impute_with_details(x, known, draws)[0]
 
     def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
-        """The same, with the methods that were used and the smallest effective number of draws of a row."""
+        """The result of ``impute``, the methods used and the smallest effective number of draws of a row."""
         check_imputation(x, known, torch.Size([self.visible]), draws)
         known = known.expand(x.shape)
-        found = [self.complete(rows, seen, draws) for rows, seen in zip(x.split(20), known.split(20), strict=True)]
-        filled = torch.where(known, x, torch.cat([part.mean for part in found]))
-        smallest = min(float(part.effective_sample_size.min()) for part in found)
+        batches = zip(x.split(ROWS), known.split(ROWS), strict=True)
+        completions = [self.complete(rows, known_rows, draws) for rows, known_rows in batches]
+        filled = torch.where(known, x, torch.cat([completion.mean for completion in completions]))
+        smallest = min(float(completion.effective_sample_size.min()) for completion in completions)
         return filled, {
-            "method": ", ".join(sorted({part.method for part in found})),
+            "method": ", ".join(sorted({completion.method for completion in completions})),
             "smallest_effective_sample_size": smallest,
         }
 

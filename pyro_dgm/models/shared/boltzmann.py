@@ -1,4 +1,4 @@
-"""The base of all Boltzmann models: Pyro programs, samples, evidence, and figures that show progress."""
+"""The base of all Boltzmann models: samples, evidence, and figures of progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ...objectives.phases.objective import NegativePhaseObjective
 from .abilities import check_options
 from .energy_based import EnergyModel
 from .evidence import WIDTH, Evidence, between
-from .rows import check_rows, check_support
+from .rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows, check_support
 
 
 class BoltzmannModel(EnergyModel):
@@ -35,7 +35,7 @@ class BoltzmannModel(EnergyModel):
         """The distribution over the visible layer, with a batch shape where the context has one."""
 
     def sample(self, n: int, sweeps: int = 1000) -> Tensor:
-        """``n`` visible states: exact draws of a small machine, else the ends of ``n`` Gibbs chains."""
+        """Draw ``n`` visible states: exactly from a small machine, else as the last states of ``n`` Gibbs chains."""
         return self().sample((n,), sweeps=sweeps)
 
     def objective(
@@ -50,10 +50,10 @@ class BoltzmannModel(EnergyModel):
 
         Args:
             kind: the negative phase's name.
-            k: sweeps of the chains a gradient step, 1 by default, or a pair (``dgm.CD``); the exact phase has none.
-            chains: persistent chains, 100 by default; those of ``"cd"`` are as many as the rows.
+            k: sweeps of the chains per gradient step, 1 by default, or a pair (``dgm.CD``); the exact phase has none.
+            chains: the number of persistent chains, 100 by default; ``"cd"`` has one per row.
             centred: centre the gradient, as in ``dgm.PCD``.
-            precision: of the chains' sweeps, as in ``dgm.BlockGibbs``.
+            precision: the precision of the chains' sweeps, as in ``dgm.BlockGibbs``.
 
         Raises:
             ValueError: an unknown kind, an option of another kind, or a gradient that cannot be centred.
@@ -83,11 +83,11 @@ class BoltzmannModel(EnergyModel):
         return NegativePhaseObjective(CD(1 if k is None else k, centred=centred, kernel=kernel))
 
     def uncentred(self) -> str | None:
-        """Why the gradients of this model cannot be centred, if they cannot."""
+        """The reason why this model's gradients cannot be centred; None where they can."""
         return None
 
     def initialise(self, x: Tensor) -> None:
-        """Give every visible unit the bias that its mean asks for without couplings, unless biases were set already."""
+        """Set the visible biases so that uncoupled units have the data's means, unless biases were set already."""
         if any(bool(b.detach().any()) for b in self.visible_biases()):
             return
         with torch.no_grad():
@@ -111,22 +111,22 @@ class BoltzmannModel(EnergyModel):
             check_support(x, lambda v: torch.isin(v, states), type(self).__name__, expected, BINARISE)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """Pseudo log-likelihood on both splits and the gap between their free energies, in nats a row."""
+        """The pseudo log-likelihood on both splits and the gap between their free energies, in nats per row."""
         with torch.no_grad():
             dist = self()
-            rows = train[:1000], valid[:1000]
-            free = [dist.free_energy(r).mean() for r in rows]
+            rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
+            free_energies = [dist.free_energy(r).mean() for r in rows]
             return {
                 "pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[0]).mean()),
                 "valid_pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[1]).mean()),
-                "free_energy_gap": float(free[1] - free[0]),
+                "free_energy_gap": float(free_energies[1] - free_energies[0]),
             }
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        r"""$-F(x) - \log Z$ for every row, log Z exact or between forward and reverse annealing.
+        r"""$-F(x) - \log Z$ for every row, with log Z exact or between forward and reverse annealing.
 
-        The interval goes from the mean log weight of the one to that of the other, widened by ``WIDTH`` standard errors of
-        those means, and always holds the value.
+        The interval goes from the mean log weight of forward annealing to that of reverse annealing, widened by ``WIDTH``
+        standard errors of those means, and always contains the value.
 
         Args:
             x: data.
@@ -141,7 +141,7 @@ class BoltzmannModel(EnergyModel):
         log_z = self.log_partition(x, method, **options)
         with torch.no_grad():
             dist = self()
-            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
+            values = torch.cat([-dist.free_energy(rows) for rows in x.split(ROWS_AT_ONCE)]) - log_z.value
         return between(values, log_z)
 
     def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
@@ -151,7 +151,7 @@ class BoltzmannModel(EnergyModel):
             rows: data.
             method: ``"exact"``, ``"ais"`` or ``"bridge"``. By default exact where the states can be listed and no option asks
                 for annealing, else ``"ais"``.
-            options: those of ``dgm.log_partition``; ``base`` are other rows to start from.
+            options: those of ``dgm.log_partition``; ``base`` are rows to start from instead of ``rows``.
 
         Raises:
             ValueError: as ``dgm.log_partition``.
@@ -167,21 +167,21 @@ class BoltzmannModel(EnergyModel):
 
 
 def asks_to_anneal(options: Mapping[str, Any]) -> bool:
-    """Whether options of ``log_partition`` mean annealing: any but the rows that it would start from."""
+    """True where options of ``log_partition`` imply annealing: all do except ``base``, the rows that it starts from."""
     return bool(set(options) - {"base"})
 
 
 def visible_given(machine: Machine, x: Tensor, hidden: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
-    r"""$\log p(x \mid \bar T)$ of visible rows with the other layers' statistics at some means: one figure a row, in nats.
+    r"""$\log p(x \mid \bar T)$ of visible rows given mean statistics of the other layers: one figure per row, in nats.
 
     Args:
-        machine: the bound graph.
+        machine: the graph with its parameters.
         x: states of the visible layer.
-        hidden: flat statistics of the layers that it is coupled to.
+        hidden: flat mean statistics of the layers that it is coupled to.
     """
     block = machine.graph.block("visible")
-    eta, own = machine.fields(block, hidden), machine.statistics({"visible": x})["visible"]
-    return sum((e * t).sum(-1) for e, t in zip(eta, own, strict=True)) - machine.log_partition(block, eta)
+    eta, statistics = machine.fields(block, hidden), machine.statistics({"visible": x})["visible"]
+    return sum((e * t).sum(-1) for e, t in zip(eta, statistics, strict=True)) - machine.log_partition(block, eta)
 
 
 def _raised(bound: RaiseBound) -> Evidence:

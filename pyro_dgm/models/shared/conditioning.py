@@ -1,4 +1,4 @@
-"""Drawing and imputing unknown entries: the checks, and what is kept of a chain."""
+"""Drawing and imputing unknown entries: checks, and the states of a chain that are kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .model import ProbabilisticModel
 def check_condition(
     x: Tensor, known: Tensor, draws: int, warmup: int | None = None, thinning: int | None = None
 ) -> tuple[int, int]:
-    """The warm-up and thinning of chains, 500 and 1 by default; refuses rows, booleans and counts that nothing comes of."""
+    """Check the arguments of ``condition``, and return the chains' warm-up and thinning, 500 and 1 by default."""
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else repr(x)
         raise ValueError(f"x got {got}; expected at least one row, rows x event_shape")
@@ -34,35 +34,35 @@ def check_independent(name: str, **chain: int | None) -> None:
     >>> check_independent("FVBN", warmup=5, thinning=None)
     Traceback (most recent call last):
     ...
-    ValueError: warmup got 5, but the draws of FVBN are independent of one another, of no chain: leave it out
+    ValueError: warmup got 5, but the draws of FVBN are independent and come from no chain: leave it out
     """
     for option, value in chain.items():
         if value is not None:
             raise ValueError(
-                f"{option} got {value!r}, but the draws of {name} are independent of one another, of no chain: leave it out"
+                f"{option} got {value!r}, but the draws of {name} are independent and come from no chain: leave it out"
             )
 
 
 def thinned(chain: Iterator[Tensor], draws: int, warmup: int, thinning: int) -> Tensor:
-    """So many of a chain's steps, one in ``thinning``, after those of the warm-up."""
+    """``draws`` of a chain's states, one in ``thinning``, after those of the warm-up."""
     return torch.stack(list(itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning)))
 
 
 def mean_of_later(chain: Iterator[Tensor], draws: int) -> Tensor:
-    """The mean of so many of a chain's steps, after as many that are dropped."""
+    """The mean of ``draws`` of a chain's states, after as many that are dropped."""
     total = next(itertools.islice(chain, draws, None)).clone()
-    for row in itertools.islice(chain, draws - 1):
-        total += row
+    for state in itertools.islice(chain, draws - 1):
+        total += state
     return total / draws
 
 
 def check_imputation(
     x: Tensor, known: Tensor, event_shape: torch.Size, draws: int, what: str = "the draws that are averaged"
 ) -> None:
-    """Refuse to impute what is no rows of that shape, by booleans that do not fit them, or by fewer than two draws."""
+    """Refuse data that are not rows of that shape, booleans that do not fit them, and fewer than two draws."""
     if not isinstance(x, Tensor) or x.shape[1:] != event_shape or x.dim() == 0:
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
-        raise ValueError(f"impute got data of {got}; expected rows x {tuple(event_shape)}, also of a single row")
+        raise ValueError(f"impute got data of {got}; expected rows x {tuple(event_shape)}, also for a single row")
     if len(x) == 0:
         raise ValueError(f"impute got data of shape {tuple(x.shape)}; expected at least one row")
     check_known(x, known)
@@ -70,7 +70,7 @@ def check_imputation(
 
 
 class ChainModel(ProbabilisticModel):
-    """A model that imputes and draws unknown entries by Markov chains, one a row."""
+    """A model that draws and imputes unknown entries by Markov chains, one per row."""
 
     @abstractmethod
     def data_shape(self) -> torch.Size:
@@ -78,18 +78,18 @@ class ChainModel(ProbabilisticModel):
 
     @abstractmethod
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """Rows after every step of a chain each, whose law tends to that of the rest given what is known.
+        """Yield the rows after every step of one chain per row, which tends to their law given the known entries.
 
         Args:
-            x: rows; what stands in unknown entries does not matter, but must be a number.
+            x: rows; unknown entries may hold any number, but not NaN.
             known: booleans, of the shape of a row or of all rows.
-            warmup: so many first steps may adapt how the chains move.
+            warmup: the number of first steps in which the chains may adapt how they move.
         """
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, by the chains of ``conditional_chain``.
 
-        Of twice as many steps the first half warms up.
+        The chains take ``2 draws`` steps, of which the first half is warm-up.
         """
         with torch.no_grad(), processes.one_stream():
             check_imputation(x, known, self.data_shape(), draws)
@@ -98,9 +98,9 @@ class ChainModel(ProbabilisticModel):
     def condition(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> Tensor:
-        """Draws by the chains of ``impute``, one a row."""
+        """Draw by the chains of ``impute``, one per row."""
         warmup, thinning = check_condition(x, known, draws, warmup, thinning)
         with torch.no_grad(), processes.one_stream():
-            # What is unknown may be NaN.
+            # Unknown entries may be NaN.
             chain = self.conditional_chain(x.nan_to_num(), known, warmup)
             return thinned(chain, draws, warmup, thinning)

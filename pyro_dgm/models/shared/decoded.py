@@ -1,4 +1,4 @@
-"""The base of models whose columns come out of a decoder: their likelihood and its checks."""
+"""The base of models whose columns come from a decoder: the likelihood and its checks."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .rows import check_binary, check_support
 
 BODIES = ("dense", "convolutional")
 OUTPUTS = ("binary", "gaussian", "logistic")
-"""What the columns may be."""
+"""The kinds of columns."""
 
 
 class DecodedModel(LatentVariableModel):
     """A latent-variable model whose columns are observed through a decoder, independent of one another given the latents.
 
-    ``decoder[-1].bias`` is one a column. Columns with a scale learn one each, ``log_scale``.
+    ``decoder[-1].bias`` has one entry per column. Gaussian and logistic columns learn one ``log_scale`` each.
 
     Args:
         visible: the number of columns that are observed.
-        output: what they are: ``"binary"``, ``"gaussian"`` or ``"logistic"``.
+        output: the kind of the columns: ``"binary"``, ``"gaussian"`` or ``"logistic"``.
         levels: grey levels of ``"logistic"``, 256 by default.
 
     Raises:
@@ -49,7 +49,7 @@ class DecodedModel(LatentVariableModel):
             self.log_scale = nn.Parameter(torch.zeros(visible))
 
     def columns(self, output: Tensor) -> Any:
-        """The distributions of the columns that a decoder's output stands for: ``batch_shape x visible``."""
+        """The distributions of the columns given the decoder's output: ``batch_shape x visible``."""
         if self.output == "binary":
             return dist.Bernoulli(logits=output)
         if self.output == "gaussian":
@@ -57,7 +57,7 @@ class DecodedModel(LatentVariableModel):
         return DiscretisedLogistic(output, self.log_scale.exp(), self.levels)
 
     def initialise(self, x: Tensor) -> None:
-        """Start the decoder's output bias at the columns' means, and their scales at those of the columns."""
+        """Start the decoder's output bias and the scales at the means and scales of the columns."""
         with torch.no_grad():
             x = x[:, : self.visible]
             mean, output = x.mean(0), cast(nn.Linear, self.decoder[-1])
@@ -86,7 +86,7 @@ class DecodedModel(LatentVariableModel):
 
 
 def check_body(body: str, shape: Sequence[int] | None, channels: Sequence[int] | None, visible: int) -> tuple[int, ...]:
-    """The channels of every convolution, (32, 64) by default; refuses a body that does not go with the shape.
+    """Check that a body goes with a shape, and return the channels of every convolution, (32, 64) by default.
 
     Raises:
         ValueError: an unknown body, or a shape that is missing, not wanted, or of another number of pixels; channels of a
@@ -97,13 +97,13 @@ def check_body(body: str, shape: Sequence[int] | None, channels: Sequence[int] |
         expected = "that of a picture, as in shape=(28, 28)" if shape is None else "none, or body='convolutional'"
         raise ValueError(f"shape got {shape!r} with body={body!r}; expected {expected}")
     check_belongs("body", body, ["convolutional"], channels=channels)
-    chosen = (32, 64) if channels is None else tuple(channels)
-    if shape is not None and math.prod(picture_sizes(shape, chosen)[0]) != visible:
+    widths = (32, 64) if channels is None else tuple(channels)
+    if shape is not None and math.prod(picture_sizes(shape, widths)[0]) != visible:
         raise ValueError(f"shape got {shape!r}, {math.prod(shape)} pixels; expected {visible}, the number of columns")
-    return chosen
+    return widths
 
 
 def diagonal(output: Tensor) -> dist.TorchDistribution:
-    """A diagonal normal of means and log standard deviations: ``batch_shape x 2 latent`` to ``event_shape`` (latent,)."""
+    """A diagonal normal from means and log standard deviations: ``batch_shape x 2 latent`` to ``event_shape`` (latent,)."""
     location, log_scale = output.chunk(2, -1)
     return dist.Normal(location, log_scale.exp()).to_event(1)

@@ -1,4 +1,4 @@
-"""The base of energy-based models: the Pyro program, and unknown entries drawn by clamped chains."""
+"""The base of energy-based models: the Pyro program, and clamped chains that draw unknown entries."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class EnergyModel(ProbabilisticModel):
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         """``x ~ p`` in a data plate; ``size`` is the number of rows that a mini-batch stands for."""
-        dist = self()  # outside the plate: parameters with a prior are drawn once, not once a row
+        dist = self()  # outside the plate, so that parameters with a prior are drawn once and not once per row
         with self.data_plate(x, size):
             return pyro.sample("x", dist, obs=x)
 
     def infer(self, *args: Any, **kwargs: Any) -> Any:
-        """There are no latent sites: hidden units are summed out."""
+        """The guide is empty: hidden units are summed out, so there are no latent sites."""
 
     def observed(self, x: Tensor) -> dict[str, Tensor]:
-        """Data rows as states of the layers they observe."""
+        """The states of the layers that data rows observe."""
         return {"visible": x}
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
-        """Means of the unknown entries given the known ones, from one clamped chain a row after as many sweeps of warm-up."""
+        """Means of the unknown entries given the known ones, from one clamped chain per row after ``draws`` sweeps of warm-up."""
         dist = self()
         check_imputation(x, known, dist.event_shape, draws)
         mcmc = self._clamped(dist, x, known, draws, draws, keep="moments")
@@ -45,27 +45,27 @@ class EnergyModel(ProbabilisticModel):
     def condition(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> Tensor:
-        """Draws by one clamped chain a row, by the kernel that fits the distribution."""
+        """Draw by one clamped chain per row, with the default kernel of the distribution."""
         warmup, thinning = check_condition(x, known, draws, warmup, thinning)
         dist = self()
         mcmc = self._clamped(dist, x.nan_to_num(), known, draws, warmup, thinning=thinning)
         return mcmc.get_samples(group_by_chain=True)[dist.visible].transpose(0, 1)
 
     def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "torch") -> VectorizedMCMC:
-        """Free chains that have run, by the kernel that fits the distribution."""
+        """Run chains without clamping, with the default kernel of the distribution."""
         dist = self()
         mcmc = VectorizedMCMC(default_kernel(dist)(dist), draws, warmup, num_chains=chains, engine=engine)
         mcmc.run()
         return mcmc
 
     def evidence_options(self, train: Tensor, method: str | None) -> dict[str, Any]:
-        """Annealing starts from the training rows' means."""
+        """The training rows as ``base``: annealing starts from their means."""
         return {"base": train} if method in (None, "ais", "bridge") else {}
 
     def _clamped(
         self, dist: EnergyDistribution, x: Tensor, known: Tensor, draws: int, warmup: int, **options: Any
     ) -> VectorizedMCMC:
-        """Chains of the visible layer, one a row, that have run with what is known held."""
+        """Run chains of the visible layer, one per row, with the known entries clamped."""
         mcmc = VectorizedMCMC(
             default_kernel(dist)(dist, clamp=(known, x)), draws, warmup, num_chains=len(x), save_params=[dist.visible],
             disable_progbar=True, **options,

@@ -1,4 +1,4 @@
-"""Log-likelihoods of rows with what is known of their error: exact ones, estimates and bounds."""
+"""Log-likelihoods of rows, exact, estimated or bounded, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from ...energy import LogPartition
 
 WIDTH = 1.96
-"""Standard errors from an interval's figure to its end: 95 % of a normal law."""
+"""Standard errors from the centre of an interval to its ends: 95 % of a normal distribution."""
 
 
 def between(values: Tensor, log_z: LogPartition) -> Evidence:
-    """Log-likelihoods ``values`` of rows, and the interval that the two ends of log Z give their mean.
+    """The evidence of rows with log-likelihoods ``values``, with an interval of their mean from the two ends of log Z.
 
-    It goes from the mean log weight of forward annealing to that of reverse annealing, widened by ``WIDTH`` standard errors
-    of those means, and always holds the value.
+    The interval goes from the mean log weight of forward annealing to that of reverse annealing, widened by ``WIDTH``
+    standard errors of those means, and always contains the value.
     """
     return Evidence(
         values,
@@ -40,23 +40,24 @@ def between(values: Tensor, log_z: LogPartition) -> Evidence:
 
 
 def bounded(values: Tensor, log_z: LogPartition) -> Evidence:
-    """Variational bounds of rows less log Z: the same with nothing that bounds the figure from above."""
-    found = between(values - log_z.value, log_z)
-    return dataclasses.replace(found, kind="lower bound", method=f"variational bound, {found.method}", upper=math.inf)
+    """The evidence of variational bounds ``values`` less log Z: as ``between``, but unbounded above."""
+    evidence = between(values - log_z.value, log_z)
+    method = f"variational bound, {evidence.method}"
+    return dataclasses.replace(evidence, kind="lower bound", method=method, upper=math.inf)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The log-likelihoods of some rows as far as a model knows them, in nats.
+    """The log-likelihoods of rows, or bounds or estimates of them, in nats.
 
     Attributes:
-        values: one figure a row.
+        values: one figure per row.
         kind: ``"exact"``, ``"estimate"``, ``"lower bound"`` or ``"upper bound"``.
-        method: how they were found.
-        stderr: the standard error of their mean that comes from the estimator.
-        lower: shift of the mean to the interval's lower end (0 or negative).
-        upper: shift to its upper end; infinite where nothing bounds it.
-        details: further figures worth keeping.
+        method: the method in words.
+        stderr: the standard error of their mean due to the estimator.
+        lower: the interval's lower end less the mean (0 or negative).
+        upper: its upper end less the mean; infinite where nothing bounds it.
+        details: further figures by name.
     """
 
     values: Tensor

@@ -1,4 +1,4 @@
-"""Tiny models with a batch of data, the same every time: what ``Model.example`` returns."""
+"""Tiny reproducible models with a batch of data, for ``Model.example``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ M = TypeVar("M", bound=Model)
 
 
 def seeded(make: Callable[[], M], batch: Callable[[], Tensor], scale: float | None = None) -> tuple[M, Tensor]:
-    """A model and a batch from random numbers of a fixed seed; the caller's own random numbers go on undisturbed.
+    """Make a model and a batch with a fixed seed, without touching the caller's random state.
 
     Args:
         make: makes the model.
         batch: draws the batch.
-        scale: parameters are drawn anew from a normal distribution of this standard deviation, for a model whose first
-            parameters are too small or too alike to show anything; None leaves them as they are made.
+        scale: draw all parameters from a normal distribution of this standard deviation, for a model whose first
+            parameters are too small or too alike to show anything; None keeps them.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -33,7 +33,7 @@ def seeded(make: Callable[[], M], batch: Callable[[], Tensor], scale: float | No
         torch.default_generator.manual_seed(0)
         model = make()
         if scale is not None:
-            torch.default_generator.manual_seed(0)  # whatever the model drew before
+            torch.default_generator.manual_seed(0)  # independent of what the model drew
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter.copy_(scale * torch.randn(parameter.shape))

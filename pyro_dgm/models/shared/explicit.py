@@ -15,11 +15,11 @@ from torch import Tensor
 from ...objectives.objective import Elbo, Objective
 from .conditioning import ChainModel
 from .evidence import Evidence
-from .rows import check_rows
+from .rows import ROWS_AT_ONCE, check_rows
 
 
 class ExplicitModel(ChainModel):
-    """A model whose call returns a distribution of rows that can be scored and drawn exactly."""
+    """A model whose call returns a distribution of rows with exact log-probabilities and draws."""
 
     @abstractmethod
     def forward(self) -> TorchDistribution:
@@ -30,15 +30,15 @@ class ExplicitModel(ChainModel):
             return pyro.sample("x", self(), obs=x)
 
     def infer(self, *args: Any, **kwargs: Any) -> Any:
-        """There are no latent sites."""
+        """The guide is empty, since there are no latent sites."""
 
     def sample(self, n: int) -> Tensor:
-        """``n`` independent draws."""
+        """Draw ``n`` independent rows."""
         with torch.no_grad():
             return self().sample((n,))
 
     def objective(self) -> Objective:
-        """Maximum likelihood, exactly."""
+        """Exact maximum likelihood."""
         return Elbo()
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
@@ -52,12 +52,12 @@ class ExplicitModel(ChainModel):
                 f"got method={method!r} and {sorted(options)}; {type(self).__name__} has method='exact' alone"
             )
         with torch.no_grad():
-            values = torch.cat([self().log_prob(rows) for rows in x.split(2000)])
+            values = torch.cat([self().log_prob(rows) for rows in x.split(ROWS_AT_ONCE)])
         return Evidence.exact(values, "density")
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The log-likelihood of validation rows, in nats a row."""
-        return {"valid_log_likelihood": float(self.evidence(valid[:2000]).values.mean())}
+        """The log-likelihood of the first validation rows, in nats per row."""
+        return {"valid_log_likelihood": float(self.evidence(valid[:ROWS_AT_ONCE]).values.mean())}
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, self.data_shape(), type(self).__name__)
@@ -66,14 +66,14 @@ class ExplicitModel(ChainModel):
         return torch.Size(self().event_shape)
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """Rows after every step of a chain each, which changes one entry at a time.
+        """Yield the rows after every sweep of one Metropolis chain per row, which changes one entry at a time.
 
-        Each unknown entry gets a normal proposal around its present value, accepted by the density's ratio (Metropolis); the
-        steps of the warm-up find the width of the proposals.
+        Each unknown entry gets a normal proposal around its present value, accepted by the ratio of the densities. The
+        sweeps of the warm-up adapt the width of the proposals.
         """
         dist = self()
         state = torch.where(known, x, self.sample(len(x)))
-        width, score = torch.full_like(x, 0.5), dist.log_prob(state)
+        width, log_density = torch.full_like(x, 0.5), dist.log_prob(state)
         columns = (~known).expand(x.shape).any(0).nonzero().flatten().tolist()
         free = (~known).expand(x.shape)
         for sweep in itertools.count():
@@ -81,10 +81,10 @@ class ExplicitModel(ChainModel):
                 proposal = state.clone()
                 step = width[:, column] * torch.randn(len(x), device=x.device)
                 proposal[:, column] += torch.where(free[:, column], step, 0.0)
-                new = dist.log_prob(proposal)
-                accept = torch.rand_like(score).log() < new - score
+                proposed = dist.log_prob(proposal)
+                accept = torch.rand_like(log_density).log() < proposed - log_density
                 state = torch.where(accept.unsqueeze(1), proposal, state)
-                score = torch.where(accept, new, score)
+                log_density = torch.where(accept, proposed, log_density)
                 if sweep < warmup:
                     width[:, column] *= torch.where(free[:, column], torch.where(accept, 1.1, 0.93), 1.0)
             yield state

@@ -1,4 +1,4 @@
-"""Checks and figures by frame for models of padded sequences."""
+"""Checks and figures per frame for models of padded sequences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .rows import check_rows
 
 
 def check_frames(visible: int, features: int, **sizes: int) -> None:
-    """Refuse sizes below one, and a width that is no whole number of frames."""
+    """Refuse sizes below one, and a row width that is not a whole number of frames."""
     for name, size in {"visible": visible, "features": features, **sizes}.items():
         check_count(name, size)
     if visible % (features + 1):
@@ -25,27 +25,27 @@ def check_frames(visible: int, features: int, **sizes: int) -> None:
 
 
 def check_width(x: Tensor, visible: int, name: str) -> None:
-    """Refuse what is no matrix of finite numbers; it may have more or fewer frames than ``visible`` stands for."""
+    """Refuse anything but a matrix of finite numbers; it may have more or fewer frames than ``visible`` columns hold."""
     check_rows(x, row_shape(x, visible), name)
 
 
 def row_shape(x: Tensor, visible: int) -> torch.Size:
-    """The shape of a row, which is that of the rows of any matrix."""
+    """The shape of a row: that of ``x``'s rows where ``x`` is a matrix, else (visible,)."""
     return x.shape[1:] if isinstance(x, Tensor) and x.dim() == 2 else torch.Size([visible])
 
 
 def mean_frames(x: Tensor, features: int) -> float:
-    """Frames of a sequence, on average."""
+    """The mean number of frames of a sequence."""
     return float(split_frames(x, features)[1].sum(-1).double().mean())
 
 
-def per_frame(found: Evidence, x: Tensor, features: int) -> Evidence:
-    """The same with two more details: frames of a sequence on average, and nats a frame over all frames."""
+def per_frame(evidence: Evidence, x: Tensor, features: int) -> Evidence:
+    """The evidence with two more details: the mean number of frames of a sequence, and nats per frame over all frames."""
     frames = mean_frames(x, features)
-    counts = {"frames": frames, "nats_per_frame": float(found.values.double().mean()) / frames}
-    return replace(found, details={**found.details, **counts})
+    counts = {"frames": frames, "nats_per_frame": float(evidence.values.double().mean()) / frames}
+    return replace(evidence, details={**evidence.details, **counts})
 
 
 def presence_columns(visible: int, features: int) -> Tensor:
-    """Which columns of a padded row say whether a frame exists, as booleans."""
+    """Booleans that mark the columns of a padded row which say whether a frame exists."""
     return torch.arange(visible) % (features + 1) == features

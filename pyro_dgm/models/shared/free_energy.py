@@ -23,13 +23,13 @@ from ...objectives.phases.objective import NegativePhaseObjective
 from .abilities import check_options
 from .energy_based import EnergyModel
 from .evidence import Evidence, between
-from .rows import check_rows, not_finite
+from .rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows, not_finite
 
 
 class FreeEnergyModel(EnergyModel):
-    """A model with a free energy over real vectors and no graph; HMC draws from it, and a subclass states F.
+    """A model with a free energy F over real vectors and no graph; a subclass defines F, and HMC draws from it.
 
-    Data are rows of a given number of columns, standardised: the model's scale is that of unit variances.
+    Data are standardised rows: the model expects columns of about unit variance.
     """
 
     @abstractmethod
@@ -37,11 +37,11 @@ class FreeEnergyModel(EnergyModel):
         """The distribution over visible rows."""
 
     def normaliser_problem(self) -> str | None:
-        """Why the parameters as they are have no normaliser, or None where they do; by default only if they are not finite."""
+        """The reason why the parameters have no normaliser; None where they have one. By default: not all are finite."""
         return not_finite(self)
 
     def annealing_base(self, mean: Tensor, variance: Tensor) -> Distribution:
-        """A distribution of about that mean and variance: normal, or with power-law tails where the model's are."""
+        """A distribution of about that mean and variance: normal, or with power-law tails if the model has such tails."""
         return Normal(mean, variance.sqrt()).to_event(1)
 
     def distribution(
@@ -51,7 +51,7 @@ class FreeEnergyModel(EnergyModel):
         energy: Callable[[Mapping[str, Tensor]], Tensor],
         visible: int,
     ) -> FreeEnergyDistribution:
-        """The distribution of a free energy, with HMC as its sampler."""
+        """The distribution with a free energy, sampled by HMC."""
         return FreeEnergyDistribution(free_energy, parameters, (visible,), energy, self._draw)
 
     def _draw(self, dist: FreeEnergyDistribution, shape: torch.Size, sweeps: int) -> Tensor:
@@ -74,7 +74,7 @@ class FreeEnergyModel(EnergyModel):
             raise ValueError(f"{type(self).__name__} has no normaliser: {reason}")
 
     def sample(self, n: int, sweeps: int = 100) -> Tensor:
-        """``n`` visible rows, the ends of ``n`` HMC chains of that many proposals.
+        """Draw ``n`` visible rows, the last states of ``n`` HMC chains of ``sweeps`` proposals.
 
         Raises:
             ValueError: the parameters have no normaliser.
@@ -94,14 +94,14 @@ class FreeEnergyModel(EnergyModel):
 
         Args:
             kind: ``"pcd"`` (chains persist) or ``"cd"`` (they start at the data).
-            k: HMC proposals a gradient step.
-            chains: persistent chains, 100 by default; those of ``"cd"`` are as many as the rows.
-            step_size: the first leapfrog step; it follows ``target_acceptance``.
-            num_steps: leapfrog steps a proposal.
-            target_acceptance: the rate that the step size aims at; None keeps the step size.
+            k: HMC proposals per gradient step.
+            chains: the number of persistent chains, 100 by default; ``"cd"`` has one per row.
+            step_size: the first leapfrog step; it is adapted towards ``target_acceptance``.
+            num_steps: leapfrog steps per proposal.
+            target_acceptance: the acceptance rate that the step size is adapted to; None keeps the step size.
 
         Raises:
-            ValueError: an unknown kind, or persistent chains for another than ``"pcd"``.
+            ValueError: an unknown kind, or persistent chains for another kind than ``"pcd"``.
         """
         kernel = functools.partial(HMC, step_size=step_size, num_steps=num_steps, target_acceptance=target_acceptance)
         check_choice("kind", kind, ("pcd", "cd"))
@@ -114,13 +114,13 @@ class FreeEnergyModel(EnergyModel):
         check_rows(x, self().event_shape, type(self).__name__)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        r"""Minus the score-matching loss on both splits, higher where the model's slopes fit, and the gap in F, in nats.
+        r"""Minus the score-matching loss on both splits, higher for a better fit, and the gap in F in nats.
 
-        The loss is $E[\tfrac12 |\partial F|^2 - \mathrm{tr}\,\partial^2 F]$ (18.25), its trace by one random projection a
-        row; log Z takes no part in it.
+        The loss is $E[\tfrac12 |\partial F|^2 - \mathrm{tr}\,\partial^2 F]$ (18.25), with the trace estimated by one random projection
+        per row. It does not need log Z.
         """
         dist = self()
-        train, valid = train[:1000], valid[:1000]
+        train, valid = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
         with torch.no_grad():
             gap = dist.free_energy(valid).mean() - dist.free_energy(train).mean()
         return {
@@ -130,7 +130,7 @@ class FreeEnergyModel(EnergyModel):
         }
 
     def log_partition(self, rows: Tensor, **options: Any) -> LogPartition:
-        """Log Z in nats between forward and reverse annealing by HMC, from a base of the mean and variance of ``rows``.
+        """Log Z in nats, between forward and reverse annealing by HMC from a base with the mean and variance of ``rows``.
 
         Args:
             rows: data, ``n x visible``; the reverse run's chains start there.
@@ -146,11 +146,11 @@ class FreeEnergyModel(EnergyModel):
             return hamiltonian_ais(self(), self.annealing_base(rows.mean(0), variance), rows=rows, **options)
 
     def evidence(self, x: Tensor, method: str | None = None, base: Tensor | None = None, **options: Any) -> Evidence:
-        r"""$-F(x) - \log Z$ for every row, log Z between forward and reverse annealing by HMC.
+        r"""$-F(x) - \log Z$ for every row, with log Z between forward and reverse annealing by HMC.
 
         Args:
             x: rows.
-            method: ``"ais"``, the one that there is.
+            method: ``"ais"``, the only one.
             base: rows whose mean and variance the annealing starts from; by default ``x``.
             options: those of ``log_partition``; with ``reverse=False`` nothing bounds the figure from below.
         """
@@ -160,7 +160,7 @@ class FreeEnergyModel(EnergyModel):
         log_z = self.log_partition(x if base is None else base, **options)
         with torch.no_grad():
             dist = self()
-            values = torch.cat([-dist.free_energy(rows) for rows in x.split(2000)]) - log_z.value
+            values = torch.cat([-dist.free_energy(rows) for rows in x.split(ROWS_AT_ONCE)]) - log_z.value
         return between(values, log_z)
 
 

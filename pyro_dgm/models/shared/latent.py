@@ -1,4 +1,4 @@
-"""The base of directed models with latent variables: samples, evidence by importance weights or annealing, their bounds."""
+"""The base of directed models with latent variables: samples, posterior draws, evidence by importance weights or annealing."""
 
 from __future__ import annotations
 
@@ -34,17 +34,23 @@ METHODS: dict[str, dict[str, Any]] = {
 OVERSAMPLE = 10
 """Proposals from the guide for every posterior draw that is kept."""
 
+PROPOSED_VALUES = 20_000_000
+"""Proposals times columns of a batch of posterior draws; it bounds the memory."""
+
+WEIGHED_ROWS = 100
+"""Rows whose importance weights are computed together; ``rows`` bounds the memory further."""
+
 
 class LatentVariableModel(ChainModel):
     """A Pyro model with latent sites and a guide for them."""
 
     def sample(self, n: int) -> Tensor:
-        """``n`` independent draws by ancestral sampling."""
+        """Draw ``n`` independent rows by ancestral sampling."""
         with torch.no_grad():
             return self.model(None, n)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The ELBO on the validation rows, in nats a row."""
+        """The ELBO on the validation rows, in nats per row."""
         elbo = Trace_ELBO(max_plate_nesting=1)
         with torch.no_grad():
             return {"valid_elbo": -float(elbo.loss(self.model, self.guide, valid)) / len(valid)}
@@ -53,7 +59,7 @@ class LatentVariableModel(ChainModel):
         return self.sample(1).shape[1:]
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        r"""Rows after every step of a chain each, by Metropolis within Gibbs (Mattei and Frellsen 2018).
+        r"""Yield the rows after every step of one chain per row, by Metropolis within Gibbs (Mattei and Frellsen 2018).
 
         Latents are proposed from the guide and accepted by their importance weights, so that the chain's law is
         $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$.
@@ -66,9 +72,9 @@ class LatentVariableModel(ChainModel):
             yield current
 
     def posterior_draws(self, x: Tensor, draws: int = 500, chains: int = 4) -> dict[str, dict[str, Tensor]]:
-        """Latents by sampling importance resampling from the guide, with log p(x | z) and replicated data."""
-        rows = max(1, int(2e7) // (OVERSAMPLE * draws * x[0].numel()))
-        parts = [
+        """Draw latents by sampling importance resampling from the guide, with log p(x | z) and replicated data."""
+        rows = max(1, PROPOSED_VALUES // (OVERSAMPLE * draws * x[0].numel()))
+        batches = [
             [
                 posterior_draws(self.model, self.guide, batch, draws=draws, proposals=OVERSAMPLE * draws)
                 for _ in range(chains)
@@ -76,32 +82,32 @@ class LatentVariableModel(ChainModel):
             for batch in x.split(rows)
         ]
 
-        def together(group: str, name: str) -> Tensor:
-            by_chain = [torch.cat([part[chain][group][name] for part in parts], 1) for chain in range(chains)]
+        def joined(group: str, name: str) -> Tensor:
+            by_chain = [torch.cat([batch[chain][group][name] for batch in batches], 1) for chain in range(chains)]
             return torch.stack(by_chain)
 
-        return {group: {name: together(group, name) for name in entry} for group, entry in parts[0][0].items()}
+        return {group: {name: joined(group, name) for name in names} for group, names in batches[0][0].items()}
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""A lower bound of the log-likelihood of every row: $E \log \frac1K \sum_k w_k \le \log p(x)$ (20.79).
 
-        With ``"importance"`` the K weights are those of draws of the guide. With ``"ais"`` every weight comes from a chain
-        that is annealed from the guide to the posterior (``dgm.annealed_log_weights``): slower, and tighter where the guide
-        is far from the posterior; switch dropout off for it (``.eval()``).
+        With ``"importance"`` the K weights are those of draws from the guide. With ``"ais"`` every weight comes from a chain
+        annealed from the guide to the posterior (``dgm.annealed_log_weights``): slower, and tighter where the guide is far
+        from the posterior. Switch dropout off for it (``.eval()``).
 
         Args:
             x: data.
             method: ``"importance"``, the default, or ``"ais"``.
-            options: ``particles``, K, of the first (of one alone no error is known, which the figure says); of the second
-                ``temperatures``, ``chains``, K, of which its error needs two, and ``num_steps``. Of both ``rows``,
-                decoder rows at once, which bounds the memory and changes nothing else.
+            options: for ``"importance"`` the number ``particles``, K (with one the error is unknown, and the figure says
+                so). For ``"ais"`` ``temperatures``, the number ``chains``, K (at least 2), and ``num_steps``. For both
+                ``rows``, decoder rows of one pass, which bounds the memory and changes nothing else.
 
         Raises:
             ValueError: another method or option, or a count out of range.
         """
         method = method or "importance"
         if method not in METHODS or set(options) - set(METHODS[method]):
-            known = "; ".join(f"method={name!r} with {', '.join(taken)}" for name, taken in METHODS.items())
+            known = "; ".join(f"method={name!r} with {', '.join(names)}" for name, names in METHODS.items())
             raise ValueError(
                 f"log_likelihood got method={method!r} and {sorted(options)}; {type(self).__name__} has {known}"
             )
@@ -111,21 +117,21 @@ class LatentVariableModel(ChainModel):
         return self._importance_weighted(self.model, x, **chosen)
 
     def _importance_weighted(self, model: Any, x: Tensor, particles: int, rows: int) -> Evidence:
-        """The bound under ``model``, which may be the model's own program with handlers around it."""
+        """The bound under ``model``, the model's program or one with handlers around it."""
         particles = check_count("particles", particles)
         mine = processes.share(particles, "particles")
 
         def weights(batch: Tensor) -> Tensor:
             chunk = max(rows // len(batch), 1)
             counts = (min(chunk, mine - start) for start in range(0, mine, chunk))
-            own = [log_weights(model, self.guide, batch, particles=count) for count in counts]
-            return processes.gather(torch.cat(own))
+            chunks = [log_weights(model, self.guide, batch, particles=count) for count in counts]
+            return processes.gather(torch.cat(chunks))
 
         # Distributions would check their parameters for every particle; the data were checked once.
         with torch.no_grad(), pyro.validation_enabled(False), processes.own_stream():
-            found = [weights(batch) for batch in x.split(100)]
+            batches = [weights(batch) for batch in x.split(WEIGHED_ROWS)]
         method = f"importance-weighted lower bound, K={particles}"
-        return _bound(found, method, {"particles": particles})
+        return _bound(batches, method, {"particles": particles})
 
     def _annealed(self, x: Tensor, temperatures: Any, chains: int, num_steps: int, rows: int) -> Evidence:
         """The bound by annealing from the guide."""
@@ -133,25 +139,25 @@ class LatentVariableModel(ChainModel):
         mine = processes.share(chains, "chains")
         batches = x.split(max(rows // max(mine, SCALES), 1))
         with processes.own_stream():
-            own = [anneal(self.model, self.guide, (b,), {}, temperatures, mine, num_steps) for b in batches]
-        found = [part._replace(log_weights=processes.gather(part.log_weights)) for part in own]
+            runs = [anneal(self.model, self.guide, (b,), {}, temperatures, mine, num_steps) for b in batches]
+        runs = [run._replace(log_weights=processes.gather(run.log_weights)) for run in runs]
         count = temperatures if isinstance(temperatures, int) else len(temperatures)
         method = f"lower bound by annealing from the guide, {count} temperatures, {chains} chains"
         details: dict[str, float] = {"temperatures": count, "chains": chains}
-        for kind in found[0].acceptance:
-            rate = sum(part.acceptance[kind] * part.log_weights.shape[1] for part in found) / len(x)
+        for kind in runs[0].acceptance:
+            rate = sum(run.acceptance[kind] * run.log_weights.shape[1] for run in runs) / len(x)
             details[f"acceptance_rate_{kind}"] = float(processes.mean(torch.tensor(rate, dtype=torch.float64), mine))
-        return _bound([part.log_weights for part in found], method, details)
+        return _bound([run.log_weights for run in runs], method, details)
 
 
 def bound_objective(
     kind: str, particles: int, elbo: type[ELBO] = Trace_ELBO, kinds: Sequence[str] = ("elbo", "iwae", "dreg")
 ) -> Objective:
-    """The bound of that name, where ``"elbo"`` is the given estimator.
+    """The objective that maximises the bound of that name.
 
     Args:
         kind: one of ``kinds``.
-        particles: draws a datum.
+        particles: draws per row.
         elbo: the estimator of the ELBO.
         kinds: the names that the model has.
 
@@ -165,7 +171,7 @@ def bound_objective(
 
 
 def _bound(batches: list[Tensor], method: str, details: dict[str, float]) -> Evidence:
-    """The bound that log weights give, from batches ``particles x rows`` of them."""
+    """The lower bound from batches of log weights, ``particles x rows`` each."""
     bounds, errors = zip(*(log_mean_exp(weights) for weights in batches), strict=True)
     sizes = torch.cat([1 / torch.softmax(weights, 0).square().sum(0) for weights in batches])
     error = torch.cat(errors)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .boltzmann import BoltzmannModel
 
 Stage = tuple[BoltzmannModel, Callable[[Tensor], Tensor]]
-"""A machine to train, and what turns data rows into the probabilities of its visible bits."""
+"""A machine to train, and the function from data rows to the probabilities of its visible bits."""
 
 
 @runtime_checkable
@@ -21,9 +21,9 @@ class Layerwise(Protocol):
     hidden: tuple[int, ...]
 
     def stages(self, **options: Any) -> Iterator[Stage]:
-        """The machines to train, from the lowest; each is adopted when the next one is asked for."""
+        """Yield the machines to train, from the lowest; the model takes over the weights of each when the next is asked for."""
         ...
 
     def check_data(self, x: Tensor) -> None:
-        """Refuse rows that are no data for this model."""
+        """Refuse rows that this model cannot be trained on."""
         ...

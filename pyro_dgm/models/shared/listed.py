@@ -1,4 +1,4 @@
-"""All states of a few bits, for sums that are exact."""
+"""All states of a few bits, for exact sums."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from torch import Tensor
 
 from ...energy import NotEnumerable
 
+ENTRIES = 1 << 22
+"""Entries of the arrays that an exact sum holds at once: its states are split so that none has more."""
+
 
 def bit_states(bits: int, like: Tensor, largest: int, name: str, instead: str) -> Tensor:
     """Every state of some bits: ``2^bits x bits``, on the device and of the type of ``like``.
 
     Args:
-        bits: how many.
+        bits: the number of bits.
         like: a tensor of the model.
         largest: the most bits whose states are listed.
-        name: what the bits are, in the plural.
-        instead: what to do where there are more, a sentence.
+        name: the bits' name, in the plural.
+        instead: advice where there are more bits, a sentence.
 
     Raises:
         NotEnumerable: more bits than ``largest``.

@@ -1,4 +1,4 @@
-"""The base of every model: a named PyroModule whose Pyro programs are modules of their own."""
+"""The base of every model: a named PyroModule whose Pyro programs are themselves modules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _counts: Counter[str] = Counter()
 
 
 def _unique(cls: type) -> str:
-    """A name that no other instance of this process has, so that the parameter store never mixes two instances."""
+    """A name that is unique in this process, so that the parameter store never mixes two instances."""
     _counts[cls.__name__] += 1
     return f"{cls.__name__}_{_counts[cls.__name__]}"
 
@@ -32,11 +32,11 @@ def _unique(cls: type) -> str:
 class Program(nn.Module):
     """A model's Pyro program (its ``model`` or ``guide``) as a module that owns the model's parameters.
 
-    Pyro registers parameters through modules; bound methods would train nothing, without an error.
+    Pyro registers parameters through modules: bound methods would train nothing and raise no error.
 
     Args:
         owner: the model.
-        method: the name of the program's body, one of its methods.
+        method: the name of the model's method that is the program's body.
         needs_rows: refuse to run without data.
     """
 
@@ -63,7 +63,7 @@ class _AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
 class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclass]
     """A generative model: it owns parameters, draws samples and knows a default objective.
 
-    Every instance has a name of its own; deep copies get new ones.
+    Every instance has a unique name; deep copies get new ones.
     """
 
     def __init__(self) -> None:
@@ -88,11 +88,11 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
 
     def __getattr__(self, name: str) -> Any:
         if is_unregistered():
-            found = self.__dict__.get("_parameters", {}).get(name)
-            if found is None:
-                found = self.__dict__.get("_modules", {}).get(name)
-            if found is not None and not isinstance(found, PyroModule):
-                return found
+            value = self.__dict__.get("_parameters", {}).get(name)
+            if value is None:
+                value = self.__dict__.get("_modules", {}).get(name)
+            if value is not None and not isinstance(value, PyroModule):
+                return value
         return super().__getattr__(name)
 
     @classmethod
@@ -102,25 +102,25 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
 
     @abstractmethod
     def sample(self, n: int) -> Tensor:
-        """``n`` draws from the model: ``n x event_shape``."""
+        """Draw ``n`` rows from the model: ``n x event_shape``."""
 
     @abstractmethod
     def objective(self) -> Objective:
-        """The objective that ``fit`` trains with unless it is given another; options are keyword arguments."""
+        """The objective that ``fit`` uses by default; its options are keyword arguments."""
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """The arguments that build an equal instance; what is stored beside the weights."""
+        """The arguments that build an equal instance; they are stored beside the weights."""
 
     @abstractmethod
     def check_data(self, x: Tensor) -> None:
-        """Raise ``ValueError`` where ``x`` is no data for this model: wrong shape, NaN, values outside the support."""
+        """Raise ``ValueError`` where ``x`` is not data for this model: wrong shape, NaN, values outside the support."""
 
     def initialise(self, x: Tensor) -> None:
-        """Set parameters of a fresh model from data before its first ``fit``; by default nothing."""
+        """Set parameters of a fresh model from data, before its first ``fit``; by default none."""
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """Figures that tell whether training works, beyond the loss; by default none."""
+        """Figures beyond the loss that show whether training works; by default none."""
         return {}
 
 
@@ -128,7 +128,7 @@ class ProbabilisticModel(Model):
     """A model with Pyro programs ``model(x)`` and ``guide(x)``, a data plate and an observed site ``"x"``.
 
     Attributes:
-        guide_needs_rows: the guide is a function of rows, and is refused without them.
+        guide_needs_rows: True where the guide is a function of rows and refuses to run without them.
     """
 
     guide_needs_rows: ClassVar[bool] = False
@@ -144,11 +144,11 @@ class ProbabilisticModel(Model):
         return Program(self, "infer", self.guide_needs_rows)
 
     def data_plate(self, x: Tensor | None, size: int | None) -> AbstractContextManager[Any]:
-        """The data plate around rows, or around ``size`` rows to be drawn (one by default).
+        """The data plate of the rows, or of ``size`` rows to be drawn (one by default).
 
         Args:
             x: rows, or None.
-            size: the rows that they stand for: log-probabilities are scaled by ``size / len(x)``.
+            size: the number of rows that they stand for: log-probabilities are scaled by ``size / len(x)``.
 
         Raises:
             ValueError: a size below the number of rows.
@@ -172,7 +172,7 @@ class ProbabilisticModel(Model):
 
     @torch.no_grad()
     def measure(self, row: Tensor) -> str:
-        """By the support of the site ``"x"``: ``"probability"`` where it is discrete, else ``"density"``."""
+        """``"probability"`` where the support of the site ``"x"`` is discrete, else ``"density"``."""
         with untouched():
             latents = poutine.trace(self.guide).get_trace(row)
             site = poutine.trace(poutine.replay(self.model, trace=latents)).get_trace(row).nodes["x"]

@@ -1,4 +1,4 @@
-"""Training and evaluation modes, as dropout and batch normalisation know them."""
+"""Training and evaluation modes, on which dropout and batch normalisation depend."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """A block in which a model and its parts are in evaluation mode; afterwards each is in the mode that it was in."""
+    """Put a model and its parts in evaluation mode for a block; afterwards each has its earlier mode."""
     with _in_mode(model, False):
         yield
 
 
 @contextlib.contextmanager
 def training(model: nn.Module) -> Iterator[None]:
-    """A block in which a model and its parts are in training mode; afterwards each is in the mode that it was in."""
+    """Put a model and its parts in training mode for a block; afterwards each has its earlier mode."""
     with _in_mode(model, True):
         yield
 

@@ -20,26 +20,29 @@ from .autoregressive import AutoregressiveModel, column_options
 from .evidence import Evidence
 
 CHUNK = 500
-"""Rows that are scored at once, so that a layer's units of all of them stay in the processor's cache."""
+"""Rows that are scored at once: their units of a layer stay in the processor's cache."""
+
+MASKED_ROWS = 1000
+"""Rows whose masks ``progress`` draws at once; another number would draw other masks."""
 
 
 class OrderlessModel(AutoregressiveModel):
-    r"""A model of every column given any known ones; orders of the columns turn it into distributions.
+    r"""A model of every column given any set of known ones; an order of the columns makes it a distribution.
 
     The model is the mixture (20.84) of its first ``orders`` random orders. Nothing makes the conditionals of different orders
-    consistent: $p(x_1) p(x_2 \mid x_1)$ and $p(x_2) p(x_1 \mid x_2)$ may differ, and each order is a distribution of its own.
+    consistent: $p(x_1) p(x_2 \mid x_1)$ and $p(x_2) p(x_1 \mid x_2)$ may differ, and each order is another distribution.
 
-    A subclass makes ``body`` and says what else it was made of in ``options``.
+    A subclass makes ``body`` and adds its other arguments to ``options``.
 
     Args:
         visible: the number of columns, D.
         output: the columns' families.
-        orders: how many random orders the model averages.
-        seed: of the orders.
+        orders: the number of random orders that the model averages.
+        seed: the seed of the orders.
         context: columns of the context that every conditional also depends on; 0 for none.
 
     Attributes:
-        body: gives numbers of every column for any set of known ones.
+        body: the network that gives every column's numbers for any set of known ones.
 
     Raises:
         ValueError: no column, no order, or an unknown family.
@@ -72,7 +75,7 @@ class OrderlessModel(AutoregressiveModel):
         return [OrderOfBody(self.body, order) for order in random_orders(self.visible, count, self.seed)]
 
     def ensemble(self, orders: int, context: Tensor | None = None) -> OrderEnsemble:
-        """The mixture of the first so many random orders, whatever the model's own number.
+        """The mixture of the first ``orders`` random orders, whatever number the model averages.
 
         Raises:
             ValueError: no order.
@@ -83,33 +86,34 @@ class OrderlessModel(AutoregressiveModel):
     def answering(
         self, known: Tensor, context: Tensor | None = None
     ) -> Sequence[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]]:
-        r"""Known columns first, left to right, then the unknown ones by each of the model's orders.
+        r"""Assign to every row orders with its known columns first, left to right, then the unknown ones by the model's orders.
 
         Draws are exact for $\frac1M \sum_m p(x_a \mid x_b, o_m)$, the mixture of the model's conditionals along those orders.
         Other orders may disagree: nothing makes the conditionals of an orderless model consistent.
         """
         patterns, which = known.unique(dim=0, return_inverse=True)
-        found: list[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]] = []
+        assigned: list[tuple[Tensor, AutoregressiveDistribution | OrderEnsemble]] = []
         for number, pattern in enumerate(patterns.tolist()):
             rows = (which == number).nonzero().flatten()
-            own = None if context is None else context[rows]
-            first = [i for i, there in enumerate(pattern) if there]
+            rows_context = None if context is None else context[rows]
+            first = [i for i, is_known in enumerate(pattern) if is_known]
             orders = [
                 first + [i for i in order if not pattern[i]]
                 for order in random_orders(self.visible, self.orders, self.seed)
             ]
             members = [
-                AutoregressiveDistribution(OrderOfBody(self.body, order), self.conditionals, own) for order in orders
+                AutoregressiveDistribution(OrderOfBody(self.body, order), self.conditionals, rows_context)
+                for order in orders
             ]
             dist = members[0] if len(members) == 1 else OrderEnsemble(members)
-            found.append((rows, dist))
-        return found
+            assigned.append((rows, dist))
+        return assigned
 
     def column_log_probs(self, x: Tensor, known: Tensor, context: Tensor | None = None) -> Tensor:
         r"""$\log p(x_i \mid x_{\mathrm{known}})$ of every column, in nats, after each round of inference.
 
         Args:
-            x: ``rows x D``; unknown columns are scored, and seen by nothing else.
+            x: ``rows x D``; unknown columns are scored, and are not seen otherwise.
             known: booleans, ``rows x D``.
             context: ``rows x C``; None stands for zeros.
 
@@ -120,21 +124,21 @@ class OrderlessModel(AutoregressiveModel):
         return self.conditionals.log_prob(numbers, x)
 
     def objective(self) -> Objective:
-        """Order-agnostic training: ``dgm.OrderAgnostic``."""
+        """Order-agnostic training (``dgm.OrderAgnostic``)."""
         return OrderAgnostic()
 
     def evidence(
         self, x: Tensor, method: str | None = None, orders: int | Sequence[int] | None = None, **options: Any
     ) -> Evidence:
-        r"""The exact log-likelihood of every row under the mixture of so many orders (20.84).
+        r"""The exact log-likelihood of every row under the mixture of ``orders`` orders (20.84).
 
-        The cost is linear in the number of orders, and in that of columns.
+        The cost is linear in the number of orders and in the number of columns.
 
         Args:
             x: ``rows x D``.
             method: ``"exact"``.
-            orders: by default the model's own number. Of several numbers, as in ``(1, 16, 128)``, the last one gives the
-                figure, the others' means stand in the details; the smaller mixtures are the first orders of the largest.
+            orders: the number of orders, by default the model's. Of several numbers, as in ``(1, 16, 128)``, the last gives
+                the figure, and the means of all are in the details; smaller mixtures have the first orders of the largest.
 
         Raises:
             ValueError: another method, another option, or no order.
@@ -149,20 +153,20 @@ class OrderlessModel(AutoregressiveModel):
             raise ValueError("orders got no number; expected one, or several of which the last gives the figure")
         dist = self.ensemble(max(counts))
         with torch.no_grad():
-            each = torch.cat([torch.stack([m.log_prob(rows) for m in dist.members]) for rows in x.split(CHUNK)], 1)
-        figures = {count: each[:count].logsumexp(0) - math.log(count) for count in counts}
+            by_order = torch.cat([torch.stack([m.log_prob(rows) for m in dist.members]) for rows in x.split(CHUNK)], 1)
+        figures = {count: by_order[:count].logsumexp(0) - math.log(count) for count in counts}
         details = {f"orders_{count}": float(values.double().mean()) for count, values in figures.items()}
         last = counts[-1]
-        how = "density of one random order" if last == 1 else f"mean of {last} orders' likelihoods"
-        return Evidence.exact(figures[last], how, details if len(counts) > 1 else None)
+        name = "density of one random order" if last == 1 else f"mean of {last} orders' likelihoods"
+        return Evidence.exact(figures[last], name, details if len(counts) > 1 else None)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The loss's bound on validation rows with the sign turned, in nats a row, for masks that are always the same."""
+        """Minus the loss on validation rows, in nats per row, with the same random masks every time."""
         generator = torch.Generator(valid.device).manual_seed(0)
         with torch.no_grad():
             bounds = [
                 -subset_loss(self, rows, random_subsets(len(rows), self.visible, rows.device, generator))
-                for rows in valid.split(1000)
+                for rows in valid.split(MASKED_ROWS)
             ]
         return {"valid_bound": float(torch.cat(bounds).mean())}
 

@@ -10,6 +10,12 @@ from torch import Tensor
 from ...checks import BINARISE
 from .model import Model
 
+ROWS_AT_ONCE = 2000
+"""Rows that are scored in one pass; it bounds the memory and changes nothing else."""
+
+PROGRESS_ROWS = 1000
+"""Rows of a split from which figures of progress are computed after every epoch: enough to tell a trend."""
+
 
 def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:
     """Refuse data that are empty, of the wrong shape, or not finite."""
@@ -27,7 +33,7 @@ def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:
 
 
 def not_finite(model: Model) -> str | None:
-    """The first parameter with entries that are not finite, said as a reason; or None."""
+    """A sentence that names the first parameter with entries that are not finite; None where all are finite."""
     for name, parameter in model.named_parameters():
         if not parameter.detach().isfinite().all():
             return f"{name} has entries that are not finite"
@@ -35,7 +41,7 @@ def not_finite(model: Model) -> str | None:
 
 
 def check_support(x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, expected: str, hint: str) -> None:
-    """Refuse values outside a support, saying which."""
+    """Refuse values outside a support, and name the first."""
     outside = ~allowed(x)
     if outside.any():
         value = float(x[outside][0])
@@ -43,5 +49,5 @@ def check_support(x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, exp
 
 
 def check_binary(x: Tensor, name: str, otherwise: str = "") -> None:
-    """Refuse values other than 0 and 1; ``otherwise`` says what else there is to do about grey levels."""
+    """Refuse values other than 0 and 1; ``otherwise`` adds another remedy for grey levels."""
     check_support(x, lambda v: (v == 0) | (v == 1), name, "0 or 1", f"{BINARISE}{otherwise}")

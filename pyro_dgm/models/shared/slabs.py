@@ -13,11 +13,11 @@ from ...energy import BoltzmannDistribution, Graph
 from .real_valued import RealValuedModel
 
 _SLACK = 1e-4
-"""Keeps the precision positive definite in single precision however small a becomes."""
+"""A relative margin that keeps the precision matrix positive definite in single precision, however small a becomes."""
 
 
 class SlabMachine(RealValuedModel):
-    """A machine with spikes and slabs: a diagonal precision, squares that spikes switch on, no visible bias."""
+    """A machine with spikes and slabs: a diagonal precision, squares of x that spikes switch on, and no visible bias."""
 
     hidden: int
     visible: int
@@ -37,7 +37,7 @@ class SlabMachine(RealValuedModel):
         return self.log_square.exp() if self.square else self.weight.new_zeros(self.visible, self.hidden)
 
     def initialise(self, x: Tensor) -> None:
-        r"""The inverse of the data's variances as $\Lambda$, unless it was set already."""
+        r"""Set $\Lambda$ to the inverse of the data's variances, unless it was set already."""
         if not bool(self.log_precision.detach().any()):
             with torch.no_grad():
                 self.log_precision.copy_(-self._variances(x).clamp_min(1e-6).log())
@@ -51,7 +51,7 @@ class SlabMachine(RealValuedModel):
 
 
 class SlabMixture(SlabMachine):
-    """Machines whose slabs meet x alone: given h, x is Gaussian, with a covariance that the spikes make."""
+    """A machine whose slabs are coupled to x alone: given h, x is Gaussian with a covariance that depends on the spikes."""
 
     slabs: int
     _graph: Graph
@@ -73,7 +73,7 @@ class SlabMixture(SlabMachine):
         r"""The distribution of the visible layer.
 
         Args:
-            hidden_shift: added to $b$, ``batch_shape x hidden``: a context gives every row a machine of its own.
+            hidden_shift: added to $b$, ``batch_shape x hidden``: with a context every row has its own machine.
         """
         bias, mean, alpha = self._slabs()
         bias = bias if hidden_shift is None else bias + hidden_shift
@@ -97,7 +97,7 @@ class SlabMixture(SlabMachine):
         return MultivariateNormal(location, precision_matrix=form)
 
     def _given(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of C, and its product with the mean of x given h."""
+        """The inverse of the covariance C of x given h, and its product with the mean."""
         weight, phi = self._unrolled()
         _, mean, alpha = self._slabs()
         on = h.unsqueeze(-1) / alpha
@@ -106,7 +106,7 @@ class SlabMixture(SlabMachine):
         return form, h @ (weight * mean).sum(-1).mT
 
     def exact_log_partition(self) -> Tensor:
-        """Log Z in nats with its gradient, as of ``model()``: every h is listed.
+        """Log Z of ``model()`` in nats with its gradient, a sum over all h.
 
         Raises:
             NotEnumerable: more than 12 spikes.

@@ -36,7 +36,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
     shares $\Lambda_j / n_j$ alone bear it. The largest need over positions keeps $\alpha$ shared; pixels outside the picture
     need nothing.
 
-    With ``tied`` $\Lambda$ is one number a channel, and n the most spikes that can see a pixel of any picture, filters times
+    With ``tied`` $\Lambda$ is one number per channel, and n the most spikes that can see a pixel of any picture, filters times
     the size of one. Then nothing depends on the picture's size: ``resized`` is the same machine for other pictures. Without,
     $\Lambda$ has an entry for every pixel, $n_j$ is exact, and there is no other size.
 
@@ -48,7 +48,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         filters: the number of filters.
         size: height and width of a filter, or both in one number.
         shape: of a picture, height and width or channels, height and width; by default a square of one channel.
-        slabs: K, slabs a spike.
+        slabs: K, slabs per spike.
         square: learn $\Phi$, a filter of positive entries; otherwise it is 0.
         padding: ``"valid"`` positions in the picture, or the ``"full"`` ones that touch it (``dgm.Convolution``).
         tied: one $\Lambda$ a channel.

@@ -22,6 +22,9 @@ from ..objectives.objective import Objective, Turn
 from .checkpoint import save_state, save_weights
 from .settings import OPTIMISERS, Settings
 
+CLOCKS = ("seconds", "cpu_seconds")
+"""Columns of the history that say how long an epoch took."""
+
 
 class TrainingDiverged(RuntimeError):
     """Raised when the loss becomes NaN, infinite or absurdly large; the last good checkpoint is kept."""
@@ -153,6 +156,7 @@ class Trainer:
         value = float(processes.mean(loss.detach(), 1))
         if not math.isfinite(value) or abs(value) > self.limit:
             self._diverged(epoch, number, value)
+        self._check(turn)
         for group in self.optimiser.param_groups:
             if turn.groups is not None and group.get("name") not in turn.groups:
                 for parameter in group["params"]:
@@ -160,6 +164,14 @@ class Trainer:
         processes.average_gradients(self.trained)
         self.optimiser.step()
         return value
+
+    def _check(self, turn: Turn) -> None:
+        """Refuse a turn whose name is taken in the history, or that moves groups that are not there."""
+        groups = [str(group.get("name")) for group in self.optimiser.param_groups]
+        if turn.name in ("epoch", *CLOCKS):
+            raise ValueError(f"a turn is called {turn.name!r}, which names another column of the history; rename it")
+        if strange := sorted(set(turn.groups or ()) - set(groups)):
+            raise ValueError(f"the turn {turn.name!r} moves the groups {strange}; the groups are {groups}")
 
     def _finite(self) -> bool:
         """Whether all weights are below 1e10: with larger ones a likelihood overflows in single precision."""

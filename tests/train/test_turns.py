@@ -10,6 +10,7 @@ from oracles import forked
 from two_players import Player, Product
 
 import pyro_dgm as dgm
+from pyro_dgm.objectives.objective import Turn
 from pyro_dgm.train import launch
 
 ROWS = torch.zeros(11, 1, dtype=torch.float64)
@@ -116,6 +117,25 @@ def test_a_criterion_without_losses_is_refused_when_it_is_written():
 
     with pytest.raises(ValueError, match="see its turns"):
         Product().loss(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        (
+            Turn("model", lambda: torch.zeros((), requires_grad=True), ("player",)),
+            r"moves the groups \['player'\]; the groups are",
+        ),
+        (Turn("epoch", lambda: torch.zeros((), requires_grad=True)), "names another column of the history"),
+    ],
+)
+def test_turns_that_cannot_be_taken(turn, message):
+    class Odd(Product):
+        def turns(self, x):
+            yield turn
+
+    with pytest.raises(ValueError, match=message):
+        play(objective=Odd())
 
 
 class Wandering(dgm.AffineGenerator):

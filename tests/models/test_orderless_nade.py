@@ -237,7 +237,7 @@ def test_a_first_fit_starts_at_independent_columns():
 
 def test_wrong_options_are_refused():
     for options, message in (
-        ({"orders": 0}, "orders got 0; expected how many"),
+        ({"orders": 0}, "orders got 0; expected the number of orders"),
         ({"hidden": ()}, "units of every hidden layer"),
         ({"hidden": (0,)}, "units of every hidden layer"),
         ({"activation": "step"}, "activation got 'step'"),

@@ -16,25 +16,25 @@ class ConvolutionalNADE(OrderlessModel):
     r"""Orderless NADE of pictures: convolutions of the known pixels and their mask (Uria et al. 2016, section 4).
 
     The network sees the planes $m \odot x$ and m, the mask of known pixels, and gives the numbers of all pixels by
-    convolutions that keep the sides. Orders of the pixels make it a distribution as in (20.83), the model is the mixture of
-    ``orders`` random ones (20.84), and training, evaluation and conditionals are those of ``dgm.OrderlessNADE``.
-    Log-likelihoods are exact, in nats, and cost a pass through all convolutions a pixel and an order. A pixel's conditional sees
-    known pixels up to ``(kernel // 2) (len(channels) + 1)`` away.
+    convolutions that keep the sides. An order of the pixels makes it a distribution as in (20.83); the model is the
+    mixture of ``orders`` random ones (20.84). Training, evaluation and conditionals are those of ``dgm.OrderlessNADE``.
+    Log-likelihoods are exact, in nats, and cost a pass through all convolutions for every pixel and order. A pixel's
+    conditional sees known pixels up to ``(kernel // 2) (len(channels) + 1)`` away.
 
     Args:
         visible: the number of columns, D: channels times height times width.
         shape: height and width of a picture, or channels, height and width.
-        channels: of every hidden convolution.
+        channels: the number of channels of every hidden convolution.
         kernel: the side of every convolution, odd.
         output: as in ``dgm.OrderlessNADE``.
-        orders: how many random orders the model averages.
+        orders: the number of random orders that the model averages.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        residual: a convolution between equal numbers of channels is added to what it sees.
-        seed: of the orders.
+        residual: add the input to the output of a convolution between equal numbers of channels.
+        seed: the seed of the orders.
         context: columns of a context that shifts the first convolution's channels and the numbers linearly; 0 for none.
 
     Attributes:
-        body: ``body.hidden`` and ``body.last`` are the convolutions; the last one's bias is one per pixel.
+        body: ``body.hidden`` and ``body.last`` are the convolutions; the last one has a bias per pixel.
 
     Raises:
         ValueError: a shape of another number of pixels, no convolution, an even kernel, no order, an unknown family or
@@ -68,11 +68,11 @@ class ConvolutionalNADE(OrderlessModel):
         self.activation, self.residual = activation, residual
 
     def options(self) -> dict[str, Any]:
-        own = {
+        architecture = {
             "shape": list(self.shape), "channels": list(self.channels), "kernel": self.kernel, "activation": self.activation,
             "residual": self.residual,
         }  # fmt: skip
-        return super().options() | own
+        return super().options() | architecture
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

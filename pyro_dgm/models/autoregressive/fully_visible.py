@@ -21,13 +21,13 @@ class FVBN(AutoregressiveModel):
 
     $p(x) = \prod_i p(x_i \mid x_{<i})$ along an order of the columns. With binary output
     $P(x_i = 1 \mid x_{<i}) = \sigma(b_i + \sum_{j<i} W_{ij} x_j)$, with categories a softmax, with Gaussian output the
-    linear-Gaussian network, a multivariate normal distribution: means are linear, scales the same for all rows of a context.
-    (Those of Laplace columns too; of mixtures all numbers are linear.) A context moves all numbers linearly, logarithms of
-    scales among them. It is (20.70) without latent variables; log-likelihoods are exact, in nats.
+    linear-Gaussian network, a multivariate normal distribution: means are linear, and scales are the same for all rows of a
+    context. (So are those of Laplace columns; of mixtures all numbers are linear.) A context shifts all numbers linearly,
+    also the logarithms of scales. It is (20.70) without latent variables; log-likelihoods are exact, in nats.
 
     With a basis the columns enter through functions of themselves: ``"pairs"`` adds all products of two columns,
     ``"powers:K"`` the powers 2 to K. Gaussian columns have their maximum-likelihood solution in closed form, by least squares:
-    ``initialise`` finds it, with which a first ``fit`` starts.
+    ``initialise`` finds it, and a first ``fit`` starts there.
 
     Args:
         visible: the number of columns, D.
@@ -81,7 +81,7 @@ class FVBN(AutoregressiveModel):
                 self.network.direct.mask[column * self.conditionals.parameters + number] = False
 
     def initialise(self, x: Tensor) -> None:
-        """Independent columns that fit the data; Gaussian ones by least squares on the columns before them."""
+        """Start at independent columns that fit the data, and Gaussian columns at least squares on the columns before them."""
         super().initialise(x)
         size = self.conditionals.parameters
         with torch.no_grad():
@@ -90,13 +90,13 @@ class FVBN(AutoregressiveModel):
             for column in range(self.visible):
                 if not self.conditionals.column(column).least_squares:
                     continue
-                seen = direct.mask[column * size]
-                design = torch.cat([inputs[:, seen], torch.ones_like(x[:, :1])], 1)
-                # Without full rank only the processor has a solver.
+                is_input = direct.mask[column * size]
+                design = torch.cat([inputs[:, is_input], torch.ones_like(x[:, :1])], 1)
+                # Only the processor has a solver for designs without full rank.
                 solved = torch.linalg.lstsq(design.cpu(), x[:, column : column + 1].cpu(), driver="gelsd")
                 solution = solved.solution.squeeze(1).to(x.device)
                 residual = x[:, column] - design @ solution
-                direct.weight[column * size, seen] = solution[:-1]
+                direct.weight[column * size, is_input] = solution[:-1]
                 self.network.bias[column, 0] = solution[-1]
                 self.network.bias[column, 1] = (residual.square().mean().sqrt() - FLOOR).clamp_min(FLOOR).log()
 

@@ -22,23 +22,23 @@ class MADE(AutoregressiveModel):
 
     A hidden unit of degree d sees the first d columns of the order, and the conditional of the column at place i the units
     of degree up to i. With several masks the model is the mixture $p(x) = \frac1K \sum_k p(x \mid o_k)$ (20.84) of K orders
-    and connections, which share one set of weights: likelihoods are averaged, in training by ``objective("next")``
-    only one is looked at in each batch. Log-likelihoods are exact, in nats.
+    and connections, which share one set of weights. Likelihoods are averaged; training by ``objective("next")``
+    takes one mask per batch. Log-likelihoods are exact, in nats.
 
     Args:
         visible: the number of columns, D.
         hidden: units of the hidden layers.
         output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
             sequence of these, one per column.
-        order: of the first mask: a permutation, a number that seeds a random one, or None for left to right.
-        masks: how many there are, K.
-        orders: ``"all"`` gives every mask after the first a random order, ``"first"`` the first one's.
-        degrees: ``"cyclic"`` counts through 1 to D - 1 again and again, ``"random"`` draws them anew for every mask,
-            none below the least of the layer before.
+        order: the order of the first mask: a permutation, a number that seeds a random one, or None for left to right.
+        masks: the number of masks, K.
+        orders: ``"all"`` gives every mask after the first a random order, ``"first"`` the order of the first.
+        degrees: ``"cyclic"`` repeats 1 to D - 1 along the units, ``"random"`` draws them for every mask, none below the
+            smallest of the layer before.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        direct: linear terms of all columns before, beside the hidden units.
+        direct: add linear terms of all columns before, besides the hidden units.
         context: columns of a context that all units and conditionals see; 0 for none.
-        seed: of the random orders and degrees.
+        seed: the seed of the random orders and degrees.
 
     Attributes:
         network: the masked layers, with the first mask.
@@ -89,7 +89,7 @@ class MADE(AutoregressiveModel):
 
     def _layouts(self) -> list[tuple[list[int], list[list[int]]]]:
         generator = torch.Generator().manual_seed(self.seed)
-        first, found = check_order(self.order, self.visible), []
+        first, layouts = check_order(self.order, self.visible), []
         for number in range(self.masks):
             shuffled = number > 0 and self.orders == "all"
             order = torch.randperm(self.visible, generator=generator).tolist() if shuffled else first
@@ -100,8 +100,8 @@ class MADE(AutoregressiveModel):
                     layers.append(torch.randint(least, self.visible, (units,), generator=generator).tolist())
                 else:
                     layers.append([1 + unit % (self.visible - 1) for unit in range(units)])
-            found.append((order, layers))
-        return found
+            layouts.append((order, layers))
+        return layouts
 
     def _masked(self, number: int) -> MaskedNetwork:
         """The network under one of the masks."""
@@ -114,7 +114,7 @@ class MADE(AutoregressiveModel):
         """Log-likelihoods of rows under one of the masks, in nats.
 
         Args:
-            number: of the mask, from 0; after the last they start anew.
+            number: the number of the mask, from 0, modulo the number of masks.
             x: ``rows x D``.
         """
         return AutoregressiveDistribution(self._masked(number % self.masks), self.conditionals).log_prob(x)
@@ -123,10 +123,10 @@ class MADE(AutoregressiveModel):
         """Maximum likelihood.
 
         Args:
-            kind: ``"next"`` takes one mask per batch, in turn (``dgm.NextMask``); ``"mixture"`` all of them, exactly.
+            kind: ``"next"`` takes one mask per batch, in turn (``dgm.NextMask``); ``"mixture"`` the exact mixture of all.
 
         Raises:
-            ValueError: another choice.
+            ValueError: another kind.
         """
         check_choice("kind", kind, ("next", "mixture"))
         return NextMask() if kind == "next" and self.masks > 1 else Elbo()

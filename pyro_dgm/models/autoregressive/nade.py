@@ -22,18 +22,18 @@ class NADE(AutoregressiveModel):
     columns (20.83): $W'_{j,k,i} = W_{j,k}$, so the hidden units of all conditionals share their weights and a row costs O(D h).
     Log-likelihoods are exact, in nats, and so are draws.
 
-    With ``tied`` weights, V = W, the conditional of a column is the first step of mean field by which a restricted
-    Boltzmann machine with these weights fills it in, later columns being left out. Categories enter by indicators and
-    have a softmax, real columns have means and scales.
+    With ``tied`` weights, V = W, the conditional of a column is the first mean-field step by which a restricted
+    Boltzmann machine with these weights fills it in, with later columns left out. Categories enter by indicators and
+    have a softmax; real columns have means and scales.
 
     Args:
         visible: the number of columns, D.
-        hidden: hidden units, h.
+        hidden: the number of hidden units, h.
         output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
             sequence of these, one per column.
         order: a permutation of the columns, a number that seeds a random one, or None for left to right.
-        tied: V = W for the columns' first number, a logit or a mean; for binary columns or single Gaussians or Laplaces.
-        activation: of the hidden units, ``"sigmoid"`` or ``"relu"``.
+        tied: set V = W for the columns' first number, a logit or a mean; for binary columns or single Gaussians or Laplaces.
+        activation: the hidden units' non-linearity, ``"sigmoid"`` or ``"relu"``.
         context: columns of a context that shifts the biases b and c linearly; 0 for none.
 
     Attributes:

@@ -17,24 +17,24 @@ class NADEk(OrderlessModel):
     r"""NADE-k: orderless NADE that fills in the unknown columns k times before it answers (Raiko, Yao, Cho and Bengio 2014).
 
     Unknown columns start at the data's means. Each round feeds the present values and the mask through one perceptron, the same
-    in all rounds, and replaces the unknown ones by the means of their conditionals; the k-th round's conditionals are
-    the model's, and orders make distributions of them as in (20.83) and (20.84). Log-likelihoods are exact, in nats.
+    in all rounds, and replaces unknown values by the means of their conditionals. The conditionals of round k are the
+    model's; orders make distributions of them as in (20.83) and (20.84). Log-likelihoods are exact, in nats.
     Training is order-agnostic, with the loss averaged over the rounds. With ``k=1`` it is ``dgm.OrderlessNADE`` with unknown
     columns at their means rather than zero, which the mask's weights can undo. NADE with tied weights is the first
-    mean-field step of an RBM that fills in missing inputs; NADE-k goes on with such steps.
+    mean-field step of an RBM that fills in missing inputs; NADE-k continues with further steps.
 
     Args:
         visible: the number of columns, D.
         hidden: units of every hidden layer.
-        k: rounds of inference.
+        k: the number of rounds of inference.
         output: as in ``dgm.OrderlessNADE``.
-        orders: how many random orders the model averages.
+        orders: the number of random orders that the model averages.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        seed: of the orders.
+        seed: the seed of the orders.
         context: columns of a context that shifts the first layer's sums and the numbers linearly; 0 for none.
 
     Attributes:
-        body: ``body.perceptron`` is that of all rounds, ``body.means`` are the values before the first round.
+        body: ``body.perceptron`` is the perceptron of all rounds, ``body.means`` are the values before the first round.
 
     Raises:
         ValueError: no column, no hidden layer, no round, no order, an unknown family or activation.
@@ -63,8 +63,8 @@ class NADEk(OrderlessModel):
         self.body = RepeatedInference(visible, self.conditionals, perceptron, k)
 
     def options(self) -> dict[str, Any]:
-        own = {"hidden": list(self.hidden), "k": self.k, "activation": self.activation}
-        return super().options() | own
+        architecture = {"hidden": list(self.hidden), "k": self.k, "activation": self.activation}
+        return super().options() | architecture
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

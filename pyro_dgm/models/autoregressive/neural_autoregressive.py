@@ -17,20 +17,20 @@ from ..shared.examples import bits, seeded
 class NeuralAutoregressive(AutoregressiveModel):
     r"""Neural autoregressive network (Bengio and Bengio 2000): every column has a group of hidden units that later ones share.
 
-    The group of the column at place i sees that column and those before it; the conditional of a column reads the groups of
-    all columns before it (figure 20.10). In contrast to (20.83) no weights are tied; groups replace a network a
-    conditional, so that features found for one column serve all later ones. The last column needs no group. Log-likelihoods are
-    exact, in nats.
+    The group of the column at place i sees that column and those before it; the conditional of a column reads the groups
+    of all columns before it (figure 20.10). In contrast to (20.83) no weights are tied. Shared groups replace one network
+    per conditional, so that features learned for one column serve all later ones. The last column needs no group.
+    Log-likelihoods are exact, in nats.
 
     Args:
         visible: the number of columns, D.
-        group: hidden units per column.
-        depth: hidden layers; a deeper group sees the groups of its own and of earlier columns in the layer below.
+        group: the number of hidden units per column.
+        depth: the number of hidden layers; a deeper group sees the groups of its own and of earlier columns in the layer below.
         output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
             sequence of these, one per column.
         order: a permutation of the columns, a number that seeds a random one, or None for left to right.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        direct: linear terms of all columns before, beside the groups.
+        direct: add linear terms of all columns before, besides the groups.
         context: columns of a context that all groups and conditionals see; 0 for none.
 
     Attributes:

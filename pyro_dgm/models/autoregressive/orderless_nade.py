@@ -21,7 +21,7 @@ class OrderlessNADE(OrderlessModel):
     $p(x \mid o) = \prod_d p(x_{o_d} \mid x_{o_1}, \dots, x_{o_{d-1}})$ as in (20.83), with weights that all orders share; the
     model is the mixture of ``orders`` random orders (20.84). Log-likelihoods are exact, in nats. Training draws random
     subsets (``dgm.OrderAgnostic``), and any conditional $p(x_a \mid x_b)$ follows from an order that begins with the columns of b
-    (``complete``). Different orders need not agree with each other: see ``complete``. Uria, Murray and Larochelle (2014);
+    (``complete``). Different orders may disagree with each other: see ``complete``. Uria, Murray and Larochelle (2014);
     Uria, Cote, Gregor, Murray and Larochelle (2016).
 
     Args:
@@ -29,9 +29,10 @@ class OrderlessNADE(OrderlessModel):
         hidden: units of every hidden layer.
         output: ``"binary"``, ``"categorical:C"``, ``"gaussian"``, ``"gaussians:K"``, ``"laplace"``, ``"laplaces:K"``, or a
             sequence of these, one per column.
-        orders: how many random orders the model averages; ``dgm.log_likelihood(model, x, orders=16)`` takes another number.
+        orders: the number of random orders that the model averages; ``dgm.log_likelihood(model, x, orders=16)`` takes
+            another number.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        seed: of the orders.
+        seed: the seed of the orders.
         context: columns of a context that shifts the first layer's sums and the numbers linearly; 0 for none.
 
     Attributes:
@@ -63,8 +64,8 @@ class OrderlessNADE(OrderlessModel):
         self.body = SubsetPerceptron(visible, self.conditionals, perceptron)
 
     def options(self) -> dict[str, Any]:
-        own = {"hidden": list(self.hidden), "activation": self.activation}
-        return super().options() | own
+        architecture = {"hidden": list(self.hidden), "activation": self.activation}
+        return super().options() | architecture
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

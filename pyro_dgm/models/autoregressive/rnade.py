@@ -29,9 +29,9 @@ class RNADE(AutoregressiveModel):
 
     Args:
         visible: the number of columns, D.
-        hidden: hidden units, h.
-        components: of every mixture, K.
-        output: of every component, ``"gaussian"`` or ``"laplace"``.
+        hidden: the number of hidden units, h.
+        components: the number of components of every mixture, K.
+        output: the family of every component, ``"gaussian"`` or ``"laplace"``.
         order: a permutation of the columns, a number that seeds a random one, or None for left to right.
         activation: f, ``"relu"`` or ``"sigmoid"``.
         scaled_gradient: multiply the means' derivatives by the scales.
@@ -39,7 +39,7 @@ class RNADE(AutoregressiveModel):
 
     Attributes:
         network: ``network.inputs`` is W (``D x 1 x h``), ``network.outputs`` has the rows of the logits, means and log
-            scales (``D x 3 K x h``), ``network.scale`` is rho.
+            scales (``D x 3 K x h``), ``network.scale`` is $\rho$.
 
     Raises:
         ValueError: no column, hidden unit or component, an unknown family or activation, an order that is no permutation.

@@ -1,4 +1,4 @@
-"""Recurrent network over frames, each of which a NADE draws: section 20.10.10 in sequences."""
+"""A recurrent network over frames, each drawn by a NADE: section 20.10.10 for sequences."""
 
 from __future__ import annotations
 
@@ -23,35 +23,39 @@ from ..shared.evidence import Evidence
 from ..shared.examples import seeded, sequences
 from ..shared.explicit import ExplicitModel
 from ..shared.frames import check_frames, check_width, per_frame, presence_columns, row_shape
+from ..shared.rows import ROWS_AT_ONCE
 
 _CELLS = {"tanh": nn.RNN, "gru": nn.GRU}
 
+_PARTICLES = 100
+"""Particles of the filter behind a draw of ``condition``."""
+
 
 class RNNNADE(ExplicitModel):
-    r"""RNN-NADE (Boulanger-Lewandowski, Bengio and Vincent 2012): one NADE per frame, its biases from a recurrent network.
+    r"""RNN-NADE (Boulanger-Lewandowski, Bengio and Vincent 2012): one NADE per frame, with biases from a recurrent network.
 
     $p(x) = \prod_t p(x_t \mid u_{t-1})$ with $u_t = \tanh(W_x x_t + W_u u_{t-1} + d)$ or a gated recurrence, and in frame t the
     conditionals of (20.83) with biases $b + W_b u_{t-1}$ and $c + W_c u_{t-1}$. Log-likelihoods are exact, in nats per
     sequence; all frames of all sequences go through the NADE at once.
 
     A row is a padded sequence (``dgm.data.pad``): T frames of D values and of a column that is 1 where the frame exists.
-    Rows of any number of frames will do. Lengths are given, not modelled: padding has no log-probability.
+    Rows may have any number of frames. Lengths are given, not modelled: padding has no log-probability.
 
     Args:
-        visible: the number of columns of the data; ``sample`` draws sequences of so many, which is of
+        visible: the number of columns of the data; ``sample`` draws sequences of as many columns, which is
             ``visible / (features + 1)`` frames.
-        features: values of a frame, D.
-        hidden: NADE's hidden units.
-        recurrent: units of the recurrent network.
+        features: the number of values of a frame, D.
+        hidden: the number of hidden units of the NADE.
+        recurrent: the number of units of the recurrent network.
         cell: ``"tanh"`` or ``"gru"``.
         output: the values' family as in ``dgm.NADE``.
-        order: of a frame's values: a permutation, a number that seeds a random one, or None.
+        order: the order of a frame's values: a permutation, a number that seeds a random one, or None.
         context: columns of a context that the recurrent network and all frames see; 0 for none.
 
     Attributes:
-        network: NADE's, whose context is the recurrent state.
+        network: the network of the NADE, whose context is the recurrent state.
         recurrence: the recurrent network; ``start`` is its state before the first frame, learned.
-        frames: of a sequence that ``sample`` draws.
+        frames: the number of frames of a sequence that ``sample`` draws.
 
     Raises:
         ValueError: sizes below one, ``visible`` no multiple of ``features + 1``, an unknown cell or family, an order that is
@@ -101,8 +105,8 @@ class RNNNADE(ExplicitModel):
         """The distribution of a sequence, or ``batch_shape`` of them.
 
         Args:
-            length: frames of a draw, by default ``frames``.
-            context: ``batch_shape x C``, of a model that was made with ``context=C``; without it zeros.
+            length: the number of frames of a draw, by default ``frames``.
+            context: ``batch_shape x C``, for a model made with ``context=C``; by default zeros.
 
         Raises:
             ValueError: a context of another width, or one that the model was not made for.
@@ -119,11 +123,11 @@ class RNNNADE(ExplicitModel):
             return pyro.sample("x", self(length), obs=x)
 
     def sample(self, n: int, length: int | None = None) -> Tensor:
-        """``n`` independent sequences, drawn frame by frame, as rows without padding.
+        """Draw ``n`` independent sequences, frame by frame, as rows without padding.
 
         Args:
-            n: how many.
-            length: their frames; by default ``frames``.
+            n: the number of sequences.
+            length: their number of frames; by default ``frames``.
 
         Raises:
             ValueError: a length below one.
@@ -133,7 +137,7 @@ class RNNNADE(ExplicitModel):
         return self(length).sample((n,))
 
     def given_columns(self) -> Tensor:
-        """Which frames exist is given."""
+        """The columns that say which frames exist."""
         return presence_columns(self.visible, self.features)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
@@ -148,19 +152,19 @@ class RNNNADE(ExplicitModel):
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The log-likelihood of validation rows, in nats per sequence and in nats per frame."""
-        found = self.evidence(valid[:2000])
+        evidence = self.evidence(valid[:ROWS_AT_ONCE])
         return {
-            "valid_log_likelihood": float(found.values.mean()),
-            "valid_log_likelihood_per_frame": found.details["nats_per_frame"],
+            "valid_log_likelihood": float(evidence.values.mean()),
+            "valid_log_likelihood_per_frame": evidence.details["nats_per_frame"],
         }
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown values given the known ones, by a particle filter over the frames.
 
-        A particle draws what is unknown of a frame along NADE's order and weighs the probability of what is known; where
-        the weights of a row are worth fewer than half its particles, these are drawn anew. The estimate is consistent in
-        the number of particles. Frames long before others that are known rest on few distinct particles. Lengths are
-        known: ``known`` is not read in their columns.
+        A particle draws the unknown values of a frame along NADE's order, and its weight is the probability of the known
+        values. Where the weights of a row are worth fewer than half its particles, these are resampled. The estimate is
+        consistent in the number of particles. The draws of frames long before known ones come from few distinct particles.
+        Lengths are known: ``known`` is not read in their columns.
 
         Args:
             x: padded rows.
@@ -168,24 +172,25 @@ class RNNNADE(ExplicitModel):
             draws: particles per row.
 
         Raises:
-            ValueError: fewer than two particles; no booleans, a shape that does not fit, or a known value that is no number.
+            ValueError: fewer than two particles; ``known`` without booleans, a shape that does not fit, or a known value
+                that is not finite.
         """
         return self._filtered(x, known, draws).rows
 
     def condition(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> Tensor:
-        """Draws of the unknown values given the known ones, each from a particle filter of its own (100 particles)."""
+        """Draw the unknown values given the known ones, each draw from a separate particle filter of 100 particles."""
         check_independent(type(self).__name__, warmup=warmup, thinning=thinning)
         check_condition(x, known, draws)
-        x = x.nan_to_num()  # what is unknown may be NaN
-        return torch.stack([self._filtered(x, known, 100, draw=True).rows for _ in range(draws)])
+        x = x.nan_to_num()  # unknown values may be NaN
+        return torch.stack([self._filtered(x, known, _PARTICLES, draw=True).rows for _ in range(draws)])
 
     def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
-        """The same, with the smallest effective number of particles that a row had before a frame's were drawn anew."""
-        found = self._filtered(x, known, draws)
-        smallest = float(found.effective_sample_size.min())
-        return found.rows, {"method": "particle filter", "smallest_effective_sample_size": smallest}
+        """The result of ``impute``, and the smallest effective number of particles that a row had before resampling."""
+        filled = self._filtered(x, known, draws)
+        smallest = float(filled.effective_sample_size.min())
+        return filled.rows, {"method": "particle filter", "smallest_effective_sample_size": smallest}
 
     def conditional_log_prob(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, Tensor]:
         r"""$\log p(x_a \mid x_b) = \log p(x) - \log \hat p(x_b)$ of every row, in nats, and its effective sample size.
@@ -201,9 +206,9 @@ class RNNNADE(ExplicitModel):
         Raises:
             ValueError: as ``impute``.
         """
-        found = self._filtered(x, known, draws)
+        filled = self._filtered(x, known, draws)
         with torch.no_grad():
-            return self().log_prob(x) - found.log_known, found.effective_sample_size
+            return self().log_prob(x) - filled.log_known, filled.effective_sample_size
 
     def _filtered(self, x: Tensor, known: Tensor, particles: int, draw: bool = False) -> Filled:
         check_imputation(x, known, row_shape(x, self.visible), particles, "particles")

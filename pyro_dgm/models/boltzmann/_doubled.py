@@ -1,4 +1,4 @@
-"""The machines that a deep Boltzmann machine is pretrained with, layer by layer (20.4.4)."""
+"""The machines with which a deep Boltzmann machine is pretrained, layer by layer (20.4.4)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..shared.layerwise import Stage
 
 
 class _Repeated(BoltzmannModel):
-    r"""A binary RBM whose visible or hidden units come in tied copies, as pretraining a deep machine needs (20.4.4).
+    r"""A binary RBM with tied copies of its visible or hidden units, for pretraining a deep machine (20.4.4).
 
     With two visible copies $P(h = 1 \mid v) = \sigma(c + 2 v^\top W)$ and $P(v = 1 \mid h) = \sigma(b + W h)$: the second copy
-    stands for the layer above, which will bring the other half of the field.
+    stands for the layer above, which brings the other half of the field in the deep machine.
     """
 
     def __init__(self, visible: int, hidden: int, copies: tuple[int, int] = (1, 1), scale: float = 1.0) -> None:
@@ -67,11 +67,12 @@ class Doubled(Protocol):
 
 
 def doubled_stages(dbm: Doubled) -> Iterator[Stage]:
-    r"""The machines of a deep Boltzmann machine's pretraining (20.4.4; Salakhutdinov and Hinton 2009).
+    r"""Yield the machines that pretrain a deep Boltzmann machine (20.4.4; Salakhutdinov and Hinton 2009).
 
-    Every unit of the deep machine will have input from two sides where its stage brings one: so there are two tied copies of
-    the visible layer below and of the hidden layer on top, and twice the weights between. Labels join the rows of the top
-    stage, as bits of their own there; the deep machine's label layer, one choice among its classes, starts from their weights.
+    A unit of the deep machine has input from two sides, and in its stage from one. To make up for it, the lowest stage has
+    two tied copies of the visible layer, the top stage two of the hidden layer, and the stages between twice the weights.
+    Labels join the rows of the top stage as separate bits; the deep machine's label layer, one choice among its classes,
+    starts from their weights.
 
     Raises:
         ValueError: the visible units are not binary.
@@ -95,9 +96,10 @@ def doubled_stages(dbm: Doubled) -> Iterator[Stage]:
 
 
 def restricted_stage(dbm: Doubled) -> Iterator[Stage]:
-    """The lowest machine alone, undoubled; the layers above keep weights near zero.
+    """Yield the machine of the two lowest layers alone, undoubled; the layers above keep weights near zero.
 
-    The deep machine is then that restricted machine, with an exact posterior, and joint training starts from its likelihood.
+    The deep machine then equals that restricted machine, with an exact posterior, and joint training starts at its
+    likelihood.
 
     Raises:
         ValueError: the visible units are not binary, or the machine has labels.
@@ -117,7 +119,7 @@ def restricted_stage(dbm: Doubled) -> Iterator[Stage]:
 
 
 def _doubled_upward(dbm: Doubled, rows: Tensor, layer: int) -> Tensor:
-    """The layer's means on an upward pass whose inputs count twice, as the next machine's visible rows."""
+    """The layer's means on an upward pass with doubled inputs, as visible rows of the next machine."""
     h, label = rows.split([dbm.visible, rows.shape[-1] - dbm.visible], -1)
     for W, c in zip(dbm.weights[:layer], dbm.hidden_biases[:layer], strict=True):
         h = torch.sigmoid(2 * h @ W + c)

@@ -22,9 +22,9 @@ class BoltzmannMachine(BoltzmannModel):
 
     Without ``edges`` all units are coupled: $E(v,h) = -v^\top R v - v^\top W h - h^\top S h - b^\top v - c^\top h$ (20.3),
     $R$ and $S$ symmetric with zero diagonal (fields $2Rv$); fully visible it is $E(x) = -x^\top U x - b^\top x$ (20.2). With
-    ``edges`` every edge is named once: $E(x) = -\sum_{(i,j)} w_{ij} x_i x_j - b^\top x$, and the cost of a sweep follows
-    their number. Sweeps go over a proper colouring of the graph; where every unit is coupled to every other that is a
-    sequential scan.
+    ``edges`` every edge is named once: $E(x) = -\sum_{(i,j)} w_{ij} x_i x_j - b^\top x$, and the cost of a sweep is
+    proportional to their number. Sweeps go over a proper colouring of the graph; where every unit is coupled to every other
+    they visit the units one by one.
 
     Args:
         visible: the number of visible units, 0 to visible - 1.
@@ -88,7 +88,7 @@ class BoltzmannMachine(BoltzmannModel):
         return interactions
 
     def forward(self, visible_shift: Tensor | None = None, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
-        """The distribution of the visible units; shifts of the biases bring their batch shape."""
+        """The distribution of the visible units; with shifts of the biases it has their batch shape."""
         weight, bias = self.weight, self.visible_bias
         biases = {"visible": (bias if visible_shift is None else bias + visible_shift,)}
         if self.hidden:

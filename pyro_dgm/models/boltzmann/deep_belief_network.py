@@ -26,14 +26,14 @@ from ..shared.evidence import WIDTH, Evidence
 from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
 from ..shared.layerwise import Stage
-from ..shared.rows import check_binary, check_rows
+from ..shared.rows import PROGRESS_ROWS, check_binary, check_rows
 from ._doubled import _Repeated
 
 
 class DBN(LatentVariableModel):
     r"""Deep belief network (Hinton, Osindero and Teh 2006).
 
-    The two top layers are a restricted Boltzmann machine, the others are drawn downwards (20.17-19):
+    The two top layers are a restricted Boltzmann machine; the others are drawn downwards from it (20.17-19):
     $P(h_L, h_{L-1}) \propto e^{b_{L-1}^\top h_{L-1} + c_L^\top h_L + h_{L-1}^\top W_L h_L}$,
     $P(h_k = 1 \mid h_{k+1}) = \sigma(b_k + W_{k+1} h_{k+1})$, and $P(v = 1 \mid h_1) = \sigma(b_0 + W_1 h_1)$, or
     $v \sim \mathcal N(b_0 + W_1 h_1, \beta^{-1})$ for real rows (20.20). With one hidden layer it is an RBM.
@@ -49,7 +49,7 @@ class DBN(LatentVariableModel):
 
     Attributes:
         weights: $W_1, \ldots, W_L$, each ``layer below x layer``.
-        biases: $b_0, \ldots, b_{L-1}, c_L$, generative, from the visible layer upwards.
+        biases: $b_0, \ldots, b_{L-1}, c_L$, the generative biases, from the visible layer upwards.
         recognition_weights, recognition_biases: $R_k$ and $r_k$ below the top machine.
 
     Raises:
@@ -115,7 +115,7 @@ class DBN(LatentVariableModel):
                 h = pyro.sample(f"hidden{k}", dist.Bernoulli(logits=linear(h, R, r)).to_event(1))
 
     def posterior(self, x: Tensor, layer: int | None = None) -> Tensor:
-        """Probabilities of a hidden layer on the upward pass with means in place of samples (20.22-23): features."""
+        """Probabilities of a hidden layer on an upward pass with means in place of samples (20.22-23), to be used as features."""
         layer = len(self.hidden) if layer is None else layer
         with torch.no_grad():
             h = x
@@ -124,14 +124,14 @@ class DBN(LatentVariableModel):
         return h
 
     def _upward(self) -> list[tuple[Tensor, Tensor]]:
-        """Weights and biases of the upward pass, the top machine's last."""
+        """The weights and biases of the upward pass; those of the top machine are last."""
         return [
             *zip(self.recognition_weights, self.recognition_biases, strict=True),
             (self.weights[-1], self.biases[-1]),
         ]
 
     def classifier_input(self, x: Tensor) -> Tensor:
-        """What ``to_mlp``'s network takes: the rows themselves."""
+        """The input of ``to_mlp``'s network: the rows themselves."""
         return x
 
     def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Sequential:
@@ -148,8 +148,8 @@ class DBN(LatentVariableModel):
                 self.biases[k + 1].copy_(machine.hidden_bias)
                 if k < len(self.hidden) - 1:
                     gaussian = k == 0 and self.unit == "gaussian"
-                    seen = machine.beta.unsqueeze(-1) * machine.weight if gaussian else machine.weight
-                    self.recognition_weights[k].copy_(seen)
+                    upward = machine.beta.unsqueeze(-1) * machine.weight if gaussian else machine.weight
+                    self.recognition_weights[k].copy_(upward)
                     self.recognition_biases[k].copy_(machine.hidden_bias)
                     if gaussian:
                         self.log_precision.copy_(machine.log_precision)
@@ -157,8 +157,8 @@ class DBN(LatentVariableModel):
     def _stage(self, k: int) -> Any:
         """The machine to train as layers k and k + 1.
 
-        With room for it, it starts as the one below turned over, whose marginal of layer k is the prior that the bound has
-        had so far: from there on every gain of this machine is one of the bound (20.3). (Not under real-valued rows, where the
+        Where it has room, it starts as the machine below upside down, whose marginal of layer k is the prior of the bound so
+        far: from there on every gain of this machine is a gain of the bound (20.3). (Not over real-valued rows, where the
         machine below has another marginal.)
         """
         sizes = (self.visible, *self.hidden)
@@ -186,30 +186,32 @@ class DBN(LatentVariableModel):
     def evidence(
         self, x: Tensor, method: str | None = None, *, particles: int = 100, rows: int = 4000, **options: Any
     ) -> Evidence:
-        r"""The importance-weighted bound over the guide's samples, with the top machine's log Z exact or by annealing.
+        r"""The importance-weighted bound from the guide's draws, with the top machine's log Z exact or by annealing.
 
         Args:
             x: data.
             method: ``"exact"`` or ``"ais"`` for the top machine's log Z.
             particles: K; 1 gives the variational bound of the papers.
-            rows: rows at once.
+            rows: particles times rows of one pass; it bounds the memory and changes nothing else.
             options: of ``dgm.log_partition``.
         """
         log_z = self.log_partition(x, method, **options)
         program = negative_phase(self.model, KnownLogPartition(log_z.value))
-        found = self._importance_weighted(program, x, particles, rows)
+        weighted = self._importance_weighted(program, x, particles, rows)
         return Evidence(
-            found.values,
+            weighted.values,
             kind="exact" if log_z.exact and len(self.hidden) == 1 else "lower bound",
-            method=f"{found.method}, log Z of the top machine: {log_z.method}",
-            stderr=(found.stderr**2 + float(log_z.stderr) ** 2) ** 0.5 if len(self.hidden) > 1 else float(log_z.stderr),
-            lower=found.lower + min(float(log_z.value - log_z.upper - WIDTH * log_z.stderr_upper), 0.0),
-            upper=0.0 if log_z.exact and len(self.hidden) == 1 else found.upper,
-            details={**found.details, "log_partition": float(log_z.value)},
+            method=f"{weighted.method}, log Z of the top machine: {log_z.method}",
+            stderr=(weighted.stderr**2 + float(log_z.stderr) ** 2) ** 0.5
+            if len(self.hidden) > 1
+            else float(log_z.stderr),
+            lower=weighted.lower + min(float(log_z.value - log_z.upper - WIDTH * log_z.stderr_upper), 0.0),
+            upper=0.0 if log_z.exact and len(self.hidden) == 1 else weighted.upper,
+            details={**weighted.details, "log_partition": float(log_z.value)},
         )
 
     def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
-        """Log Z of the top machine in nats: exact, or by annealing from the means that data have there.
+        """Log Z of the top machine in nats: exact, or by annealing from the data's means in its visible layer.
 
         Args:
             rows: data.
@@ -226,20 +228,14 @@ class DBN(LatentVariableModel):
             return log_partition(top, method, **options)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The validation rows' reconstruction from the first hidden layer, in nats per row."""
+        """The reconstruction of validation rows from the first hidden layer, in nats per row; an RBM's free-energy gap."""
         with torch.no_grad():
-            rows = valid[:1000]
+            rows = valid[:PROGRESS_ROWS]
             if len(self.hidden) == 1:
-                return {
-                    "free_energy_gap": float(
-                        self.top().free_energy(rows).mean() - self.top().free_energy(train[:1000]).mean()
-                    )
-                }
-            return {
-                "valid_reconstruction": float(
-                    self.observe(torch.bernoulli(self.posterior(rows, 1))).log_prob(rows).mean()
-                )
-            }
+                top, train = self.top(), train[:PROGRESS_ROWS]
+                return {"free_energy_gap": float(top.free_energy(rows).mean() - top.free_energy(train).mean())}
+            hidden = torch.bernoulli(self.posterior(rows, 1))
+            return {"valid_reconstruction": float(self.observe(hidden).log_prob(rows).mean())}
 
     def initialise(self, x: Tensor) -> None:
         """Start the visible biases at the columns' means, unless they were set already."""

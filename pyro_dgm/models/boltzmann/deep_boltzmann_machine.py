@@ -33,7 +33,7 @@ from ..shared.boltzmann import BoltzmannModel, asks_to_anneal, visible_given
 from ..shared.evidence import Evidence, bounded
 from ..shared.examples import bits, seeded
 from ..shared.layerwise import Stage
-from ..shared.rows import check_rows
+from ..shared.rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows
 from ._doubled import doubled_stages, restricted_stage
 
 _UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
@@ -49,19 +49,20 @@ class DBM(BoltzmannModel):
     odd and the even layers are two blocks of Gibbs sampling (20.26-28).
 
     ``model(x)`` has a site for every hidden layer and ``"x"``; their joint log-probability is $-E(x, h) - \log Z$. The guide is
-    the mean-field posterior (20.29-34) by so many ``rounds`` of its fixed-point equations, so that ``Trace_ELBO`` with
+    the mean-field posterior (20.29-34) after ``rounds`` rounds of its fixed-point equations, so that ``Trace_ELBO`` with
     ``dgm.PCD`` is variational stochastic maximum likelihood (algorithm 20.1) and the ELBO is (20.35). Any other guide with the
-    same sites works too, a recognition network for one.
+    same sites works too, for example a recognition network.
 
     Args:
         visible: the number of visible units.
         hidden: units of every hidden layer, the lowest first.
         unit: the visible units, ``"binary"`` or ``"gaussian"`` (of precision one: standardise the data).
         rounds: rounds of mean field in the guide.
-        classes: with labels, their number: data rows then hold the visible columns and a one-hot label, the label layer is
-            coupled to the top hidden layer (figure 20.4), and ``model(x)`` has a site ``"label"`` as well.
-        spread: the standard deviation of the first weights. Multi-prediction, which learns through rounds of mean field, wants
-            larger ones (0.05) than stochastic maximum likelihood: through small ones hardly a gradient passes.
+        classes: the number of classes, 0 without labels. With labels data rows hold the visible columns and a one-hot
+            label, the label layer is coupled to the top hidden layer (figure 20.4), and ``model(x)`` has a site
+            ``"label"`` as well.
+        spread: the standard deviation of the first weights. Multi-prediction learns through rounds of mean field and needs
+            larger weights (0.05) than stochastic maximum likelihood: small ones let hardly any gradient pass.
 
     Attributes:
         weights: $W_1, W_2, \ldots$, each ``layer below x layer``.
@@ -151,11 +152,11 @@ class DBM(BoltzmannModel):
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
         with torch.no_grad():
-            found = mean_field(self().machine, self.observed(x), self.rounds)
-        share = found.entropy / len(self.names)
+            posterior = mean_field(self().machine, self.observed(x), self.rounds)
+        share = posterior.entropy / len(self.names)
         with self.data_plate(x, size):
             for name in self.names:
-                pyro.sample(name, dist.Delta(found.statistics[name][0], log_density=-share, event_dim=1))
+                pyro.sample(name, dist.Delta(posterior.statistics[name][0], log_density=-share, event_dim=1))
 
     def objective(
         self,
@@ -169,23 +170,30 @@ class DBM(BoltzmannModel):
         rates: Sequence[float] | None = None,
         weights: dict[str, float] | None = None,
     ) -> Objective:
-        """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"`` with its rounds and share.
+        """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"``.
 
         Args:
             kind: ``"pcd"``, ``"cd"`` or ``"exact"``, or ``"multi-prediction"``.
-            k, chains, centred, precision: of the first three, as in other machines.
+            k, chains, centred, precision: for the first three kinds, as for other machines.
             rounds, known, weights: those of ``dgm.MultiPrediction``.
-            rates: of the first three: they multiply the learning rate of every hidden layer's biases and of the weights below
-                it, from the lowest.
+            rates: for the first three kinds, factors of the learning rates of every hidden layer's biases and of the
+                weights below it, from the lowest.
 
         Raises:
-            ValueError: an unknown kind, an option of another kind, or as many rates as there are not layers.
+            ValueError: an unknown kind, an option of another kind, or not one rate per hidden layer.
         """
         check_choice("kind", kind, ("pcd", "cd", "exact", "multi-prediction"))
         if kind == "multi-prediction":
-            given = None if precision == "float32" else precision
+            other_precision = None if precision == "float32" else precision
             check_belongs(
-                "kind", kind, ["pcd"], k=k, chains=chains, centred=centred or None, precision=given, rates=rates
+                "kind",
+                kind,
+                ["pcd"],
+                k=k,
+                chains=chains,
+                centred=centred or None,
+                precision=other_precision,
+                rates=rates,
             )
             return MultiPrediction(10 if rounds is None else rounds, 0.5 if known is None else known, weights)
         check_belongs("kind", kind, ["multi-prediction"], rounds=rounds, known=known, weights=weights)
@@ -196,22 +204,23 @@ class DBM(BoltzmannModel):
             raise ValueError(
                 f"rates got {rates!r}; expected {len(self.hidden)} factors of at least 0, one per hidden layer"
             )
-        own = {f"{part}.{i}": float(r) for i, r in enumerate(rates) for part in ("weights", "hidden_biases")}
-        return NegativePhaseObjective(objective.phase, objective.elbo, own)
+        factors = {f"{name}.{i}": float(r) for i, r in enumerate(rates) for name in ("weights", "hidden_biases")}
+        return NegativePhaseObjective(objective.phase, objective.elbo, factors)
 
     def posterior(self, x: Tensor, rounds: int = 50) -> tuple[Tensor, ...]:
-        """Mean-field means of every hidden layer given rows (20.33-34), with labels or without; features for a classifier."""
+        """Mean-field means of every hidden layer given rows (20.33-34), with labels or without, as features for a classifier."""
         with torch.no_grad():
-            found = mean_field(self().machine, self.observed(x), rounds)
-        return tuple(found.statistics[name][0] for name in self.names)
+            statistics = mean_field(self().machine, self.observed(x), rounds).statistics
+        return tuple(statistics[name][0] for name in self.names)
 
     def bound(self, x: Tensor, rounds: int = 50) -> Tensor:
         r"""The variational bound (20.35) up to log Z, $E_q[-E(x, h)] + H(q)$: one figure per row."""
         with torch.no_grad():
             machine = self().machine
             seen = self.observed(x)
-            found = mean_field(machine, seen, rounds)
-            return found.entropy - machine.energy({**seen, **{n: found.statistics[n][0] for n in self.names}})
+            posterior = mean_field(machine, seen, rounds)
+            means = {name: posterior.statistics[name][0] for name in self.names}
+            return posterior.entropy - machine.energy({**seen, **means})
 
     def classify(self, x: Tensor, rounds: int = 50) -> Tensor:
         """Mean-field probabilities of the classes given visible rows: ``rows x classes``.
@@ -222,11 +231,11 @@ class DBM(BoltzmannModel):
         if not self.classes:
             raise ValueError("this DBM has no labels; make it with classes=10, say, and train it on labelled rows")
         with torch.no_grad():
-            found = mean_field(self().machine, {"visible": x[..., : self.visible]}, rounds)
-        return found.statistics["label"][0]
+            posterior = mean_field(self().machine, {"visible": x[..., : self.visible]}, rounds)
+        return posterior.statistics["label"][0]
 
     def without_labels(self) -> DBM:
-        """A copy of this machine that lacks the label layer, for features that do not depend on it (figure 20.4 d)."""
+        """A copy of this machine without the label layer, for features that do not depend on it (figure 20.4 d)."""
         other = DBM(**{**self.options(), "classes": 0}).to(self.visible_bias)
         kept = other.state_dict().keys()
         other.load_state_dict({name: value for name, value in self.state_dict().items() if name in kept})
@@ -234,15 +243,15 @@ class DBM(BoltzmannModel):
         return other
 
     def classifier_input(self, x: Tensor, rounds: int = 50) -> Tensor:
-        """Rows joined with the mean-field means of their second hidden layer: what ``to_mlp``'s network takes."""
+        """The input of ``to_mlp``'s network: rows joined with the mean-field means of their second hidden layer."""
         x = x[..., : self.visible]
         return torch.cat([x, self.without_labels().posterior(x, rounds)[1]], -1)
 
     def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Module:
         """A classifier of rows joined with their mean-field features, as figure 20.4 d has it.
 
-        Its input is ``classifier_input(x)``: the first layer sees the data and what mean field made of the second hidden
-        layer, with this machine's weights; a fresh softmax layer is on top.
+        Its input is ``classifier_input(x)``: the first layer sees the data and the mean-field means of the second hidden
+        layer, with this machine's weights. A fresh softmax layer is on top.
 
         Raises:
             ValueError: fewer than two hidden layers.
@@ -250,12 +259,13 @@ class DBM(BoltzmannModel):
         if len(self.hidden) < 2:
             raise ValueError(f"to_mlp got a machine with {len(self.hidden)} hidden layer; expected two or more")
         first = torch.cat([self.weights[0], self.weights[1].t()]), self.hidden_biases[0]
-        rest = list(zip(self.weights[1:], self.hidden_biases[1:], strict=True))
-        return classifier([(W.detach(), c.detach()) for W, c in (first, *rest)], classes, dropout)
+        others = list(zip(self.weights[1:], self.hidden_biases[1:], strict=True))
+        return classifier([(W.detach(), c.detach()) for W, c in (first, *others)], classes, dropout)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        r"""The variational bound (20.35) with log Z by annealing, or exact figures where the machine is small and no option asks
-        for annealing.
+        r"""The variational bound (20.35) with log Z by annealing, or exact figures of a small machine.
+
+        Figures are exact by default where the states can be listed and no option asks for annealing.
 
         Args:
             x: data.
@@ -267,11 +277,11 @@ class DBM(BoltzmannModel):
             return super().evidence(x, "exact", **(options if method else {}))
         check_options(self, options, log_partition)
         log_z = self.log_partition(x, method or "ais", **options)
-        return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
+        return bounded(torch.cat([self.bound(rows) for rows in x.split(ROWS_AT_ONCE)]), log_z)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The gap between the splits' variational bounds, and the validation rows' mean-field reconstruction, in nats per row."""
-        rows = train[:1000], valid[:1000]
+        rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
         gap = [-self.bound(r, self.rounds).mean() for r in rows]
         with torch.no_grad():
             means = self.posterior(rows[1], self.rounds)
@@ -281,8 +291,15 @@ class DBM(BoltzmannModel):
         return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": float(gap[1] - gap[0])}
 
     def stages(self, scheme: str = "doubled") -> Iterator[Stage]:
-        """What ``dgm.pretrain`` trains: ``"doubled"`` machines, with the inputs that other layers will bring (20.4.4), or
-        the ``"restricted"`` machine of the lowest layers alone, from which the others grow."""
+        """The machines that ``dgm.pretrain`` trains.
+
+        Args:
+            scheme: ``"doubled"`` for one machine per layer, doubled in place of the inputs of other layers (20.4.4), or
+                ``"restricted"`` for the machine of the two lowest layers alone, from which the others grow.
+
+        Raises:
+            ValueError: an unknown scheme.
+        """
         check_choice("scheme", scheme, ("doubled", "restricted"))
         return doubled_stages(self) if scheme == "doubled" else restricted_stage(self)
 

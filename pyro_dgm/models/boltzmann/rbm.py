@@ -54,7 +54,7 @@ class RBM(BoltzmannModel):
         """The distribution of the visible layer.
 
         Args:
-            visible_shift: added to $b$, ``batch_shape x visible``: a context gives every row a machine of its own.
+            visible_shift: added to $b$, ``batch_shape x visible``: with a context every row has its own machine.
             hidden_shift: added to $c$, ``batch_shape x hidden``.
         """
         visible = self.visible_bias if visible_shift is None else self.visible_bias + visible_shift

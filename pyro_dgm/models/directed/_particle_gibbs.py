@@ -1,4 +1,4 @@
-"""One step of a chain of paths through a variational recurrent network, given frames that are known in part."""
+"""Particle Gibbs for a variational recurrent network, given frames that are partly known."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ...inference.particles import Step, run_particles
 
 
 class Path(NamedTuple):
-    """Latents, ``rows x frames x latent``, and frames, ``rows x frames x features``."""
+    """A path through the network: latents z, ``rows x frames x latent``, and frames x, ``rows x frames x features``."""
 
     z: Tensor
     x: Tensor
 
 
 class Recurrent(Protocol):
-    """A variational recurrent network, as ``particle_gibbs`` sees it."""
+    """The parts of a variational recurrent network that ``particle_gibbs`` uses."""
 
     describe: Any
     code: Any
@@ -39,17 +39,17 @@ class Recurrent(Protocol):
 def particle_gibbs(
     model: Recurrent, values: Tensor, given: Tensor, present: Tensor, kept: Path | None, particles: int
 ) -> Path:
-    """One path of latents and frames a row, from a particle filter in which ``kept`` is particle 0.
+    """Draw one path of latents and frames per row from a particle filter in which ``kept`` is particle 0.
 
     Latents are proposed by the guide where a frame is wholly known, else by the prior.
 
     Args:
         model: the recurrent network.
-        values: frames, ``rows x frames x features``, of which unknown values are not read.
-        given: booleans of that shape: which values are known.
-        present: booleans, ``rows x frames``: which frames exist.
-        kept: the path before, or None for the first.
-        particles: how many.
+        values: frames, ``rows x frames x features``; unknown values are not read.
+        given: booleans of that shape, True where a value is known.
+        present: booleans, ``rows x frames``, True where a frame exists.
+        kept: the path of the chain's last step, or None at the first.
+        particles: the number of particles.
     """
 
     def step(t: int, h: Tensor) -> Step:
@@ -69,5 +69,5 @@ def particle_gibbs(
 
     start = model.start().expand(particles, len(values), -1)
     paths = run_particles(step, start, present, particles, keep_first=kept is not None)
-    frames = [drawn for _, drawn in paths.back()][::-1]
-    return Path(*(torch.cat(part).transpose(0, 1) for part in zip(*frames, strict=True)))
+    frames = [latents_and_frame for _, latents_and_frame in paths.back()][::-1]
+    return Path(*(torch.cat(values).transpose(0, 1) for values in zip(*frames, strict=True)))

@@ -24,6 +24,9 @@ from ..shared.examples import bits, seeded
 from ..shared.latent import bound_objective
 from ..shared.rows import check_rows
 
+_DECODED_ROWS = 10_000
+"""Particles times classes times rows that ``classify`` decodes at once; it bounds the memory and changes nothing else."""
+
 
 class ConditionalVAE(DecodedModel):
     r"""Variational autoencoder of x given a class y (Kingma et al. 2014; Sohn, Lee and Yan 2015).
@@ -32,8 +35,8 @@ class ConditionalVAE(DecodedModel):
     $E_q[\log p(x, z \mid y)] + H(q) \le \log p(x \mid y)$, which is (20.76-78) for every class. Rows hold the visible
     columns and then a one-hot label, as ``dataset.labelled(classes)`` makes them.
 
-    All its log-likelihoods and bounds are those **of x given y**, in nats: there is no model of y, which has no
-    log-probability. They do not compare with a log p(x) nor with a log p(x, y).
+    All its log-likelihoods and bounds are those **of x given y**, in nats: y has no model and no log-probability. They
+    compare neither with log p(x) nor with log p(x, y).
 
     ``model(x)`` has the sites ``"z"``, ``rows x latent``, and ``"x"``, ``rows x (visible + classes)``; without rows also
     ``"label"``, drawn uniformly.
@@ -45,7 +48,7 @@ class ConditionalVAE(DecodedModel):
         hidden: units of the encoder's hidden layers; the decoder has them in reverse.
         output: ``"binary"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        levels: how many grey levels ``"logistic"`` output knows; 256 by default.
+        levels: the number of grey levels of ``"logistic"`` output, 256 by default.
 
     Attributes:
         encoder: the network of q; it takes a row with its label.
@@ -112,7 +115,7 @@ class ConditionalVAE(DecodedModel):
 
         Args:
             n: the number of rows.
-            labels: the class of every row, or one class for all, from 0; without it they are drawn uniformly.
+            labels: the class of every row, or one class for all, from 0; by default drawn uniformly.
 
         Raises:
             ValueError: labels of another number or outside the classes.
@@ -129,17 +132,17 @@ class ConditionalVAE(DecodedModel):
             return self.model(None, n, chosen.long().expand(n))
 
     def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
-        """The ELBO with its analytic KL term; with a number of particles ``"iwae"``, or ``"dreg"`` for its other gradient."""
+        """The ELBO with its analytic KL term; or, of several particles, ``"iwae"`` or its other gradient, ``"dreg"``."""
         return bound_objective(kind, particles, TraceMeanField_ELBO)
 
     def classify(self, x: Tensor, particles: int = 100) -> Tensor:
-        r"""Probabilities of the classes given visible columns, with equal probability before: ``rows x classes``.
+        r"""Probabilities of the classes given the visible columns, under a uniform prior: ``rows x classes``.
 
-        $p(y \mid x) \propto p(x \mid y)$ with every $p(x \mid y)$ the mean of K importance weights: it is consistent, and
-        for small K it leans to classes whose q fits well.
+        $p(y \mid x) \propto p(x \mid y)$ with every $p(x \mid y)$ the mean of K importance weights. It is consistent;
+        for small K it favours classes whose q fits well.
 
         Args:
-            x: rows; a label behind the visible columns is not looked at.
+            x: rows; a label behind the visible columns is ignored.
             particles: K.
 
         Raises:
@@ -151,45 +154,45 @@ class ConditionalVAE(DecodedModel):
         check_rows(x, torch.Size([self.visible]), "classify")
         self.check_columns(x)
         label = torch.eye(self.classes).to(x)
-        found = []
+        probabilities = []
         with torch.no_grad():
-            for rows in x.split(max(10_000 // (particles * self.classes), 1)):
-                every = rows.repeat_interleave(self.classes, 0), label.repeat(len(rows), 1)
-                weights = log_weights(self.model, self.guide, torch.cat(every, 1), particles=particles)
-                found.append(torch.softmax(weights.logsumexp(0).view(-1, self.classes), 1))
-        return torch.cat(found)
+            for rows in x.split(max(_DECODED_ROWS // (particles * self.classes), 1)):
+                pairs = rows.repeat_interleave(self.classes, 0), label.repeat(len(rows), 1)
+                weights = log_weights(self.model, self.guide, torch.cat(pairs, 1), particles=particles)
+                probabilities.append(torch.softmax(weights.logsumexp(0).view(-1, self.classes), 1))
+        return torch.cat(probabilities)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        """A lower bound of $\\log p(x | y)$ of every row (20.79); methods and options as for other models."""
-        found = super().evidence(x, method, **options)
-        return dataclasses.replace(found, method=f"{found.method}, of the visible columns given the label")
+        """A lower bound of $\\log p(x | y)$ of every row (20.79), with the methods and options of other models."""
+        evidence = super().evidence(x, method, **options)
+        return dataclasses.replace(evidence, method=f"{evidence.method}, of the visible columns given the label")
 
     def data_shape(self) -> torch.Size:
         return torch.Size([self.visible + self.classes])
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        r"""Rows after every step of a chain each, by Metropolis within Gibbs; labels are equally likely before.
+        r"""Yield the rows after every step of one chain per row, by Metropolis within Gibbs, under a uniform prior of labels.
 
-        Latents are proposed from the guide; then the label is drawn from $p(y \mid x_b, z)$ among those that its known
-        columns allow, and the unknown columns from $p(x_a \mid z, y)$.
+        Latents are proposed from the guide; then the label is drawn from $p(y \mid x_b, z)$ among those that the row's
+        known label columns allow, and the unknown columns from $p(x_a \mid z, y)$.
 
         Raises:
-            ValueError: known label columns that no class has.
+            ValueError: known label columns that fit no class.
         """
         known = known.expand(x.shape)
         seen, choices = known[:, : self.visible], torch.eye(self.classes).to(x)
         clash = known[:, None, self.visible :] & (x[:, None, self.visible :] != choices)
         allowed = torch.zeros_like(clash[..., 0], dtype=x.dtype).masked_fill(clash.any(-1), -torch.inf)
         if (allowed == -torch.inf).all(1).any():
-            raise ValueError("the known label columns of some row are those of no class; expected one-hot labels")
+            raise ValueError("the known label columns of some row fit no class; expected one-hot labels")
         label = dist.OneHotCategorical(logits=allowed).sample()
         current = torch.where(known, x, self.sample(len(x), label.argmax(1)))
         latents = pyro.poutine.trace(self.guide).get_trace(current)
         while True:
             latents = metropolis_step(self.model, self.guide, latents, current)
             z = latents.nodes["z"]["value"]
-            each = self.observe(z.unsqueeze(1).expand(-1, self.classes, -1), choices).base_dist
-            scores = (each.log_prob(current[:, None, : self.visible]) * seen[:, None]).sum(-1)
+            by_class = self.observe(z.unsqueeze(1).expand(-1, self.classes, -1), choices).base_dist
+            scores = (by_class.log_prob(current[:, None, : self.visible]) * seen[:, None]).sum(-1)
             label = dist.OneHotCategorical(logits=allowed + scores).sample()
             current = torch.where(known, x, torch.cat([self.observe(z, label).sample(), label], 1))
             yield current

@@ -33,26 +33,26 @@ class DRAW(LatentVariableModel):
 
     It is trained on $\mathcal L(q) = E_q \log p(x \mid z) - \sum_t E_q\,\mathrm{KL}(q(z_t \mid x, z_{<t}) \,\|\,
     \mathcal N(0, I)) \le \log p(x)$ (20.76-78), in nats, each KL in closed form given the steps before it. The prior of $z_t$
-    has no parents, so that is exact although the guide is no mean field.
+    has no parents, so that this is exact although the guide is not factorial.
 
     ``model(x)`` has the sites ``"z1"`` to ``"zT"``, ``rows x latent``, and ``"x"``, ``rows x visible``. The canvas $c_0$ and the
     initial states are learned. The paper's MNIST model is ``steps=64, attention=(2, 5)`` with the other defaults.
 
     Args:
         visible: the number of columns of the data, pictures row by row.
-        shape: their height and width; by default square.
+        shape: the pictures' height and width; by default square.
         steps: $T$.
-        latent: latent variables at every step.
-        hidden: units of either recurrent network.
-        attention: filters along a side of the window read and of the window written, as in ``(2, 5)``, placed by
-            $h^{dec}$; None reads and writes whole pictures.
+        latent: the number of latent variables of every step.
+        hidden: the number of units of either recurrent network.
+        attention: the numbers of filters along a side of the read and of the write window, as in ``(2, 5)``; $h^{dec}$
+            places the windows. None reads and writes whole pictures.
 
     Raises:
         ValueError: a number below one, a shape that does not fit, a window with more filters along a side than the
             picture's longer side has pixels.
 
     See also:
-        ``dgm.VAE``, of one step and without memory.
+        ``dgm.VAE``, which has one step and no memory.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -104,10 +104,10 @@ class DRAW(LatentVariableModel):
                     canvas, decoder, _ = network.stroke(z, canvas, decoder)
 
     def drawing(self, source: int | Tensor) -> Drawing:
-        """The canvas after every step and where it was written to.
+        """The canvas after every step, and the place of every write window.
 
         Args:
-            source: how many new pictures to draw; or data, ``n x visible``, that the guide has drawn again.
+            source: the number of new pictures to draw; or data, ``n x visible``, which the guide redraws.
 
         Raises:
             ValueError: a number below one, or data that do not fit.
@@ -140,7 +140,7 @@ class DRAW(LatentVariableModel):
             self.network.canvas.copy_(torch.logit(x.mean(0), eps=1e-2))
 
     def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
-        """The ELBO with its analytic KL terms, or ``"iwae"`` with a number of particles."""
+        """The ELBO with its analytic KL terms, or ``"iwae"`` of several particles."""
         return bound_objective(kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
 
     def check_data(self, x: Tensor) -> None:
@@ -170,24 +170,24 @@ def _shape(visible: int, shape: Sequence[int] | None, needed: bool) -> tuple[int
         if needed and side**2 != visible:
             raise ValueError(f"attention over {visible} columns, which make no square, needs shape=(height, width)")
         return (side, side) if side**2 == visible else (1, visible)
-    found = tuple(shape) if isinstance(shape, Sequence) else ()
-    if len(found) != 2 or min(found) < 1 or math.prod(found) != visible:
+    sides = tuple(shape) if isinstance(shape, Sequence) else ()
+    if len(sides) != 2 or min(sides) < 1 or math.prod(sides) != visible:
         raise ValueError(f"shape got {shape!r}; expected a height and a width whose product is visible, {visible}")
-    return found[0], found[1]
+    return sides[0], sides[1]
 
 
 def _attention(attention: Sequence[int], shape: tuple[int, int]) -> tuple[int, int]:
-    found = tuple(attention) if isinstance(attention, Sequence) else ()
-    if len(found) != 2 or not all(1 <= size <= max(shape) for size in found):
+    filters = tuple(attention) if isinstance(attention, Sequence) else ()
+    if len(filters) != 2 or not all(1 <= size <= max(shape) for size in filters):
         raise ValueError(
             f"attention got {attention!r}; expected filters along a side of the read and of the write window, as in (2, 5), each "
             f"from 1 to the picture's longer side, {max(shape)}, or None"
         )
-    return found[0], found[1]
+    return filters[0], filters[1]
 
 
 class _Network(nn.Module):
-    """DRAW's parameters and its equations between the random sites."""
+    """The parameters of DRAW and the equations between its random sites."""
 
     def __init__(self, shape: tuple[int, int], latent: int, hidden: int, attention: tuple[int, int] | None) -> None:
         super().__init__()
@@ -207,25 +207,25 @@ class _Network(nn.Module):
         return self.canvas, self.decoder.start()
 
     def see(self, x: Tensor) -> Tensor | None:
-        """What whole pictures bring to the encoder, the same at every step; None where a window moves over them."""
+        """The encoder's input from whole pictures, the same at every step; None where a window reads them."""
         return self.encoder.weigh(0, x) if self.reader is None else None
 
     def look(self, x: Tensor, seen: Tensor | None, canvas: Tensor, decoder: State, encoder: State) -> State:
-        """The encoder's next state, from what is read of the picture and of what the canvas still lacks."""
-        lack = x - canvas.sigmoid()
+        """The encoder's next state, after reading the picture and its difference from the canvas."""
+        error = x - canvas.sigmoid()
         if self.reader is not None:
             filters = self.reader(decoder.shown)
-            seen, lack = self.encoder.weigh(0, filters.read(x)), filters.read(lack)
-        brought = self.encoder.weigh(1, lack) + self.encoder.weigh(2, decoder.shown)
-        return self.encoder(brought if seen is None else seen + brought, encoder)
+            seen, error = self.encoder.weigh(0, filters.read(x)), filters.read(error)
+        inputs = self.encoder.weigh(1, error) + self.encoder.weigh(2, decoder.shown)
+        return self.encoder(inputs if seen is None else seen + inputs, encoder)
 
     def posterior(self, encoder: State) -> dist.TorchDistribution:
-        """The law of a step's latents."""
+        """The guide's distribution of a step's latents."""
         location, log_scale = self.code(encoder.shown).chunk(2, -1)
         return dist.Normal(location, log_scale.exp()).to_event(1)
 
     def stroke(self, z: Tensor, canvas: Tensor, decoder: State) -> tuple[Tensor, State, Filters | None]:
-        """Canvas and decoder after one step, and the window it wrote to."""
+        """The canvas and the decoder's state after one step, and the window that was written to."""
         decoder = self.decoder(self.decoder.weigh(0, z), decoder)
         patch = self.patch(decoder.shown)
         if self.writer is None:

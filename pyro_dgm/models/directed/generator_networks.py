@@ -20,16 +20,16 @@ from ..shared.explicit import ExplicitModel
 class AffineGenerator(ExplicitModel):
     r"""Gaussian rows from standard normal noise by an affine map, $x = \mu + L z$ (20.71).
 
-    The noise is mapped, not a density written down; since the map is invertible the density is
-    $\mathcal N(\mu, L L^\top)$. A first ``fit`` starts at the maximum-likelihood solution, which is closed.
+    The model is the map of the noise; since the map is invertible the density is $\mathcal N(\mu, L L^\top)$. A first
+    ``fit`` starts at the maximum-likelihood solution, which has a closed form.
 
     Args:
         visible: the number of columns.
 
     Attributes:
         mean: $\mu$, ``visible``.
-        factor: below its diagonal $L$, ``visible x visible``.
-        log_diagonal: $\log$ of $L$'s diagonal.
+        factor: $L$ below the diagonal, ``visible x visible``; its other entries are not used.
+        log_diagonal: the logarithm of $L$'s diagonal, ``visible``.
 
     Raises:
         ValueError: no column.
@@ -54,7 +54,7 @@ class AffineGenerator(ExplicitModel):
         return dist.TransformedDistribution(noise, [LowerCholeskyAffine(self.mean, scale)])
 
     def initialise(self, x: Tensor) -> None:
-        """Mean and covariance of the rows; a hundredth of their variance is added where the covariance is singular."""
+        """Start at the rows' mean and covariance; where that is singular, a hundredth of the mean variance is added."""
         covariance = x.T.cov(correction=0).reshape(self.visible, self.visible)
         factor, failed = torch.linalg.cholesky_ex(covariance)
         if int(failed):
@@ -76,22 +76,22 @@ class AffineGenerator(ExplicitModel):
 class InverseTransform(ExplicitModel):
     r"""Independent columns from uniform noise by the inverse of a distribution function, $x = F^{-1}(u)$ (20.10.2).
 
-    $F$ of a column is piecewise linear between knots, its density a histogram whose bins carry learned masses, with an
-    exponential tail at either end that carries a thousandth and falls on the scale of the whole range. A first ``fit`` puts the
-    knots at the data's quantiles.
+    $F$ of a column is piecewise linear between knots. Its density is a histogram with learned masses of the bins and an
+    exponential tail at either end, which has a mass of a thousandth and the scale of the whole range. A first ``fit`` puts
+    the knots at the data's quantiles.
 
     Args:
         visible: the number of columns.
-        bins: bins per column.
+        bins: the number of bins per column.
 
     Attributes:
         knots: the bins' ends, ``visible x bins + 1``, fixed after the first ``fit``.
-        logits: of the bins' masses, ``visible x bins``.
+        logits: the logits of the bins' masses, ``visible x bins``.
 
     Raises:
         ValueError: no column or bin.
 
-    Note: nothing couples the columns; the change of variables (20.72-73) with coupling is ``dgm.FlowGenerator``.
+    Note: the columns are independent; ``dgm.FlowGenerator`` couples them by a change of variables (20.72-73).
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -114,9 +114,9 @@ class InverseTransform(ExplicitModel):
         return _Histogram(self.knots, self.logits)
 
     def initialise(self, x: Tensor) -> None:
-        """Knots at the quantiles, and a little beyond the data's ends."""
-        at = torch.linspace(0, 1, self.bins + 1, device=x.device, dtype=x.dtype)
-        knots = torch.quantile(x, at, dim=0).T.contiguous()
+        """Put the knots at the data's quantiles, and the outermost a little beyond its ends."""
+        levels = torch.linspace(0, 1, self.bins + 1, device=x.device, dtype=x.dtype)
+        knots = torch.quantile(x, levels, dim=0).T.contiguous()
         span = (knots[:, -1] - knots[:, 0]).clamp_min(1e-3)
         knots[:, 0] -= 0.1 * span
         knots[:, -1] += 0.1 * span
@@ -136,12 +136,13 @@ class FlowGenerator(ExplicitModel):
     r"""An invertible generator network: $p_x(x) = p_z(g^{-1}(x))\,|\det \partial x / \partial z|^{-1}$, $x = g(z)$ (20.72-73).
 
     $g$ is a chain of Pyro's affine coupling transforms with permutations between them (Dinh, Sohl-Dickstein and Bengio
-    2017), over standard normal noise. Other transforms: ``pyro.distributions.TransformedDistribution`` takes any.
+    2017), over standard normal noise. For other transforms see
+    ``pyro.distributions.TransformedDistribution``.
 
     Args:
         visible: the number of columns, at least 2.
-        layers: coupling transforms.
-        hidden: units of their networks' hidden layers.
+        layers: the number of coupling transforms.
+        hidden: units of the hidden layers of their networks.
 
     Raises:
         ValueError: fewer than two columns, or a number below one.
@@ -166,16 +167,16 @@ class FlowGenerator(ExplicitModel):
         self.log_scale = nn.Parameter(torch.zeros(visible))
 
     def forward(self) -> dist.TransformedDistribution:
-        turned = Permute(torch.arange(self.visible, device=self.location.device).flip(0))
+        reversal = Permute(torch.arange(self.visible, device=self.location.device).flip(0))
         transforms: list[Any] = []
         for network in self.networks:
-            transforms += [AffineCoupling(self.visible // 2, network), turned]
+            transforms += [AffineCoupling(self.visible // 2, network), reversal]
         last = dist.transforms.AffineTransform(self.location, self.log_scale.exp(), event_dim=1)
         noise = dist.Normal(torch.zeros_like(self.location), 1.0).to_event(1)
         return dist.TransformedDistribution(noise, [*transforms, last])
 
     def initialise(self, x: Tensor) -> None:
-        """The last map starts at the columns' means and deviations."""
+        """Start the last map at the columns' means and standard deviations."""
         with torch.no_grad():
             self.location.copy_(x.mean(0))
             self.log_scale.copy_(x.std(0, correction=0).clamp_min(1e-3).log())

@@ -24,32 +24,32 @@ class HierarchicalVAE(DecodedModel):
 
     $p(x, z) = \mathcal N(z_L; 0, I) \prod_{l<L} p(z_l \mid z_{l+1})\, p(x \mid z_1)$ and
     $q(z \mid x) = q(z_1 \mid x) \prod_{l<L} q(z_{l+1} \mid z_l)$, all conditionals diagonal normals whose means and log
-    standard deviations come from networks of ``depth`` hidden layers: downwards and upwards the same widths. It is trained
+    standard deviations come from networks of ``depth`` hidden layers, with the same widths downwards and upwards. It is trained
     on the importance-weighted bound $E \log \frac1K \sum_k w_k \le \log p(x)$ (20.79), in nats.
 
     ``model(x)`` has the sites ``"z1"`` (next to the data) to ``"zL"``, ``rows x latent[l - 1]``, and ``"x"``. The guide
-    draws upwards, so no KL term is taken in closed form: ``"zl"`` is drawn before the layer that its prior depends on.
+    draws upwards, so no KL term has a closed form: ``"zl"`` is drawn before the layer on which its prior depends.
 
     Args:
         visible: the number of columns of the data.
         latent: latent variables of every stochastic layer, the lowest first.
         hidden: units of the deterministic layers below every stochastic layer, the lowest first.
-        depth: how many deterministic layers there are below every stochastic layer; with 0 the networks are affine.
+        depth: the number of deterministic layers below every stochastic layer; with 0 the networks are affine.
         output: ``"binary"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        levels: how many grey levels ``"logistic"`` output knows; 256 by default.
+        levels: the number of grey levels of ``"logistic"`` output, 256 by default.
 
     Attributes:
         encoders: the networks of $q(z_1 \mid x), q(z_2 \mid z_1), \ldots$
-        priors: those of $p(z_1 \mid z_2), p(z_2 \mid z_3), \ldots$
-        decoder: that of $p(x \mid z_1)$.
+        priors: the networks of $p(z_1 \mid z_2), p(z_2 \mid z_3), \ldots$
+        decoder: the network of $p(x \mid z_1)$.
 
     Raises:
-        ValueError: no stochastic layer, a number of units below one, as many widths as there are not layers, an unknown
+        ValueError: no stochastic layer, a number of units below one, unequal numbers of widths and layers, an unknown
             output or activation.
 
     See also:
-        ``dgm.VAE``, which it is with one layer.
+        ``dgm.VAE``, the same model with one layer.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -89,7 +89,7 @@ class HierarchicalVAE(DecodedModel):
         return self.columns(self.decoder(z)).to_event(1)
 
     def prior(self, layer: int, above: Tensor | None) -> dist.TorchDistribution:
-        """$p(z_l | z_{l+1})$, with l from 1: ``event_shape`` (latent[l - 1],); the top layer's needs nothing above."""
+        """$p(z_l | z_{l+1})$, with l from 1: ``event_shape`` (latent[l - 1],); the top layer has no ``above``."""
         if above is not None:
             return diagonal(self.priors[layer - 1](above))
         like = next(self.decoder.parameters())
@@ -109,7 +109,7 @@ class HierarchicalVAE(DecodedModel):
                 below = pyro.sample(f"z{number + 1}", diagonal(encoder(below)))
 
     def objective(self, kind: str = "iwae", particles: int = 5) -> Objective:
-        """The importance-weighted bound of K particles, ``"dreg"`` for its other gradient, or ``"elbo"`` averaged over K."""
+        """The importance-weighted bound of K particles, its other gradient ``"dreg"``, or the mean ``"elbo"`` over K."""
         return bound_objective(kind, particles)
 
     def check_data(self, x: Tensor) -> None:

@@ -24,7 +24,10 @@ from ..shared.listed import bit_states
 from ..shared.rows import check_binary, check_rows
 
 _LARGEST = 16
-"""Up to so many latent bits the likelihood is exact."""
+"""The most latent bits for which the likelihood is computed exactly."""
+
+_ENTRIES = 1 << 24
+"""Entries of the largest array that a bound or an exact sum holds at once; it bounds the memory and changes nothing else."""
 
 
 class SBN(LatentVariableModel):
@@ -37,7 +40,7 @@ class SBN(LatentVariableModel):
 
     ``model(x)`` has the sites ``"hidden{L}"`` to ``"hidden1"`` and ``"x"``; the guide draws the layers upwards,
     $Q(h_l = 1 \mid h_{l-1}) = \sigma(r_l + h_{l-1}^\top R_l)$, autoregressive within a layer where the model is. Trained by
-    wake-sleep model and guide are a Helmholtz machine (Hinton et al. 1995).
+    wake-sleep, model and guide are a Helmholtz machine (Hinton et al. 1995).
 
     Args:
         visible: the number of columns of the data.
@@ -48,7 +51,7 @@ class SBN(LatentVariableModel):
         weights: $W_1, \ldots, W_L$, each ``layer below x layer``.
         biases: $b_0, \ldots, b_L$, from the visible layer upwards.
         recognition_weights, recognition_biases: $R_l$ (``layer below x layer``) and $r_l$.
-        within, recognition_within: with ``autoregressive``, $U$ of every layer; only the part below the diagonal counts.
+        within, recognition_within: with ``autoregressive``, $U$ of every layer; only the part below the diagonal is used.
 
     Raises:
         ValueError: no latent layer, or a number of units below one.
@@ -92,8 +95,8 @@ class SBN(LatentVariableModel):
         return self.layers()(number, above)
 
     def layers(self) -> Callable[[int, Tensor | None], AutoregressiveBits]:
-        """``layer`` with the parameters at hand."""
-        # Looked up once: every look-up registers all parameters with Pyro.
+        """The function ``layer``, with the parameters looked up once."""
+        # Every look-up registers all parameters with Pyro.
         weights, biases, within = self.weights, self.biases, self.within if self.autoregressive else None
 
         def layer(number: int, above: Tensor | None) -> AutoregressiveBits:
@@ -112,13 +115,13 @@ class SBN(LatentVariableModel):
     def objective(
         self, kind: str = "rws", particles: int | None = None, hidden: int | None = None, local: bool = False
     ) -> Objective:
-        """What ``fit`` trains with.
+        """The objective of that kind.
 
         Args:
             kind: ``"rws"`` (wake-θ and wake-φ), ``"wake-sleep"``, ``"vimco"``, ``"nvil"`` or ``"bihm"``.
             particles: K, 5 by default; wake-sleep has none.
-            hidden: units of NVIL's baseline network, 100 by default.
-            local: give every layer a learning signal of its own, for NVIL.
+            hidden: the number of units of NVIL's baseline network, 100 by default.
+            local: give every layer its own learning signal, for NVIL.
 
         Raises:
             ValueError: an unknown kind, or an option of another one.
@@ -135,8 +138,8 @@ class SBN(LatentVariableModel):
             return Elbo(VIMCO(particles))
         if kind == "bihm":
             return Elbo(BidirectionalHelmholtz(particles))
-        figures, hidden = len(self.hidden) if local else 1, 100 if hidden is None else hidden
-        baseline = nn.Sequential(nn.Linear(self.visible, hidden), nn.Tanh(), nn.Linear(hidden, figures))
+        signals, hidden = len(self.hidden) if local else 1, 100 if hidden is None else hidden
+        baseline = nn.Sequential(nn.Linear(self.visible, hidden), nn.Tanh(), nn.Linear(hidden, signals))
         return Elbo(NVIL(particles, baseline, local=local))
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
@@ -146,7 +149,7 @@ class SBN(LatentVariableModel):
             x: data.
             method: ``"exact"``; ``"importance"`` or ``"ais"``, as for other models; or ``"mean field"``, the deterministic
                 lower bound of Saul, Jaakkola and Jordan (1996) (``dgm.SaulBound``).
-            options: of the method: ``rounds`` of the mean-field bound's updates; those of ``LatentVariableModel.evidence``.
+            options: ``rounds``, the rounds of updates of the mean-field bound; or those of ``LatentVariableModel.evidence``.
 
         Raises:
             ValueError: an exact sum over more than 16 latent bits; a mean-field bound of autoregressive layers.
@@ -169,7 +172,7 @@ class SBN(LatentVariableModel):
             )
         rounds = check_count("rounds", rounds)
         values = []
-        for batch in x.split(max((1 << 24) // max(w.numel() for w in self.weights), 1)):
+        for batch in x.split(max(_ENTRIES // max(w.numel() for w in self.weights), 1)):
             means, below = [], batch
             for R, r in zip(self.recognition_weights, self.recognition_biases, strict=True):
                 below = torch.sigmoid(r + below @ R)
@@ -192,14 +195,14 @@ class SBN(LatentVariableModel):
             prior = prior + layer_of(layer, above).log_prob(layers[layer - 1])
             above = layers[layer - 1]
         likelihood = layer_of(0, layers[0])
-        chunk = max((1 << 24) // (len(bits) * self.visible), 1)
+        chunk = max(_ENTRIES // (len(bits) * self.visible), 1)
         return torch.cat([(prior + likelihood.log_prob(rows.unsqueeze(1))).logsumexp(1) for rows in x.split(chunk)])
 
     def initialise(self, x: Tensor) -> None:
-        """Start the visible biases at the columns' means, less what the latents bring on average."""
+        """Start the visible biases at the columns' means, less the mean input from the latents."""
         with torch.no_grad():
-            brought = 0.5 * self.weights[0].sum(1)
-            self.biases[0].copy_(torch.logit(x.mean(0), eps=1e-2) - brought)
+            mean_input = 0.5 * self.weights[0].sum(1)
+            self.biases[0].copy_(torch.logit(x.mean(0), eps=1e-2) - mean_input)
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "SBN")

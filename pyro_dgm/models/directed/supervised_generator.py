@@ -24,12 +24,12 @@ from ..shared.rows import check_binary, check_rows
 class SupervisedGenerator(ExplicitModel):
     r"""A generator network whose codes are known: it emits the parameters of $p(x \mid z)$ (20.74-75) for given z.
 
-    With the codes observed (what a picture shows, from where it is seen), training is maximum likelihood of
-    $\log p(x \mid z)$, supervised learning with many outputs (Dosovitskiy, Springenberg and Brox 2015). Figures are
+    With the codes observed (a picture's object and viewpoint, say), training maximises $\log p(x \mid z)$: supervised
+    learning with many outputs (Dosovitskiy, Springenberg and Brox 2015). Figures are
     log-likelihoods of x given its code, in nats.
 
-    Data rows hold the visible columns and then the code's. ``model(x)`` has the site ``"x"`` over whole rows, of which the
-    code's columns carry no log-probability. Without codes, ``sample(n)`` draws them from a normal of the training
+    Data rows hold the visible columns and then the code's. ``model(x)`` has the site ``"x"`` over whole rows, in which the
+    code's columns have no log-probability. Without codes, ``sample(n)`` draws them from a normal of the training
     codes' means and deviations.
 
     Args:
@@ -76,7 +76,7 @@ class SupervisedGenerator(ExplicitModel):
             return self.observe(codes).mean
 
     def forward(self, codes: Tensor | None = None) -> dist.TorchDistribution:
-        """The distribution of rows, their codes drawn, or as given: ``rows x codes``."""
+        """The distribution of rows with given codes, ``rows x codes``, or with codes that are drawn."""
         return _CodedRow(self, codes)
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
@@ -85,7 +85,7 @@ class SupervisedGenerator(ExplicitModel):
             return pyro.sample("x", self(None if x is None else x[..., self.visible :]), obs=x)
 
     def sample(self, n: int, codes: Tensor | None = None) -> Tensor:
-        """``n`` rows with their codes, given or drawn: ``n x (visible + codes)``."""
+        """Draw ``n`` rows with their codes, which are given or drawn: ``n x (visible + codes)``."""
         with torch.no_grad():
             if codes is None:
                 return self().sample((n,))
@@ -94,9 +94,9 @@ class SupervisedGenerator(ExplicitModel):
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         r"""Means of the unknown entries given the known ones, one chain per row.
 
-        Given the whole code they are known at once. An unknown part of it is moved by Metropolis steps under
-        $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``; the unknown $x_i$ are summed out, being independent given
-        z. As many steps before the draws find the proposals' width.
+        Given the whole code they are the decoder's means. Unknown columns of the code are moved by Metropolis steps under
+        $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``. The unknown $x_i$ are independent given z and are
+        summed out. Before the ``draws`` steps that count, as many adapt the width of the proposals.
         """
         check_imputation(x, known, torch.Size([self.visible + self.codes]), draws)
         with torch.no_grad(), processes.one_stream():
@@ -104,37 +104,37 @@ class SupervisedGenerator(ExplicitModel):
             return torch.where(known, x, mean_of_later((torch.cat([self.decode(z), z], -1) for z in codes), draws))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """The chains of ``impute``, with the unknown columns drawn given the code."""
+        """Yield rows of the chains of ``impute``, with the unknown columns drawn given the code."""
         for z in self._codes(x, known, warmup):
             yield torch.where(known, x, torch.cat([self.observe(z).sample(), z], -1))
 
     def _codes(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """Codes given what is known, step by step."""
+        """Yield codes given the known entries, step by step."""
         known = known.expand(x.shape)
-        seen, given = known.split([self.visible, self.codes], -1)
+        known_columns, known_codes = known.split([self.visible, self.codes], -1)
         data, codes = x.split([self.visible, self.codes], -1)
         prior = dist.Normal(self.code_mean, self.code_scale)
-        z = torch.where(given, codes, prior.sample((len(x),)))
-        while bool(given.all()):
+        z = torch.where(known_codes, codes, prior.sample((len(x),)))
+        while bool(known_codes.all()):
             yield z
 
         def score(z: Tensor) -> Tensor:
-            likelihood = torch.where(seen, self.observe(z).base_dist.log_prob(data), 0.0)
+            likelihood = torch.where(known_columns, self.observe(z).base_dist.log_prob(data), 0.0)
             return likelihood.sum(-1) + prior.log_prob(z).sum(-1)
 
-        width, now = torch.ones(len(x), 1, device=x.device), score(z)
+        width, current = torch.ones(len(x), 1, device=x.device), score(z)
         for sweep in itertools.count():
             step = width * self.code_scale * torch.randn_like(z)
-            proposal = torch.where(given, codes, z + step)
-            new = score(proposal)
-            accept = torch.rand_like(now).log() < new - now
-            z, now = torch.where(accept.unsqueeze(-1), proposal, z), torch.where(accept, new, now)
+            proposal = torch.where(known_codes, codes, z + step)
+            proposed = score(proposal)
+            accept = torch.rand_like(current).log() < proposed - current
+            z, current = torch.where(accept.unsqueeze(-1), proposal, z), torch.where(accept, proposed, current)
             if sweep < warmup:
                 width *= torch.where(accept.unsqueeze(-1), 1.1, 0.96).clamp_max(1e3)
             yield z
 
     def initialise(self, x: Tensor) -> None:
-        """The codes' means and deviations, for ``sample``."""
+        """Store the codes' means and standard deviations, for ``sample``."""
         codes = x[:, self.visible :]
         self.code_mean.copy_(codes.mean(0))
         self.code_scale.copy_(codes.std(0, correction=0).clamp_min(1e-6))
@@ -159,7 +159,7 @@ class SupervisedGenerator(ExplicitModel):
 
 
 class _CodedRow(dist.TorchDistribution):
-    """Rows of visible columns and a code; the code's columns are given and carry no log-probability."""
+    """Rows of visible columns and a code, which is given and has no log-probability."""
 
     arg_constraints: dict[str, Any] = {}
 

@@ -28,7 +28,7 @@ class VAE(DecodedModel):
 
     ``model(x)`` has the sites ``"z"``, ``rows x latent``, and ``"x"``, ``rows x visible``.
 
-    Logistic output gives probabilities of grey levels and Gaussian output densities of real numbers: their
+    Logistic output gives probabilities of grey levels, Gaussian output densities of real numbers: their
     log-likelihoods do not compare. The convolutional body puts convolutions of stride 2 below the encoder's hidden layers,
     and transposed ones above the decoder's (section 20.10.6).
 
@@ -37,12 +37,12 @@ class VAE(DecodedModel):
         latent: the number of latent variables.
         hidden: units of the encoder's dense hidden layers; the decoder has them in reverse.
         output: ``"binary"`` for binary data; for real ones ``"gaussian"``, and for grey levels in [0, 1]
-            ``"logistic"`` (``dgm.models.discretised_logistic``), both with one learned scale per column.
+            ``"logistic"`` (``dgm.DiscretisedLogistic``), both with one learned scale per column.
         activation: the non-linearity: tanh, relu, silu or softplus.
-        levels: how many grey levels ``"logistic"`` output knows, 0 and 1 included; 256 by default.
+        levels: the number of grey levels of ``"logistic"`` output, 0 and 1 included; 256 by default.
         body: ``"dense"`` or ``"convolutional"``.
-        shape: of a picture, for the convolutional body: height and width, or channels, height and width.
-        channels: of every convolution; (32, 64) by default.
+        shape: height and width of a picture, or channels, height and width; for the convolutional body.
+        channels: the number of channels of every convolution; (32, 64) by default.
 
     Raises:
         ValueError: a number of units below one, an unknown output, activation or body, a shape that does not fit.
@@ -114,7 +114,7 @@ class VAE(DecodedModel):
             return pyro.sample("z", self.encode(x))
 
     def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
-        """The ELBO with its analytic KL term; with a number of particles ``"iwae"``, or ``"dreg"`` for its other gradient."""
+        """The ELBO with its analytic KL term; or, of several particles, ``"iwae"`` or its other gradient, ``"dreg"``."""
         return bound_objective(kind, particles, TraceMeanField_ELBO)
 
     def check_data(self, x: Tensor) -> None:

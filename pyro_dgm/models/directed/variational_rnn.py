@@ -31,11 +31,11 @@ from ..shared.rows import check_binary
 from ._particle_gibbs import Path, particle_gibbs
 
 _FLOOR = 1e-3
-"""The least standard deviation of a latent or of a value; without one a density grows without bound."""
+"""The smallest standard deviation of a latent or of a value; without it a density could grow without bound."""
 
 
 class VariationalRNN(LatentVariableModel):
-    r"""Variational recurrent network (Chung et al. 2015): a VAE in every frame, conditioned on what came before.
+    r"""Variational recurrent network (Chung et al. 2015): a VAE in every frame, conditioned on the frames before.
 
     $z_t \mid h_{t-1} \sim \mathcal N(\mu_0(h_{t-1}), \mathrm{diag}\,\sigma_0^2(h_{t-1}))$,
     $x_t \sim p(x_t \mid \varphi_z(z_t), h_{t-1})$ and $h_t = \mathrm{GRU}(\varphi_x(x_t), \varphi_z(z_t); h_{t-1})$ with
@@ -44,29 +44,29 @@ class VariationalRNN(LatentVariableModel):
     in nats per sequence.
 
     A row is a padded sequence (``dgm.data.pad``): T frames of D values and of a column that is 1 where the frame exists.
-    Rows of any number of frames will do. Lengths are given, not modelled: neither latents nor values of padding have a
+    Rows may have any number of frames. Lengths are given, not modelled: neither latents nor values of padding have a
     log-probability.
 
     ``model(x)`` has a site for every frame's latents, ``"z1"`` to ``"zT"``, each ``rows x latent``, up to the longest
     sequence of ``x``, and the site ``"x"``. One site per frame lets prior and guide condition on the draws before it, with any
-    ELBO and any number of particles. ``model(None, n)`` draws frame by frame; its site ``"x"`` then holds what was drawn,
-    so that conditioning on other frames there has probability 0: give them as ``x``.
+    ELBO and any number of particles. ``model(None, n)`` draws frame by frame; its site ``"x"`` then holds the draw,
+    and conditioning that site on other frames has probability 0: give them as ``x`` instead.
 
     Args:
-        visible: the number of columns of the data; ``sample`` draws sequences of so many, which is of
+        visible: the number of columns of the data; ``sample`` draws sequences of as many columns, which is
             ``visible / (features + 1)`` frames.
-        features: values of a frame, D.
-        latent: latent variables of a frame.
-        hidden: units of the recurrent state and of every network's hidden layer.
+        features: the number of values of a frame, D.
+        latent: the number of latent variables of a frame.
+        hidden: the number of units of the recurrent state and of every network's hidden layer.
         output: ``"binary"`` for frames of bits, ``"gaussian"`` (with a standard deviation from the network) for real
             ones.
         activation: the networks' non-linearity: tanh, relu, silu or softplus.
 
     Attributes:
-        frames: of a sequence that ``sample`` draws.
-        describe: $\varphi_x$, of frames.
-        code: $\varphi_z$, of latents.
-        prior_network, decoder, encoder: the networks of $p(z_t)$, $p(x_t)$ and $q(z_t)$, whose output is means, or logits,
+        frames: the number of frames of a sequence that ``sample`` draws.
+        describe: $\varphi_x$, the network of frames.
+        code: $\varphi_z$, the network of latents.
+        prior_network, decoder, encoder: the networks of $p(z_t)$, $p(x_t)$ and $q(z_t)$, whose outputs are means or logits,
             and then standard deviations before softplus.
         cell: the recurrence.
 
@@ -113,7 +113,7 @@ class VariationalRNN(LatentVariableModel):
         return _normal(self.prior_network(h)).to_event(1)
 
     def encode(self, described: Tensor, h: Tensor) -> dist.TorchDistribution:
-        """$q(z_t | x_t, h)$ for frames that went through ``describe``; shapes as ``prior``."""
+        """$q(z_t | x_t, h)$ for frames that went through ``describe``; shapes as for ``prior``."""
         return _normal(self.encoder(join(described, h))).to_event(1)
 
     def observe(self, output: Tensor) -> dist.TorchDistribution:
@@ -131,13 +131,13 @@ class VariationalRNN(LatentVariableModel):
         return self.cell.weight_hh.new_zeros(self.hidden)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Values up to the longest sequence's end, those frames described, and which frames of all exist."""
+        """Values up to the end of the longest sequence, ``describe`` of them, and booleans that say which frames exist."""
         values, present = checked_frames(x, self.features)
         values = values[..., : int(present.sum(-1).max()), :]
         return values, self.describe(values), present
 
     def generate(self, x: Tensor | None = None, size: int | None = None, length: int | None = None) -> Tensor:
-        """The generative program's body; ``length`` is the frames to draw where there is no ``x``."""
+        """The generative program's body; ``length`` is the number of frames to draw where there is no ``x``."""
         h, inputs, drawn = self.start(), [], []
         # Under poutine.uncondition the frames are drawn as well, of the lengths of x.
         draw = x is None or any(isinstance(handler, UnconditionMessenger) for handler in _PYRO_STACK)
@@ -171,11 +171,11 @@ class VariationalRNN(LatentVariableModel):
                 h = self.advance(described[..., t, :], self.code(z), h)
 
     def sample(self, n: int, length: int | None = None) -> Tensor:
-        """``n`` independent sequences, drawn frame by frame, as rows without padding.
+        """Draw ``n`` independent sequences, frame by frame, as rows without padding.
 
         Args:
-            n: how many.
-            length: their frames; by default ``frames``.
+            n: the number of sequences.
+            length: their number of frames; by default ``frames``.
 
         Raises:
             ValueError: a length below one.
@@ -186,7 +186,7 @@ class VariationalRNN(LatentVariableModel):
             return self.model(None, n, length)
 
     def given_columns(self) -> Tensor:
-        """Which frames exist is given."""
+        """The columns that say which frames exist."""
         return presence_columns(self.visible, self.features)
 
     def evidence(self, x: Tensor, method: str | None = None, *, rows: int = 100_000, **options: Any) -> Evidence:
@@ -197,15 +197,14 @@ class VariationalRNN(LatentVariableModel):
         Args:
             x: padded rows.
             method: ``"importance"``, the default, or ``"ais"``.
-            rows: frames at once; it bounds the memory and changes nothing else.
+            rows: frames of one pass; it bounds the memory and changes nothing else.
             options: as for other models, with 500 ``particles`` by default.
         """
         lengths = split_frames(x, self.features)[1].sum(-1)
         rows = max(rows // int(lengths.max()), 1)
         if method in (None, "importance"):
             options.setdefault("particles", 500)
-        found = super().evidence(x, method, rows=rows, **options)
-        return per_frame(found, x, self.features)
+        return per_frame(super().evidence(x, method, rows=rows, **options), x, self.features)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The ELBO on the validation rows, in nats per sequence and in nats per frame."""
@@ -215,16 +214,16 @@ class VariationalRNN(LatentVariableModel):
     def impute(self, x: Tensor, known: Tensor, draws: int = 500, particles: int = 16) -> Tensor:
         """Means of the unknown values given the known ones, earlier and later, by particle Gibbs (Andrieu et al. 2010).
 
-        A draw is that of a particle filter per row that keeps the path before it as one of its particles, so that the law of
-        latents and unknown values given the known ones is kept exactly; as many draws before are dropped. Which frames
-        exist is read off ``x``, whatever ``known`` says, and padding stays. Paths far before the end move slowly where a
-        sequence is long: more particles help.
+        Every draw comes from a particle filter per row that keeps the path before as one of its particles, which leaves the
+        law of latents and unknown values given the known ones exactly invariant. As many draws before are dropped. Which
+        frames exist is read from ``x``, whatever ``known`` says, and padding stays. In long sequences paths far from the
+        end move slowly: more particles help.
 
         Args:
-            x: padded rows; unknown values count for nothing.
+            x: padded rows; unknown values are not read.
             known: booleans, ``columns`` or ``rows x columns``.
-            draws: how many.
-            particles: of every filter.
+            draws: the number of draws.
+            particles: the particles of every filter.
 
         Raises:
             ValueError: fewer than two draws or particles.
@@ -232,11 +231,11 @@ class VariationalRNN(LatentVariableModel):
         check_imputation(x, known, row_shape(x, self.visible), draws)
         particles = check_count("particles", particles, 2)
         with torch.no_grad(), processes.one_stream():
-            # Means of equal numbers may differ from them by rounding.
+            # The mean of equal numbers may differ from them by rounding.
             return torch.where(known, x, mean_of_later(self.conditional_chain(x, known, 0, particles), draws))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:
-        """The chains of ``impute``."""
+        """Yield rows of the chains of ``impute``."""
         values, given, present = given_values(x, known.expand(x.shape), self.features)
         path: Path | None = None
         while True:
@@ -244,19 +243,19 @@ class VariationalRNN(LatentVariableModel):
             yield join_frames(torch.where(given, values, path.x), present)
 
     def initialise(self, x: Tensor) -> None:
-        """Start the decoder's output bias at the values' means, and standard deviations, over the frames that exist."""
+        """Start the decoder's output bias at the values' means and standard deviations, over the frames that exist."""
         with torch.no_grad():
             values, present = split_frames(x, self.features)
-            seen = values[present]
-            bias, mean = cast(nn.Linear, self.decoder[-1]).bias, seen.mean(0)
+            frames = values[present]
+            bias, mean = cast(nn.Linear, self.decoder[-1]).bias, frames.mean(0)
             if self.output == "binary":
                 bias.copy_(torch.logit(mean, eps=1e-2))
             else:
-                scale = seen.std(0, correction=0).clamp_min(1e-2) - _FLOOR
+                scale = frames.std(0, correction=0).clamp_min(1e-2) - _FLOOR
                 bias.copy_(torch.cat([mean, scale.expm1().log()]))
 
     def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
-        """The ELBO with its analytic KL terms, or ``"iwae"`` with a number of particles."""
+        """The ELBO with its analytic KL terms, or ``"iwae"`` of several particles."""
         return bound_objective(kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
 
     def check_data(self, x: Tensor) -> None:
@@ -281,7 +280,7 @@ class VariationalRNN(LatentVariableModel):
 
 
 def _where(present: Tensor) -> Any:
-    """Log-probabilities count where ``present``."""
+    """Count log-probabilities where ``present`` alone."""
     return poutine.mask(mask=cast(Any, present))
 
 

@@ -22,64 +22,68 @@ from ..shared.abilities import check_options
 from ..shared.boltzmann import asks_to_anneal, visible_given
 from ..shared.evidence import Evidence, between, bounded
 from ..shared.examples import seeded
-from ..shared.listed import bit_states
+from ..shared.listed import ENTRIES, bit_states
+from ..shared.rows import PROGRESS_ROWS, ROWS_AT_ONCE
 from ..shared.slabs import _SLACK, SlabMachine
 
 _LARGEST = 12
-"""Up to so many spikes log Z and the free energy are exact."""
+"""The most spikes for which log Z and the free energy are computed exactly."""
+
+_ROWS = 500
+"""Rows whose exact free energies are summed at once; it bounds the memory and changes nothing else."""
 
 
 class CoupledSlabRBM(SlabMachine):
     r"""Spike-and-slab RBM whose slabs also act on one another, by terms of the fourth order.
 
-    $E(x, s, h) = E_{20.50}(x, s, h) - \sum_{(i,j)} J_{ij} (s_i h_i)(s_j h_j)$ over a list of pairs of spikes, with one slab a
-    spike, where $E_{20.50}$ is the energy of ``dgm.SpikeSlabRBM`` (20.50). Then
+       $E(x, s, h) = E_{20.50}(x, s, h) - \sum_{(i,j)} J_{ij} (s_i h_i)(s_j h_j)$ over a list of pairs of spikes, with one slab per
+       spike, where $E_{20.50}$ is the energy of ``dgm.SpikeSlabRBM`` (20.50). Then
 
-    - $P(h_i = 1 \mid x, s_{-i}, h_{-i}) = \sigma(b_i - \alpha_i \mu_i^2 + c_i^2 / 2\alpha_i - \tfrac12 x^\top \Phi_i x)$ and
-      $s_i \mid h_i \sim N(h_i c_i / \alpha_i, 1 / \alpha_i)$ with
-      $c_i = \alpha_i \mu_i + W_i^\top x + \sum_j J_{ij} s_j h_j$: Gibbs sampling goes over a colouring of the pairs;
-    - $x \mid s, h$ is as in ``SpikeSlabRBM``, and the slabs given x and h are $N(A_h^{-1} (h \circ (\alpha\mu + W^\top x)),\;
-      A_h^{-1})$ with $A_h = \mathrm{diag}(\alpha) - J \circ h h^\top$: correlated.
+       - $P(h_i = 1 \mid x, s_{-i}, h_{-i}) = \sigma(b_i - \alpha_i \mu_i^2 + c_i^2 / 2\alpha_i - \tfrac12 x^\top \Phi_i x)$ and
+         $s_i \mid h_i \sim N(h_i c_i / \alpha_i, 1 / \alpha_i)$ with
+         $c_i = \alpha_i \mu_i + W_i^\top x + \sum_j J_{ij} s_j h_j$: Gibbs sampling goes over a colouring of the pairs;
+       - $x \mid s, h$ is as in ``SpikeSlabRBM``, and the slabs given x and h are $N(A_h^{-1} (h \circ (\alpha\mu + W^\top x)),\;
+         A_h^{-1})$ with $A_h = \mathrm{diag}(\alpha) - J \circ h h^\top$: correlated.
 
-    The parameters always have a normaliser: with $a > 0$,
-    $\alpha_i = a_i + 1.0001 \bigl(\sum_j W_{ji}^2 / (\Phi_{ji} + \Lambda_j / N) + \sum_j |J_{ij}|\bigr)$. The first sum
-    dominates the couplings to x, as in ``SpikeSlabRBM``; for the second, every pair has its part
-    $\tfrac12 |J_{ij}| (s_i^2 + s_j^2) \ge |J_{ij} s_i s_j|$ of $\tfrac12 \alpha_i s_i^2 + \tfrac12 \alpha_j s_j^2$ to itself,
-    whatever h is.
+       The parameters always have a normaliser: with $a > 0$,
+       $\alpha_i = a_i + 1.0001 \bigl(\sum_j W_{ji}^2 / (\Phi_{ji} + \Lambda_j / N) + \sum_j |J_{ij}|\bigr)$. The first sum
+       dominates the couplings to x, as in ``SpikeSlabRBM``; the second reserves for every pair the part
+       $\tfrac12 |J_{ij}| (s_i^2 + s_j^2) \ge |J_{ij} s_i s_j|$ of $\tfrac12 \alpha_i s_i^2 + \tfrac12 \alpha_j s_j^2$, whatever
+       h is.
+    Units of the hidden layer depend on each other given x, so that ``model(x)`` has a site ``"hidden"`` of rows $(h_i, s_i)$
+       besides ``"x"``. The guide is the mean-field posterior after ``rounds`` rounds of its fixed-point equations, with one
+       factor for every (h_i, s_i), and ``Trace_ELBO`` with ``dgm.PCD`` is variational stochastic maximum likelihood
+       (algorithm 20.1). The guide's value of the site is $(P(h_i = 1), E[s_i \mid h_i = 1])$. Guides that draw states (h, s)
+       work too.
 
-    Units of the hidden layer depend on each other given x, so that ``model(x)`` has a site ``"hidden"`` of rows
-    $(h_i, s_i)$ besides ``"x"``. The guide is the mean-field posterior by so many ``rounds`` of its fixed-point equations, every
-    (h_i, s_i) a factor, and ``Trace_ELBO`` with ``dgm.PCD`` is variational stochastic maximum likelihood (algorithm 20.1).
-    The guide's value of the site is $(P(h_i = 1), E[s_i \mid h_i = 1])$. Guides that draw states (h, s) work too.
+       The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
 
-    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
+       Args:
+           visible: the number of visible units.
+           hidden: N, the number of spikes.
+           edges: the pairs of spikes, ``pairs x 2``, each named once; by default the chain (0, 1), (1, 2), ...
+           square: learn $\Phi$; otherwise it is 0.
+           rounds: rounds of mean field in the guide.
 
-    Args:
-        visible: the number of visible units.
-        hidden: N, the number of spikes.
-        edges: the pairs of spikes, ``pairs x 2``, each named once; by default the chain (0, 1), (1, 2), ...
-        square: learn $\Phi$; otherwise it is 0.
-        rounds: rounds of mean field in the guide.
+       Attributes:
+           weight: $W$, ``visible x hidden``.
+           coupling: $J$, one entry per pair.
+           slab_mean: $\mu$, ``hidden``.
+           hidden_bias: $b$, ``hidden``.
+           log_precision: $\log\Lambda$, ``visible``.
+           log_square: $\log\Phi$, ``visible x hidden`` (with ``square``).
+           log_slab: $\log a$, ``hidden``.
 
-    Attributes:
-        weight: $W$, ``visible x hidden``.
-        coupling: $J$, one entry a pair.
-        slab_mean: $\mu$, ``hidden``.
-        hidden_bias: $b$, ``hidden``.
-        log_precision: $\log\Lambda$, ``visible``.
-        log_square: $\log\Phi$, ``visible x hidden`` (with ``square``).
-        log_slab: $\log a$, ``hidden``.
+       Raises:
+           ValueError: a pair that joins a spike to itself, is named twice or names no spike; no unit; no round of mean field.
 
-    Raises:
-        ValueError: a pair that joins a spike to itself, is named twice or names no spike; no unit; no round of mean field.
+       Courville, Bergstra and Bengio (2011), "Unsupervised models of images by spike-and-slab RBMs".
 
-    Courville, Bergstra and Bengio (2011), "Unsupervised models of images by spike-and-slab RBMs".
-
-    Example:
-        >>> import pyro_dgm as dgm
-        >>> ring = dgm.CoupledSlabRBM(visible=6, hidden=4, edges=[(0, 1), (1, 2), (2, 3), (3, 0)])
-        >>> len(ring().machine.graph.colours)
-        3
+       Example:
+           >>> import pyro_dgm as dgm
+           >>> ring = dgm.CoupledSlabRBM(visible=6, hidden=4, edges=[(0, 1), (1, 2), (2, 3), (3, 0)])
+           >>> len(ring().machine.graph.colours)
+           3
     """
 
     guide_needs_rows = True
@@ -96,12 +100,12 @@ class CoupledSlabRBM(SlabMachine):
         rounds = check_count("rounds", rounds, what="the rounds of mean field")
         units = {"visible": Gaussian(visible), "hidden": SpikeSlab(hidden, 2)}
         self.edges = _checked([(i, i + 1) for i in range(hidden - 1)] if edges is None else edges, hidden)
-        # The flat statistic of a spike is (h, h s): its second entry is coupled.
+        # The flat statistic of a spike is (h, h s); its second entry is coupled.
         slabs = [Sparse("hidden", "hidden", 2 * self.edges + 1)] if len(self.edges) else []
         squares = [Dense(("visible", 1), "hidden")] if square else []
         self._graph = Graph(units, [Dense("visible", "hidden"), *squares, *slabs])
         self.visible, self.hidden, self.square, self.rounds = visible, hidden, square, rounds
-        # Weights of order one, as in SpikeSlabRBM: small weights and equal slabs make filters alike.
+        # Weights of order one, as in SpikeSlabRBM: small weights and equal slabs would make the filters alike.
         self.weight = nn.Parameter(torch.randn(visible, hidden))
         self.coupling = nn.Parameter(torch.zeros(len(self.edges)))
         self.slab_mean = nn.Parameter(torch.zeros(hidden))
@@ -149,25 +153,26 @@ class CoupledSlabRBM(SlabMachine):
             return pyro.sample("x", dist_x.given({"hidden": hidden}), obs=x)
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
-        means, rest = self._approximate(x, self.rounds)
+        means, correction = self._approximate(x, self.rounds)
         with self.data_plate(x, size):
-            pyro.sample("hidden", dist.Delta(means, log_density=-rest, event_dim=2))
+            pyro.sample("hidden", dist.Delta(means, log_density=-correction, event_dim=2))
 
     def _approximate(self, x: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
-        r"""The mean-field posterior q as (P(h = 1), E[s | h = 1]), and $E_q[-E] + H(q)$ less the -E of those means.
+        r"""The mean-field posterior q as (P(h = 1), E[s | h = 1]), and $E_q[-E] + H(q)$ less -E at those means.
 
-        As a state the means have the right h and h s, but not the right s²: the rest restores it, with alpha's gradient.
+        As a state the means have the right h and h s, but not the right s²; the second result corrects it, with alpha's
+        gradient.
         """
         with torch.no_grad():
-            found = mean_field(self().machine, {"visible": x}, rounds)
-            first, second = (t.unflatten(-1, (self.hidden, 2)) for t in found.statistics["hidden"])
+            statistics = mean_field(self().machine, {"visible": x}, rounds).statistics
+            first, second = (t.unflatten(-1, (self.hidden, 2)) for t in statistics["hidden"])
             p = first[..., 0]
             slab = first[..., 1] / p.clamp_min(torch.finfo(p.dtype).tiny)
-            missing = second[..., 1] - slab**2
+            variance = second[..., 1] - slab**2
             entropy = (
                 torch.special.entr(p) + torch.special.entr(1 - p) + 0.5 * torch.log(2 * math.pi * math.e / self.alpha)
             )
-        return torch.stack([p, slab], -1), (entropy - 0.5 * missing * self.alpha).sum(-1)
+        return torch.stack([p, slab], -1), (entropy - 0.5 * variance * self.alpha).sum(-1)
 
     def posterior(self, x: Tensor, rounds: int = 50) -> Tensor:
         """Mean-field P(h = 1 | x), features for a classifier: ``rows x hidden``."""
@@ -176,20 +181,20 @@ class CoupledSlabRBM(SlabMachine):
     def bound(self, x: Tensor, rounds: int = 50) -> Tensor:
         r"""The variational bound up to log Z, $E_q[-E(x, s, h)] + H(q)$ by mean field: one figure per row, in nats."""
         with torch.no_grad():
-            means, rest = self._approximate(x, rounds)
-            return rest - self().energy({"visible": x, "hidden": means})
+            means, correction = self._approximate(x, rounds)
+            return correction - self().energy({"visible": x, "hidden": means})
 
     def _slab_form(self, h: Tensor) -> Tensor:
         """A_h, the precision of the slabs given x and h: ``batch_shape x hidden x hidden``."""
         return self.alpha.diag() - self.symmetric * h.unsqueeze(-1) * h.unsqueeze(-2)
 
     def _spikes(self) -> Tensor:
-        """Every state of the spikes."""
+        """All states of the spikes."""
         instead = "Use dgm.log_partition(model(), method='ais'), or bound(x) for rows"
         return bit_states(self.hidden, self.weight, _LARGEST, "spikes", instead)
 
     def exact_log_partition(self) -> Tensor:
-        r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: every h listed, the Gaussian integrals by determinants.
+        r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: a sum over all h of Gaussian integrals.
 
         With x integrated out first the slabs have the precision
         $M_h = A_h - W_h^\top P_h^{-1} W_h$, $P_h = \Lambda + \sum_i \Phi_i h_i$, and
@@ -199,18 +204,18 @@ class CoupledSlabRBM(SlabMachine):
         Raises:
             NotEnumerable: more than 12 spikes.
         """
-        total = []
-        for h in self._spikes().split(max((1 << 22) // (self.visible * self.hidden), 1)):
+        terms = []
+        for h in self._spikes().split(max(ENTRIES // (self.visible * self.hidden), 1)):
             precision = self.precision + h @ self.phi.mT
             roots = self.weight.mT * h.unsqueeze(-1)
             form = self._slab_form(h) - (roots / precision.unsqueeze(-2)) @ roots.mT
             pull = (self.alpha * self.slab_mean * h).unsqueeze(-1)
             constant = h @ (self.hidden_bias - self.alpha * self.slab_mean**2) - 0.5 * precision.log().sum(-1)
-            total.append(constant + _log_integral(form, pull).squeeze(-1))
-        return torch.cat(total).logsumexp(0) + 0.5 * (self.visible + self.hidden) * math.log(2 * math.pi)
+            terms.append(constant + _log_integral(form, pull).squeeze(-1))
+        return torch.cat(terms).logsumexp(0) + 0.5 * (self.visible + self.hidden) * math.log(2 * math.pi)
 
     def free_energy_exact(self, x: Tensor) -> Tensor:
-        r"""$F(x) = -\log\sum_h \int e^{-E(x, s, h)}\,ds$ in nats, every h listed: one figure per row, with its gradient.
+        r"""$F(x) = -\log\sum_h \int e^{-E(x, s, h)}\,ds$ in nats, a sum over all h: one figure per row, with its gradient.
 
         Args:
             x: rows, ``rows x visible``.
@@ -218,20 +223,19 @@ class CoupledSlabRBM(SlabMachine):
         Raises:
             NotEnumerable: more than 12 spikes.
         """
-        total = []
+        terms = []
         slope = (self.alpha * self.slab_mean).unsqueeze(-1) + self.weight.mT @ x.mT  # hidden x rows
         gate = (self.hidden_bias - self.alpha * self.slab_mean**2).unsqueeze(-1) - 0.5 * self.phi.mT @ (x**2).mT
-        for h in self._spikes().split(max((1 << 22) // (len(x) * self.hidden), 1)):
-            total.append(h @ gate + _log_integral(self._slab_form(h), slope * h.unsqueeze(-1)))
-        both = torch.cat(total).logsumexp(0) + 0.5 * self.hidden * math.log(2 * math.pi)
-        return 0.5 * x**2 @ self.precision - both
+        for h in self._spikes().split(max(ENTRIES // (len(x) * self.hidden), 1)):
+            terms.append(h @ gate + _log_integral(self._slab_form(h), slope * h.unsqueeze(-1)))
+        log_sum = torch.cat(terms).logsumexp(0) + 0.5 * self.hidden * math.log(2 * math.pi)
+        return 0.5 * x**2 @ self.precision - log_sum
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""Exact log-likelihoods up to 12 spikes, else the variational bound with log Z by annealing.
 
-        It is also the bound where an option asks for annealing.
-
-        The bound's value is as good as annealing's log Z; the interval's lower end takes that of the reverse run.
+        It is the bound too where an option asks for annealing. The bound is only as good as the annealed log Z; the
+        interval's lower end uses the log Z of the reverse run.
 
         Args:
             x: rows.
@@ -243,14 +247,14 @@ class CoupledSlabRBM(SlabMachine):
         if method == "exact" or (method is None and self.hidden <= _LARGEST and not asks_to_anneal(options)):
             with torch.no_grad():
                 log_z = LogPartition.exactly(self.exact_log_partition())
-                values = torch.cat([-self.free_energy_exact(rows) for rows in x.split(500)]) - log_z.value
+                values = torch.cat([-self.free_energy_exact(rows) for rows in x.split(_ROWS)]) - log_z.value
             return between(values, log_z)
         log_z = self.log_partition(x, method or "ais", **options)
-        return bounded(torch.cat([self.bound(rows) for rows in x.split(2000)]), log_z)
+        return bounded(torch.cat([self.bound(rows) for rows in x.split(ROWS_AT_ONCE)]), log_z)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """Log-density of validation rows given their hidden means, and the gap between the splits' bounds, in nats per row."""
-        rows = train[:1000], valid[:1000]
+        rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
         gap = [-float(self.bound(r, self.rounds).mean()) for r in rows]
         with torch.no_grad():
             machine = self().machine

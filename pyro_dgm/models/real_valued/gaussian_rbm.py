@@ -21,8 +21,8 @@ class GaussianRBM(RealValuedModel):
     $E(v, h) = \tfrac12 v^\top(\beta \odot v) - (\beta \odot a)^\top v - (v \odot \beta)^\top W h - b^\top h$ (20.38-42), so that
     $v \mid h \sim N(a + Wh, \mathrm{diag}(\beta)^{-1})$ (20.38-39) and
     $P(h_j = 1 \mid v) = \sigma(b_j + (v \odot \beta)^\top W_{:,j})$. With ``optional_term`` the energy also has
-    $\tfrac12 \sum_j h_j \sum_i \beta_i W_{ij}^2$ (20.41), a shift of the hidden bias, with which a hidden unit changes
-    $\log p$ by its own bias alone where hidden units do not overlap. All in nats over real rows: a figure depends on the
+    $\tfrac12 \sum_j h_j \sum_i \beta_i W_{ij}^2$ (20.41), a shift of the hidden bias: a hidden unit then changes
+    $\log p$ by its bias alone where hidden units do not overlap. All in nats over real rows: a figure depends on the
     data's scale.
 
     ``grbm()`` is a distribution of ``event_shape`` (visible,); with a shift of the hidden bias it has its batch shape. A
@@ -83,7 +83,7 @@ class GaussianRBM(RealValuedModel):
         r"""The distribution of the visible layer.
 
         Args:
-            hidden_shift: added to $b$, ``batch_shape x hidden``: a context gives every row a machine of its own.
+            hidden_shift: added to $b$, ``batch_shape x hidden``: with a context every row has its own machine.
         """
         beta = self.beta
         coupling = beta.unsqueeze(-1) * self.weight
@@ -103,7 +103,7 @@ class GaussianRBM(RealValuedModel):
         return Normal(self.visible_bias + h @ self.weight.mT, self.beta.rsqrt())
 
     def initialise(self, x: Tensor) -> None:
-        """The data's means as a, and the inverse of their variances as a learned precision, unless a was set already."""
+        """Set a to the data's means, and a learned precision to their inverse variances, unless a was set already."""
         if bool(self.visible_bias.detach().any()) or bool(self.log_precision.detach().any() and self.learned):
             return
         with torch.no_grad():
@@ -129,7 +129,7 @@ class GaussianRBM(RealValuedModel):
 
 
 def _fixed(precision: Any, visible: int) -> Tensor:
-    """The value of a precision that is not learned."""
+    """Check a precision that is not learned, and return its value."""
     if isinstance(precision, str):
         if precision != "fixed":
             raise ValueError(

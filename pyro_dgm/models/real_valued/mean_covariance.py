@@ -30,7 +30,7 @@ class MeanCovarianceRBM(FreeEnergyModel):
 
     which has a normaliser for all parameters. Given the hidden units x is Gaussian with covariance
     $C = (\sum_j h^c_j r_j r_j^\top + I)^{-1}$ and mean $C \sum_j W_j h^m_j$ (20.47); that covariance differs from state to
-    state, so the model is moved by HMC on F and not by Gibbs sweeps. There are no biases of x: data are standardised rows.
+    state, so that chains move by HMC on F and not by Gibbs sweeps. x has no biases: data are standardised rows.
 
     ``model()`` is a distribution of ``event_shape`` (visible,); ``model().energy`` takes the layers ``visible``, ``mean``
     and ``covariance``.
@@ -64,7 +64,7 @@ class MeanCovarianceRBM(FreeEnergyModel):
         visible, mean = check_columns(visible), check_count("mean", mean, what="the number of mean units")
         covariance = check_count("covariance", covariance, what="the number of covariance units")
         self.visible, self.mean, self.covariance = visible, mean, covariance
-        self.weight = nn.Parameter(0.3 * torch.randn(visible, mean))  # smaller ones stay alike
+        self.weight = nn.Parameter(0.3 * torch.randn(visible, mean))  # columns of smaller weights would stay alike
         self.factor = nn.Parameter(torch.randn(visible, covariance) / visible**0.5)
         self.mean_bias = nn.Parameter(torch.zeros(mean))
         self.covariance_bias = nn.Parameter(torch.zeros(covariance))
@@ -76,11 +76,11 @@ class MeanCovarianceRBM(FreeEnergyModel):
         return self.distribution(free_energy, dict(zip(_NAMES, parameters, strict=True)), energy, self.visible)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The probabilities of both kinds of hidden units being on, ``rows x mean`` and ``rows x covariance``."""
+        """The probabilities that mean and covariance units are on, ``rows x mean`` and ``rows x covariance``."""
         return torch.sigmoid(self.mean_bias + x @ self.weight), _on(x, self.factor, self.covariance_bias)
 
     def conditional(self, mean: Tensor, covariance: Tensor) -> dist.MultivariateNormal:
-        """x given the hidden units (20.47).
+        """The distribution of x given the hidden units (20.47).
 
         Args:
             mean: states of the mean units, ``batch_shape x mean``.
@@ -102,8 +102,8 @@ class MeanCovarianceRBM(FreeEnergyModel):
 class CovarianceRBM(FreeEnergyModel):
     r"""Covariance RBM: the mean-covariance RBM without mean units (Ranzato, Krizhevsky and Hinton 2010).
 
-    $E = \tfrac12 x^\top x + \tfrac12 \sum_j h_j (x^\top r_j)^2 - \sum_j b_j h_j$ (20.45-46; the first term is $E_m$'s and
-    gives a normaliser for all parameters), so that given the hidden units x is a zero-mean Gaussian of covariance
+    $E = \tfrac12 x^\top x + \tfrac12 \sum_j h_j (x^\top r_j)^2 - \sum_j b_j h_j$ (20.45-46; the first term comes from $E_m$
+    and gives a normaliser for all parameters), so that given the hidden units x is a zero-mean Gaussian of covariance
     $(\sum_j h_j r_j r_j^\top + I)^{-1}$ (20.47), and
     $F(x) = \tfrac12 x^\top x - \sum_j \mathrm{softplus}(b_j - \tfrac12 (x^\top r_j)^2)$ in nats.
 
@@ -150,11 +150,11 @@ class CovarianceRBM(FreeEnergyModel):
         return self.distribution(free_energy, {"factor": factor, "covariance_bias": bias}, energy, self.visible)
 
     def posterior(self, x: Tensor) -> Tensor:
-        """The probabilities of the hidden units being on, ``rows x covariance``."""
+        """The probabilities that hidden units are on, ``rows x covariance``."""
         return _on(x, self.factor, self.covariance_bias)
 
     def conditional(self, covariance: Tensor) -> dist.MultivariateNormal:
-        """x given states of the hidden units, ``batch_shape x covariance``; a normal of ``event_shape`` (visible,)."""
+        """The normal of x given states of the hidden units, ``batch_shape x covariance``; its ``event_shape`` is (visible,)."""
         return gaussian_given(covariance.new_zeros((*covariance.shape[:-1], self.visible)), covariance, self.factor)
 
     def options(self) -> dict[str, Any]:

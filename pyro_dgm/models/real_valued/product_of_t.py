@@ -27,10 +27,10 @@ class ProductOfT(FreeEnergyModel):
     $h_j \mid x$ is gamma of shape $\gamma_j$ and rate $1 + \tfrac12 (r_j^\top x)^2$ (20.49), and
     $F(x) = \sum_j [\gamma_j \log(1 + \tfrac12 (r_j^\top x)^2) - \log\Gamma(\gamma_j)]$ in nats.
 
-    Nothing but the experts holds x together. An expert is a proper t density of $\nu_j = 2\gamma_j - 1$ degrees of freedom
-    along $r_j$ if $\gamma_j > \tfrac12$; the product has a normaliser if all are and the $r_j$ span the space. Therefore
-    $\log \nu_j$ is stored, so that training keeps $\gamma_j > \tfrac12$; there must be as many experts as visible units; and
-    factors that have lost full rank are refused where log Z or draws are asked for.
+    The energy of x comes from the experts alone. An expert is a proper t density of $\nu_j = 2\gamma_j - 1$ degrees of freedom
+    along $r_j$ if $\gamma_j > \tfrac12$; the product has a normaliser if all are and the $r_j$ span the space. Therefore the
+    parameter is $\log \nu_j$, which keeps $\gamma_j > \tfrac12$; there must be at least as many experts as visible units; and
+    log Z and draws are refused where the factors have lost full rank.
 
     ``model()`` is a distribution of ``event_shape`` (visible,); ``model().energy`` takes the layers ``visible`` and
     ``covariance``.
@@ -93,7 +93,7 @@ class ProductOfT(FreeEnergyModel):
         )
 
     def posterior(self, x: Tensor) -> dist.Gamma:
-        """The hidden units given x (20.49), ``rows x covariance``."""
+        """The distribution of the hidden units given x (20.49), ``rows x covariance``."""
         return dist.Gamma(self.shape, _rate(x, self.factor))
 
     def normaliser_problem(self) -> str | None:
@@ -105,7 +105,7 @@ class ProductOfT(FreeEnergyModel):
         return None
 
     def annealing_base(self, mean: Tensor, variance: Tensor) -> Distribution:
-        # A Gaussian's tails are too light: the weights would have no variance. t of 3 degrees has variance 3.
+        # A Gaussian's tails are too light: the weights' variance would be infinite. t of 3 degrees has variance 3.
         return dist.StudentT(torch.full_like(mean, 3.0), mean, (variance / 3).sqrt()).to_event(1)
 
     def options(self) -> dict[str, Any]:
@@ -179,18 +179,18 @@ class MeanProductOfT(FreeEnergyModel):
 
         def energy(state: Mapping[str, Tensor]) -> Tensor:
             x, mean = state["visible"], state["mean"]
-            of_mean = 0.5 * (x**2).sum(-1) - (mean * (bias + x @ weight)).sum(-1)
-            return of_mean + _gamma_energy(x, state["covariance"], factor, gamma)
+            mean_energy = 0.5 * (x**2).sum(-1) - (mean * (bias + x @ weight)).sum(-1)
+            return mean_energy + _gamma_energy(x, state["covariance"], factor, gamma)
 
         parameters = {"weight": weight, "mean_bias": bias, "factor": factor, "shape": gamma}
         return self.distribution(free_energy, parameters, energy, self.visible)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, dist.Gamma]:
-        """The mean units' probabilities of being on, ``rows x mean``, and the experts' gamma, ``rows x covariance``."""
+        """The probabilities that mean units are on, ``rows x mean``, and the experts' gamma, ``rows x covariance``."""
         return torch.sigmoid(self.mean_bias + x @ self.weight), dist.Gamma(self.shape, _rate(x, self.factor))
 
     def conditional(self, mean: Tensor, covariance: Tensor) -> dist.MultivariateNormal:
-        """x given the hidden units, ``batch_shape x mean`` and ``batch_shape x covariance``."""
+        """The distribution of x given the hidden units, ``batch_shape x mean`` and ``batch_shape x covariance``."""
         return gaussian_given(mean @ self.weight.mT, covariance, self.factor)
 
     def options(self) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _rate(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def _experts(x: Tensor, factor: Tensor, gamma: Tensor) -> Tensor:
-    """The experts' part of F, with its constants."""
+    """The contribution of the experts to F, with its constants."""
     return (gamma * _rate(x, factor).log()).sum(-1) - torch.lgamma(gamma).sum()
 
 
@@ -215,7 +215,7 @@ def _gamma_energy(x: Tensor, hidden: Tensor, factor: Tensor, gamma: Tensor) -> T
 
 
 def _shapes(shape: float | Tensor, number: int, above: float) -> Tensor:
-    """One shape per expert, checked."""
+    """Check the shapes and return one per expert."""
     gamma = torch.as_tensor(shape, dtype=torch.get_default_dtype())
     if gamma.shape not in ((), (number,)):
         raise ValueError(f"shape got {tuple(gamma.shape)} numbers; expected one, or one for each of {number} experts")

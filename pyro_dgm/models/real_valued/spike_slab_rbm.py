@@ -24,13 +24,13 @@ class SpikeSlabRBM(SlabMixture):
     - $x \mid h \sim N(C \sum_i h_i W_i \mu_i,\; C)$ with
       $C^{-1} = \Lambda + \sum_i h_i (\Phi_i - W_i \alpha_i^{-1} W_i^\top)$ (20.51-52),
     - $P(h_i = 1 \mid x) = \sigma\bigl(\tfrac12 \alpha_i^{-1} (x^\top W_i)^2 + x^\top W_i \mu_i - \tfrac12 \alpha_i \mu_i^2
-      - \tfrac12 x^\top \Phi_i x + b_i\bigr)$ (20.53), which is what the last term of (20.50) with the factor one, as given
-      here, leads to.
+      - \tfrac12 x^\top \Phi_i x + b_i\bigr)$ (20.53), which follows from the last term of (20.50) with the factor one, as given
+      here.
 
     A machine has a normaliser where $C^{-1}$ is positive definite for every h (``dgm.spike_slab_validity``). The
-    parameters are such that it always is: with $a > 0$,
+    parametrisation ensures it: with $a > 0$,
     $\alpha_{ik} = a_{ik} + 1.0001\, K \sum_j W_{jik}^2 / (\Phi_{ji} + \Lambda_j / N)$,
-    since then $W_i \alpha_i^{-1} W_i^\top \prec \Phi_i + \Lambda / N$. No projection is needed while training. Spike and slabs
+    since then $W_i \alpha_i^{-1} W_i^\top \prec \Phi_i + \Lambda / N$. Training needs no projection. Spike and slabs
     are drawn jointly, so that Gibbs sampling has two blocks: (h, s) given x, and x given both.
 
     The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
@@ -69,7 +69,7 @@ class SpikeSlabRBM(SlabMixture):
             [Dense("visible", "hidden")] + ([Dense(("visible", 1), "hidden")] if square else []),
         )
         self.visible, self.hidden, self.slabs, self.square = visible, hidden, slabs, square
-        # Weights of order one and slabs without a sign of their own: small weights and equal slabs make filters alike.
+        # Weights of order one and slab means of zero: small weights and equal slabs would make the filters alike.
         self.weight = nn.Parameter(torch.randn(visible, hidden, slabs))
         self.slab_mean = nn.Parameter(torch.zeros(hidden, slabs))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))

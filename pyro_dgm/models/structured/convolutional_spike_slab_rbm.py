@@ -22,36 +22,36 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
 
     The energy is (20.50) with a spike $h_{fp}$ and slabs $s_{fpk}$ for every filter f and position p, and with
     $W_{fpk}[c, p+u] = W_{fk}[c, u]$, $\Phi_{fp}[c, p+u] = \Phi_f[c, u]$ and zero elsewhere; $\mu$, $\alpha$ and b belong to the
-    filter (20.6). Conditionals are those of ``dgm.SpikeSlabRBM``, (20.51-53), with these matrices, which no sweep builds.
+    filter (20.6). Conditionals are those of ``dgm.SpikeSlabRBM``, (20.51-53), with these matrices, which sweeps never build.
     Rows are flat pictures, in the order channels, height, width; spikes are in the order of ``maps``.
 
-    **Validity.** $C^{-1}$ is positive definite for every h. A pixel j has its $\Lambda_j$ to give to the spikes that see it
-    alone: let $n_j$ be their number (or more). With $s_j = \Phi_f[c, u] + \Lambda_j / n_j$ at the pixels j = (c, p+u) of a
+    **Validity.** $C^{-1}$ is positive definite for every h. A pixel j divides its $\Lambda_j$ among the spikes that see
+    it: let $n_j$ be their number (or more). With $s_j = \Phi_f[c, u] + \Lambda_j / n_j$ at the pixels j = (c, p+u) of a
     position, Cauchy's inequality gives $(W_{fpk}^\top x)^2 \le \sum_j \frac{W_{fk}[c,u]^2}{s_j} \sum_j s_j x_j^2$, so that for
 
     $\alpha_{fk} = a_{fk} + 1.0001\, K \max_p \sum_{c,u} \frac{W_{fk}[c,u]^2}{\Phi_f[c,u] + \Lambda_j / n_j}$, $a > 0$,
 
     every spike has $\sum_k W_{fpk} \alpha_{fk}^{-1} W_{fpk}^\top \prec \mathrm{diag}_{j \in p}(s_j)$, and over the spikes
-    that are on the right sides sum to at most $\Lambda + \sum h_{fp} \Phi_{fp}$. That needs no $\Phi$: with $\Phi = 0$ the
-    shares $\Lambda_j / n_j$ alone bear it. The largest need over positions keeps $\alpha$ shared; pixels outside the picture
-    need nothing.
+    that are on, the right sides sum to at most $\Lambda + \sum h_{fp} \Phi_{fp}$. That needs no $\Phi$: with $\Phi = 0$ the
+    shares $\Lambda_j / n_j$ suffice. The maximum over positions makes $\alpha$ the same at all of them; pixels outside the
+    picture contribute nothing.
 
-    With ``tied`` $\Lambda$ is one number per channel, and n the most spikes that can see a pixel of any picture, filters times
-    the size of one. Then nothing depends on the picture's size: ``resized`` is the same machine for other pictures. Without,
-    $\Lambda$ has an entry for every pixel, $n_j$ is exact, and there is no other size.
+    With ``tied`` $\Lambda$ is one number per channel, and n the most spikes that can see a pixel of any picture: the number of
+    filters times the size of one. Then nothing depends on the picture's size: ``resized`` is the same machine for
+    other pictures. Without it $\Lambda$ has an entry for every pixel, $n_j$ is exact, and the size is fixed.
 
     The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances,
-    and multiplies $\Phi$ by it. A centred gradient would give every position a bias of its own, and is refused.
+    and multiplies $\Phi$ by it. A centred gradient would give every position its own bias, and is refused.
 
     Args:
         visible: the number of pixels, over all channels.
         filters: the number of filters.
         size: height and width of a filter, or both in one number.
-        shape: of a picture, height and width or channels, height and width; by default a square of one channel.
+        shape: height and width of a picture, or channels, height and width; by default a square of one channel.
         slabs: K, slabs per spike.
-        square: learn $\Phi$, a filter of positive entries; otherwise it is 0.
+        square: learn $\Phi$, filters of positive entries; otherwise it is 0.
         padding: ``"valid"`` positions in the picture, or the ``"full"`` ones that touch it (``dgm.Convolution``).
-        tied: one $\Lambda$ a channel.
+        tied: one $\Lambda$ per channel.
 
     Attributes:
         weight: $W$, ``filters x slabs x channels x height x width`` of a filter.
@@ -76,7 +76,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         ((4, 4, 4), torch.Size([2, 192]))
     """
 
-    _validate = False  # the map to alpha proves it; a check would build the dense matrices
+    _validate = False  # alpha's formula ensures validity; a check would build the dense matrices
 
     def __init__(
         self,
@@ -103,21 +103,21 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         self.shape = self._coupling.picture
         self._graph = Graph({"visible": Gaussian(visible), "hidden": SpikeSlab(self.hidden, 1 + slabs)}, couplings)
         channels, *sides = picture[0], *self._coupling.size
-        # Weights of order one, as in SpikeSlabRBM: small weights and equal slabs make filters alike.
+        # Weights of order one, as in SpikeSlabRBM: small weights and equal slabs would make the filters alike.
         self.weight = nn.Parameter(torch.randn(filters, slabs, channels, *sides))
         self.slab_mean = nn.Parameter(torch.zeros(filters, slabs))
         self.hidden_bias = nn.Parameter(torch.zeros(filters))
         self.log_precision = nn.Parameter(torch.zeros(channels if tied else visible))
         self.log_slab = nn.Parameter(torch.zeros(filters, slabs))
         if square:
-            # So many positions of a filter see a pixel: together they start with what a dense filter has.
+            # A pixel is seen from prod(sides) positions of a filter: together they start with the phi of a dense filter.
             self.log_square = nn.Parameter(torch.full((filters, channels, *sides), -math.log(math.prod(sides))))
 
     @property
     def precision(self) -> Tensor:
         r"""$\Lambda$, ``visible``."""
-        own = self.log_precision.exp()
-        return own.repeat_interleave(self.visible // len(own)) if self.tied else own
+        precision = self.log_precision.exp()
+        return precision.repeat_interleave(self.visible // len(precision)) if self.tied else precision
 
     @property
     def phi(self) -> Tensor:
@@ -129,23 +129,25 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         r"""$\alpha$, ``filters x slabs``, large enough for a positive definite precision."""
         sides, positions = self._coupling.size, math.prod(self._coupling.positions)
         if self.tied:
-            # All positions are alike, and one inside the picture needs most.
-            part = (self.log_precision.exp() / (self.filters * math.prod(sides))).repeat_interleave(math.prod(sides))
-            share = self.phi.flatten(1).unsqueeze(-1) + part.unsqueeze(-1)
+            # All positions inside the picture are alike, and need the most.
+            lent = (self.log_precision.exp() / (self.filters * math.prod(sides))).repeat_interleave(math.prod(sides))
+            share = self.phi.flatten(1).unsqueeze(-1) + lent.unsqueeze(-1)
         else:
             pad, (_, *picture) = self._coupling._pad, self._coupling.picture
             ones = self.weight.new_ones(1, math.prod(sides), positions)
-            seen = self.filters * F.fold(ones, tuple(picture), sides, padding=pad)
-            part = F.unfold((self.precision.view(1, *self._coupling.picture) / seen), sides, padding=pad).squeeze(0)
-            share = self.phi.flatten(1).unsqueeze(-1) + part
-            share = torch.where(part > 0, share, torch.inf)
+            spikes_per_pixel = self.filters * F.fold(ones, tuple(picture), sides, padding=pad)
+            lent = F.unfold(
+                (self.precision.view(1, *self._coupling.picture) / spikes_per_pixel), sides, padding=pad
+            ).squeeze(0)
+            share = self.phi.flatten(1).unsqueeze(-1) + lent
+            share = torch.where(lent > 0, share, torch.inf)
         need = (self.weight.flatten(2) ** 2 @ (1 / share)).amax(-1)
         return self.log_slab.exp() + (1 + _SLACK) * self.slabs * need
 
     def initialise(self, x: Tensor) -> None:
-        r"""The inverse of the data's variances as $\Lambda$, unless it was set already, and $\Phi$ in its units.
+        r"""Set $\Lambda$ to the inverse of the data's variances, unless it was set already, and multiply $\Phi$ by the change.
 
-        Otherwise spikes would cost nothing on small data, and all be off on large.
+        Otherwise spikes would cost nothing on data of small scale, and all be off on data of large scale.
         """
         before = self.log_precision.detach().clone()
         super().initialise(x)
@@ -155,8 +157,8 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
                 self.log_square += change.view(-1, 1, 1)
 
     def _variances(self, x: Tensor) -> Tensor:
-        own = super()._variances(x)
-        return own.view(len(self.log_precision), -1).mean(1)
+        variances = super()._variances(x)
+        return variances.view(len(self.log_precision), -1).mean(1)
 
     def forward(self, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
         dist = super().forward(hidden_shift)
@@ -175,23 +177,23 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
     def _unrolled(self) -> tuple[Tensor, Tensor]:
         pixels = torch.eye(self.visible, dtype=self.weight.dtype, device=self.weight.device)
         statistics = {"visible": (pixels, pixels)}
-        weight, *rest = (
+        weight, *squares = (
             interaction.field(1, statistics, weight).unflatten(-1, (self.hidden, -1))
             for interaction, weight in zip(self._graph.interactions, self._couplings(), strict=True)
         )
-        return weight[..., 1:], -2 * rest[0][..., 0] if rest else weight[..., 0]
+        return weight[..., 1:], -2 * squares[0][..., 0] if squares else weight[..., 0]
 
     def resized(self, shape: Sequence[int]) -> Self:
-        """The same filters on pictures of another size: a copy of the parameters, for rows of that shape.
+        """The same filters for pictures of another size: a machine with a copy of the parameters.
 
         Args:
             shape: height and width, or channels, height and width.
 
         Raises:
-            ValueError: precisions of single pixels (not ``tied``); other channels; a picture smaller than a filter.
+            ValueError: a machine that is not ``tied``; other channels; a picture smaller than a filter.
         """
         if not self.tied:
-            raise ValueError("this machine has a precision for every pixel; only one with tied=True has other sizes")
+            raise ValueError("this machine has a precision for every pixel; only one with tied=True can be resized")
         picture = picture_sizes(shape, (1,))[0]
         if picture[0] != self._coupling.picture[0]:
             raise ValueError(f"shape got {shape!r}; expected {self._coupling.picture[0]} channels, as the filters have")
@@ -214,7 +216,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
 
 
 def _picture(visible: int, shape: Sequence[int] | None) -> tuple[int, int, int]:
-    """Channels, height and width of a row."""
+    """Check the shape of a picture, and return channels, height and width."""
     side = math.isqrt(check_columns(visible))
     picture = (1, side, side) if shape is None else picture_sizes(shape, (1,))[0]
     if math.prod(picture) != visible:

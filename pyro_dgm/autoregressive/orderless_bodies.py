@@ -71,9 +71,9 @@ class Perceptron(nn.Module):
 class SubsetPerceptron(Body):
     r"""A perceptron that sees the known columns and the mask that marks them (Uria, Murray and Larochelle 2014).
 
-    The first layer's units see $c + \sum_{j\ \mathrm{known}} (W_j x_j + U_j)$, so that the first
-    layer costs $O(h)$ per column of a walk along an order. The layers above are computed anew for every column, the last
-    one for that column alone. A single layer of relus goes through ``recursion``.
+    The first layer's units see $c + \sum_{j\ \mathrm{known}} (W_j x_j + U_j)$, so that the first layer costs $O(h)$ per
+    column of a walk along an order. The layers above are computed anew for every column, the last one for that column
+    alone. A single layer of relus goes through ``recursion``.
 
     Args:
         visible: the number of columns, D.

@@ -136,8 +136,7 @@ class FlowGenerator(ExplicitModel):
     r"""An invertible generator network: $p_x(x) = p_z(g^{-1}(x))\,|\det \partial x / \partial z|^{-1}$, $x = g(z)$ (20.72-73).
 
     $g$ is a chain of Pyro's affine coupling transforms with permutations between them (Dinh, Sohl-Dickstein and Bengio
-    2017), over standard normal noise. For other transforms see
-    ``pyro.distributions.TransformedDistribution``.
+    2017), over standard normal noise. For other transforms see ``pyro.distributions.TransformedDistribution``.
 
     Args:
         visible: the number of columns, at least 2.

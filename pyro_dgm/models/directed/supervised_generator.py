@@ -25,8 +25,8 @@ class SupervisedGenerator(ExplicitModel):
     r"""A generator network whose codes are known: it emits the parameters of $p(x \mid z)$ (20.74-75) for given z.
 
     With the codes observed (a picture's object and viewpoint, say), training maximises $\log p(x \mid z)$: supervised
-    learning with many outputs (Dosovitskiy, Springenberg and Brox 2015). Figures are
-    log-likelihoods of x given its code, in nats.
+    learning with many outputs (Dosovitskiy, Springenberg and Brox 2015). Figures are log-likelihoods of x given its code,
+    in nats.
 
     Data rows hold the visible columns and then the code's. ``model(x)`` has the site ``"x"`` over whole rows, in which the
     code's columns have no log-probability. Without codes, ``sample(n)`` draws them from a normal of the training

@@ -22,12 +22,9 @@ from ..shared.abilities import check_options
 from ..shared.boltzmann import asks_to_anneal, visible_given
 from ..shared.evidence import Evidence, between, bounded
 from ..shared.examples import seeded
-from ..shared.listed import ENTRIES, bit_states
 from ..shared.rows import PROGRESS_ROWS, ROWS_AT_ONCE
 from ..shared.slabs import _SLACK, SlabMachine
-
-_LARGEST = 12
-"""The most spikes for which log Z and the free energy are computed exactly."""
+from ._sums_over_spikes import LARGEST, SumsOverSpikes
 
 _ROWS = 500
 """Rows whose exact free energies are summed at once; it bounds the memory and changes nothing else."""
@@ -36,54 +33,55 @@ _ROWS = 500
 class CoupledSlabRBM(SlabMachine):
     r"""Spike-and-slab RBM whose slabs also act on one another, by terms of the fourth order.
 
-       $E(x, s, h) = E_{20.50}(x, s, h) - \sum_{(i,j)} J_{ij} (s_i h_i)(s_j h_j)$ over a list of pairs of spikes, with one slab per
-       spike, where $E_{20.50}$ is the energy of ``dgm.SpikeSlabRBM`` (20.50). Then
+    $E(x, s, h) = E_{20.50}(x, s, h) - \sum_{(i,j)} J_{ij} (s_i h_i)(s_j h_j)$ over a list of pairs of spikes, with one slab
+    per spike, where $E_{20.50}$ is the energy of ``dgm.SpikeSlabRBM`` (20.50). Then
 
-       - $P(h_i = 1 \mid x, s_{-i}, h_{-i}) = \sigma(b_i - \alpha_i \mu_i^2 + c_i^2 / 2\alpha_i - \tfrac12 x^\top \Phi_i x)$ and
-         $s_i \mid h_i \sim N(h_i c_i / \alpha_i, 1 / \alpha_i)$ with
-         $c_i = \alpha_i \mu_i + W_i^\top x + \sum_j J_{ij} s_j h_j$: Gibbs sampling goes over a colouring of the pairs;
-       - $x \mid s, h$ is as in ``SpikeSlabRBM``, and the slabs given x and h are $N(A_h^{-1} (h \circ (\alpha\mu + W^\top x)),\;
-         A_h^{-1})$ with $A_h = \mathrm{diag}(\alpha) - J \circ h h^\top$: correlated.
+    - $P(h_i = 1 \mid x, s_{-i}, h_{-i}) = \sigma(b_i - \alpha_i \mu_i^2 + c_i^2 / 2\alpha_i - \tfrac12 x^\top \Phi_i x)$ and
+      $s_i \mid h_i \sim N(h_i c_i / \alpha_i, 1 / \alpha_i)$ with
+      $c_i = \alpha_i \mu_i + W_i^\top x + \sum_j J_{ij} s_j h_j$: Gibbs sampling goes over a colouring of the pairs;
+    - $x \mid s, h$ is as in ``SpikeSlabRBM``, and the slabs given x and h are $N(A_h^{-1} (h \circ (\alpha\mu + W^\top x)),\;
+      A_h^{-1})$ with $A_h = \mathrm{diag}(\alpha) - J \circ h h^\top$: correlated.
 
-       The parameters always have a normaliser: with $a > 0$,
-       $\alpha_i = a_i + 1.0001 \bigl(\sum_j W_{ji}^2 / (\Phi_{ji} + \Lambda_j / N) + \sum_j |J_{ij}|\bigr)$. The first sum
-       dominates the couplings to x, as in ``SpikeSlabRBM``; the second reserves for every pair the part
-       $\tfrac12 |J_{ij}| (s_i^2 + s_j^2) \ge |J_{ij} s_i s_j|$ of $\tfrac12 \alpha_i s_i^2 + \tfrac12 \alpha_j s_j^2$, whatever
-       h is.
+    The parameters always have a normaliser: with $a > 0$,
+    $\alpha_i = a_i + 1.0001 \bigl(\sum_j W_{ji}^2 / (\Phi_{ji} + \Lambda_j / N) + \sum_j |J_{ij}|\bigr)$. The first sum
+    dominates the couplings to x, as in ``SpikeSlabRBM``; the second reserves for every pair the part
+    $\tfrac12 |J_{ij}| (s_i^2 + s_j^2) \ge |J_{ij} s_i s_j|$ of $\tfrac12 \alpha_i s_i^2 + \tfrac12 \alpha_j s_j^2$, whatever
+    h is.
+
     Units of the hidden layer depend on each other given x, so that ``model(x)`` has a site ``"hidden"`` of rows $(h_i, s_i)$
-       besides ``"x"``. The guide is the mean-field posterior after ``rounds`` rounds of its fixed-point equations, with one
-       factor for every (h_i, s_i), and ``Trace_ELBO`` with ``dgm.PCD`` is variational stochastic maximum likelihood
-       (algorithm 20.1). The guide's value of the site is $(P(h_i = 1), E[s_i \mid h_i = 1])$. Guides that draw states (h, s)
-       work too.
+    besides ``"x"``. The guide is the mean-field posterior after ``rounds`` rounds of its fixed-point equations, with one
+    factor for every (h_i, s_i), and ``Trace_ELBO`` with ``dgm.PCD`` is variational stochastic maximum likelihood
+    (algorithm 20.1). The guide's value of the site is $(P(h_i = 1), E[s_i \mid h_i = 1])$. Guides that draw states (h, s)
+    work too.
 
-       The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
+    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
 
-       Args:
-           visible: the number of visible units.
-           hidden: N, the number of spikes.
-           edges: the pairs of spikes, ``pairs x 2``, each named once; by default the chain (0, 1), (1, 2), ...
-           square: learn $\Phi$; otherwise it is 0.
-           rounds: rounds of mean field in the guide.
+    Args:
+        visible: the number of visible units.
+        hidden: N, the number of spikes.
+        edges: the pairs of spikes, ``pairs x 2``, each named once; by default the chain (0, 1), (1, 2), ...
+        square: learn $\Phi$; otherwise it is 0.
+        rounds: rounds of mean field in the guide.
 
-       Attributes:
-           weight: $W$, ``visible x hidden``.
-           coupling: $J$, one entry per pair.
-           slab_mean: $\mu$, ``hidden``.
-           hidden_bias: $b$, ``hidden``.
-           log_precision: $\log\Lambda$, ``visible``.
-           log_square: $\log\Phi$, ``visible x hidden`` (with ``square``).
-           log_slab: $\log a$, ``hidden``.
+    Attributes:
+        weight: $W$, ``visible x hidden``.
+        coupling: $J$, one entry per pair.
+        slab_mean: $\mu$, ``hidden``.
+        hidden_bias: $b$, ``hidden``.
+        log_precision: $\log\Lambda$, ``visible``.
+        log_square: $\log\Phi$, ``visible x hidden`` (with ``square``).
+        log_slab: $\log a$, ``hidden``.
 
-       Raises:
-           ValueError: a pair that joins a spike to itself, is named twice or names no spike; no unit; no round of mean field.
+    Raises:
+        ValueError: a pair that joins a spike to itself, is named twice or names no spike; no unit; no round of mean field.
 
-       Courville, Bergstra and Bengio (2011), "Unsupervised models of images by spike-and-slab RBMs".
+    Courville, Bergstra and Bengio (2011), "Unsupervised models of images by spike-and-slab RBMs".
 
-       Example:
-           >>> import pyro_dgm as dgm
-           >>> ring = dgm.CoupledSlabRBM(visible=6, hidden=4, edges=[(0, 1), (1, 2), (2, 3), (3, 0)])
-           >>> len(ring().machine.graph.colours)
-           3
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> ring = dgm.CoupledSlabRBM(visible=6, hidden=4, edges=[(0, 1), (1, 2), (2, 3), (3, 0)])
+        >>> len(ring().machine.graph.colours)
+        3
     """
 
     guide_needs_rows = True
@@ -184,35 +182,18 @@ class CoupledSlabRBM(SlabMachine):
             means, correction = self._approximate(x, rounds)
             return correction - self().energy({"visible": x, "hidden": means})
 
-    def _slab_form(self, h: Tensor) -> Tensor:
-        """A_h, the precision of the slabs given x and h: ``batch_shape x hidden x hidden``."""
-        return self.alpha.diag() - self.symmetric * h.unsqueeze(-1) * h.unsqueeze(-2)
-
-    def _spikes(self) -> Tensor:
-        """All states of the spikes."""
-        instead = "Use dgm.log_partition(model(), method='ais'), or bound(x) for rows"
-        return bit_states(self.hidden, self.weight, _LARGEST, "spikes", instead)
+    def _sums(self) -> SumsOverSpikes:
+        return SumsOverSpikes(
+            self.weight, self.symmetric, self.slab_mean, self.hidden_bias, self.precision, self.phi, self.alpha
+        )
 
     def exact_log_partition(self) -> Tensor:
-        r"""Log Z in nats with its gradient, $\log\sum_h \int e^{-E}$: a sum over all h of Gaussian integrals.
-
-        With x integrated out first the slabs have the precision
-        $M_h = A_h - W_h^\top P_h^{-1} W_h$, $P_h = \Lambda + \sum_i \Phi_i h_i$, and
-        $\log\int e^{-E}\,dx\,ds = \sum_i h_i (b_i - \alpha_i \mu_i^2) + \tfrac12 g^\top M_h^{-1} g - \tfrac12 \log|M_h|
-        - \tfrac12 \log|P_h| + \tfrac12 (D + N) \log 2\pi$ with $g = \alpha \mu h$.
+        """Log Z in nats with its gradient, a sum over all h.
 
         Raises:
             NotEnumerable: more than 12 spikes.
         """
-        terms = []
-        for h in self._spikes().split(max(ENTRIES // (self.visible * self.hidden), 1)):
-            precision = self.precision + h @ self.phi.mT
-            roots = self.weight.mT * h.unsqueeze(-1)
-            form = self._slab_form(h) - (roots / precision.unsqueeze(-2)) @ roots.mT
-            pull = (self.alpha * self.slab_mean * h).unsqueeze(-1)
-            constant = h @ (self.hidden_bias - self.alpha * self.slab_mean**2) - 0.5 * precision.log().sum(-1)
-            terms.append(constant + _log_integral(form, pull).squeeze(-1))
-        return torch.cat(terms).logsumexp(0) + 0.5 * (self.visible + self.hidden) * math.log(2 * math.pi)
+        return self._sums().log_partition()
 
     def free_energy_exact(self, x: Tensor) -> Tensor:
         r"""$F(x) = -\log\sum_h \int e^{-E(x, s, h)}\,ds$ in nats, a sum over all h: one figure per row, with its gradient.
@@ -223,13 +204,7 @@ class CoupledSlabRBM(SlabMachine):
         Raises:
             NotEnumerable: more than 12 spikes.
         """
-        terms = []
-        slope = (self.alpha * self.slab_mean).unsqueeze(-1) + self.weight.mT @ x.mT  # hidden x rows
-        gate = (self.hidden_bias - self.alpha * self.slab_mean**2).unsqueeze(-1) - 0.5 * self.phi.mT @ (x**2).mT
-        for h in self._spikes().split(max(ENTRIES // (len(x) * self.hidden), 1)):
-            terms.append(h @ gate + _log_integral(self._slab_form(h), slope * h.unsqueeze(-1)))
-        log_sum = torch.cat(terms).logsumexp(0) + 0.5 * self.hidden * math.log(2 * math.pi)
-        return 0.5 * x**2 @ self.precision - log_sum
+        return self._sums().free_energy(x)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""Exact log-likelihoods up to 12 spikes, else the variational bound with log Z by annealing.
@@ -244,7 +219,7 @@ class CoupledSlabRBM(SlabMachine):
         check_options(self, options, log_partition)
         if method == "exact":
             check_belongs("method", method, ["ais", "bridge"], **options)
-        if method == "exact" or (method is None and self.hidden <= _LARGEST and not asks_to_anneal(options)):
+        if method == "exact" or (method is None and self.hidden <= LARGEST and not asks_to_anneal(options)):
             with torch.no_grad():
                 log_z = LogPartition.exactly(self.exact_log_partition())
                 values = torch.cat([-self.free_energy_exact(rows) for rows in x.split(_ROWS)]) - log_z.value
@@ -269,13 +244,6 @@ class CoupledSlabRBM(SlabMachine):
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
         return seeded(lambda: cls(visible=4, hidden=3), lambda: torch.randn(10, 4), scale=0.7)
-
-
-def _log_integral(form: Tensor, slopes: Tensor) -> Tensor:
-    r"""$\tfrac12 l^\top A^{-1} l - \tfrac12 \log|A|$ for every column l of ``slopes``: ``batch_shape x columns``."""
-    factor = torch.linalg.cholesky(form)
-    whitened = torch.linalg.solve_triangular(factor, slopes, upper=False)
-    return 0.5 * (whitened**2).sum(-2) - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
 
 
 def _checked(edges: Tensor | Sequence[Sequence[int]], spikes: int) -> Tensor:

@@ -116,8 +116,8 @@ class FreeEnergyModel(EnergyModel):
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         r"""Minus the score-matching loss on both splits, higher for a better fit, and the gap in F in nats.
 
-        The loss is $E[\tfrac12 |\partial F|^2 - \mathrm{tr}\,\partial^2 F]$ (18.25), with the trace
-        estimated by one random projection per row. It does not need log Z.
+        The loss is $E[\tfrac12 |\partial F|^2 - \mathrm{tr}\,\partial^2 F]$ (18.25), with the trace estimated by one
+        random projection per row. It does not need log Z.
         """
         dist = self()
         train, valid = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]

@@ -72,8 +72,11 @@ class SharedUnits(Network):
         self.context = nn.Linear(context, visible * parameters, bias=False) if context else None
 
     def _outputs(self) -> Tensor:
-        parts: list[Tensor] = [*([self.inputs] if self.tied else []), *([] if self.outputs is None else [self.outputs])]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        weights: list[Tensor] = [
+            *([self.inputs] if self.tied else []),
+            *([] if self.outputs is None else [self.outputs]),
+        ]
+        return weights[0] if len(weights) == 1 else torch.cat(weights, 1)
 
     def _shifted(self, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The biases c and b, shifted by a context: ``batch_shape x h`` and ``batch_shape x D x P``, or without the batch."""

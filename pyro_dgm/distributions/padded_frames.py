@@ -60,7 +60,7 @@ class PaddedFrames(dist.TorchDistribution):
         return join_frames(torch.where(self.present.unsqueeze(-1), values, 0.0), self.present)
 
 
-def join(*parts: Tensor) -> Tensor:
+def join(*tensors: Tensor) -> Tensor:
     """Join tensors along their last dimension, their other dimensions broadcast to one batch shape."""
-    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-    return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
+    batch = torch.broadcast_shapes(*(tensor.shape[:-1] for tensor in tensors))
+    return torch.cat([tensor.expand(*batch, tensor.shape[-1]) for tensor in tensors], -1)

@@ -1,1 +1,1 @@
-"""Models, a folder for every part of the chapter and a file for every family; ``shared`` is what they are made of."""
+"""Models: one folder per part of the chapter, one file per family of models, and their shared parts in ``shared``."""

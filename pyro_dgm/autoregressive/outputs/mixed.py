@@ -30,18 +30,18 @@ class MixedOutput(Output):
 
     def log_prob(self, numbers: Tensor, value: Tensor) -> Tensor:
         shape = torch.broadcast_shapes(numbers.shape[:-1], value.shape)
-        parts = [
+        by_family = [
             f.log_prob(numbers[..., i, : f.parameters], value[..., i]).expand(*shape[:-1], len(i))
             for f, i in self.groups
         ]
-        return self._in_column_order(parts)
+        return self._in_column_order(by_family)
 
     def sample(self, numbers: Tensor) -> Tensor:
         return self._in_column_order([f.sample(numbers[..., i, : f.parameters]) for f, i in self.groups])
 
     def expected(self, numbers: Tensor) -> Tensor:
-        parts = [self._padded(f.expected(numbers[..., i, : f.parameters]), self.features) for f, i in self.groups]
-        return self._in_column_order(parts, -2)
+        by_family = [self._padded(f.expected(numbers[..., i, : f.parameters]), self.features) for f, i in self.groups]
+        return self._in_column_order(by_family, -2)
 
     def encode(self, value: Tensor) -> Tensor:
         return self._in_column_order([self._padded(f.encode(value[..., i]), self.features) for f, i in self.groups], -2)
@@ -58,9 +58,9 @@ class MixedOutput(Output):
     def centre(self, draws: Tensor, shares: Tensor) -> Tensor:
         return self._in_column_order([f.centre(draws[..., i], shares) for f, i in self.groups])
 
-    def _in_column_order(self, parts: list[Tensor], dim: int = -1) -> Tensor:
-        to_columns = torch.cat([i for _, i in self.groups]).argsort().to(parts[0].device)
-        return torch.cat(parts, dim).index_select(dim, to_columns)
+    def _in_column_order(self, by_family: list[Tensor], dim: int = -1) -> Tensor:
+        to_columns = torch.cat([i for _, i in self.groups]).argsort().to(by_family[0].device)
+        return torch.cat(by_family, dim).index_select(dim, to_columns)
 
     @staticmethod
     def _padded(numbers: Tensor, size: int) -> Tensor:

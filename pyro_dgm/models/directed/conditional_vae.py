@@ -25,7 +25,7 @@ from ..shared.latent import bound_objective
 from ..shared.rows import check_rows
 
 _DECODED_ROWS = 10_000
-"""Particles times classes times rows that ``classify`` decodes at once; it bounds the memory and changes nothing else."""
+"""Particles times classes times rows that ``classify`` decodes at once; it bounds the memory."""
 
 
 class ConditionalVAE(DecodedModel):

@@ -165,26 +165,26 @@ class _CodedRow(dist.TorchDistribution):
 
     @dist.constraints.dependent_property(event_dim=1)
     def support(self) -> dist.constraints.Constraint:
-        given = self.model.observe(self.model.code_mean) if self.given is None else self.given
-        return RowSupport(given.support)
+        columns = self.model.observe(self.model.code_mean) if self.columns is None else self.columns
+        return RowSupport(columns.support)
 
     def __init__(
         self, model: SupervisedGenerator, codes: Tensor | None = None, batch_shape: Sequence[int] | None = None
     ) -> None:
         self.model, self.codes = model, codes
-        self.given = None if codes is None else model.observe(codes)
+        self.columns = None if codes is None else model.observe(codes)
         shape = batch_shape if batch_shape is not None else () if codes is None else codes.shape[:-1]
         super().__init__(torch.Size(shape), torch.Size([model.visible + model.codes]), validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _CodedRow:
         other = _CodedRow(self.model, None, batch_shape)
-        other.codes, other.given = self.codes, self.given
+        other.codes, other.columns = self.codes, self.columns
         return other
 
     def log_prob(self, value: Tensor) -> Tensor:
         x, codes = value.split([self.model.visible, self.model.codes], -1)
-        given = self.model.observe(codes) if self.given is None else self.given
-        return given.log_prob(x).expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
+        columns = self.model.observe(codes) if self.columns is None else self.columns
+        return columns.log_prob(x).expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)

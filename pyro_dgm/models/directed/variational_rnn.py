@@ -236,11 +236,11 @@ class VariationalRNN(LatentVariableModel):
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:
         """Yield rows of the chains of ``impute``."""
-        values, given, present = given_values(x, known.expand(x.shape), self.features)
+        values, is_known, present = given_values(x, known.expand(x.shape), self.features)
         path: Path | None = None
         while True:
-            path = particle_gibbs(self, values, given, present, path, particles)
-            yield join_frames(torch.where(given, values, path.x), present)
+            path = particle_gibbs(self, values, is_known, present, path, particles)
+            yield join_frames(torch.where(is_known, values, path.x), present)
 
     def initialise(self, x: Tensor) -> None:
         """Start the decoder's output bias at the values' means and standard deviations, over the frames that exist."""

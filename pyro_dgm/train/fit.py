@@ -119,7 +119,8 @@ def fit(
         )  # fmt: skip
     processes.join(device)
     with processes.one_message():
-        # From here on the processes wait for one another: none may meet files that a faster one has just written.
+        # All have looked into the folder before the first writes there: none may meet files of a faster one.
+        processes.wait()
         trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
         if state is None:
             pyro.set_rng_seed(seed)

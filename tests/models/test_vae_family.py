@@ -523,7 +523,7 @@ def test_known_parts_of_a_label_are_kept_and_must_be_of_a_class():
     assert filled[0, 4:].tolist() == [0, 1, 0]
     assert filled[1, 4] == 0
     assert float(filled[1, 4:].sum()) == pytest.approx(1)
-    with pytest.raises(ValueError, match="of no class"):
+    with pytest.raises(ValueError, match="fit no class"):
         vae.impute(rows, torch.ones(7, dtype=torch.bool))
     with pytest.raises(ValueError, match="draws got 1"):
         vae.impute(rows, known, draws=1)

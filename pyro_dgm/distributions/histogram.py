@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class _Histogram(dist.TorchDistribution):
+class Histogram(dist.TorchDistribution):
     arg_constraints: dict[str, Any] = {}
     support = dist.constraints.real_vector
 
@@ -19,8 +19,8 @@ class _Histogram(dist.TorchDistribution):
         self.knots, self.logits = knots, logits
         super().__init__(torch.Size(batch_shape), knots.shape[:1], validate_args=False)
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _Histogram:
-        return _Histogram(self.knots, self.logits, batch_shape)
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Histogram:
+        return Histogram(self.knots, self.logits, batch_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         height = torch.log_softmax(self.logits, -1) - self.knots.diff(dim=-1).log() + math.log1p(-2 * TAIL)

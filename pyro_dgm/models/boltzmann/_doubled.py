@@ -15,7 +15,7 @@ from ..shared.examples import bits, seeded
 from ..shared.layerwise import Stage
 
 
-class _Repeated(BoltzmannModel):
+class Repeated(BoltzmannModel):
     r"""A binary RBM with tied copies of its visible or hidden units, for pretraining a deep machine (20.4.4).
 
     With two visible copies $P(h = 1 \mid v) = \sigma(c + 2 v^\top W)$ and $P(v = 1 \mid h) = \sigma(b + W h)$: the second copy
@@ -83,7 +83,7 @@ def doubled_stages(dbm: Doubled) -> Iterator[Stage]:
     for layer, (m, n) in enumerate(zip((dbm.visible, *dbm.hidden[:-1]), dbm.hidden, strict=True)):
         labels = dbm.classes if layer == depth - 1 else 0
         copies = (2 if layer == 0 < depth - 1 else 1, 2 if 0 < layer == depth - 1 else 1)
-        machine = _Repeated(m + labels, n, copies, 2.0 if 0 < layer < depth - 1 else 1.0)
+        machine = Repeated(m + labels, n, copies, 2.0 if 0 < layer < depth - 1 else 1.0)
         yield machine, functools.partial(_doubled_upward, dbm, layer=layer)
         with torch.no_grad():
             dbm.weights[layer].copy_(machine.weight[:m])
@@ -108,7 +108,7 @@ def restricted_stage(dbm: Doubled) -> Iterator[Stage]:
         raise ValueError(
             "the restricted start needs binary visible units and no labels; use scheme='doubled' with labels"
         )
-    machine = _Repeated(dbm.visible, dbm.hidden[0])
+    machine = Repeated(dbm.visible, dbm.hidden[0])
     yield machine, torch.nn.Identity()
     with torch.no_grad():
         dbm.weights[0].copy_(machine.weight)

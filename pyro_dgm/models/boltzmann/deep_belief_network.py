@@ -27,7 +27,7 @@ from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
 from ..shared.layerwise import Stage
 from ..shared.rows import PROGRESS_ROWS, check_binary, check_rows
-from ._doubled import _Repeated
+from ._doubled import Repeated
 
 
 class DBN(LatentVariableModel):
@@ -166,7 +166,7 @@ class DBN(LatentVariableModel):
             from ..real_valued.gaussian_rbm import GaussianRBM
 
             return GaussianRBM(self.visible, self.hidden[0])
-        machine = _Repeated(sizes[k], sizes[k + 1])
+        machine = Repeated(sizes[k], sizes[k + 1])
         if k > 0 and sizes[k + 1] >= sizes[k - 1] and not (k == 1 and self.unit == "gaussian"):
             m = sizes[k - 1]
             machine.fresh = False

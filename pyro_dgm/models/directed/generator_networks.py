@@ -12,7 +12,7 @@ from pyro.nn import DenseNN
 from torch import Tensor, nn
 
 from ...checks import check_columns, check_count, check_counts
-from ...distributions.histogram import _Histogram
+from ...distributions.histogram import Histogram
 from ..shared.examples import seeded
 from ..shared.explicit import ExplicitModel
 
@@ -111,7 +111,7 @@ class InverseTransform(ExplicitModel):
         self.logits = nn.Parameter(torch.zeros(visible, bins))
 
     def forward(self) -> dist.TorchDistribution:
-        return _Histogram(self.knots, self.logits)
+        return Histogram(self.knots, self.logits)
 
     def initialise(self, x: Tensor) -> None:
         """Put the knots at the data's quantiles, and the outermost a little beyond its ends."""

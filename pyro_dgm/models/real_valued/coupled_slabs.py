@@ -23,7 +23,7 @@ from ..shared.boltzmann import asks_to_anneal, visible_given
 from ..shared.evidence import Evidence, between, bounded
 from ..shared.examples import seeded
 from ..shared.rows import PROGRESS_ROWS, ROWS_AT_ONCE
-from ..shared.slabs import _SLACK, SlabMachine
+from ..shared.slabs import SLACK, SlabMachine
 from ._sums_over_spikes import LARGEST, SumsOverSpikes
 
 _ROWS = 500
@@ -127,7 +127,7 @@ class CoupledSlabRBM(SlabMachine):
         needed = (self.weight**2 / share).sum(0)
         ends = self.edges.to(self.coupling.device).flatten()
         needed = needed.index_add(0, ends, self.coupling.abs().repeat_interleave(2))
-        return self.log_slab.exp() + (1 + _SLACK) * needed
+        return self.log_slab.exp() + (1 + SLACK) * needed
 
     def forward(self) -> BoltzmannDistribution:
         """The distribution of the visible layer."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ...checks import check_count
 from ...energy import Dense, Gaussian, Graph, SpikeSlab
 from ..shared.examples import seeded
-from ..shared.slabs import _SLACK, SlabMixture
+from ..shared.slabs import SLACK, SlabMixture
 
 
 class SpikeSlabRBM(SlabMixture):
@@ -82,7 +82,7 @@ class SpikeSlabRBM(SlabMixture):
     def alpha(self) -> Tensor:
         r"""$\alpha$, ``hidden x slabs``, large enough for a positive definite precision."""
         share = self.phi + self.precision.unsqueeze(-1) / self.hidden
-        return self.log_slab.exp() + (1 + _SLACK) * self.slabs * (self.weight**2 / share.unsqueeze(-1)).sum(0)
+        return self.log_slab.exp() + (1 + SLACK) * self.slabs * (self.weight**2 / share.unsqueeze(-1)).sum(0)
 
     def _slabs(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.hidden_bias, self.slab_mean, self.alpha

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ...energy import BoltzmannDistribution, Graph
 from .real_valued import RealValuedModel
 
-_SLACK = 1e-4
+SLACK = 1e-4
 """A relative margin that keeps the precision matrix positive definite in single precision, however small a becomes."""
 
 

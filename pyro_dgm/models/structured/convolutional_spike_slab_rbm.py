@@ -14,7 +14,7 @@ from ...checks import check_columns, check_count
 from ...energy import BoltzmannDistribution, Convolution, Gaussian, Graph, SpikeSlab
 from ...nets.bodies import picture_sizes
 from ..shared.examples import seeded
-from ..shared.slabs import _SLACK, SlabMixture
+from ..shared.slabs import SLACK, SlabMixture
 
 
 class ConvolutionalSpikeSlabRBM(SlabMixture):
@@ -142,7 +142,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
             share = self.phi.flatten(1).unsqueeze(-1) + lent
             share = torch.where(lent > 0, share, torch.inf)
         need = (self.weight.flatten(2) ** 2 @ (1 / share)).amax(-1)
-        return self.log_slab.exp() + (1 + _SLACK) * self.slabs * need
+        return self.log_slab.exp() + (1 + SLACK) * self.slabs * need
 
     def initialise(self, x: Tensor) -> None:
         r"""Set $\Lambda$ to the inverse of the data's variances, unless it was set already, and multiply $\Phi$ by the change.

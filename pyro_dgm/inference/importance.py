@@ -42,7 +42,7 @@ def log_weights(
     """
     check_nesting("log_weights", max_plate_nesting)
     model_trace, guide_trace = traces(model, guide, args, kwargs, particles, max_plate_nesting)
-    return _weights(model_trace, guide_trace, particles, max_plate_nesting)
+    return weights_of_traces(model_trace, guide_trace, particles, max_plate_nesting)
 
 
 def check_nesting(owner: str, nesting: Any) -> None:
@@ -105,7 +105,7 @@ class _Constants(Messenger):
             msg["value"] = msg["value"].detach()
 
 
-def _weights(model_trace: Any, guide_trace: Any, particles: int, nesting: int) -> Tensor:
+def weights_of_traces(model_trace: Any, guide_trace: Any, particles: int, nesting: int) -> Tensor:
     total = per_datum(model_trace, nesting) - per_datum(guide_trace, nesting)
     return total.expand(particles, total.shape[-1])
 

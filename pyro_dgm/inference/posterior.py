@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from .importance import _weights, per_datum, traces
+from .importance import per_datum, traces, weights_of_traces
 from .sites import sites
 
 
@@ -29,7 +29,7 @@ def posterior_draws(
     """
     with torch.no_grad():
         model_trace, guide_trace = traces(model, guide, args, kwargs, proposals, 1)
-        weights = _weights(model_trace, guide_trace, proposals, 1)
+        weights = weights_of_traces(model_trace, guide_trace, proposals, 1)
         chosen = torch.multinomial(torch.softmax(weights, 0).T, draws, replacement=True).T
         columns = torch.arange(chosen.shape[1], device=chosen.device)
         groups: dict[str, dict[str, Tensor]] = {"posterior": {}, "log_likelihood": {}, "posterior_predictive": {}}

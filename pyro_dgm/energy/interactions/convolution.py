@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..units import Unit
-from .dense import _end
+from .dense import end_of
 from .interaction import Interaction, Statistics
 
 PADDINGS = ("valid", "full")
@@ -62,7 +62,7 @@ class Convolution(Interaction):
         padding: str = "valid",
         inner: int | slice | None = None,
     ) -> None:
-        self.ends = (_end(first), _end(second))
+        self.ends = (end_of(first), end_of(second))
         if self.ends[0].layer == self.ends[1].layer:
             raise ValueError(f"Convolution got the layer {self.ends[0].layer!r} at both ends; expected pixels and maps")
         self.picture, self.size = _checked(picture, size)

@@ -21,7 +21,7 @@ class Dense(Interaction):
     """
 
     def __init__(self, first: str | tuple[str, int], second: str | tuple[str, int]) -> None:
-        self.ends = (_end(first), _end(second))
+        self.ends = (end_of(first), end_of(second))
         if self.ends[0].layer == self.ends[1].layer:
             raise ValueError(f"Dense got the layer {self.ends[0].layer!r} at both ends; use Lateral within a layer")
 
@@ -63,7 +63,7 @@ class Lateral(Interaction):
     """
 
     def __init__(self, layer: str | tuple[str, int]) -> None:
-        self.ends = (_end(layer), _end(layer))
+        self.ends = (end_of(layer), end_of(layer))
 
     def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
         unit = layers[self.ends[0].layer]
@@ -117,5 +117,5 @@ def product(x: Tensor, weight: Tensor, indices: Tensor | None = None, plus: Tens
     return result if plus is None else result + plus
 
 
-def _end(end: str | tuple[str, int]) -> End:
+def end_of(end: str | tuple[str, int]) -> End:
     return End(end) if isinstance(end, str) else End(*end)

@@ -35,6 +35,15 @@ def short_anchor(monkeypatch):
 
 
 @pytest.fixture
+def quick_compilation():
+    """XLA compiles in half the time, to slower code: not for tests of rounding or speed."""
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
 def data_dir():
     """The data files' folder; a wrong path fails, so that a typing error does not skip the tests on real data."""
     folder = os.environ.get("PYRO_DGM_DATA")

@@ -145,6 +145,7 @@ def test_constraints_pin_what_the_project_asks_for():
     assert wanted <= pinned
 
 
+@pytest.mark.usefixtures("short_anchor")
 @pytest.mark.parametrize("name", recipes.recipes())
 def test_recipes_run_in_fast_mode(name, tmp_path, data_dir):
     result = recipes.reproduce(name, tmp_path, data_dir=data_dir, fast=True, progress=False)

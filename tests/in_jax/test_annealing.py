@@ -11,11 +11,15 @@ import pyro_dgm as dgm
 pytest.importorskip("jax")
 pytest.importorskip("numpyro")
 
+QUICK = pytest.mark.usefixtures("quick_compilation")
+"""For laws and agreement; what is rounded is tested as users compile it."""
+
 
 def gaussian():
     return dgm.GaussianRBM.example()[0]()
 
 
+@QUICK
 @pytest.mark.parametrize("build", [small_rbm, full, star, mixed, labels, gaussian])
 def test_both_directions_find_the_exact_log_partition(build):
     """The mean weight is unbiased: within five of its standard errors, whose own size is checked by their being small."""
@@ -31,6 +35,7 @@ def test_both_directions_find_the_exact_log_partition(build):
     assert float(found.upper) + 5 * float(found.stderr_upper) > exact - 1e-4
 
 
+@QUICK
 def test_weights_of_a_wrong_path_would_be_off(monkeypatch):
     """With the machine's biases left out of the weights the mean weight misses log Z."""
     from pyro_dgm.in_jax import _annealing_runs as runs
@@ -45,6 +50,7 @@ def test_weights_of_a_wrong_path_would_be_off(monkeypatch):
     assert abs(float(wrong.value) - exact) > 20 * float(wrong.stderr)
 
 
+@QUICK
 def test_large_machines_agree_with_the_torch_engine():
     torch.manual_seed(1)
     rbm = dgm.RBM(60, 40)
@@ -80,7 +86,7 @@ def test_bad_requests():
         dgm.log_partition(dgm.RBM(3, 2)(torch.zeros(2, 3)), "ais", engine="jax")
 
 
-@pytest.mark.parametrize(("scale", "temperatures"), [(10, 2), (30, 2), (60, 10), (100, 30)])
+@pytest.mark.parametrize(("scale", "temperatures"), [(10, 2), (30, 2), (60, 10), (100, 10)])
 def test_large_steps_give_finite_weights(scale, temperatures):
     """E[log w] is below log Z and reverse annealing above it, however coarse the path and large the parameters."""
     torch.manual_seed(0)

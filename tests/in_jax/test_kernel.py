@@ -23,6 +23,7 @@ from oracles.small_machines import (
     mixed,
     parted,
     ring,
+    small_rbm,
     sparse,
     variation,
 )  # fmt: skip
@@ -32,6 +33,9 @@ from pyro_dgm.in_jax import to_numpyro
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
+
+QUICK = pytest.mark.usefixtures("quick_compilation")
+"""For laws and agreement; what is rounded is tested as users compile it."""
 
 
 def kernel_of(*arguments):
@@ -77,9 +81,13 @@ class Runner:
 runner = functools.cache(Runner)
 
 
-@pytest.mark.parametrize("clamped", [False, True])
-@pytest.mark.parametrize("build", CHAINED)
+@QUICK
+@pytest.mark.parametrize(
+    ("build", "clamped"),
+    [*((build, False) for build in CHAINED), *((build, True) for build in CHAINED if build not in (mixed, labels))],
+)
 def test_the_kernel_keeps_the_distribution_and_moves_by_the_transition_matrix(build, clamped):
+    """The clamped machines that are not here are in tests/mcmc/test_jax_engine.py."""
     run, table = runner(build, clamped), Table.of(build())
     if run.clamp is not None:
         table = table.given(*(part.ravel() for part in run.clamp))
@@ -101,6 +109,7 @@ def test_the_kernel_keeps_the_distribution_and_moves_by_the_transition_matrix(bu
         assert distance > bound
 
 
+@QUICK
 def test_one_sweep_is_told_from_three_by_the_transition_matrix():
     run, table = runner(full, False), Table.of(full())
     once = table.transition(run.colours())
@@ -112,6 +121,7 @@ def test_one_sweep_is_told_from_three_by_the_transition_matrix():
     assert distance > bound
 
 
+@QUICK
 @pytest.mark.parametrize("build", [mixed, labels])
 def test_both_engines_keep_the_same_means(build):
     """Each engine's mean of n independent numbers is within the Hoeffding distance of the enumerated one."""
@@ -133,14 +143,15 @@ def test_both_engines_keep_the_same_means(build):
     assert (np.abs(wrong.mean(0) - mean) > tolerance).any()
 
 
+@QUICK
 @pytest.mark.parametrize("method", ["vectorized", "sequential"])
 def test_numpyro_s_own_driver_runs_the_kernel(method):
     from numpyro.infer import MCMC
 
-    mask, value = clamp_of(sparse())
+    mask, value = clamp_of(small_rbm())
     chains = 50 if method == "vectorized" else 2
     mcmc = MCMC(
-        kernel_of(to_numpyro(sparse()), (mask, value)),
+        kernel_of(to_numpyro(small_rbm()), (mask, value)),
         num_warmup=0,
         num_samples=20,
         num_chains=chains,
@@ -155,6 +166,7 @@ def test_numpyro_s_own_driver_runs_the_kernel(method):
     assert samples["visible"][..., ~mask].std() > 0
 
 
+@QUICK
 def test_the_driver_s_chains_are_those_of_the_transition_matrix():
     from numpyro.infer import MCMC
 
@@ -177,8 +189,9 @@ def test_the_driver_s_chains_are_those_of_the_transition_matrix():
     assert distance <= bound
 
 
+@QUICK
 def test_new_style_keys_and_a_single_chain():
-    kernel = kernel_of(to_numpyro(sparse()), (True, 1))
+    kernel = kernel_of(to_numpyro(small_rbm()), (True, 1))
     step = jax.jit(lambda key: kernel.sample(kernel.init(key)).x)
     single = [step(key) for key in (jax.random.key(3), jax.random.PRNGKey(3))]
     assert single[0]["visible"].shape == (4,)
@@ -187,6 +200,7 @@ def test_new_style_keys_and_a_single_chain():
     assert step(jax.random.split(jax.random.key(3), 5))["hidden"].shape == (5, 3)
 
 
+@QUICK
 def test_a_hidden_layer_can_be_clamped_and_a_clamped_machine_stays():
     kernel = kernel_of(to_numpyro(sparse()), {"visible": (True, 1), "hidden": (True, 0)})
     state = jax.jit(lambda key: kernel.sample(kernel.init(key)).x)(jax.random.PRNGKey(0))
@@ -230,6 +244,7 @@ def test_starts_that_do_not_fit_are_refused():
         )
 
 
+@QUICK
 def test_machines_too_large_to_sum_are_sampled():
     kernel = kernel_of(to_numpyro(dgm.RBM(25, 23)()))
     state = jax.jit(lambda key: kernel.sample(kernel.init(key)).x)(jax.random.PRNGKey(0))

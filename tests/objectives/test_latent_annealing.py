@@ -190,7 +190,13 @@ def test_forward_below_and_reverse_above(case):
             truth = float(exact(model(None, 600)).mean())
         torch.manual_seed(6)
         found = dgm.bidirectional_gap(
-            model, guide, 600, temperatures=temperatures, chains=2, num_steps=3, rows=700 if temperatures == 3 else 4000
+            model,
+            guide,
+            600,
+            temperatures=temperatures,
+            chains=2,
+            num_steps=3,
+            rows=700 if temperatures == 3 else 10_000,
         )
         if temperatures == 3:
             assert found.lower < truth < found.upper

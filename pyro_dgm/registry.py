@@ -7,13 +7,14 @@ named by its file, ``path/to/file.py:Class``, or is an entry point of an install
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -62,10 +63,15 @@ def model(name: str) -> type:
     """
     path, colon, cls = name.rpartition(":")
     if colon and path.endswith(".py"):
-        return _from_file(Path(path), cls)
+        return _from_file(Path(path).expanduser(), cls)
+    if name.endswith(".py"):
+        raise ValueError(f"model got {name}; expected a class of that file, {name}:Class")
     for class_name, module in model_classes().items():
         if class_name.lower() == name.lower():
             return getattr(importlib.import_module(f"{__package__}.{module}"), class_name)
+    for entry in entry_points(group=GROUP):
+        if entry.name.lower() == name.lower():
+            return _checked(_loaded(entry), entry.value)
     if name.lower() not in models():
         raise ValueError(
             f"there is no model {name!r}; expected one of {', '.join(sorted(models()))}, or path/to/file.py:Class for one of "
@@ -100,19 +106,46 @@ def of_run(name: str, where: str | None, given: str | type | None) -> type:
     """
     if given is not None:
         cls = model(given) if isinstance(given, str) else _checked(given, repr(given))
-        if cls.__name__.lower() != name or (origin(cls) is None) != (where is None):
+        if not is_of(cls, name, where):
             other = origin(cls) or cls.__name__.lower()
             raise ValueError(f"the run is of {where or name}, not of {other}; give the class that it was trained with")
         return cls
     if where is None:
         return model(name)
     for entry in entry_points(group=GROUP):
-        if entry.value == where:
-            return _checked(entry.load(), entry.value)
+        if entry.value == where or entry.name.lower() == name:
+            cls = _checked(_loaded(entry), entry.value)
+            if where in (entry.value, origin(cls)):
+                return cls
+    if where.rpartition(":")[0].endswith(".py"):
+        how = f"name it: dgm.load(run, model={where!r}) or its class, on the command line --model {where}"
+    else:
+        how = "give it: dgm.load(run, model=TheClass), or the file that it stands in, path/to/file.py:Class (--model)"
     raise ValueError(
-        f"the run is of {where}, which is no model of this package, and nothing is imported because a run says so; name it: "
-        f"dgm.load(run, model={where!r}) or its class, on the command line --model {where}"
+        f"the run is of {where}, which is no model of this package, and nothing is imported because a run says so; {how}"
     )
+
+
+def is_of(cls: type, name: str, where: str | None) -> bool:
+    """Whether a run that calls its model so, and says that its class came from there, may be one of this class.
+
+    Files move and are imported in more than one way: of two classes that are not the package's the names must agree.
+    """
+    return cls.__name__.lower() == name and (origin(cls) is None) == (where is None)
+
+
+def _loaded(entry: Any) -> Any:
+    """The object that an entry point names.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    try:
+        return entry.load()
+    except Exception as error:
+        raise ValueError(
+            f"the entry point {entry.name} = {entry.value} cannot be loaded ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _from_file(path: Path, name: str) -> type:
@@ -121,20 +154,32 @@ def _from_file(path: Path, name: str) -> type:
         raise ValueError(f"model got {path}:{name}, but there is no file {path}; expected path/to/file.py:Class")
     path = path.resolve()
     # The name is the same in every process, so that instances can be sent from one to another.
-    module_name = f"pyro_dgm_model_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
+    stem = re.sub(r"\W", "_", path.stem)
+    module_name = f"pyro_dgm_model_{stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
         module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
         sys.modules[module_name], _FILES[module_name] = module, path
         try:
-            spec.loader.exec_module(module)  # type: ignore[union-attr]
-        except Exception as error:
+            with _importable(path.parent):
+                spec.loader.exec_module(module)  # type: ignore[union-attr]
+        except (Exception, SystemExit) as error:
             del sys.modules[module_name], _FILES[module_name]
             raise ValueError(f"{path} cannot be run ({type(error).__name__}: {error}); mend it first") from error
     cls = vars(sys.modules[module_name]).get(name)
     if cls is None:
         raise ValueError(f"{path} has no {name!r}; expected the name of a model class in it")
     return _checked(cls, f"{path}:{name}")
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """A block in which the modules beside a file can be imported, as if it were run as a script."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _checked(cls: Any, origin: str) -> type:

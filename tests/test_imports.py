@@ -20,13 +20,16 @@ FLOORS = [
     ["annealing"],
     ["objectives"],
     ["models.shared"],
-    [f"models.{chapter}" for chapter in CHAPTERS],
+    ["models", *(f"models.{chapter}" for chapter in CHAPTERS)],
     ["registry", "evaluation", "transformer"],
     ["train"],
     ["recipes"],
     ["cli"],
 ]
 """Rooms on the same floor do not import one another."""
+
+BY_NAME = {"__init__", "registry", "in_jax", "models.shared"}
+"""Who may look modules up by name: those that find models and names lazily."""
 
 EXCEPTIONS = {
     # A deep belief network's first stage on real-valued data is a Gaussian RBM.
@@ -42,9 +45,9 @@ FILES = {
 def room(module):
     """The room of a module; None of those that hold a room's folder together (``pyro_dgm``, ``models``)."""
     first, _, rest = module.partition(".")
-    if first != "models":
+    if first != "models" or not rest:
         return None if first == "__init__" else first
-    return f"models.{rest.partition('.')[0]}" if rest else None
+    return f"models.{rest.partition('.')[0]}"
 
 
 def imports(module, path):
@@ -58,13 +61,18 @@ def imports(module, path):
             names = [[*full, alias.name] for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
+            if ["pyro_dgm"] in names:
+                yield "__init__"
         else:
             continue
         for name in names:
             if name[0] != "pyro_dgm":
                 continue
             asked, found = ".".join(name[1:]), ".".join(name[1:-1])
-            yield asked if asked in FILES else found or "__init__"
+            if found or asked in FILES:
+                yield asked if asked in FILES else found
+            elif name[1:] != ["__version__"]:
+                yield "__init__"
 
 
 def named(path):
@@ -97,6 +105,15 @@ def test_imports_go_down():
     assert upwards == []
 
 
+def test_nobody_goes_round_by_the_package():
+    """``from .. import VAE`` and ``import pyro_dgm`` would reach any room."""
+    for module, path in FILES.items():
+        if module not in ("__init__", "cli.__main__"):
+            assert "__init__" not in set(imports(module, path)), module
+            looks_up = re.search(r"import_module\(|__import__\(", path.read_text(encoding="utf-8"))
+            assert module in BY_NAME or not looks_up, module
+
+
 def test_no_string_names_a_module_above():
     """Looking a module up by its name would be an import that nobody sees."""
     upwards = []
@@ -104,7 +121,8 @@ def test_no_string_names_a_module_above():
         for name in named(path) if room(module) else ():
             modules = [name.rsplit(".", count)[0] for count in range(name.count(".") + 1)]
             known = [m for m in modules if m in FILES and room(m)]
-            if known and FLOOR[room(known[0])] > FLOOR[room(module)]:
+            above = known and room(known[0]) != room(module) and FLOOR[room(known[0])] >= FLOOR[room(module)]
+            if above:
                 upwards.append(f"{module} names {name}")
     assert upwards == []
 

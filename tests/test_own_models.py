@@ -127,3 +127,54 @@ def test_what_is_no_model_is_refused(tmp_path, capsys):
         assert message in capsys.readouterr().err
     with pytest.raises(ValueError, match="is no model; expected a subclass"):
         registry.of_run("x", None, int)
+
+
+def test_a_file_may_move_and_have_neighbours(mine, tmp_path, capsys):
+    folder = tmp_path / "v 2.1"
+    folder.mkdir()
+    (folder / "helper.py").write_text("SIZE = 20\n")
+    moved = folder / "my.model.py"
+    moved.write_text(
+        mine.read_text()
+        .replace("hidden=20", "hidden=SIZE")
+        .replace("import pyro\n", "import pyro\nfrom helper import SIZE\n")
+    )
+    run = str(tmp_path / "run")
+    assert main(["fit", f"{mine}:SpinRBM", "--out", run, *FAST]) == 0
+    assert main(["sample", run, "-n", "2", "--model", f"{moved}:SpinRBM"]) == 0
+    assert main(["fit", f"{moved}:SpinRBM", "--out", run, "--resume", *FAST, "--epochs", "2", "--devices", "2"]) == 2
+    assert "was trained by 1 process" in capsys.readouterr().err
+    assert main(["fit", f"{moved}:SpinRBM", "--out", run, "--resume", *FAST, "--epochs", "2"]) == 0
+    assert str(folder) not in sys.path
+
+
+def test_entry_points_that_re_export_or_fail(mine, tmp_path, monkeypatch):
+    class Entry:
+        def __init__(self, name, value, cls=None):
+            self.name, self.value, self.cls = name, value, cls
+
+        def load(self):
+            if self.cls is None:
+                raise ModuleNotFoundError("No module named 'nowhere'")
+            return self.cls
+
+    cls = registry.model(f"{mine}:BitPCA")
+    entries = [Entry("broken", "nowhere:X"), Entry("bitpca", "plug:BitPCA", cls)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    registry.models.cache_clear()
+    try:
+        model, x = cls.example()
+        dgm.fit(model, x, epochs=1, progress=False, out=tmp_path / "run")
+        assert type(dgm.load(tmp_path / "run")) is cls
+        assert registry.model("bitpca") is cls
+        registry.models.cache_clear()
+        with pytest.warns(UserWarning, match="broken = nowhere:X cannot be loaded"):
+            assert "bitpca" in registry.models()
+    finally:
+        registry.models.cache_clear()
+
+
+def test_a_loaded_model_draws_without_dropout(tmp_path):
+    model, x = RBM.example()
+    dgm.fit(model, x, epochs=1, progress=False, out=tmp_path / "run")
+    assert not dgm.load(tmp_path / "run", model=RBM).training

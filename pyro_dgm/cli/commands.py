@@ -232,7 +232,8 @@ def diagnose(options: Namespace) -> None:
                 raise ValueError(f"{flag} got {value!r}, but {type(model).__name__} has no chains to run; leave it out")
         chains = 4 if options.chains is None else options.chains
         idata = to_arviz(model, dataset.test.x[:10].to(options.device), num_samples=options.draws, num_chains=chains)
-        _latents(model, dataset.test.x[:LATENT_ROWS].to(options.device), run)
+        if hasattr(model, "guide"):
+            _latents(model, dataset.test.x[:LATENT_ROWS].to(options.device), run)
     with _wide_tables():
         print(arviz.summary(idata))
     idata.to_netcdf(str(run / "chains.nc"))

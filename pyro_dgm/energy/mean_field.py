@@ -79,6 +79,10 @@ def mean_field(
         raise ValueError(
             "mean field with entries known in part needs layers without couplings inside them; use a kernel with a clamp instead"
         )
+    if strange := sorted((known or {}).keys() - (machine.graph.layers.keys() - fixed.keys())):
+        raise ValueError(
+            f"known names {strange}; expected layers of {sorted(machine.graph.layers.keys() - fixed.keys())}"
+        )
     values = {layer: machine.statistics({layer: value})[layer] for layer, (_, value) in (known or {}).items()}
     masks = {layer: machine.flat(layer, (mask,))[0] for layer, (mask, _) in (known or {}).items()}
 

@@ -67,7 +67,8 @@ class BlockGibbs(ChainsKernel):
 
     def sample_and_weigh(self, params: State, first: int) -> tuple[State, Tensor]:
         """As in the base class, with the fields of the first colour computed once, for its draw and for its sum."""
-        if self.clamp is not None or self.precision != "float32":
+        plain = self.clamp is None and self.precision == "float32" and type(self).sample is BlockGibbs.sample
+        if not plain:
             return super().sample_and_weigh(params, first)
         machine = self.machine
         with torch.no_grad():

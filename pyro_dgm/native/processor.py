@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .guard import PLAIN
+
 TILE = 32
 """Rows and columns of a tile of weights, and bits of a word."""
 
@@ -78,7 +80,7 @@ def multiplies_by_onednn() -> bool:
 
 def single_on_processor(tensors: Sequence[Tensor | None]) -> bool:
     """Whether all tensors are of single precision and in the processor's memory."""
-    return all(t is None or (t.dtype == torch.float32 and t.device.type == "cpu") for t in tensors)
+    return all(t is None or (type(t) in PLAIN and t.dtype == torch.float32 and t.device.type == "cpu") for t in tensors)
 
 
 def moves_bits(tensors: Sequence[Tensor]) -> bool:

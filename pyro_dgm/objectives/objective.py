@@ -60,7 +60,8 @@ class Objective(ABC):
     def owned(self) -> dict[str, nn.Module]:
         """Modules that belong to the criterion and not to the model, by name; none by default.
 
-        Their parameters are trained as groups of these names, and runs on disk keep their parameters and buffers.
+        They must be there before ``attach``. ``fit`` trains their parameters as groups of these names, in training mode, and
+        keeps their parameters and buffers in runs on disk, whatever a criterion does about its other state.
         """
         return {}
 
@@ -69,23 +70,35 @@ class Objective(ABC):
         return None
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The optimiser's parameter groups: by default ``"model"``, with all its parameters, and one per owned module.
+        """The optimiser's parameter groups but for owned modules; by default ``"model"``, with all its parameters.
 
-        A group may have a ``"rate"``, a factor of the learning rate in ``fit``.
+        A group may have a ``"rate"``, a factor of the learning rate in ``fit``, and a ``"name"``, by default ``"model"``.
         """
+        return [{"params": list(model.parameters()), "name": "model"}]
+
+    def all_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """All groups of the optimiser, with their names: those of ``parameter_groups``, and one per owned module."""
         owned = [{"params": list(module.parameters()), "name": name} for name, module in self.owned().items()]
-        return [{"params": list(model.parameters()), "name": "model"}, *owned]
+        return [{"name": "model", **group} for group in self.parameter_groups(model)] + owned
 
     def options(self) -> dict[str, Any]:
         """The description of the criterion in a run on disk; a resumed run must have the same."""
         return {"objective": type(self).__name__}
 
     def state_dict(self) -> dict[str, Any]:
-        """The state that a resumed run needs (persistent chains, say); by default that of the owned modules."""
-        return {name: module.state_dict() for name, module in self.owned().items()}
+        """The state that a resumed run needs beside the owned modules (persistent chains, say); nothing by default."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
+        return None
+
+    def owned_state(self) -> dict[str, Any]:
+        """Parameters and buffers of the owned modules."""
+        return {name: module.state_dict() for name, module in self.owned().items()}
+
+    def load_owned_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``owned_state`` returned."""
         for name, module in self.owned().items():
             module.load_state_dict(state[name])
 
@@ -161,4 +174,4 @@ def place(elbo: ELBO, model: nn.Module) -> None:
 def own_groups(elbo: ELBO) -> list[dict[str, Any]]:
     """The parameter group of an estimator, if it has parameters."""
     parameters = elbo.own_parameters() if isinstance(elbo, Stateful) else []
-    return [{"params": parameters}] if parameters else []
+    return [{"params": parameters, "name": "estimator"}] if parameters else []

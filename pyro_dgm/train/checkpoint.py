@@ -100,7 +100,7 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is truncated or holds no weights of {config['model']} ({reason})") from None
     instance.fresh = False
-    return instance.to(device)
+    return instance.to(device).eval()
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:

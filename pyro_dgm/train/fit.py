@@ -143,8 +143,9 @@ def _check_monitored(model: Model, data: Dataset, objective: Objective, settings
     several_losses = type(objective).turns is not Objective.turns
     if settings.keep == "last" and not (settings.patience is not None and several_losses):
         return
+    rows = data.valid.x[:2].to(next(model.parameters()).device)
     with evaluating(model):
-        figures = model.progress(data.valid.x[:2], data.valid.x[:2])
+        figures = model.progress(rows, rows)
     if not any(name.startswith("valid_") for name in figures):
         raise ValueError(
             f"{type(model).__name__} has no figure on validation rows, and its losses do not tell which epoch is good; leave "

@@ -56,7 +56,9 @@ def fit_in_processes(
     model.load_state_dict(state)
     model.fresh = False
     objective.attach(model)
-    objective.load_state_dict(to_device(objective_state, next(model.parameters()).device))
+    device = next(model.parameters()).device
+    objective.load_state_dict(to_device(objective_state[0], device))
+    objective.load_owned_state(to_device(objective_state[1], device))
     out = options.get("out")
     return Run(model, history, None if out is None else Path(out), epoch)
 

@@ -83,12 +83,15 @@ def check_folder(
             )
         return
     config = read_config(folder)
-    same_class = config["model"] == type(model).__name__.lower() and config.get("origin") == registry.origin(
-        type(model)
-    )
-    if not same_class or config["options"] != model.options():
-        stored_model = config.get("origin", config["model"])
-        raise ValueError(f"{folder} holds a run of {stored_model} with {config['options']}; resume with the same model")
+    if not registry.is_of(type(model), config["model"], config.get("origin")) or config["options"] != model.options():
+        stored_model, given = (
+            config.get("origin", config["model"]),
+            registry.origin(type(model)) or type(model).__name__.lower(),
+        )
+        raise ValueError(
+            f"{folder} holds a run of {stored_model} with {config['options']}, not of {given} with {model.options()}; "
+            "resume with the same model"
+        )
     if config["objective"] != objective.options():
         raise ValueError(
             f"{folder} was trained with {config['objective']}, not {objective.options()}; resume with the same objective"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import defaultdict
@@ -72,7 +73,7 @@ class Trainer:
         for module in objective.owned().values():
             module.to(self.device)
         self.objective.attach(self.model)
-        groups = objective.parameter_groups(self.model)
+        groups = objective.all_groups(self.model)
         try:
             self.optimiser = OPTIMISERS[settings.optimiser](
                 groups, lr=settings.learning_rate, **settings.optimiser_options
@@ -103,7 +104,9 @@ class Trainer:
                 if self._patience_is_over():
                     break
                 start = time.perf_counter(), time.process_time()
-                with training(self.model):
+                with contextlib.ExitStack() as modes:
+                    for module in (self.model, *self.objective.owned().values()):
+                        modes.enter_context(training(module))
                     losses = self._epoch(epoch, bar)
                 busy = sum(processes.collect(time.process_time() - start[1]))
                 clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": busy}
@@ -141,6 +144,8 @@ class Trainer:
             if self.averaged is not None:
                 torch._foreach_lerp_(self.averaged, [p.detach() for p in self.parameters], 1 - settings.average)  # type: ignore[operator]
             bar.update()
+        if not totals:
+            raise ValueError(f"{type(self.objective).__name__} took no turn; expected at least one per batch")
         return {name: total / counts[name] for name, total in totals.items()}
 
     def _step(self, turn: Turn, weight: float, epoch: int, number: int) -> float:
@@ -210,6 +215,10 @@ class Trainer:
             self._diverged(epoch, self.steps - 1, math.nan)
         finally:
             self._swap_averaged()
+        if clash := sorted(figures.keys() & {"epoch", *CLOCKS, *losses}):
+            raise ValueError(
+                f"the model's progress has figures called {clash}, which name other columns of the history"
+            )
         row = {"epoch": epoch + 1, **losses, **figures, **clocks}
         not_finite = [value for value in row.values() if not math.isfinite(value)]
         if not_finite:
@@ -225,7 +234,7 @@ class Trainer:
         monitored = -next(iter(losses.values())) if valid is None else valid
         improved = monitored > self.best
         self.best, self.stale = (monitored, 0) if improved else (self.best, self.stale + 1)
-        if improved and valid is not None and self.settings.keeps_best:
+        if improved and self.settings.keeps_best:
             self.best_epoch = epoch + 1
             self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
@@ -238,6 +247,7 @@ class Trainer:
             return
         process_state = {
             "objective": self.objective.state_dict(),
+            "owned": self.objective.owned_state(),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -269,6 +279,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.objective.load_state_dict(to_device(process_state["objective"], device))
+            self.objective.load_owned_state(to_device(process_state.get("owned", {}), device))
             self.averaged = to_device(state["averaged"], device)
             self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
             self.best_weights = to_device(state.get("best_weights"), device)

@@ -49,7 +49,7 @@ def main(folder: Path) -> int:
         run = fit(model, data, objective=objective, **options)
         if rank == 0:
             state = {name: value.cpu() for name, value in run.model.state_dict().items()}
-            objective_state = to_device(objective.state_dict(), torch.device("cpu"))
+            objective_state = to_device((objective.state_dict(), objective.owned_state()), torch.device("cpu"))
             (folder / RESULT).write_bytes(pickle.dumps((state, objective_state, run.history, run.epoch)))
         processes.wait()
         processes.leave()

@@ -52,3 +52,23 @@ def test_persistent_chains_persist(kernel):
         Trace_ELBO(max_plate_nesting=1).differentiable_loss(program, model.guide, x)
         places.append(phase.chains["x"]["visible"].clone())
     assert all(float((b - a).abs().max()) < 1e-3 for a, b in zip(places, places[1:], strict=False))
+
+
+class Still(dgm.BlockGibbs):
+    """A kernel of a user's that does not move."""
+
+    def sample(self, params):
+        return params
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_kernel_of_ones_own_moves_the_chains(k):
+    rbm, x = dgm.RBM.example()
+    phase = dgm.PCD(k=k, chains=20, kernel=Still)
+    program = dgm.negative_phase(rbm.model, phase)
+    places = []
+    for _ in range(3):
+        Trace_ELBO(max_plate_nesting=1).differentiable_loss(program, rbm.guide, x)
+        places.append(phase.chains["x"]["visible"].clone())
+    assert torch.equal(places[0], places[1])
+    assert torch.equal(places[1], places[2])

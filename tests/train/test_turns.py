@@ -195,3 +195,88 @@ def test_best_weights_survive_a_stop(tmp_path):
     again = dgm.fit(model, x.repeat(5, 1), objective=dgm.Elbo(), epochs=4, resume=True, **options)
     assert again.epoch == run.epoch == 2
     assert equal(model, whole.state_dict())
+
+
+def critical(base, *arguments):
+    """A criterion of the package with a network of its own, which takes part in the loss."""
+
+    class Critic(base):
+        def __init__(self):
+            super().__init__(*arguments)
+            self.critic = torch.nn.Linear(6, 1)
+
+        def owned(self):
+            return {"critic": self.critic}
+
+        def loss(self, x):
+            return super().loss(x) + self.critic(x).square().mean()
+
+    torch.manual_seed(1)
+    return Critic()
+
+
+@pytest.mark.parametrize("kind", ["elbo", "phase", "contrastive"])
+def test_networks_of_criteria_that_have_a_state_already(kind, tmp_path):
+    made = {
+        "elbo": lambda: critical(dgm.Elbo),
+        "phase": lambda: critical(dgm.NegativePhaseObjective, dgm.PCD(chains=20)),
+        "contrastive": lambda: critical(dgm.NoiseContrastive),
+    }[kind]
+
+    def trained(epochs, criterion, **options):
+        model, x = (dgm.MADE if kind == "elbo" else dgm.RBM).example()
+        x = torch.cat([x, x], 1)[:, :6] if x.shape[1] < 6 else x[:, :6]
+        model = type(model)(6) if kind == "elbo" else model
+        dgm.fit(model, x, objective=criterion, epochs=epochs, batch_size=4, progress=False, **options)
+        return model
+
+    whole = made()
+    first = whole.critic.weight.detach().clone()
+    model = trained(4, whole)
+    assert not torch.equal(whole.critic.weight, first)
+    trained(2, made(), out=tmp_path / "run")
+    resumed = made()
+    again = trained(4, resumed, out=tmp_path / "run", resume=True)
+    assert torch.equal(whole.critic.weight, resumed.critic.weight)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    state = torch.load(tmp_path / "run" / "training.pt", weights_only=True)
+    assert {group["name"] for group in state["optimiser"]["param_groups"]} >= {"model", "critic"}
+
+
+class Clashing(Player):
+    def progress(self, train, valid):
+        return {"model": 1.0}
+
+
+def test_figures_and_losses_of_one_name():
+    with pytest.raises(ValueError, match=r"figures called \['model'\]"):
+        play(model=Clashing())
+
+
+def test_a_criterion_that_takes_no_turn():
+    class Idle(Product):
+        def turns(self, x):
+            return iter(())
+
+    with pytest.raises(ValueError, match="took no turn"):
+        play(objective=Idle())
+
+
+def test_patience_by_the_loss_gives_back_the_best_weights():
+    class Blind(dgm.AffineGenerator):
+        def progress(self, train, valid):
+            return {}
+
+    class Growing(dgm.Elbo):
+        losses = [1.0, 3.0, 4.0, 5.0, 6.0]
+
+        def schedule(self, share):
+            self.shift = self.losses.pop(0)
+
+        def loss(self, x):
+            loss = super().loss(x)
+            return loss - loss.detach() + self.shift
+
+    model, x = Blind.example()
+    run = dgm.fit(model, x, objective=Growing(), epochs=5, patience=2, progress=False)
+    assert (run.epoch, len(run.history)) == (1, 3)

@@ -80,8 +80,8 @@ class Abilities:
             ValueError: the model has no latent variables.
         """
         raise ValueError(
-            f"{type(self).__name__} has neither chains to run nor latent variables to draw; see its evidence and samples "
-            "(pyro-dgm evaluate, pyro-dgm sample)"
+            f"{type(self).__name__} has neither chains to run nor latent variables to draw; look at its samples "
+            "(pyro-dgm sample)"
         )
 
     def measure(self, row: Tensor) -> str:

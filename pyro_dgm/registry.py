@@ -43,12 +43,21 @@ def model_classes() -> dict[str, str]:
 
 @cache
 def models() -> dict[str, type]:
-    """Every model of the package, and of installed packages with entry points, by its name on the command line."""
-    of_package = {
+    """All models of this package, and of installed packages that announce theirs, by their names on the command line.
+
+    An installed one that cannot be loaded is left out, with a warning.
+    """
+    announced = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            announced[entry.name.lower()] = _checked(_loaded(entry), entry.value)
+        except ValueError as error:
+            warnings.warn(f"a model is left out: {error}", stacklevel=2)
+    packaged = {
         name.lower(): getattr(importlib.import_module(f"{__package__}.{module}"), name)
         for name, module in model_classes().items()
     }
-    return {entry.name.lower(): _checked(entry.load(), entry.value) for entry in entry_points(group=GROUP)} | of_package
+    return announced | packaged
 
 
 def model(name: str) -> type:

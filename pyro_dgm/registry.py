@@ -14,6 +14,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import entry_points

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .guard import check_array, check_indices, is_plain
-from .processor import FEW_DRAWS, single_on_processor
+from .processor import FEW_DRAWS
 
 
 def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
@@ -108,5 +108,5 @@ def _compiles(x: Tensor) -> bool:
 def _tempered(base: Tensor, fields: Tensor) -> bool:
     """Whether there is one dimension of rows, enough of them, and nothing to differentiate."""
     large = base.dim() == 1 and fields.dim() == 2 and fields.numel() >= FEW_DRAWS
-    fit = large and len(base) == fields.shape[1] and is_plain(base) and is_plain(fields)
-    return fit and single_on_processor((base, fields)) and not torch.is_grad_enabled()
+    single = large and base.dtype is fields.dtype is torch.float32 and len(base) == fields.shape[1]
+    return single and not torch.is_grad_enabled() and is_plain(base) and is_plain(fields)

@@ -18,7 +18,7 @@ from numba import carray, types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from .guard import is_plain
+from .guard import lies_flat
 
 POINTERS = types.void(types.CPointer(types.voidptr))
 """The type of a loop that a team runs: it finds the memory of its arrays behind its one argument."""
@@ -100,7 +100,7 @@ def run_team(loop: Callable[[], Any], tensors: Sequence[Tensor], *numbers: int) 
         numbers: sizes, as a rule.
     """
     for tensor in tensors:
-        if not is_plain(tensor):
+        if not lies_flat(tensor):
             raise ValueError(
                 f"a loop got a {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}; expected plain, "
                 "contiguous memory of the processor"

@@ -20,7 +20,7 @@ from . import units
 from .weights import bridge, log_mean_exp
 
 if TYPE_CHECKING:
-    from ..energy.distribution import BoltzmannDistribution
+    from ..energy.boltzmann import BoltzmannDistribution
 
 
 METHODS = ("exact", "ais", "bridge")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import processes
 from ..checks import check_count
-from ..energy.distribution import BoltzmannDistribution
+from ..energy.boltzmann import BoltzmannDistribution
 from ..energy.graph import Block
 from ..energy.machine import State
 from ..energy.mean_field import mean_field

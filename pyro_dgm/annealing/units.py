@@ -16,7 +16,7 @@ from ..energy.path import Fields, Natural, TemperedPath
 from ..energy.tempered_units import draw, weigh_and_draw
 
 if TYPE_CHECKING:
-    from ..energy.distribution import BoltzmannDistribution
+    from ..energy.boltzmann import BoltzmannDistribution
 
 
 class AnnealingPath(TemperedPath):

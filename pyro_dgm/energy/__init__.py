@@ -1,6 +1,7 @@
 """Energy-based distributions: units and interactions on a graph, bound to parameters."""
 
-from .distribution import BoltzmannDistribution, EnergyDistribution, NegativePhaseError, NotFinite, without_gradient
+from .boltzmann import BoltzmannDistribution
+from .distribution import EnergyDistribution, NegativePhaseError, NotFinite, without_gradient
 from .enumeration import NotEnumerable, all_states, exact_sample, log_states, log_sum, summable
 from .figure import LogPartition
 from .free import FreeEnergyDistribution

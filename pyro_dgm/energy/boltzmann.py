@@ -1,0 +1,232 @@
+"""Boltzmann machines as Pyro distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from .distribution import EnergyDistribution
+from .enumeration import batch_shape, drawable, exact_sample, log_sum
+from .graph import Graph
+from .interactions import Interaction
+from .machine import Machine, State
+from .normaliser import improper
+
+SETTLING = 10
+"""Sweeps that hidden layers get around visible rows before chains start from them."""
+
+
+class BoltzmannDistribution(EnergyDistribution):
+    r"""The visible layer of a Boltzmann machine, $p(x) = \sum_h e^{-E(x,h)} / Z$ (20.2-5).
+
+    ``batch_shape`` comes from the parameters (a context shifts biases, one machine per row) and from ``expand``, which
+    shares them; ``event_shape`` is the visible layer's shape.
+
+    Args:
+        graph: the layers and couplings.
+        biases: natural parameters of every layer.
+        weights: one tensor per interaction.
+        visible: the layer that is the value of the distribution.
+        validate_args: as in every torch distribution.
+
+    Raises:
+        ValueError: shapes that do not fit; with ``validate_args``, parameters that are not finite (``NotFinite``) or have no
+            normaliser, or couplings that are not symmetric.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(
+        self,
+        graph: Graph,
+        biases: Mapping[str, tuple[Tensor, ...]],
+        weights: Sequence[Tensor],
+        visible: str = "visible",
+        validate_args: bool | None = None,
+    ) -> None:
+        _check_shapes(graph, biases, weights)
+        self.machine = Machine(graph, biases, weights)
+        self.visible = visible
+        self.known: State = {}
+        self.parameter_batch_shape = batch_shape(self.machine)
+        super().__init__(self.parameter_batch_shape, graph.layers[visible].shape, validate_args=validate_args)
+        if self._validate_args:
+            _check_values(graph, biases, weights)
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint:
+        """The constraint that values satisfy."""
+        unit = self.machine.graph.layers[self.visible]
+        return constraints.independent(unit.support, unit.event_dim - unit.inner_dim)
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        return tuple(b for entry in self.machine.biases.values() for b in entry) + self.machine.weights
+
+    def parameter_names(self) -> list[str]:
+        graph = self.machine.graph
+        biases = [
+            f"the bias of {layer!r} for {name}" for layer, unit in graph.layers.items() for name in unit.statistics
+        ]
+        return biases + [f"the weight between {_ends(interaction)}" for interaction in graph.interactions]
+
+    def with_machine(self, machine: Machine) -> BoltzmannDistribution:
+        """A copy with other parameters of the same shapes."""
+        other = self.expand(self.batch_shape)
+        other.machine = machine
+        return other
+
+    def given(self, known: State) -> BoltzmannDistribution:
+        r"""A copy whose ``free_energy(x)`` is that of x together with some layers' states.
+
+        Then ``log_prob(x)`` is $\log p(x, h)$ with the same $\log Z$, the other layers summed out, and ``sample`` draws x
+        given them. Mean statistics may stand for states of binary layers, since the energy is linear in each.
+
+        Args:
+            known: ``{layer: batch_shape x layer shape}``.
+        """
+        unknown = set(known) - (set(self.machine.graph.layers) - {self.visible})
+        if unknown:
+            raise ValueError(
+                f"given names {sorted(unknown)}; the hidden layers are "
+                f"{[layer for layer in self.machine.graph.layers if layer != self.visible]}"
+            )
+        other = self.expand(self.batch_shape)
+        other.known = dict(known)
+        return other
+
+    def _copy(self, batch_shape: torch.Size) -> BoltzmannDistribution:
+        other = object.__new__(type(self))
+        other.machine, other.visible, other.known = self.machine, self.visible, self.known
+        other.parameter_batch_shape = parameter_shape = self.parameter_batch_shape
+        pairs = zip(reversed(parameter_shape), reversed(batch_shape), strict=False)
+        if len(parameter_shape) > len(batch_shape) or any(a not in (1, b) for a, b in pairs):
+            raise ValueError(
+                f"cannot expand parameters of batch shape {tuple(parameter_shape)} to {tuple(batch_shape)}"
+            )
+        EnergyDistribution.__init__(other, batch_shape, self.event_shape, validate_args=False)
+        other._validate_args = self._validate_args
+        return other
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """The event shape of every layer of a joint state."""
+        return {layer: unit.shape for layer, unit in self.machine.graph.layers.items()}
+
+    @property
+    def layered(self) -> bool:
+        return True
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the hidden units are exactly the first colour: independent of each other given the visible ones."""
+        first = self.machine.colours[0]
+        hidden = self.machine.graph.layers.keys() - {self.visible}
+        return not self.known and {b.layer for b in first} == hidden and all(b.atoms is None for b in first)
+
+    def collapsed(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The log-probability of a joint state up to log Z, with the first colour summed out."""
+        return self.machine.collapsed(self.machine.colours[0], state)
+
+    def around(self, x: Tensor) -> State:
+        """A joint state around visible rows: their batch broadcast with the parameters', hidden layers given them."""
+        machine = self.machine
+        shape = torch.broadcast_shapes(x.shape[: x.dim() - len(self.event_shape)], self.parameter_batch_shape)
+        visible = x.expand(*shape, *self.event_shape).to(self.parameters()[0].dtype)
+        if self.restricted:
+            # The first sweep draws the hidden units from the visible rows alone.
+            layers = machine.graph.layers.items()
+            zeros = {layer: visible.new_zeros(()).expand(*shape, *unit.shape) for layer, unit in layers}
+            return {**zeros, self.visible: visible}
+        state = {**machine.neutral_state(shape), self.visible: visible}
+        for _ in range(SETTLING if len(machine.graph.layers) > 1 else 0):
+            state = machine.sweep(state, skip=frozenset({self.visible}))
+        return state
+
+    def energy(self, state: Mapping[str, Tensor]) -> Tensor:
+        """E of a state ``{layer: batch_shape x layer shape}``, in nats (20.3, 20.5)."""
+        missing = set(self.machine.graph.layers) - set(state)
+        if missing:
+            raise ValueError(
+                f"the state lacks the layers {sorted(missing)}; it needs {list(self.machine.graph.layers)}"
+            )
+        return self.machine.energy({name: state[name] for name in self.machine.graph.layers})
+
+    def free_energy(self, x: Tensor) -> Tensor:
+        r"""$F(x) = -\log\sum_h e^{-E(x,h)}$, in nats: one colour of hidden units is summed analytically, the others are listed.
+
+        Raises:
+            NotEnumerable: the hidden units can be neither summed out nor listed.
+        """
+        return -log_sum(self.machine, {self.visible: x, **self.known})
+
+    def exact_log_partition(self) -> Tensor:
+        return log_sum(self.machine, {})
+
+    def sample(self, sample_shape: Sequence[int] = (), sweeps: int = 1000) -> Tensor:
+        """Draws of the visible layer: exact ones where the states can be listed, else the ends of Gibbs chains.
+
+        Args:
+            sample_shape: the shape of the draws.
+            sweeps: the length of each chain from a start at the biases; nothing is claimed of its convergence (run
+                ``dgm.VectorizedMCMC`` and read R-hat).
+
+        Returns:
+            ``sample_shape x batch_shape x event_shape``.
+        """
+        if self._sampler is not None:
+            return self._sampler(torch.Size(sample_shape) + self.batch_shape)
+        return self.sample_state(sample_shape, sweeps)[self.visible]
+
+    def sample_state(self, sample_shape: Sequence[int] = (), sweeps: int = 1000) -> State:
+        """Draws of all layers, as ``sample`` makes them: ``{layer: sample_shape x batch_shape x layer shape}``."""
+        shape = torch.Size(sample_shape) + self.batch_shape
+        layers = self.machine.graph.layers.items()
+        with torch.no_grad():
+            if not self.known and drawable(self.machine):
+                drawn = exact_sample(self.machine, shape.numel())
+                return {layer: drawn[layer].view(*shape, *unit.shape) for layer, unit in layers}
+            state = self.machine.neutral_state(shape)
+            for layer, x in self.known.items():
+                state[layer] = x.expand(*shape, *self.machine.graph.layers[layer].shape)
+            settled = len(self.known) == len(state) - 1 and all(
+                b.atoms is None for colour in self.machine.colours for b in colour if b.layer == self.visible
+            )
+            for _ in range(1 if settled else sweeps):
+                state = self.machine.sweep(state, skip=frozenset(self.known))
+        return state
+
+
+def _check_shapes(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:
+    for layer, unit in graph.layers.items():
+        for name, bias in zip(unit.statistics, biases[layer], strict=True):
+            if bias.shape[bias.dim() - unit.event_dim :] != unit.shape:
+                raise ValueError(
+                    f"the bias of {layer!r} for {name} has shape {tuple(bias.shape)}; "
+                    f"its last dimensions must be {tuple(unit.shape)}"
+                )
+    if len(weights) != len(graph.interactions):
+        raise ValueError(f"got {len(weights)} weights; the graph has {len(graph.interactions)} interactions")
+    for interaction, shape, weight in zip(graph.interactions, graph.weight_shapes, weights, strict=True):
+        if weight.shape[weight.dim() - len(shape) :] != shape:
+            raise ValueError(
+                f"the weight between {_ends(interaction)} has shape {tuple(weight.shape)}; its last dimensions must be "
+                f"{tuple(shape)}"
+            )
+
+
+def _check_values(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:
+    for layer, unit in graph.layers.items():
+        if reason := unit.check(*biases[layer]):
+            raise ValueError(f"layer {layer!r} has no normaliser: {reason}")
+    for interaction, weight in zip(graph.interactions, weights, strict=True):
+        if reason := interaction.check(weight):
+            raise ValueError(f"the weight between {_ends(interaction)} is not allowed: {reason}")
+    if reason := improper(graph, biases, weights):
+        raise ValueError(f"biases and weights have no normaliser: {reason}")
+
+
+def _ends(interaction: Interaction) -> str:
+    return " and ".join(end.layer for end in interaction.ends)

@@ -12,10 +12,34 @@ PATTERNS = torch.tensor([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [1, 0, 1, 0, 
 def test_degrees():
     made = dgm.MADE(5, (6, 3), degrees="cyclic")
     assert made.layouts == [([0, 1, 2, 3, 4], [[1, 2, 3, 4, 1, 2], [1, 2, 3]])]
+    assert dgm.MADE(5, (6, 3)).layouts == [([0, 1, 2, 3, 4], [[1, 1, 2, 3, 3, 4], [1, 3, 4]])]
     for order, (first, second) in dgm.MADE(9, (50, 50), degrees="random", masks=6).layouts:
         assert sorted(order) == list(range(9))
         assert 1 <= min(first) <= min(second)
         assert max(first + second) <= 8
+
+
+@pytest.mark.parametrize("hidden", [(500,), (50,), (7,), (2,), (1,), (120, 3), (25, 40, 10)])
+def test_even_degrees_reach_every_place(hidden):
+    """Products of the masks, with no code of the network's: which columns lie on a path to which later conditionals."""
+    made = dgm.MADE(32, hidden)
+    _, layers = made.layouts[0]
+    reached = torch.eye(32)
+    for layer in made.network.hidden:
+        reached = layer.mask.float() @ reached
+    influence = made.network.last.mask.float() @ reached > 0  # conditional x column
+    assert not influence.triu().any()
+    if min(hidden) > 1:
+        assert influence[1:, 0].all()
+        assert influence[-1, :-1].all()
+    for layer in layers:
+        counts = torch.bincount(torch.tensor(layer), minlength=32)[1:]
+        steps = torch.diff(torch.tensor(layer))
+        assert (
+            (counts.max() - counts.min() <= 1)
+            if len(layer) >= 31
+            else (steps.max() - steps.min() <= 1 if len(steps) else True)
+        )
 
 
 def test_masks_differ_as_asked():
@@ -120,7 +144,7 @@ def test_copies_and_doubles_keep_sharing():
         ({"masks": 0}, "masks got 0"),
         ({"masks": 2, "orders": "first"}, "all masks would be the same"),
         ({"orders": "some"}, "orders got 'some'"),
-        ({"degrees": "even"}, "degrees got 'even'"),
+        ({"degrees": "odd"}, "degrees got 'odd'"),
         ({"order": [0, 0, 1]}, "expected a permutation"),
         ({"activation": "sine"}, "activation got"),
     ],

@@ -33,8 +33,9 @@ class MADE(AutoregressiveModel):
         order: the order of the first mask: a permutation, a number that seeds a random one, or None for left to right.
         masks: the number of masks, K.
         orders: ``"all"`` gives every mask after the first a random order, ``"first"`` the order of the first.
-        degrees: ``"cyclic"`` repeats 1 to D - 1 along the units, ``"random"`` draws them for every mask, none below the
-            smallest of the layer before.
+        degrees: ``"even"`` spreads 1 to D - 1 evenly over the units of every layer, so that two units or more reach all
+            places; ``"random"`` draws them for every mask, none below the smallest of the layer before; ``"cyclic"``
+            repeats 1, 2, 3 … along the units, and where these are fewer than D - 1 later columns reach no unit.
         activation: the non-linearity: tanh, relu, silu or softplus.
         direct: add linear terms of all columns before, besides the hidden units.
         context: columns of a context that all units and conditionals see; 0 for none.
@@ -63,7 +64,7 @@ class MADE(AutoregressiveModel):
         order: Sequence[int] | int | None = None,
         masks: int = 1,
         orders: str = "all",
-        degrees: str = "cyclic",
+        degrees: str = "even",
         activation: str = "relu",
         direct: bool = False,
         context: int = 0,
@@ -72,8 +73,8 @@ class MADE(AutoregressiveModel):
         super().__init__()
         visible, masks = check_columns(visible, 2), check_count("masks", masks, what="how many there are")
         check_choice("orders", orders, ("all", "first"))
-        check_choice("degrees", degrees, ("cyclic", "random"))
-        if masks > 1 and orders == "first" and degrees == "cyclic":
+        check_choice("degrees", degrees, ("even", "random", "cyclic"))
+        if masks > 1 and orders == "first" and degrees != "random":
             raise ValueError(
                 "all masks would be the same: choose orders='all' or degrees='random', or masks=1 for a single one"
             )
@@ -98,8 +99,10 @@ class MADE(AutoregressiveModel):
                 if self.degrees == "random":
                     least = min(layers[-1]) if layers else 1
                     layers.append(torch.randint(least, self.visible, (units,), generator=generator).tolist())
-                else:
+                elif self.degrees == "cyclic":
                     layers.append([1 + unit % (self.visible - 1) for unit in range(units)])
+                else:
+                    layers.append(_even(units, self.visible - 1))
             layouts.append((order, layers))
         return layouts
 
@@ -150,3 +153,12 @@ class MADE(AutoregressiveModel):
             lambda: cls(5, hidden=(12, 8), masks=3, direct=True, degrees="random", order=[2, 0, 4, 1, 3]),
             lambda: bits(10, 5),
         )
+
+
+def _even(units: int, places: int) -> list[int]:
+    """Degrees from 1 to ``places`` in rising order: each as often as the others, up to one, or evenly spaced."""
+    if units >= places:
+        return [1 + unit * places // units for unit in range(units)]
+    if units == 1:
+        return [(1 + places) // 2]
+    return [1 + (2 * unit * (places - 1) + units - 1) // (2 * (units - 1)) for unit in range(units)]

@@ -1,6 +1,7 @@
 """Autoregressive networks, their conditionals and the distributions made of them (sections 20.10.7-10)."""
 
-from .conditionals import Completion, check_known, complete
+from .completion import Completion
+from .conditionals import check_known, complete
 from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
 from .masked import MaskedLinear, MaskedNetwork

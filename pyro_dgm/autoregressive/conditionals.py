@@ -4,97 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import processes
 from ..checks import check_choice, check_count
+from .completion import Completion
 from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
-from .outputs import DECLARE, Output
+from .outputs import DECLARE
+from .outputs.discrete import category
 
 Distribution = AutoregressiveDistribution | OrderEnsemble
 
 LARGEST = 1 << 12
 """The most joint values of the unknown columns that are listed."""
 
-
-@dataclass(frozen=True)
-class Completion:
-    r"""Weighted draws of rows whose unknown columns were filled in.
-
-    Attributes:
-        draws: ``K x rows x D``; the known columns are unchanged.
-        log_weights: ``K x rows``; the mean of their exponentials is $p(x_b)$, or an unbiased estimate of it.
-        method: ``"order"`` (the known columns come first: independent exact draws, of equal weight unless several orders
-            are averaged), ``"enumeration"`` (all values of the unknown columns, exact) or ``"importance"``.
-        output: the columns' families.
-    """
-
-    draws: Tensor
-    log_weights: Tensor
-    method: str
-    output: Output
-
-    @property
-    def exact(self) -> bool:
-        """True where ``log_known`` is exact and not an estimate."""
-        return self.method != "importance"
-
-    @property
-    def log_known(self) -> Tensor:
-        r"""$\log p(x_b)$ of every row, in nats; by importance the log of an unbiased estimate, too small on average."""
-        return self.log_weights.logsumexp(0) - math.log(len(self.log_weights))
-
-    @property
-    def shares(self) -> Tensor:
-        """The draws' weights, normalised to sum to one in every row: ``K x rows``."""
-        return self.log_weights.softmax(0)
-
-    @property
-    def effective_sample_size(self) -> Tensor:
-        r"""$1 / \sum_k \tilde w_k^2$ of every row: the number of equally weighted draws that are worth as much."""
-        shares = self.log_weights.double().softmax(0)
-        return (1 / shares.square().sum(0)).to(self.log_weights.dtype)
-
-    @property
-    def mean(self) -> Tensor:
-        """The means of the unknown columns (the most probable category), ``rows x D``; known ones are unchanged."""
-        same = (self.draws == self.draws[0]).all(0)  # the mean of equal draws would differ by rounding
-        return torch.where(same, self.draws[0], self.output.centre(self.draws, self.shares))
-
-    def resampled(self, n: int) -> Tensor:
-        """Draw ``n`` completions of equal weight for every row, with probabilities ``shares``: ``n x rows x D``."""
-        with processes.one_stream():
-            chosen = torch.multinomial(self.shares.T, n, replacement=True).T
-        return self.draws[chosen, torch.arange(self.draws.shape[1], device=self.draws.device)]
-
-    @staticmethod
-    def joined(parts: Sequence[tuple[Tensor, Completion]]) -> Completion:
-        """Join completions of parts of the rows into one, by the rows' numbers.
-
-        Raises:
-            ValueError: parts with different numbers of draws.
-        """
-        if len(parts) == 1:
-            return parts[0][1]
-        completions = [completion for _, completion in parts]
-        counts = sorted({len(completion.draws) for completion in completions})
-        if len(counts) > 1:
-            raise ValueError(
-                f"rows with unlike known columns have {counts} draws; complete them "
-                "apart, or use method='order' or 'importance'"
-            )
-        original_order = torch.cat([rows for rows, _ in parts]).argsort()
-        return Completion(
-            torch.cat([completion.draws for completion in completions], 1)[:, original_order],
-            torch.cat([completion.log_weights for completion in completions], 1)[:, original_order],
-            ", ".join(sorted({completion.method for completion in completions})),
-            completions[0].output,
-        )
+METHODS = ("order", "enumeration", "importance")
+"""The methods by which unknown columns are filled in; the first that works is taken."""
 
 
 def check_known(x: Tensor, known: Tensor) -> Tensor:
@@ -119,8 +48,8 @@ def check_known(x: Tensor, known: Tensor) -> Tensor:
 def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, method: str | None = None) -> Completion:
     r"""Fill in the unknown columns $x_a$ given the known ones $x_b$.
 
-    Where every known column comes before every unknown one in the order, following the order draws exactly from
-    $p(x_a \mid x_b)$. Otherwise, if the unknown columns have at most 2^12 joint values, all are listed. Else the known
+    Where every known column of a row comes before every unknown one in the order, following the order draws exactly from
+    $p(x_a \mid x_b)$. Otherwise, if the row's unknown columns have at most 2^12 joint values, all are listed. Else the known
     columns are clamped while the order is followed, and a draw's weight is $\prod_{i \in b} p(x_i \mid x_{<i})$ (likelihood
     weighting). In a mixture of orders every member makes equally many draws. Several processes share the work, and each
     returns all draws.
@@ -130,32 +59,34 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
         x: ``rows x D``; unknown columns may hold anything.
         known: booleans, ``D`` or ``rows x D``.
         draws: K, rounded up to a multiple of the orders; ``"enumeration"`` lists all values instead.
-        method: ``"order"``, ``"enumeration"`` or ``"importance"``; by default the first of them that works.
+        method: ``"order"``, ``"enumeration"`` or ``"importance"``; by default the first of them that works, for every set of
+            known columns by itself.
 
     Raises:
         ValueError: a distribution of another batch shape, shapes that do not fit, a known value that its column cannot
             have, draws below one, or a method that cannot be used here, with the reason.
     """
-    if dist.batch_shape not in (torch.Size(), x.shape[:1]):
-        raise ValueError(
-            f"complete got a distribution of batch shape {tuple(dist.batch_shape)} for {len(x)} rows; expected none, or one "
-            "context per row"
-        )
     draws = check_count("draws", draws)
-    rows, x = check_known(x, known), dist.members[0].floating(x)
-    if fault := dist.output.fault(x, rows):
-        raise ValueError(f"complete got {fault}. {DECLARE}")
-    x = torch.where(rows, x, 0.0)  # an unknown column may hold NaN
-    method = method or _choose(dist, rows)
-    if method == "order" and not _in_order(dist, rows):
+    x, rows = _checked(dist, x, known)
+    if method is not None:
+        check_choice("method", method, METHODS)
+    if method == "order" and not bool(_in_order(dist, rows).all()):
         raise ValueError(
             "method='order' needs the known columns before the unknown ones in the order; use 'importance'"
         )
+    everything = torch.arange(len(x), device=x.device)
+    one_pass = method in ("order", "importance")
+    parts = [(everything, method)] if one_pass else _parts(dist, rows, method)
+    completed = [
+        (part, _completed(dist if len(parts) == 1 else dist.of_rows(part), x[part], rows[part], draws, str(name)))
+        for part, name in parts
+    ]
+    return Completion.joined(completed)
+
+
+def _completed(dist: Distribution, x: Tensor, rows: Tensor, draws: int, method: str) -> Completion:
     if method == "enumeration":
-        if not bool((rows == rows[0]).all()):
-            raise ValueError("method='enumeration' needs the same known columns in every row; use 'importance'")
         return _listed(dist, x, rows[0])
-    check_choice("method", method, ("order", "enumeration", "importance"))
     draws_per_member = math.ceil(draws / len(dist.members))
     with processes.drawing(draws_per_member) as mine:
         by_member = [map(processes.gather, _weighted(member, x, rows, mine)) for member in dist.members]
@@ -163,16 +94,96 @@ def complete(dist: Distribution, x: Tensor, known: Tensor, draws: int = 500, met
     return Completion(filled, log_weights, method, dist.output)
 
 
-def _choose(dist: Distribution, rows: Tensor) -> str:
-    if _in_order(dist, rows):
-        return "order"
-    same = bool((rows == rows[0]).all())
-    return "enumeration" if same and _count(dist, rows[0]) <= LARGEST else "importance"
+class Conditioned(NamedTuple):
+    """Draws of the unknown columns of equal weight.
+
+    Attributes:
+        draws: ``K x rows x D``.
+        method: the methods of ``complete`` behind them.
+        effective_sample_size: for every row, the number of independent draws that they are worth; at most K.
+    """
+
+    draws: Tensor
+    method: str
+    effective_sample_size: Tensor
 
 
-def _in_order(dist: Distribution, rows: Tensor) -> bool:
+@torch.no_grad()
+def draw_given(dist: Distribution, x: Tensor, known: Tensor, draws: int, oversample: int) -> Conditioned:
+    r"""Draw the unknown columns given the known ones: ``draws`` of equal weight for every row.
+
+    By ``"order"`` every draw is a walk of its own: in a mixture of orders along order m with probability proportional to
+    $p(x_b \mid o_m)$. By ``"enumeration"`` it picks one of the listed values. These draws are exact and independent. By
+    ``"importance"`` they are picked from ``oversample`` times as many weighted ones by the weights, so that a draw may occur
+    several times.
+
+    Raises:
+        ValueError: as ``complete``.
+    """
+    draws = check_count("draws", draws)
+    x, rows = _checked(dist, x, known)
+    filled = x.new_empty(draws, *x.shape)
+    sizes = x.new_full((len(x),), float(draws))
+    parts = _parts(dist, rows)
+    for part, method in parts:
+        own = dist if len(parts) == 1 else dist.of_rows(part)
+        if method == "order":
+            filled[:, part] = _walked(own, x[part], rows[part], draws)
+            continue
+        many = _completed(own, x[part], rows[part], oversample * draws, method)
+        filled[:, part] = many.resampled(draws)
+        if not many.exact:
+            # The variance of a mean: that of the weighted draws, and that of picking from them.
+            sizes[part] = 1 / (1 / many.effective_sample_size + 1 / draws)
+    return Conditioned(filled, ", ".join(sorted({method for _, method in parts})), sizes)
+
+
+def _walked(dist: Distribution, x: Tensor, rows: Tensor, draws: int) -> Tensor:
+    """Draw along orders in which the known columns come first, each chosen by the probability of the known columns."""
+    members = dist.members
+    with processes.drawing(draws) as mine:
+        if len(members) == 1:
+            return processes.gather(_weighted(members[0], x, rows, mine)[0])
+        log_known = torch.stack([clamped_walk(member, x, rows)[1] for member in members], -1)
+        chosen = category(log_known.expand(mine, *log_known.shape))
+        filled = x.expand(mine, *x.shape).clone()
+        for number, member in enumerate(members):
+            draw, row = (chosen == number).nonzero(as_tuple=True)
+            if len(row):
+                filled[draw, row] = clamped_walk(member.of_rows(row), x[row], rows[row])[0]
+        return processes.gather(filled)
+
+
+def _checked(dist: Distribution, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows with zeros in unknown columns, and which columns are known, ``rows x D``."""
+    if dist.batch_shape not in (torch.Size(), x.shape[:1]):
+        raise ValueError(
+            f"complete got a distribution of batch shape {tuple(dist.batch_shape)} for {len(x)} rows; expected none, or one "
+            "context per row"
+        )
+    rows, x = check_known(x, known), dist.members[0].floating(x)
+    if fault := dist.output.fault(x, rows):
+        raise ValueError(f"complete got {fault}. {DECLARE}")
+    return torch.where(rows, x, 0.0), rows  # an unknown column may hold NaN
+
+
+def _parts(dist: Distribution, rows: Tensor, method: str | None = None) -> list[tuple[Tensor, str]]:
+    """Numbers of rows that are completed together, and the method for each: the first that works, or ``"enumeration"``."""
+    ordered = _in_order(dist, rows) if method is None else torch.zeros_like(rows[:, 0])
+    patterns, which = rows.unique(dim=0, return_inverse=True)
+    listed = torch.tensor(
+        [method is not None or _count(dist, pattern) <= LARGEST for pattern in patterns], device=rows.device
+    )
+    listed = listed[which] & ~ordered
+    by_pattern = [(listed & (which == number), "enumeration") for number in range(len(patterns))]
+    parts = [(ordered, "order"), *by_pattern, (~ordered & ~listed, "importance")]
+    return [(mask.nonzero().flatten(), name) for mask, name in parts if bool(mask.any())]
+
+
+def _in_order(dist: Distribution, rows: Tensor) -> Tensor:
+    """Whether the known columns of each row come first in every member's order: ``rows``."""
     ordered = [rows[:, member.network.order] for member in dist.members]
-    return all(bool((known[:, 1:] <= known[:, :-1]).all()) for known in ordered)
+    return torch.stack([(known[:, 1:] <= known[:, :-1]).all(1) for known in ordered]).all(0)
 
 
 def _count(dist: Distribution, known: Tensor) -> float:
@@ -200,7 +211,8 @@ def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: 
     """Make ``draws`` completions by one order, with their log weights."""
     values = x.expand(draws, *x.shape).reshape(-1, x.shape[-1])
     clamped = rows.expand(draws, *rows.shape).reshape(values.shape)
-    filled, log_weights = clamped_walk(dist.row_by_row(draws), values, clamped)
+    numbers = torch.arange(len(x), device=x.device).repeat(draws)
+    filled, log_weights = clamped_walk(dist.of_rows(numbers), values, clamped)
     return filled.view(draws, *x.shape), log_weights.view(draws, -1)
 
 

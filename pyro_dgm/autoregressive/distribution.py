@@ -61,11 +61,11 @@ class AutoregressiveDistribution(TorchDistribution):
         other._validate_args = self._validate_args
         return other
 
-    def row_by_row(self, copies: int) -> AutoregressiveDistribution:
-        """The rows' distributions repeated ``copies`` times, where there is one context per row; otherwise itself."""
+    def of_rows(self, numbers: Tensor) -> AutoregressiveDistribution:
+        """The distributions of the rows with these numbers, where there is one context per row; otherwise itself."""
         if self.context is None or not self.batch_shape:
             return self
-        return AutoregressiveDistribution(self.network, self.output, self.context.repeat(copies, 1))
+        return AutoregressiveDistribution(self.network, self.output, self.context[numbers])
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

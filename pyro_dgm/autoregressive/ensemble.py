@@ -44,6 +44,10 @@ class OrderEnsemble(TorchDistribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> OrderEnsemble:
         return OrderEnsemble([m.expand(batch_shape) for m in self.members], validate_args=self._validate_args)
 
+    def of_rows(self, numbers: Tensor) -> OrderEnsemble:
+        """The distributions of the rows with these numbers, where there is one context per row."""
+        return OrderEnsemble([member.of_rows(numbers) for member in self.members])
+
     def log_prob(self, value: Tensor) -> Tensor:
         return torch.stack([m.log_prob(value) for m in self.members]).logsumexp(0) - math.log(len(self.members))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ..models.shared.model import Model
@@ -37,7 +39,38 @@ def condition(
         >>> draws.shape == (7, *x.shape), torch.equal(draws[..., known], x[:, known].expand(7, -1, -1))
         (True, True)
     """
+    with evaluating(_checked(model)):
+        return model.condition(x, known, draws, warmup, thinning)
+
+
+def condition_with_details(
+    model: Model, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+) -> tuple[Tensor, dict[str, Any]]:
+    """The draws of ``condition`` and how far they can be trusted.
+
+    The details have ``method``, and ``smallest_effective_sample_size``: of all rows the fewest independent draws that a row's
+    draws are worth. Chains also have ``largest_r_hat``, of every row's chain split into halves (near 1 if they agree), and
+    ``smallest_acceptance`` where they accept proposals; those whose proposals come from a guide ``largest_pareto_k`` of
+    the proposals' weights (above 0.7 the guide is too narrow, and the chain may miss a part of the posterior that it
+    never saw).
+
+    Args:
+        model, x, known, draws, warmup, thinning: as for ``condition``.
+
+    Raises:
+        ValueError: as ``condition``.
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> nade, x = dgm.NADE.example()
+        >>> condition_with_details(nade, x, torch.ones_like(x[0]).bool(), draws=3)[1]["smallest_effective_sample_size"]
+        3.0
+    """
+    with evaluating(_checked(model)):
+        return model.condition_with_details(x, known, draws, warmup, thinning)
+
+
+def _checked(model: Model) -> Model:
     if not isinstance(model, Model):
         raise ValueError(f"condition got {type(model).__name__}; expected a model of pyro_dgm")
-    with evaluating(model):
-        return model.condition(x, known, draws, warmup, thinning)
+    return model

@@ -10,6 +10,7 @@ from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
 from pyro_dgm.autoregressive import complete
+from pyro_dgm.autoregressive.conditionals import draw_given
 
 N = 20_000
 STATES = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4)))
@@ -108,8 +109,7 @@ def test_rows_may_know_different_columns():
     model = fvbn()
     known = torch.stack(SPLITS)[[5, 5, 9, 14]]
     x = STATES[[3, 8, 11, 6]]
-    found = model.complete(x, known, draws=N)
-    assert found.method == "importance"
+    found = model.complete(x, known, draws=N, method="importance")
     for number in range(4):
         log_known, p = enumerated(model, x[number], known[number])
         w = (found.log_weights[:, number] - log_known).exp()
@@ -118,8 +118,79 @@ def test_rows_may_know_different_columns():
         mean = (torch.tensor(p).float() @ STATES)[~known[number]]
         error = found.shares[:, number, None] * N * (found.draws[:, number][:, ~known[number]] - mean)
         assert (error.mean(0).abs() < 6 * error.std(0) / N**0.5 + 1e-5).all()
-    with pytest.raises(ValueError, match="same known columns in every row"):
-        model.complete(x, known, method="enumeration")
+
+
+@pytest.mark.parametrize("method", [None, "enumeration"])
+def test_rows_that_know_different_columns_are_each_completed_exactly(method):
+    model = fvbn()
+    known = torch.stack(SPLITS)[
+        [5, 1, 9, 14]
+    ]  # the order is 3, 1, 0, 2: it begins with the known columns of the first two
+    x = STATES[[3, 8, 11, 6]]
+    found = model.complete(x, known, draws=50, method=method)
+    assert found.exact
+    assert found.method == ("enumeration" if method else "enumeration, order")
+    for number in range(4):
+        log_known, p = enumerated(model, x[number], known[number])
+        assert float(found.log_known[number]) == pytest.approx(log_known, abs=1e-5)
+        assert (found.draws[:, number, known[number]] == x[number, known[number]]).all()
+        if number > 1 or method:
+            shares = np.bincount(index(found.draws[:, number]), found.shares[:, number].detach(), minlength=16)
+            np.testing.assert_allclose(shares, p, atol=1e-5)
+    mean = model.impute_with_details(x, known, draws=50)[0]
+    for number in (2, 3):
+        _, p = enumerated(model, x[number], known[number])
+        torch.testing.assert_close(mean[number], torch.tensor(p).float() @ STATES, atol=1e-5, rtol=0)
+
+
+def test_listed_rows_beside_estimated_ones_are_no_exact_answer():
+    model, known = dgm.FVBN(20), torch.zeros(2, 20, dtype=torch.bool)
+    known[0, 8:], known[1, 19] = True, True
+    found = model.complete(torch.zeros(2, 20), known, draws=3)
+    assert (found.method, found.exact) == ("enumeration, importance", False)
+    drawn, details = model.condition_with_details(torch.zeros(2, 20), known, draws=3)
+    assert drawn.shape == (3, 2, 20)
+    assert details["method"] == "enumeration, importance"
+
+
+@pytest.mark.parametrize("make", [lambda: dgm.OrderlessNADE(20, (8,), orders=3), lambda: dgm.MADE(20, (30,), masks=3)])
+def test_draws_of_several_orders_are_drawn_anew(make):
+    """A thousand draws of real columns have no two alike; drawn from a thousand weighted ones 1/e of them would be missing."""
+    torch.manual_seed(0)
+    model = make()
+    known = torch.zeros(20, dtype=torch.bool)
+    drawn, details = model.condition_with_details(torch.zeros(1, 20), known, draws=1000)
+    # Of 2^20 nearly equally probable states 1000 draws have about 0.5 pairs alike.
+    assert len(drawn[:, 0].unique(dim=0)) > 980
+    assert details == {"method": "order", "smallest_effective_sample_size": 1000.0}
+
+
+def test_orders_are_weighed_by_the_probability_of_what_is_known():
+    """Against the mixture's conditional by enumeration, which differs from the mean of the orders' conditionals."""
+    row, known = torch.tensor([1.0, 0, 1, 0]), torch.tensor([True, True, False, False])
+    models = [dgm.FVBN(4, order=order) for order in ([0, 1, 2, 3], [1, 0, 3, 2])]
+    for model, bias in zip(models, ([1.0, -1.0, 1.0, 1.0], [-1.0, 1.0, -1.0, -1.0]), strict=True):
+        model.network.bias.data[:, 0] = torch.tensor(
+            bias
+        )  # independent columns, of which each order expects other values
+    dist = dgm.OrderEnsemble([model() for model in models])
+    fits = (STATES[:, known] == row[known]).all(1)
+    joint = torch.stack([m.log_prob(STATES).exp() for m in dist.members]).detach().double() * fits
+    right, equal = joint.sum(0) / joint.sum(), (joint / joint.sum(1, keepdim=True)).mean(0)
+    torch.manual_seed(0)
+    drawn = draw_given(dist, row.unsqueeze(0), known, N, oversample=1).draws[:, 0]
+    assert not far(drawn, right.numpy())
+    assert far(drawn, equal.numpy())
+
+
+def test_resampled_draws_say_what_they_are_worth():
+    model, known = oracle.randomise(dgm.FVBN(20), torch.Generator().manual_seed(3), 3.0), torch.arange(20) > 15
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="worth .* independent draws"):
+        dgm.condition(model, torch.ones(1, 20), known, draws=400)
+    _, details = dgm.condition_with_details(model, torch.ones(1, 20), known, draws=400)
+    assert details["method"] == "importance"
+    assert 1 <= details["smallest_effective_sample_size"] < 200
 
 
 @MODELS
@@ -170,8 +241,7 @@ def test_imputation_says_how():
     holes[0, 2] = holes[3, 0] = torch.nan
     filled, details = model.impute_with_details(holes, ~holes.isnan())
     assert filled.isfinite().all()
-    assert details["method"] == "importance"
-    assert 1 <= details["smallest_effective_sample_size"] < 500
+    assert details["method"] == "enumeration, order"
 
 
 def test_values_are_listed_up_to_a_number():

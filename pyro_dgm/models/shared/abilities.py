@@ -49,6 +49,12 @@ class Abilities:
         """
         raise ValueError(f"{type(self).__name__} has no conditionals to draw from: it gives samples alone")
 
+    def condition_with_details(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The result of ``condition`` and details of it (the method, an effective number of draws)."""
+        return self.condition(x, known, draws, warmup, thinning), {}
+
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, over ``draws`` draws or particles: ``rows x event_shape``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from ...autoregressive import (
     check_known,
     complete,
 )
-from ...autoregressive.conditionals import check_context
+from ...autoregressive.conditionals import check_context, draw_given
 from ...autoregressive.outputs.names import advice
 from .conditioning import check_condition, check_imputation, check_independent
 from .evidence import Evidence
@@ -164,20 +165,40 @@ class AutoregressiveModel(ExplicitModel):
     ) -> Tensor:
         """Draw the unknown entries given the known ones: ``draws x rows x D``.
 
-        The draws are exact and independent where those of ``complete`` are. Elsewhere they are resampled from fifty times
-        as many weighted draws, whose effective number ``complete`` tells.
+        The draws are exact and independent where those of ``complete`` are; in a mixture of orders each follows an order that
+        is chosen anew, by the probability of the known columns. Elsewhere they are resampled from fifty times as many
+        weighted draws, and a warning tells where they are worth less than half as many independent ones.
         """
+        drawn, details = self.condition_with_details(x, known, draws, warmup, thinning)
+        if (worth := details["smallest_effective_sample_size"]) < draws / 2:
+            warnings.warn(
+                f"the {draws} draws of {type(self).__name__} are resampled from weighted ones, which for some row are worth "
+                f"{worth:.3g} independent draws",
+                stacklevel=2,
+            )
+        return drawn
+
+    def condition_with_details(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The result of ``condition``, the methods used and the smallest effective number of draws of a row."""
         check_independent(type(self).__name__, warmup=warmup, thinning=thinning)
         check_condition(x, known, draws)
         known = known.expand(x.shape)
-        filled = []
-        for rows, known_rows in zip(x.split(ROWS), known.split(ROWS), strict=True):
-            completion = self.complete(rows, known_rows, draws)
-            if not completion.exact:
-                completion = self.complete(rows, known_rows, OVERSAMPLE * draws)
-            plain = completion.method == "order" and len(completion.draws) == draws and len(self.networks()) == 1
-            filled.append(completion.draws if plain else completion.resampled(draws))
-        return torch.cat(filled, 1)
+        filled, sizes, methods = [], [], set()
+        with torch.no_grad():
+            for batch, known_batch in zip(x.split(ROWS), known.split(ROWS), strict=True):
+                columns = torch.empty(draws, *batch.shape, dtype=next(self.parameters()).dtype, device=x.device)
+                for rows, dist in self.answering(known_batch):
+                    given = draw_given(dist, batch[rows], known_batch[rows], draws, OVERSAMPLE)
+                    columns[:, rows] = given.draws
+                    sizes.append(given.effective_sample_size)
+                    methods.update(given.method.split(", "))
+                filled.append(columns)
+        return torch.cat(filled, 1), {
+            "method": ", ".join(sorted(methods)),
+            "smallest_effective_sample_size": float(torch.cat(sizes).min()),
+        }
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, over ``draws`` draws of ``complete``."""
@@ -192,7 +213,7 @@ class AutoregressiveModel(ExplicitModel):
         filled = torch.where(known, x, torch.cat([completion.mean for completion in completions]))
         smallest = min(float(completion.effective_sample_size.min()) for completion in completions)
         return filled, {
-            "method": ", ".join(sorted({completion.method for completion in completions})),
+            "method": ", ".join(sorted({name for completion in completions for name in completion.method.split(", ")})),
             "smallest_effective_sample_size": smallest,
         }
 

@@ -11,9 +11,9 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "energy": [
-        "Binary", "BoltzmannDistribution", "Categorical", "Convolution", "Dense", "EnergyDistribution", "Gaussian", "Graph",
-        "FreeEnergyDistribution", "Interaction", "Lateral", "LogPartition", "NegativePhaseError", "NotEnumerable", "Sparse",
-        "SpikeSlab", "Spin", "Unit", "spike_slab_validity",
+        "AtMostOne", "Binary", "BoltzmannDistribution", "Categorical", "Convolution", "Dense", "EnergyDistribution",
+        "Gaussian", "Graph", "FreeEnergyDistribution", "Interaction", "Lateral", "LogPartition", "MaxPooled",
+        "NegativePhaseError", "NotEnumerable", "Sparse", "SpikeSlab", "Spin", "Unit", "spike_slab_validity",
     ],
     "autoregressive": ["AutoregressiveDistribution", "Completion", "OrderEnsemble"],
     "in_jax": ["to_numpyro"],

@@ -11,12 +11,12 @@ from .machine import Clamp, Machine, State
 from .mean_field import MeanField, mean_field
 from .switched_forms import Validity, spike_slab_validity
 from .temperatures import temperatures
-from .units import Binary, Categorical, Gaussian, ScalarUnit, SpikeSlab, Spin, Unit
+from .units import AtMostOne, Binary, Categorical, Gaussian, MaxPooled, ScalarUnit, SpikeSlab, Spin, Unit
 
 __all__ = [
-    "Binary", "Block", "BoltzmannDistribution", "Categorical", "Clamp", "Colour", "Convolution", "Dense", "End",
+    "AtMostOne", "Binary", "Block", "BoltzmannDistribution", "Categorical", "Clamp", "Colour", "Convolution", "Dense", "End",
     "EnergyDistribution", "FreeEnergyDistribution", "Gaussian", "Graph", "Interaction", "Lateral", "LogPartition", "Machine",
-    "MeanField", "NegativePhaseError", "NotEnumerable", "NotFinite", "ScalarUnit", "Sparse", "SpikeSlab", "Spin", "State",
-    "Unit", "Validity", "all_states", "exact_sample", "log_states", "log_sum", "mean_field", "spike_slab_validity",
+    "MaxPooled", "MeanField", "NegativePhaseError", "NotEnumerable", "NotFinite", "ScalarUnit", "Sparse", "SpikeSlab", "Spin",
+    "State", "Unit", "Validity", "all_states", "exact_sample", "log_states", "log_sum", "mean_field", "spike_slab_validity",
     "summable", "temperatures", "without_gradient",
 ]  # fmt: skip

@@ -12,6 +12,11 @@ UNITS = {
     "binary": (dgm.Binary(3), (torch.tensor([-2.0, 0.3, 1.7]),)),
     "spin": (dgm.Spin(3), (torch.tensor([-2.0, 0.3, 1.7]),)),
     "categorical": (dgm.Categorical(2, 3), (torch.tensor([[0.2, -1.0, 0.5], [2.0, 0.0, -0.3]]),)),
+    "at most one": (dgm.AtMostOne(2, 4), (torch.tensor([[0.5, -0.3, 1.2, 0.1], [-2.0, 1.0, 0.3, 3.0]]),)),
+    "max pooled": (
+        dgm.MaxPooled(2, 3),
+        (torch.tensor([[0.5, -0.3, 1.2], [-2.0, 1.0, 0.3]]), torch.tensor([[0.7, 0.0, 0.0], [-1.4, 0.0, 0.0]])),
+    ),
     "gaussian": (dgm.Gaussian(3), (torch.tensor([-2.0, 0.3, 1.7]), torch.tensor([-0.5, -1.2, -0.2]))),
 }
 CASES = pytest.mark.parametrize(("unit", "eta"), UNITS.values(), ids=UNITS)
@@ -23,7 +28,7 @@ def density_sum(unit, eta, atom):
         a, b = (float(e[atom]) for e in eta)
         return integrate.quad(lambda x: math.exp(a * x + b * x * x), -60, 60, points=[0.0])[0]
     states = unit.atom_states(eta[0].double())
-    terms = states * eta[0].double()[atom]
+    terms = sum(statistic * e.double()[atom] for statistic, e in zip(unit.T(states), eta, strict=True))
     return float((terms.sum(-1) if states.dim() > 1 else terms).exp().sum())
 
 

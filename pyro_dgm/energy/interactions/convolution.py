@@ -27,6 +27,9 @@ class Convolution(Interaction):
     map's unit may have inner entries, as ``dgm.SpikeSlab`` has the spike and its slabs: ``inner`` says which of them
     are coupled, and the others' fields are zero.
 
+    Layers of pooling regions are ``filters x h'/r x w'/s x rs``. Where the maps are such a layer, ``pool`` says how large its
+    regions are; where the pixels are one, they are its pooling units, each the sum of a statistic over its region.
+
     A weight is ``filters x channels x k x k``, or ``filters x inner x channels x k x k`` where ``inner`` is a slice. It may
     have batch dimensions: different filters for every row. A centred gradient (20.37) holds for offsets of every pixel and
     position and for biases of every position: filters are shared, biases are not.
@@ -38,6 +41,7 @@ class Convolution(Interaction):
         size: height and width of a filter, or one number for both.
         padding: ``"valid"`` or ``"full"``.
         inner: the inner entry that is coupled, or a slice of them; by default all.
+        pool: height and width of the regions of the maps, or one number for both, for maps that are pooled.
 
     Raises:
         ValueError: a size or a padding that does not fit; at ``Graph``, layers that do not.
@@ -61,6 +65,7 @@ class Convolution(Interaction):
         size: int | Sequence[int],
         padding: str = "valid",
         inner: int | slice | None = None,
+        pool: int | Sequence[int] | None = None,
     ) -> None:
         self.ends = (end_of(first), end_of(second))
         if self.ends[0].layer == self.ends[1].layer:
@@ -75,14 +80,19 @@ class Convolution(Interaction):
             side - k + 1 + 2 * pad for side, k, pad in zip(self.picture[1:], self.size, self._pad, strict=True)
         )
         self.positions = (height, width)
+        self.pool = None if pool is None else _checked_pool(pool, self.positions)
 
     def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
         pixels, maps = (layers[end.layer] for end in self.ends)
-        if pixels.inner_dim or _misfit(pixels.shape, self.picture):
+        atoms = pixels.shape[: pixels.event_dim - pixels.inner_dim]
+        if (pixels.inner_dim and not pixels.pooled) or _misfit(atoms, self.picture):
             raise ValueError(
                 f"layer {self.ends[0].layer!r} is {pixels!r}; expected {math.prod(self.picture)} units without inner "
-                f"entries, the pixels of a picture of {' x '.join(map(str, self.picture))}"
+                f"entries or pooled regions, the pixels of a picture of {' x '.join(map(str, self.picture))}"
             )
+        self._region = pixels.shape.numel() // pixels.atoms
+        if self.pool is not None or maps.pooled:
+            return self._pooled_shape(maps)
         filters = maps.atoms // math.prod(self.positions)
         if not filters or _misfit(maps.shape[: maps.event_dim - maps.inner_dim], (filters, *self.positions)):
             raise ValueError(
@@ -94,6 +104,23 @@ class Convolution(Interaction):
         self._dims = 5 if isinstance(self.inner, slice) or (self.inner is None and maps.inner_dim) else 4
         inner = (chosen.stop - chosen.start,) if self._dims == 5 else ()
         return torch.Size([filters, *inner, self.picture[0], *self.size])
+
+    def _pooled_shape(self, maps: Unit) -> torch.Size:
+        """The weight's shape where the maps are pooling regions."""
+        rows, columns = self.pool or (0, 0)
+        size = rows * columns
+        grid = (self.positions[0] // max(rows, 1), self.positions[1] // max(columns, 1))
+        if not maps.pooled or not size or maps.shape[1:] != (*grid, size):
+            expected = (
+                f"AtMostOne(filters, {grid[0]}, {grid[1]}, {size}) or MaxPooled of that shape" if size else "pool="
+            )
+            raise ValueError(
+                f"layer {self.ends[1].layer!r} is {maps!r} and pool {self.pool!r}; for maps of "
+                f"{' x '.join(map(str, self.positions))} expected {expected}"
+                f"{'' if size else ' with the height and width of its regions, or units that are not pooled'}"
+            )
+        self._entries, self._dims = 1, 4
+        return torch.Size([maps.shape[0], self.picture[0], *self.size])
 
     def _chosen(self) -> slice:
         """The coupled inner entries, as a slice with both ends."""
@@ -130,6 +157,8 @@ class Convolution(Interaction):
         kernel = weight.expand(*machines, *weight.shape[len(weight_batch) :]).reshape(-1, channels, *self.size)
         other = other.expand(*batch, other.shape[-1])
         if end == 1:
+            if self._region > 1:
+                other = other.unflatten(-1, (-1, self._region)).sum(-1)
             picture = other.reshape(rows, groups * channels, *self.picture[1:])
             maps = F.conv2d(picture, kernel, padding=self._pad, groups=groups)
             result = self._spread(
@@ -140,7 +169,7 @@ class Convolution(Interaction):
             maps = self._coupled(other).reshape(rows, groups, len(kernel) // groups, math.prod(self.positions))
             patches = kernel.view(groups, len(kernel) // groups, channels * math.prod(self.size)).mT @ maps
             pixels = F.fold(patches.flatten(0, 1), self.picture[1:], self.size, padding=self._pad)
-            result = pixels.reshape(*batch, math.prod(self.picture))
+            result = pixels.reshape(*batch, math.prod(self.picture)).repeat_interleave(self._region, -1)
         if indices is not None:
             result = result.index_select(-1, indices)
         return result if plus is None else result + plus
@@ -149,10 +178,17 @@ class Convolution(Interaction):
         """The coupled entries of the maps' flat statistic: ``batch_shape x filters inner x positions``."""
         positions = math.prod(self.positions)
         filters = statistic.shape[-1] // (positions * self._entries)
+        if self.pool is not None:
+            grid = [side // width for side, width in zip(self.positions, self.pool, strict=True)]
+            return statistic.unflatten(-1, (filters, *grid, *self.pool)).transpose(-3, -2).flatten(-4, -1)
         return statistic.unflatten(-1, (filters, positions, self._entries))[..., self._chosen()].mT.flatten(-3, -2)
 
     def _spread(self, maps: Tensor, filters: int) -> Tensor:
         """The inverse of ``_coupled``, with zeros at the other entries."""
+        if self.pool is not None:
+            grid = [side // width for side, width in zip(self.positions, self.pool, strict=True)]
+            blocks = maps.unflatten(-1, (grid[0], self.pool[0], grid[1], self.pool[1]))
+            return blocks.transpose(-3, -2).flatten(-5)
         chosen = self._chosen()
         entries = maps.unflatten(-2, (filters, chosen.stop - chosen.start)).mT
         if entries.shape[-1] < self._entries:
@@ -170,7 +206,7 @@ class Convolution(Interaction):
 
     def _correlation(self, first: Tensor, second: Tensor) -> Tensor:
         """The derivative of the value by the weight, at these statistics: ``filters inner x channels x k x k``."""
-        pixels = first.reshape(self.picture[0], 1, *self.picture[1:])
+        pixels = first.view(-1, self._region).sum(-1).reshape(self.picture[0], 1, *self.picture[1:])
         maps = self._coupled(second).unflatten(-1, self.positions).unsqueeze(1)
         return F.conv2d(pixels, maps, padding=self._pad).transpose(0, 1).contiguous()
 
@@ -193,6 +229,19 @@ def _checked(picture: Sequence[int], size: int | Sequence[int]) -> tuple[tuple[i
             f"size got {size!r}; expected height and width of a filter, from 1 to those of {height} x {width}"
         )
     return (first[0] if first else 1, height, width), (sides[0], sides[1])
+
+
+def _checked_pool(pool: int | Sequence[int], positions: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a region."""
+    sides = (pool, pool) if isinstance(pool, int) else tuple(pool)
+    if len(sides) != 2 or any(
+        type(n) is not int or n < 1 or side % n for n, side in zip(sides, positions, strict=True)
+    ):
+        raise ValueError(
+            f"pool got {pool!r}; expected height and width of a region that divide the maps' "
+            f"{' x '.join(map(str, positions))} positions. Crop or pad the picture, or take another size of filter"
+        )
+    return sides[0], sides[1]
 
 
 def _misfit(shape: Sequence[int], expected: Sequence[int]) -> bool:

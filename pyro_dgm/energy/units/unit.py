@@ -21,7 +21,8 @@ class Unit(ABC):
     A subclass states ``statistics``, ``inner_dim`` and ``support`` and fills in the methods below. A subclass with entries on
     the whole real line also states the ``degrees`` of its statistics in them: a linear one first and its square second, as
     (1, 2). It states ``gated`` where the first entry of an atom is a spike that switches the linear statistic of the others.
-    Its couplings are then checked for a normaliser.
+    Its couplings are then checked for a normaliser. It states ``pooled`` where the sum of a statistic over an atom's entries
+    is the state of a pooling unit.
     """
 
     statistics: ClassVar[tuple[str, ...]]
@@ -29,6 +30,7 @@ class Unit(ABC):
     support: ClassVar[constraints.Constraint]
     degrees: ClassVar[tuple[int, ...]] = ()
     gated: ClassVar[bool] = False
+    pooled: ClassVar[bool] = False
 
     def __init__(self, *shape: int) -> None:
         if len(shape) <= self.inner_dim or any(not isinstance(n, int) or n < 1 for n in shape):

@@ -1,0 +1,89 @@
+"""Regions of binary units of which at most one is on: probabilistic max pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.nn import functional as F
+
+from .unit import Unit
+
+
+class AtMostOne(Unit):
+    r"""Regions of n detectors $d_i \in \{0, 1\}$ with $\sum_i d_i \le 1$ and $T(d) = d$ (20.6).
+
+    $A(\eta) = \log(1 + \sum_i e^{\eta_i})$, so that a region has n + 1 states. Its pooling unit is
+    $p = \max_i d_i = \sum_i d_i$, which is linear in the detectors and needs no statistic of its own.
+
+    Args:
+        shape: the regions, then the detectors of one: the last dimension lies inside the atom.
+
+    Lee, Grosse, Ranganath and Ng (2009), "Convolutional deep belief networks for scalable unsupervised learning of
+    hierarchical representations".
+
+    Example:
+        >>> import torch
+        >>> AtMostOne(1, 4).mean(torch.zeros(1, 4))
+        (tensor([[0.2000, 0.2000, 0.2000, 0.2000]]),)
+    """
+
+    statistics = ("x",)
+    inner_dim = 1
+    pooled = True
+
+    class _Support(constraints.Constraint):
+        is_discrete = True
+        event_dim = 1
+
+        def check(self, value: Tensor) -> Tensor:
+            return ((value == 0) | (value == 1)).all(-1) & (value.sum(-1) <= 1)
+
+    support = _Support()
+
+    def T(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (x,)
+
+    def A(self, *eta: Tensor) -> Tensor:
+        return F.softplus(torch.logsumexp(eta[0], -1))
+
+    def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
+        return (torch.softmax(F.pad(eta[0], (0, 1)), -1)[..., :-1],)
+
+    def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
+        z = eta[0].detach()
+        largest = z.amax(-1, keepdim=True).clamp_min(0.0)
+        cumulated = (z - largest).exp_().cumsum(-1)
+        total = cumulated[..., -1:] + (-largest).exp()
+        below = torch.rand_like(total) * total < cumulated
+        # Sums of weights never fall along a region, so that the first one above the number is the only detector on.
+        return torch.cat([below[..., :1], below[..., 1:] & ~below[..., :-1]], -1).to(z.dtype)
+
+    def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:
+        known_on = mask & (value == 1)
+        drawn = self.sample(torch.where(mask & (value == 0), -torch.inf, eta[0]))
+        return torch.where(known_on.any(-1, keepdim=True), known_on.to(drawn.dtype), drawn)
+
+    def check_clamp(self, mask: Tensor, value: Tensor) -> str | None:
+        if ((mask & (value == 1)).sum(-1) > 1).any():
+            return "a region of it has several detectors on; expected one at most"
+        return None
+
+    def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
+        smooth = 0.99 * mean[0] + 0.01 / (1 + self.shape[-1])
+        return (smooth.log() - (1 - smooth.sum(-1, keepdim=True)).log(),)
+
+    def check(self, *eta: Tensor) -> str | None:
+        return None
+
+    def neutral(self, like: Tensor) -> tuple[Tensor, ...]:
+        return (like.new_zeros(self.shape),)
+
+    @property
+    def states_per_atom(self) -> int:
+        return self.shape[-1] + 1
+
+    def atom_states(self, like: Tensor) -> Tensor:
+        return torch.eye(self.shape[-1] + 1, self.shape[-1], dtype=like.dtype, device=like.device).flip(0)

@@ -11,9 +11,10 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "energy": [
-        "AtMostOne", "Binary", "BoltzmannDistribution", "Categorical", "Convolution", "Dense", "EnergyDistribution",
-        "Gaussian", "Graph", "FreeEnergyDistribution", "Interaction", "Lateral", "LogPartition", "MaxPooled",
-        "NegativePhaseError", "NotEnumerable", "Sparse", "SpikeSlab", "Spin", "Unit", "spike_slab_validity",
+        "AtMostOne", "Binary", "BoltzmannDistribution", "Categorical", "Convolution", "Dense", "Elementwise",
+        "EnergyDistribution", "Factored", "FreeEnergyDistribution", "Gaussian", "Graph", "Interaction", "Lateral",
+        "LogPartition", "Masked", "MaxPooled", "NegativePhaseError", "NotEnumerable", "Sparse", "SpikeSlab", "Spin",
+        "ThreeWay", "Unit", "spike_slab_validity",
     ],
     "autoregressive": ["AutoregressiveDistribution", "Completion", "OrderEnsemble"],
     "in_jax": ["to_numpyro"],

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from .conditional import conditional
 from .distribution import EnergyDistribution
 from .enumeration import batch_shape, drawable, exact_sample, log_sum
-from .graph import Graph
+from .graph import Block, Graph
 from .interactions import Interaction
 from .machine import Machine, State
 from .normaliser import improper
@@ -96,6 +97,36 @@ class BoltzmannDistribution(EnergyDistribution):
         other = self.expand(self.batch_shape)
         other.known = dict(known)
         return other
+
+    def conditional(self, given: State, visible: str | None = None) -> BoltzmannDistribution:
+        r"""The law of the other layers where some are given, $p(x \mid g)$, with a log Z of its own for every row.
+
+        In contrast to ``given``, whose ``log_prob`` is that of x and g together, it is normalised over what is left, so that
+        exact sums, annealing, draws and negative phases are those of the conditional.
+
+        Args:
+            given: ``{layer: batch_shape x layer shape}``.
+            visible: the layer that is the value; by default this distribution's own.
+
+        Raises:
+            ValueError: a layer that there is not, states of another shape, or a visible layer that is given.
+        """
+        layers = self.machine.graph.layers
+        visible = self.visible if visible is None else visible
+        left = [layer for layer in layers if layer not in given]
+        if strange := sorted(set(given) - set(layers)):
+            raise ValueError(f"conditional got the layers {strange}; expected some of {list(layers)}")
+        if visible not in left:
+            raise ValueError(f"visible got {visible!r}; expected one of the layers that are not given, {left}")
+        for layer, x in given.items():
+            if x.shape[x.dim() - layers[layer].event_dim :] != layers[layer].shape:
+                raise ValueError(
+                    f"layer {layer!r} got states of shape {tuple(x.shape)}; its last dimensions must be "
+                    f"{tuple(layers[layer].shape)}"
+                )
+        machine, _ = conditional(self.machine, {layer: x.to(self.parameters()[0]) for layer, x in given.items()})
+        biases = {layer: machine.shaped(Block(layer), machine.biases[layer]) for layer in left}
+        return BoltzmannDistribution(machine.graph, biases, machine.weights, visible, self._validate_args)
 
     def _copy(self, batch_shape: torch.Size) -> BoltzmannDistribution:
         other = object.__new__(type(self))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .colouring import checked_colouring, colour
-from .interactions import Interaction
+from .interactions import Interaction, Multiway
 from .units import Unit
 
 
@@ -56,6 +56,7 @@ class Graph:
     ) -> None:
         self.layers = dict(layers)
         self._on_device: dict[torch.device, tuple[Colour, ...]] = {}
+        self._left: dict[tuple[str, ...], tuple[Graph, tuple[int, ...]]] = {}
         self.interactions = tuple(interactions)
         if not self.layers:
             raise ValueError("a graph needs at least one layer, as in Graph({'visible': Binary(4)}, [])")
@@ -68,6 +69,11 @@ class Graph:
                         f"an interaction names statistic {end.statistic} of layer {end.layer!r}, "
                         f"which has {list(self.layers[end.layer].statistics)}"
                     )
+            if len(interaction.ends) > 2 and len({end.layer for end in interaction.ends}) < len(interaction.ends):
+                raise ValueError(
+                    f"an interaction of more than two ends names {[end.layer for end in interaction.ends]}; expected layers that "
+                    "all differ"
+                )
         for interaction in self.interactions:
             for end in interaction.ends:
                 unit = self.layers[end.layer]
@@ -88,6 +94,33 @@ class Graph:
             for name in self.layers
         }
         self._colouring = None if colouring is None else checked_colouring(self.layers, self.interactions, colouring)
+
+    def left(self, layers: Iterable[str]) -> tuple[Graph, tuple[int, ...]]:
+        """The graph of some layers where all others are given, with the numbers of the interactions that it has.
+
+        An interaction of which two ends or more are left is one of these ends alone; the others become biases.
+
+        Raises:
+            ValueError: none of the layers is left.
+        """
+        chosen = set(layers)
+        names = tuple(name for name in self.layers if name in chosen)
+        if names not in self._left:
+            numbers, interactions = [], []
+            for number, interaction in enumerate(self.interactions):
+                fixed = [position for position, end in enumerate(interaction.ends) if end.layer not in names]
+                if len(interaction.ends) - len(fixed) < 2:
+                    continue
+                for position in reversed(fixed):
+                    interaction = as_multiway(interaction).without(position)
+                numbers.append(number)
+                interactions.append(interaction)
+            colouring = None if self._colouring is None else {name: self._colouring[name] for name in names}
+            self._left[names] = (
+                Graph({name: self.layers[name] for name in names}, interactions, colouring),
+                tuple(numbers),
+            )
+        return self._left[names]
 
     def block(self, layer: str, atoms: Tensor | None = None) -> Block:
         """The block of some atoms of a layer (all of them by default)."""
@@ -132,6 +165,16 @@ class Graph:
         """The number of the colour that is best summed out: the one with the most atoms, and the first of equals."""
         sizes = [self.size(colour) for colour in self.colours]
         return sizes.index(max(sizes))
+
+
+def as_multiway(interaction: Interaction) -> Multiway:
+    """A coupling that can be left with fewer ends; raises ``TypeError`` for another."""
+    if not isinstance(interaction, Multiway):
+        raise TypeError(
+            f"{type(interaction).__name__} has {len(interaction.ends)} ends; expected a subclass of Multiway, as couplings of "
+            "three layers or more are"
+        )
+    return interaction
 
 
 def _positions(interaction: Interaction, layer: str) -> list[int]:

@@ -33,11 +33,16 @@ class Machine:
         }
         self.weights = tuple(weights)
 
+    @classmethod
+    def of_flat(cls, graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> Machine:
+        """A machine whose biases are flat already."""
+        machine = object.__new__(cls)
+        machine.graph, machine.biases, machine.weights = graph, dict(biases), tuple(weights)
+        return machine
+
     def rebound(self, biases: Mapping[str, tuple[Tensor, ...]]) -> Machine:
         """A machine with the same couplings and other biases, which are flat already."""
-        other = object.__new__(Machine)
-        other.graph, other.weights, other.biases = self.graph, self.weights, dict(biases)
-        return other
+        return Machine.of_flat(self.graph, biases, self.weights)
 
     @property
     def colours(self) -> tuple[Colour, ...]:

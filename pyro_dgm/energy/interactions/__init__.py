@@ -2,7 +2,13 @@
 
 from .convolution import Convolution
 from .dense import Dense, Lateral
+from .factored import Factored
 from .interaction import End, Interaction, Statistics
+from .masked import Elementwise, Masked
+from .multiway import Multiway, ThreeWay
 from .sparse import Sparse
 
-__all__ = ["Convolution", "Dense", "End", "Interaction", "Lateral", "Sparse", "Statistics"]
+__all__ = [
+    "Convolution", "Dense", "Elementwise", "End", "Factored", "Interaction", "Lateral", "Masked", "Multiway", "Sparse",
+    "Statistics", "ThreeWay",
+]  # fmt: skip

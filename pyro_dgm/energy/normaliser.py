@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import multiway_bounds
 from .graph import Graph
 from .interactions import End, Interaction
 from .switched_forms import spike_slab_validity
@@ -21,16 +22,18 @@ def improper(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Se
     Without couplings of degree two in real-valued parts there is nothing to do. Else the quadratic form of all real-valued
     units is assembled, with slabs integrated out and spikes (and finite units coupled to a square) as its switches, and
     decided as in ``spike_slab_validity``. Finite units with more than two states are replaced by the range of each of
-    their statistics, which is on the safe side. Couplings of more than two layers are not checked.
+    their statistics, which is on the safe side. What couplings of more than two layers may use up is taken from the
+    precisions first.
     """
     curved = [
         (interaction, weight)
         for interaction, weight in zip(graph.interactions, weights, strict=True)
         if _curved(graph, interaction)
     ]
-    if not curved:
+    several = [interaction for interaction in graph.interactions if multiway_bounds.curved(graph, interaction)]
+    if not curved and not several:
         return None
-    touched = {end.layer for interaction, _ in curved for end in interaction.ends}
+    touched = {end.layer for interaction in [*(i for i, _ in curved), *several] for end in interaction.ends}
     real = {name: graph.layers[name] for name in graph.layers if name in touched and graph.layers[name].degrees}
     with torch.no_grad():
         precisions = {
@@ -38,9 +41,22 @@ def improper(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Se
         }
         matrices = [(interaction.ends, _matrix(graph, interaction, weight)) for interaction, weight in curved]
         batches = [p.shape[:-1] for p in precisions.values()] + [m.shape[:-2] for _, m in matrices]
+        shapes = graph.weight_shapes
+        if several:
+            batches += [w.shape[: w.dim() - len(s)] for w, s in zip(weights, shapes, strict=True)]
         for row in range(torch.broadcast_shapes(*batches).numel()):
             batch = torch.broadcast_shapes(*batches)
-            form = _Assembly(graph, {name: _row(p, batch, row, 1) for name, p in precisions.items()})
+            own = {name: _row(p, batch, row, 1) for name, p in precisions.items()}
+            if several:
+                single = [_row(w, batch, row, len(s)) for w, s in zip(weights, shapes, strict=True)]
+                try:
+                    share = multiway_bounds.used(graph, own, single, not curved)
+                except multiway_bounds.NoNormaliser as error:
+                    return str(error)
+                own = {name: (1 - share) * p for name, p in own.items()}
+            if not curved:
+                continue
+            form = _Assembly(graph, own)
             for ends, matrix in matrices:
                 if reason := form.add(ends, _row(matrix, batch, row, 2)):
                     return reason

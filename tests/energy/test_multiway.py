@@ -212,3 +212,77 @@ def test_layers_that_do_not_fit():
         dgm.Graph({"v": V, "m": dgm.Categorical(4, 2), "h": H}, [dgm.Masked("v", "m", "h", inner=2)])
     with pytest.raises(ValueError, match="Pass centred=False"):
         dgm.ThreeWay("v", "h", "k").centred_gradient(torch.zeros(1), (), ())
+
+
+def gated_gaussians(scale, factored=True, hidden=2):
+    """Real x and y, gated by hidden units, with unit precisions."""
+    sizes = (3, 3, hidden)
+    parts = [wave(scale, 1, 3, 2), wave(0.8, 2, 3, 2), wave(0.7, 3, hidden, 2)]
+    ends = ("input", "visible", "hidden")
+    coupling = dgm.Factored(ends, factors=2) if factored else dgm.ThreeWay(*ends)
+    layers = {"visible": dgm.Gaussian(3), "hidden": dgm.Binary(hidden), "input": dgm.Gaussian(3)}
+    half = torch.full((3,), -0.5).double()
+    biases = {"visible": (wave(0.5, 4, 3), half), "hidden": (wave(0.4, 5, hidden),), "input": (wave(0.3, 6, 3), half)}
+    weight = torch.cat(parts) if factored else torch.einsum("if,jf,kf->ijk", *parts)
+    assert tuple(len(p) for p in parts) == sizes
+    return dgm.Graph(layers, [coupling]), biases, (weight,)
+
+
+@pytest.mark.parametrize("factored", [True, False])
+def test_two_real_layers_gated_by_hidden_units(factored):
+    """Another program's least eigenvalue over the hidden states is -0.094 for the first and 0.635 for the second."""
+    with pytest.raises(ValueError, match=r"no normaliser: the couplings of hidden, input, visible may use up 1\.0"):
+        BoltzmannDistribution(*gated_gaussians(0.9, factored), validate_args=True)
+    dist = BoltzmannDistribution(*gated_gaussians(0.3, factored), validate_args=True)
+    assert float(dist.exact_log_partition()) == pytest.approx(7.0139196464, abs=1e-9)
+
+
+def least_eigenvalue(scale, hidden):
+    """Over all hidden states, from the definition of the energy."""
+    _, _, (weight,) = gated_gaussians(scale, hidden=hidden)
+    first, second, third = weight.split([3, 3, hidden])
+    lowest = []
+    for state in itertools.product((0.0, 1.0), repeat=hidden):
+        m = first @ torch.diag(torch.tensor(state).double() @ third) @ second.T
+        form = torch.eye(6).double()
+        form[:3, 3:], form[3:, :3] = -m, -m.T
+        lowest.append(torch.linalg.eigvalsh(form).min())
+    return float(torch.stack(lowest).min())
+
+
+@pytest.mark.parametrize("hidden", [2, 5])
+def test_few_hidden_units_are_decided_exactly(hidden):
+    """Scales just on either side of the border, which bisection finds from eigenvalues."""
+    low, high = 0.01, 5.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if least_eigenvalue(middle, hidden) > 0 else (low, middle)
+    BoltzmannDistribution(*gated_gaussians(0.999 * low, hidden=hidden), validate_args=True)
+    with pytest.raises(ValueError, match="no normaliser"):
+        BoltzmannDistribution(*gated_gaussians(1.001 * high, hidden=hidden), validate_args=True)
+
+
+def test_many_hidden_units_are_bounded():
+    """Twenty hidden units: no machine that is accepted has a state with a negative eigenvalue among 20,000 that are drawn."""
+    graph, biases, (weight,) = gated_gaussians(1.0, hidden=20)
+    first, second, third = weight.split([3, 3, 20])
+    states = torch.randint(0, 2, (20_000, 20), generator=torch.Generator().manual_seed(0)).double()
+    states[0], states[1] = (third[:, 0] > 0).double(), (third[:, 1] > 0).double()
+    worst = torch.linalg.svdvals(torch.einsum("if,nf,jf->nij", first, states @ third, second)).max()
+    bound = (
+        first.norm(dim=0) * second.norm(dim=0) * torch.maximum(third.clamp_min(0).sum(0), -third.clamp_max(0).sum(0))
+    ).sum()
+    assert 1.0 < float(bound / worst) < 3.0
+    scaled = [(torch.cat([scale * first, second, third]),) for scale in (0.99 / bound, 1.01 / bound)]
+    BoltzmannDistribution(graph, biases, scaled[0], validate_args=True)
+    with pytest.raises(ValueError, match="use up"):
+        BoltzmannDistribution(graph, biases, scaled[1], validate_args=True)
+
+
+def test_three_real_layers_have_no_normaliser():
+    layers = {name: dgm.Gaussian(2) for name in "abc"}
+    biases = {name: (torch.zeros(2), torch.full((2,), -0.5)) for name in "abc"}
+    graph = dgm.Graph(layers, [dgm.ThreeWay("a", "b", "c")])
+    with pytest.raises(ValueError, match="other than as two real-valued layers"):
+        BoltzmannDistribution(graph, biases, (0.01 * torch.ones(2, 2, 2),), "a", validate_args=True)
+    BoltzmannDistribution(graph, biases, (torch.zeros(2, 2, 2),), "a", validate_args=True)

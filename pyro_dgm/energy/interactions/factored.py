@@ -11,7 +11,7 @@ from ...checks import check_count
 from ..units import Unit
 from .dense import product
 from .interaction import Interaction, Statistics
-from .multiway import Multiway, columns, distinct, product_of
+from .multiway import Multiway, Range, columns, distinct, product_of, reach
 
 
 class Factored(Multiway):
@@ -80,7 +80,7 @@ class Factored(Multiway):
         scaled = factors.unsqueeze(-2) * others[0]
         return torch.cat([m.expand(*shape, *m.shape[-2:]) for m in (scaled, *others[1:])], -2)
 
-    def strength(self, weight: Tensor, scales: Mapping[int, Tensor], largest: Mapping[int, Tensor]) -> Tensor:
+    def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
         norms = [(scale.unsqueeze(-1) * self._matrix(weight, end)).norm(dim=-2) for end, scale in scales.items()]
-        norms += [bound @ self._matrix(weight, end).abs() for end, bound in largest.items()]
+        norms += [reach(bounds, self._matrix(weight, end).mT) for end, bounds in ranges.items()]
         return product_of(norms).sum(-1)

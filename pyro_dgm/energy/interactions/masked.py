@@ -10,7 +10,7 @@ from torch import Tensor
 from ..units import Unit
 from .dense import Dense, end_of, product
 from .interaction import Interaction, Statistics
-from .multiway import Multiway, distinct
+from .multiway import Multiway, Range, distinct
 
 
 class Elementwise(Interaction):
@@ -141,10 +141,11 @@ class Masked(Multiway):
         rows = statistic.unsqueeze(-1) * weight
         return self._spread(rows.mT).mT
 
-    def strength(self, weight: Tensor, scales: Mapping[int, Tensor], largest: Mapping[int, Tensor]) -> Tensor:
+    def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
         if 1 in scales:
             return weight.new_tensor(torch.inf)
-        matrix = weight.abs() * largest[1][self.inner :: self._inner].unsqueeze(-1)
+        low, high = (bound[self.inner :: self._inner].abs() for bound in ranges[1])
+        matrix = weight.abs() * torch.maximum(low, high).unsqueeze(-1)
         return torch.linalg.matrix_norm(scales[0].unsqueeze(-1) * matrix * scales[2], 2)
 
 

@@ -13,6 +13,8 @@ from ..units import Unit
 from .dense import Dense, product
 from .interaction import End, Interaction, Statistics
 
+Range = tuple[Tensor, Tensor]
+
 
 class Multiway(Interaction):
     """A term of -E that is linear in the statistics of three layers or more.
@@ -30,13 +32,13 @@ class Multiway(Interaction):
         """The weight of ``without(end)``, where the flat statistic at that end is given: ``batch_shape x weight shape``."""
 
     @abstractmethod
-    def strength(self, weight: Tensor, scales: Mapping[int, Tensor], largest: Mapping[int, Tensor]) -> Tensor:
+    def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
         r"""A bound on the coupling of two real-valued ends: $|I(T; W)| \le s\, |D_a T_a|\, |D_b T_b|$.
 
         Args:
             weight: one weight, without batch dimensions.
             scales: the diagonals of $D^{-1}$ at two ends, by their number.
-            largest: the largest absolute value of every entry at all other ends.
+            ranges: the least and the largest value of every entry at all other ends.
         """
 
     def centred_gradient(self, gradient: Tensor, biases: tuple[Tensor, ...], offsets: tuple[Tensor, ...]) -> Tensor:
@@ -112,10 +114,10 @@ class ThreeWay(Multiway):
     def weight_given(self, end: int, statistic: Tensor, weight: Tensor) -> Tensor:
         return contracted(statistic, weight, end)
 
-    def strength(self, weight: Tensor, scales: Mapping[int, Tensor], largest: Mapping[int, Tensor]) -> Tensor:
-        (other, bound), *_ = largest.items()
+    def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
+        (other, bounds), *_ = ranges.items()
         first, second = (scales[e] for e in range(3) if e != other)
-        matrix = contracted(bound, weight.abs(), other)
+        matrix = reach(bounds, weight.movedim(other, -1))
         return torch.linalg.matrix_norm(first.unsqueeze(-1) * matrix * second, 2)
 
 
@@ -136,6 +138,12 @@ def contracted(statistic: Tensor, weight: Tensor, end: int) -> Tensor:
     """A three-way weight summed over one end with a statistic: ``batch_shape x the other two``."""
     moved = weight.movedim(end - 3, -3)
     return product(statistic, moved.flatten(-2)).unflatten(-1, moved.shape[-2:])
+
+
+def reach(bounds: Range, weight: Tensor) -> Tensor:
+    """The largest absolute value of ``weight @ x`` for entries of x between bounds."""
+    low, high = (bound * weight for bound in bounds)
+    return torch.maximum(torch.maximum(low, high).sum(-1), -torch.minimum(low, high).sum(-1))
 
 
 def columns(sizes: tuple[int, ...], end: int) -> slice:

@@ -150,6 +150,20 @@ def _number(value: Any) -> float:
         return math.nan
 
 
+def check_seed(seed: Any) -> int:
+    """The seed of random numbers as an ``int``, if all generators take it.
+
+    >>> check_seed(-1)
+    Traceback (most recent call last):
+    ...
+    ValueError: seed got -1; expected an integer from 0 to 4294967295
+    """
+    number = _whole(seed)
+    if number is None or not 0 <= number < 1 << 32:
+        raise ValueError(f"seed got {seed!r}; expected an integer from 0 to {(1 << 32) - 1}")
+    return number
+
+
 def check_columns(visible: Any, fewest: int = 1) -> int:
     """The number of columns of the data, checked.
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 
 from .arguments import parser
@@ -19,7 +18,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from . import commands
 
     options = parser().parse_args(arguments)
-    warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     try:
         with contextlib.nullcontext() if processes.first() else contextlib.redirect_stdout(io.StringIO()):
             getattr(commands, options.command)(options)

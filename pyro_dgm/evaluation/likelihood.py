@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data import Space, Split
+from ..models.shared.arguments import rows_for
 from ..models.shared.model import Model
 from ..models.shared.modes import evaluating
 from ..models.shared.rows import not_finite
@@ -150,7 +151,7 @@ def with_details(
     if isinstance(x, Split):
         space = x.space if space is None else space
         x = x.x
-    x = x.to(next(model.parameters()).dtype) if isinstance(x, Tensor) else x
+    x = rows_for(model, x, type(model).__name__)
     if reason := not_finite(model):
         raise ValueError(f"{type(model).__name__} has no likelihood: {reason}. {_ADVICE}")
     model.check_data(x)

@@ -1,10 +1,14 @@
-"""Torch's random state: saved to run a program again with the same draws, or so that a run leaves it unchanged."""
+"""The random state: saved to run a program again with the same draws, or so that a run leaves it unchanged."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
+import pyro
 import torch
 
 
@@ -39,3 +43,43 @@ def untouched() -> Iterator[None]:
         yield
     finally:
         state.restore()
+
+
+def python_and_numpy() -> dict[str, Any]:
+    """The states of the generators of Python and NumPy, as numbers and texts alone."""
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 (the one that Pyro seeds)
+    return {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}
+
+
+def set_python_and_numpy(state: dict[str, Any]) -> None:
+    """Set the generators of Python and NumPy to what ``python_and_numpy`` returned."""
+    random.setstate(state["python"])
+    np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """A block after which the generators of Python, NumPy and torch are as they were before.
+
+    Example:
+        >>> import torch
+        >>> state = torch.get_rng_state()
+        >>> with restored():
+        ...     draws = torch.rand(3)
+        >>> torch.equal(torch.get_rng_state(), state)
+        True
+    """
+    others = python_and_numpy()
+    with untouched():
+        try:
+            yield
+        finally:
+            set_python_and_numpy(others)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A block whose draws start from a seed, after which all generators are as they were before."""
+    with restored():
+        pyro.set_rng_seed(seed)
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 from collections.abc import Sequence
 
 import torch
@@ -45,6 +46,12 @@ def _description() -> str:
             return lines.read()
     except OSError:
         return ""
+
+
+def processor_name() -> str:
+    """The processor and its vector instructions, in words."""
+    names = [line.split(":")[1].strip() for line in _description().splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()} with {vector_instructions()}"
 
 
 def is_amd() -> bool:

@@ -69,6 +69,10 @@ class Objective(ABC):
         """Take note, at the start of every epoch, of the share of the training that is over, from 0 to 1."""
         return None
 
+    def scheduled(self) -> bool:
+        """Whether the number of epochs changes the course of each of them: a resumed run must then keep it."""
+        return type(self).schedule is not Objective.schedule
+
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """The optimiser's parameter groups but for owned modules; by default ``"model"``, with all its parameters.
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..native import vector_instructions
+from ..native import processor_name
 from .stored import recipes
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class _Reproduction:
     def result(self) -> dict[str, Any]:
         """Train and evaluate the model; write the result file and return its content."""
         from .. import registry
-        from ..train.checkpoint import write_json
+        from ..files import write_json
 
         recipe = self.recipe
         model = registry.build(recipe["model"], recipe["options"], self.dataset.visible, recipe["seed"])
@@ -135,7 +135,7 @@ class _Reproduction:
     def _pretrain(self, model: Any, note: Path) -> None:
         """Pretrain the layers of a fresh run, and write the time to the file ``note`` for later resumptions."""
         from .. import train
-        from ..train.checkpoint import write_json
+        from ..files import write_json
 
         if "pretraining" not in self.recipe or (self.resume and self.run.is_dir()):
             return
@@ -269,11 +269,7 @@ def machine() -> str:
     """The processor, its vector instructions and the number of threads, in words."""
     import torch
 
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.machine()
+    name = processor_name()
     if torch.cuda.is_available():
         name = f"{torch.cuda.get_device_name()}, {name}"
-    return f"{name} with {vector_instructions()}, {torch.get_num_threads()} threads"
+    return f"{name}, {torch.get_num_threads()} threads"

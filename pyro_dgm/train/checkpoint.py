@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import pickle
-import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,13 @@ import torch
 from torch import Tensor
 
 from .. import registry
+from ..files import write_atomically
 from .formats import FORMAT, translated
 
 CONFIG, WEIGHTS, STATE = "config.json", "weights.safetensors", "training.pt"
 
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write through a temporary file in the same folder that replaces ``path`` only once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+CHECKSUM = "sha256"
+"""The entry with the checksum in the metadata of the file of weights."""
 
 
 def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
@@ -64,12 +45,27 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
     return translated(config)
 
 
+def has_checkpoint(run: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds weights or a training state; a configuration alone was left by a run that saved nothing."""
+    return any((Path(run) / name).exists() for name in (WEIGHTS, STATE))
+
+
 def save_weights(run: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write the weights of a model's ``state_dict``."""
-    from safetensors.torch import save_file
+    """Write the weights of a model's ``state_dict``, with a checksum."""
+    from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    write_atomically(run / WEIGHTS, lambda p: save_file(tensors, p))
+    content = save(tensors, {CHECKSUM: digest(tensors)})
+    write_atomically(run / WEIGHTS, lambda file: file.write(content))
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """A checksum of named tensors: names, types, shapes and values."""
+    found = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        found.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model: str | type | None = None) -> Any:
@@ -82,10 +78,9 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model:
 
     Raises:
         ValueError: a model that is not this package's and was not given; the folder holds no run, or its files are truncated,
-            foreign, or do not fit each other.
+            damaged or foreign, or do not fit each other.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     config = read_config(run)
     path = Path(run) / WEIGHTS
@@ -93,35 +88,54 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model:
         raise ValueError(f"{run} has no {WEIGHTS}: training stopped before its first checkpoint; train again or resume")
     instance = registry.of_run(config["model"], config.get("origin"), model)(**config["options"])
     try:
-        tensors = load_file(path)
+        tensors = _read_weights(path)
         dtype = next(iter(tensors.values())).dtype
         instance.to(dtype).load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, StopIteration, OSError) as error:
+    except (SafetensorError, RuntimeError, StopIteration, OSError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is truncated or holds no weights of {config['model']} ({reason})") from None
     instance.fresh = False
     return instance.to(device).eval()
 
 
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights.
+
+    Raises:
+        ValueError: they are not those that were written.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        checksum = (file.metadata() or {}).get(CHECKSUM)
+    if checksum is not None and checksum != digest(tensors):
+        raise ValueError("its checksum is another: bytes have changed since it was written; restore the file")
+    return tensors
+
+
 def save_state(run: Path, state: dict[str, Any]) -> None:
     """Write the state that resuming needs: tensors, numbers, strings and containers of them."""
-    write_atomically(run / STATE, lambda p: torch.save(state, p))
+    write_atomically(run / STATE, lambda file: torch.save(state, file))
 
 
 def load_state(run: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the training state of a run without executing code.
 
     Raises:
-        ValueError: there is none, or the file is truncated, foreign, or wants to execute code.
+        ValueError: there is none, or the file is truncated, damaged, foreign, or wants to execute code.
     """
     path = Path(run) / STATE
     if not path.is_file():
         raise ValueError(f"{run} has no {STATE} to resume from; train without --resume")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is truncated or not a training state of this package ({reason[:200]})") from None
-    if not isinstance(state, dict) or "model" not in state or "epoch" not in state:
-        raise ValueError(f"{path} is not a training state of this package")
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch reads entries without their checksums
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # what a foreign file leads to is anyone's guess
+        state = None
+    if not isinstance(state, dict) or "model" not in state or not isinstance(state.get("epoch"), int):
+        raise ValueError(
+            f"{path} is truncated, damaged or no training state of this package; restore it, or train again in another folder"
+        )
     return state

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..data import Split
+from ..checks import check_choice, check_count, check_positive, check_seed
+from ..data import Dataset
+from ..data.rows import as_rows, as_split
 from ..data.streams import stream
+from ..inference.random_state import seeded
+from ..models.shared.arguments import rows_for
+from ..models.shared.modes import evaluating
 
 FEATURE_ROWS = 2000
 """Rows whose features are inferred at a time, which bounds the memory that mean field takes."""
@@ -17,13 +23,14 @@ FEATURE_ROWS = 2000
 
 def fit_classifier(
     network: nn.Module,
-    x: Tensor,
-    labels: Tensor,
+    x: Any,
+    labels: Any,
     *,
     epochs: int = 20,
     batch_size: int = 100,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
+    class_weights: Any = None,
     seed: int = 0,
 ) -> list[float]:
     """Train a network of class scores by cross-entropy with AdamW; the step size falls linearly to zero.
@@ -36,13 +43,16 @@ def fit_classifier(
         batch_size: rows per step.
         learning_rate: the first step size.
         weight_decay: that of AdamW.
-        seed: seed of the batches' order; dropout draws from torch's generator.
+        class_weights: one positive number per class, by which the losses of its rows count; or ``"balanced"``, by which all
+            classes count alike however many rows they have.
+        seed: seed of the batches' order and of dropout; the random state is afterwards as it was before.
 
     Returns:
-        The mean loss of every epoch, in nats per row.
+        The (weighted) mean loss of every epoch, in nats per row.
 
     Raises:
-        ValueError: the numbers of labels and rows differ, or labels are no class numbers.
+        ValueError: the numbers of labels and rows differ; labels or weights that do not fit the network's classes; counts or
+            step sizes that are not positive.
 
     Example:
         >>> import torch
@@ -51,49 +61,90 @@ def fit_classifier(
         >>> losses[-1] < losses[0]
         True
     """
-    if len(x) != len(labels) or labels.dim() != 1 or labels.is_floating_point():
+    like = next(network.parameters())
+    x = as_rows(x, "x").to(like)
+    labels = _class_numbers(labels, len(x)).to(x.device)
+    epochs, batch_size, seed = check_count("epochs", epochs), check_count("batch_size", batch_size), check_seed(seed)
+    check_positive("learning_rate", learning_rate, "the first step size")
+    check_positive("weight_decay", weight_decay, "that of AdamW", zero=True)
+    with evaluating(network), torch.no_grad():
+        classes = network(x[:1]).shape[-1]
+    if int(labels.max()) >= classes:
         raise ValueError(
-            f"fit_classifier got {len(x)} rows and labels of shape {tuple(labels.shape)}, {labels.dtype}; expected one "
-            "integer per row"
+            f"labels got the class {int(labels.max())}; the network has scores of classes 0 to {classes - 1}"
         )
+    weights = _weights(class_weights, labels, classes, x)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
     steps = max(epochs * -(-len(x) // batch_size), 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     losses = []
     network.train()
-    for epoch in range(epochs):
-        order = torch.randperm(len(x), generator=stream("order", seed, epoch)).to(x.device)
-        total_loss = 0.0
-        for batch in order.split(batch_size):
-            optimiser.zero_grad()
-            loss = nn.functional.cross_entropy(network(x[batch]), labels[batch].long())
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            total_loss += float(loss.detach()) * len(batch)
-        losses.append(total_loss / len(x))
+    with seeded(seed):
+        for epoch in range(epochs):
+            order = torch.randperm(len(x), generator=stream("order", seed, epoch)).to(x.device)
+            total_loss, total = 0.0, 0.0
+            for batch in order.split(batch_size):
+                optimiser.zero_grad()
+                loss = nn.functional.cross_entropy(network(x[batch]), labels[batch], weights)
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                counted = len(batch) if weights is None else float(weights[labels[batch]].sum())
+                total_loss, total = total_loss + float(loss.detach()) * counted, total + counted
+            losses.append(total_loss / total)
     network.eval()
     return losses
 
 
+def _class_numbers(labels: Any, rows: int) -> Tensor:
+    """Class numbers, checked: one for each of so many rows."""
+    numbers = torch.as_tensor(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
+    whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    if numbers.shape != (rows,) or rows == 0 or not whole:
+        raise ValueError(
+            f"got {rows} rows and labels of shape {tuple(numbers.shape)}, {numbers.dtype}; expected one integer for each of at "
+            "least one row"
+        )
+    if int(numbers.min()) < 0:
+        raise ValueError(f"labels got {int(numbers.min())}; expected class numbers from 0")
+    return numbers.long()
+
+
+def _weights(given: Any, labels: Tensor, classes: int, like: Tensor) -> Tensor | None:
+    """The weight of every class; None where all rows count alike."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        check_choice("class_weights", given, ["balanced"])
+        counts = torch.bincount(labels, minlength=classes)
+        return (len(labels) / (classes * counts.clamp(min=1))).to(like)
+    weights = torch.as_tensor(given).to(like)
+    if weights.shape != (classes,) or not ((weights > 0) & weights.isfinite()).all():
+        raise ValueError(
+            f"class_weights got {reprlib.repr(given)}; expected {classes} positive numbers, one per class, or 'balanced'"
+        )
+    return weights
+
+
 def fine_tune(
-    model: Any, train: Split, *, classes: int = 10, dropout: float = 0.0, input_dropout: float = 0.0, **options: Any
-) -> Callable[[Tensor], Tensor]:
+    model: Any, train: Any, *, classes: int = 10, dropout: float = 0.0, input_dropout: float = 0.0, **options: Any
+) -> Callable[[Any], Tensor]:
     r"""A classifier that starts from a deep machine's weights and is trained on labels (20.22-23; figure 20.4 d).
 
     Args:
         model: a trained ``dgm.DBN`` or ``dgm.DBM``; it is not changed.
-        train: rows with labels.
+        train: rows with labels: a ``Split``, one of torch's datasets or loaders of pairs, or a ``Dataset``, whose training rows
+            are taken.
         classes: the number of classes.
         dropout: the share of hidden units dropped in training.
         input_dropout: the share of inputs dropped in training.
-        options: options of ``fit_classifier``.
+        options: options of ``fit_classifier``, as ``class_weights`` or ``seed``, by which equal calls give equal classifiers.
 
     Returns:
         The trained classifier: a function from rows of the model's data to class scores.
 
     Raises:
-        ValueError: the rows have no labels.
+        ValueError: the rows have no labels, or labels of other classes.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -102,18 +153,27 @@ def fine_tune(
         >>> fine_tune(dbn, rows, classes=2, epochs=1)(x).shape
         torch.Size([10, 2])
     """
-    if train.labels is None:
+    split = train.train if isinstance(train, Dataset) else as_split(train, "train")
+    if split.labels is None:
         raise ValueError("fine_tune got rows without labels; expected a Split with labels")
-
-    def features(x: Tensor) -> Tensor:
-        return torch.cat([model.classifier_input(rows) for rows in x.split(FEATURE_ROWS)])
-
-    body = model.to_mlp(classes, dropout).to(train.x)
-    network = nn.Sequential(nn.Dropout(input_dropout), body)
-    fit_classifier(network, features(train.x), train.labels, **options)
+    classes = check_count("classes", classes, 2)
+    labels = _class_numbers(split.labels, len(split))
+    if int(labels.max()) >= classes:
+        raise ValueError(
+            f"labels got the class {int(labels.max())}; expected 0 to {classes - 1}, or another number of classes="
+        )
 
     @torch.no_grad()
-    def classify(x: Tensor) -> Tensor:
+    def features(x: Any) -> Tensor:
+        return torch.cat([model.classifier_input(rows) for rows in rows_for(model, x).split(FEATURE_ROWS)])
+
+    with seeded(check_seed(options.get("seed", 0))):
+        body = model.to_mlp(classes, dropout).to(next(model.parameters()))
+        network = nn.Sequential(nn.Dropout(input_dropout), body)
+        fit_classifier(network, features(split.x), labels, **options)
+
+    @torch.no_grad()
+    def classify(x: Any) -> Tensor:
         return network(features(x))
 
     return classify
@@ -122,9 +182,17 @@ def fine_tune(
 def error_rate(scores: Tensor, labels: Tensor) -> float:
     """The share of rows whose highest score is not at their label.
 
+    Raises:
+        ValueError: the numbers of rows and labels differ.
+
     Example:
         >>> import torch
         >>> error_rate(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), torch.tensor([0, 1]))
         0.5
     """
+    if scores.dim() != 2 or labels.shape != scores.shape[:1] or len(labels) == 0:
+        raise ValueError(
+            f"error_rate got scores of shape {tuple(scores.shape)} and labels of shape {tuple(labels.shape)}; expected "
+            "rows x classes and one class number for each row"
+        )
     return float((scores.argmax(-1) != labels).float().mean())

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyro
-import torch
-from torch import Tensor
 
 from .. import processes
 from ..data import Dataset, Split
+from ..data.rows import as_dataset
+from ..files import locked, remove_drafts, write_json
+from ..inference.random_state import restored
 from ..models.shared.model import Model
 from ..models.shared.modes import evaluating
 from ..objectives.objective import Objective
-from .checkpoint import CONFIG, load_state, read_config, write_json
+from .checkpoint import CONFIG, load_state, read_config
 from .launch import fit_in_processes
-from .settings import Settings, check_devices, check_folder, check_world, describe, write_config
+from .settings import Settings, check_devices, check_folder, check_state, describe, write_config
 from .trainer import Run, Trainer
 
 
 def fit(
     model: Model,
-    data: Dataset | Split | Tensor,
+    data: Any,
     *,
     objective: Objective | None = None,
     epochs: int = 10,
@@ -53,7 +57,8 @@ def fit(
 
     Args:
         model: the model, trained in place.
-        data: a dataset, or rows (a tenth of them is then held out for validation).
+        data: a dataset, or rows, of which a tenth is then held out for validation: a ``Split``, a tensor, a NumPy array, a
+            DataFrame, or one of torch's datasets or loaders (whose dataset is taken; the batches are those of ``batch_size``).
         objective: the criterion; by default the model's own.
         epochs: passes over the training rows.
         batch_size: rows per step.
@@ -100,7 +105,9 @@ def fit(
         learning_rate, optimiser, decay, batch_size, epochs, average, patience, seed, keep, optimiser_options or {}
     )
     objective = objective or model.objective()
-    data = _as_dataset(data, next(model.parameters()).dtype)
+    data = as_dataset(data)
+    dtype = next(model.parameters()).dtype
+    data = replace(data, train=data.train.to(dtype), valid=data.valid.to(dtype), test=data.test.to(dtype))
     for name in ("train", "valid"):
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:
@@ -108,34 +115,64 @@ def fit(
     world = check_devices(device, devices)
     _check_monitored(model, data, objective, settings)
     folder = None if out is None else Path(out)
-    check_folder(folder, resume, model, objective, settings, describe(data, source))
-    state = load_state(folder) if resume and folder is not None else None
-    if state is not None:
-        check_world(folder, state, world)
+    described = describe(data, source)
+
+    def checkpoint() -> dict[str, Any] | None:
+        """The state to go on from, None to begin; refuses a folder that does not fit."""
+        if not check_folder(folder, resume, model, objective, settings, described) or folder is None:
+            return None
+        state = load_state(folder)
+        check_state(folder, state, world, settings.epochs)
+        return state
+
+    state = checkpoint()
     if world > processes.launched():
         return fit_in_processes(
             fit, world, model, data, objective, **vars(settings), out=out, resume=resume, device=device, logger=logger,
             progress=progress, source=source,
         )  # fmt: skip
     processes.join(device)
-    with processes.one_message():
-        # All have looked into the folder before the first writes there: none may meet files of a faster one.
-        processes.wait()
+    with processes.one_message(), restored():
         trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
-        if state is None:
-            pyro.set_rng_seed(seed)
-            if model.fresh:
-                model.initialise(data.train.x.to(trainer.device))
-            if processes.rank():
-                pyro.set_rng_seed(processes.own_seed(seed))
-            if folder is not None and processes.first():
-                write_config(folder, model, data, objective, settings, source)
-        elif folder is not None and processes.first():
-            write_json(folder / CONFIG, {**read_config(folder), "training": vars(settings)})
-        for module in (model, *objective.owned().values()):
-            processes.agree(module)
-        model.fresh = False
-        return trainer.run(state)
+        with _locked(folder):
+            if folder is not None:
+                state = checkpoint()  # again: a process that held the lock may have trained meanwhile
+            # All have looked into the folder before the first writes there: none may meet files of a faster one.
+            processes.wait()
+            writes = folder if processes.first() else None
+            if writes is not None:
+                remove_drafts(writes)
+            if state is None:
+                pyro.set_rng_seed(settings.seed)
+                if model.fresh:
+                    model.initialise(data.train.x.to(trainer.device))
+                if processes.rank():
+                    pyro.set_rng_seed(processes.own_seed(settings.seed))
+            first = 0 if state is None else trainer.restore(state)
+            for module in (model, *objective.owned().values()):
+                processes.agree(module)
+            if writes is not None and state is None:
+                write_config(writes, model, objective, settings, described)
+            elif writes is not None:
+                write_json(writes / CONFIG, {**read_config(writes), "training": vars(settings)})
+            model.fresh = False
+            return trainer.run(first)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path | None) -> Iterator[None]:
+    """A block in which no other run may train in the folder; where it is taken, all processes of this run say so."""
+    with contextlib.ExitStack() as stack:
+        refusal: Exception | None = None
+        if folder is not None and processes.first():
+            try:
+                stack.enter_context(locked(folder))
+            except (ValueError, OSError) as error:
+                refusal = error
+        refusal = processes.from_first(refusal)
+        if refusal is not None:
+            raise refusal
+        yield
 
 
 def _check_monitored(model: Model, data: Dataset, objective: Objective, settings: Settings) -> None:
@@ -151,12 +188,3 @@ def _check_monitored(model: Model, data: Dataset, objective: Objective, settings
             f"{type(model).__name__} has no figure on validation rows, and its losses do not tell which epoch is good; leave "
             "patience out and keep='last'"
         )
-
-
-def _as_dataset(data: Dataset | Split | Tensor, dtype: torch.dtype) -> Dataset:
-    """The data in the given precision; of rows without splits the last tenth is held out for validation."""
-    if isinstance(data, Dataset):
-        train, valid, test = (split.to(dtype) for split in (data.train, data.valid, data.test))
-        return Dataset(data.name, train, valid, test, data.shape, data.redraw)
-    rows = data if isinstance(data, Split) else torch.as_tensor(data)
-    return Dataset.of_rows(rows.to(dtype))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
+from ..checks import check_seed
 from ..data import Dataset, Space, Split
 from ..data.binarise import draw
+from ..data.rows import as_dataset
+from ..inference.random_state import seeded
 from ..models.shared.layerwise import Layerwise
 from .fit import fit
 from .trainer import Run
@@ -21,7 +25,7 @@ LIFTED_ROWS = 5000
 
 def pretrain(
     model: Any,
-    data: Dataset | Tensor,
+    data: Any,
     *,
     objective: dict[str, Any] | None = None,
     layers: Sequence[dict[str, Any]] | None = None,
@@ -36,7 +40,7 @@ def pretrain(
 
     Args:
         model: a model with ``stages()``, such as ``dgm.DBN`` or ``dgm.DBM``; trained in place.
-        data: a dataset, or rows.
+        data: a dataset, or rows as ``fit`` takes them.
         objective: options of each stage's objective, as ``{"k": 1, "chains": 100}``.
         layers: one dictionary of options per stage, from the lowest; they take precedence over the common ones.
         stages: options of the model's ``stages``, as ``{"scheme": "restricted"}`` for a ``dgm.DBM``.
@@ -55,22 +59,24 @@ def pretrain(
         >>> len(dgm.pretrain(dbn, x, epochs=1, progress=False))
         2
     """
-    if not isinstance(model, Layerwise):
+    dtype = next(model.parameters()).dtype if isinstance(model, nn.Module) else None
+    if not isinstance(model, Layerwise) or dtype is None:
         raise ValueError(f"pretrain got {type(model).__name__}, which is not trained layer by layer; use dgm.fit")
-    if isinstance(data, Tensor):
-        data = Dataset.of_rows(data)
+    data = as_dataset(data)
+    data = replace(data, train=data.train.to(dtype), valid=data.valid.to(dtype), test=data.test.to(dtype))
     for split in (data.valid, data.test) if data.redraw else (data.train, data.valid):
         model.check_data(split.x)
     common = {"objective": objective or {}, **options}
     if layers is not None and len(layers) != len(model.hidden):
         raise ValueError(f"layers got {len(layers)} entries; expected {len(model.hidden)}, one for every hidden layer")
     by_stage: Sequence[dict[str, Any]] = layers or [{}] * len(model.hidden)
-    runs = []
-    for number, (machine, lift) in enumerate(model.stages(**(stages or {}))):
-        stage_options = common | by_stage[number]
-        folder = None if out is None else Path(out) / f"layer{number + 1}"
-        criterion = machine.objective(**stage_options.pop("objective"))
-        runs.append(fit(machine, _lifted(data, lift), objective=criterion, out=folder, **stage_options))
+    with seeded(check_seed(options.get("seed", 0))):
+        runs = []
+        for number, (machine, lift) in enumerate(model.stages(**(stages or {}))):
+            stage_options = common | by_stage[number]
+            folder = None if out is None else Path(out) / f"layer{number + 1}"
+            criterion = machine.objective(**stage_options.pop("objective"))
+            runs.append(fit(machine, _lifted(data, lift), objective=criterion, out=folder, **stage_options))
     model.fresh = False
     return runs
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ import pyro
 import torch
 
 from .. import __version__, processes, registry
-from ..checks import check_choice, check_count, check_positive, check_share
+from ..checks import check_choice, check_count, check_positive, check_seed, check_share
 from ..data import Dataset
+from ..files import write_json
 from ..models.shared.model import Model
+from ..native import processor_name
 from ..objectives.objective import Objective
-from .checkpoint import CONFIG, FORMAT, read_config, write_json
+from .checkpoint import CONFIG, FORMAT, digest, has_checkpoint, read_config
 
 OPTIMISERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
@@ -52,8 +56,18 @@ class Settings:
             self.patience = check_count("patience", self.patience, what="a number of epochs")
         check_choice("keep", self.keep, ("last", "best"))
         check_positive("learning_rate", self.learning_rate, "the first step size")
+        self.learning_rate = float(self.learning_rate)
         if self.average is not None:
             check_share("average", self.average, "a decay such as 0.999")
+            self.average = float(self.average)
+        self.seed = check_seed(self.seed)
+        try:
+            json.dumps(self.optimiser_options, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"optimiser_options got a value that a run cannot store ({error}); expected numbers, texts, booleans and "
+                "tuples of them"
+            ) from None
 
     @property
     def keeps_best(self) -> bool:
@@ -68,22 +82,30 @@ def check_folder(
     objective: Objective,
     settings: Settings,
     described: dict[str, Any],
-) -> None:
-    """Refuse a folder that holds a run already, or with ``resume`` one that this run does not continue."""
+) -> bool:
+    """Refuse a folder that holds a run already, or with ``resume`` one that this run does not continue.
+
+    A run that saved nothing before it ended is no run: its folder counts as empty.
+
+    Returns:
+        Whether there is a checkpoint to go on from.
+    """
     if folder is None:
         if resume:
             raise ValueError("resume needs out=, the folder of the run to go on with")
-        return
+        return False
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out got {folder}, which is a file; expected a folder")
+    if not has_checkpoint(folder):
+        if resume or (folder / CONFIG).exists():
+            _check_own(folder)
+        return False
     if not resume:
-        if (folder / CONFIG).exists():
-            raise ValueError(
-                f"{folder} holds a run already; choose another folder, or go on with it by resume (--resume)"
-            )
-        return
+        raise ValueError(f"{folder} holds a run already; choose another folder, or go on with it by resume (--resume)")
     config = read_config(folder)
-    if not registry.is_of(type(model), config["model"], config.get("origin")) or config["options"] != model.options():
+    if not registry.is_of(type(model), config["model"], config.get("origin")) or not _same(
+        config["options"], model.options()
+    ):
         stored_model, given = (
             config.get("origin", config["model"]),
             registry.origin(type(model)) or type(model).__name__.lower(),
@@ -92,39 +114,87 @@ def check_folder(
             f"{folder} holds a run of {stored_model} with {config['options']}, not of {given} with {model.options()}; "
             "resume with the same model"
         )
-    if config["objective"] != objective.options():
+    if not _same(config["objective"], objective.options()):
         raise ValueError(
             f"{folder} was trained with {config['objective']}, not {objective.options()}; resume with the same objective"
         )
-    if config["data"] != described:
-        raise ValueError(f"{folder} was trained on {config['data']}, not {described}; resume with the same data")
-    stored = config["training"]
+    _check_same_data(folder, config["data"], described)
+    _check_same_settings(folder, config["training"], objective, settings)
+    _warn_of_another_machine(folder, config.get("machine"))
+    return True
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse to write where somebody else's configuration stands, or to resume where none is."""
+    try:
+        read_config(folder)
+    except ValueError as error:
+        if not (folder / CONFIG).exists():
+            raise
+        raise ValueError(f"{error}; {folder} holds no weights of a run either: choose another folder") from None
+
+
+def _same(stored: Any, given: Any) -> bool:
+    """Whether a value is what a configuration states: as JSON, which knows neither tuples nor keys that are numbers."""
+    return bool(stored == json.loads(json.dumps(given)))
+
+
+DESCRIBED = ("shape", "space", "rows", "digest")
+"""What must be the same of a resumed run's data, wherever they lie; runs of earlier versions state no digest."""
+
+
+def _check_same_data(folder: Path, stored: dict[str, Any], described: dict[str, Any]) -> None:
+    """Refuse to resume on other rows, or on the same in another order."""
+    for name in DESCRIBED:
+        if name in stored and not _same(stored[name], described[name]):
+            what = "with other rows, or in another order" if name == "digest" else f"with {name} {stored[name]}"
+            got = "" if name == "digest" else f", not {described[name]}"
+            raise ValueError(f"{folder} was trained on data {what}{got}; resume with the same data")
+
+
+def _check_same_settings(folder: Path, stored: dict[str, Any], objective: Objective, settings: Settings) -> None:
+    """Refuse settings that would not have led to what is stored."""
     for name, value in vars(settings).items():
-        if name != "epochs" and stored.get(name, DEFAULTS.get(name)) != value:
-            raise ValueError(
-                f"{folder} was trained with {name}={stored.get(name)!r}, not {value!r}; resume with the same"
+        before = stored.get(name, DEFAULTS.get(name))
+        if name != "epochs" and not _same(before, value):
+            raise ValueError(f"{folder} was trained with {name}={before!r}, not {value!r}; resume with the same")
+    changing = "its step size" if settings.decay else "its criterion" if objective.scheduled() else None
+    if changing and stored["epochs"] != settings.epochs:
+        raise ValueError(f"{folder} changes {changing} over {stored['epochs']} epochs; resume with the same number")
+
+
+def _warn_of_another_machine(folder: Path, stored: dict[str, Any] | None) -> None:
+    """Say so where rounding may differ from that of the epochs before."""
+    here = machine()
+    for name, value in (stored or {}).items():
+        if name in here and here[name] != value:
+            warnings.warn(
+                f"{folder} was trained on {name} {value!r}, not {here[name]!r}: sums may round differently, so that the end may "
+                "differ from that of a run without interruption",
+                stacklevel=3,
             )
-    if settings.decay and stored["epochs"] != settings.epochs:
-        raise ValueError(f"{folder} decays its step size over {stored['epochs']} epochs; resume with the same number")
+
+
+def machine() -> dict[str, Any]:
+    """What the rounding of sums depends on."""
+    return {"processor": processor_name(), "threads": torch.get_num_threads()}
 
 
 def describe(data: Dataset, source: dict[str, Any] | None) -> dict[str, Any]:
-    """The description of a run's data: name, shape, space, numbers of rows, sum of the training rows, and origin."""
+    """The description of a run's data: name, shape, space, numbers of rows, their digest, and origin."""
     rows = [len(data.train), len(data.valid), len(data.test)]
-    total = float(data.train.x.double().sum())
     return {
-        "name": data.name, "shape": list(data.shape), "space": str(data.test.space), "rows": rows, "sum": total,
-        **(source or {}),
+        "name": data.name, "shape": list(data.shape), "space": str(data.test.space), "rows": rows,
+        "digest": digest({"train": data.train.x, "valid": data.valid.x}), **(source or {}),
     }  # fmt: skip
 
 
 def write_config(
     folder: Path,
     model: Model,
-    data: Dataset,
     objective: Objective,
     settings: Settings,
-    source: dict[str, Any] | None,
+    described: dict[str, Any],
 ) -> None:
     """Write the configuration, which rebuilds the model and explains the run."""
     write_json(
@@ -136,7 +206,8 @@ def write_config(
             "options": model.options(),
             "objective": objective.options(),
             "training": vars(settings),
-            "data": describe(data, source),
+            "data": described,
+            "machine": machine(),
             "versions": {"pyro_dgm": __version__, "pyro": pyro.__version__, "torch": torch.__version__},
         },
     )
@@ -176,13 +247,17 @@ def check_devices(name: str, devices: int | None) -> int:
     return world
 
 
-def check_world(folder: Path | None, state: dict[str, Any], world: int) -> None:
-    """Refuse to resume with another number of processes, since each has its own chains and random state."""
+def check_state(folder: Path, state: dict[str, Any], world: int, epochs: int) -> None:
+    """Refuse to resume with fewer epochs than were trained, or with another number of processes, each of which has its chains."""
     stored = 1 + len(state.get("others", []))
     if stored != world:
         raise ValueError(
             f"{folder} was trained by {stored} process{'es' * (stored > 1)}, not {world}; resume with devices={stored} "
             f"(--devices {stored}, or torchrun --nproc-per-node {stored})"
+        )
+    if epochs < state["epoch"]:
+        raise ValueError(
+            f"{folder} was trained for {state['epoch']} epochs already, and epochs got {epochs}; expected at least as many"
         )
 
 

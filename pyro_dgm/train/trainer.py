@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,13 +17,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import processes
+from ..checks import check_choice
 from ..data import Dataset
 from ..energy import NotFinite
+from ..files import write_table
+from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..models.shared.model import Model
 from ..models.shared.modes import evaluating, training
 from ..objectives.objective import Objective, Turn
 from .checkpoint import save_state, save_weights
 from .settings import OPTIMISERS, Settings
+
+LOGS = "logs"
+"""The folder in a run's with the history of its training."""
 
 CLOCKS = ("seconds", "cpu_seconds")
 """Columns of the history that say how long an epoch took."""
@@ -64,7 +72,7 @@ class Trainer:
         progress: bool,
     ) -> None:
         self.device = processes.device(device)
-        self.loggers = _loggers(folder, logger)
+        self.log = _log(folder, logger)
         self.model = model.to(self.device)
         train, valid, test = (split.to(self.device) for split in (data.train, data.valid, data.test))
         self.data = Dataset(data.name, train, valid, test, data.shape, data.redraw)
@@ -93,13 +101,15 @@ class Trainer:
         self.steps = math.ceil(len(data.train) / settings.batch_size)
         self.limit = 1e4 * data.visible
 
-    def run(self, state: dict[str, Any] | None) -> Run:
-        """Train from the beginning, or from the stored state of a run."""
-        first = 0 if state is None else self._restore(state)
-        if state is None and self.settings.average is not None:
+    def run(self, first: int) -> Run:
+        """Train from the beginning, or on from the number of epochs that ``restore`` returned."""
+        if first == 0 and self.settings.average is not None:
             self.averaged = [p.detach().clone() for p in self.parameters]
         total = self.steps * self.settings.epochs
-        with tqdm(total=total, initial=first * self.steps, disable=not self.progress, unit="step") as bar:
+        with (
+            self.log as write,
+            tqdm(total=total, initial=first * self.steps, disable=not self.progress, unit="step") as bar,
+        ):
             for epoch in range(first, self.settings.epochs):
                 if self._patience_is_over():
                     break
@@ -111,6 +121,7 @@ class Trainer:
                 busy = sum(processes.collect(time.process_time() - start[1]))
                 clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": busy}
                 self._report(epoch, losses, clocks, bar)
+                write(self.history)
                 self._checkpoint(epoch + 1)
         if self.averaged is not None:
             with torch.no_grad():
@@ -121,8 +132,6 @@ class Trainer:
         if self.folder is not None and processes.first():
             save_weights(self.folder, self.model.state_dict())
         processes.wait()
-        for logger in self.loggers:
-            logger.finalize("success")
         epoch = len(self.history) if self.best_weights is None else self.best_epoch
         return Run(self.model, self.history, self.folder, epoch)
 
@@ -225,8 +234,6 @@ class Trainer:
             self._diverged(epoch, self.steps - 1, not_finite[0])
         self.history.append(row)
         bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch" and k not in clocks}, refresh=False)
-        for logger in self.loggers:
-            logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
 
     def _judge(self, epoch: int, losses: dict[str, float], figures: dict[str, float]) -> None:
         """Judge whether the weights are the best so far, by the first figure on validation rows, else by the first loss."""
@@ -249,6 +256,7 @@ class Trainer:
             "objective": self.objective.state_dict(),
             "owned": self.objective.owned_state(),
             "random": torch.get_rng_state(),
+            **python_and_numpy(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
         processor = torch.device("cpu")
@@ -271,8 +279,12 @@ class Trainer:
         save_weights(self.folder, self.model.state_dict() if self.best_weights is None else self.best_weights)
         self._swap_averaged()
 
-    def _restore(self, state: dict[str, Any]) -> int:
-        """Take over the stored state of a run; returns the number of epochs that it has trained."""
+    def restore(self, state: dict[str, Any]) -> int:
+        """Take over the stored state of a run; returns the number of epochs that it has trained.
+
+        Raises:
+            ValueError: the state is not one of this model under these settings.
+        """
         device = self.device
         try:
             process_state = [state, *state.get("others", [])][processes.rank()]
@@ -285,11 +297,14 @@ class Trainer:
             self.best_weights = to_device(state.get("best_weights"), device)
             self.best_epoch = state.get("best_epoch", 0)
             torch.set_rng_state(process_state["random"])
+            if "numpy" in process_state:  # earlier versions kept torch's state alone
+                set_python_and_numpy(process_state)
             if process_state["random_device"] is not None:
                 torch.cuda.set_rng_state(process_state["random_device"], device)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise ValueError(f"the training state in {self.folder} does not fit this model: {error}") from None
-        return state["epoch"]
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"the training state in {self.folder} does not fit this model: {reason}") from None
+        return int(state["epoch"])
 
 
 def _share(x: Tensor) -> tuple[Tensor, float]:
@@ -310,17 +325,32 @@ def to_device(tree: Any, device: torch.device) -> Any:
     return tree.to(device) if isinstance(tree, Tensor) else tree
 
 
-def _loggers(folder: Path | None, kind: str) -> list[Any]:
-    """The loggers of this process; only the first process has one, and only with a folder."""
-    if kind not in ("csv", "tensorboard"):
-        raise ValueError(f"logger got {kind!r}; expected 'csv' or 'tensorboard'")
-    if folder is None or not processes.first():
-        return []
-    from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
+def _log(folder: Path | None, kind: str) -> Any:
+    """A context whose value takes the history after every epoch and writes it, at the first process of a run with a folder.
 
+    Raises:
+        ValueError: an unknown kind of log; the tensorboard package is missing.
+    """
+    check_choice("logger", kind, ("csv", "tensorboard"))
+    if folder is None or not processes.first():
+        return contextlib.nullcontext(lambda history: None)
     if kind == "csv":
-        return [CSVLogger(folder, name="logs", flush_logs_every_n_steps=1)]
+        return contextlib.nullcontext(functools.partial(write_table, folder / LOGS / "metrics.csv"))
     try:
-        return [TensorBoardLogger(folder, name="logs")]
-    except ModuleNotFoundError:
+        import torch.utils.tensorboard
+    except ImportError:
         raise ValueError("logger='tensorboard' needs the tensorboard package; pip install tensorboard") from None
+    return _events(folder / LOGS, torch.utils.tensorboard)
+
+
+@contextlib.contextmanager
+def _events(folder: Path, tensorboard: Any) -> Iterator[Callable[[list[dict[str, float]]], None]]:
+    """TensorBoard's event files; a resumed run begins a new one."""
+    with tensorboard.SummaryWriter(folder) as writer:
+
+        def write(history: list[dict[str, float]]) -> None:
+            for name, value in history[-1].items():
+                writer.add_scalar(name, value, int(history[-1]["epoch"]))
+            writer.flush()
+
+        yield write

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["lightning.fabric.loggers", "pyro_dgm.train.trainer", "pyro_dgm.cli.main", "pytest"])
+CONTEXT.set_forkserver_preload(["pyro_dgm.train.trainer", "pyro_dgm.cli.main", "pytest"])
 
 
 def start(act: Callable[..., Any], *arguments: Any) -> Any:

@@ -99,22 +99,6 @@ def test_a_state_that_wants_to_execute_code_is_refused(tmp_path):
         load_state(tmp_path / "run")
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-    from pyro_dgm.train.checkpoint import write_atomically
-
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(temporary):
-        temporary.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_an_existing_run_is_not_overwritten(tmp_path):
     _, x, _ = fitted(tmp_path)
     before = (tmp_path / "run" / WEIGHTS).read_bytes()
@@ -234,7 +218,9 @@ def test_logs_hold_every_figure(tmp_path):
         ({"optimiser": "lbfgs"}, "expected one of"),
         ({"decay": "cosine"}, "linear"),
         ({"average": 1.5}, r"in \(0, 1\)"),
-        ({"logger": "wandb"}, "'csv' or 'tensorboard'"),
+        ({"logger": "wandb"}, "expected one of csv, tensorboard"),
+        ({"seed": -1}, "seed got -1; expected an integer from 0"),
+        ({"optimiser_options": {"eps": torch.tensor(1.0)}}, "a value that a run cannot store"),
     ],
 )
 def test_bad_options_before_anything_starts(options, message, tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.train.checkpoint import read_config, write_json
+from pyro_dgm.files import write_json
+from pyro_dgm.train.checkpoint import read_config
 
 ROWS = (torch.arange(24) % 3 > 0).float().view(6, 4)
 

@@ -158,3 +158,68 @@ def test_a_dbm_grown_from_a_restricted_machine_starts_with_its_likelihood():
         dbm.stages("tripled")
     with pytest.raises(ValueError, match="no labels"):
         next(dgm.DBM(6, hidden=(4, 3), classes=2).stages("restricted"))
+
+
+def test_fine_tuning_twice_gives_the_same():
+    """The head's first weights, dropout and the batches' order all come from the seed."""
+    dbn, x = dgm.DBN.example()
+    rows = dgm.data.Split(x, dgm.data.Space("binary"), torch.arange(len(x)) % 2)
+    options = {"classes": 2, "epochs": 2, "dropout": 0.5, "input_dropout": 0.2}
+    found = [fine_tune(dbn, rows, **options, seed=seed)(x) for seed in (0, 0, 1)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def constant():
+    """Scores that do not depend on the row: a bias for each of two classes."""
+    network = torch.nn.Linear(1, 2)
+    torch.nn.init.zeros_(network.weight).requires_grad_(False)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("weights", "odds"), [(None, 3.0), ("balanced", 1.0), ([1.0, 2.0], 1.5), (torch.tensor([1, 3]), 1.0)]
+)
+def test_class_weights_shift_the_scores(weights, odds):
+    """Of 30 rows of one class and 10 of the other the best odds are 30 w_0 to 10 w_1 (the weighted loss is convex)."""
+    network = constant()
+    labels = torch.arange(40) % 4 == 0
+    losses = dgm.fit_classifier(
+        network, torch.zeros(40, 1), labels.long(), epochs=400, batch_size=40, learning_rate=0.1, class_weights=weights
+    )
+    assert torch.allclose((network.bias[0] - network.bias[1]).exp(), torch.tensor(odds), rtol=1e-2)
+    share = torch.tensor(odds / (1 + odds))
+    assert losses[-1] == pytest.approx(float(-share * share.log() - (1 - share) * (1 - share).log()), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": [0, 1, 5]}, "labels got the class 5; the network has scores of classes 0 to 1"),
+        ({"labels": [0, -1, 1]}, "labels got -1"),
+        ({"labels": [0.0, 1.0, 1.0]}, "expected one integer for each"),
+        ({"labels": [0, 1]}, "got 3 rows and labels of shape"),
+        ({"class_weights": [1.0]}, "expected 2 positive numbers"),
+        ({"class_weights": [1.0, -1.0]}, "expected 2 positive numbers"),
+        ({"class_weights": "even"}, "expected one of balanced"),
+        ({"epochs": 0}, "epochs got 0"),
+        ({"batch_size": 0}, "batch_size got 0"),
+        ({"learning_rate": 0}, "learning_rate got 0"),
+    ],
+)
+def test_classifiers_refuse_what_does_not_fit(options, message):
+    with pytest.raises(ValueError, match=message):
+        dgm.fit_classifier(constant(), torch.zeros(3, 1), **{"labels": [0, 1, 1], **options})
+
+
+def test_fine_tuning_refuses_labels_of_other_classes():
+    dbn, x = dgm.DBN.example()
+    rows = dgm.data.Split(x, dgm.data.Space("binary"), torch.arange(len(x)))
+    with pytest.raises(ValueError, match="labels got the class 9; expected 0 to 1"):
+        fine_tune(dbn, rows, classes=2)
+
+
+def test_error_rate_needs_one_label_a_row():
+    for labels in (torch.tensor([0]), torch.zeros(3, dtype=torch.long), torch.zeros(2, 1, dtype=torch.long)):
+        with pytest.raises(ValueError, match="one class number for each row"):
+            error_rate(torch.zeros(2, 3), labels)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from ...files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,7 +106,5 @@ def save(figure: Figure, path: File) -> Figure:
     target = Path(path)
     if target.suffix.lower() != ".png" or not target.parent.is_dir():
         raise ValueError(f"path got {str(path)!r}; expected a name ending in .png in a folder that exists")
-    with tempfile.TemporaryDirectory(prefix=".picture-", dir=target.parent) as folder:
-        figure.savefig(Path(folder, "draft.png"), format="png", dpi="figure")
-        os.replace(Path(folder, "draft.png"), target)
+    write_atomically(target, lambda file: figure.savefig(file, format="png", dpi="figure"))
     return figure

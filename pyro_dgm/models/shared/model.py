@@ -19,6 +19,7 @@ from ...inference.random_state import untouched
 from ...inference.registration import is_unregistered
 from ...objectives.objective import Objective
 from .abilities import Abilities
+from .arguments import convert_arguments
 
 _counts: Counter[str] = Counter()
 
@@ -63,8 +64,13 @@ class _AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
 class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclass]
     """A generative model: it owns parameters, draws samples and knows a default objective.
 
-    Every instance has a unique name; deep copies get new ones.
+    Every instance has a unique name; deep copies get new ones. Methods that take rows or a number of them get tensors of the
+    model's precision and whole numbers, whatever the caller has (``arguments``).
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        convert_arguments(cls)
 
     def __init__(self) -> None:
         super().__init__(_unique(type(self)))

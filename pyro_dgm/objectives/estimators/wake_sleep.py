@@ -63,6 +63,9 @@ class WakeSleep(Objective):
         if self.phase is not None:
             self.phase.schedule(share)
 
+    def scheduled(self) -> bool:
+        return self.phase is not None and self.phase.scheduled()
+
     def state_dict(self) -> dict[str, Any]:
         return {} if self.phase is None else self.phase.get_extra_state()
 

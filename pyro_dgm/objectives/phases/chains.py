@@ -103,6 +103,9 @@ class ChainsPhase(NegativePhase):
         if first != last:
             self.k = first + round(share * (last - first))
 
+    def scheduled(self) -> bool:
+        return self.ends[0] != self.ends[1]
+
     @abstractmethod
     def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
         """Negative samples: every layer, ``rows x parameter batch x layer shape``."""

@@ -57,6 +57,9 @@ class NegativePhaseObjective(Objective):
     def schedule(self, share: float) -> None:
         self.phase.schedule(share)
 
+    def scheduled(self) -> bool:
+        return self.phase.scheduled()
+
     def state_dict(self) -> dict[str, Any]:
         elbo = {"elbo": self.elbo.state_dict()} if isinstance(self.elbo, Stateful) else {}
         return {**self.phase.get_extra_state(), **elbo}

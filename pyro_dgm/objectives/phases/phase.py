@@ -34,6 +34,10 @@ class NegativePhase(nn.Module):
     def schedule(self, share: float) -> None:
         """Take note, at the start of every epoch of ``fit``, of the share of the training that is over, from 0 to 1."""
 
+    def scheduled(self) -> bool:
+        """Whether ``schedule`` changes anything."""
+        return type(self).schedule is not NegativePhase.schedule
+
     def claim(self, owner: Any) -> None:
         """Take note of the model that the phase serves; a phase with chains refuses a second model."""
 

@@ -1,0 +1,134 @@
+"""What users have their rows in, as tensors: the one conversion behind everything that takes data."""
+
+import reprlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import Dataset as TorchDataset
+
+from .dataset import Dataset, Split
+from .space import Space
+
+
+def described(value: Any) -> str:
+    """A value in a few words for a message; of what holds many numbers, its type and shape alone.
+
+    >>> described(np.zeros((3, 2)))
+    'an ndarray of shape (3, 2), float64'
+    >>> described([[1, 2], [3, 4]])
+    'a list of length 2'
+    """
+    kind = type(value).__name__
+    article = "an" if kind[0].lower() in "aeiou" or kind == "ndarray" else "a"
+    if hasattr(value, "shape"):
+        dtype = f", {value.dtype}" if hasattr(value, "dtype") else ""
+        return f"{article} {kind} of shape {tuple(value.shape)}{dtype}"
+    if hasattr(value, "__len__") and not isinstance(value, str):
+        return f"{article} {kind} of length {len(value)}"
+    return reprlib.repr(value) if isinstance(value, int | float | str | None) else f"{article} {kind}"
+
+
+def as_rows(x: Any, name: str = "data") -> Tensor:
+    """Rows as a dense tensor of floating-point numbers.
+
+    Args:
+        x: a tensor, a NumPy array, a DataFrame (anything with ``to_numpy``) or a sparse matrix, of real numbers.
+        name: the name of the argument in messages.
+
+    Raises:
+        ValueError: something else, or entries that are no real numbers; the message never holds the entries.
+
+    >>> as_rows(np.eye(2, dtype=int))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    tensor = x if isinstance(x, Tensor) else torch.tensor(np.ascontiguousarray(_array(x, name)))
+    tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+    if tensor.is_complex():
+        raise ValueError(f"{name} got {described(x)}; expected real numbers")
+    return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
+
+
+def _array(x: Any, name: str) -> np.ndarray:
+    """An array of numbers, of a type that torch has."""
+    if hasattr(x, "toarray"):  # a sparse matrix of SciPy
+        x = x.toarray()
+    if not isinstance(x, np.ndarray) and not hasattr(x, "to_numpy"):
+        raise ValueError(
+            f"{name} got {described(x)}; expected a tensor, a NumPy array or a DataFrame of numbers, rows x columns"
+        )
+    array = x if isinstance(x, np.ndarray) else np.asarray(x.to_numpy())
+    if array.dtype.kind == "O" or (array.dtype.itemsize > 8 and array.dtype.kind == "f"):
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError):
+            pass
+    if array.dtype.kind not in "buifc":
+        raise ValueError(f"{name} got {described(x)}, with entries that are no numbers; expected numbers alone")
+    return array
+
+
+def as_booleans(known: Any) -> Any:
+    """Booleans as a tensor, from whatever holds rows; anything else as it is, for its check to refuse."""
+    if isinstance(known, Tensor):
+        return known
+    array = np.asarray(known.to_numpy() if hasattr(known, "to_numpy") else known)
+    return torch.tensor(array) if array.dtype == bool else known
+
+
+def as_split(data: Any, name: str = "data") -> Split:
+    """Rows, with their labels if they have any.
+
+    Args:
+        data: a ``Split``; rows as ``as_rows`` takes them; or a dataset of torch whose items are rows, or pairs of a row and its
+            label. Of a ``DataLoader`` the dataset is taken, in its order: whoever trains makes batches itself.
+        name: the name of the argument in messages.
+
+    Raises:
+        ValueError: something else.
+
+    >>> rows = torch.utils.data.TensorDataset(torch.eye(3), torch.tensor([0, 1, 0]))
+    >>> as_split(torch.utils.data.DataLoader(rows, batch_size=2)).labels
+    tensor([0, 1, 0])
+    """
+    if isinstance(data, Split):
+        return data
+    if isinstance(data, DataLoader):
+        data = data.dataset
+    if not isinstance(data, TorchDataset):
+        return Split(as_rows(data, name), Space("not stated"))
+    if isinstance(data, IterableDataset):
+        raise ValueError(
+            f"{name} got {described(data)}, whose rows have no numbers; expected a dataset with items 0, 1, …"
+        )
+    items = data[:] if isinstance(data, torch.utils.data.TensorDataset) else _collated(data, name)
+    columns = list(items) if isinstance(items, list | tuple) else [items]
+    if len(columns) not in (1, 2) or not all(isinstance(column, Tensor) for column in columns):
+        raise ValueError(
+            f"{name} got {described(data)} with items of {len(columns)} parts; expected a row, or a row and a label"
+        )
+    return Split(as_rows(columns[0], name), Space("not stated"), columns[1] if len(columns) == 2 else None)
+
+
+def _collated(data: Any, name: str) -> Any:
+    """All items of a dataset as one batch."""
+    try:
+        return default_collate([data[number] for number in range(len(data))])
+    except (TypeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"{name} got {described(data)}, whose items do not make rows ({reason})") from None
+
+
+def as_dataset(data: Any, name: str = "data") -> Dataset:
+    """A dataset; of rows without splits, the last tenth is held out for validation.
+
+    Raises:
+        ValueError: as ``as_split``; fewer than two rows.
+
+    >>> len(as_dataset(np.zeros((20, 3))).valid)
+    2
+    """
+    return data if isinstance(data, Dataset) else Dataset.of_rows(as_split(data, name))

@@ -1,0 +1,74 @@
+"""The arguments of what models can do, in whatever users have them: converted once, before a model's own method sees them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ...checks import check_count
+from ...data.rows import as_booleans, as_rows
+
+TAKE_ROWS = (
+    "classifier_input", "classify", "complete", "condition", "conditional_log_prob", "evidence", "impute",
+    "impute_with_details", "posterior_draws",
+)  # fmt: skip
+"""Methods of models whose argument ``x`` holds rows, and ``known`` (if they have it) booleans."""
+
+
+def rows_for(model: nn.Module, x: Any, name: str = "x") -> Tensor:
+    """Rows in the precision and on the device of a model.
+
+    Args:
+        model: the model.
+        x: rows, as ``data.rows.as_rows`` takes them.
+        name: the name of the argument in messages.
+
+    Raises:
+        ValueError: no rows of real numbers.
+    """
+    rows = as_rows(x, name)
+    like = next(model.parameters(), rows)
+    return rows.to(like.device, like.dtype)
+
+
+def convert_arguments(cls: type) -> None:
+    """Let the methods of a model's class that take rows take arrays and tables too, and ``sample`` any whole number."""
+    for name in TAKE_ROWS:
+        if inspect.isfunction(method := vars(cls).get(name)):
+            setattr(cls, name, _converting(method, _rows_and_booleans))
+    if inspect.isfunction(method := vars(cls).get("sample")):
+        cls.sample = _converting(method, _count)  # type: ignore[attr-defined]
+
+
+def _converting(method: Callable[..., Any], convert: Callable[[Any, dict[str, Any]], None]) -> Callable[..., Any]:
+    """The method behind a conversion of its arguments."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def converting(*args: Any, **options: Any) -> Any:
+        bound = signature.bind(*(_plain(a) for a in args), **{name: _plain(value) for name, value in options.items()})
+        convert(args[0], bound.arguments)
+        return method(*bound.args, **bound.kwargs)
+
+    return converting
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _rows_and_booleans(model: nn.Module, arguments: dict[str, Any]) -> None:
+    arguments["x"] = rows_for(model, arguments["x"])
+    if "known" in arguments:
+        known = as_booleans(arguments["known"])
+        arguments["known"] = known.to(arguments["x"].device) if isinstance(known, Tensor) else known
+
+
+def _count(model: nn.Module, arguments: dict[str, Any]) -> None:
+    arguments["n"] = check_count("n", arguments["n"], what="the number of rows to draw")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...checks import check_columns, check_count
+from ...checks import check_count
 from ...energy import BoltzmannDistribution, Convolution, Gaussian, Graph, SpikeSlab
-from ...nets.bodies import picture_sizes
 from ..shared.examples import seeded
+from ..shared.pictures import picture_of, resized_picture
 from ..shared.slabs import SLACK, SlabMixture
 
 
@@ -92,7 +92,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         super().__init__()
         filters = check_count("filters", filters, what="the number of filters")
         slabs = check_count("slabs", slabs, what="how many slabs a spike has")
-        picture = _picture(visible, shape)
+        picture = picture_of(visible, shape)
         couplings = [Convolution("visible", "hidden", picture, size, padding, inner=slice(1, None))]
         if square:
             couplings.append(Convolution(("visible", 1), "hidden", picture, size, padding, inner=0))
@@ -194,9 +194,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         """
         if not self.tied:
             raise ValueError("this machine has a precision for every pixel; only one with tied=True can be resized")
-        picture = picture_sizes(shape, (1,))[0]
-        if picture[0] != self._coupling.picture[0]:
-            raise ValueError(f"shape got {shape!r}; expected {self._coupling.picture[0]} channels, as the filters have")
+        picture = resized_picture(shape, self._coupling.picture[0])
         other = type(self)(**{**self.options(), "visible": math.prod(picture), "shape": list(shape)}).to(self.weight)
         other.load_state_dict(self.state_dict())
         other.fresh = self.fresh
@@ -213,15 +211,3 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
         return seeded(lambda: cls(visible=9, filters=2, size=2), lambda: torch.randn(10, 9), scale=0.7)
-
-
-def _picture(visible: int, shape: Sequence[int] | None) -> tuple[int, int, int]:
-    """Check the shape of a picture, and return channels, height and width."""
-    side = math.isqrt(check_columns(visible))
-    picture = (1, side, side) if shape is None else picture_sizes(shape, (1,))[0]
-    if math.prod(picture) != visible:
-        raise ValueError(
-            f"shape got {shape!r} for {visible} pixels; expected height and width (or channels, height and width) that "
-            "multiply to them"
-        )
-    return picture

@@ -36,6 +36,8 @@ class Graph:
         interactions: couplings between (or within) those layers.
         colouring: for every layer the colour of its atoms, one whole number or one per atom; coupled atoms must differ. Colours
             are drawn in the order of their numbers, those with visible units last. By default a colouring is found.
+        joint: pairs (switch, switched) of layers that mix slowly one after the other: a sweep draws the switch with the other
+            summed out, and then the other. The switch is a single finite unit, or has one beside every unit of the other.
 
     Raises:
         ValueError: an interaction names a layer that the graph lacks, or does not fit its layers; a colouring that does not fit
@@ -53,8 +55,10 @@ class Graph:
         layers: Mapping[str, Unit],
         interactions: Iterable[Interaction],
         colouring: Mapping[str, int | Sequence[int] | Tensor] | None = None,
+        joint: Iterable[tuple[str, str]] = (),
     ) -> None:
         self.layers = dict(layers)
+        self.joint = dict(joint)
         self._on_device: dict[torch.device, tuple[Colour, ...]] = {}
         self._left: dict[tuple[str, ...], tuple[Graph, tuple[int, ...]]] = {}
         self.interactions = tuple(interactions)
@@ -94,6 +98,28 @@ class Graph:
             for name in self.layers
         }
         self._colouring = None if colouring is None else checked_colouring(self.layers, self.interactions, colouring)
+        for switch, switched in self.joint.items():
+            self._check_joint(switch, switched)
+
+    def _check_joint(self, switch: str, switched: str) -> None:
+        """Refuse a pair that cannot be drawn as one block."""
+        if not {switch, switched} <= set(self.layers) or switch == switched:
+            raise ValueError(f"joint got {(switch, switched)}; expected two of the layers {list(self.layers)}")
+        unit, other = self.layers[switch], self.layers[switched]
+        between = [i for i in self.interactions if {switch, switched} <= {end.layer for end in i.ends}]
+        beside = unit.atoms == other.atoms and all(i.beside(switch, switched) for i in between)
+        if unit.states_per_atom is None or not (unit.atoms == 1 or beside):
+            raise ValueError(
+                f"joint got the switch {switch!r} of {unit!r} for {switched!r} of {other!r}; expected a single finite "
+                "unit, or finite units of which each is coupled to the one beside it alone"
+            )
+        for name in (switch, switched):
+            alone = [colour for colour in self.colours if any(block.layer == name for block in colour)]
+            if len(alone) != 1 or (name == switch and len(alone[0]) != 1):
+                raise ValueError(
+                    f"joint got {(switch, switched)}, but {name!r} shares its colour with other layers or is coupled within "
+                    "itself; expected a switch with a colour of its own"
+                )
 
     def left(self, layers: Iterable[str]) -> tuple[Graph, tuple[int, ...]]:
         """The graph of some layers where all others are given, with the numbers of the interactions that it has.
@@ -145,7 +171,15 @@ class Graph:
                 if len(atoms):
                     blocks.append(self.block(layer, None if len(atoms) == len(by_atom) else atoms))
             colours.append(tuple(blocks))
-        return tuple(sorted(colours, key=lambda colour: any(block.layer == visible for block in colour)))
+        colours.sort(key=lambda colour: any(block.layer == visible for block in colour))
+        for switch, switched in self.joint.items():
+            first, second = (
+                next((c for c in colours if any(b.layer == name for b in c)), None) for name in (switch, switched)
+            )
+            if first is not None and second is not None and first is not second:
+                colours.remove(first)
+                colours.insert(colours.index(second), first)
+        return tuple(colours)
 
     def colours_on(self, device: torch.device) -> tuple[Colour, ...]:
         """The colours with their indices on a device."""

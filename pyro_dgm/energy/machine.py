@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .graph import Block, Colour, Graph
+from .joint_blocks import marginal_fields
 
 State = dict[str, Tensor]
 Clamp = Mapping[str, tuple[Tensor, Tensor]]
@@ -137,6 +138,8 @@ class Machine:
                 if block.layer in skip:
                     continue
                 fresh = eta is None and bool(self.graph.touching[block.layer])
+                if (other := self.graph.joint.get(block.layer)) and other not in skip and other not in (clamp or {}):
+                    eta = marginal_fields(self.graph, self.fields, block.layer, other, statistics)
                 eta = self.fields(block, statistics) if eta is None else eta
                 state[block.layer] = self.draw_block(
                     block, eta, state[block.layer], clamp, fresh, block.layer in replaced

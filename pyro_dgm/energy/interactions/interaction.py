@@ -64,3 +64,7 @@ class Interaction(ABC):
     @abstractmethod
     def pairs(self, layers: Mapping[str, Unit]) -> tuple[Tensor, Tensor] | None:
         """The coupled entries as two index vectors (first end, second end), or None where all pairs are coupled."""
+
+    def beside(self, first: str, second: str) -> bool:
+        """Whether every unit of one layer is coupled to the unit beside it in the other, and to no further one there."""
+        return False

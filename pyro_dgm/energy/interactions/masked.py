@@ -61,6 +61,9 @@ class Elementwise(Interaction):
     def pairs(self, layers: Mapping[str, Unit]) -> None:
         return None
 
+    def beside(self, first: str, second: str) -> bool:
+        return {first, second} == {end.layer for end in self.ends}
+
 
 class Masked(Multiway):
     r"""A dense coupling whose rows a mask switches: $\sum_i T_a[i]\, T_m[i, r] \sum_j W_{ij}\, T_b[j]$ (20.8).
@@ -140,6 +143,9 @@ class Masked(Multiway):
             return statistic[..., self.inner :: self._inner].unsqueeze(-1) * weight
         rows = statistic.unsqueeze(-1) * weight
         return self._spread(rows.mT).mT
+
+    def beside(self, first: str, second: str) -> bool:
+        return {first, second} == {end.layer for end in self.ends[:2]}
 
     def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
         if 1 in scales:

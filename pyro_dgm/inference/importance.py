@@ -87,7 +87,7 @@ def traces(
     except FAILURES as error:
         # Draws for another number of rows than the model's fail somewhere inside it; say that instead.
         unreplayed: Any = None
-        with torch.no_grad(), suppress(*FAILURES):
+        with poutine.block(), torch.no_grad(), suppress(*FAILURES):
             unreplayed = poutine.trace(model).get_trace(*args, **kwargs)
         if unreplayed is not None:
             _check_sites(unreplayed, guide_trace)

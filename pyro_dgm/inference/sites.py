@@ -96,7 +96,8 @@ def explain(
     entered, tracer = _Entered(), poutine.trace(program)
     bad: tuple[str, float] | None = None
     try:
-        with torch.no_grad(), untouched(), pyro.validation_enabled(False), entered:
+        # No handler around the program may see it run once more: a trace would find every site twice.
+        with poutine.block(), torch.no_grad(), untouched(), pyro.validation_enabled(False), entered:
             bad = _not_finite(tracer.get_trace(*args, **kwargs))
     except FAILURES as again:
         if entered.name is not None and entered.name not in tracer.trace:
@@ -106,6 +107,9 @@ def explain(
             ) from error
     if bad is not None:
         raise ValueError(f"site {bad[0]!r} of the {whose} has the log-probability {bad[1]:g}{_NOT_FINITE}") from error
+    if "Trace Shapes:" in str(error):
+        after = f", after site {entered.name!r}" if entered.name is not None else ""
+        raise ValueError(f"{first_line(error)} (in the {whose}{after})") from error
     raise error
 
 

@@ -242,3 +242,13 @@ def test_the_mean_field_bound_as_evidence():
         sbn.evidence(x, "mean field", rounds=0)
     with pytest.raises(ValueError, match="no options"):
         sbn.evidence(x, "exact", rounds=2)
+
+
+@pytest.mark.parametrize(
+    "options", [{"method": "saul"}, {"method": "mean field", "particles": 3}, {"method": "exact", "particles": 3}]
+)
+def test_unknown_methods_and_options_of_evidence_list_the_known_ones(options):
+    sbn, x = dgm.SBN.example()
+    with pytest.raises(ValueError, match=r"SBN has method='exact' with no options; .*method='mean field' with rounds"):
+        dgm.log_likelihood(sbn, x, **options)
+    assert dgm.log_likelihood(sbn, x, particles=3).method == "importance-weighted lower bound, K=3"

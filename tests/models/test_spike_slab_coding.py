@@ -367,11 +367,11 @@ def test_bad_requests():
         s3c.check_data(x[:, :-1])
     with pytest.raises(ValueError, match="rounds got"):
         s3c.bound(x, -2)
-    with pytest.raises(ValueError, match="S3C has method='importance'"):
+    with pytest.raises(ValueError, match="S3C has method='exact' with no options; method='importance'"):
         s3c.evidence(x, "bridge")
-    with pytest.raises(ValueError, match="'exact' has no options"):
+    with pytest.raises(ValueError, match="'exact' with no options"):
         s3c.evidence(x, "exact", particles=3)
-    with pytest.raises(ValueError, match="S3C has method='importance'"):
+    with pytest.raises(ValueError, match="S3C has method='exact' with no options; method='importance'"):
         s3c.evidence(x, chains=3)
     with pytest.raises(ValueError, match="needs data"):
         s3c.guide()

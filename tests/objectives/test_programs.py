@@ -14,6 +14,7 @@ from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 from pyro.optim import SGD
 
 import pyro_dgm as dgm
+from pyro_dgm.inference import sites
 from pyro_dgm.objectives.estimators.wake_sleep import asleep
 
 X = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
@@ -519,3 +520,27 @@ def test_an_empty_batch(estimator):
 
     with pytest.raises(ZeroDivisionError, match="division"):
         estimator.loss(model, divides, X)
+
+
+def test_a_site_of_weight_zero_fails_in_one_line():
+    def weightless(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            with poutine.scale(scale=0.0):
+                pyro.sample("x", decoded(z), obs=x)
+
+    with pytest.raises(ValueError, match=r"^Expected scale > 0 but got 0\.0 \(in the model, after site 'z'\)$"):
+        dgm.IWAE(2).loss(weightless, Guide(), X)
+
+
+@pytest.mark.parametrize("program", ["model", "guide"])
+def test_a_failed_program_is_run_again_out_of_sight(program):
+    """Under a trace of the caller's, a program that fails is looked into without its sites being entered twice."""
+
+    def fails(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("a", dist.Normal(0.0, 1.0))
+            pyro.sample("b", dist.Normal(torch.tensor(torch.nan), 1.0))
+
+    with poutine.trace(), pytest.raises(ValueError, match=f"site 'b' of the {program} has the log-prob"):
+        sites.traced(fails, program, (X,), {})

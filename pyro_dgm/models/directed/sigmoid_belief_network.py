@@ -19,7 +19,7 @@ from ...objectives.estimators.score_function import NVIL
 from ...objectives.objective import Elbo, Objective
 from ..shared.evidence import Evidence
 from ..shared.examples import bits, seeded
-from ..shared.latent import LatentVariableModel
+from ..shared.latent import METHODS, LatentVariableModel
 from ..shared.listed import bit_states
 from ..shared.rows import check_binary, check_rows
 
@@ -67,6 +67,7 @@ class SBN(LatentVariableModel):
     """
 
     guide_needs_rows = True
+    evidence_methods = {"exact": {}, **METHODS, "mean field": {"rounds": 20}}
 
     def __init__(self, visible: int, hidden: Sequence[int] = (200, 200), autoregressive: bool = False) -> None:
         super().__init__()
@@ -147,24 +148,24 @@ class SBN(LatentVariableModel):
 
         Args:
             x: data.
-            method: ``"exact"``; ``"importance"`` or ``"ais"``, as for other models; or ``"mean field"``, the deterministic
-                lower bound of Saul, Jaakkola and Jordan (1996) (``dgm.SaulBound``).
+            method: ``"exact"``, the default where no options are given; ``"importance"`` or ``"ais"``, as for other models; or
+                ``"mean field"``, the deterministic lower bound of Saul, Jaakkola and Jordan (1996) (``dgm.SaulBound``).
             options: ``rounds``, the rounds of updates of the mean-field bound; or those of ``LatentVariableModel.evidence``.
 
         Raises:
             ValueError: an exact sum over more than 16 latent bits; a mean-field bound of autoregressive layers.
         """
-        small = sum(self.hidden) <= _LARGEST
-        if method == "mean field":
-            return self._mean_field(x, **options)
-        if method not in (None, "exact") or (method is None and not small):
+        if method is None and not options and sum(self.hidden) <= _LARGEST:
+            method = "exact"
+        if method not in ("mean field", "exact"):
             return super().evidence(x, method, **options)
-        if options:
-            raise ValueError(f"got method={method!r} and {sorted(options)}; 'exact' has no options, 'importance' has")
-        return Evidence.exact(self._exact(x), "enumeration")
+        chosen = self.method_options(method, options)
+        return (
+            self._mean_field(x, **chosen) if method == "mean field" else Evidence.exact(self._exact(x), "enumeration")
+        )
 
     @torch.no_grad()
-    def _mean_field(self, x: Tensor, rounds: int = 20) -> Evidence:
+    def _mean_field(self, x: Tensor, rounds: int) -> Evidence:
         if self.autoregressive:
             raise ValueError(
                 "the mean-field bound needs layers whose units do not depend on one another; this network is autoregressive. "

@@ -16,7 +16,7 @@ from ...objectives.criteria.closed_bound import FactorialBound
 from ...objectives.objective import Objective
 from ..shared.evidence import Evidence
 from ..shared.examples import seeded
-from ..shared.latent import LatentVariableModel
+from ..shared.latent import METHODS, LatentVariableModel
 from ..shared.listed import ENTRIES, bit_states
 from ..shared.rows import PROGRESS_ROWS, check_rows
 
@@ -71,6 +71,7 @@ class S3C(LatentVariableModel):
     """
 
     guide_needs_rows = True
+    evidence_methods = {"exact": {}, **METHODS}
 
     def __init__(self, visible: int, hidden: int = 100, rounds: int = 20) -> None:
         super().__init__()
@@ -177,12 +178,11 @@ class S3C(LatentVariableModel):
         Raises:
             ValueError: another method or option; more than 12 spikes for an exact sum.
         """
-        if method == "exact" and options:
-            raise ValueError(
-                f"got method='exact' and {sorted(options)}; 'exact' has no options, 'importance' and 'ais' have"
-            )
-        if method not in (None, "exact") or (method is None and (options or self.hidden > _LARGEST)):
+        if method is None and not options and self.hidden <= _LARGEST:
+            method = "exact"
+        if method != "exact":
             return super().evidence(x, method, **options)
+        self.method_options(method, options)
         with torch.no_grad():
             values = torch.cat([self._enumerate(rows) for rows in x.split(_ROWS)])
         return Evidence.exact(values, "enumeration")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -42,7 +42,13 @@ WEIGHED_ROWS = 100
 
 
 class LatentVariableModel(ChainModel):
-    """A Pyro model with latent sites and a guide for them."""
+    """A Pyro model with latent sites and a guide for them.
+
+    Attributes:
+        evidence_methods: the methods of ``evidence`` and their options with defaults; a subclass that adds one lists it here.
+    """
+
+    evidence_methods: ClassVar[dict[str, dict[str, Any]]] = METHODS
 
     def sample(self, n: int) -> Tensor:
         """Draw ``n`` independent rows by ancestral sampling."""
@@ -106,15 +112,25 @@ class LatentVariableModel(ChainModel):
             ValueError: another method or option, or a count out of range.
         """
         method = method or "importance"
-        if method not in METHODS or set(options) - set(METHODS[method]):
-            known = "; ".join(f"method={name!r} with {', '.join(names)}" for name, names in METHODS.items())
-            raise ValueError(
-                f"log_likelihood got method={method!r} and {sorted(options)}; {type(self).__name__} has {known}"
-            )
-        chosen = {**METHODS[method], **options}
+        chosen = self.method_options(method, options)
         if method == "ais":
             return self._annealed(x, **chosen)
         return self._importance_weighted(self.model, x, **chosen)
+
+    def method_options(self, method: str, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a method of ``evidence``, with defaults for those that are not given.
+
+        Raises:
+            ValueError: the model has no such method, or the method no such option; the message lists all.
+        """
+        methods = self.evidence_methods
+        if method not in methods or set(options) - set(methods[method]):
+            known = "; ".join(
+                f"method={name!r} with {', '.join(names) or 'no options'}" for name, names in methods.items()
+            )
+            given = f" and {sorted(options)}" if options else ""
+            raise ValueError(f"log_likelihood got method={method!r}{given}; {type(self).__name__} has {known}")
+        return {**methods[method], **options}
 
     def _importance_weighted(self, model: Any, x: Tensor, particles: int, rows: int) -> Evidence:
         """The bound under ``model``, the model's program or one with handlers around it."""

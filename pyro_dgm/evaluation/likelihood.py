@@ -39,6 +39,8 @@ class LogLikelihood:
         space: the data's space, with preprocessing and binarisation; a figure with None refuses all comparison.
         n: the number of rows.
         measure: ``"probability"`` or ``"density"``, the quantity that the model gives a row. The two do not compare.
+        given: the part of a row that has no probability of its own (the label of a ``ConditionalVAE``), in words; None where
+            the figure is of whole rows. Figures that are given different things do not compare.
     """
 
     value: float
@@ -51,9 +53,11 @@ class LogLikelihood:
     space: str | None
     n: int
     measure: str | None = None
+    given: str | None = None
 
     def __str__(self) -> str:
         space = self.space or "space not stated"
+        space = space if self.given is None else f"given {self.given}, {space}"
         figure = f"{self.value:.2f} nats"
         if self.kind == "exact":
             return f"{figure} (exact), {self.method}, {space}"
@@ -73,7 +77,8 @@ class LogLikelihood:
         """The difference of two values, if they are comparable.
 
         Raises:
-            ValueError: a space is not stated, the spaces differ, or one figure is a density and the other a probability.
+            ValueError: a space is not stated, the spaces differ, one figure is a density and the other a probability, or they
+                are given different things.
         """
         if not isinstance(other, LogLikelihood):
             return NotImplemented
@@ -81,6 +86,11 @@ class LogLikelihood:
             raise ValueError("a figure without a stated space cannot be compared; pass space= to log_likelihood")
         if self.space != other.space:
             raise ValueError(f"figures over different spaces cannot be compared: {self.space!r} and {other.space!r}")
+        if self.given != other.given:
+            kinds = [f"given {f.given}" if f.given else "of whole rows" for f in (self, other)]
+            raise ValueError(
+                f"a log-likelihood {kinds[0]} cannot be compared with one {kinds[1]}: what is given has no share in the figure"
+            )
         if None not in (self.measure, other.measure) and self.measure != other.measure:
             raise ValueError(
                 f"a {self.measure} cannot be compared with a {other.measure}: one model takes the values as steps, the other as "
@@ -177,5 +187,6 @@ def with_details(
         space=None if space is None else str(space),
         n=len(x),
         measure=measure,
+        given=model.evidence_given(),
     )
     return figure, evidence.details

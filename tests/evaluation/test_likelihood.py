@@ -1,6 +1,7 @@
 """Figures say what they are and refuse unfair comparison."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -177,3 +178,20 @@ def test_gaussian_frames_and_grey_levels():
     assert real.measure(x) == "density"
     assert dgm.VAE(4, latent=2, hidden=(3,), output="gaussian").measure(torch.randn(1, 4)) == "density"
     assert dgm.VAE(4, latent=2, hidden=(3,), output="logistic").measure(torch.zeros(1, 4)) == "probability"
+
+
+def test_figures_of_rows_given_a_part_of_them_say_so_and_refuse_those_of_whole_rows():
+    """log p(x | y) is greater than log p(x, y) by log of the number of classes, and by more where x tells the class."""
+    figures = {}
+    for cls in (dgm.ConditionalVAE, dgm.SupervisedGenerator, dgm.RNNNADE, dgm.FVBN):
+        model, x = cls.example()
+        figures[cls] = dgm.log_likelihood(model, x, space="toy")
+    givens = ["the label", "the code", "the lengths", None]
+    assert [figure.given for figure in figures.values()] == givens
+    assert "given the code" in str(figures[dgm.SupervisedGenerator])
+    for one, two in itertools.combinations(figures.values(), 2):
+        with pytest.raises(ValueError, match="a log-likelihood given .* cannot be compared with one"):
+            one - two
+    model, x = dgm.VariationalRNN.example()
+    with pytest.warns(UserWarning, match="exact figure with a bound"):
+        figures[dgm.RNNNADE] - dgm.log_likelihood(model, x, space="toy", particles=2)

@@ -404,7 +404,8 @@ def test_conditional_weights_are_log_p_of_x_given_y():
     weights = dgm.log_weights(vae.model, vae.guide, rows, particles=3).detach()
     torch.testing.assert_close(weights, exact[torch.arange(5), label].expand(3, 5))
     figure = dgm.log_likelihood(vae, rows, particles=10)
-    assert "given the label" in figure.method
+    assert figure.given == "the label"
+    assert "given the label" in str(figure)
     assert figure.value == pytest.approx(float(exact[torch.arange(5), label].mean()))
     for given in (x, rows):
         torch.testing.assert_close(vae.classify(given, particles=2), exact.softmax(1))

@@ -140,6 +140,9 @@ class RNNNADE(ExplicitModel):
         """The columns that say which frames exist."""
         return presence_columns(self.visible, self.features)
 
+    def evidence_given(self) -> str:
+        return "the lengths"
+
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         """The exact log-likelihood of every sequence, in nats.
 

@@ -133,6 +133,9 @@ class SupervisedGenerator(ExplicitModel):
                 width *= torch.where(accept.unsqueeze(-1), 1.1, 0.96).clamp_max(1e3)
             yield z
 
+    def evidence_given(self) -> str:
+        return "the code"
+
     def initialise(self, x: Tensor) -> None:
         """Store the codes' means and standard deviations, for ``sample``."""
         codes = x[:, self.visible :]

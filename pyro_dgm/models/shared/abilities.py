@@ -34,6 +34,13 @@ class Abilities:
         """
         raise ValueError(f"{type(self).__name__} defines no likelihood; compare its samples with data instead")
 
+    def evidence_given(self) -> str | None:
+        """The part of a row, in words, that ``evidence`` takes as known and gives no probability; None where there is none.
+
+        Figures that are given different things do not compare.
+        """
+        return None
+
     def evidence_options(self, train: Tensor, method: str | None) -> dict[str, Any]:
         """Options of ``evidence`` that training rows provide (a base to anneal from); by default none."""
         return {}

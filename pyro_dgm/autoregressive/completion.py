@@ -12,6 +12,9 @@ from torch import Tensor
 from .. import processes
 from .outputs import Output
 
+METHODS = ("order", "enumeration", "importance")
+"""The methods by which unknown columns are filled in; by default the first that works is taken."""
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -20,21 +23,27 @@ class Completion:
     Attributes:
         draws: ``K x rows x D``; the known columns are unchanged.
         log_weights: ``K x rows``; the mean of their exponentials is $p(x_b)$, or an unbiased estimate of it.
-        method: ``"order"`` (the known columns come first: independent exact draws, of equal weight unless several orders
-            are averaged), ``"enumeration"`` (all values of the unknown columns, exact) or ``"importance"``; several of them,
-            with commas between, where rows with unlike known columns were completed by different ones.
         output: the columns' families.
+        chosen: for every row the number of its method in ``METHODS``.
     """
 
     draws: Tensor
     log_weights: Tensor
-    method: str
     output: Output
+    chosen: Tensor
+
+    @property
+    def method(self) -> str:
+        """``"order"`` (the known columns come first: independent exact draws, of equal weight unless several orders are
+        averaged), ``"enumeration"`` (all values of the unknown columns, exact) or ``"importance"``; several of them, with
+        commas between, where rows with unlike known columns were completed by different ones.
+        """
+        return ", ".join(sorted(METHODS[number] for number in self.chosen.unique().tolist()))
 
     @property
     def exact(self) -> bool:
-        """True where ``log_known`` is exact and not an estimate."""
-        return "importance" not in self.method
+        """True where ``log_known`` of all rows is exact and not an estimate."""
+        return not bool((self.chosen == METHODS.index("importance")).any())
 
     @property
     def log_known(self) -> Tensor:
@@ -48,9 +57,16 @@ class Completion:
 
     @property
     def effective_sample_size(self) -> Tensor:
-        r"""$1 / \sum_k \tilde w_k^2$ of every row: the number of equally weighted draws that are worth as much."""
+        r"""$1 / \sum_k \tilde w_k^2$ of every row: the number of equally weighted draws that are worth as much.
+
+        It says nothing of rows whose values are listed: see ``worth``.
+        """
         shares = self.log_weights.double().softmax(0)
         return (1 / shares.square().sum(0)).to(self.log_weights.dtype)
+
+    def worth(self, draws: int) -> Tensor:
+        """The effective sample size of every row; ``draws`` where all values were listed and nothing is left to chance."""
+        return torch.where(self.chosen == METHODS.index("enumeration"), float(draws), self.effective_sample_size)
 
     @property
     def mean(self) -> Tensor:
@@ -79,8 +95,8 @@ class Completion:
         return Completion(
             torch.cat([draws for draws, _ in padded], 1)[:, original_order],
             torch.cat([log_weights for _, log_weights in padded], 1)[:, original_order],
-            ", ".join(sorted({method for completion in completions for method in completion.method.split(", ")})),
             completions[0].output,
+            torch.cat([completion.chosen for completion in completions])[original_order],
         )
 
     def _padded(self, draws: int) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import processes
 from ..checks import check_choice, check_count
-from .completion import Completion
+from .completion import METHODS, Completion
 from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
 from .outputs import DECLARE
@@ -21,9 +21,6 @@ Distribution = AutoregressiveDistribution | OrderEnsemble
 
 LARGEST = 1 << 12
 """The most joint values of the unknown columns that are listed."""
-
-METHODS = ("order", "enumeration", "importance")
-"""The methods by which unknown columns are filled in; the first that works is taken."""
 
 
 def check_known(x: Tensor, known: Tensor) -> Tensor:
@@ -91,7 +88,7 @@ def _completed(dist: Distribution, x: Tensor, rows: Tensor, draws: int, method: 
     with processes.drawing(draws_per_member) as mine:
         by_member = [map(processes.gather, _weighted(member, x, rows, mine)) for member in dist.members]
         filled, log_weights = (torch.cat(parts) for parts in zip(*by_member, strict=True))
-    return Completion(filled, log_weights, method, dist.output)
+    return Completion(filled, log_weights, dist.output, _all(x, method))
 
 
 class Conditioned(NamedTuple):
@@ -204,7 +201,12 @@ def _listed(dist: Distribution, x: Tensor, known: Tensor) -> Completion:
     filled[..., free] = grid.unsqueeze(1).expand(-1, len(x), -1)
     chunk = max(LARGEST // max(len(x), 1), 1)
     log_p = torch.cat([dist.log_prob(candidates) for candidates in filled.split(chunk)])
-    return Completion(filled, log_p + math.log(len(grid)), "enumeration", dist.output)
+    return Completion(filled, log_p + math.log(len(grid)), dist.output, _all(x, "enumeration"))
+
+
+def _all(x: Tensor, method: str) -> Tensor:
+    """The number of a method, for every row."""
+    return torch.full((len(x),), METHODS.index(method), device=x.device)
 
 
 def _weighted(dist: AutoregressiveDistribution, x: Tensor, rows: Tensor, draws: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
@@ -42,14 +42,32 @@ def posterior_draws(
     return groups
 
 
-def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latents: Any, *args: Any) -> Any:
-    """Make one step of an independence sampler of every row's latents, proposed by the guide; return the new guide trace."""
+class Moved(NamedTuple):
+    r"""The state after a step of an independence sampler.
+
+    Attributes:
+        latents: the new trace of the guide.
+        accepted: ones where the proposal was accepted, else zeros: ``rows``.
+        log_joint: $\log p(x, z)$ of the new state, ``rows``.
+        log_weights: $\log p(x, z) - \log q(z \mid x)$ of the proposal, accepted or not: ``rows``.
+    """
+
+    latents: Any
+    accepted: Tensor
+    log_joint: Tensor
+    log_weights: Tensor
+
+
+def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latents: Any, *args: Any) -> Moved:
+    """Make one step of an independence sampler of every row's latents, proposed by the guide."""
     old = poutine.trace(poutine.replay(guide, trace=latents)).get_trace(*args)
     new = poutine.trace(guide).get_trace(*args)
-    log_ratio = torch.zeros(())
-    for sign, trace in ((1.0, new), (-1.0, old)):
+    joints, weights = [], []
+    for trace in (new, old):
         replayed = poutine.trace(poutine.replay(model, trace=trace)).get_trace(*args)
-        log_ratio = log_ratio + sign * (per_datum(replayed, 1) - per_datum(trace, 1))
+        joints.append(per_datum(replayed, 1))
+        weights.append(joints[-1] - per_datum(trace, 1))
+    log_ratio = weights[0] - weights[1]
     accept = torch.rand_like(log_ratio).log() < log_ratio
     for name, site in sites(new):
         proposed: Any = site["value"]
@@ -57,4 +75,4 @@ def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latent
         shape = accept.shape + (1,) * (site["value"].dim() - accept.dim())
         site["value"] = torch.where(accept.view(shape), proposed, before)
         site.pop("unscaled_log_prob")
-    return new
+    return Moved(new, accept.to(log_ratio.dtype), torch.where(accept, joints[0], joints[1]), weights[0])

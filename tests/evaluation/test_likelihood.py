@@ -190,7 +190,7 @@ def test_figures_of_rows_given_a_part_of_them_say_so_and_refuse_those_of_whole_r
     assert [figure.given for figure in figures.values()] == givens
     assert "given the code" in str(figures[dgm.SupervisedGenerator])
     for one, two in itertools.combinations(figures.values(), 2):
-        with pytest.raises(ValueError, match="a log-likelihood given .* cannot be compared with one"):
+        with pytest.raises(ValueError, match=r"a log-likelihood given .* cannot be compared with one"):
             one - two
     model, x = dgm.VariationalRNN.example()
     with pytest.warns(UserWarning, match="exact figure with a bound"):

@@ -184,10 +184,23 @@ class RNNNADE(ExplicitModel):
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> Tensor:
         """Draw the unknown values given the known ones, each draw from a separate particle filter of 100 particles."""
+        return self.condition_with_details(x, known, draws, warmup, thinning)[0]
+
+    def condition_with_details(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The result of ``condition``, and the smallest effective number of particles before a resampling."""
         check_independent(type(self).__name__, warmup=warmup, thinning=thinning)
         check_condition(x, known, draws)
         x = x.nan_to_num()  # unknown values may be NaN
-        return torch.stack([self._filtered(x, known, _PARTICLES, draw=True).rows for _ in range(draws)])
+        filled = [self._filtered(x, known, _PARTICLES, draw=True) for _ in range(draws)]
+        fewest = min(float(one.effective_sample_size.min()) for one in filled)
+        details = {
+            "method": "particle filters",
+            "particles": _PARTICLES,
+            "smallest_effective_number_of_particles": fewest,
+        }
+        return torch.stack([one.rows for one in filled]), details
 
     def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The result of ``impute``, and the smallest effective number of particles that a row had before resampling."""

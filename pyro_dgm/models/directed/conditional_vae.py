@@ -17,6 +17,7 @@ from ...inference.importance import log_weights
 from ...inference.posterior import metropolis_step
 from ...nets.bodies import mlp
 from ...objectives.objective import Objective
+from ..shared.chain_details import Step
 from ..shared.decoded import DecodedModel, diagonal
 from ..shared.examples import bits, seeded
 from ..shared.latent import bound_objective
@@ -166,8 +167,8 @@ class ConditionalVAE(DecodedModel):
     def data_shape(self) -> torch.Size:
         return torch.Size([self.visible + self.classes])
 
-    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        r"""Yield the rows after every step of one chain per row, by Metropolis within Gibbs, under a uniform prior of labels.
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
+        r"""Yield the state after every step of one chain per row, by Metropolis within Gibbs, under a uniform prior of labels.
 
         Latents are proposed from the guide; then the label is drawn from $p(y \mid x_b, z)$ among those that the row's
         known label columns allow, and the unknown columns from $p(x_a \mid z, y)$.
@@ -185,13 +186,14 @@ class ConditionalVAE(DecodedModel):
         current = torch.where(known, x, self.sample(len(x), label.argmax(1)))
         latents = pyro.poutine.trace(self.guide).get_trace(current)
         while True:
-            latents = metropolis_step(self.model, self.guide, latents, current)
+            moved = metropolis_step(self.model, self.guide, latents, current)
+            latents = moved.latents
             z = latents.nodes["z"]["value"]
             by_class = self.observe(z.unsqueeze(1).expand(-1, self.classes, -1), choices).base_dist
             scores = (by_class.log_prob(current[:, None, : self.visible]) * seen[:, None]).sum(-1)
             label = dist.OneHotCategorical(logits=allowed + scores).sample()
             current = torch.where(known, x, torch.cat([self.observe(z, label).sample(), label], 1))
-            yield current
+            yield Step(current, moved.accepted, moved.log_joint, moved.log_weights)
 
     def check_data(self, x: Tensor) -> None:
         name = "ConditionalVAE (visible columns, then one-hot labels: dataset.labelled(classes) appends them)"

@@ -11,11 +11,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ... import processes
 from ...checks import check_choice, check_columns, check_count, check_counts
 from ...distributions.support import RowSupport
 from ...nets.bodies import mlp
-from ..shared.conditioning import check_imputation, mean_of_later
+from ..shared.chain_details import Step
 from ..shared.examples import bits, seeded
 from ..shared.explicit import ExplicitModel
 from ..shared.rows import check_binary, check_rows
@@ -98,17 +97,20 @@ class SupervisedGenerator(ExplicitModel):
         $p(z) \prod_{known} p(x_i \mid z)$ with the prior of ``sample``. The unknown $x_i$ are independent given z and are
         summed out. Before the ``draws`` steps that count, as many adapt the width of the proposals.
         """
-        check_imputation(x, known, torch.Size([self.visible + self.codes]), draws)
-        with torch.no_grad(), processes.one_stream():
-            codes = self._codes(x, known, draws)
-            return torch.where(known, x, mean_of_later((torch.cat([self.decode(z), z], -1) for z in codes), draws))
+        return super().impute(x, known, draws)
 
-    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+    def mean_chain(self, x: Tensor, known: Tensor, warmup: int, **options: Any) -> Iterator[Step]:
+        """Yield the means of the unknown columns given the code, and the code."""
+        for step in self._codes(x, known, warmup):
+            yield step._replace(rows=torch.cat([self.decode(step.rows), step.rows], -1))
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
         """Yield rows of the chains of ``impute``, with the unknown columns drawn given the code."""
-        for z in self._codes(x, known, warmup):
-            yield torch.where(known, x, torch.cat([self.observe(z).sample(), z], -1))
+        for step in self._codes(x, known, warmup):
+            filled = torch.cat([self.observe(step.rows).sample(), step.rows], -1)
+            yield step._replace(rows=torch.where(known, x, filled))
 
-    def _codes(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
+    def _codes(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
         """Yield codes given the known entries, step by step."""
         known = known.expand(x.shape)
         known_columns, known_codes = known.split([self.visible, self.codes], -1)
@@ -116,7 +118,7 @@ class SupervisedGenerator(ExplicitModel):
         prior = dist.Normal(self.code_mean, self.code_scale)
         z = torch.where(known_codes, codes, prior.sample((len(x),)))
         while bool(known_codes.all()):
-            yield z
+            yield Step(z)
 
         def score(z: Tensor) -> Tensor:
             likelihood = torch.where(known_columns, self.observe(z).base_dist.log_prob(data), 0.0)
@@ -131,7 +133,7 @@ class SupervisedGenerator(ExplicitModel):
             z, current = torch.where(accept.unsqueeze(-1), proposal, z), torch.where(accept, proposed, current)
             if sweep < warmup:
                 width *= torch.where(accept.unsqueeze(-1), 1.1, 0.96).clamp_max(1e3)
-            yield z
+            yield Step(z, torch.where(known_codes.all(-1), 1.0, accept.to(z)), current)
 
     def evidence_given(self) -> str:
         return "the code"

@@ -15,14 +15,13 @@ from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ... import processes
 from ...checks import check_choice, check_count
 from ...data.sequences import checked_frames, join_frames, split_frames, unpad
 from ...distributions.padded_frames import PaddedFrames, join
 from ...inference.particles import given_values
 from ...nets.bodies import mlp
 from ...objectives.objective import Objective
-from ..shared.conditioning import check_imputation, mean_of_later
+from ..shared.chain_details import Step
 from ..shared.evidence import Evidence
 from ..shared.examples import seeded, sequences
 from ..shared.frames import check_frames, check_width, mean_frames, per_frame, presence_columns, row_shape
@@ -231,19 +230,18 @@ class VariationalRNN(LatentVariableModel):
         Raises:
             ValueError: fewer than two draws or particles.
         """
-        check_imputation(x, known, row_shape(x, self.visible), draws)
-        particles = check_count("particles", particles, 2)
-        with torch.no_grad(), processes.one_stream():
-            # The mean of equal numbers may differ from them by rounding.
-            return torch.where(known, x, mean_of_later(self.conditional_chain(x, known, 0, particles), draws))
+        return self._imputed(x, known, draws, particles=check_count("particles", particles, 2))[0]
 
-    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Tensor]:
+    def shape_of(self, x: Tensor) -> torch.Size:
+        return row_shape(x, self.visible)
+
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int, particles: int = 16) -> Iterator[Step]:
         """Yield rows of the chains of ``impute``."""
         values, is_known, present = given_values(x, known.expand(x.shape), self.features)
         path: Path | None = None
         while True:
             path = particle_gibbs(self, values, is_known, present, path, particles)
-            yield join_frames(torch.where(is_known, values, path.x), present)
+            yield Step(join_frames(torch.where(is_known, values, path.x), present))
 
     def initialise(self, x: Tensor) -> None:
         """Start the decoder's output bias at the values' means and standard deviations, over the frames that exist."""

@@ -211,7 +211,7 @@ class AutoregressiveModel(ExplicitModel):
         batches = zip(x.split(ROWS), known.split(ROWS), strict=True)
         completions = [self.complete(rows, known_rows, draws) for rows, known_rows in batches]
         filled = torch.where(known, x, torch.cat([completion.mean for completion in completions]))
-        smallest = min(float(completion.effective_sample_size.min()) for completion in completions)
+        smallest = min(float(completion.worth(draws).min()) for completion in completions)
         return filled, {
             "method": ", ".join(sorted({name for completion in completions for name in completion.method.split(", ")})),
             "smallest_effective_sample_size": smallest,

@@ -1,10 +1,11 @@
-"""Drawing and imputing unknown entries: checks, and the states of a chain that are kept."""
+"""Drawing and imputing unknown entries: checks, and models that do so by chains."""
 
 from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from ... import processes
 from ...autoregressive.conditionals import check_known
 from ...checks import check_count
+from .chain_details import Step, step_details
 from .model import ProbabilisticModel
 
 
@@ -43,19 +45,6 @@ def check_independent(name: str, **chain: int | None) -> None:
             )
 
 
-def thinned(chain: Iterator[Tensor], draws: int, warmup: int, thinning: int) -> Tensor:
-    """``draws`` of a chain's states, one in ``thinning``, after those of the warm-up."""
-    return torch.stack(list(itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning)))
-
-
-def mean_of_later(chain: Iterator[Tensor], draws: int) -> Tensor:
-    """The mean of ``draws`` of a chain's states, after as many that are dropped."""
-    total = next(itertools.islice(chain, draws, None)).clone()
-    for state in itertools.islice(chain, draws - 1):
-        total += state
-    return total / draws
-
-
 def check_imputation(
     x: Tensor, known: Tensor, event_shape: torch.Size, draws: int, what: str = "the draws that are averaged"
 ) -> None:
@@ -77,8 +66,8 @@ class ChainModel(ProbabilisticModel):
         """The shape of a row of data."""
 
     @abstractmethod
-    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """Yield the rows after every step of one chain per row, which tends to their law given the known entries.
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
+        """Yield the state after every step of one chain per row, which tends to the rows' law given the known entries.
 
         Args:
             x: rows; unknown entries may hold any number, but not NaN.
@@ -86,21 +75,56 @@ class ChainModel(ProbabilisticModel):
             warmup: the number of first steps in which the chains may adapt how they move.
         """
 
+    def mean_chain(self, x: Tensor, known: Tensor, warmup: int, **options: Any) -> Iterator[Step]:
+        """The chain whose rows ``impute`` averages; by default that of ``condition``, which may take options."""
+        return self.conditional_chain(x, known, warmup, **options)
+
+    def shape_of(self, x: Tensor) -> torch.Size:
+        """The shape that rows must have; by default ``data_shape``, whatever the rows."""
+        return self.data_shape()
+
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, by the chains of ``conditional_chain``.
 
         The chains take ``2 draws`` steps, of which the first half is warm-up.
         """
+        return self._imputed(x, known, draws)[0]
+
+    def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
+        """The result of ``impute``, and acceptance, effective sample size and R-hat of the chains."""
+        filled, steps = self._imputed(x, known, draws, keep=True)
+        return filled, step_details(steps, known.expand(x.shape))
+
+    def _imputed(
+        self, x: Tensor, known: Tensor, draws: int, keep: bool = False, **options: Any
+    ) -> tuple[Tensor, list[Step]]:
+        """The means of the chains' rows, and with ``keep`` the steps behind them."""
         with torch.no_grad(), processes.one_stream():
-            check_imputation(x, known, self.data_shape(), draws)
-            return torch.where(known, x, mean_of_later(self.conditional_chain(x, known, draws), draws))
+            check_imputation(x, known, self.shape_of(x), draws)
+            total, kept = torch.zeros_like(x), []
+            for step in itertools.islice(self.mean_chain(x.nan_to_num(), known, draws, **options), draws, 2 * draws):
+                total += step.rows
+                if keep:
+                    kept.append(step)
+            return torch.where(known, x, total / draws), kept
 
     def condition(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> Tensor:
         """Draw by the chains of ``impute``, one per row."""
+        return torch.stack([step.rows for step in self._drawn(x, known, draws, warmup, thinning)])
+
+    def condition_with_details(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The result of ``condition``, and acceptance, effective sample size and R-hat of the chains."""
+        steps = self._drawn(x, known, draws, warmup, thinning)
+        return torch.stack([step.rows for step in steps]), step_details(steps, known.expand(x.shape))
+
+    def _drawn(self, x: Tensor, known: Tensor, draws: int, warmup: int | None, thinning: int | None) -> list[Step]:
+        """The states of the chains that are kept."""
         warmup, thinning = check_condition(x, known, draws, warmup, thinning)
         with torch.no_grad(), processes.one_stream():
             # Unknown entries may be NaN.
             chain = self.conditional_chain(x.nan_to_num(), known, warmup)
-            return thinned(chain, draws, warmup, thinning)
+            return list(itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...energy import EnergyDistribution
 from ...mcmc import VectorizedMCMC, default_kernel
+from .chain_details import chain_figures, projections
 from .conditioning import check_condition, check_imputation
 from .model import ProbabilisticModel
 
@@ -37,19 +38,38 @@ class EnergyModel(ProbabilisticModel):
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, from one clamped chain per row after ``draws`` sweeps of warm-up."""
+        return self.impute_with_details(x, known, draws)[0]
+
+    def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
+        """The result of ``impute``, and effective sample size and R-hat of the chains' energies."""
         dist = self()
         check_imputation(x, known, dist.event_shape, draws)
-        mcmc = self._clamped(dist, x, known, draws, draws, keep="moments")
-        return torch.where(known, x, mcmc.moments.get()[dist.visible]["mean"].to(x))
+        mcmc = self._clamped(dist, x.nan_to_num(), known, draws, draws, keep="moments")
+        filled = torch.where(known, x, mcmc.moments.get()[dist.visible]["mean"].to(x))
+        energies = torch.stack(list(mcmc.energies.values()), -1).transpose(0, 1)
+        return filled, self._details(mcmc, energies)
 
     def condition(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> Tensor:
         """Draw by one clamped chain per row, with the default kernel of the distribution."""
+        return self.condition_with_details(x, known, draws, warmup, thinning)[0]
+
+    def condition_with_details(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The result of ``condition``, and effective sample size and R-hat of the chains' draws."""
         warmup, thinning = check_condition(x, known, draws, warmup, thinning)
         dist = self()
         mcmc = self._clamped(dist, x.nan_to_num(), known, draws, warmup, thinning=thinning)
-        return mcmc.get_samples(group_by_chain=True)[dist.visible].transpose(0, 1)
+        drawn = mcmc.get_samples(group_by_chain=True)[dist.visible].transpose(0, 1)
+        return drawn, self._details(mcmc, projections(drawn, known.expand(x.shape)))
+
+    def _details(self, mcmc: VectorizedMCMC, figures: Tensor) -> dict[str, Any]:
+        """The details of clamped chains, from figures of their draws, ``draws x rows x figures``."""
+        found: dict[str, Any] = {"method": f"chains ({type(mcmc.kernel).__name__})", **chain_figures(figures)}
+        rates = [float(d["acceptance rate"]) for d in mcmc.kernel.chain_diagnostics(1) if "acceptance rate" in d]
+        return found | ({"acceptance": min(rates)} if rates else {})
 
     def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "torch") -> VectorizedMCMC:
         """Run chains without clamping, with the default kernel of the distribution."""

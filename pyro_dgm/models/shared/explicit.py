@@ -13,6 +13,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ...objectives.objective import Elbo, Objective
+from .chain_details import Step
 from .conditioning import ChainModel
 from .evidence import Evidence
 from .rows import ROWS_AT_ONCE, check_rows
@@ -65,8 +66,8 @@ class ExplicitModel(ChainModel):
     def data_shape(self) -> torch.Size:
         return torch.Size(self().event_shape)
 
-    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        """Yield the rows after every sweep of one Metropolis chain per row, which changes one entry at a time.
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
+        """Yield the state after every sweep of one Metropolis chain per row, which changes one entry at a time.
 
         Each unknown entry gets a normal proposal around its present value, accepted by the ratio of the densities. The
         sweeps of the warm-up adapt the width of the proposals.
@@ -77,6 +78,7 @@ class ExplicitModel(ChainModel):
         columns = (~known).expand(x.shape).any(0).nonzero().flatten().tolist()
         free = (~known).expand(x.shape)
         for sweep in itertools.count():
+            moved = torch.zeros_like(log_density)
             for column in columns:
                 proposal = state.clone()
                 step = width[:, column] * torch.randn(len(x), device=x.device)
@@ -85,6 +87,8 @@ class ExplicitModel(ChainModel):
                 accept = torch.rand_like(log_density).log() < proposed - log_density
                 state = torch.where(accept.unsqueeze(1), proposal, state)
                 log_density = torch.where(accept, proposed, log_density)
+                moved += accept & free[:, column]
                 if sweep < warmup:
                     width[:, column] *= torch.where(free[:, column], torch.where(accept, 1.1, 0.93), 1.0)
-            yield state
+            share = torch.where(free.any(1), moved / free.sum(1).clamp_min(1), 1.0)
+            yield Step(state, share, log_density)

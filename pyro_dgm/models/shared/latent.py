@@ -22,6 +22,7 @@ from ...inference.pareto import pareto
 from ...inference.posterior import metropolis_step, posterior_draws
 from ...objectives.estimators.multi_sample import IWAE, DReG
 from ...objectives.objective import Elbo, Objective
+from .chain_details import Step
 from .conditioning import ChainModel
 from .evidence import WIDTH, Evidence
 
@@ -64,8 +65,8 @@ class LatentVariableModel(ChainModel):
     def data_shape(self) -> torch.Size:
         return self.sample(1).shape[1:]
 
-    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Tensor]:
-        r"""Yield the rows after every step of one chain per row, by Metropolis within Gibbs (Mattei and Frellsen 2018).
+    def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
+        r"""Yield the state after every step of one chain per row, by Metropolis within Gibbs (Mattei and Frellsen 2018).
 
         Latents are proposed from the guide and accepted by their importance weights, so that the chain's law is
         $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$.
@@ -73,9 +74,10 @@ class LatentVariableModel(ChainModel):
         current = torch.where(known, x, self.sample(len(x)))
         latents = poutine.trace(self.guide).get_trace(current)
         while True:
-            latents = metropolis_step(self.model, self.guide, latents, current)
+            moved = metropolis_step(self.model, self.guide, latents, current)
+            latents = moved.latents
             current = torch.where(known, x, poutine.replay(self.model, trace=latents)(None, len(x)))
-            yield current
+            yield Step(current, moved.accepted, moved.log_joint, moved.log_weights)
 
     def posterior_draws(self, x: Tensor, draws: int = 500, chains: int = 4) -> dict[str, dict[str, Tensor]]:
         """Draw latents by sampling importance resampling from the guide, with log p(x | z) and replicated data."""

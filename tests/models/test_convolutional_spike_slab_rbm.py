@@ -310,11 +310,6 @@ def test_bad_options(options, message):
         dgm.ConvolutionalSpikeSlabRBM(**{"visible": 9, "filters": 2, "size": 2, **options})
 
 
-def test_centred_gradients_are_refused():
-    with pytest.raises(ValueError, match="bias for every position"):
-        make(visible=9, filters=1).objective(centred=True)
-
-
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_start_knows_no_unit_of_measurement(tied):
     """With slab precisions that only the certificate makes, spikes of fresh machines see rows and their multiples alike."""

@@ -31,8 +31,7 @@ class Convolution(Interaction):
     regions are; where the pixels are one, they are its pooling units, each the sum of a statistic over its region.
 
     A weight is ``filters x channels x k x k``, or ``filters x inner x channels x k x k`` where ``inner`` is a slice. It may
-    have batch dimensions: different filters for every row. A centred gradient (20.37) holds for offsets of every pixel and
-    position and for biases of every position: filters are shared, biases are not.
+    have batch dimensions: different filters for every row.
 
     Args:
         first: the layer (or ``(layer, statistic index)``) of the pixels.

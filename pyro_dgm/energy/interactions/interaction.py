@@ -58,8 +58,8 @@ class Interaction(ABC):
 
     @abstractmethod
     def centred_gradient(self, gradient: Tensor, biases: tuple[Tensor, ...], offsets: tuple[Tensor, ...]) -> Tensor:
-        """The weight's gradient in centred coordinates (20.37), from the gradients of the biases and the offsets at
-        its ends (all flat, without batch)."""
+        """The gradient by the weight where the biases hold the fields at the offsets fixed (20.37): less the derivative of
+        these fields by the weight, times the gradients by the biases at its ends (all flat, without batch)."""
 
     @abstractmethod
     def pairs(self, layers: Mapping[str, Unit]) -> tuple[Tensor, Tensor] | None:

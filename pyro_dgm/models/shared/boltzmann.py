@@ -20,6 +20,7 @@ from ...native import check_precision
 from ...objectives import CD, PCD, ExactNegativePhase
 from ...objectives.criteria.pseudolikelihood import pseudo_log_likelihood
 from ...objectives.objective import Objective
+from ...objectives.phases.coordinates import why_not_centred
 from ...objectives.phases.objective import NegativePhaseObjective
 from .abilities import check_options
 from .energy_based import EnergyModel
@@ -62,8 +63,8 @@ class BoltzmannModel(EnergyModel):
         does, undo it and train badly with it.
         """
         check_precision(precision, next(self.parameters()))
-        if centred and (reason := self.uncentred()):
-            raise ValueError(f"{reason}; leave centred out")
+        if centred and (reason := why_not_centred(self().machine)):
+            raise ValueError(f"centred got True: {reason}; leave centred out")
         kernel = None if precision == "float32" else functools.partial(BlockGibbs, precision=precision)
         check_choice("kind", kind, ("pcd", "cd", "exact"))
         if kind == "pcd":
@@ -81,10 +82,6 @@ class BoltzmannModel(EnergyModel):
                 raise ValueError("centred got True for the exact phase, whose gradient is not centred; leave it out")
             return NegativePhaseObjective(ExactNegativePhase())
         return NegativePhaseObjective(CD(1 if k is None else k, centred=centred, kernel=kernel))
-
-    def uncentred(self) -> str | None:
-        """The reason why this model's gradients cannot be centred; None where they can."""
-        return None
 
     def initialise(self, x: Tensor) -> None:
         """Set the visible biases so that uncoupled units have the data's means, unless biases were set already."""

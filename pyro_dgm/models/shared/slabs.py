@@ -17,7 +17,10 @@ SLACK = 1e-4
 
 
 class SlabMachine(RealValuedModel):
-    """A machine with spikes and slabs: a diagonal precision, squares of x that spikes switch on, and no visible bias."""
+    """A machine with spikes and slabs: a diagonal precision, squares of x that spikes switch on, and no visible bias.
+
+    So gradients cannot be centred: there is no bias to take the shift.
+    """
 
     hidden: int
     visible: int

@@ -41,7 +41,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
     other pictures. Without it $\Lambda$ has an entry for every pixel, $n_j$ is exact, and the size is fixed.
 
     The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances,
-    and multiplies $\Phi$ by it. A centred gradient would give every position its own bias, and is refused.
+    and multiplies $\Phi$ by it. Without a visible bias a gradient cannot be centred.
 
     Args:
         visible: the number of pixels, over all channels.
@@ -199,9 +199,6 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         other.load_state_dict(self.state_dict())
         other.fresh = self.fresh
         return other
-
-    def uncentred(self) -> str:
-        return "centred gradients move a bias for every position, and a filter has one"
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "filters": self.filters, "size": list(self.size),

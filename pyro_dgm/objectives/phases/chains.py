@@ -53,7 +53,10 @@ class ChainsPhase(NegativePhase):
             )
         if site not in self.centring:
             self.centring[site] = Centring()
-        return self.centring[site].apply(fn)
+        try:
+            return self.centring[site].apply(fn)
+        except ValueError as error:
+            raise ValueError(f"site {site!r}: {error}. Pass centred=False") from None
 
     def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
         if self.centred:

@@ -1,0 +1,116 @@
+"""The base of Boltzmann models of rows with their class, which are classifiers too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ...annealing import log_partition
+from ...checks import check_one_hot
+from ...energy import log_sum
+from .abilities import check_options
+from .boltzmann import BoltzmannModel
+from .evidence import Evidence, between
+from .rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows
+
+
+class LabelledModel(BoltzmannModel):
+    r"""A Boltzmann model with the layers ``visible`` and ``label``, a single categorical unit.
+
+    Rows hold the visible columns and then a one-hot label, or the visible columns alone. ``model(x)`` has the sites ``"x"``, the
+    visible columns under $p(x)$, and ``"label"`` under $p(y \mid x)$, which is exact: the hidden units are summed out for every
+    class. Their log-probabilities sum to $\log p(x, y)$.
+
+    Attributes:
+        visible: the number of visible columns, without the label.
+        classes: the number of classes.
+    """
+
+    visible: int
+    classes: int
+
+    def observed(self, x: Tensor) -> dict[str, Tensor]:
+        if x.shape[-1] == self.visible:
+            return {"visible": x}
+        columns, label = x.split([self.visible, self.classes], -1)
+        return {"visible": columns, "label": label.unsqueeze(-2)}
+
+    def scores(self, x: Tensor) -> Tensor:
+        r"""$\log p(x, y) + \log Z$ of every class y: ``batch_shape x classes``, in nats.
+
+        Args:
+            x: visible columns, ``batch_shape x visible``.
+        """
+        each = torch.eye(self.classes, dtype=x.dtype, device=x.device).unsqueeze(-2)
+        return log_sum(self().machine, {"visible": x.unsqueeze(-2), "label": each})
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        r"""$p(y \mid x)$: ``rows x classes``.
+
+        Args:
+            x: rows; a label behind the visible columns is ignored.
+
+        Raises:
+            ValueError: rows of another width.
+        """
+        if isinstance(x, Tensor) and x.shape[1:] == (self.visible + self.classes,):
+            x = x[:, : self.visible]
+        check_rows(x, torch.Size([self.visible]), type(self).__name__)
+        with torch.no_grad():
+            return torch.cat([torch.softmax(self.scores(rows), -1) for rows in x.split(ROWS_AT_ONCE)])
+
+    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        machine = self()
+        seen = {} if x is None else self.observed(x)
+        with self.data_plate(x, size):
+            columns = pyro.sample("x", machine, obs=seen.get("visible"))
+            given = dist.OneHotCategorical(logits=self.scores(columns))
+            label = pyro.sample("label", given, obs=seen["label"].squeeze(-2) if "label" in seen else None)
+        return torch.cat([columns, label], -1)
+
+    def sample(self, n: int, sweeps: int = 1000) -> Tensor:
+        """Draw ``n`` rows with their labels: exactly from a small machine, else as the last states of Gibbs chains."""
+        state = self().sample_state((n,), sweeps)
+        return torch.cat([state["visible"], state["label"].squeeze(-2)], -1)
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""$\log p(x, y)$ of rows with labels, $\log p(x)$ of rows without, with log Z exact or by annealing.
+
+        Args:
+            x: data.
+            method: ``"exact"``, ``"ais"`` or ``"bridge"``, as for other Boltzmann machines.
+            options: those of ``dgm.log_partition``.
+        """
+        check_options(self, options, log_partition)
+        log_z = self.log_partition(x, method, **options)
+        with torch.no_grad():
+            machine = self().machine
+            values = torch.cat([log_sum(machine, self.observed(rows)) for rows in x.split(ROWS_AT_ONCE)])
+        return between(values - log_z.value, log_z)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The share of validation rows whose class is not the most probable one, $\\log p(y \\mid x)$, the free-energy gap."""
+        with torch.no_grad():
+            machine = self().machine
+            splits = [self.observed(rows[:PROGRESS_ROWS]) for rows in (train, valid)]
+            free = [-log_sum(machine, {"visible": seen["visible"]}).mean() for seen in splits]
+            figures = {"free_energy_gap": float(free[1] - free[0])}
+            if "label" in splits[1]:
+                log_p = torch.log_softmax(self.scores(splits[1]["visible"]), -1)
+                truth = splits[1]["label"].squeeze(-2)
+                figures["valid_error"] = float((log_p.argmax(-1) != truth.argmax(-1)).double().mean())
+                figures["valid_log_label"] = float((log_p * truth).sum(-1).mean())
+        return figures
+
+    def check_data(self, x: Tensor) -> None:
+        labelled = isinstance(x, Tensor) and x.shape[1:] == (self.visible + self.classes,)
+        super().check_data(x[:, : self.visible] if labelled else x)
+        if labelled:
+            check_one_hot(x[:, self.visible :], type(self).__name__)
+
+    def initialise(self, x: Tensor) -> None:
+        super().initialise(self.observed(x)["visible"])

@@ -1,0 +1,132 @@
+"""Machines of rows and their classes: values of another program, and what their criteria train."""
+
+import pytest
+import torch
+from oracles.waves import bits, wave
+
+import pyro_dgm as dgm
+
+
+def class_machine():
+    model = dgm.ClassRBM(4, 3, 3).double()
+    with torch.no_grad():
+        model.weight.copy_(wave(0.8, 1, 4, 3))
+        model.label_weight.copy_(wave(1.5, 2, 3, 3))
+        model.visible_bias.copy_(wave(0.5, 3, 4))
+        model.hidden_bias.copy_(wave(0.4, 4, 3))
+        model.label_bias.copy_(wave(0.3, 5, 3))
+    return model
+
+
+def two_groups(order):
+    model = dgm.TwoGroupRBM(3, 2, 2, 2, order).double()
+    with torch.no_grad():
+        model.free_weight.copy_(wave(0.7, 2, 3, 2))
+        model.visible_bias.copy_(wave(0.5, 3, 3))
+        model.free_bias.copy_(wave(0.4, 4, 2))
+        model.label_bias.copy_(wave(0.2, 6, 2))
+        if order == "third":
+            model.weight.copy_(wave(0.8, 1, 3, 2, 2).permute(2, 0, 1))
+            model.hidden_bias.copy_(wave(0.3, 5, 2, 2).T)
+        else:
+            model.weight.copy_(wave(0.8, 1, 3, 2))
+            model.label_weight.copy_(wave(0.6, 7, 2, 2))
+            model.hidden_bias.copy_(wave(0.3, 8, 2))
+    return model
+
+
+def test_values_of_another_program():
+    model, x = class_machine(), bits(1, 4).view(1, 4)
+    row = torch.cat([x, torch.tensor([[0.0, 1.0, 0.0]]).double()], 1)
+    assert x.tolist() == [[1, 1, 1, 0]]
+    assert float(dgm.log_partition(model()).value) == pytest.approx(5.7771344071, abs=1e-9)
+    assert model.predict_proba(x)[0].tolist() == pytest.approx([0.4084286079, 0.3286295064, 0.2629418858], abs=1e-9)
+    assert float(model().log_prob(x).detach()) == pytest.approx(-2.9339020887, abs=1e-9)
+    assert float(model.evidence(row).values) == pytest.approx(-4.0467263719, abs=1e-9)
+    assert float(model.evidence(x).values) == pytest.approx(-2.9339020887, abs=1e-9)
+    log_label = torch.log_softmax(model.scores(x), -1)[0, 1]
+    parameters = model.weight, model.label_weight, model.label_bias
+    w, u, d = torch.autograd.grad(log_label, parameters)
+    found = [float(t) for t in (w[2, 1], u[2, 0], u[1, 0], d[1])]
+    assert found == pytest.approx([-0.0241010247, -0.1364372596, 0.5409401946, 0.6713704936], abs=1e-9)
+
+
+TWO_GROUPS = {
+    "third": (5.0184840156, -1.8866672365, 0.4133978553, 0.5390275961),
+    "second": (5.8000878319, -1.4383380200, 0.5342451902, 0.8997267375),
+}
+
+
+@pytest.mark.parametrize("order", TWO_GROUPS)
+def test_two_groups(order):
+    log_z, log_p, label, hidden = TWO_GROUPS[order]
+    model, x = two_groups(order), torch.tensor([[1.0, 1.0, 0.0]]).double()
+    assert float(dgm.log_partition(model()).value) == pytest.approx(log_z, abs=1e-9)
+    assert float(model().log_prob(x).detach()) == pytest.approx(log_p, abs=1e-9)
+    assert float(model.predict_proba(x)[0, 1]) == pytest.approx(label, abs=1e-9)
+    machine = model().machine
+    on = {"visible": x, "hidden": torch.tensor([[1.0, 0.0], [1.0, 1.0]]).double()}
+    whole = dgm.energy.log_sum(machine, {"visible": x})
+    given = dgm.energy.log_sum(machine, on).logsumexp(0)
+    assert float((given - whole).exp().detach()) == pytest.approx(hidden, abs=1e-9)
+
+
+def test_the_free_group_has_no_part_in_the_label():
+    model, x = two_groups("third"), bits(2, 5, 3)
+    gradients = torch.autograd.grad(
+        torch.log_softmax(model.scores(x), -1)[:, 0].sum(),
+        (model.free_weight, model.free_bias, model.visible_bias, model.weight),
+    )
+    assert all(float(g.abs().max()) < 1e-12 for g in gradients[:3])
+    assert float(gradients[3].abs().max()) > 1e-3
+
+
+def test_one_class_row_is_the_sum_over_its_labels():
+    for model in (class_machine(), two_groups("third"), two_groups("second")):
+        x = bits(3, 6, model.visible)
+        each = torch.eye(model.classes).double()
+        rows = torch.cat([x.repeat_interleave(model.classes, 0), each.repeat(6, 1)], 1)
+        joint = model.evidence(rows).values.view(6, model.classes)
+        torch.testing.assert_close(joint.logsumexp(1), model.evidence(x).values)
+        torch.testing.assert_close(torch.softmax(joint, 1), model.predict_proba(x))
+
+
+def test_a_machine_without_label_weights_is_an_rbm():
+    model, x = class_machine(), bits(2, 6, 4)
+    rbm = dgm.RBM(4, 3).double()
+    with torch.no_grad():
+        model.label_weight.zero_()
+        for name in ("weight", "visible_bias", "hidden_bias"):
+            getattr(rbm, name).copy_(getattr(model, name))
+    torch.testing.assert_close(model().log_prob(x), rbm().log_prob(x))
+
+
+def test_the_program_has_both_sites():
+    import pyro
+
+    model, x = class_machine(), torch.cat([bits(1, 5, 4), torch.eye(3).double()[[0, 2, 1, 1, 0]]], 1)
+    trace = pyro.poutine.trace(dgm.negative_phase(model.model, dgm.ExactNegativePhase())).get_trace(x)
+    trace.compute_log_prob()
+    total = trace.nodes["x"]["log_prob"] + trace.nodes["label"]["log_prob"]
+    torch.testing.assert_close(total, model.evidence(x).values)
+    rows = model.sample(7)
+    assert rows.shape == (7, 7)
+    assert (rows[:, 4:].sum(1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: dgm.ClassRBM(4, 1), "classes got 1"),
+        (lambda: dgm.ClassRBM(4, 3, 0), "hidden got 0"),
+        (lambda: dgm.TwoGroupRBM(4, 3, 2, 0), "free got 0"),
+        (lambda: dgm.TwoGroupRBM(4, 3, 2, 2, "first"), "order got 'first'"),
+        (lambda: dgm.TwoGroupRBM(4, 3, 2, 2).objective(centred=True), "cannot be centred"),
+        (lambda: class_machine().predict_proba(torch.zeros(2, 5)), "5"),
+        (lambda: class_machine().check_data(torch.full((2, 7), 0.5).double()), "Grey levels"),
+        (lambda: class_machine().check_data(torch.ones(2, 7).double()), "one-hot"),
+    ],
+)
+def test_bad_input(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

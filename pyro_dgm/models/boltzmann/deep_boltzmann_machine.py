@@ -29,9 +29,10 @@ from ...objectives.criteria.multi_prediction import MultiPrediction
 from ...objectives.objective import Objective
 from ...objectives.phases.objective import NegativePhaseObjective
 from ..shared.abilities import check_options
-from ..shared.boltzmann import BoltzmannModel, asks_to_anneal, visible_given
+from ..shared.boltzmann import asks_to_anneal, visible_given
 from ..shared.evidence import Evidence, bounded
 from ..shared.examples import bits, seeded
+from ..shared.label_columns import LabelColumns
 from ..shared.layerwise import Stage
 from ..shared.rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows
 from ._doubled import doubled_stages, restricted_stage
@@ -42,7 +43,7 @@ _SPREAD = 0.01
 """The standard deviation of the first weights."""
 
 
-class DBM(BoltzmannModel):
+class DBM(LabelColumns):
     r"""Deep Boltzmann machine with any number of binary hidden layers (Salakhutdinov and Hinton 2009).
 
     $E(v, h) = -b^\top v - \sum_l c_l^\top h_l - v^\top W_1 h_1 - \sum_{l>1} h_{l-1}^\top W_l h_l$ (20.24-25, with biases). The
@@ -129,12 +130,6 @@ class DBM(BoltzmannModel):
         return BoltzmannDistribution(
             self._graph, {**biases, "label": (self.label_bias,)}, (*self.weights, self.label_weight)
         )
-
-    def observed(self, x: Tensor) -> dict[str, Tensor]:
-        if not self.classes or x.shape[-1] == self.visible:
-            return {"visible": x}
-        image, label = x.split([self.visible, self.classes], -1)
-        return {"visible": image, "label": label.unsqueeze(-2)}
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         rows = (size or 1) if x is None else len(x)
@@ -310,9 +305,6 @@ class DBM(BoltzmannModel):
                 x, torch.Size([self.visible + self.classes]), "DBM with labels (visible columns, then one-hot labels)"
             )
             check_one_hot(x[:, self.visible :], "DBM")
-
-    def initialise(self, x: Tensor) -> None:
-        super().initialise(self.observed(x)["visible"])
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import pyro
@@ -36,6 +37,14 @@ class EnergyModel(ProbabilisticModel):
         """The states of the layers that data rows observe."""
         return {"visible": x}
 
+    def joined(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The data rows of the states of layers: the inverse of ``observed``."""
+        return state["visible"]
+
+    def row_shape(self, x: Tensor) -> torch.Size:
+        """The shape that rows of data must have, where ``x`` are such rows."""
+        return self().event_shape
+
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         """Means of the unknown entries given the known ones, from one clamped chain per row after ``draws`` sweeps of warm-up."""
         return self.impute_with_details(x, known, draws)[0]
@@ -43,9 +52,10 @@ class EnergyModel(ProbabilisticModel):
     def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The result of ``impute``, and effective sample size and R-hat of the chains' energies."""
         dist = self()
-        check_imputation(x, known, dist.event_shape, draws)
+        check_imputation(x, known, self.row_shape(x), draws)
         mcmc = self._clamped(dist, x.nan_to_num(), known, draws, draws, keep="moments")
-        filled = torch.where(known, x, mcmc.moments.get()[dist.visible]["mean"].to(x))
+        means = {layer: moments["mean"] for layer, moments in mcmc.moments.get().items()}
+        filled = torch.where(known, x, self.joined(means).to(x))
         energies = torch.stack(list(mcmc.energies.values()), -1).transpose(0, 1)
         return filled, self._details(mcmc, energies)
 
@@ -62,7 +72,7 @@ class EnergyModel(ProbabilisticModel):
         warmup, thinning = check_condition(x, known, draws, warmup, thinning)
         dist = self()
         mcmc = self._clamped(dist, x.nan_to_num(), known, draws, warmup, thinning=thinning)
-        drawn = mcmc.get_samples(group_by_chain=True)[dist.visible].transpose(0, 1)
+        drawn = self.joined(mcmc.get_samples(group_by_chain=True)).transpose(0, 1)
         return drawn, self._details(mcmc, projections(drawn, known.expand(x.shape)))
 
     def _details(self, mcmc: VectorizedMCMC, figures: Tensor) -> dict[str, Any]:
@@ -85,9 +95,11 @@ class EnergyModel(ProbabilisticModel):
     def _clamped(
         self, dist: EnergyDistribution, x: Tensor, known: Tensor, draws: int, warmup: int, **options: Any
     ) -> VectorizedMCMC:
-        """Run chains of the visible layer, one per row, with the known entries clamped."""
+        """Run chains of the layers that rows observe, one per row, with the known entries clamped."""
+        values, masks = self.observed(x), self.observed(known.expand(x.shape))
+        clamp = {layer: (masks[layer], value) for layer, value in values.items()}
         mcmc = VectorizedMCMC(
-            default_kernel(dist)(dist, clamp=(known, x)), draws, warmup, num_chains=len(x), save_params=[dist.visible],
+            default_kernel(dist)(dist, clamp=clamp), draws, warmup, num_chains=len(x), save_params=list(values),
             disable_progbar=True, **options,
         )  # fmt: skip
         mcmc.run()

@@ -13,31 +13,18 @@ from ...annealing import log_partition
 from ...checks import check_one_hot
 from ...energy import log_sum
 from .abilities import check_options
-from .boltzmann import BoltzmannModel
 from .evidence import Evidence, between
+from .label_columns import LabelColumns
 from .rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows
 
 
-class LabelledModel(BoltzmannModel):
-    r"""A Boltzmann model with the layers ``visible`` and ``label``, a single categorical unit.
+class LabelledModel(LabelColumns):
+    r"""A Boltzmann model of rows with labels whose hidden units can be summed out for every class.
 
-    Rows hold the visible columns and then a one-hot label, or the visible columns alone. ``model(x)`` has the sites ``"x"``, the
+    ``model(x)`` has the sites ``"x"``, the
     visible columns under $p(x)$, and ``"label"`` under $p(y \mid x)$, which is exact: the hidden units are summed out for every
     class. Their log-probabilities sum to $\log p(x, y)$.
-
-    Attributes:
-        visible: the number of visible columns, without the label.
-        classes: the number of classes.
     """
-
-    visible: int
-    classes: int
-
-    def observed(self, x: Tensor) -> dict[str, Tensor]:
-        if x.shape[-1] == self.visible:
-            return {"visible": x}
-        columns, label = x.split([self.visible, self.classes], -1)
-        return {"visible": columns, "label": label.unsqueeze(-2)}
 
     def scores(self, x: Tensor) -> Tensor:
         r"""$\log p(x, y) + \log Z$ of every class y: ``batch_shape x classes``, in nats.
@@ -75,7 +62,7 @@ class LabelledModel(BoltzmannModel):
     def sample(self, n: int, sweeps: int = 1000) -> Tensor:
         """Draw ``n`` rows with their labels: exactly from a small machine, else as the last states of Gibbs chains."""
         state = self().sample_state((n,), sweeps)
-        return torch.cat([state["visible"], state["label"].squeeze(-2)], -1)
+        return self.joined(state)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$\log p(x, y)$ of rows with labels, $\log p(x)$ of rows without, with log Z exact or by annealing.
@@ -111,6 +98,3 @@ class LabelledModel(BoltzmannModel):
         super().check_data(x[:, : self.visible] if labelled else x)
         if labelled:
             check_one_hot(x[:, self.visible :], type(self).__name__)
-
-    def initialise(self, x: Tensor) -> None:
-        super().initialise(self.observed(x)["visible"])

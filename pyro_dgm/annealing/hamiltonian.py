@@ -96,6 +96,7 @@ def hamiltonian_ais(
         raise ValueError(f"warmup got {warmup!r} without a reverse run, and only that one has a warm-up: leave it out")
     chains = check_count("chains", chains, 2, why=", without which annealing cannot tell its error")
     levels = ladder(temperatures).tolist()
+    dist = dist.unconditional()
     path = _Path(dist, base, num_steps)
     mine = processes.share(chains, "chains")
     with torch.no_grad(), processes.own_stream():

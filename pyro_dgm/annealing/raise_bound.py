@@ -56,7 +56,8 @@ def raise_bound(
     ``log_partition``, and no proven bound on the machine's likelihood.
 
     Args:
-        dist: a Boltzmann distribution without batch shape.
+        dist: a Boltzmann distribution without batch shape. Layers that it is ``given`` count as seen together with x: the
+            bound is that of $\log p_{ann}(x, h)$, as ``log_prob`` is of $\log p(x, h)$.
         x: rows, ``n x event_shape``.
         chains: annealing runs per row.
         temperatures: as in ``log_partition``.
@@ -84,25 +85,27 @@ def raise_bound(
         betas = ladder(temperatures)
         x = x.to(dist.parameters()[0])
         path = AnnealingPath(dist.machine, base_from_rows(dist, x if base is None else base))
-        weights = [log_weights(dist, path, betas, rows, mine) for rows in x.split(max(_ROWS // mine, 1))]
+        seen = {dist.visible: x} | {n: h.expand(len(x), *dist.shapes[n]) for n, h in dist.known.items()}
+        size = max(_ROWS // mine, 1)
+        chunks = ({n: rows[start : start + size] for n, rows in seen.items()} for start in range(0, len(x), size))
+        weights = [log_weights(dist, path, betas, chunk, mine) for chunk in chunks]
         return RaiseBound(*log_mean_exp(processes.gather(torch.cat(weights, 1))))
 
 
-def log_weights(dist: BoltzmannDistribution, path: AnnealingPath, betas: Tensor, x: Tensor, chains: int) -> Tensor:
-    r"""The log of unbiased estimates of $p_{ann}(x)$, ``chains x rows``."""
-    rows = x.repeat(chains, *(1 for _ in dist.event_shape))
-    state, log_q = _hidden(dist, rows)
+def log_weights(dist: BoltzmannDistribution, path: AnnealingPath, betas: Tensor, seen: State, chains: int) -> Tensor:
+    r"""The log of unbiased estimates of $p_{ann}$ of the layers that are seen, ``chains x rows``."""
+    state, log_q = _hidden(dist, {n: x.repeat(chains, *(1 for _ in x.shape[1:])) for n, x in seen.items()})
     weights = -dist.machine.energy(state) - log_q - path.log_base() + reverse_ais(path, betas, state)
-    return weights.view(chains, len(x))
+    return weights.view(chains, -1)
 
 
-def _hidden(dist: BoltzmannDistribution, x: Tensor) -> tuple[State, Tensor]:
-    """A joint state whose hidden layers are drawn from mean field given the rows, and their log-density."""
-    machine = dist.machine
-    state, log_q = {dist.visible: x}, x.new_zeros(len(x))
+def _hidden(dist: BoltzmannDistribution, seen: State) -> tuple[State, Tensor]:
+    """A joint state whose other layers are drawn from mean field given those that are seen, and their log-density."""
+    machine, x = dist.machine, seen[dist.visible]
+    state, log_q = dict(seen), x.new_zeros(len(x))
     statistics = machine.statistics(state) | mean_field(machine, state).statistics
     for layer, unit in machine.graph.layers.items():
-        if layer == dist.visible:
+        if layer in seen:
             continue
         eta = machine.fields(Block(layer), statistics)
         state[layer] = unit.sample(*(e.expand(len(x), *e.shape[-unit.event_dim :]).contiguous() for e in eta))

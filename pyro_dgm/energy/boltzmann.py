@@ -51,7 +51,7 @@ class BoltzmannDistribution(EnergyDistribution):
         _check_shapes(graph, biases, weights)
         self.machine = Machine(graph, biases, weights)
         self.visible = visible
-        self.known: State = {}
+        self.known: Mapping[str, Tensor] = {}
         self.parameter_batch_shape = batch_shape(self.machine)
         super().__init__(self.parameter_batch_shape, graph.layers[visible].shape, validate_args=validate_args)
         if self._validate_args:
@@ -82,11 +82,12 @@ class BoltzmannDistribution(EnergyDistribution):
     def given(self, known: State) -> BoltzmannDistribution:
         r"""A copy whose ``free_energy(x)`` is that of x together with some layers' states.
 
-        Then ``log_prob(x)`` is $\log p(x, h)$ with the same $\log Z$, the other layers summed out, and ``sample`` draws x
-        given them. Mean statistics may stand for states of binary layers, since the energy is linear in each.
+        Then ``log_prob(x)`` is $\log p(x, h)$ with the same $\log Z$, the other layers summed out. ``sample`` and all kernels
+        draw x and the other layers given them. Mean statistics may stand for states of binary layers, since the energy is
+        linear in each.
 
         Args:
-            known: ``{layer: batch_shape x layer shape}``.
+            known: ``{layer: ... x layer shape}``; dimensions in front broadcast with the batch shape, and make the copy's.
         """
         unknown = set(known) - (set(self.machine.graph.layers) - {self.visible})
         if unknown:
@@ -94,7 +95,14 @@ class BoltzmannDistribution(EnergyDistribution):
                 f"given names {sorted(unknown)}; the hidden layers are "
                 f"{[layer for layer in self.machine.graph.layers if layer != self.visible]}"
             )
-        other = self.expand(self.batch_shape)
+        for layer, x in known.items():
+            shape = self.shapes[layer]
+            if x.shape[max(x.dim() - len(shape), 0) :] != shape:
+                raise ValueError(
+                    f"the given state of {layer!r} has shape {tuple(x.shape)}; its last dimensions must be {tuple(shape)}"
+                )
+        batches = (x.shape[: x.dim() - len(self.shapes[layer])] for layer, x in known.items())
+        other = self.expand(torch.broadcast_shapes(self.batch_shape, *batches))
         other.known = dict(known)
         return other
 
@@ -127,6 +135,9 @@ class BoltzmannDistribution(EnergyDistribution):
         machine, _ = conditional(self.machine, {layer: x.to(self.parameters()[0]) for layer, x in given.items()})
         biases = {layer: machine.shaped(Block(layer), machine.biases[layer]) for layer in left}
         return BoltzmannDistribution(machine.graph, biases, machine.weights, visible, self._validate_args)
+
+    def unconditional(self) -> BoltzmannDistribution:
+        return self.given({}) if self.known else self
 
     def _copy(self, batch_shape: torch.Size) -> BoltzmannDistribution:
         other = object.__new__(type(self))
@@ -172,8 +183,11 @@ class BoltzmannDistribution(EnergyDistribution):
             zeros = {layer: visible.new_zeros(()).expand(*shape, *unit.shape) for layer, unit in layers}
             return {**zeros, self.visible: visible}
         state = {**machine.neutral_state(shape), self.visible: visible}
-        for _ in range(SETTLING if len(machine.graph.layers) > 1 else 0):
-            state = machine.sweep(state, skip=frozenset({self.visible}))
+        for layer, x in self.known.items():
+            state[layer] = x.expand(state[layer].shape)
+        fixed = frozenset({self.visible, *self.known})
+        for _ in range(SETTLING if len(fixed) < len(machine.graph.layers) else 0):
+            state = machine.sweep(state, skip=fixed)
         return state
 
     def energy(self, state: Mapping[str, Tensor]) -> Tensor:

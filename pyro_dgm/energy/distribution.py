@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -43,6 +44,8 @@ class EnergyDistribution(TorchDistribution, ABC):
     has_rsample = False
     visible = "visible"
     parameter_batch_shape = torch.Size()
+    known: Mapping[str, Tensor] = MappingProxyType({})
+    """States of layers that are given, whose conditional law draws and kernels follow."""
 
     def __init__(self, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool | None = None) -> None:
         self._terms: Terms | None = None
@@ -52,6 +55,10 @@ class EnergyDistribution(TorchDistribution, ABC):
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
         if self._validate_args:
             self.check_finite()
+
+    def unconditional(self) -> EnergyDistribution:
+        """The law of all layers, of which this is a conditional where layers are given; log Z is that of this law."""
+        return self
 
     @abstractmethod
     def energy(self, state: Mapping[str, Tensor]) -> Tensor:
@@ -147,7 +154,7 @@ class EnergyDistribution(TorchDistribution, ABC):
         return other
 
     def log_prob(self, value: Tensor) -> Tensor:
-        r"""$-F(x) - \log Z$ in nats: ``batch_shape``.
+        r"""$-F(x) - \log Z$ in nats: the batch shape of the value broadcast with ``batch_shape``.
 
         Raises:
             NegativePhaseError: log Z is not known and there are too many states to list; or, at ``backward``,
@@ -155,10 +162,12 @@ class EnergyDistribution(TorchDistribution, ABC):
         """
         if self._validate_args:
             self._validate_sample(value)
+        shape = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], self.batch_shape)
         if self._terms is not None:
             free_energy, log_z = self._terms(self, value)
-            return -free_energy - log_z
-        return -self.free_energy(value) - self._log_z()
+        else:
+            free_energy, log_z = self.free_energy(value), self._log_z()
+        return (-free_energy - log_z).expand(shape)
 
     def _log_z(self) -> Tensor:
         if self._log_partition is not None:

@@ -39,7 +39,7 @@ def to_numpyro(dist: BoltzmannDistribution) -> NumPyroBoltzmann:
         A distribution of the visible layer's ``event_shape``, in the dtype JAX is set to (float32 unless x64 was enabled).
 
     Raises:
-        ValueError: other units or interactions, a batch shape, or a unit coupled to itself.
+        ValueError: other units or interactions, a batch shape, layers that are given, or a unit coupled to itself.
         ImportError: JAX or NumPyro is not installed.
 
     Example:
@@ -50,6 +50,11 @@ def to_numpyro(dist: BoltzmannDistribution) -> NumPyroBoltzmann:
         (10,)
     """
     check_installed()
+    if dist.known:
+        raise ValueError(
+            f"to_numpyro got a distribution that is given {sorted(dist.known)}, which has no twin in NumPyro; pass "
+            "dist.unconditional(), and clamp these layers there"
+        )
     from ._numpyro_boltzmann import NumPyroBoltzmann
     from ._structure import read
 

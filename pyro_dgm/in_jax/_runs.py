@@ -92,8 +92,8 @@ def _steps(sampler: Sampler, carry: Carry, key: Any, steps: Any) -> tuple[Carry,
 
 
 def _energies(plan: Plan, sampler: Sampler, state: dict[str, Any]) -> dict[str, Any]:
-    machine, visible = sampler.machine, plan.structure.visible
+    machine = sampler.machine
     energies = {"energy": -machine.value(machine.statistics(state))}
     if isinstance(plan.hidden, Listing):
-        energies["free_energy"] = -log_sum(plan.hidden, machine, {visible: state[visible]})
+        energies["free_energy"] = -log_sum(plan.hidden, machine, {name: state[name] for name in plan.hidden.fixed})
     return energies

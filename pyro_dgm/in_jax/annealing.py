@@ -45,7 +45,7 @@ def _log_weights(
     chains: int,
     states: State | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    machine = to_numpyro(dist)
+    machine = to_numpyro(dist.unconditional())
     import jax
     import jax.numpy as jnp
     import numpy as np

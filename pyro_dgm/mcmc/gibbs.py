@@ -20,7 +20,7 @@ class BlockGibbs(ChainsKernel):
     r"""Draws every colour of the graph in turn from its conditional (20.7-16; 20.26-28 where layers alternate).
 
     Args:
-        dist: the Boltzmann distribution, as ``rbm()`` returns it.
+        dist: the Boltzmann distribution, as ``rbm()`` returns it; layers that it is ``given`` stay.
         clamp: the known entries: ``{layer: (mask, value)}``, or ``(mask, value)`` for the visible layer. Where the boolean
             ``mask`` is True the layer stays at ``value``, and the chains converge to $p(x_a \mid x_b)$. Both broadcast to
             ``chains x batch_shape x layer shape``.
@@ -89,11 +89,21 @@ class BlockGibbs(ChainsKernel):
 def checked_clamp(dist: BoltzmannDistribution, clamp: Clamping) -> Clamp | None:
     """A clamp by layer, as ``fitted`` returns it; a pair alone belongs to the visible layer.
 
+    The layers that the distribution is given are held as a whole.
+
     Raises:
-        ValueError: a layer that the graph lacks, a wrong shape or type, or values outside the support.
+        ValueError: a layer that the graph lacks, or that is given; a wrong shape or type, or values outside the support.
     """
     known = by_layer(dist.visible, clamp)
-    return {layer: _checked(dist, layer, *pair) for layer, pair in known.items()} if known else None
+    if twice := sorted(set(known) & set(dist.known)):
+        raise ValueError(
+            f"clamp names the layers {twice}, which the distribution is given: leave them out, or clamp dist.unconditional()"
+        )
+    checked = {layer: _checked(dist, layer, *pair) for layer, pair in known.items()}
+    for layer, value in dist.known.items():
+        every = torch.ones(dist.shapes[layer], dtype=torch.bool)
+        checked[layer] = fitted(dist, layer, every, value.detach())
+    return checked or None
 
 
 def _checked(dist: BoltzmannDistribution, layer: str, mask: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

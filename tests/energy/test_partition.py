@@ -267,7 +267,7 @@ def test_raise_weights_average_to_the_annealing_model(name, model, exact):
     fold = 400_000 // len(rows)
     assert math.isclose(expected.sum(), 1, abs_tol=1e-9)
     with torch.no_grad():
-        log_w = log_weights(model(), path, betas, torch.tensor(rows, dtype=torch.float32), fold).double()
+        log_w = log_weights(model(), path, betas, {"visible": torch.tensor(rows, dtype=torch.float32)}, fold).double()
     ratio = log_w.exp() / torch.tensor(expected)
     error = ratio.std(0) / math.sqrt(fold) + 1e-5
     assert ((ratio.mean(0) - 1).abs() < 6 * error).all()

@@ -19,6 +19,7 @@ from ..tempering import ParallelTempering
 from .engine import Collected, Engine
 
 if TYPE_CHECKING:
+    from ...in_jax._listing import Listing
     from ...in_jax._runs import Moments
 
 
@@ -63,7 +64,7 @@ class JaxEngine(Engine):
         from ...in_jax import to_numpyro
 
         with self._precision():
-            self.dist = to_numpyro(self.target)
+            self.dist = to_numpyro(self.target.unconditional())
         self._key: Any = None
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -80,6 +81,12 @@ class JaxEngine(Engine):
     @abstractmethod
     def plan(self, layers: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
         """The plan that is compiled, and the arrays that it works on."""
+
+    def _hidden(self) -> Listing | str:
+        """How the layers that are neither visible nor given are summed out."""
+        from ...in_jax._listing import listing
+
+        return listing(self.dist.structure, self.dist.arrays, (self.target.visible, *self.target.known))
 
     @abstractmethod
     def carry(self, params: State) -> dict[str, Any]:
@@ -163,7 +170,7 @@ class JaxGibbs(JaxEngine):
     def plan(self, layers: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
         from ...in_jax import _runs, _samplers
 
-        plan = _runs.Plan(_samplers.GibbsSampler, self.dist.structure, tuple(layers), self.dist._hidden)
+        plan = _runs.Plan(_samplers.GibbsSampler, self.dist.structure, tuple(layers), self._hidden())
         return plan, (self.dist.arrays, self.clamp(self.kernel.clamp))
 
     def carry(self, params: State) -> dict[str, Any]:
@@ -182,7 +189,7 @@ class JaxTempering(JaxEngine):
         from ...in_jax import _runs, _samplers
 
         kernel = self.kernel
-        plan = _runs.Plan(_samplers.TemperingSampler, self.dist.structure, tuple(layers), self.dist._hidden)
+        plan = _runs.Plan(_samplers.TemperingSampler, self.dist.structure, tuple(layers), self._hidden())
         base = {name: tuple(to_jax(b.reshape(-1)) for b in naturals) for name, naturals in kernel.base.items()}
         return plan, (
             self.dist.arrays,

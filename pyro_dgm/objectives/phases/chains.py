@@ -83,7 +83,8 @@ class ChainsPhase(NegativePhase):
     def chains_kernel(self, site: str, fn: EnergyDistribution) -> ChainsKernel:
         """The kernel for the present distribution of a site, with the tuning that earlier kernels have learnt."""
         make = default_kernel(fn) if self.kernel is None else self.kernel
-        kernel = make(fn.expand(fn.parameter_batch_shape))  # one set of chains, however many rows the plate has
+        # One set of chains, however many rows the plate has; and of all layers, since log Z is that of their joint law.
+        kernel = make(fn.unconditional().expand(fn.parameter_batch_shape))
         kernel.tuning = self.tuning.setdefault(site, kernel.tuning)
         return kernel
 

@@ -127,7 +127,7 @@ class PCD(ChainsPhase):
         return surrogate - surrogate.detach() + self.tracking[site].state["log_z"]
 
     def sampler(self, site: str, fn: EnergyDistribution) -> Callable[[torch.Size], Tensor] | None:
-        if site not in self.chains or fn.parameter_batch_shape:
+        if site not in self.chains or fn.parameter_batch_shape or fn.known:
             return None
 
         def from_chains(shape: torch.Size) -> Tensor:

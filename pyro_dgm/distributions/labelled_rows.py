@@ -18,7 +18,7 @@ class LabelledRows(dist.TorchDistribution):
 
     Args:
         columns: the columns' distribution, of ``event_shape`` (visible,).
-        label: ``batch_shape x classes``.
+        label: ``... x classes``; the dimensions in front broadcast with the batch shape of the columns.
 
     Example:
         >>> import torch
@@ -34,10 +34,11 @@ class LabelledRows(dist.TorchDistribution):
         return RowSupport(self.columns.support)
 
     def __init__(self, columns: Any, label: Tensor, validate_args: bool | None = None) -> None:
-        self.columns, self.label = columns, label.expand(*columns.batch_shape, label.shape[-1])
+        batch_shape = torch.broadcast_shapes(columns.batch_shape, label.shape[:-1])
+        self.columns, self.label = columns.expand(batch_shape), label.expand(*batch_shape, label.shape[-1])
         self.visible = columns.event_shape[0]
         event_shape = torch.Size([self.visible + label.shape[-1]])
-        super().__init__(columns.batch_shape, event_shape, validate_args=validate_args)
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LabelledRows:
         return LabelledRows(self.columns.expand(torch.Size(batch_shape)), self.label, self._validate_args)

@@ -11,10 +11,11 @@ from pyro.distributions import constraints
 from torch import Tensor, nn
 
 from ..data.sequences import join_frames, split_frames
+from .around import Around
 from .support import RowSupport
 
 
-class PaddedFrames(dist.TorchDistribution):
+class PaddedFrames(Around):
     """Padded rows of independent frames, of which some exist: ``event_shape`` (frames x (features + 1),).
 
     A row's log-probability is that of the frames that exist, and minus infinity where its length differs from the given
@@ -37,6 +38,13 @@ class PaddedFrames(dist.TorchDistribution):
         self.features, self.length = frames.event_shape[0], frames.batch_shape[-1]
         batch = torch.broadcast_shapes(frames.batch_shape[:-1], present.shape[:-1])
         super().__init__(batch, torch.Size([present.shape[-1] * (self.features + 1)]), validate_args=validate_args)
+
+    @property
+    def inner(self) -> dist.TorchDistribution:
+        return self.frames
+
+    def around(self, inner: dist.TorchDistribution) -> PaddedFrames:
+        return PaddedFrames(inner, self.present, validate_args=self._validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> PaddedFrames:
         frames = self.frames.expand((*batch_shape, self.length))

@@ -11,8 +11,8 @@ from pyro_dgm import registry
 from pyro_dgm.data import pad
 from pyro_dgm.distributions.autoregressive_bits import AutoregressiveBits
 from pyro_dgm.distributions.discretised_logistic import DiscretisedLogistic
+from pyro_dgm.distributions.given_rows import GivenRows
 from pyro_dgm.distributions.histogram import Histogram
-from pyro_dgm.distributions.labelled_rows import LabelledRows
 from pyro_dgm.distributions.padded_frames import PaddedFrames
 
 MODELS = registry.models()
@@ -37,8 +37,9 @@ def cases():
         "bits": (AutoregressiveBits(torch.randn(10, 4), torch.randn(4, 4)), bits),
         "levels": (DiscretisedLogistic(torch.rand(10), 0.1, 5), torch.randint(0, 5, (10,)) / 4),
         "histogram": (Histogram(torch.tensor([[0.0, 1, 2], [0, 1, 3]]), torch.randn(2, 2)), drawn),
-        "labels": (LabelledRows(normal(10), labels), torch.cat([drawn, labels], 1)),
-        "labels by row": (LabelledRows(normal(), labels), torch.cat([drawn, labels], 1)),
+        "labels": (GivenRows(normal(10), labels), torch.cat([drawn, labels], 1)),
+        "inputs first": (GivenRows(normal(10), labels, first=True), torch.cat([labels, drawn], 1)),
+        "labels by row": (GivenRows(normal(), labels), torch.cat([drawn, labels], 1)),
         "frames": (PaddedFrames(normal(5), present), rows),
         "frames by row": (PaddedFrames(normal(10, 5), present), rows),
     }

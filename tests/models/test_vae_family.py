@@ -17,7 +17,7 @@ from torch.distributions import MultivariateNormal
 
 import pyro_dgm as dgm
 from pyro_dgm.distributions.discretised_logistic import DiscretisedLogistic
-from pyro_dgm.distributions.labelled_rows import LabelledRows
+from pyro_dgm.distributions.given_rows import GivenRows
 from pyro_dgm.models.directed.conditional_vae import ConditionalVAE
 from pyro_dgm.models.directed.hierarchical_vae import HierarchicalVAE
 from pyro_dgm.nets.bodies import Convolutions, TransposedConvolutions, picture_sizes
@@ -536,7 +536,7 @@ def test_conditional_sites_and_labels():
     without = pyro.poutine.trace(vae.model).get_trace(None, 4)
     assert "label" not in with_rows.nodes
     assert torch.equal(without.nodes["label"]["value"], without.nodes["x"]["value"][:, 5:])
-    law = LabelledRows(dist.Bernoulli(torch.full((2, 3), 0.5)).to_event(1), torch.eye(2))
+    law = GivenRows(dist.Bernoulli(torch.full((2, 3), 0.5)).to_event(1), torch.eye(2))
     good = torch.cat([torch.ones(2, 3), torch.eye(2)], 1)
     torch.testing.assert_close(law.log_prob(good), torch.full((2,), 3 * math.log(0.5)))
     assert (law.log_prob(good[[1, 0]]) == -torch.inf).all()

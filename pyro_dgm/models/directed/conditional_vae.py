@@ -12,7 +12,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 
 from ...checks import check_count, check_counts, check_one_hot
-from ...distributions.labelled_rows import LabelledRows
+from ...distributions.given_rows import GivenRows
 from ...inference.importance import log_weights
 from ...inference.posterior import metropolis_step
 from ...nets.bodies import mlp
@@ -103,7 +103,7 @@ class ConditionalVAE(DecodedModel):
                 label = torch.eye(self.classes).to(like)[labels]
             else:
                 label = pyro.sample("label", dist.OneHotCategorical(logits=like.new_zeros(self.classes)))
-            return pyro.sample("x", LabelledRows(self.observe(z, label), label), obs=x)
+            return pyro.sample("x", GivenRows(self.observe(z, label), label), obs=x)
 
     def infer(self, x: Tensor, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):

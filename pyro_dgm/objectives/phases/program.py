@@ -14,6 +14,7 @@ from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
+from ...distributions.around import Around
 from ...energy import EnergyDistribution, without_gradient
 from ...energy.distribution import Terms
 from .phase import NegativePhase
@@ -60,9 +61,12 @@ class PhaseMessenger(Messenger):
 
 
 def _bind(fn: Any, bind: Callable[[EnergyDistribution], EnergyDistribution]) -> Any:
-    """Apply ``bind`` to the energy distribution inside ``to_event``, ``mask`` and ``expand`` wrappers, if there is one."""
+    """Apply ``bind`` to the energy distribution inside ``to_event``, ``mask``, ``expand`` and rows around it, if there is one."""
     if isinstance(fn, EnergyDistribution):
         return bind(fn)
+    if isinstance(fn, Around):
+        inner = _bind(fn.inner, bind)
+        return fn if inner is fn.inner else fn.around(inner)
     base = getattr(fn, "base_dist", None)
     if base is None:
         return fn

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -82,6 +83,44 @@ def _whole(value: Any) -> int | None:
         return None if isinstance(value, bool) else operator.index(value)
     except (TypeError, RuntimeError):
         return None
+
+
+def check_memory(values: Mapping[str, Any], columns: int, owner: str) -> None:
+    """Refuse counts, such as units, chains or particles, of which each has a number per column: more than memory holds.
+
+    Args:
+        values: options by name, of which integers and lists of integers are counts.
+        columns: the number of columns of the data.
+        owner: the name of what takes the options, for the message.
+
+    Raises:
+        ValueError: a count (or two neighbours in a list, such as the units of layers that meet) that asks for more than the
+            machine's memory in single precision.
+
+    >>> check_memory({"hidden": 10**15}, 64, "RBM")
+    Traceback (most recent call last):
+    ...
+    ValueError: RBM: hidden got 1000000000000000, which asks for 2.56e+08 GB for data of 64 columns; choose a smaller number
+    """
+    memory = _memory()
+    for name, value in values.items():
+        counts = value if isinstance(value, list | tuple) else [value]
+        if not all(isinstance(count, int) for count in counts):
+            continue
+        for below, count in zip((columns, *counts), counts, strict=False):
+            if (size := 4 * abs(count) * max(below, 1)) > memory:
+                raise ValueError(
+                    f"{owner}: {name} got {reprlib.repr(value)}, which asks for {size / 1e9:.3g} GB for data of {columns} "
+                    "columns; choose a smaller number"
+                )
+
+
+def _memory() -> int:
+    """The machine's memory in bytes; 1 TB where it cannot be told."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 10**12
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:

@@ -21,6 +21,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from . import signatures
+from .checks import check_memory, check_seed
+
 GROUP = "pyro_dgm.models"
 """The group of entry points under which other packages announce their models, ``name = "module:Class"``."""
 
@@ -213,23 +216,47 @@ def build(name: str, settings: dict[str, Any], visible: int, seed: int) -> Any:
     import pyro
 
     cls = model(name)
-    if "visible" in inspect.signature(cls).parameters:
+    if "visible" in signatures.options(cls):
         settings = {"visible": visible, **settings}
-    pyro.set_rng_seed(seed)
-    return call(cls, settings, cls.__name__)
+    pyro.set_rng_seed(check_seed(seed))
+    return call(cls, settings, cls.__name__, visible)
 
 
-def call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> Any:
-    """Call a function with the settings that a user chose.
+def criterion(instance: Any, settings: dict[str, Any], visible: int) -> Any:
+    """The objective of a model that these settings name; it keeps them, so that a run's configuration can repeat it.
 
     Raises:
-        ValueError: the function has no such setting, or refuses a value.
+        ValueError: the model's objective has no such option, or refuses a value.
     """
-    accepted = list(inspect.signature(function).parameters)
-    unknown = [setting for setting in settings if setting not in accepted]
-    if unknown:
-        raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(accepted) or 'none'}")
+    objective = call(instance.objective, settings, objective_of(type(instance)), visible)
+    objective.arguments = settings
+    return objective
+
+
+def objective_of(cls: type) -> str:
+    """The name of a class's objective in messages."""
+    return f"the objective of {cls.__name__}"
+
+
+def call(function: Callable[..., Any], settings: dict[str, Any], name: str, columns: int = 1) -> Any:
+    """Call a function with the settings that a user chose or that a file states.
+
+    Args:
+        function: a model's class, or a function that makes an objective.
+        settings: its arguments, as plain data.
+        name: the function's name in messages.
+        columns: the number of columns of the data.
+
+    Raises:
+        ValueError: the function has no such setting, or refuses a value; a number that asks for more than the machine's memory.
+    """
+    signatures.check(function, settings, name)
+    check_memory({"visible": columns}, 1, name)
+    check_memory(
+        {option: value for option, value in settings.items() if option not in ("visible", "seed")}, columns, name
+    )
     try:
         return function(**settings)
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"{name} refused {settings}: {error}") from None
+    except (TypeError, RuntimeError, MemoryError, ArithmeticError, LookupError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{name} refused {signatures.shortened(settings)}: {reason}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -212,7 +212,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             if self.objective in criteria:
                 self._criterion = criteria[self.objective](**options)
             else:
-                self._criterion = self.rbm_.objective(self.objective, **options)
+                self._criterion = self.rbm_.objective(cast(Any, self.objective), **options)
         except TypeError as error:
             raise ValueError(f"objective_options got {options}: {error}") from None
         self._criterion.attach(self.rbm_)

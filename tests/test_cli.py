@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.cli.arguments import settings
 from pyro_dgm.cli.main import main
 
 FAST = ["--epochs", "2", "--quiet"]
@@ -181,9 +180,27 @@ def test_resume(rbm_run, capsys):
         (["fit", "rbm", "--set", "hiden=3"], "has no option 'hiden'"),
         (["fit", "rbm", "--set", "hidden"], "NAME=VALUE"),
         (["fit", "rbm", "--objective", "chain=3"], "has no option 'chain'"),
-        (["fit", "rbm", "--objective", "kind=pcdd"], "expected one of pcd, cd, exact"),
+        (["fit", "rbm", "--objective", "kind=pcdd"], "kind got 'pcdd'; expected pcd, cd, exact"),
         (["fit", "rbm", "--set", "hidden=0"], "positive integers"),
-        (["fit", "rbm", "--set", "hidden=many"], "positive integers"),
+        (["fit", "rbm", "--set", "hidden=many"], "hidden got 'many'; expected an integer"),
+        (["fit", "rbm", "--set", "hidden=false"], "hidden got 'false'; expected an integer"),
+        (["fit", "sbn", "--set", "autoregressive=maybe"], "autoregressive got 'maybe'; expected true or false"),
+        (["fit", "rbm", "--set", "hidden=100000000000"], "asks for 2.56e+04 GB"),
+        (["fit", "rbm", "--objective", "chains=100000000000000"], "GB for data of 64 columns"),
+        (["fit", "vae", "--objective", "particles=9223372036854775807"], "GB for data of 64 columns"),
+        (["fit", "meancovariancerbm", "--objective", "step_size=(3,)"], "expected a number"),
+        (["fit", "meancovariancerbm", "--objective", "target_acceptance=iwae"], "expected a number or none"),
+        (["fit", "rbm", "--objective", "k=1+2j"], "k got '1+2j'; expected an integer, 2 integers or none"),
+        (["fit", "rbm", "--objective", "centred"], "NAME=VALUE"),
+        (["fit", "dbm", "--classes", "100000000000"], "GB for data of 64 columns"),
+        (["fit", "rbm", "--seed", "99999999999999999999"], "--seed got 99999999999999999999; expected a whole number"),
+        (["fit", "vae", "--set", "latent=0"], "latent got 0"),
+        (["fit", "variationalrnn"], "features"),
+        (["fit"], "fit needs a model"),
+        (["evaluate", "x", "--data", "y", "--split", "all"], "--split: invalid choice"),
+        (["diagnose", "x", "--warmup", "-1"], "--warmup got -1; expected a whole number of at least 0"),
+        (["diagnose", "x", "--chains", "0"], "--chains got 0"),
+        (["diagnose", "x", "--draws", "3"], "--draws got 3; expected a whole number of at least 4"),
         (["fit", "rbm", "--binarisation", "none"], "binarisation"),
         (["fit", "rbm", "--binarisation", "dither"], "dither"),
         (["fit", "rbm", "--epochs", "0"], "epochs got 0"),
@@ -217,10 +234,9 @@ def test_unknown_arguments_exit_with_2():
 
 
 def test_options_are_not_abbreviated(rbm_run, capsys):
-    """``--data`` is no short form of ``--data-dir``."""
-    with pytest.raises(SystemExit, match="2"):
-        main(["evaluate", str(rbm_run), "--data", "x"])
-    assert "unrecognized arguments: --data x" in capsys.readouterr().err
+    """``--dat`` is no short form of ``--data`` or of ``--data-dir``."""
+    assert main(["evaluate", str(rbm_run), "--dat", "x"]) == 2
+    assert "unrecognized arguments: --dat x" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_gone_is_no_error():
@@ -242,12 +258,6 @@ def test_an_npz_of_ones_own(tmp_path, capsys):
     assert main(["evaluate", str(out)]) == 0
     assert "binary (as given)" in capsys.readouterr().out
     assert main(["sample", str(out), "-n", "4"]) == 0
-
-
-def test_settings():
-    assert settings(["a=1", "b-c=x", "d=(1,2)"]) == {"a": 1, "b_c": "x", "d": (1, 2)}
-    with pytest.raises(ValueError, match="twice"):
-        settings(["a=1", "a=2"])
 
 
 def test_demo(tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ import networkx as nx
 PACKAGE = Path(__file__).parents[1] / "pyro_dgm"
 CHAPTERS = ["boltzmann", "real_valued", "structured", "directed", "implicit", "autoregressive", "chains"]
 FLOORS = [
-    ["processes", "checks", "files"],
+    ["processes", "checks", "files", "signatures", "progress"],
     ["data", "nets", "native"],
     ["energy", "autoregressive"],
     ["in_jax", "distributions"],
@@ -25,6 +25,7 @@ FLOORS = [
     ["train"],
     ["recipes"],
     ["cli"],
+    ["__main__"],
 ]
 """Rooms on the same floor do not import one another."""
 

@@ -1,33 +1,99 @@
-"""The arguments of the command line, and the forms in which values are read and results are printed."""
+"""The arguments of the command line."""
 
 from __future__ import annotations
 
 import argparse
-import ast
-import json
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
-Adder = Callable[[str, str], argparse.ArgumentParser]
+Adder = Callable[..., argparse.ArgumentParser]
 """Adds a command, given its name and its description, and returns the parser of its arguments."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; options are accepted in full only, never abbreviated."""
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all errors of the command are."""
+
+    def error(self, message: str) -> NoReturn:
+        said = re.sub(r"^argument ([^:]*): got", r"\1 got", message)
+        raise ValueError(f"{said} (see {self.prog} --help)")
+
+
+def parser(stored: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command line; options are accepted in full only, never abbreviated.
+
+    Args:
+        stored: values of arguments of ``fit`` that stand for its defaults, as a configuration file has them.
+    """
     from .. import __version__
 
-    top = argparse.ArgumentParser(prog="pyro-dgm", description="Deep generative models for Pyro.", allow_abbrev=False)
+    top = Parser(prog="pyro-dgm", description="Deep generative models for Pyro.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"pyro-dgm {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    def add(name: str, text: str, **options: Any) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False, **options)
 
     _add_list(add)
-    _add_fit(add)
+    _add_fit(add, stored or {})
     _add_commands_on_runs(add)
     _add_demo_and_recipes(add)
     return top
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """The reading of an option that is a whole number of at least ``least``, and of at most 63 bits."""
+
+    def read(text: str) -> int:
+        value = int(text) if text.strip().lstrip("+-").isdecimal() and len(text) < 30 else None
+        if value is None or not least <= value < 2**63:
+            raise argparse.ArgumentTypeError(f"got {text[:40]}; expected a whole number of at least {least}")
+        return value
+
+    return read
+
+
+def seed(text: str) -> int:
+    """The reading of ``--seed``."""
+    value = whole(0)(text)
+    if value >= 2**32:
+        raise argparse.ArgumentTypeError(f"got {text}; expected a whole number from 0 to {2**32 - 1}")
+    return value
+
+
+def real(low: float, high: float, what: str) -> Callable[[str], float]:
+    """The reading of an option that is a number between two others, which are left out."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"got {text[:40]}; expected {what}")
+        return value
+
+    return read
+
+
+class ModelHelp(argparse.Action):
+    """``--help``, which after the name of a model tells that model's options too."""
+
+    def __init__(self, option_strings: Any, dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        parser.print_help()
+        if getattr(namespace, "model", None):
+            from .explain import model_help
+
+            try:
+                print(f"\n{model_help(namespace.model)}")
+            except ValueError as error:
+                parser.error(str(error))
+        parser.exit()
 
 
 def _add_list(add: Adder) -> None:
@@ -36,64 +102,89 @@ def _add_list(add: Adder) -> None:
     option("--json", action="store_true", help="print JSON")
 
 
-def _add_fit(add: Adder) -> None:
+def _add_fit(add: Adder, stored: Mapping[str, Any]) -> None:
     """``fit``."""
-    command = add("fit", "train a model and write a run")
+    command = add("fit", "train a model and write a run", add_help=False)
     option = command.add_argument
-    option("model", help="a name from `pyro-dgm list`, or path/to/file.py:Class for one of your own")
+    option("model", nargs="?", help="a name from `pyro-dgm list`, or path/to/file.py:Class for one of your own")
+    option("-h", "--help", action=ModelHelp, help="show this; after a model's name (fit rbm --help) its options too")
+    option(
+        "--config",
+        metavar="FILE",
+        help="a run's config.json, or its folder: repeat the run, but for what is given here",
+    )
     option("--data", default="digits", help="a dataset's name, or a path ending in .npz (default: %(default)s)")
     option("--binarisation", help="threshold, fixed, stochastic or none (default: threshold for digits, else none)")
-    option("--classes", type=int, help="number of classes whose labels are appended, for models that take classes=")
+    option("--classes", type=whole(2), help="number of classes whose labels are appended (default: no labels)")
     option("--preprocessing", help="standardised, whitened or zca: real numbers instead of grey levels (default: none)")
     option("--out", help="folder of the run (default: runs/MODEL)")
     option("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the model, as hidden=500")
     option("--objective", action="append", default=[], metavar="NAME=VALUE", help="one of the objective, as kind=cd")
-    option("--epochs", type=int, default=10, help="passes over the training rows (default: %(default)s)")
-    option("--batch-size", type=int, default=100, help="rows per step (default: %(default)s)")
-    option("--learning-rate", type=float, default=1e-3, help="the first step size (default: %(default)s)")
+    option("--epochs", type=whole(1), default=10, help="passes over the training rows (default: %(default)s)")
+    option("--batch-size", type=whole(1), default=100, help="rows per step (default: %(default)s)")
+    rate = real(0, math.inf, "a number above 0")
+    option("--learning-rate", type=rate, default=1e-3, help="the first step size (default: %(default)s)")
     option("--optimiser", default="adam", help="adam, adamw or sgd (default: %(default)s)")
     option("--decay", help="linear: let the step size fall to zero (default: no decay)")
-    option("--average", type=float, help="decay of a moving average of the weights, as 0.999 (default: no average)")
-    option("--patience", type=int, help="epochs without improvement before stopping (default: never stop early)")
+    share = real(0, 1, "a number between 0 and 1")
+    option("--average", type=share, help="decay of a moving average of the weights, as 0.999 (default: no average)")
+    option("--patience", type=whole(1), help="epochs without improvement before stopping (default: never stop early)")
     option("--keep", default="last", choices=["last", "best"], help="epoch whose weights stay (default: %(default)s)")
     option("--logger", default="csv", help="csv or tensorboard (default: %(default)s)")
     option("--resume", action="store_true", help="go on with the run in --out")
     option("--quiet", action="store_true", help="no progress bar")
-    option("--devices", type=int, help="number of processes that train together (default: one, or torchrun's)")
+    option("--devices", type=whole(1), help="number of processes that train together (default: one, or torchrun's)")
     _add_data_and_device(command)
+    command.set_defaults(**stored)
 
 
 def _add_commands_on_runs(add: Adder) -> None:
     """``evaluate``, ``sample``, ``impute`` and ``diagnose``, which take the folder of a run."""
-    evaluate = add("evaluate", "the log-likelihood of a run on its test rows")
+    evaluate = add("evaluate", "the log-likelihood of a run on its test rows, or on other rows")
     option = evaluate.add_argument
     option("--json", action="store_true", help="print the fields of LogLikelihood")
     option("--split", default="test", choices=["train", "valid", "test"], help="the rows (default: %(default)s)")
+    option("--data", metavar="DATA", help="other rows: a dataset, .npz, .npy or .csv (default: the run's data)")
     option("--method", help="exact, ais, bridge, raise or importance (default: the best for the model)")
-    option("--orders", type=int, nargs="+", metavar="N", help="orders to average (orderless); the last N is the figure")
+    option(
+        "--orders",
+        type=whole(1),
+        nargs="+",
+        metavar="N",
+        help="orders to average (orderless); the last N is the figure",
+    )
 
     sample = add("sample", "draw samples and save them with a picture")
     option = sample.add_argument
-    option("-n", type=int, default=100, help="number of samples (default: %(default)s)")
+    option("-n", type=whole(1), default=100, help="number of samples (default: %(default)s)")
+    option("--label", type=whole(0), help="class of the samples, from 0, of a run with --classes (default: drawn)")
 
     impute = add("impute", "fill in the lower half of test rows, or the holes in rows of your own")
     option = impute.add_argument
-    option("--rows", metavar="FILE", help="rows of your own, .npy, with NaN where a value is unknown")
-    option("-n", type=int, help="number of test rows (default: 10)")
-    option("--known", type=float, help="share of the test rows' columns, from the first, that is known (default: 0.5)")
-    option("--draws", type=int, default=500, help="draws or particles that are averaged (default: %(default)s)")
+    option(
+        "--rows", metavar="FILE", help="rows of your own, .npy or .csv, with NaN or nothing where a value is unknown"
+    )
+    option("-n", type=whole(1), help="number of test rows (default: 10)")
+    share = real(0, 1, "a share between 0 and 1")
+    option("--known", type=share, help="share of the test rows' columns, from the first, that is known (default: 0.5)")
+    option("--draws", type=whole(2), default=500, help="draws or particles that are averaged (default: %(default)s)")
 
     diagnose = add("diagnose", "run chains and print ArviZ diagnostics")
     option = diagnose.add_argument
-    option("--chains", type=int, help="number of chains (default: 20), or of sets of draws of latents (default: 4)")
-    option("--draws", type=int, default=500, help="draws per chain (default: %(default)s)")
-    option("--warmup", type=int, help="steps of the chains before the first draw (default: 500)")
+    option(
+        "--chains", type=whole(1), help="number of chains (default: 20), or of sets of draws of latents (default: 4)"
+    )
+    option("--draws", type=whole(4), default=500, help="draws per chain (default: %(default)s)")
+    option("--warmup", type=whole(0), help="steps of the chains before the first draw (default: 500)")
 
     for command in (evaluate, diagnose):
         command.add_argument("--engine", help="for Boltzmann machines: torch (default), compiled (fastest) or jax")
+    for command in (sample, impute, diagnose):
+        command.add_argument("--out", type=Path, help="folder for what is written (default: the run's)")
     for command in (evaluate, sample, impute, diagnose):
         command.add_argument("run", help="the folder of a run")
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
+        command.add_argument("--quiet", action="store_true", help="no progress bar")
         _add_data_and_device(command)
 
 
@@ -113,7 +204,7 @@ def _add_demo_and_recipes(add: Adder) -> None:
 
 
 def _add_seed(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default: %(default)s)")
+    command.add_argument("--seed", type=seed, default=0, help="seed of the random numbers (default: %(default)s)")
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
@@ -124,33 +215,3 @@ def _add_data_and_device(command: argparse.ArgumentParser) -> None:
     _add_data(command)
     _add_seed(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
-
-
-def settings(pairs: Sequence[str], flag: str = "--set") -> dict[str, Any]:
-    """``NAME=VALUE`` pairs as keyword arguments; values are Python literals, or else text.
-
-    Raises:
-        ValueError: a setting without ``=``, or named twice.
-
-    Example:
-        >>> settings(["hidden=(200,200)", "output=gaussian"])
-        {'hidden': (200, 200), 'output': 'gaussian'}
-    """
-    values: dict[str, Any] = {}
-    for setting in pairs:
-        name, equals, text = setting.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or not name:
-            raise ValueError(f"{flag} got {setting!r}; expected NAME=VALUE, as in --set hidden=500")
-        if name in values:
-            raise ValueError(f"{flag} names {name!r} twice; keep one")
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
-    return values
-
-
-def print_json(content: Any) -> None:
-    """Print JSON without NaN or infinities."""
-    print(json.dumps(content, indent=2, allow_nan=False))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from .arguments import parser, print_json, settings
+import torch
+from torch import Tensor
+
+from .. import data, processes, progress, recipes, registry, signatures, train
+from .arguments import parser
+from .explain import columns, summary
+from .latents import print_latents
+from .runs import Opened, load, open_run, other_rows, scratch, write_npz
+from .show import print_details, print_json, wide_tables, write_idata
 
 
 def list(options: Namespace) -> None:
     """Print models, datasets and recipes."""
-    from .. import data, recipes, registry
-
     content = {
-        "models": {name: _summary(cls) for name, cls in sorted(registry.models().items())},
+        "models": {name: summary(cls) for name, cls in sorted(registry.models().items())},
         "data": data.names(),
         "recipes": {name: recipe["title"] for name, recipe in recipes.recipes().items()},
     }
@@ -26,36 +29,39 @@ def list(options: Namespace) -> None:
         print_json(content)
         return
     for title, entries in content.items():
-        print(f"{title}:")
-        for name, text in entries.items():
-            print(f"  {name:<18} {text}")
-
-
-def _summary(cls: type) -> str:
-    """The first line of a class's docstring."""
-    return (inspect.getdoc(cls) or "").splitlines()[0].rstrip(".")
+        print(f"{title}:\n{columns(entries.items())}")
+    print("options of a model: pyro-dgm fit MODEL --help")
 
 
 def fit(options: Namespace) -> None:
     """Train a model and write a run."""
-    from .. import registry, train
-
-    binarisation = options.binarisation or ("threshold" if options.data == "digits" else "none")
-    source = {"source": options.data, "binarisation": binarisation, "seed": options.seed}
-    if options.preprocessing:
-        source |= {"binarisation": options.binarisation or "none", "preprocessing": options.preprocessing}
+    if options.model is None:
+        raise ValueError("fit needs a model: a name from `pyro-dgm list`, or --config with the configuration of a run")
+    cls: Any = registry.model(options.model)
+    chosen = {**getattr(options, "stored_options", {}), **signatures.settings(cls, options.set, "--set", cls.__name__)}
     if options.classes:
-        source |= {"classes": options.classes}
-    dataset = _load(source, options.data_dir)
-    model_options = settings(options.set) | ({"classes": options.classes} if options.classes else {})
-    model = registry.build(options.model, model_options, dataset.visible - (options.classes or 0), options.seed)
-    objective_options = settings(options.objective, "--objective")
-    objective = registry.call(model.objective, objective_options, f"the objective of {type(model).__name__}")
-    out = options.out or f"runs/{type(model).__name__.lower()}"
+        chosen["classes"] = options.classes
+    of_objective = {
+        **getattr(options, "stored_objective", {}),
+        **signatures.settings(cls.objective, options.objective, "--objective", registry.objective_of(cls)),
+    }
+    binarisation = options.binarisation or (
+        "threshold" if options.data == "digits" and not options.preprocessing else "none"
+    )
+    source = {
+        "source": data.located(options.data, options.data_dir),
+        "binarisation": binarisation,
+        "seed": options.seed,
+    }
+    source |= {name: value for name in ("preprocessing", "classes") if (value := getattr(options, name))}
+    dataset, _ = load(source, options.data_dir)
+    visible = dataset.visible - (options.classes or 0)
+    model = registry.build(options.model, chosen, visible, options.seed)
+    out = options.out or f"runs/{cls.__name__.lower()}"
     run = train.fit(
         model,
         dataset,
-        objective=objective,
+        objective=registry.criterion(model, of_objective, visible),
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
@@ -77,140 +83,112 @@ def fit(options: Namespace) -> None:
         print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))
     if run.epoch < len(run.history):
         print(f"weights of epoch {run.epoch} of {len(run.history)}, the best one")
-    _training_picture(run, _folder(out))
+    if run.history:
+        from ..evaluation import pictures
+
+        folder = Path(out) if processes.first() else scratch()
+        pictures.training_curve(run.history, path=folder / "training.png")
     print(f"run written to {out}")
-
-
-def _load(source: dict[str, Any], data_dir: str | None) -> Any:
-    """The dataset that a run's configuration describes under ``data``."""
-    from .. import data
-
-    binarisation = source["binarisation"]
-    dataset = data.load(
-        source["source"],
-        data_dir=data_dir,
-        binarisation=None if binarisation == "none" else binarisation,
-        seed=source["seed"],
-        preprocessing=source.get("preprocessing"),
-    )
-    return dataset.labelled(source["classes"]) if "classes" in source else dataset
-
-
-def _open(options: Namespace) -> tuple[Any, dict[str, Any], Any]:
-    """A run's model, configuration and dataset; seeds the random state."""
-    import pyro
-
-    from .. import processes, train
-    from ..train.checkpoint import read_config
-    from ..train.settings import check_devices
-
-    check_devices(options.device, None)
-    config = read_config(options.run)
-    if "source" not in config["data"]:
-        raise ValueError(f"{options.run} does not say where its data came from; evaluate it from Python with dgm.load")
-    dataset = _load(config["data"], options.data_dir)
-    processes.join(options.device)
-    model = train.load(options.run, options.device, options.model)
-    pyro.set_rng_seed(options.seed)
-    return model, config, dataset
-
-
-def _folder(run: str) -> Path:
-    """The folder for pictures and draws: the run's in the first process, a scratch folder in the others."""
-    from .. import processes
-
-    return Path(run) if processes.first() else Path(_scratch().name)
-
-
-@functools.cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder that is deleted when the process ends."""
-    return tempfile.TemporaryDirectory()
 
 
 def evaluate(options: Namespace) -> None:
     """Print the log-likelihood of a run."""
     from ..evaluation.likelihood import with_details
 
-    model, _, dataset = _open(options)
-    split = getattr(dataset, options.split)
-    if options.split == "train" and dataset.redraw is not None:
+    opened = open_run(options)
+    model, dataset = opened.model, opened.dataset
+    split = getattr(dataset, options.split) if options.data is None else other_rows(options.data, options, opened)
+    if options.data is None and options.split == "train" and dataset.redraw is not None:
         raise ValueError("the training rows are drawn anew in every batch; evaluate --split valid or test")
     stated = {name: value for name, value in (("orders", options.orders), ("engine", options.engine)) if value}
     defaults = {} if dataset.redraw is not None else model.evidence_options(dataset.train.x, options.method)
-    figure, details = with_details(model, split.to(options.device), method=options.method, **defaults, **stated)
+    with progress.shown(not options.quiet):
+        figure, details = with_details(model, split.to(options.device), method=options.method, **defaults, **stated)
     if options.json:
         print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})
         return
     print(figure)
-    for name, value in details.items():
-        print(f"  {name.replace('_', ' ')}: {value:.4g}")
+    bounds = ("lower", "upper", "stderr") if figure.kind == "exact" else ()
+    print_details({name: value for name, value in details.items() if not name.endswith(bounds)})
 
 
 def sample(options: Namespace) -> None:
     """Draw samples; save them and pictures."""
-    import numpy as np
-    import torch
+    opened = open_run(options)
+    with progress.shown(not options.quiet):
+        x = _samples(opened, options).cpu()
+    write_npz(opened.folder / "samples.npz", x=x.numpy())
+    drawn = f"{len(x)} samples{'' if options.label is None else f' of class {options.label}'} in {opened.folder / 'samples.npz'}"
+    if not opened.is_picture:
+        print(drawn)
+        return
+    _sample_pictures(opened, x)
+    print(f"{drawn}; pictures beside it")
 
+
+def _samples(opened: Opened, options: Namespace) -> Tensor:
+    """Rows of the model; with ``--label`` given the label."""
+    model = opened.model
+    if options.label is None:
+        return model.sample(options.n)
+    if options.label >= opened.classes:
+        has = f"classes 0 to {opened.classes - 1}" if opened.classes else "no labels: it was trained without --classes"
+        raise ValueError(f"--label got {options.label}, but the run has {has}")
+    label = torch.nn.functional.one_hot(torch.tensor(options.label), opened.classes)
+    wide = opened.dataset.visible - opened.classes
+    row = torch.cat([torch.zeros(wide), label]).to(next(model.parameters()))
+    known = opened.known(torch.zeros(wide, dtype=torch.bool, device=row.device))
+    return model.condition(row.expand(options.n, -1).clone(), known, draws=1)[0]
+
+
+def _sample_pictures(opened: Opened, x: Tensor) -> None:
+    """Pictures of samples beside data, of filters, and of the manifold of two latents."""
     from ..evaluation import pictures
 
-    model, _, dataset = _open(options)
-    if options.n < 1:
-        raise ValueError(f"-n got {options.n}; expected at least 1")
-    x = model.sample(options.n).cpu()
-    run = _folder(options.run)
-    np.savez_compressed(run / "samples.npz", x=x.numpy())
-    if len(dataset.shape) >= 2:
-        pictures.sample_grid(_grey(x[:SHOWN_SAMPLES], x[:SHOWN_SAMPLES]), dataset.shape, path=run / "samples.png")
-        weight = getattr(model, "weight", None)
-        if isinstance(weight, torch.Tensor) and weight.dim() == 2 and len(weight) == dataset.visible:
-            pictures.filters(weight.detach().cpu(), dataset.shape, path=run / "filters.png")
-        if getattr(model, "latent", None) == 2 and hasattr(model, "decode"):
-            pictures.latent_manifold(model.decode, dataset.shape, path=run / "manifold.png")
-    print(f"{len(x)} samples in {run / 'samples.npz'}; pictures beside it")
-
-
-def _grey(rows: Any, like: Any) -> Any:
-    """Rows as grey levels: unchanged where the values of ``like`` are in [0, 1], else scaled by the range of these values."""
-    low, high = min(float(like.min()), 0.0), max(float(like.max()), 1.0)
-    return ((rows - low) / (high - low)).clamp(0, 1)
+    model, shape, folder = opened.model, opened.shape, opened.folder
+    shown = opened.pixels(x[:SHOWN_SAMPLES]), opened.pixels(opened.dataset.test.x[:SHOWN_SAMPLES])
+    pictures.samples_and_data(
+        opened.grey(shown[0]), opened.grey(shown[1]), shape, type(model).__name__, path=folder / "samples.png"
+    )
+    weight = getattr(model, "weight", None)
+    if isinstance(weight, Tensor) and weight.dim() == 2 and len(weight) == math.prod(shape):
+        pictures.filters(weight.detach().cpu(), shape, path=folder / "filters.png")
+    if getattr(model, "latent", None) == 2 and hasattr(model, "decode"):
+        pictures.latent_manifold(lambda z: opened.grey(model.decode(z)), shape, path=folder / "manifold.png")
 
 
 def impute(options: Namespace) -> None:
     """Fill in the unknown columns of test rows, or the holes in rows of a file; save them and a picture."""
-    import numpy as np
-    import torch
-
-    from ..data.incomplete import incomplete_rows
+    from ..data.row_files import incomplete_rows
     from ..evaluation import pictures
 
-    model, _, dataset = _open(options)
-    count, share = 10 if options.n is None else options.n, 0.5 if options.known is None else options.known
-    if count < 1 or options.draws < 2:
-        raise ValueError(f"-n and --draws got {count} and {options.draws}; expected at least 1 and 2")
-    if not 0 < share < 1:
-        raise ValueError(f"--known got {share}; expected a share between 0 and 1")
+    opened = open_run(options)
+    model, dataset, wide = opened.model, opened.dataset, opened.dataset.visible - opened.classes
     if options.rows is not None:
         for flag, value in (("-n", options.n), ("--known", options.known)):
             if value is not None:
                 raise ValueError(f"{flag} got {value}, which is for test rows, with --rows: leave it out")
-        x = incomplete_rows(options.rows, dataset.visible).to(options.device)
+        x = incomplete_rows(options.rows, dataset.visible, opened.classes).to(options.device)
         known, x = ~x.isnan(), x.nan_to_num()
+        opened.check_known(options.rows, x, known)
     else:
+        count, share = options.n or 10, options.known or 0.5
         spread = torch.linspace(0, len(dataset.test) - 1, min(count, len(dataset.test))).long()
         x = dataset.test.x[spread].to(options.device)
-        known = torch.arange(dataset.visible, device=x.device) < math.ceil(share * dataset.visible)
-    means, details = model.impute_with_details(x, known, draws=options.draws)
-    run = _folder(options.run)
-    np.savez_compressed(
-        run / "imputed.npz", x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details
-    )
-    if len(dataset.shape) >= 2:
-        pictures.reconstructions(_grey(x, x).cpu(), _grey(means, x).cpu(), dataset.shape, path=run / "imputed.png")
-    unit = "unknown values" if options.rows is not None else f"of {dataset.visible} columns"
-    print(f"{len(x)} rows with {int((~known).sum())} {unit} imputed in {run / 'imputed.npz'}")
-    for name, value in details.items():
-        print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, '.4g')}")
+        known = opened.known(torch.arange(wide, device=x.device) < math.ceil(share * wide))
+    with progress.shown(not options.quiet):
+        means, details = model.impute_with_details(x, known, draws=options.draws)
+    file = opened.folder / "imputed.npz"
+    write_npz(file, x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details)
+    if opened.is_picture:
+        truth, filled = (opened.grey(opened.pixels(rows)) for rows in (x, means))
+        shown = opened.pixels(known.expand(x.shape))
+        pictures.imputations(
+            truth if options.rows is None else None, shown, filled, opened.shape, path=opened.folder / "imputed.png"
+        )
+    unit = "unknown values" if options.rows is not None else f"of {wide} columns"
+    print(f"{len(x)} rows with {int((~known).sum())} {unit} imputed in {file}")
+    print_details(details)
 
 
 def diagnose(options: Namespace) -> None:
@@ -219,25 +197,27 @@ def diagnose(options: Namespace) -> None:
 
     from ..evaluation import pictures, to_arviz
 
-    model, _, dataset = _open(options)
-    run = _folder(options.run)
-    if "chains" in model.abilities():
-        chains, warmup = options.chains, options.warmup
-        chains, warmup = 20 if chains is None else chains, 500 if warmup is None else warmup
-        idata = to_arviz(model.chains(options.draws, warmup, chains, options.engine or "torch"))
-        pictures.energy_trace(idata, path=run / "energies.png")
-    else:
-        for flag, value in (("--engine", options.engine), ("--warmup", options.warmup)):
-            if value is not None:
-                raise ValueError(f"{flag} got {value!r}, but {type(model).__name__} has no chains to run; leave it out")
-        chains = 4 if options.chains is None else options.chains
-        idata = to_arviz(model, dataset.test.x[:10].to(options.device), num_samples=options.draws, num_chains=chains)
-        if hasattr(model, "guide"):
-            _latents(model, dataset.test.x[:LATENT_ROWS].to(options.device), run)
-    with _wide_tables():
+    opened = open_run(options)
+    model, dataset, folder = opened.model, opened.dataset, opened.folder
+    with progress.shown(not options.quiet):
+        if "chains" in model.abilities():
+            chains, warmup = options.chains or 20, 500 if options.warmup is None else options.warmup
+            idata = to_arviz(model.chains(options.draws, warmup, chains, options.engine or "torch"))
+            pictures.energy_trace(idata, path=folder / "energies.png")
+        else:
+            for flag, value in (("--engine", options.engine), ("--warmup", options.warmup)):
+                if value is not None:
+                    raise ValueError(
+                        f"{flag} got {value!r}, but {type(model).__name__} has no chains to run; leave it out"
+                    )
+            x = dataset.test.x[:LATENT_ROWS].to(options.device)
+            idata = to_arviz(model, x[:10], num_samples=options.draws, num_chains=options.chains or 4)
+            if hasattr(model, "guide"):
+                print_latents(model, x, folder)
+    with wide_tables():
         print(arviz.summary(idata))
-    idata.to_netcdf(str(run / "chains.nc"))
-    print(f"draws in {run / 'chains.nc'}")
+    write_idata(folder / "chains.nc", idata)
+    print(f"draws in {folder / 'chains.nc'}")
 
 
 SHOWN_SAMPLES = 100
@@ -247,45 +227,8 @@ LATENT_ROWS = 500
 """The most test rows whose latents ``diagnose`` examines."""
 
 
-def _latents(model: Any, x: Any, run: Path) -> None:
-    """Print the KL term of every latent site and the number of its active units; save a picture of both."""
-    from ..evaluation import active_units, kl_per_latent
-    from ..evaluation.pictures import latent_bars
-
-    divergences = kl_per_latent(model.model, model.guide, x)
-    activities = active_units(model.model, model.guide, x)
-    print(f"latents of {len(x)} test rows: KL(q || p) in nats per row, and units with Cov_x(E_q[z]) > 0.01")
-    for name, kl in divergences.items():
-        active = activities[name].active
-        error = f" ± {kl.total_stderr:.2g}" if kl.total_stderr > 1e-6 else ""
-        print(
-            f"  {name:<10} {kl.total:8.4g}{error} ({kl.method}), {int(active.sum())} of {active.numel()} units active"
-        )
-        if kl.value.numel() > 1:
-            largest = ", ".join(f"{v:.3g}" for v in kl.value.flatten().sort(descending=True).values[:10].tolist())
-            print(f"  {'':<10} by unit: {largest}{', ...' if kl.value.numel() > 10 else ''}")
-    latent_bars(divergences, activities, path=run / "latents.png")
-
-
-def _wide_tables() -> Any:
-    """A context in which pandas prints wide tables in full."""
-    import pandas
-
-    return pandas.option_context("display.width", 120, "display.max_columns", 20, "display.max_rows", 30)
-
-
-def _training_picture(run: Any, out: Path) -> None:
-    """Save the training curve of a run."""
-    from ..evaluation import pictures
-
-    if run.history:
-        pictures.training_curve(run.history, path=out / "training.png")
-
-
 def reproduce(options: Namespace) -> None:
     """Train and evaluate a recipe; write its result file."""
-    from .. import recipes
-
     result = recipes.reproduce(
         options.name, Path(options.out), data_dir=options.data_dir, fast=options.fast, resume=options.resume
     )
@@ -302,7 +245,7 @@ def demo(options: Namespace) -> None:
     out = str(Path(options.out))
     training = (
         f"--set hidden=200 --epochs {DEMO_EPOCHS} --batch-size 20 --optimiser sgd --learning-rate 0.05 --decay linear "
-        "--objective centred=True"
+        "--objective centred=true"
     )
     arguments = ["fit", "rbm", "--data", "digits", "--out", out, "--seed", str(options.seed), *training.split()]
     fit(parser().parse_args(arguments))

@@ -3,8 +3,22 @@
 from .binarise import binarise
 from .dataset import Dataset, Split
 from .real import Whitening, preprocess
+from .row_files import read_rows
 from .sequences import pad, unpad
-from .sources import load, names
+from .sources import load, located, names
 from .space import Space
 
-__all__ = ["Dataset", "Space", "Split", "Whitening", "binarise", "load", "names", "pad", "preprocess", "unpad"]
+__all__ = [
+    "Dataset",
+    "Space",
+    "Split",
+    "Whitening",
+    "binarise",
+    "load",
+    "located",
+    "names",
+    "pad",
+    "preprocess",
+    "read_rows",
+    "unpad",
+]

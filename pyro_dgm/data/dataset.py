@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from ..checks import check_count
+from ..checks import check_count, check_memory
 from .space import Space
 from .streams import stream
 
@@ -91,6 +91,7 @@ class Dataset:
         test: rows for the reported figures.
         shape: the shape of one row as a picture, such as (8, 8).
         redraw: a function that draws a fresh binary batch from a batch of grey levels, or None.
+        grey: a function from preprocessed rows to the grey levels that they came from, for pictures; None where there is none.
 
     Raises:
         ValueError: if a split is empty, widths differ, a value is NaN or infinite, or `shape` does not fit.
@@ -107,6 +108,7 @@ class Dataset:
     test: Split
     shape: tuple[int, ...]
     redraw: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    grey: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("valid", self.valid), ("test", self.test)):
@@ -158,14 +160,16 @@ class Dataset:
         if self.train.labels is not None and self.valid.labels is not None:
             labels = torch.cat([self.train.labels, self.valid.labels])
         train = Split(torch.cat([self.train.x, self.valid.x]), self.train.space, labels)
-        return Dataset(self.name, train, self.valid, self.test, self.shape, self.redraw)
+        return replace(self, train=train)
 
     def labelled(self, classes: int) -> "Dataset":
         """The same data with the label of every row appended as ``classes`` one-hot columns.
 
         Raises:
-            ValueError: a split has no labels, or one outside 0 to ``classes`` - 1.
+            ValueError: a split has no labels, or one outside 0 to ``classes`` - 1; more classes than memory holds.
         """
+        classes = check_count("classes", classes, what="the number of classes")
+        check_memory({"classes": classes}, self.visible, "labelled")
 
         def joined(split: Split) -> Split:
             if split.labels is None or not ((split.labels >= 0) & (split.labels < classes)).all():
@@ -175,7 +179,7 @@ class Dataset:
 
         train, valid, test = joined(self.train), joined(self.valid), joined(self.test)
         redraw = None if self.redraw is None else partial(_redraw_columns, self.redraw, self.visible)
-        return Dataset(f"{self.name} with labels", train, valid, test, (train.x.shape[1],), redraw)
+        return Dataset(f"{self.name} with labels", train, valid, test, (train.x.shape[1],), redraw, self.grey)
 
     def batches(self, epoch: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
         """Training batches of one epoch; the last one may be smaller.

@@ -1,15 +1,12 @@
 """Data sets in NumPy's npz files, plain or with eight bits packed to a byte."""
 
-import pickle
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .dataset import Dataset, Split
+from .reading import read_arrays
 from .space import Space
 
 SPLIT_SEED = 0
@@ -24,31 +21,6 @@ def permutation(count: int) -> np.ndarray:
     """
     # NumPy's policy freezes the stream of RandomState; that of default_rng may change between releases.
     return np.random.RandomState(SPLIT_SEED).permutation(count)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz file; pickled objects are never loaded.
-
-    Raises:
-        ValueError: the file is truncated, corrupt or no npz file; the message names it.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (FileNotFoundError, PermissionError):
-        raise
-    except (
-        *(ValueError, TypeError, AttributeError, KeyError, EOFError, OSError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError),
-    ) as error:
-        raise ValueError(
-            f"{path} cannot be read as an npz file of plain arrays ({error}); it is truncated, corrupt or holds "
-            "Python objects: fetch it again, or write it with numpy.savez(path, train=..., valid=..., test=...)."
-        ) from error
-    for key, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{path}: member {key!r} is no array; write the file with numpy.savez.")
-    return arrays
 
 
 def unpack(path: Path, key: str, packed: np.ndarray, width: int) -> np.ndarray:
@@ -78,7 +50,11 @@ def read_npz(path: Path) -> Dataset:
     Raises:
         ValueError: the content does not fit this layout; the message names the file.
     """
-    arrays = read_arrays(path)
+    return dataset_of(path, read_arrays(path))
+
+
+def dataset_of(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
+    """The dataset of a file's arrays, in the layout of ``read_npz``."""
     sequences = [key for key in arrays if key.endswith("_lengths")]
     if sequences:
         raise ValueError(
@@ -91,8 +67,8 @@ def read_npz(path: Path) -> Dataset:
             "numpy.savez(path, train=rows) (and valid, test where they exist)."
         )
     present: list[str] = [part for part in ("train", "valid", "test") if part in arrays]
-    rows = {part: _rows(path, part, arrays) for part in present}
-    labels = {part: _labels(path, part, arrays, len(rows[part])) for part in rows}
+    rows = {part: rows_of(path, part, arrays) for part in present}
+    labels = {part: labels_of(path, part, arrays, len(rows[part])) for part in rows}
     _split_off(path, rows, labels)
     shape = rows["train"].shape[1:]
     for part, array in rows.items():
@@ -119,7 +95,7 @@ def infer_space(parts: list[torch.Tensor]) -> Space:
     return Space("real", "as given")
 
 
-def _rows(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+def rows_of(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The rows of a split, unpacked and checked."""
     array, width = arrays[part], arrays.get(f"{part}_width")
     if width is not None:
@@ -142,7 +118,7 @@ def _rows(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     return array
 
 
-def _labels(path: Path, part: str, arrays: dict[str, np.ndarray], count: int) -> torch.Tensor | None:
+def labels_of(path: Path, part: str, arrays: dict[str, np.ndarray], count: int) -> torch.Tensor | None:
     """The labels of a split with ``count`` rows, checked; None if it has none."""
     array = arrays.get(f"{part}_labels")
     if array is None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,31 +17,48 @@ LEVELS = 256
 
 
 def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
-    """Grey bytes as real numbers: spread over their steps, then every column is brought to mean 0 and variance 1.
+    """Every column brought to mean 0 and variance 1, as they are in the training rows; a constant column is only centred.
 
-    The spreading is uniform noise of one 256th, drawn once; without it a density could grow without bound at the levels
-    that occur. Mean and variance are those of the training rows.
+    Grey levels and bytes are first spread over their steps by uniform noise, drawn once; without it a density could grow
+    without bound at the levels that occur. Real numbers are taken as they are.
 
     Args:
-        dataset: grey levels in [0, 1].
+        dataset: grey levels in [0, 1], bytes (whole numbers from 0 to 255), or real numbers.
         seed: the seed of the noise.
 
     Raises:
-        ValueError: the rows are no grey levels.
+        ValueError: the rows are bits.
 
     >>> grey = Split(torch.tensor([[0.2], [0.4]]), Space("unit interval", "grey levels"))
     >>> str(standardise(Dataset("toy", grey, grey, grey, (1,))).test.space)
     'real (dequantised, standardised)'
     """
-    _check_grey(dataset)
-    spread = {
-        part: (split.x * (LEVELS - 1) + torch.rand(split.x.shape, generator=stream("dequantise", seed, part))) / LEVELS
-        for part, split in _splits(dataset).items()
-    }
-    mean, scale = spread["train"].mean(0), spread["train"].std(0, correction=0).clamp_min(1 / LEVELS)
-    return _with_rows(
-        dataset, lambda part, _: (spread[part] - mean) / scale, "dequantised, standardised", dataset.shape
+    splits = _splits(dataset)
+    if dataset.test.space.support == "binary":
+        raise ValueError(
+            f"Dataset {dataset.name!r} holds {dataset.test.space}; expected grey levels or real numbers: leave the "
+            "preprocessing out."
+        )
+    whole = dataset.test.space.support == "whole numbers" and all(
+        _within(split, LEVELS - 1) for split in splits.values()
     )
+    steps = whole or all(_within(split, 1) for split in splits.values())
+    top = 1 if whole else LEVELS - 1
+    spread = {
+        part: (split.x * top + torch.rand(split.x.shape, generator=stream("dequantise", seed, part))) / LEVELS
+        if steps
+        else split.x
+        for part, split in splits.items()
+    }
+    mean, scale = spread["train"].mean(0), spread["train"].std(0, correction=0)
+    scale = scale.clamp_min(1 / LEVELS) if steps else torch.where(scale > 0, scale, 1.0)
+    changed = _with_rows(
+        dataset,
+        lambda part, _: (spread[part] - mean) / scale,
+        "dequantised, standardised" if steps else "standardised",
+        dataset.shape,
+    )
+    return replace(changed, grey=lambda rows: rows * scale + mean) if steps else changed
 
 
 class Whitening(NamedTuple):
@@ -191,6 +209,10 @@ def preprocess(dataset: Dataset, how: str, **options: Any) -> Dataset:
 
 def _splits(dataset: Dataset) -> dict[str, Split]:
     return {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
+
+
+def _within(split: Split, top: float) -> bool:
+    return bool(split.x.min() >= 0) and bool(split.x.max() <= top)
 
 
 def _check_grey(dataset: Dataset) -> None:

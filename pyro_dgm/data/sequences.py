@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .dataset import Dataset, Split
 from .locate import find
-from .npz import read_arrays, unpack
+from .npz import unpack
+from .reading import read_arrays
 from .space import Space
 
 KEYS = 88

@@ -16,7 +16,8 @@ from .binarise import binarise, check_name
 from .dataset import Dataset, Split
 from .idx import read_idx
 from .locate import data_folder, find
-from .npz import permutation, read_arrays, read_npz, unpack
+from .npz import dataset_of, permutation, read_npz, unpack
+from .reading import read_array, read_arrays, read_table
 from .real import preprocess
 from .sequences import jsb_chorales, motion_capture
 from .space import Space
@@ -56,13 +57,13 @@ def load(
     seed: int = 0,
     preprocessing: str | dict[str, Any] | None = None,
 ) -> Dataset:
-    """Load a data set by name, or from an npz file.
+    """Load a data set by name, or from a file of arrays (.npz) or of training rows (.npy, .csv).
 
     `digits`, `frey_faces` and npz files without published splits are dealt into splits in the order of
     numpy.random.RandomState(0).permutation(N), whatever `seed` is.
 
     Args:
-        name_or_path: one of `names()`, or a path that ends in .npz.
+        name_or_path: one of `names()`, or a path that ends in .npz, .npy or .csv.
         data_dir: the folder of the data files; by default that of the environment variable PYRO_DGM_DATA.
         binarisation: "threshold", "fixed" or "stochastic" for grey levels; None leaves the data unchanged.
         seed: the seed of the binarisation; the splits do not depend on it.
@@ -91,17 +92,37 @@ def _read(name: str, folder: Path | None) -> Dataset:
     """The data set of a name or of a path, unchanged."""
     if name in _SOURCES:
         return _SOURCES[name][1](folder)
-    if not name.endswith(".npz"):
+    path = _found(name, folder)
+    if path.suffix != ".npz":
+        return dataset_of(path, {"train": read_table(path) if path.suffix == ".csv" else read_array(path)})
+    # These two published files have special layouts, which only their names tell.
+    special = {"binarized_mnist.npz": "binarized_mnist", "frey_faces.npz": "frey_faces"}.get(path.name)
+    return read_npz(path) if special is None else _SOURCES[special][1](path.parent)
+
+
+def located(name: str, data_dir: str | os.PathLike[str] | None = None) -> str:
+    """The name of a data set, or the absolute path of a file, by which it is found from any folder.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is neither.
+
+    >>> located("digits")
+    'digits'
+    """
+    return name if name in _SOURCES else str(_found(name, data_folder(data_dir)).absolute())
+
+
+def _found(name: str, folder: Path | None) -> Path:
+    """The file of a data set that is named by its path."""
+    if not name.endswith((".npz", ".npy", ".csv")):
         raise ValueError(
-            f"Unknown data set {name!r}; expected one of: {', '.join(_SOURCES)}; or a path that ends in .npz."
+            f"Unknown data set {name!r}; expected one of: {', '.join(_SOURCES)}; or a path that ends in .npz, .npy or .csv."
         )
     path = Path(name).expanduser()
     relative = [Path.cwd()] if folder is None else [Path.cwd(), folder]
     file, folders = (path.name, [path.parent]) if path.is_absolute() else (str(path), relative)
-    path = find([file], folders, "Or give the whole path of the file.")
-    # These two published files have special layouts, which only their names tell.
-    special = {"binarized_mnist.npz": "binarized_mnist", "frey_faces.npz": "frey_faces"}.get(path.name)
-    return read_npz(path) if special is None else _SOURCES[special][1](path.parent)
+    return find([file], folders, "Or give the whole path of the file.")
 
 
 def _deal(name: str, x: np.ndarray, labels: np.ndarray | None, sizes: tuple[int, int, int], top: float) -> Dataset:

@@ -32,7 +32,12 @@ class Objective(ABC):
     Most criteria are one ``loss``. A criterion with several losses per batch (two players, say) defines ``turns`` instead:
     each loss is computed, differentiated and stepped in turn, by one optimiser that moves the groups that the turn names.
     Networks that belong to the criterion (a discriminator, say) are returned by ``owned``.
+
+    Attributes:
+        arguments: the arguments of the model's ``objective`` that made it, as plain data, where they are known.
     """
+
+    arguments: dict[str, Any] | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -205,6 +205,7 @@ def write_config(
             **({"origin": origin} if (origin := registry.origin(type(model))) else {}),
             "options": model.options(),
             "objective": objective.options(),
+            **({} if objective.arguments is None else {"objective_options": objective.arguments}),
             "training": vars(settings),
             "data": described,
             "machine": machine(),

@@ -1,5 +1,6 @@
 """Pictures of samples, reconstructions, training and latents."""
 
+from .comparisons import imputations, samples_and_data
 from .drawing import drawing_animation, drawing_sequence
 from .grids import energy_trace, filters, latent_manifold, reconstructions, sample_grid, training_curve
 from .latent_bars import latent_bars
@@ -9,9 +10,11 @@ __all__ = [
     "drawing_sequence",
     "energy_trace",
     "filters",
+    "imputations",
     "latent_bars",
     "latent_manifold",
     "reconstructions",
     "sample_grid",
+    "samples_and_data",
     "training_curve",
 ]

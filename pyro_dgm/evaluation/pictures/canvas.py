@@ -36,16 +36,21 @@ def as_array(name: str, x: Any) -> np.ndarray:
 
 
 def fold(name: str, rows: np.ndarray, shape: Shape) -> np.ndarray:
-    """Rows as pictures, ``n x height x width`` or ``n x height x width x 3``.
+    """Rows as pictures, ``n x height x width`` or ``n x height x width x 3``; channels may come first or last.
 
     Raises:
         ValueError: the shape is no picture's, or does not fit the rows.
     """
     shape = tuple(int(side) for side in shape)
-    if len(shape) not in (2, 3) or min(shape) < 1 or shape[:-2] not in ((), (1,), (3,)):
-        raise ValueError(f"shape got {shape}; expected (height, width), (1, height, width) or (3, height, width)")
+    last = len(shape) == 3 and shape[0] not in (1, 3) and shape[2] in (1, 3)
+    if len(shape) not in (2, 3) or min(shape) < 1 or not (last or shape[:-2] in ((), (1,), (3,))):
+        raise ValueError(
+            f"shape got {shape}; expected (height, width), or three sides of which the first or the last, 1 or 3, are channels"
+        )
     if rows.shape[1] != (size := math.prod(shape)):
         raise ValueError(f"{name} got {rows.shape[1]} values per picture; shape {shape} has {size}: make them agree")
+    if last:
+        return rows.reshape(-1, *shape) if shape[2] == 3 else rows.reshape(-1, *shape[:2])
     return np.moveaxis(rows.reshape(-1, *shape), 1, -1) if shape[:-2] == (3,) else rows.reshape(-1, *shape[-2:])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -122,7 +122,7 @@ class MADE(AutoregressiveModel):
         """
         return AutoregressiveDistribution(self._masked(number % self.masks), self.conditionals).log_prob(x)
 
-    def objective(self, kind: str = "next") -> Objective:
+    def objective(self, kind: Literal["next", "mixture"] = "next") -> Objective:
         """Maximum likelihood.
 
         Args:

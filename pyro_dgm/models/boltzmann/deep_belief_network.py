@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pyro
 import pyro.distributions as dist
@@ -177,7 +177,7 @@ class DBN(LatentVariableModel):
         return machine
 
     def objective(
-        self, kind: str = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0
+        self, kind: Literal["pcd"] = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0
     ) -> Objective:
         """Wake-sleep with persistent chains in the top machine (the up-down algorithm)."""
         check_choice("kind", kind, ("pcd",))

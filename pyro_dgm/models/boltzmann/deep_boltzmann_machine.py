@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ...annealing import log_partition
 from ...checks import (
-    check_belongs,
     check_choice,
     check_columns,
     check_count,
@@ -25,9 +24,6 @@ from ...energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussia
 from ...energy.enumeration import LARGEST
 from ...energy.mean_field import mean_field
 from ...nets.bodies import classifier
-from ...objectives.criteria.multi_prediction import MultiPrediction
-from ...objectives.objective import Objective
-from ...objectives.phases.objective import NegativePhaseObjective
 from ..shared.abilities import check_options
 from ..shared.boltzmann import asks_to_anneal, visible_given
 from ..shared.evidence import Evidence, bounded
@@ -153,54 +149,13 @@ class DBM(LabelColumns):
             for name in self.names:
                 pyro.sample(name, dist.Delta(posterior.statistics[name][0], log_density=-share, event_dim=1))
 
-    def objective(
-        self,
-        kind: str = "pcd",
-        k: int | tuple[int, int] | None = None,
-        chains: int | None = None,
-        centred: bool = False,
-        precision: str = "float32",
-        rounds: int | None = None,
-        known: float | dict[str, float] | None = None,
-        rates: Sequence[float] | None = None,
-        weights: dict[str, float] | None = None,
-    ) -> Objective:
-        """Variational stochastic maximum likelihood (algorithm 20.1), or ``"multi-prediction"``.
-
-        Args:
-            kind: ``"pcd"``, ``"cd"`` or ``"exact"``, or ``"multi-prediction"``.
-            k, chains, centred, precision: for the first three kinds, as for other machines.
-            rounds, known, weights: those of ``dgm.MultiPrediction``.
-            rates: for the first three kinds, factors of the learning rates of every hidden layer's biases and of the
-                weights below it, from the lowest.
-
-        Raises:
-            ValueError: an unknown kind, an option of another kind, or not one rate per hidden layer.
-        """
-        check_choice("kind", kind, ("pcd", "cd", "exact", "multi-prediction"))
-        if kind == "multi-prediction":
-            other_precision = None if precision == "float32" else precision
-            check_belongs(
-                "kind",
-                kind,
-                ["pcd"],
-                k=k,
-                chains=chains,
-                centred=centred or None,
-                precision=other_precision,
-                rates=rates,
-            )
-            return MultiPrediction(10 if rounds is None else rounds, 0.5 if known is None else known, weights)
-        check_belongs("kind", kind, ["multi-prediction"], rounds=rounds, known=known, weights=weights)
-        objective = super().objective(kind, k, chains, centred, precision)
-        if rates is None:
-            return objective
-        if len(rates) != len(self.hidden) or min(rates) < 0 or not isinstance(objective, NegativePhaseObjective):
+    def factors(self, rates: Sequence[float]) -> dict[str, float]:
+        """The factors of every hidden layer's biases and of the weights below it."""
+        if len(rates) != len(self.hidden) or min(rates) < 0:
             raise ValueError(
                 f"rates got {rates!r}; expected {len(self.hidden)} factors of at least 0, one per hidden layer"
             )
-        factors = {f"{name}.{i}": float(r) for i, r in enumerate(rates) for name in ("weights", "hidden_biases")}
-        return NegativePhaseObjective(objective.phase, objective.elbo, factors)
+        return {f"{name}.{i}": float(r) for i, r in enumerate(rates) for name in ("weights", "hidden_biases")}
 
     def posterior(self, x: Tensor, rounds: int = 50) -> tuple[Tensor, ...]:
         """Mean-field means of every hidden layer given rows (20.33-34), with labels or without, as features for a classifier."""

@@ -20,7 +20,7 @@ from ...objectives.objective import Objective
 from ..shared.chain_details import Step
 from ..shared.decoded import DecodedModel, diagonal
 from ..shared.examples import bits, seeded
-from ..shared.latent import bound_objective
+from ..shared.latent import Bound, bound_objective
 from ..shared.rows import check_rows
 
 _DECODED_ROWS = 10_000
@@ -130,7 +130,7 @@ class ConditionalVAE(DecodedModel):
         with torch.no_grad():
             return self.model(None, n, chosen.long().expand(n))
 
-    def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
+    def objective(self, kind: Bound = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL term; or, of several particles, ``"iwae"`` or its other gradient, ``"dreg"``."""
         return bound_objective(kind, particles, TraceMeanField_ELBO)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pyro
 import pyro.distributions as dist
@@ -139,7 +139,7 @@ class DRAW(LatentVariableModel):
         with torch.no_grad():
             self.network.canvas.copy_(torch.logit(x.mean(0), eps=1e-2))
 
-    def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
+    def objective(self, kind: Literal["elbo", "iwae"] = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL terms, or ``"iwae"`` of several particles."""
         return bound_objective(kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
 

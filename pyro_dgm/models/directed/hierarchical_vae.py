@@ -15,7 +15,7 @@ from ...nets.bodies import mlp
 from ...objectives.objective import Objective
 from ..shared.decoded import DecodedModel, diagonal
 from ..shared.examples import bits, seeded
-from ..shared.latent import bound_objective
+from ..shared.latent import Bound, bound_objective
 from ..shared.rows import check_rows
 
 
@@ -108,7 +108,7 @@ class HierarchicalVAE(DecodedModel):
             for number, encoder in enumerate(self.encoders):
                 below = pyro.sample(f"z{number + 1}", diagonal(encoder(below)))
 
-    def objective(self, kind: str = "iwae", particles: int = 5) -> Objective:
+    def objective(self, kind: Bound = "iwae", particles: int = 5) -> Objective:
         """The importance-weighted bound of K particles, its other gradient ``"dreg"``, or the mean ``"elbo"`` over K."""
         return bound_objective(kind, particles)
 

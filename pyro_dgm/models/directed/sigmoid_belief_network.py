@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import pyro
 import torch
@@ -22,6 +22,8 @@ from ..shared.examples import bits, seeded
 from ..shared.latent import METHODS, LatentVariableModel
 from ..shared.listed import bit_states
 from ..shared.rows import check_binary, check_rows
+
+_Kind = Literal["rws", "wake-sleep", "vimco", "nvil", "bihm"]
 
 _LARGEST = 16
 """The most latent bits for which the likelihood is computed exactly."""
@@ -114,7 +116,7 @@ class SBN(LatentVariableModel):
                 below = pyro.sample(f"hidden{k + 1}", bits)
 
     def objective(
-        self, kind: str = "rws", particles: int | None = None, hidden: int | None = None, local: bool = False
+        self, kind: _Kind = "rws", particles: int | None = None, hidden: int | None = None, local: bool = False
     ) -> Objective:
         """The objective of that kind.
 
@@ -127,7 +129,7 @@ class SBN(LatentVariableModel):
         Raises:
             ValueError: an unknown kind, or an option of another one.
         """
-        check_choice("kind", kind, ("rws", "wake-sleep", "vimco", "nvil", "bihm"))
+        check_choice("kind", kind, get_args(_Kind))
         check_belongs("kind", kind, ["nvil"], hidden=hidden, local=local or None)
         check_belongs("kind", kind, ["rws", "vimco", "nvil", "bihm"], particles=particles)
         if kind == "wake-sleep":

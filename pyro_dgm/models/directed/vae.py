@@ -16,7 +16,7 @@ from ...nets.bodies import Convolutions, TransposedConvolutions, mlp
 from ...objectives.objective import Objective
 from ..shared.decoded import DecodedModel, check_body, diagonal
 from ..shared.examples import bits, seeded
-from ..shared.latent import bound_objective
+from ..shared.latent import Bound, bound_objective
 from ..shared.rows import check_rows
 
 
@@ -113,7 +113,7 @@ class VAE(DecodedModel):
         with self.data_plate(x, size):
             return pyro.sample("z", self.encode(x))
 
-    def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
+    def objective(self, kind: Bound = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL term; or, of several particles, ``"iwae"`` or its other gradient, ``"dreg"``."""
         return bound_objective(kind, particles, TraceMeanField_ELBO)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import pyro
 import pyro.distributions as dist
@@ -255,7 +255,7 @@ class VariationalRNN(LatentVariableModel):
                 scale = frames.std(0, correction=0).clamp_min(1e-2) - _FLOOR
                 bias.copy_(torch.cat([mean, scale.expm1().log()]))
 
-    def objective(self, kind: str = "elbo", particles: int = 1) -> Objective:
+    def objective(self, kind: Literal["elbo", "iwae"] = "elbo", particles: int = 1) -> Objective:
         """The ELBO with its analytic KL terms, or ``"iwae"`` of several particles."""
         return bound_objective(kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from ...checks import BINARISE, check_belongs, check_choice
 from ...energy import BoltzmannDistribution, LogPartition, Machine, summable
 from ...mcmc import BlockGibbs
 from ...native import check_precision
-from ...objectives import CD, PCD, ExactNegativePhase
+from ...objectives import CD, PCD, ExactNegativePhase, NegativePhase, NoiseContrastive, PseudoLikelihood, RatioMatching
+from ...objectives.criteria.multi_prediction import MultiPrediction
 from ...objectives.criteria.pseudolikelihood import pseudo_log_likelihood
 from ...objectives.objective import Objective
 from ...objectives.phases.coordinates import why_not_centred
@@ -26,6 +27,9 @@ from .abilities import check_options
 from .energy_based import EnergyModel
 from .evidence import WIDTH, Evidence, between
 from .rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows, check_support
+
+Kind = Literal["pcd", "cd", "exact", "pseudolikelihood", "ratio-matching", "nce", "multi-prediction"]
+"""The criteria that machines are trained by."""
 
 
 class BoltzmannModel(EnergyModel):
@@ -41,20 +45,34 @@ class BoltzmannModel(EnergyModel):
 
     def objective(
         self,
-        kind: str = "pcd",
+        kind: Kind = "pcd",
         k: int | tuple[int, int] | None = None,
         chains: int | None = None,
         centred: bool = False,
-        precision: str = "float32",
+        precision: Literal["float32", "bfloat16"] = "float32",
+        entries: int | None = None,
+        ratio: int | None = None,
+        rounds: int | None = None,
+        known: float | dict[str, float] | None = None,
+        weights: dict[str, float] | None = None,
+        rates: Sequence[float] | None = None,
     ) -> Objective:
-        """The likelihood's gradient with a negative phase: ``"pcd"``, ``"cd"`` or ``"exact"``.
+        """The likelihood's gradient with a negative phase, or a criterion that needs no chain.
 
         Args:
-            kind: the negative phase's name.
-            k: sweeps of the chains per gradient step, 1 by default, or a pair (``dgm.CD``); the exact phase has none.
-            chains: the number of persistent chains, 100 by default; ``"cd"`` has one per row.
-            centred: centre the gradient, as in ``dgm.PCD``.
-            precision: the precision of the chains' sweeps, as in ``dgm.BlockGibbs``.
+            kind: the negative phase, ``"pcd"``, ``"cd"`` or ``"exact"``; or ``"pseudolikelihood"``, ``"ratio-matching"``,
+                ``"nce"`` or ``"multi-prediction"``.
+            k: of pcd and cd, sweeps of the chains per gradient step, 1 by default, or a pair (``dgm.CD``).
+            chains: of pcd, the number of persistent chains, 100 by default; cd has one per row.
+            centred: of pcd and cd, centre the gradient, as in ``dgm.PCD``.
+            precision: of pcd and cd, the precision of the chains' sweeps, as in ``dgm.BlockGibbs``.
+            entries: of pseudolikelihood and ratio-matching, units per row that are flipped in a step, all by default.
+            ratio: of nce, noise rows per datum, 1 by default.
+            rounds: of multi-prediction, rounds of mean field, 10 by default.
+            known: of multi-prediction, the mean share of known entries, 0.5 by default, or one per layer.
+            weights: of multi-prediction, factors of the losses of single layers.
+            rates: of pcd, cd and exact, for deep machines: factors of the learning rates of every hidden layer's biases and of
+                the weights below it, from the lowest.
 
         Raises:
             ValueError: an unknown kind, an option of another kind, or a gradient that cannot be centred.
@@ -62,26 +80,43 @@ class BoltzmannModel(EnergyModel):
         A centred gradient is a change of coordinates for plain SGD; optimisers that rescale every coordinate, as Adam
         does, undo it and train badly with it.
         """
+        check_choice("kind", kind, get_args(Kind))
+        check_belongs("kind", kind, ["pcd", "cd"], k=k)
+        check_belongs("kind", kind, ["pcd"], chains=chains)
+        check_belongs("kind", kind, ["pcd", "cd"], centred=centred or None)
+        check_belongs("kind", kind, ["pcd", "cd"], precision=None if precision == "float32" else precision)
+        check_belongs("kind", kind, ["pcd", "cd", "exact"], rates=rates)
+        check_belongs("kind", kind, ["pseudolikelihood", "ratio-matching"], entries=entries)
+        check_belongs("kind", kind, ["nce"], ratio=ratio)
+        check_belongs("kind", kind, ["multi-prediction"], rounds=rounds, known=known, weights=weights)
         check_precision(precision, next(self.parameters()))
         if centred and (reason := why_not_centred(self().machine)):
             raise ValueError(f"centred got True: {reason}; leave centred out")
         kernel = None if precision == "float32" else functools.partial(BlockGibbs, precision=precision)
-        check_choice("kind", kind, ("pcd", "cd", "exact"))
+        phase: NegativePhase
         if kind == "pcd":
-            return NegativePhaseObjective(
-                PCD(1 if k is None else k, 100 if chains is None else chains, centred=centred, kernel=kernel)
-            )
-        check_belongs("kind", kind, ["pcd"], chains=chains)
-        if kind == "exact":
-            check_belongs("kind", kind, ["pcd", "cd"], k=k)
-            if kernel is not None:
-                raise ValueError(
-                    f"precision got {precision!r}; it is that of chains, and the exact phase has none: leave it out"
-                )
-            if centred:
-                raise ValueError("centred got True for the exact phase, whose gradient is not centred; leave it out")
-            return NegativePhaseObjective(ExactNegativePhase())
-        return NegativePhaseObjective(CD(1 if k is None else k, centred=centred, kernel=kernel))
+            phase = PCD(1 if k is None else k, 100 if chains is None else chains, centred=centred, kernel=kernel)
+        elif kind == "cd":
+            phase = CD(1 if k is None else k, centred=centred, kernel=kernel)
+        elif kind == "exact":
+            phase = ExactNegativePhase()
+        elif kind == "nce":
+            return NoiseContrastive(ratio=1 if ratio is None else ratio)
+        elif kind == "multi-prediction":
+            return MultiPrediction(10 if rounds is None else rounds, 0.5 if known is None else known, weights)
+        else:
+            return PseudoLikelihood(entries) if kind == "pseudolikelihood" else RatioMatching(entries)
+        return NegativePhaseObjective(phase, rates=None if rates is None else self.factors(rates))
+
+    def factors(self, rates: Sequence[float]) -> dict[str, float]:
+        """Factors of the learning rates of single parameters, by name, from one per hidden layer.
+
+        Raises:
+            ValueError: not one per hidden layer, or a machine whose layers have no rates of their own.
+        """
+        raise ValueError(
+            f"rates got {rates!r}, but {type(self).__name__} has no hidden layers to tell apart; leave it out"
+        )
 
     def initialise(self, x: Tensor) -> None:
         """Set the visible biases so that uncoupled units have the data's means, unless biases were set already."""

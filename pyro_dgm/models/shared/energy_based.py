@@ -34,7 +34,7 @@ class EnergyModel(ProbabilisticModel):
         """The guide is empty: hidden units are summed out, so there are no latent sites."""
 
     def observed(self, x: Tensor) -> dict[str, Tensor]:
-        """The states of the layers that data rows observe."""
+        """The states of the layers that data rows observe; of booleans of entries, those of the layers."""
         return {"visible": x}
 
     def joined(self, state: Mapping[str, Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pyro.distributions import MultivariateNormal, Normal
@@ -83,7 +83,7 @@ class FreeEnergyModel(EnergyModel):
 
     def objective(
         self,
-        kind: str = "pcd",
+        kind: Literal["pcd", "cd"] = "pcd",
         k: int | tuple[int, int] = 1,
         chains: int | None = None,
         step_size: float = 0.1,

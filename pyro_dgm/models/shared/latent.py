@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import pyro
 import torch
@@ -31,6 +31,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "ais": {"temperatures": 100, "chains": 16, "num_steps": 5, "rows": 4000},
 }
 """The methods of ``evidence`` and their options with defaults."""
+
+Bound = Literal["elbo", "iwae", "dreg"]
+"""The bounds that latent-variable models are trained on."""
 
 OVERSAMPLE = 10
 """Proposals from the guide for every posterior draw that is kept."""
@@ -169,7 +172,7 @@ class LatentVariableModel(ChainModel):
 
 
 def bound_objective(
-    kind: str, particles: int, elbo: type[ELBO] = Trace_ELBO, kinds: Sequence[str] = ("elbo", "iwae", "dreg")
+    kind: str, particles: int, elbo: type[ELBO] = Trace_ELBO, kinds: Sequence[str] = get_args(Bound)
 ) -> Objective:
     """The objective that maximises the bound of that name.
 

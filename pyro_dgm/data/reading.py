@@ -1,0 +1,146 @@
+"""The reading of files that may be anything: a header is believed only as far as the file's size allows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+RATIO = 1032
+"""The most bytes that deflate unpacks one byte to."""
+
+
+def regular(path: str | os.PathLike[str]) -> Path:
+    """The path, if it is a regular file; a pipe or a device would be read for ever.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: a folder, a pipe or a device.
+    """
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise FileNotFoundError(f"there is no file {file}")
+    if not file.is_file():
+        raise ValueError(f"{file} cannot be read: it is a folder, a pipe or a device; expected a file")
+    return file
+
+
+def read_json(path: str | os.PathLike[str], remedy: str = "restore it") -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply; ``remedy`` says what to do.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON number")
+
+    file = regular(path)
+    try:
+        return json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is truncated or no JSON ({error}); {remedy}") from None
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All arrays of an npz file; pickled objects are never loaded.
+
+    Raises:
+        ValueError: the file is truncated, corrupt or no npz file, or says that it holds more than it can; the message names it.
+    """
+    file = regular(path)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = file.stat().st_size
+            return {info.filename.removesuffix(".npy"): _member(archive, info, size) for info in archive.infolist()}
+    except PermissionError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise what they like on foreign bytes
+        raise ValueError(
+            f"{file} cannot be read as an npz file of plain arrays ({_reason(error)}); it is truncated, corrupt or holds Python "
+            "objects: fetch it again, or write it with numpy.savez(path, train=..., valid=..., test=...)."
+        ) from None
+
+
+def read_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array of a npy file.
+
+    Raises:
+        ValueError: as ``read_arrays``.
+    """
+    file = regular(path)
+    try:
+        with open(file, "rb") as stream:
+            return _array(stream, file.stat().st_size)
+    except PermissionError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{file} cannot be read as a npy file of plain numbers ({_reason(error)}); write it with numpy.save."
+        ) from None
+
+
+def read_table(path: str | os.PathLike[str]) -> np.ndarray:
+    """The numbers of a csv file, ``rows x columns``, without a first line of names; empty fields, "nan" and "na" are NaN.
+
+    Raises:
+        ValueError: a field that is no number, or lines of unlike lengths; the message gives the line.
+    """
+    file = regular(path)
+    rows: list[list[float]] = []
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            for number, fields in enumerate(csv.reader(stream), start=1):
+                if not fields:
+                    continue
+                try:
+                    rows.append([math.nan if not f.strip() or f.strip().lower() == "na" else float(f) for f in fields])
+                except ValueError as error:
+                    if number > 1:
+                        raise ValueError(f"line {number}: {error}; expected numbers") from None
+                if rows and len(rows[-1]) != len(rows[0]):
+                    raise ValueError(f"line {number} has {len(rows[-1])} fields, the first {len(rows[0])}")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{file} cannot be read as a csv file of numbers ({error})") from None
+    return np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else 0)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what went wrong, without other libraries' advice to load Python objects."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return "it holds Python objects" if "pickle" in text else text
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> np.ndarray:
+    """One array of a zip file of that many bytes."""
+    packed = min(info.compress_size, size)
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"member {info.filename!r} is encrypted, or packed otherwise than numpy.savez does")
+    if info.file_size > RATIO * packed + RATIO:
+        raise ValueError(f"member {info.filename!r} is said to unpack from {packed} bytes to {info.file_size}")
+    with archive.open(info) as stream:
+        array = _array(stream, info.file_size)
+        stream.read(1)  # at the end of a member its checksum is compared
+    return array
+
+
+def _array(stream: IO[bytes], size: int) -> np.ndarray:
+    """The array of a stream of that many bytes in NumPy's format."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of NumPy's format is not for plain numbers")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    asked, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if asked != there or any(side < 0 for side in shape):
+        raise ValueError(f"the header says shape {shape} of {dtype}, {asked} bytes, where {there} follow")
+    content = bytearray(stream.read(asked))
+    return np.ndarray(shape, dtype, content, order="F" if fortran else "C")

@@ -1,0 +1,93 @@
+"""Rows of a file that is no dataset of its own: rows with unknown values, and rows to evaluate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .dataset import Split
+from .npz import infer_space, labels_of, rows_of
+from .reading import read_array, read_arrays, read_table
+from .sources import load, located, names
+
+
+def read_values(path: Path) -> np.ndarray:
+    """The array of a npy file, of a csv file, or the array ``x`` of an npz file.
+
+    Raises:
+        ValueError: the file cannot be read, or has no such array.
+    """
+    if path.suffix == ".csv":
+        return read_table(path)
+    if path.suffix == ".npz":
+        arrays = read_arrays(path)
+        if "x" not in arrays:
+            raise ValueError(f"{path} has the arrays {', '.join(arrays) or 'none'}; expected an array named 'x'")
+        return arrays["x"]
+    return read_array(path)
+
+
+def incomplete_rows(path: str | os.PathLike[str], visible: int, classes: int = 0) -> Tensor:
+    """Rows of a npy or csv file, or of an npz file's array ``x``, with NaN where a value is unknown: ``rows x visible``.
+
+    Args:
+        path: the file.
+        visible: the number of columns; axes after the first are flattened.
+        classes: of these columns, the last, which are a label. Rows without it get one that is unknown.
+
+    Raises:
+        ValueError: no such file, a file of another kind, an infinite value, or rows of another size.
+    """
+    file = Path(path).expanduser()
+    try:
+        array = read_values(file)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}); expected rows of {visible} columns, .npy or .csv, with NaN (in a csv file: or "
+            "nothing) where a value is unknown"
+        ) from None
+    shapes = (visible, visible - classes)
+    if array.dtype.kind not in "buif" or array.ndim < 2 or len(array) == 0 or array[0].size not in shapes:
+        raise ValueError(
+            f"{file} holds {array.dtype} of shape {array.shape}; expected real numbers, rows of {visible} columns, NaN where a "
+            "value is unknown"
+        )
+    rows = torch.from_numpy(array.reshape(len(array), -1).astype(np.float32))
+    if bool(rows.isinf().any()):
+        raise ValueError(
+            f"{file} has an infinite value, first in row {int(rows.isinf().any(1).nonzero()[0])}; expected finite values "
+            "or NaN where a value is unknown"
+        )
+    missing = rows.new_full((len(rows), visible - rows.shape[1]), torch.nan)
+    return torch.cat([rows, missing], 1)
+
+
+def read_rows(name: str, part: str = "test", data_dir: str | os.PathLike[str] | None = None) -> Split:
+    """Complete rows by the name of a dataset, or of a file.
+
+    Args:
+        name: one of ``names()``, or a path ending in .npz, .npy or .csv.
+        part: the split, of a dataset or of an npz file that has arrays of that name; the array ``x`` and other files are taken
+            whole.
+        data_dir: the folder of data files, as for ``load``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read, or holds no rows of finite numbers.
+    """
+    if name in names():
+        return getattr(load(name, data_dir), part)
+    path = Path(located(name, data_dir))
+    arrays = read_arrays(path) if path.suffix == ".npz" else {"x": read_values(path)}
+    key = part if part in arrays else "x"
+    if key not in arrays:
+        raise ValueError(
+            f"{path} has the arrays {', '.join(arrays) or 'none'}; expected {part!r}, or 'x' for rows without splits"
+        )
+    array = rows_of(path, key, arrays)
+    rows = torch.from_numpy(array.reshape(len(array), -1).astype(np.float32))
+    return Split(rows, infer_space([rows]), labels_of(path, key, arrays, len(rows)))

@@ -1,0 +1,233 @@
+"""Runs that are repeated, evaluated on other rows, and whose labels are known."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm.cli.main import main
+
+
+def fit(*arguments):
+    return main(["fit", *map(str, arguments), "--epochs", "1", "--batch-size", "300", "--quiet"])
+
+
+@pytest.fixture(scope="module")
+def rbm_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "rbm"
+    assert (
+        fit("rbm", "--out", out, "--set", "hidden=8", "--objective", "kind=cd", "--objective", "k=2", "--seed", 5) == 0
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def labelled_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "labelled"
+    assert fit("dbm", "--out", out, "--set", "hidden=(8, 6)", "--classes", 10) == 0
+    return out
+
+
+def weights(run):
+    return dgm.load(run).state_dict()
+
+
+def test_a_configuration_repeats_its_run(rbm_run, tmp_path, capsys):
+    again = tmp_path / "again"
+    assert main(["fit", "--config", str(rbm_run / "config.json"), "--out", str(again), "--quiet"]) == 0
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(rbm_run).items())
+    config = json.loads((again / "config.json").read_text())
+    assert config["objective_options"] == {"kind": "cd", "k": 2}
+    other = tmp_path / "other"
+    assert fit("--config", rbm_run, "--out", other, "--set", "hidden=5", "--objective", "k=1") == 0
+    assert dgm.load(other).hidden == 5
+    assert json.loads((other / "config.json").read_text())["training"]["seed"] == 5
+    model, x = dgm.RBM.example()
+    dgm.fit(model, x, epochs=1, out=tmp_path / "python", progress=False)
+    capsys.readouterr()
+    assert main(["fit", "--config", str(tmp_path / "python"), "--quiet"]) == 2
+    assert "does not say where its data came from" in capsys.readouterr().err
+
+
+def test_help_tells_a_models_options_and_objectives(capsys):
+    for command in (["fit", "rbm", "--help"], ["fit", "sbn", "-h"]):
+        with pytest.raises(SystemExit) as end:
+            main(command)
+        assert end.value.code == 0
+    printed = capsys.readouterr().out
+    assert "(default: adam)" in printed
+    assert "hidden=500" in printed
+    assert "pcd, cd, exact, pseudolikelihood, ratio-matching, nce or" in printed
+    assert "autoregressive=false" in printed
+    assert "$" not in printed[printed.index("options of RBM") :].replace("$PYRO_DGM_DATA", "")
+
+
+@pytest.mark.parametrize("kind", ["pseudolikelihood", "ratio-matching", "nce", "multi-prediction"])
+def test_criteria_without_chains_are_reached(kind, tmp_path):
+    out = tmp_path / "run"
+    assert fit("rbm", "--out", out, "--set", "hidden=3", "--objective", f"kind={kind}") == 0
+    stored = json.loads((out / "config.json").read_text())["objective"]["objective"]
+    assert stored.lower() in (kind.replace("-", ""), "noisecontrastive")
+
+
+def test_a_flag_that_says_false_is_false(tmp_path):
+    assert fit("sbn", "--out", tmp_path / "run", "--set", "hidden=(4,)", "--set", "autoregressive=false") == 0
+    assert dgm.load(tmp_path / "run").autoregressive is False
+
+
+def test_a_run_finds_its_data_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir()
+    np.savez(tmp_path / "own" / "ok.npz", train=np.random.default_rng(0).integers(0, 2, (100, 9)))
+    monkeypatch.chdir(tmp_path)
+    assert fit("rbm", "--data", "own/ok.npz", "--set", "hidden=3", "--out", "run") == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+
+
+def test_other_rows_are_evaluated_as_the_run_has_its_own(rbm_run, tmp_path, capsys):
+    """Grey rows become bits by the run's threshold; bits stay as they are; both give what Python gives."""
+    digits = dgm.data.load("digits")
+    grey = digits.valid.x[:40]
+    np.savez(tmp_path / "grey.npz", test=grey.reshape(-1, 8, 8), train=grey[:3])
+    np.savetxt(tmp_path / "bits.csv", (grey > 0.5).int().numpy(), fmt="%d", delimiter=",")
+    np.save(tmp_path / "bits.npy", (grey > 0.5).numpy())
+    expected = dgm.log_likelihood(dgm.load(rbm_run), (grey > 0.5).float(), space="any").value
+    for name, space in (("grey.npz", "threshold 0.5"), ("bits.csv", "as given"), ("bits.npy", "as given")):
+        assert main(["evaluate", str(rbm_run), "--data", str(tmp_path / name), "--json"]) == 0
+        figure = json.loads(capsys.readouterr().out)
+        assert figure["value"] == pytest.approx(expected, abs=1e-4)
+        assert (figure["n"], figure["space"]) == (40, f"binary ({space})")
+    np.save(tmp_path / "narrow.npy", np.zeros((3, 5)))
+    assert main(["evaluate", str(rbm_run), "--data", str(tmp_path / "narrow.npy")]) == 2
+    assert "rows of 5 columns; those of the run have 64" in capsys.readouterr().err
+
+
+def test_other_rows_are_standardised_by_the_training_rows(tmp_path, capsys):
+    """A shift of all other rows shows in the figure: they are not standardised by their own means."""
+    rng = np.random.default_rng(1)
+    np.savez(tmp_path / "own.npz", **{part: 30 * rng.normal(size=(60, 4)) + 100 for part in ("train", "valid", "test")})
+    run = tmp_path / "run"
+    assert fit("affinegenerator", "--data", tmp_path / "own.npz", "--preprocessing", "standardised", "--out", run) == 0
+    np.savez(tmp_path / "other.npz", x=30 * rng.normal(size=(60, 4)) + 400)
+    capsys.readouterr()
+    values = []
+    for more in ([], ["--data", str(tmp_path / "other.npz")]):
+        assert main(["evaluate", str(run), *more, "--json"]) == 0
+        figure = json.loads(capsys.readouterr().out)
+        assert figure["space"] == "real (standardised)"
+        values.append(figure["value"])
+    # Ten deviations away in 4 columns: 200 nats under a standard normal.
+    assert values[0] > -10
+    assert values[1] < -100
+
+
+def test_rows_of_a_csv_file_are_filled_in(rbm_run, tmp_path, capsys):
+    bits = (dgm.data.load("digits").test.x[:2] > 0.5).int().tolist()
+    lines = [",".join(f"p{i}" for i in range(64)), ",".join(["", *map(str, bits[0][1:])]), ",".join(map(str, bits[1]))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    assert (
+        main(["impute", str(rbm_run), "--rows", str(tmp_path / "rows.csv"), "--draws", "5", "--out", str(tmp_path)])
+        == 0
+    )
+    found = np.load(tmp_path / "imputed.npz")
+    assert (~found["known"]).sum() == 1
+    assert (found["means"][1] == bits[1]).all()
+    (tmp_path / "rows.csv").write_text("\n".join([*lines, "1,2"]))
+    assert main(["impute", str(rbm_run), "--rows", str(tmp_path / "rows.csv")]) == 2
+    assert "line 4 has 2 fields, the first 64" in capsys.readouterr().err
+    np.save(tmp_path / "grey.npy", np.full((2, 64), 0.3))
+    assert main(["impute", str(rbm_run), "--rows", str(tmp_path / "grey.npy")]) == 2
+    assert "grey.npy: RBM got the value 0.3; expected 0 or 1" in capsys.readouterr().err
+
+
+def test_labels_are_known_where_rows_are_filled_in(labelled_run, capsys):
+    assert main(["impute", str(labelled_run), "-n", "3", "--draws", "5"]) == 0
+    assert "3 rows with 32 of 64 columns imputed" in capsys.readouterr().out
+    found = np.load(labelled_run / "imputed.npz")
+    assert found["known"][64:].all()
+    assert (found["means"][:, 64:].sum(1) == 1).all()
+    assert (labelled_run / "imputed.png").is_file()
+
+
+def test_labels_that_are_not_given_are_filled_in(labelled_run, tmp_path):
+    np.save(tmp_path / "rows.npy", (dgm.data.load("digits").test.x[:3] > 0.5).numpy())
+    command = [
+        "impute",
+        str(labelled_run),
+        "--rows",
+        str(tmp_path / "rows.npy"),
+        "--draws",
+        "20",
+        "--out",
+        str(tmp_path),
+    ]
+    assert main(command) == 0
+    means = np.load(tmp_path / "imputed.npz")["means"][:, 64:]
+    np.testing.assert_allclose(means.sum(1), 1, atol=1e-5)
+    assert (means < 1).any()
+
+
+def test_samples_of_a_class(labelled_run, rbm_run, capsys):
+    assert main(["sample", str(labelled_run), "-n", "5", "--label", "3"]) == 0
+    assert (np.load(labelled_run / "samples.npz")["x"][:, 64:] == np.eye(10)[3]).all()
+    assert main(["sample", str(labelled_run), "--label", "10"]) == 2
+    assert "--label got 10, but the run has classes 0 to 9" in capsys.readouterr().err
+    assert main(["sample", str(rbm_run), "--label", "1"]) == 2
+    assert "no labels: it was trained without --classes" in capsys.readouterr().err
+
+
+def test_results_replace_links_and_do_not_follow_them(rbm_run, tmp_path):
+    for name in ("samples.npz", "imputed.npz"):
+        (tmp_path / "precious").write_text("mine")
+        (tmp_path / name).symlink_to(tmp_path / "precious")
+    assert main(["sample", str(rbm_run), "-n", "2", "--out", str(tmp_path)]) == 0
+    assert main(["impute", str(rbm_run), "-n", "2", "--draws", "2", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "samples.npz").is_symlink()
+
+
+def test_standardised_pixels_are_shown_as_pixels(tmp_path):
+    """The manifold of two latents and the samples are pictures of grey levels, whatever the decoder's numbers are."""
+    out = tmp_path / "run"
+    options = [
+        "--preprocessing",
+        "standardised",
+        "--set",
+        "output=gaussian",
+        "--set",
+        "latent=2",
+        "--set",
+        "hidden=(5,)",
+    ]
+    assert fit("vae", *options, "--out", out) == 0
+    assert main(["sample", str(out), "-n", "3"]) == 0
+    assert {"manifold.png", "samples.png"} <= {path.name for path in out.iterdir()}
+    data = dgm.data.load("digits", preprocessing="standardised")
+    grey = dgm.data.load("digits").test.x
+    # One of 256 steps, and the noise of a step.
+    torch.testing.assert_close(data.grey(data.test.x), grey, atol=2 / 256, rtol=0)
+
+
+def test_the_package_is_a_program():
+    found = subprocess.run([sys.executable, "-m", "pyro_dgm", "--version"], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, f"pyro-dgm {dgm.__version__}\n")
+
+
+def test_an_interruption_promises_no_more_than_there_is(rbm_run, monkeypatch, capsys):
+    from pyro_dgm.cli import commands
+
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    for command, told in (
+        ("evaluate", "interrupted\n"),
+        ("fit", "interrupted; the run can be resumed with --resume\n"),
+    ):
+        monkeypatch.setattr(commands, command, interrupted)
+        assert main([command, str(rbm_run)]) == 130
+        assert capsys.readouterr().err == f"pyro-dgm: {told}"

@@ -74,8 +74,9 @@ def words(hint: Any) -> str:
     """
     members = _members(hint)
     if len(members) > 1:
-        said = list(dict.fromkeys(words(member) for member in sorted(members, key=lambda member: member is NoneType)))
-        return f"{', '.join(said[:-1])} or {said[-1]}" if len(said) > 1 else said[0]
+        return _listed(
+            dict.fromkeys(words(member) for member in sorted(members, key=lambda member: member is NoneType))
+        )
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return _listed(str(choice) for choice in arguments)

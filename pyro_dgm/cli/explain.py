@@ -14,17 +14,7 @@ from .. import signatures
 WIDTH = 110
 """The longest line that is printed."""
 
-_SIGNS = {
-    "mid": "|",
-    "log": "log ",
-    "exp": "exp ",
-    "int": "∫",
-    "partial": "∂",
-    "det": "det ",
-    "sum": "Σ",
-    "le": "≤",
-    "ge": "≥",
-}
+_SIGNS = {"mid": "|", "int": "∫", "partial": "∂", "sum": "Σ", "le": "≤", "ge": "≥"}
 _RAISED = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
 
 
@@ -43,7 +33,7 @@ def _formula(tex: str) -> str:
     """A formula in Unicode, as far as its signs have any."""
     tex = re.sub(r"\\(?:mathrm|mathcal|text|hat|tilde|mathbf|operatorname)\s*\{?([^{}\s]+)\}?", r"\1", tex)
     tex = re.sub(r"\^\{?([-+\d]+)\}?", lambda found: found[1].translate(_RAISED), tex)
-    tex = re.sub(r"\\([A-Za-z]+)\s?", lambda found: _sign(found[1]), tex)
+    tex = re.sub(r"\\([A-Za-z]+)", lambda found: _sign(found[1]), tex)
     return re.sub(r"\\.|[{}]", lambda found: " " if found[0] in ("\\,", "\\;", "\\ ") else "", tex)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from .. import signatures
+from ..data.reading import read_json
 from ..native import processor_name
 from .stored import recipes
 
@@ -75,7 +76,7 @@ class _Reproduction:
         self.fast, self.resume, self.progress = fast, resume, progress
         self.dataset = self._load(recipe)
         result = run / "result.json"
-        self.earlier = json.loads(result.read_text("utf-8")) if resume and result.is_file() else None
+        self.earlier = _checked(result, Result) if resume and result.is_file() else None
         self.spent: dict[str, float] = {}
 
     def _load(self, recipe: dict[str, Any]) -> Any:
@@ -126,7 +127,7 @@ class _Reproduction:
         )  # fmt: skip
         spent = {name: sum(row.get(name, 0.0) for row in fitted.history) for name in ("seconds", "cpu_seconds")}
         if note.is_file():
-            spent = _added(spent, json.loads(note.read_text("utf-8")))
+            spent = _added(spent, _checked(note, Times))
         elif self.earlier is not None:  # the earlier result counts the time spent outside fit too
             spent = {name: max(value, self.earlier.get(f"training_{name}", 0.0)) for name, value in spent.items()}
         self.spent = spent
@@ -177,6 +178,29 @@ class _Reproduction:
             return classification_error(classify, self.dataset.test, inference, **evaluation)
         figure, details = with_details(model, self.dataset.test, **evaluation)
         return figure.as_dict(), str(figure), details
+
+
+class Times(TypedDict):
+    """Time that was spent, by clock; the file beside a run that states what its pretraining took."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+class Result(TypedDict):
+    """What is read of an earlier result file."""
+
+    machine: str
+    training_seconds: float
+    training_cpu_seconds: float
+
+
+def _checked(path: Path, kind: Any) -> dict[str, Any]:
+    """The content of a JSON file, checked to be of a kind."""
+    content = read_json(path, "remove it, or reproduce the recipe in another folder")
+    if problem := signatures.mismatch(content, kind, path.name):
+        raise ValueError(f"{path}: {problem}; remove it, or reproduce the recipe in another folder")
+    return dict(content)
 
 
 def _clocks() -> dict[str, float]:

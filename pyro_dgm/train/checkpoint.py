@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -13,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import registry
+from .. import registry, signatures
+from ..data.reading import read_json
 from ..files import write_atomically
 from .formats import FORMAT, translated
+from .schema import Config, State
 
 CONFIG, WEIGHTS, STATE = "config.json", "weights.safetensors", "training.pt"
 
@@ -23,8 +24,12 @@ CHECKSUM = "sha256"
 """The entry with the checksum in the metadata of the file of weights."""
 
 
-def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """The configuration of a run.
+def read_config(run: str | os.PathLike[str], complete: bool = False) -> dict[str, Any]:
+    """The configuration of a run, checked by ``schema.Config``.
+
+    Args:
+        run: the folder.
+        complete: refuse a configuration that rebuilds the model but does not say how it was trained.
 
     Raises:
         ValueError: the folder holds no run, or a file that is no configuration of this package.
@@ -34,14 +39,20 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(
             f"{run} holds no run: there is no {CONFIG} in it. Expected a folder written by fit(..., out=...)"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is truncated or no JSON ({error}); restore it or train again") from None
+    config = read_json(path, "restore it or train again")
     if not isinstance(config, dict) or not {"format", "model", "options"} <= set(config):
         raise ValueError(f"{path} is not the configuration of a pyro_dgm run")
     if config["format"] not in range(1, FORMAT + 1):
-        raise ValueError(f"{path} has format {config['format']!r}; this version reads formats 1 to {FORMAT}")
+        raise ValueError(
+            f"{path} has format {signatures.shortened(config['format'])}; this version reads formats 1 to {FORMAT}"
+        )
+    if problem := signatures.mismatch(config, Config, CONFIG):
+        raise ValueError(f"{path} is not the configuration of a pyro_dgm run: {problem}; restore it or train again")
+    if not config["model"].isidentifier():  # a name is no file to run
+        raise ValueError(f"{path} names the model {signatures.shortened(config['model'])}; expected a class name")
+    for part in ("objective", "training", "data") if complete else ():
+        if part not in config:
+            raise ValueError(f"{path} lacks {part!r}, so that the run cannot go on; restore it or train again")
     return translated(config)
 
 
@@ -86,7 +97,11 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model:
     path = Path(run) / WEIGHTS
     if not path.is_file():
         raise ValueError(f"{run} has no {WEIGHTS}: training stopped before its first checkpoint; train again or resume")
-    instance = registry.of_run(config["model"], config.get("origin"), model)(**config["options"])
+    cls, wide = registry.of_run(config["model"], config.get("origin"), model), config["options"].get("visible", 1)
+    try:
+        instance = registry.call(cls, config["options"], cls.__name__, wide if isinstance(wide, int) else 1)
+    except ValueError as error:
+        raise ValueError(f"{Path(run) / CONFIG} has options that build no model: {error}") from None
     try:
         tensors = _read_weights(path)
         dtype = next(iter(tensors.values())).dtype
@@ -134,7 +149,7 @@ def load_state(run: str | os.PathLike[str]) -> dict[str, Any]:
         state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # what a foreign file leads to is anyone's guess
         state = None
-    if not isinstance(state, dict) or "model" not in state or not isinstance(state.get("epoch"), int):
+    if not isinstance(state, dict) or signatures.mismatch(state, State, STATE):
         raise ValueError(
             f"{path} is truncated, damaged or no training state of this package; restore it, or train again in another folder"
         )

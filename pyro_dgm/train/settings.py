@@ -102,7 +102,7 @@ def check_folder(
         return False
     if not resume:
         raise ValueError(f"{folder} holds a run already; choose another folder, or go on with it by resume (--resume)")
-    config = read_config(folder)
+    config = read_config(folder, complete=True)
     if not registry.is_of(type(model), config["model"], config.get("origin")) or not _same(
         config["options"], model.options()
     ):

@@ -99,8 +99,8 @@ def words(hint: Any) -> str:
     }
     if typing.is_typeddict(hint):
         return "an object"
-    if said := simple.get(hint):
-        return said
+    if word := simple.get(hint):
+        return word
     return "an array of numbers" if _is_array(hint) else str(getattr(hint, "__name__", hint))
 
 

@@ -10,8 +10,11 @@ import contextlib
 import contextvars
 import hashlib
 import os
+import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from datetime import timedelta
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -30,16 +33,55 @@ def rank() -> int:
     return dist.get_rank() if world() > 1 else 0
 
 
+def _launcher() -> tuple[int, int]:
+    """The number of this process and the number of all, as the launcher (torchrun) that started them says; else 0 and 1.
+
+    Raises:
+        ValueError: the environment variables of a launcher make no sense.
+    """
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+        return 0, 1
+    world = _variable("WORLD_SIZE", 1)
+    rank = _variable("RANK", 0, world - 1)
+    if "LOCAL_RANK" in os.environ:
+        _variable("LOCAL_RANK", 0)
+    if "MASTER_PORT" in os.environ:
+        _variable("MASTER_PORT", 0, 65535)
+    return rank, world
+
+
+def _variable(name: str, least: int, most: int | None = None) -> int:
+    """A whole number that a launcher has left in the environment."""
+    text = os.environ[name]
+    if not text.strip().isdecimal() or not least <= int(text) <= (int(text) if most is None else most):
+        expected = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(
+            f"the environment variable {name} is {text!r}; expected a whole number {expected}, as torchrun sets it. Without a "
+            "launcher, unset RANK and WORLD_SIZE"
+        )
+    return int(text)
+
+
 def launched() -> int:
-    """The number of processes once the group is up: those of the launcher (torchrun) that started this one, else 1."""
-    if world() > 1 or _ALONE.get():
-        return world()
-    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() else 1
+    """The number of processes once the group is up: those of the launcher (torchrun) that started this one, else 1.
+
+    Raises:
+        ValueError: the environment variables of a launcher make no sense.
+    """
+    return world() if world() > 1 or _ALONE.get() else _launcher()[1]
+
+
+def several() -> bool:
+    """Whether a launcher has started several processes; False where what it says makes no sense."""
+    try:
+        return launched() > 1
+    except ValueError:
+        return False
 
 
 def first() -> bool:
     """Whether this process is the one that reports and writes; known before the group is up."""
-    return int(os.environ["RANK"]) == 0 if launched() > world() else rank() == 0
+    return _launcher()[0] == 0 if launched() > world() else rank() == 0
 
 
 def device(name: str | torch.device) -> torch.device:
@@ -47,26 +89,57 @@ def device(name: str | torch.device) -> torch.device:
     place = torch.device(name)
     if launched() == 1 or place.type != "cuda":
         return place
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank())))
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", _launcher()[0])))
 
 
-def join(name: str | torch.device = "cpu") -> None:
-    """Start the process group (NCCL on CUDA devices, else gloo) where a launcher asks for one and none is up."""
+MEETING = 60.0
+"""Seconds in which the processes of a launcher must have found each other."""
+
+
+def join(name: str | torch.device = "cpu", meeting: str | os.PathLike[str] | None = None) -> None:
+    """Start the process group (NCCL on CUDA devices, else gloo) where a launcher asks for one and none is up.
+
+    Args:
+        name: the device that the processes will use.
+        meeting: a file that does not exist yet, by which the processes of one machine find each other; by default they meet at
+            ``MASTER_ADDR`` and ``MASTER_PORT``.
+
+    Raises:
+        ConnectionError: they do not find each other in time.
+    """
     if launched() == world():
         return
     place = device(name)
     if place.type == "cuda":
         torch.cuda.set_device(place)
+    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+    rank, size = _launcher()
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+        if meeting is None:
+            store, *_ = next(dist.rendezvous("env://", timeout=timedelta(seconds=MEETING)))
+        else:
+            store = dist.FileStore(os.fspath(meeting), size)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     except (RuntimeError, ValueError) as error:
-        raise ConnectionError(f"the {launched()} processes do not find each other ({_line(error)})") from None
+        raise ConnectionError(f"the {size} processes do not find each other ({_line(error)})") from None
 
 
 def leave() -> None:
     """Shut the process group down, if one is up."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def end(status: int) -> NoReturn:
+    """End this process at once, without the interpreter's farewell.
+
+    Threads of torch's process group may still be at work. Where they ask for the interpreter while it is being taken down, the
+    process is aborted (signal 6) although all is done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 @contextlib.contextmanager
@@ -251,11 +324,13 @@ def _line(error: Exception) -> str:
 
 def speaks() -> bool:
     """Whether this process is the first to ask, and so the one that reports what went wrong; True where that is unknown."""
-    if launched() == 1:
-        return True
     try:
+        if launched() == 1:
+            return True
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
+        with socket.create_connection((address, port), timeout=1):
+            pass  # where nobody listens, a store would ask again and again
+        store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=2))
         return store.add("pyro_dgm speaks", 1) == 1
-    except (KeyError, ValueError, RuntimeError):
+    except (KeyError, ValueError, OSError, RuntimeError):
         return True

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data import Space, Split
+from ..inference.registration import unregistered
 from ..models.shared.arguments import rows_for
 from ..models.shared.model import Model
 from ..models.shared.modes import evaluating
@@ -164,8 +165,8 @@ def with_details(
     x = rows_for(model, x, type(model).__name__)
     if reason := not_finite(model):
         raise ValueError(f"{type(model).__name__} has no likelihood: {reason}. {_ADVICE}")
-    model.check_data(x)
-    with evaluating(model):
+    with evaluating(model), unregistered():
+        model.check_data(x)
         evidence = model.evidence(x, method, **options)
         measure = model.measure(x[:1])
     if not evidence.values.isfinite().all():

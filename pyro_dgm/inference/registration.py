@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ContextDecorator
 from typing import Any
 
 from pyro.infer.elbo import ELBOModule
@@ -11,13 +12,16 @@ from torch import Tensor
 _inside = 0
 
 
-class unregistered:
-    """A block in which models of this package read their parameters without Pyro's ``param`` statements.
+class unregistered(ContextDecorator):
+    """A block (or function) in which models of this package read their parameters without Pyro's ``param`` statements.
 
     ``torch.optim`` takes the parameters from the module. The statements, one for every parameter and every run of a
     program, cost some 0.3 ms per step of a belief network with two layers. Under other handlers (those of ``SVI``, which
     looks for the parameters, or ``poutine.lift``) the block changes nothing.
     """
+
+    def _recreate_cm(self) -> unregistered:
+        return type(self)()
 
     def __enter__(self) -> None:
         global _inside

@@ -16,6 +16,7 @@ from ..data import Dataset, Split
 from ..data.rows import as_dataset
 from ..files import locked, remove_drafts, write_json
 from ..inference.random_state import restored
+from ..inference.registration import unregistered
 from ..models.shared.model import Model
 from ..models.shared.modes import evaluating
 from ..objectives.objective import Objective
@@ -25,6 +26,7 @@ from .settings import Settings, check_devices, check_folder, check_state, descri
 from .trainer import Run, Trainer
 
 
+@unregistered()
 def fit(
     model: Model,
     data: Any,

@@ -45,10 +45,9 @@ def fit_in_processes(
                 "objective without local functions, or run the script under torchrun"
             ) from None
         children: list[subprocess.Popen[bytes]] = []
-        port = _free_port()
         try:
             for rank in range(devices):
-                children.append(_start(folder, rank, devices, port))
+                children.append(_start(folder, rank, devices))
             _watch(children, folder, options.get("out"))
         finally:
             _end(children)
@@ -63,22 +62,17 @@ def fit_in_processes(
     return Run(model, history, None if out is None else Path(out), epoch)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _start(folder: Path, rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
+def _start(folder: Path, rank: int, world: int) -> subprocess.Popen[bytes]:
     """Start one process; it ends when its standard input is closed, and so never outlives this one."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
     environment |= {"GLOO_SOCKET_IFNAME": loopback[0]} if loopback else {}
     environment |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path),
+        "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
-    command = [sys.executable, "-c", f"from {worker.__name__} import run; run()", str(folder)]
+    # -P: else -c looks into the current folder first, and runs a pickle.py that lies there.
+    command = [sys.executable, "-P", "-c", f"from {worker.__name__} import run; run()", str(folder)]
     # A separate session, so that Ctrl-C reaches this process alone, which then ends the others.
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
 

@@ -6,16 +6,19 @@ import contextlib
 import json
 import os
 import pickle
+import shutil
 import sys
 import threading
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
 from .trainer import TrainingDiverged, to_device
 
-PAYLOAD, RESULT = "payload.pickle", "result.pickle"
-"""Files: the arguments that are sent to every process, and the result that the first of them sends back."""
+PAYLOAD, RESULT, MEETING = "payload.pickle", "result.pickle", "meeting"
+"""Files: the arguments that are sent to every process, the result that the first of them sends back, and where they meet."""
 
 KINDS: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (ValueError, OSError, ConnectionError, TrainingDiverged)
@@ -23,9 +26,10 @@ KINDS: dict[str, type[Exception]] = {
 """The errors that a process reports, by name; a subclass stands after its base."""
 
 
-def _end_with_parent() -> None:
-    """Wait until standard input is closed, as happens when the parent process ends; then end this process."""
+def _end_with_parent(folder: str) -> None:
+    """Wait until standard input is closed, as happens when the parent process ends; then remove its folder and end."""
     os.read(0, 1)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
@@ -33,7 +37,7 @@ def main(folder: Path) -> int:
     """Train with the arguments that were sent; report an error in a file. Returns the exit status."""
     from .. import processes, registry
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(str(folder),), daemon=True).start()
     rank = int(os.environ["RANK"])
     try:
         try:
@@ -46,6 +50,7 @@ def main(folder: Path) -> int:
                 f"a new process cannot find what it was sent ({error}); move the classes of a script or notebook to a module, "
                 "or run the script under torchrun"
             ) from None
+        processes.join(options["device"], folder / MEETING)
         run = fit(model, data, objective=objective, **options)
         if rank == 0:
             state = {name: value.cpu() for name, value in run.model.state_dict().items()}
@@ -61,6 +66,13 @@ def main(folder: Path) -> int:
     return 0
 
 
-def run() -> None:
+def run() -> NoReturn:
     """Run the program of a started process, whose folder is the first command-line argument."""
-    sys.exit(main(Path(sys.argv[1])))
+    from .. import processes
+
+    status = 1
+    try:
+        status = main(Path(sys.argv[1]))
+    except BaseException:  # the traceback is all that is left to say
+        traceback.print_exc()
+    processes.end(status)

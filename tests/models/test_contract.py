@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import gc
 import inspect
+import weakref
 
 import pyro
 import pytest
@@ -106,6 +108,7 @@ class TestModel:
         run = dgm.fit(model, x, epochs=2, batch_size=4, progress=False)
         assert len(run.history) == 2
         assert any(name.startswith("valid_") for name in run.history[0])
+        assert len(pyro.get_param_store()) == 0, "Pyro's store would keep the model alive"
 
 
 @pytest.mark.parametrize("cls", programs.values(), ids=programs)
@@ -130,6 +133,18 @@ class TestProgram:
             svi(trained).step(x)
             assert changed(trained, before) == set(before)
             assert not any(changed(o, k) for o, k in zip(others, kept, strict=True))
+
+    def test_models_leave_the_store_when_they_go(self, cls):
+        model, x = cls.example()
+        svi(model).step(x)
+        store, weights = pyro.get_param_store(), [weakref.ref(p) for p in model.parameters()]
+        assert len(store) == len(weights)
+        del model
+        gc.collect()
+        cls.example()
+        assert len(store) == 0
+        gc.collect()
+        assert not any(weight() is not None for weight in weights)
 
     def test_a_copy_of_a_used_model_trains_after_clearing_the_store(self, cls):
         model, x = cls.example()
@@ -187,6 +202,7 @@ class TestEvidence:
     def test_log_likelihood_says_what_it_is(self, cls):
         model, x = cls.example()
         figure = dgm.log_likelihood(model, x, space="toy", **few(model))
+        assert len(pyro.get_param_store()) == 0, "Pyro's store would keep the model alive"
         assert figure.kind in ("exact", "estimate", "lower bound", "upper bound")
         assert figure.n == len(x)
         assert figure.lower <= figure.value <= figure.upper

@@ -36,8 +36,8 @@ class Worker:
 
     stdin = None
 
-    def __init__(self, folder: Path, rank: int, world: int, port: int) -> None:
-        self._process = start(_work, folder, rank, world, port)
+    def __init__(self, folder: Path, rank: int, world: int) -> None:
+        self._process = start(_work, folder, rank, world)
         self.terminate, self.kill = self._process.terminate, self._process.kill
 
     def poll(self) -> int | None:
@@ -52,10 +52,10 @@ class Worker:
         return self._process.exitcode
 
 
-def _work(folder: Path, rank: int, world: int, port: int) -> None:
+def _work(folder: Path, rank: int, world: int) -> None:
     from pyro_dgm.train import worker
 
-    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     os.environ |= {name: str(number) for name, number in numbers.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     # A standard input that stays open: at its end the worker takes the first process for gone.

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -395,11 +396,17 @@ def alone():
         return processes.world(), processes.share(1), float(processes.gather(torch.ones(1)).sum())
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """What two processes found."""
     folder = tmp_path_factory.mktemp("pair")
-    port = launch._free_port()
+    port = free_port()
     children = [forked.start(everything, rank, port, str(folder)) for rank in range(2)]
     for rank, child in enumerate(children):
         child.join()
@@ -735,8 +742,75 @@ def test_what_the_processes_say_is_said_once(tmp_path, monkeypatch):
         watched(tmp_path, "sys.exit(1)", "sys.exit(1)")
 
 
-def test_a_process_ends_with_the_one_that_started_it():
-    process = child(f"import threading\n{inspect.getsource(worker._end_with_parent)}\n_end_with_parent()")
+def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+    """And removes what that one had sent, which may be secret or large."""
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "sent" / worker.PAYLOAD).touch()
+    source = f"import shutil\n{inspect.getsource(worker._end_with_parent)}"
+    process = child(f"{source}\n_end_with_parent({str(tmp_path / 'sent')!r})")
     assert process.poll() is None
     process.stdin.close()
     assert process.wait(10) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_run_nothing_that_lies_in_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "pickle.py").write_text("import os\nos._exit(9)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setattr(launch.worker, "__name__", "pickle")
+    process = launch._start(tmp_path, 0, 1)
+    process.stdin.close()
+    assert process.wait(60) == 1  # the standard library's pickle has no run
+
+
+@pytest.mark.parametrize(
+    ("act", "status"),
+    [(lambda folder: 0, 0), (lambda folder: 1, 1), (lambda folder: 1 / 0, 1)],
+    ids=["0", "1", "error"],
+)
+def test_a_process_ends_without_the_interpreters_farewell(act, status, monkeypatch):
+    """In which threads of a process group were aborted, now and then, after all was done."""
+    ended = []
+    monkeypatch.setattr(worker, "main", act)
+    monkeypatch.setattr(sys, "argv", ["", "folder"])
+    monkeypatch.setattr(os, "_exit", ended.append)
+    worker.run()
+    assert ended == [status]
+
+
+LAUNCHER = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29999"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"RANK": "one"}, "RANK is 'one'; expected a whole number from 0 to 1"),
+        ({"RANK": "2"}, "RANK is '2'; expected a whole number from 0 to 1"),
+        ({"RANK": "-1"}, "RANK is '-1'"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'; expected a whole number of at least 1"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE is ''"),
+        ({"MASTER_PORT": "99999"}, "MASTER_PORT is '99999'; expected a whole number from 0 to 65535"),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK is 'x'"),
+        ({}, "epochs got 0"),
+    ],
+)
+def test_a_launchers_nonsense_is_refused_at_once(changed, message, monkeypatch, tmp_path, capsys):
+    """So is a bad option, before the processes look for each other: nobody listens at that port."""
+    for name, value in (LAUNCHER | {"MASTER_PORT": str(free_port())} | changed).items():
+        monkeypatch.setenv(name, value)
+    started = time.monotonic()
+    assert cli.main(["fit", "rbm", "--epochs", "0", "--out", str(tmp_path / "run")]) == 2
+    assert time.monotonic() - started < 10
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_processes_that_do_not_come_are_not_waited_for_forever(monkeypatch):
+    for name, value in (LAUNCHER | {"RANK": "1", "MASTER_PORT": str(free_port())}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "MEETING", 1.0)
+    with pytest.raises(ConnectionError, match="the 2 processes do not find each other"):
+        processes.join()
+    assert processes.world() == 1

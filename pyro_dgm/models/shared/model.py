@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from abc import ABCMeta, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Self
 
@@ -23,11 +24,30 @@ from .arguments import convert_arguments
 
 _counts: Counter[str] = Counter()
 
+_gone: deque[str] = deque()
+"""The names of models that are no more, whose parameters Pyro's store may still hold."""
 
-def _unique(cls: type) -> str:
-    """A name that is unique in this process, so that the parameter store never mixes two instances."""
-    _counts[cls.__name__] += 1
-    return f"{cls.__name__}_{_counts[cls.__name__]}"
+
+def _named(model: Model) -> str:
+    """A name that is unique in this process, so that the parameter store never mixes two instances.
+
+    The store would keep every parameter that it has seen. Those of models that are gone leave it here, and not as soon as they
+    go, which may be amid somebody's loop over the store.
+    """
+    _forget_the_gone()
+    kind = type(model).__name__
+    _counts[kind] += 1
+    name = f"{kind}_{_counts[kind]}"
+    weakref.finalize(model, _gone.append, name).atexit = False
+    return name
+
+
+def _forget_the_gone() -> None:
+    """Remove the parameters of models that are no more from Pyro's store."""
+    names = {_gone.popleft() for _ in range(len(_gone))}
+    store = pyro.get_param_store()
+    for parameter in [key for key in store if key.split("$$$")[0].split(".")[0] in names] if names else ():
+        del store[parameter]
 
 
 class Program(nn.Module):
@@ -73,7 +93,7 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
         convert_arguments(cls)
 
     def __init__(self) -> None:
-        super().__init__(_unique(type(self)))
+        super().__init__(_named(self))
         self.fresh = True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -82,7 +102,7 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
         # A context that has run refuses to be renamed, so the copy and its parts share a fresh one.
         memo[id(self._pyro_context)] = _Context()
         other.__dict__.update({key: copy.deepcopy(value, memo) for key, value in self.__dict__.items()})
-        other._pyro_set_supermodule(_unique(type(self)), other._pyro_context)
+        other._pyro_set_supermodule(_named(other), other._pyro_context)
         return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -90,7 +110,7 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
         for module in self.modules():
             if isinstance(module, PyroModule):
                 module._pyro_context = _Context()
-        self._pyro_set_supermodule(_unique(type(self)), self._pyro_context)
+        self._pyro_set_supermodule(_named(self), self._pyro_context)
 
     def __getattr__(self, name: str) -> Any:
         if is_unregistered():

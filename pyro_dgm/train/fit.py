@@ -55,7 +55,8 @@ def fit(
     The order of the rows depends on (seed, epoch) alone, and checkpoints hold the optimiser, the persistent chains and the
     random states, so that a run killed at any moment and resumed ends bit-identical to one that was not. Every epoch
     reports figures that tell whether training works (for Boltzmann machines the pseudo log-likelihood and the free-energy
-    gap, for latent-variable models the validation ELBO).
+    gap, for latent-variable models the validation ELBO). The loss of a Boltzmann machine follows log Z roughly (``dgm.PCD``) or
+    not at all (``dgm.CD``), except where its states are few: it is no likelihood.
 
     Args:
         model: the model, trained in place.

@@ -21,12 +21,13 @@ from .tracking import Tracking
 class PCD(ChainsPhase):
     r"""Stochastic maximum likelihood: chains that persist between gradient steps (Younes 1999; Tieleman 2008).
 
-    The surrogate's value follows $\log Z$: annealed importance sampling finds it at the first step, and again whenever
-    training has moved it far. In between, every step adds $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few
-    further chains, the witnesses, which take no part in the gradient. (Over the gradient's own chains that mean is biased
-    downwards, since the step was made to raise their energy.) The estimate may drift; it is good enough for score-function
-    rewards and a readable loss, and figures come from ``dgm.log_likelihood``. A distribution that is no Boltzmann machine
-    has no annealing path: its log Z is counted from zero at the first step.
+    The surrogate's value follows $\log Z$. Where few states have to be listed it is exact. Elsewhere annealed importance
+    sampling finds it at the first step, and again whenever training has moved it far; in between, every step adds
+    $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few further chains, the witnesses, which take no part in the
+    gradient. (Over the gradient's own chains that mean is biased downwards, since the step was made to raise their energy.)
+    The estimate drifts, by nats where chains mix slowly: the loss then shows whether training works and is no likelihood, and
+    figures come from ``dgm.log_likelihood``. A distribution that is no Boltzmann machine has no annealing path: its log Z is
+    counted from zero at the first step.
 
     Args:
         k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution) per gradient step; a pair as in ``dgm.CD``.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import constraints, register_kl
 
 from ..energy import BoltzmannDistribution
 
@@ -61,3 +61,10 @@ class HiddenSite(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.like.new_zeros(()).expand(value.shape[: value.dim() - len(self.event_shape)])
+
+
+@register_kl(Delta, HiddenSite)
+def _divergence(guide: Delta, site: HiddenSite) -> Tensor:
+    """With the density of the point mass, in which the guide of a machine keeps its entropy; Pyro's rule leaves it out."""
+    divergence: Tensor = guide.log_density - site.log_prob(guide.v)
+    return divergence

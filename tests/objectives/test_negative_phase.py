@@ -9,7 +9,17 @@ import pytest
 import torch
 from oracles import boltzmann as oracle
 from pyro import poutine
-from pyro.infer import HMC, MCMC, NUTS, SVI, Predictive, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import (
+    HMC,
+    MCMC,
+    NUTS,
+    SVI,
+    Predictive,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+)
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.nn import PyroModule, PyroSample
 from pyro.optim import SGD, Adam
@@ -440,3 +450,30 @@ def test_phase_state_survives_a_round_trip():
     torch.manual_seed(0)
     b = float(elbo()(other, rbm.guide)(x).detach())
     assert a == b
+
+
+@pytest.mark.parametrize("estimator", [Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO])
+@pytest.mark.parametrize("cls", [dgm.DBM, dgm.CoupledSlabRBM])
+def test_every_elbo_keeps_the_entropy_of_guides_of_point_masses(cls, estimator):
+    """The loss is minus the sum of the variational bounds, and the gradient theirs by differences, log Z included."""
+    model, x = cls.example()
+    model, x = model.double(), x.double()
+
+    def bound():
+        with torch.no_grad():
+            return float((model.bound(x, model.rounds) - model().exact_log_partition()).sum())
+
+    program = dgm.negative_phase(model.model, dgm.ExactNegativePhase())
+    loss = estimator(max_plate_nesting=1).loss_and_grads(program, model.guide, x)
+    assert loss == pytest.approx(-bound(), rel=1e-9)
+    model.rounds = 200  # at the fixed point the derivative of the bound is that with the posterior held
+    model.zero_grad()
+    estimator(max_plate_nesting=1).loss_and_grads(program, model.guide, x)
+    for name, parameter in model.named_parameters():
+        with torch.no_grad():
+            flat, value = parameter.view(-1), []
+            for step in (1e-5, -1e-5):
+                flat[0] += step
+                value.append(bound())
+                flat[0] -= step
+        assert float(parameter.grad.view(-1)[0]) == pytest.approx((value[1] - value[0]) / 2e-5, abs=1e-5), name

@@ -19,6 +19,7 @@ from pyro.infer import (
     TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
+    config_enumerate,
 )
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.nn import PyroModule, PyroSample
@@ -477,3 +478,33 @@ def test_every_elbo_keeps_the_entropy_of_guides_of_point_masses(cls, estimator):
                 value.append(bound())
                 flat[0] -= step
         assert float(parameter.grad.view(-1)[0]) == pytest.approx((value[1] - value[0]) / 2e-5, abs=1e-5), name
+
+
+def test_mixtures_need_the_value_of_log_z():
+    """Enumerated components are weighed by their log Z: exact and PCD have it, contrastive divergence is refused."""
+    rbm, x = dgm.RBM.example()
+    logits = torch.zeros(2, requires_grad=True)
+    shifts = torch.tensor([[0.0] * 6, [1.0, 2.0, -1.0, 0.0, 0.5, 0.0]])
+
+    @config_enumerate
+    def program(x):
+        with pyro.plate("data", len(x)):
+            component = pyro.sample("component", dist.Categorical(logits=logits))
+            pyro.sample("x", rbm(visible_shift=shifts[component]), obs=x)
+
+    each = []
+    for shift in shifts:
+        other = copy.deepcopy(rbm)
+        other.visible_bias.data += shift
+        exact = oracle.of_rbm(other)
+        each.append(torch.as_tensor(exact.marginal(x) - exact.log_z))
+    share = torch.stack(each).softmax(0)
+    for phase in (dgm.ExactNegativePhase(), dgm.PCD()):
+        program_of_phase = dgm.negative_phase(program, phase)
+        loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(program_of_phase, lambda x: None, x)
+        found = -torch.autograd.grad(loss, logits)[0]
+        torch.testing.assert_close(found.double(), share.sum(1) - len(x) / 2, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"depends on enumerated latents.*Use dgm\.PCD"):
+        TraceEnum_ELBO(max_plate_nesting=1).loss(dgm.negative_phase(program, dgm.CD()), lambda x: None, x)
+    marginal = dgm.negative_phase(rbm.model, dgm.CD())  # no latent on which the site depends
+    assert TraceEnum_ELBO(max_plate_nesting=1).loss(marginal, rbm.guide, x)

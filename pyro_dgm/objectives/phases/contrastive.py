@@ -13,7 +13,7 @@ class CD(ChainsPhase):
 
     Every datum has its own chain, so the context may differ from row to row, and masks and scales of rows reach their
     negatives. The surrogate's value is minus the negatives' free energy, so that the loss is $F(x) - F(x^-)$; it is no
-    likelihood.
+    likelihood, and enumeration, which weighs latents by it, is refused.
 
     Args:
         k: steps of the chains (Gibbs sweeps, for a Boltzmann distribution); a pair ``(1, 20)`` lets ``fit`` raise them from
@@ -23,8 +23,11 @@ class CD(ChainsPhase):
             default ``dgm.BlockGibbs``, or ``dgm.HMC`` where there is only a free energy.
 
     Raises:
-        ValueError: ``k`` is no positive integer, nor a pair of them; at the site, a kernel whose chains keep more than a draw.
+        ValueError: ``k`` is no positive integer, nor a pair of them; at the site, a kernel whose chains keep more than a draw,
+            or enumerated latents on which the site depends.
     """
+
+    estimates = False
 
     def __init__(
         self, k: int | tuple[int, int] = 1, *, centred: bool = False, kernel: MakeKernel | None = None

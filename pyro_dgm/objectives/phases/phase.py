@@ -16,6 +16,10 @@ class NegativePhase(nn.Module):
     """Estimates log Z of an energy-based site, with a gradient to train by."""
 
     exact = False
+    """Whether log Z is exact, value and gradient."""
+
+    estimates = True
+    """Whether the surrogate's value is an estimate of log Z, so that values may weigh machines against each other."""
 
     def get_extra_state(self) -> dict[str, Any]:
         return {}

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from pyro.infer.autoguide.initialization import InitMessenger
 from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
@@ -39,16 +40,20 @@ class PhaseMessenger(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         site = msg["name"]
+        plates = max((-plate.dim for plate in msg["cond_indep_stack"] if plate.vectorized), default=0)
         msg["fn"] = _bind(
             msg["fn"],
-            lambda fn: self.phase.prepare(site, fn).with_terms(self._terms(site), self.phase.sampler(site, fn)),
+            lambda fn: self.phase.prepare(site, fn).with_terms(self._terms(site, plates), self.phase.sampler(site, fn)),
         )
 
-    def _terms(self, site: str) -> Terms:
+    def _terms(self, site: str, plates: int) -> Terms:
         refuse = not self.phase.exact and _inside_hmc()
+        enumerated = not self.phase.estimates and any(isinstance(handler, EnumMessenger) for handler in _PYRO_STACK)
         computed: list[Tensor] = []
 
         def terms(fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
+            if enumerated:
+                _refuse_enumeration(site, type(self.phase).__name__, fn, value, plates)
             if computed and torch.is_grad_enabled():
                 return fn.free_energy(value), computed[0]
             free_energy, log_z = self.phase.terms(site, fn, value)
@@ -81,6 +86,16 @@ def _bind(fn: Any, bind: Callable[[EnergyDistribution], EnergyDistribution]) -> 
         f"an energy-based site is wrapped in {type(fn).__name__}, through which no negative phase can be bound; "
         "use .to_event(...), .mask(...) or a plate"
     )
+
+
+def _refuse_enumeration(site: str, phase: str, fn: EnergyDistribution, value: Tensor, plates: int) -> None:
+    """Refuse a site that depends on enumerated latents, which stand in the dimensions left of all plates."""
+    rows = torch.broadcast_shapes(value.shape[: value.dim() - len(fn.event_shape)], fn.parameter_batch_shape)
+    if rows[: len(rows) - plates].numel() > 1:
+        raise ValueError(
+            f"site {site!r} depends on enumerated latents, which are weighed by its log-probabilities, and {phase} gives those "
+            "without log Z. Use dgm.PCD, or dgm.ExactNegativePhase() where the machine is small"
+        )
 
 
 def _inside_hmc() -> bool:

@@ -31,7 +31,9 @@ class OrderEnsemble(TorchDistribution):
     arg_constraints: dict[str, Any] = {}
 
     def __init__(self, members: Sequence[AutoregressiveDistribution], validate_args: bool | None = None) -> None:
-        if not members or len({(m.batch_shape, m.event_shape) for m in members}) > 1:
+        # Sizes are tensors while Pyro's JIT traces a program: equal ones hash apart.
+        shapes = [(*m.batch_shape, -1, *m.event_shape) for m in members]
+        if not members or any(shape != shapes[0] for shape in shapes):
             raise ValueError(f"members got {len(members)} distributions; expected at least one, all of one shape")
         self.members = tuple(members)
         self.output: Output = members[0].output

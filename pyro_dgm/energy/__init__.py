@@ -1,7 +1,7 @@
 """Energy-based distributions: units and interactions on a graph, bound to parameters."""
 
 from .boltzmann import BoltzmannDistribution
-from .distribution import EnergyDistribution, NegativePhaseError, NotFinite, without_gradient
+from .distribution import EnergyDistribution, NegativePhaseError, NoNormaliser, NotFinite, without_gradient
 from .enumeration import NotEnumerable, all_states, exact_sample, log_states, log_sum, summable
 from .figure import LogPartition
 from .free import FreeEnergyDistribution
@@ -29,7 +29,8 @@ __all__ = [
     "AtMostOne", "Binary", "Block", "BoltzmannDistribution", "Categorical", "Clamp", "Colour", "Convolution", "Dense",
     "Elementwise", "End", "EnergyDistribution", "Factored", "FreeEnergyDistribution", "Gaussian", "Graph", "Interaction",
     "Lateral", "LogPartition", "Machine", "Masked", "MaxPooled", "MeanField", "Multiway", "NegativePhaseError",
-    "NotEnumerable", "NotFinite", "ScalarUnit", "Sparse", "SpikeSlab", "Spin", "State", "ThreeWay", "Unit", "Validity",
+    "NoNormaliser", "NotEnumerable", "NotFinite", "ScalarUnit", "Sparse", "SpikeSlab", "Spin", "State", "ThreeWay", "Unit",
+    "Validity",
     "all_states", "exact_sample", "log_states", "log_sum", "mean_field", "spike_slab_validity", "summable", "temperatures",
     "without_gradient",
 ]  # fmt: skip

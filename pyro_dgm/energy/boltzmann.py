@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .conditional import conditional
-from .distribution import EnergyDistribution
+from .distribution import EnergyDistribution, NoNormaliser
 from .enumeration import batch_shape, drawable, exact_sample, log_sum
 from .graph import Block, Graph
 from .interactions import Interaction
@@ -265,7 +265,7 @@ def _check_shapes(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weight
 def _check_values(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:
     for layer, unit in graph.layers.items():
         if reason := unit.check(*biases[layer]):
-            raise ValueError(f"layer {layer!r} has no normaliser: {reason}")
+            raise NoNormaliser(f"layer {layer!r} has no normaliser: {reason}")
     for interaction, weight in zip(graph.interactions, weights, strict=True):
         if reason := interaction.check(weight):
             raise ValueError(f"the weight between {_ends(interaction)} is not allowed: {reason}")

@@ -28,6 +28,10 @@ class NotFinite(ValueError):
     """Parameters that are NaN or infinite."""
 
 
+class NoNormaliser(NotFinite):
+    """Raised where parameters leave a distribution without a normaliser: a precision that is not positive, say."""
+
+
 _HOW = (
     "wrap the program, as in SVI(dgm.negative_phase(model, dgm.PCD()), guide, ...), or with "
     "dgm.ExactNegativePhase() where the machine is small"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pyro
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -24,6 +25,7 @@ from ..files import write_table
 from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..models.shared.model import Model
 from ..models.shared.modes import evaluating, training
+from ..models.shared.rows import not_finite
 from ..objectives.objective import Objective, Turn
 from .checkpoint import save_state, save_weights
 from .settings import OPTIMISERS, Settings
@@ -100,11 +102,13 @@ class Trainer:
         self.best_epoch = 0
         self.steps = math.ceil(len(data.train) / settings.batch_size)
         self.limit = 1e4 * data.visible
+        self.moved = False
 
     def run(self, first: int) -> Run:
         """Train from the beginning, or on from the number of epochs that ``restore`` returned."""
         if first == 0 and self.settings.average is not None:
             self.averaged = [p.detach().clone() for p in self.parameters]
+        self.moved = first > 0
         total = self.steps * self.settings.epochs
         with (
             self.log as write,
@@ -162,10 +166,12 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         try:
             loss = turn.loss() * weight
-        except ValueError as error:
-            if self._finite() and not isinstance(error, NotFinite):
+        except (ValueError, torch.linalg.LinAlgError) as error:
+            # A check of arguments met the NaN, infinity or zero before the loss did.
+            named = isinstance(error, NotFinite | torch.linalg.LinAlgError)
+            if not (self.moved if named else self._unchecked_is_bad(turn)):
                 raise
-            self._diverged(epoch, number, math.nan)  # a check of arguments met the NaN before the loss did
+            self._diverged(epoch, number, math.nan, error)
         loss.backward()
         value = float(processes.mean(loss.detach(), 1))
         if not math.isfinite(value) or abs(value) > self.limit:
@@ -177,7 +183,19 @@ class Trainer:
                     parameter.grad = None  # optimisers then skip the parameter, its moments and its count of steps
         processes.average_gradients(self.trained)
         self.optimiser.step()
+        self.moved = True
         return value
+
+    def _unchecked_is_bad(self, turn: Turn) -> bool:
+        """Whether the weights are too large, or the loss of a turn, without the checks of distributions, is."""
+        if not self._finite():
+            return True
+        try:
+            with torch.no_grad(), pyro.validation_enabled(False):
+                value = float(turn.loss())
+        except (ValueError, RuntimeError):
+            return False
+        return not math.isfinite(value) or abs(value) > self.limit
 
     def _check(self, turn: Turn) -> None:
         """Refuse a turn whose name is taken in the history, or that moves groups that are not there."""
@@ -191,15 +209,25 @@ class Trainer:
         """Whether all weights are below 1e10: with larger ones a likelihood overflows in single precision."""
         return all(bool((p.abs() < 1e10).all()) for p in self.trained)
 
-    def _diverged(self, epoch: int, number: int, value: float) -> NoReturn:
+    def _diverged(self, epoch: int, number: int, value: float, cause: Exception | None = None) -> NoReturn:
         """Raise ``TrainingDiverged`` for a step of an epoch, both counted from 0."""
         checkpoint = (
             f" The last good checkpoint in {self.folder} is kept." if self.folder is not None and self.history else ""
         )
+        if not self.moved:
+            if reason := not_finite(self.model):
+                raise TrainingDiverged(f"the loss is {value:g} before any step was made: {reason}") from cause
+            x = self.data.train.x
+            low, high, spread = (float(v) for v in (x.min(), x.max(), x.std(0).max()))
+            raise TrainingDiverged(
+                f"the loss is {value:g} before any step was made, so the learning rate is not the reason. The data reach from "
+                f"{low:g} to {high:g}, and the widest column has the standard deviation {spread:g}: standardise the columns, "
+                "or start from parameters that fit them (model.initialise(x))"
+            ) from cause
         raise TrainingDiverged(
             f"the loss became {value:g} in epoch {epoch + 1}, step {number + 1}; training stopped.{checkpoint} "
             f"Try a smaller learning_rate than {self.settings.learning_rate:g}."
-        )
+        ) from cause
 
     def _swap_averaged(self) -> None:
         """Exchange the weights and their moving average, if there is one."""
@@ -220,8 +248,12 @@ class Trainer:
             with evaluating(self.model):
                 figures, clocks = processes.from_first((self.model.progress(train, self.data.valid.x), clocks))
             self._judge(epoch, losses, figures)
-        except NotFinite:
-            self._diverged(epoch, self.steps - 1, math.nan)
+        except NotFinite as error:
+            self._diverged(epoch, self.steps - 1, math.nan, error)
+        except ValueError as error:
+            if not _of_parameters(error):
+                raise
+            self._diverged(epoch, self.steps - 1, math.nan, error)
         finally:
             self._swap_averaged()
         if clash := sorted(figures.keys() & {"epoch", *CLOCKS, *losses}):
@@ -305,6 +337,11 @@ class Trainer:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"the training state in {self.folder} does not fit this model: {reason}") from None
         return int(state["epoch"])
+
+
+def _of_parameters(error: Exception) -> bool:
+    """Whether an error is a distribution's refusal of its parameters, or of values that were computed with them."""
+    return any(words in str(error) for words in ("Expected parameter", "Expected value argument"))
 
 
 def _share(x: Tensor) -> tuple[Tensor, float]:

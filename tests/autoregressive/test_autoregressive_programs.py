@@ -8,8 +8,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 from oracles import boltzmann as oracle
-from pyro.infer import SVI, Trace_ELBO
-from pyro.optim import Adam
+from pyro.infer import SVI, JitTrace_ELBO, Trace_ELBO
+from pyro.optim import SGD, Adam
 
 import pyro_dgm as dgm
 
@@ -204,3 +204,17 @@ def test_mixed_columns_without_a_declaration():
         dgm.fit(dgm.FVBN(2), torch.tensor([[0.0, 2], [1, 0]]), epochs=1, progress=False)
     with pytest.raises(ValueError, match="Grey levels need a binarisation"):
         dgm.fit(dgm.NADE(2, 4), torch.tensor([[0.0, 0.2], [1, 0]]), epochs=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    "cls", [dgm.FVBN, dgm.NADE, dgm.RNADE, dgm.MADE, dgm.OrderlessNADE, dgm.NADEk, dgm.ConvolutionalNADE]
+)
+def test_a_compiled_elbo_follows_data_and_parameters(cls):
+    """The trace that Pyro compiles at the first batch holds for others: no member, order or parameter is frozen in it."""
+    model, x = cls.example()
+    pyro.clear_param_store()
+    svi = SVI(model.model, model.guide, SGD({"lr": 1e-3}), JitTrace_ELBO(max_plate_nesting=1, ignore_jit_warnings=True))
+    for batch in (x, x.flip(1), x.flip(0)):
+        with torch.no_grad():
+            expected = -float(model().log_prob(batch).sum())
+        assert svi.step(batch) == pytest.approx(expected, rel=1e-4)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 
 import pytest
@@ -175,6 +176,65 @@ def test_overflow_on_the_way_to_the_energy_is_divergence_too(rows):
             model, x, objective=Precise(), epochs=1, batch_size=10, learning_rate=400.0, optimiser="sgd", progress=False
         )
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+REAL_MODELS = {
+    "vae": lambda: dgm.VAE(3, latent=2, hidden=(4,), output="gaussian"),
+    "grbm": lambda: dgm.GaussianRBM(3, 2),
+    "ssrbm": lambda: dgm.SpikeSlabRBM(3, 2),
+    "slabs": lambda: dgm.CoupledSlabRBM(3, 2),
+    "flow": lambda: dgm.FlowGenerator(3, layers=2, hidden=(4,)),
+    "affine": lambda: dgm.AffineGenerator(3),
+    "s3c": lambda: dgm.S3C(3, 2),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
+@pytest.mark.parametrize("rate", [1e3, 1e9])
+@pytest.mark.parametrize("name", REAL_MODELS)
+def test_steps_that_are_too_large_are_divergence_in_one_line(name, rate):
+    torch.manual_seed(0)
+    with pytest.raises(dgm.TrainingDiverged, match=f"smaller learning_rate than {re.escape(f'{rate:g}')}") as found:
+        dgm.fit(
+            REAL_MODELS[name](),
+            torch.randn(60, 3),
+            epochs=5,
+            batch_size=20,
+            learning_rate=rate,
+            optimiser="sgd",
+            progress=False,
+        )
+    assert len(str(found.value)) < 300
+
+
+def test_a_loss_that_is_bad_before_any_step_is_not_the_learning_rates_fault():
+    model, x = dgm.AffineGenerator(3), 1e9 * torch.randn(60, 3)
+    model.fresh = False  # parameters that do not fit the data
+    with pytest.raises(dgm.TrainingDiverged, match=r"before any step was made.* standardise the columns") as found:
+        dgm.fit(model, x, epochs=1, learning_rate=1e-12, progress=False)
+    assert "learning_rate" not in str(found.value)
+    with torch.no_grad():
+        model.mean.fill_(torch.nan)
+    with pytest.raises(dgm.TrainingDiverged, match="before any step was made: mean has entries"):
+        dgm.fit(model, x, epochs=1, progress=False)
+
+
+def test_an_error_of_the_users_own_after_some_steps_stays_what_it_is():
+    class Late(dgm.Objective):
+        steps = 0
+
+        def attach(self, model):
+            self.model = model
+
+        def loss(self, x):
+            self.steps += 1
+            if self.steps > 2:
+                raise ValueError("something else")
+            return self.model.weight.sum()
+
+    rbm, x = dgm.RBM.example()
+    with pytest.raises(ValueError, match="something else"):
+        dgm.fit(rbm, x, objective=Late(), epochs=9, batch_size=4, progress=False)
 
 
 def test_nan_weights_are_never_saved(tmp_path):

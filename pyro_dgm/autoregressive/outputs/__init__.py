@@ -5,7 +5,9 @@ from .family import Output
 from .mixed import MixedOutput
 from .mixture import FLOOR, MixtureOutput
 from .names import DECLARE, NAMES, output
+from .standardised import StandardisedOutput, in_own_units
 
 __all__ = [
-    "DECLARE", "FLOOR", "NAMES", "BinaryOutput", "CategoricalOutput", "MixedOutput", "MixtureOutput", "Output", "output",
+    "DECLARE", "FLOOR", "NAMES", "BinaryOutput", "CategoricalOutput", "MixedOutput", "MixtureOutput", "Output",
+    "StandardisedOutput", "in_own_units", "output",
 ]  # fmt: skip

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from ...nets.scaling import ColumnScaling
+
 
 class Output(ABC):
     """The conditional distributions of all columns, each given by ``parameters`` numbers.
@@ -19,6 +21,7 @@ class Output(ABC):
         support: the support of one column.
         spread: the numbers of a column that a linear network holds constant: the scale of a single Gaussian, say.
         least_squares: whether a linear network of constant spread is fitted by least squares.
+        scaling: the map from data's columns to those that the numbers refer to; None for the identity.
     """
 
     parameters: int
@@ -26,6 +29,7 @@ class Output(ABC):
     states: int | None = None
     spread: tuple[int, ...] = ()
     least_squares: bool = False
+    scaling: ColumnScaling | None = None
     support: constraints.Constraint
 
     @abstractmethod
@@ -39,6 +43,14 @@ class Output(ABC):
     @abstractmethod
     def expected(self, numbers: Tensor) -> Tensor:
         """The mean of every column's features: ``... x D x P`` to ``... x D x F``."""
+
+    def standardise(self, x: Tensor) -> None:
+        """Take the units of real columns from data, ``rows x D``; by default the family has none."""
+        return None
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """The data as the numbers refer to them: in units of its columns' deviations, where it has taken any."""
+        return x
 
     @abstractmethod
     def start(self, x: Tensor) -> Tensor:

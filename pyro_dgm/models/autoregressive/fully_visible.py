@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ...autoregressive import MaskedNetwork, check_order, plain_order
-from ...autoregressive import output as family
 from ...autoregressive.outputs import FLOOR
 from ...checks import check_columns
 from ..shared.autoregressive import AutoregressiveModel, column_options
@@ -66,7 +65,7 @@ class FVBN(AutoregressiveModel):
         visible = check_columns(visible)
         self.visible, self.output, self.order = visible, output, plain_order(order)
         self.basis, self.context = basis, context
-        self.conditionals = family(output, visible)
+        self.declare(output, visible)
         self.network: MaskedNetwork = MaskedNetwork(
             check_order(order, visible),
             self.conditionals.features,
@@ -86,6 +85,7 @@ class FVBN(AutoregressiveModel):
         size = self.conditionals.parameters
         with torch.no_grad():
             inputs = self.network.basis(self.conditionals.encode(x))
+            x = self.conditionals.standardised(x)
             direct = self.network.direct
             for column in range(self.visible):
                 if not self.conditionals.column(column).least_squares:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ...autoregressive import AutoregressiveDistribution, MaskedNetwork, Network, check_order, plain_order
-from ...autoregressive import output as family
 from ...checks import check_choice, check_columns, check_count, check_counts
 from ...objectives.criteria.next_mask import NextMask
 from ...objectives.objective import Elbo, Objective
@@ -81,7 +80,7 @@ class MADE(AutoregressiveModel):
         self.visible, self.hidden, self.context, self.seed = visible, check_counts("hidden", hidden), context, seed
         self.output, self.order, self.masks, self.orders = output, plain_order(order), masks, orders
         self.degrees, self.activation, self.direct = degrees, activation, direct
-        self.conditionals = family(output, visible)
+        self.declare(output, visible)
         self.layouts = self._layouts()
         self.network: MaskedNetwork = MaskedNetwork(
             self.layouts[0][0], self.conditionals.features, self.conditionals.parameters, self.layouts[0][1], activation, direct,

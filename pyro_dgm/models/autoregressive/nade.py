@@ -8,7 +8,6 @@ from typing import Any, Self
 from torch import Tensor
 
 from ...autoregressive import check_order, plain_order
-from ...autoregressive import output as family
 from ...autoregressive.shared_units import SharedUnits
 from ...checks import check_columns
 from ..shared.autoregressive import AutoregressiveModel, column_options
@@ -68,7 +67,7 @@ class NADE(AutoregressiveModel):
         visible = check_columns(visible)
         self.visible, self.hidden, self.output, self.order = visible, hidden, output, plain_order(order)
         self.tied, self.activation, self.context = tied, activation, context
-        self.conditionals = family(output, visible)
+        self.declare(output, visible)
         names = {output} if isinstance(output, str) else set(output)
         if tied and not names <= {"binary", "gaussian", "laplace"}:
             raise ValueError(

@@ -8,7 +8,6 @@ from typing import Any, Self
 from torch import Tensor
 
 from ...autoregressive import MaskedNetwork, check_order, plain_order
-from ...autoregressive import output as family
 from ...checks import check_columns, check_count
 from ..shared.autoregressive import AutoregressiveModel, column_options
 from ..shared.examples import bits, seeded
@@ -66,7 +65,7 @@ class NeuralAutoregressive(AutoregressiveModel):
         depth = check_count("depth", depth, what="the number of hidden layers")
         self.visible, self.group, self.depth, self.context = visible, group, depth, context
         self.output, self.order, self.activation, self.direct = output, plain_order(order), activation, direct
-        self.conditionals = family(output, visible)
+        self.declare(output, visible)
         degrees = [place for place in range(1, visible) for _ in range(group)]
         self.network: MaskedNetwork = MaskedNetwork(
             check_order(order, visible), self.conditionals.features, self.conditionals.parameters, [degrees] * depth,

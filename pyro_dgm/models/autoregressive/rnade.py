@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ...autoregressive import check_order, plain_order
-from ...autoregressive import output as family
 from ...autoregressive.shared_units import SharedUnits
 from ...checks import check_choice, check_columns, check_count
 from ..shared.autoregressive import AutoregressiveModel, column_options
@@ -25,7 +24,8 @@ class RNADE(AutoregressiveModel):
     conditionals without $\rho$ and with plain gradients.
 
     A mean's derivative is multiplied by its component's scale (the paper's way), which keeps narrow components from
-    dominating: the directions of learning change, the density does not. Standardise the columns.
+    dominating: the directions of learning change, the density does not. Columns may be in any units: ``initialise`` takes
+    their means and deviations from the first training rows.
 
     Args:
         visible: the number of columns, D.
@@ -71,7 +71,8 @@ class RNADE(AutoregressiveModel):
         self.visible, self.hidden, self.components, self.output = visible, hidden, components, output
         self.order, self.activation = plain_order(order), activation
         self.scaled_gradient, self.context = scaled_gradient, context
-        self.conditionals = family(output if components == 1 else f"{output}s:{components}", visible, scaled_gradient)
+        self.declare(output if components == 1 else f"{output}s:{components}", visible, scaled_gradient)
+        self.output = output
         self.network: SharedUnits = SharedUnits(
             check_order(order, visible),
             1,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...autoregressive import check_order, plain_order
 from ...autoregressive import output as family
 from ...autoregressive.conditionals import check_context, check_context_columns
+from ...autoregressive.outputs import in_own_units
 from ...autoregressive.shared_units import SharedUnits
 from ...checks import check_choice, check_count
 from ...data.sequences import split_frames, unpad
@@ -90,7 +91,8 @@ class RNNNADE(ExplicitModel):
         self.visible, self.features, self.hidden, self.recurrent = visible, features, hidden, recurrent
         self.cell, self.output, self.order = cell, output, plain_order(order)
         self.frames, self.context = visible // (features + 1), context
-        self.conditionals = family(output, features)
+        self.conditionals = in_own_units(family(output, features), features)
+        self.scaling = self.conditionals.scaling
         self.network = SharedUnits(
             check_order(order, features),
             self.conditionals.features,
@@ -234,6 +236,7 @@ class RNNNADE(ExplicitModel):
         """Start at independent values that fit those of all frames."""
         with torch.no_grad():
             values, present = split_frames(x, self.features)
+            self.conditionals.standardise(values[present])
             self.network.bias.copy_(self.conditionals.start(values[present]))
 
     def check_data(self, x: Tensor) -> None:

@@ -21,7 +21,6 @@ class Path(NamedTuple):
 class Recurrent(Protocol):
     """The parts of a variational recurrent network that ``particle_gibbs`` uses."""
 
-    describe: Any
     code: Any
     decoder: Any
 
@@ -30,6 +29,8 @@ class Recurrent(Protocol):
     def prior(self, h: Tensor) -> Any: ...
 
     def encode(self, described: Tensor, h: Tensor) -> Any: ...
+
+    def see(self, values: Tensor) -> Tensor: ...
 
     def observe(self, output: Tensor) -> Any: ...
 
@@ -53,7 +54,7 @@ def particle_gibbs(
     """
 
     def step(t: int, h: Tensor) -> Step:
-        prior, guide = model.prior(h), model.encode(model.describe(values[:, t]), h)
+        prior, guide = model.prior(h), model.encode(model.see(values[:, t]), h)
         whole = given[:, t].all(-1)
         z = torch.where(whole.unsqueeze(-1), guide.sample(), prior.sample())
         if kept is not None:
@@ -65,7 +66,7 @@ def particle_gibbs(
             x[0] = kept.x[:, t]
         gain = (observation.log_prob(x) * given[:, t]).sum(-1)
         gain = gain + torch.where(whole, prior.log_prob(z) - guide.log_prob(z), 0.0)
-        return Step((z, x), gain, model.advance(model.describe(x), code, h))
+        return Step((z, x), gain, model.advance(model.see(x), code, h))
 
     start = model.start().expand(particles, len(values), -1)
     paths = run_particles(step, start, present, particles, keep_first=kept is not None)

@@ -86,7 +86,7 @@ class ConditionalVAE(DecodedModel):
 
     def encode(self, x: Tensor) -> dist.TorchDistribution:
         """$q(z | x, y)$ of rows with their labels: ``event_shape`` (latent,)."""
-        return diagonal(self.encoder(x))
+        return diagonal(self.encoder(self.seen(x)))
 
     def observe(self, z: Tensor, label: Tensor) -> Any:
         """$p(x | z, y)$ with one-hot labels: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""

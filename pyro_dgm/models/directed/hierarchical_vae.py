@@ -103,7 +103,7 @@ class HierarchicalVAE(DecodedModel):
             return pyro.sample("x", self.observe(z), obs=x)
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
-        below = x
+        below = self.seen(x)
         with self.data_plate(x, size):
             for number, encoder in enumerate(self.encoders):
                 below = pyro.sample(f"z{number + 1}", diagonal(encoder(below)))

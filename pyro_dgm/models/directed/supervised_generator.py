@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...checks import check_choice, check_columns, check_count, check_counts
 from ...distributions.support import RowSupport
 from ...nets.bodies import mlp
+from ...nets.scaling import ColumnScaling
 from ..shared.chain_details import Step
 from ..shared.examples import bits, seeded
 from ..shared.explicit import ExplicitModel
@@ -59,15 +60,17 @@ class SupervisedGenerator(ExplicitModel):
         self.network = mlp((codes, *hidden, visible))
         if output == "gaussian":
             self.log_scale = nn.Parameter(torch.zeros(visible))
+        self.scaling = ColumnScaling(visible) if output == "gaussian" else None
+        self.code_scaling = ColumnScaling(codes)
         self.register_buffer("code_mean", torch.zeros(codes))
         self.register_buffer("code_scale", torch.ones(codes))
 
     def observe(self, codes: Tensor) -> dist.TorchDistribution:
         r"""$p(x \mid z)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""
-        numbers = self.network(codes)
-        if self.output == "binary":
+        numbers = self.network(self.code_scaling(codes))
+        if self.scaling is None:
             return dist.Bernoulli(logits=numbers).to_event(1)
-        return dist.Normal(numbers, self.log_scale.exp()).to_event(1)
+        return dist.Normal(self.scaling.back(numbers), self.scaling.scale * self.log_scale.exp()).to_event(1)
 
     def decode(self, codes: Tensor) -> Tensor:
         r"""The mean of $p(x \mid z)$: ``batch_shape x visible``."""
@@ -139,8 +142,11 @@ class SupervisedGenerator(ExplicitModel):
         return "the code"
 
     def initialise(self, x: Tensor) -> None:
-        """Store the codes' means and standard deviations, for ``sample``."""
-        codes = x[:, self.visible :]
+        """Take the codes' means and standard deviations, for ``sample`` and for the network, and those of Gaussian columns."""
+        columns, codes = x.split([self.visible, self.codes], -1)
+        if self.scaling is not None:
+            self.scaling.fit(columns)
+        self.code_scaling.fit(codes)
         self.code_mean.copy_(codes.mean(0))
         self.code_scale.copy_(codes.std(0, correction=0).clamp_min(1e-6))
 

@@ -92,7 +92,7 @@ class VAE(DecodedModel):
 
     def encode(self, x: Tensor) -> dist.TorchDistribution:
         """$q(z | x)$: ``batch_shape`` of the rows, ``event_shape`` (latent,)."""
-        return diagonal(self.encoder(x))
+        return diagonal(self.encoder(self.seen(x)))
 
     def observe(self, z: Tensor) -> dist.TorchDistribution:
         """$p(x | z)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""

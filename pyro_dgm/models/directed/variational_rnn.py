@@ -20,6 +20,7 @@ from ...data.sequences import checked_frames, join_frames, split_frames, unpad
 from ...distributions.padded_frames import PaddedFrames, join
 from ...inference.particles import given_values
 from ...nets.bodies import mlp
+from ...nets.scaling import ColumnScaling
 from ...objectives.objective import Objective
 from ..shared.chain_details import Step
 from ..shared.evidence import Evidence
@@ -106,6 +107,7 @@ class VariationalRNN(LatentVariableModel):
         self.encoder = mlp((2 * hidden, hidden, 2 * latent), activation)
         self.decoder = mlp((2 * hidden, hidden, outputs), activation)
         self.cell = nn.GRUCell(2 * hidden, hidden)
+        self.scaling = ColumnScaling(features) if output == "gaussian" else None
 
     def prior(self, h: Tensor) -> dist.TorchDistribution:
         """$p(z_t | h)$: ``batch_shape`` of the states, ``event_shape`` (latent,)."""
@@ -117,7 +119,14 @@ class VariationalRNN(LatentVariableModel):
 
     def observe(self, output: Tensor) -> dist.TorchDistribution:
         """$p(x_t | z_t, h)$, value by value, from the decoder's output: ``batch_shape`` ``... x features``."""
-        return dist.Bernoulli(logits=output) if self.output == "binary" else _normal(output)
+        if self.scaling is None:
+            return dist.Bernoulli(logits=output)
+        normal = _normal(output)
+        return dist.Normal(self.scaling.back(normal.loc), self.scaling.scale * normal.scale)
+
+    def see(self, values: Tensor) -> Tensor:
+        """``describe`` of values in the data's units: ``... x features`` to ``... x hidden``."""
+        return self.describe(values if self.scaling is None else self.scaling(values))
 
     def advance(self, described: Tensor, code: Tensor, h: Tensor) -> Tensor:
         """$h_t$ from the frame and the latents, both through their networks, and $h_{t-1}$: ``batch_shape x hidden``."""
@@ -133,7 +142,7 @@ class VariationalRNN(LatentVariableModel):
         """Values up to the end of the longest sequence, ``describe`` of them, and booleans that say which frames exist."""
         values, present = checked_frames(x, self.features)
         values = values[..., : int(present.sum(-1).max()), :]
-        return values, self.describe(values), present
+        return values, self.see(values), present
 
     def generate(self, x: Tensor | None = None, size: int | None = None, length: int | None = None) -> Tensor:
         """The generative program's body; ``length`` is the number of frames to draw where there is no ``x``."""
@@ -153,7 +162,7 @@ class VariationalRNN(LatentVariableModel):
                 inputs.append(join(code, h))
                 if draw:
                     drawn.append(self.observe(self.decoder(inputs[-1])).sample())
-                h = self.advance(self.describe(drawn[-1]) if draw else described[..., t, :], code, h)
+                h = self.advance(self.see(drawn[-1]) if draw else described[..., t, :], code, h)
             frames = PaddedFrames(self.observe(self.decoder(torch.stack(inputs, -2))).to_event(1), present)
             if not draw:
                 return pyro.sample("x", frames, obs=x)
@@ -248,6 +257,9 @@ class VariationalRNN(LatentVariableModel):
         with torch.no_grad():
             values, present = split_frames(x, self.features)
             frames = values[present]
+            if self.scaling is not None:
+                self.scaling.fit(frames)
+                frames = self.scaling(frames)
             bias, mean = cast(nn.Linear, self.decoder[-1]).bias, frames.mean(0)
             if self.output == "binary":
                 bias.copy_(torch.logit(mean, eps=1e-2))

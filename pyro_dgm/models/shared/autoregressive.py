@@ -19,7 +19,9 @@ from ...autoregressive import (
     check_known,
     complete,
 )
+from ...autoregressive import output as family
 from ...autoregressive.conditionals import check_context, draw_given
+from ...autoregressive.outputs import in_own_units
 from ...autoregressive.outputs.names import advice
 from .conditioning import check_condition, check_imputation, check_independent
 from .evidence import Evidence
@@ -62,6 +64,20 @@ class AutoregressiveModel(ExplicitModel):
     conditionals: Output
     visible: int
     context: int
+
+    def declare(self, output: str | Sequence[str], columns: int, scaled_gradient: bool = False) -> None:
+        """Take the names of the columns' families; real columns get units of their own, which ``initialise`` takes from data.
+
+        Args:
+            output: a name, or one per column.
+            columns: the number of columns.
+            scaled_gradient: as in ``pyro_dgm.autoregressive.output``.
+
+        Raises:
+            ValueError: an unknown name, or another number of names than of columns.
+        """
+        self.output, self.conditionals = output, in_own_units(family(output, columns, scaled_gradient), columns)
+        self.scaling = self.conditionals.scaling
 
     def networks(self) -> Sequence[Network]:
         """The networks, one per order, whose likelihoods are averaged; by default ``network`` alone."""
@@ -219,6 +235,7 @@ class AutoregressiveModel(ExplicitModel):
 
     def initialise(self, x: Tensor) -> None:
         """Start at independent columns that fit the data."""
+        self.conditionals.standardise(x)
         bias = self.networks()[0].output_bias()
         if bias is not None:
             with torch.no_grad():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...checks import check_belongs, check_choice, check_columns
 from ...distributions.discretised_logistic import LOGISTIC_SPREAD, DiscretisedLogistic, GreyLevels, check_levels
 from ...nets.bodies import picture_sizes
+from ...nets.scaling import ColumnScaling
 from .latent import LatentVariableModel
 from .rows import check_binary, check_support
 
@@ -24,7 +25,9 @@ OUTPUTS = ("binary", "gaussian", "logistic")
 class DecodedModel(LatentVariableModel):
     """A latent-variable model whose columns are observed through a decoder, independent of one another given the latents.
 
-    ``decoder[-1].bias`` has one entry per column. Gaussian and logistic columns learn one ``log_scale`` each.
+    ``decoder[-1].bias`` has one entry per column. Gaussian and logistic columns learn one ``log_scale`` each; Gaussian ones
+    may be in any units, since ``initialise`` takes their means and deviations from data and the networks see them scaled
+    (``scaling``). A ``log_scale`` is in units of the column's deviation.
 
     Args:
         visible: the number of columns that are observed.
@@ -47,19 +50,32 @@ class DecodedModel(LatentVariableModel):
         self.visible, self.output, self.levels = visible, output, check_levels(256 if levels is None else levels)
         if output != "binary":
             self.log_scale = nn.Parameter(torch.zeros(visible))
+        self.scaling = ColumnScaling(visible) if output == "gaussian" else None
 
     def columns(self, output: Tensor) -> Any:
         """The distributions of the columns given the decoder's output: ``batch_shape x visible``."""
         if self.output == "binary":
             return dist.Bernoulli(logits=output)
-        if self.output == "gaussian":
-            return dist.Normal(output, self.log_scale.exp())
+        if self.scaling is not None:
+            return dist.Normal(self.scaling.back(output), self.scaling.scale * self.log_scale.exp())
         return DiscretisedLogistic(output, self.log_scale.exp(), self.levels)
 
+    def seen(self, x: Tensor) -> Tensor:
+        """Rows as the encoder sees them: Gaussian columns standardised, what stands behind them unchanged."""
+        if self.scaling is None:
+            return x
+        return torch.cat([self.scaling(x[..., : self.visible]), x[..., self.visible :]], -1)
+
     def initialise(self, x: Tensor) -> None:
-        """Start the decoder's output bias and the scales at the means and scales of the columns."""
+        """Start the decoder's output bias and the scales at the means and scales of the columns.
+
+        Gaussian columns are scaled to mean 0 and variance 1 for both networks.
+        """
         with torch.no_grad():
             x = x[:, : self.visible]
+            if self.scaling is not None:
+                self.scaling.fit(x)
+                x = self.scaling(x)
             mean, output = x.mean(0), cast(nn.Linear, self.decoder[-1])
             output.bias.copy_(torch.logit(mean, eps=1e-2) if self.output == "binary" else mean)
             if self.output != "binary":

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from ...annealing import hamiltonian_ais
 from ...checks import check_belongs, check_choice, check_count
-from ...energy import EnergyDistribution, LogPartition
+from ...energy import EnergyDistribution, LogPartition, NoNormaliser
 from ...energy.free import FreeEnergyDistribution
 from ...mcmc import HMC, VectorizedMCMC
 from ...objectives import CD, PCD
@@ -71,7 +71,7 @@ class FreeEnergyModel(EnergyModel):
     def _refuse(self) -> None:
         reason = self.normaliser_problem()
         if reason is not None:
-            raise ValueError(f"{type(self).__name__} has no normaliser: {reason}")
+            raise NoNormaliser(f"{type(self).__name__} has no normaliser: {reason}")
 
     def sample(self, n: int, sweeps: int = 100) -> Tensor:
         """Draw ``n`` visible rows, the last states of ``n`` HMC chains of ``sweeps`` proposals.

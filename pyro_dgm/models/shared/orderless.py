@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ...autoregressive import AutoregressiveDistribution, Network, OrderEnsemble
-from ...autoregressive import output as family
 from ...autoregressive.conditionals import check_context_columns
 from ...autoregressive.orderless import Body, OrderOfBody, random_orders
 from ...checks import check_columns, check_orders
@@ -57,8 +56,8 @@ class OrderlessModel(AutoregressiveModel):
             check_orders(orders),
             check_context_columns(context),
         )
-        self.output, self.seed = output, seed
-        self.conditionals = family(output, self.visible)
+        self.seed = seed
+        self.declare(output, self.visible)
 
     def options(self) -> dict[str, Any]:
         return {
@@ -172,5 +171,6 @@ class OrderlessModel(AutoregressiveModel):
 
     def initialise(self, x: Tensor) -> None:
         """Start at independent columns that fit the data."""
+        self.conditionals.standardise(x)
         with torch.no_grad():
             self.body.start(self.conditionals.start(x))

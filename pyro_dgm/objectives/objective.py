@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pyro.infer import ELBO, Trace_ELBO
+from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from ..checks import check_positive, check_share
 from ..inference.registration import unregistered
 
 
@@ -60,7 +63,11 @@ class Objective(ABC):
 
     def turns(self, x: Tensor) -> Iterator[Turn]:
         """The losses of a batch, in the order of their steps; by default ``loss`` alone, which moves everything."""
-        yield Turn("loss", lambda: self.loss(x))
+        yield Turn(self.loss_name(), lambda: self.loss(x))
+
+    def loss_name(self) -> str:
+        """The name of the single loss in reports; ``"loss"`` unless it means something else than usual."""
+        return "loss"
 
     def owned(self) -> dict[str, nn.Module]:
         """Modules that belong to the criterion and not to the model, by name; none by default.
@@ -138,24 +145,67 @@ class Stateful(Protocol):
 
 
 class Elbo(Objective):
-    """Any Pyro ELBO, or an estimator of this package, over the model's programs.
+    r"""Any Pyro ELBO, or an estimator of this package, over the model's programs.
+
+    With a weight $\beta$ of the latents' terms the loss is $-E_q \log p(x \mid z) + \beta\, \mathrm{KL}(q \| p(z))$
+    (Higgins et al. 2017), which a warm-up raises from near zero, so that latents are not switched off before the decoder uses
+    them (Bowman et al. 2016; Sonderby et al. 2016). Since the KL term is not negative, minus the loss is a lower bound of
+    $\log p(x)$ for $\beta \ge 1$, looser than the ELBO, and none for $\beta < 1$: histories call such a loss
+    ``loss_no_bound``. Other figures (``valid_elbo``, ``dgm.log_likelihood``) have no weight.
 
     Args:
         elbo: the estimator; ``Trace_ELBO`` by default.
+        kl_weight: $\beta$; the log-probabilities of all latent sites, in model and guide, are multiplied by it.
+        kl_warmup: the share of the training, below 1, in which the weight rises linearly to ``kl_weight``, epoch by epoch.
+
+    Raises:
+        ValueError: a weight below 0, a share outside [0, 1), or either with an estimator of this package, whose weights are
+            those of the model.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> vae, x = dgm.VAE.example()
+        >>> run = dgm.fit(vae, x, objective=dgm.Elbo(kl_warmup=0.5), epochs=3, progress=False)
+        >>> "loss_no_bound" in run.history[-1]
+        True
     """
 
-    def __init__(self, elbo: ELBO | None = None) -> None:
+    def __init__(self, elbo: ELBO | None = None, kl_weight: float = 1.0, kl_warmup: float = 0.0) -> None:
         self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
+        check_positive("kl_weight", kl_weight, "the weight of the KL term", zero=True)
+        check_share("kl_warmup", kl_warmup, "a share of the training", zero=True)
+        self.kl_weight, self.kl_warmup = float(kl_weight), float(kl_warmup)
+        if self._is_weighted() and isinstance(self.elbo, Stateful):
+            raise ValueError(
+                f"kl_weight and kl_warmup got {kl_weight!r} and {kl_warmup!r} with {type(self.elbo).__name__}, whose loss is no "
+                "sum of a reconstruction and a KL term; take one of Pyro's, as in dgm.Elbo(kl_weight=...) or kind='elbo'"
+            )
+        self._weight = _LatentWeight(self.kl_weight)
+
+    def _is_weighted(self) -> bool:
+        return self.kl_weight != 1 or self.kl_warmup > 0
 
     def options(self) -> dict[str, Any]:
-        return {**super().options(), **described(self.elbo), "particles": self.elbo.num_particles}
+        weights = {"kl_weight": self.kl_weight, "kl_warmup": self.kl_warmup} if self._is_weighted() else {}
+        return {**super().options(), **described(self.elbo), "particles": self.elbo.num_particles, **weights}
+
+    def loss_name(self) -> str:
+        return "loss_no_bound" if self.kl_weight < 1 or self.kl_warmup > 0 else "loss"
+
+    def schedule(self, share: float) -> None:
+        """Set the weight: at the start of the warm-up a hundredth of the last one, so that no latent is left untrained."""
+        risen = 1.0 if self.kl_warmup == 0 else min(max(share / self.kl_warmup, 0.01), 1.0)
+        self._weight.weight = self.kl_weight * risen
+
+    def scheduled(self) -> bool:
+        return self.kl_warmup > 0
 
     def attach(self, model: Any) -> None:
         place(self.elbo, model)
         self._module = self.elbo(model.model, model.guide)
 
     def loss(self, x: Tensor) -> Tensor:
-        with unregistered():
+        with unregistered(), self._weight if self._is_weighted() else nullcontext():
             return self._module(x) / len(x)
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -167,6 +217,18 @@ class Elbo(Objective):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if isinstance(self.elbo, Stateful):
             self.elbo.load_state_dict(state)
+
+
+class _LatentWeight(Messenger):
+    """Multiplies the scale of latent sites, which Pyro's estimators put before their log-probabilities."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            msg["scale"] = msg["scale"] * self.weight
 
 
 def described(elbo: ELBO) -> dict[str, Any]:

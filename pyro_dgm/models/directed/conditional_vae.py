@@ -130,9 +130,14 @@ class ConditionalVAE(DecodedModel):
         with torch.no_grad():
             return self.model(None, n, chosen.long().expand(n))
 
-    def objective(self, kind: Bound = "elbo", particles: int = 1) -> Objective:
-        """The ELBO with its analytic KL term; or, of several particles, ``"iwae"`` or its other gradient, ``"dreg"``."""
-        return bound_objective(kind, particles, TraceMeanField_ELBO)
+    def objective(
+        self, kind: Bound = "elbo", particles: int = 1, kl_weight: float | None = None, kl_warmup: float | None = None
+    ) -> Objective:
+        """The ELBO with its analytic KL term; or, of several particles, ``"iwae"`` or its other gradient, ``"dreg"``.
+
+        ``kl_weight`` and ``kl_warmup``, of ``"elbo"``, are those of ``dgm.Elbo``.
+        """
+        return bound_objective(kind, particles, TraceMeanField_ELBO, kl_weight=kl_weight, kl_warmup=kl_warmup)
 
     def classify(self, x: Tensor, particles: int = 100) -> Tensor:
         r"""Probabilities of the classes given the visible columns, under a uniform prior: ``rows x classes``.

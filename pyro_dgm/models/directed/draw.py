@@ -139,9 +139,20 @@ class DRAW(LatentVariableModel):
         with torch.no_grad():
             self.network.canvas.copy_(torch.logit(x.mean(0), eps=1e-2))
 
-    def objective(self, kind: Literal["elbo", "iwae"] = "elbo", particles: int = 1) -> Objective:
-        """The ELBO with its analytic KL terms, or ``"iwae"`` of several particles."""
-        return bound_objective(kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
+    def objective(
+        self,
+        kind: Literal["elbo", "iwae"] = "elbo",
+        particles: int = 1,
+        kl_weight: float | None = None,
+        kl_warmup: float | None = None,
+    ) -> Objective:
+        """The ELBO with its analytic KL terms, or ``"iwae"`` of several particles.
+
+        ``kl_weight`` and ``kl_warmup``, of ``"elbo"``, are those of ``dgm.Elbo``.
+        """
+        return bound_objective(
+            kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"), kl_weight=kl_weight, kl_warmup=kl_warmup
+        )
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "DRAW")

@@ -108,9 +108,14 @@ class HierarchicalVAE(DecodedModel):
             for number, encoder in enumerate(self.encoders):
                 below = pyro.sample(f"z{number + 1}", diagonal(encoder(below)))
 
-    def objective(self, kind: Bound = "iwae", particles: int = 5) -> Objective:
-        """The importance-weighted bound of K particles, its other gradient ``"dreg"``, or the mean ``"elbo"`` over K."""
-        return bound_objective(kind, particles)
+    def objective(
+        self, kind: Bound = "iwae", particles: int = 5, kl_weight: float | None = None, kl_warmup: float | None = None
+    ) -> Objective:
+        """The importance-weighted bound of K particles, its other gradient ``"dreg"``, or the mean ``"elbo"`` over K.
+
+        ``kl_weight`` and ``kl_warmup``, of ``"elbo"``, are those of ``dgm.Elbo``.
+        """
+        return bound_objective(kind, particles, kl_weight=kl_weight, kl_warmup=kl_warmup)
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "HierarchicalVAE")

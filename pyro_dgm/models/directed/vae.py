@@ -113,9 +113,14 @@ class VAE(DecodedModel):
         with self.data_plate(x, size):
             return pyro.sample("z", self.encode(x))
 
-    def objective(self, kind: Bound = "elbo", particles: int = 1) -> Objective:
-        """The ELBO with its analytic KL term; or, of several particles, ``"iwae"`` or its other gradient, ``"dreg"``."""
-        return bound_objective(kind, particles, TraceMeanField_ELBO)
+    def objective(
+        self, kind: Bound = "elbo", particles: int = 1, kl_weight: float | None = None, kl_warmup: float | None = None
+    ) -> Objective:
+        """The ELBO with its analytic KL term; or, of several particles, ``"iwae"`` or its other gradient, ``"dreg"``.
+
+        ``kl_weight`` and ``kl_warmup``, of ``"elbo"``, are those of ``dgm.Elbo``.
+        """
+        return bound_objective(kind, particles, TraceMeanField_ELBO, kl_weight=kl_weight, kl_warmup=kl_warmup)
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "VAE")

@@ -267,9 +267,20 @@ class VariationalRNN(LatentVariableModel):
                 scale = frames.std(0, correction=0).clamp_min(1e-2) - _FLOOR
                 bias.copy_(torch.cat([mean, scale.expm1().log()]))
 
-    def objective(self, kind: Literal["elbo", "iwae"] = "elbo", particles: int = 1) -> Objective:
-        """The ELBO with its analytic KL terms, or ``"iwae"`` of several particles."""
-        return bound_objective(kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"))
+    def objective(
+        self,
+        kind: Literal["elbo", "iwae"] = "elbo",
+        particles: int = 1,
+        kl_weight: float | None = None,
+        kl_warmup: float | None = None,
+    ) -> Objective:
+        """The ELBO with its analytic KL terms, or ``"iwae"`` of several particles.
+
+        ``kl_weight`` and ``kl_warmup``, of ``"elbo"``, are those of ``dgm.Elbo``.
+        """
+        return bound_objective(
+            kind, particles, TraceMeanField_ELBO, ("elbo", "iwae"), kl_weight=kl_weight, kl_warmup=kl_warmup
+        )
 
     def check_data(self, x: Tensor) -> None:
         check_width(x, self.visible, "VariationalRNN")

@@ -16,7 +16,7 @@ from ... import processes
 from ...annealing.coordinates import SCALES
 from ...annealing.latents import anneal
 from ...annealing.weights import log_mean_exp
-from ...checks import check_choice, check_count
+from ...checks import check_belongs, check_choice, check_count
 from ...inference.importance import log_weights
 from ...inference.pareto import pareto
 from ...inference.posterior import metropolis_step, posterior_draws
@@ -172,7 +172,12 @@ class LatentVariableModel(ChainModel):
 
 
 def bound_objective(
-    kind: str, particles: int, elbo: type[ELBO] = Trace_ELBO, kinds: Sequence[str] = get_args(Bound)
+    kind: str,
+    particles: int,
+    elbo: type[ELBO] = Trace_ELBO,
+    kinds: Sequence[str] = get_args(Bound),
+    kl_weight: float | None = None,
+    kl_warmup: float | None = None,
 ) -> Objective:
     """The objective that maximises the bound of that name.
 
@@ -181,13 +186,16 @@ def bound_objective(
         particles: draws per row.
         elbo: the estimator of the ELBO.
         kinds: the names that the model has.
+        kl_weight, kl_warmup: of ``"elbo"``, as for ``dgm.Elbo``; None for 1 and 0.
 
     Raises:
-        ValueError: an unknown bound.
+        ValueError: an unknown bound, or a weight for another than ``"elbo"``.
     """
     check_choice("kind", kind, kinds)
+    check_belongs("kind", kind, ["elbo"], kl_weight=kl_weight, kl_warmup=kl_warmup)
     if kind == "elbo":
-        return Elbo(elbo(max_plate_nesting=1, num_particles=particles, vectorize_particles=particles > 1))
+        estimator = elbo(max_plate_nesting=1, num_particles=particles, vectorize_particles=particles > 1)
+        return Elbo(estimator, 1.0 if kl_weight is None else kl_weight, kl_warmup or 0.0)
     return Elbo(IWAE(particles) if kind == "iwae" else DReG(particles))
 
 

@@ -52,7 +52,8 @@ def log_partition(
         temperatures: the number of inverse temperatures from the base to the model, 1000 by default, or an increasing
             sequence of them from 0 to 1.
         base: visible rows, ``n x event_shape``, whose means the base takes (training data serve well) and from which the
-            reverse run's chains start; without them the means come from chains.
+            reverse run's chains start; without them the means come from chains. Machines with a batch shape start from their
+            own biases where there are no rows.
         reverse: also anneal from the model back to the base; True by default (bridge sampling needs it).
         warmup: Gibbs sweeps before the reverse run starts, 500 by default.
         engine: the engine that anneals: ``"torch"``, the default; ``"jax"`` for loops compiled by JAX, in the same precision; or
@@ -99,13 +100,13 @@ def log_partition(
         betas = ladder(1000 if temperatures is None else temperatures)
         batch = batch_shape(machine)
         states = _model_states(dist, base, mine, 500 if warmup is None else warmup) if reverse or base is None else None
-        rows = base
-        if rows is None:
-            rows = processes.gather(states[dist.visible]).flatten(0, len(batch))  # type: ignore[index]
+        if base is None and batch:
+            naturals: Mapping[str, tuple[Tensor, ...]] = machine.biases  # each machine's own, without its couplings
+        else:
+            rows = processes.gather(states[dist.visible]) if base is None else base  # type: ignore[index]
+            naturals = base_from_rows(dist, rows)
         anneal = _log_weights(engine)
-        log_base, forward, backward = anneal(
-            dist, base_from_rows(dist, rows), betas, mine, batch, states if reverse else None
-        )
+        log_base, forward, backward = anneal(dist, naturals, betas, mine, batch, states if reverse else None)
         weights = processes.gather(forward)
         mean, stderr = log_mean_exp(weights)
         lower, stderr_lower = log_base + weights.mean(0), weights.std(0) / math.sqrt(chains)

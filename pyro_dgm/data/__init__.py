@@ -7,6 +7,7 @@ from .row_files import read_rows
 from .sequences import pad, unpad
 from .sources import load, located, names
 from .space import Space
+from .windows import windows
 
 __all__ = [
     "Dataset",
@@ -21,4 +22,5 @@ __all__ = [
     "preprocess",
     "read_rows",
     "unpad",
+    "windows",
 ]

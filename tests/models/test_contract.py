@@ -32,11 +32,12 @@ programs = {name: cls for name, cls in registry.models().items() if hasattr(cls,
 
 
 def trainable(model):
-    """The model's program, with the negative phase that an energy-based site needs (of few chains)."""
+    """The model's program, with the negative phase that an energy-based site needs (of few chains where they persist)."""
     phase = getattr(model.objective(), "phase", None)
     if not isinstance(phase, ChainsPhase):
         return model.model
-    return dgm.negative_phase(model.model, dgm.PCD(chains=20, kernel=phase.kernel))
+    few = dgm.PCD(chains=20, kernel=phase.kernel) if isinstance(phase, dgm.PCD) else phase
+    return dgm.negative_phase(model.model, few)
 
 
 def few(model):
@@ -217,11 +218,11 @@ def test_log_partition_takes_rows_and_says_its_error(cls):
     model, x = cls.example()
     annealed = model.log_partition(x, chains=20, temperatures=30, warmup=5)
     assert isinstance(annealed, dgm.LogPartition)
-    assert annealed.stderr > 0
+    assert (annealed.stderr > 0).all()
     found = model.log_partition(x, **(few(model) if isinstance(model, FreeEnergyModel) else {}))
-    assert found.value.shape == ()
-    assert not found.exact or found.stderr == 0
-    assert not found.exact or found.lower == found.value == found.upper
+    assert found.value.shape in ((), (len(x),))  # one, or one of every row
+    assert not found.exact or not found.stderr.any()
+    assert not found.exact or (torch.equal(found.lower, found.value) and torch.equal(found.value, found.upper))
 
 
 @models("impute")

@@ -1,0 +1,47 @@
+"""Windows of sequences: every frame with the frames before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..checks import check_count
+
+
+def windows(sequences: Sequence[Tensor], order: int) -> Tensor:
+    """Rows of ``order`` frames and the frame after them, the oldest first, from every place of every sequence.
+
+    No window crosses from one sequence into another, and the first ``order`` frames of a sequence are in inputs alone.
+
+    Args:
+        sequences: tensors, each ``T_i x D``.
+        order: the number of frames before a frame.
+
+    Returns:
+        ``windows x (order + 1) D``, where sequence i has ``T_i - order`` windows.
+
+    Raises:
+        ValueError: no sequences, one that is no matrix or has another D, or one of ``order`` frames or fewer.
+
+    Example:
+        >>> windows([torch.tensor([[1.0], [2.0], [3.0], [4.0]])], order=2)
+        tensor([[1., 2., 3.],
+                [2., 3., 4.]])
+    """
+    order = check_count("order", order, what="the frames before a frame")
+    if len(sequences) == 0:
+        raise ValueError("windows got no sequences; expected at least one tensor of frames x values")
+    for number, sequence in enumerate(sequences):
+        if not isinstance(sequence, Tensor) or sequence.dim() != 2 or sequence.shape[1] != sequences[0].shape[-1]:
+            got = tuple(sequence.shape) if isinstance(sequence, Tensor) else type(sequence).__name__
+            raise ValueError(
+                f"windows got {got} as sequence {number}; expected frames x values, alike in all sequences"
+            )
+        if len(sequence) <= order:
+            raise ValueError(
+                f"sequence {number} has {len(sequence)} frames; expected more than order={order}. Leave it out, or choose a "
+                "smaller order"
+            )
+    return torch.cat([sequence.unfold(0, order + 1, 1).mT.flatten(1) for sequence in sequences])

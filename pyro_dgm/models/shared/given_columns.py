@@ -1,0 +1,225 @@
+"""The base of Boltzmann models of some columns given the others: one machine for every row."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from ...annealing import log_partition
+from ...checks import check_choice
+from ...distributions.given_rows import GivenRows
+from ...energy import BoltzmannDistribution, LogPartition, log_states
+from ...energy.mean_field import mean_field
+from ...mcmc import VectorizedMCMC, default_kernel
+from ...objectives.objective import Objective
+from .abilities import check_options
+from .boltzmann import BoltzmannModel, asks_to_anneal, visible_given
+from .chain_details import chain_figures, projections
+from .conditioning import check_condition, check_imputation
+from .evidence import Evidence, between
+from .rows import PROGRESS_ROWS, check_rows
+
+LISTED = 26 * math.log(2.0)
+"""The largest log-number of states, over all rows, that are listed by default."""
+
+ENTRIES = 1 << 24
+"""Numbers in the states of the chains that anneal, or in the draws that are kept, at once."""
+
+
+class GivenColumnsModel(BoltzmannModel):
+    r"""A Boltzmann model of outputs given inputs, $p(y \mid x) = e^{-F(y; x)} / Z(x)$: every row has a machine of its own.
+
+    Rows hold the inputs and then the outputs. All likelihoods are those of the outputs given the inputs, which have no law here;
+    they are normalised row by row. ``model(x)`` has the site ``"x"``, whole rows.
+
+    Attributes:
+        visible: the number of columns of a row.
+        inputs: the number of its first columns, which are given.
+    """
+
+    visible: int
+    inputs: int
+
+    @abstractmethod
+    def forward(self, given: Tensor | None = None) -> BoltzmannDistribution:
+        """The distribution of the outputs.
+
+        Args:
+            given: inputs, ``batch_shape x inputs``; by default zeros.
+        """
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and outputs of rows."""
+        given, outputs = x.split([self.inputs, self.visible - self.inputs], -1)
+        return given, outputs
+
+    def no_inputs(self, rows: int) -> Tensor:
+        """Inputs of zeros."""
+        return next(self.parameters()).new_zeros(rows, self.inputs)
+
+    def generate(self, x: Tensor | None = None, size: int | None = None, given: Tensor | None = None) -> Tensor:
+        if x is not None:
+            given = self.split(x)[0]
+        elif given is None:
+            given = self.no_inputs(size or 1)
+        outputs = self(given)
+        with self.data_plate(x, size):
+            return pyro.sample("x", GivenRows(outputs, given, first=True), obs=x)
+
+    def sample(self, n: int, sweeps: int = 1000, given: Tensor | None = None) -> Tensor:
+        """Draw ``n`` rows: exactly from small machines, else as the last states of Gibbs chains.
+
+        Args:
+            n: the number of rows.
+            sweeps: the length of a chain.
+            given: the inputs of every row, ``n x inputs``, or of all, ``inputs``; by default zeros.
+
+        Raises:
+            ValueError: inputs of another shape.
+        """
+        given = self.no_inputs(n) if given is None else given
+        if not isinstance(given, Tensor) or given.shape not in ((self.inputs,), (n, self.inputs)):
+            got = tuple(given.shape) if isinstance(given, Tensor) else repr(given)
+            raise ValueError(
+                f"given got {got}; expected the inputs of {n} rows, ({n}, {self.inputs}), or of all, ({self.inputs},)"
+            )
+        given = given.expand(n, self.inputs)
+        with torch.no_grad():
+            return torch.cat([given, self(given).sample((), sweeps)], -1)
+
+    def objective(  # type: ignore[override]
+        self, kind: str = "cd", k: int | tuple[int, int] | None = None, precision: str = "float32"
+    ) -> Objective:
+        """The likelihood's gradient with a negative phase: ``"cd"``, or ``"exact"`` for small machines.
+
+        Persistent chains would need one for every row, whose machine changes with its inputs only.
+
+        Args:
+            kind: the negative phase's name.
+            k: sweeps of the chains per gradient step, 1 by default, or a pair (``dgm.CD``); the exact phase has none.
+            precision: the precision of the chains' sweeps, as in ``dgm.BlockGibbs``.
+
+        Raises:
+            ValueError: an unknown kind, or an option of another kind.
+        """
+        check_choice("kind", kind, ("cd", "exact"))
+        return super().objective(kind, k, precision=precision)
+
+    def uncentred(self) -> str:
+        return "every row has a machine of its own, with biases that belong to no parameter"
+
+    def given_columns(self) -> Tensor:
+        """The inputs."""
+        return torch.arange(self.visible) < self.inputs
+
+    def evidence_given(self) -> str:
+        return f"the first {self.inputs} columns"
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""$\log p(y \mid x) = -F(y; x) - \log Z(x)$ of every row, each log Z exact or by annealing from the row's own biases.
+
+        Args:
+            x: data.
+            method: ``"exact"``, ``"ais"`` or ``"bridge"``. By default exact where all rows' states can be listed and no
+                option asks for annealing, else ``"ais"``.
+            options: those of ``dgm.log_partition``.
+        """
+        check_options(self, options, log_partition)
+        log_z = self.log_partition(x, method, **options)
+        given, outputs = self.split(x)
+        with torch.no_grad():
+            pairs = zip(*(part.split(self._at_once(1)) for part in (given, outputs)), strict=True)
+            free_energies = torch.cat([self(g).free_energy(y) for g, y in pairs])
+        return between(-free_energies - log_z.value, log_z)
+
+    def evidence_options(self, train: Tensor, method: str | None) -> dict[str, Any]:
+        return {}
+
+    def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
+        """Log Z of every row's machine, in nats: ``rows``.
+
+        Args:
+            rows: data.
+            method: ``"exact"``, ``"ais"`` or ``"bridge"``, as for ``evidence``.
+            options: those of ``dgm.log_partition``.
+
+        Raises:
+            ValueError: as ``dgm.log_partition``.
+        """
+        given = self.split(rows)[0]
+        with torch.no_grad():
+            if method is None:
+                needed = log_states(self(given[:1]).machine, {}) + math.log(len(given))
+                method = "ais" if asks_to_anneal(options) or needed > LISTED else "exact"
+            at_once = self._at_once(1 if method == "exact" else options.get("chains") or 100)
+            parts = [log_partition(self(g), method, **options) for g in given.split(at_once)]
+        names = ("value", "stderr", "lower", "upper", "stderr_lower", "stderr_upper")
+        joined = {name: torch.cat([getattr(part, name).expand(len(part.value)) for part in parts]) for name in names}
+        return LogPartition(**joined, method=parts[0].method)
+
+    def _at_once(self, chains: int) -> int:
+        """Rows whose machines go together through chains."""
+        units = sum(unit.shape.numel() for unit in self().machine.graph.layers.values())
+        return max(ENTRIES // (chains * units), 1)
+
+    def condition_with_details(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Draw unknown outputs by one clamped chain per row; inputs are always known."""
+        warmup, thinning = check_condition(x, known, draws, warmup, thinning)
+        known = known.expand(x.shape) | self.given_columns().to(x.device)
+        given, outputs = self.split(x)
+        if not given.isfinite().all():
+            raise ValueError(
+                f"x has inputs (its first {self.inputs} columns) that are not finite; these must all be known"
+            )
+        dist = self(given)
+        clamp = {dist.visible: (known[:, self.inputs :], outputs.nan_to_num())}
+        mcmc = VectorizedMCMC(
+            default_kernel(dist)(dist, clamp=clamp), draws, warmup, num_chains=1, save_params=[dist.visible], thinning=thinning,
+            disable_progbar=True,
+        )  # fmt: skip
+        mcmc.run()
+        drawn = mcmc.get_samples(group_by_chain=True)[dist.visible].squeeze(0)
+        rows = torch.cat([given.expand(draws, *given.shape), drawn], -1)
+        details = {"method": f"chains ({type(mcmc.kernel).__name__})", **chain_figures(projections(rows, known))}
+        return rows, details
+
+    def condition(
+        self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
+    ) -> Tensor:
+        return self.condition_with_details(x, known, draws, warmup, thinning)[0]
+
+    def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
+        """Means of unknown outputs over the draws of clamped chains, after as many sweeps of warm-up."""
+        check_imputation(x, known, torch.Size([self.visible]), draws)
+        known = known.expand(x.shape)
+        parts: list[Tensor] = []
+        details: dict[str, Any] = {}
+        for rows, mask in zip(x.split(self._at_once(draws)), known.split(self._at_once(draws)), strict=True):
+            drawn, details = self.condition_with_details(rows, mask, draws, draws)
+            parts.append(torch.where(mask, rows, drawn.mean(0)))
+        return torch.cat(parts), details
+
+    def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
+        return self.impute_with_details(x, known, draws)[0]
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The validation rows' log-probability given the hidden units' means given them: a reconstruction, no likelihood."""
+        with torch.no_grad():
+            given, outputs = self.split(valid[:PROGRESS_ROWS])
+            machine = self(given).machine
+            hidden = mean_field(machine, {"visible": outputs}, 1).statistics
+            return {"valid_reconstruction": float(visible_given(machine, outputs, hidden).mean())}
+
+    def check_data(self, x: Tensor) -> None:
+        check_rows(x, torch.Size([self.visible]), type(self).__name__)
+        super().check_data(x[:, self.inputs :])
+
+    def initialise(self, x: Tensor) -> None:
+        super().initialise(self.split(x)[1])

@@ -121,7 +121,7 @@ def test_the_program_has_both_sites():
         (lambda: dgm.ClassRBM(4, 3, 0), "hidden got 0"),
         (lambda: dgm.TwoGroupRBM(4, 3, 2, 0), "free got 0"),
         (lambda: dgm.TwoGroupRBM(4, 3, 2, 2, "first"), "order got 'first'"),
-        (lambda: dgm.TwoGroupRBM(4, 3, 2, 2).objective(centred=True), "cannot be centred"),
+        (lambda: dgm.TwoGroupRBM(4, 3, 2, 2).objective(centred=True), "no centred form"),
         (lambda: class_machine().predict_proba(torch.zeros(2, 5)), "5"),
         (lambda: class_machine().check_data(torch.full((2, 7), 0.5).double()), "Grey levels"),
         (lambda: class_machine().check_data(torch.ones(2, 7).double()), "one-hot"),

@@ -143,7 +143,8 @@ def test_what_a_machine_cannot_do():
         dgm.ConvolutionalRBM(36, 2, 3).pooled(torch.zeros(1, 36))
     with pytest.raises(ValueError, match="bias for every pixel"):
         dgm.ConvolutionalRBM(36, 2, 3, bias="pixel").resized((8, 8))
-    with pytest.raises(ValueError, match="a filter has one"):
-        dgm.ConvolutionalRBM(36, 2, 3).objective(centred=True)
+    model = dgm.ConvolutionalRBM(36, 2, 3)
+    with pytest.raises(ValueError, match="another amount at every unit"):
+        dgm.fit(model, torch.eye(36), objective=model.objective(centred=True), epochs=1, progress=False)
     with pytest.raises(ValueError, match="expected 1 channels"):
         dgm.ConvolutionalRBM(36, 2, 3).resized((3, 8, 8))

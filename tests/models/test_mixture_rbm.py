@@ -89,5 +89,5 @@ def test_components_start_apart():
 def test_bad_numbers(name, value):
     with pytest.raises(ValueError, match=f"{name} got {value}"):
         dgm.MixtureRBM(**{"visible": 4, "hidden": 3, "components": 2, name: value})
-    with pytest.raises(ValueError, match="cannot be centred"):
+    with pytest.raises(ValueError, match="no centred form"):
         machine().objective(centred=True)

@@ -42,10 +42,7 @@ class Multiway(Interaction):
         """
 
     def centred_gradient(self, gradient: Tensor, biases: tuple[Tensor, ...], offsets: tuple[Tensor, ...]) -> Tensor:
-        raise ValueError(
-            f"the coupling of {', '.join(end.layer for end in self.ends)} cannot be centred: centred coordinates would need "
-            "couplings of two of these layers, which are no parameters. Pass centred=False"
-        )
+        raise ValueError(f"the coupling of {', '.join(end.layer for end in self.ends)} has no centred form")
 
     def check(self, weight: Tensor) -> str | None:
         return None

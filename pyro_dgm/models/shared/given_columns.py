@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -93,7 +93,10 @@ class GivenColumnsModel(BoltzmannModel):
             return torch.cat([given, self(given).sample((), sweeps)], -1)
 
     def objective(  # type: ignore[override]
-        self, kind: str = "cd", k: int | tuple[int, int] | None = None, precision: str = "float32"
+        self,
+        kind: Literal["cd", "exact"] = "cd",
+        k: int | tuple[int, int] | None = None,
+        precision: Literal["float32", "bfloat16"] = "float32",
     ) -> Objective:
         """The likelihood's gradient with a negative phase: ``"cd"``, or ``"exact"`` for small machines.
 
@@ -109,9 +112,6 @@ class GivenColumnsModel(BoltzmannModel):
         """
         check_choice("kind", kind, ("cd", "exact"))
         return super().objective(kind, k, precision=precision)
-
-    def uncentred(self) -> str:
-        return "every row has a machine of its own, with biases that belong to no parameter"
 
     def given_columns(self) -> Tensor:
         """The inputs."""

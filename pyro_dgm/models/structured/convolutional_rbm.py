@@ -176,9 +176,6 @@ class ConvolutionalRBM(BoltzmannModel):
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)
 
-    def uncentred(self) -> str:
-        return "centred gradients move a bias for every position, and a filter has one"
-
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "filters": self.filters, "size": list(self.size), "shape": list(self.shape),
                 "padding": self.padding, "pool": None if self.pool is None else list(self.pool), "pooling": self.pooling,

@@ -102,9 +102,6 @@ class MixtureRBM(BoltzmannModel):
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)
 
-    def uncentred(self) -> str:
-        return "couplings of three layers cannot be centred: centred coordinates would need couplings of two that are not there"
-
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": self.hidden, "components": self.components}
 

@@ -93,11 +93,6 @@ class TwoGroupRBM(LabelledModel):
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)
 
-    def uncentred(self) -> str | None:
-        if self.order == "second":
-            return None
-        return "couplings of three layers cannot be centred: centred coordinates would need couplings of two that are not there"
-
     def options(self) -> dict[str, Any]:
         return {
             "visible": self.visible,

@@ -157,6 +157,12 @@ class _Bias:
 
 def _own_biases(machine: Machine) -> dict[End, Tensor]:
     """For every coupled statistic, the one parameter of its bias that no coupling depends on."""
+    for interaction in machine.graph.interactions:
+        if len(interaction.ends) > 2:
+            raise ValueError(
+                f"the coupling of {', '.join(end.layer for end in interaction.ends)} has no centred form: it would need "
+                "couplings of two of these layers, which are no parameters"
+            )
     couplings = {id(leaf) for leaf in _leaves(machine.weights)}
     own: dict[End, Tensor] = {}
     for end in dict.fromkeys(end for interaction in machine.graph.interactions for end in interaction.ends):

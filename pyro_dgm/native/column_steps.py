@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray
 
-from .team import compiled, exponential, for_a_team, own_part, sums, vectors
+from .machine_code import compiled, exponential, sums, vectors
+from .team import for_a_team, own_part
 
 ROWS = 8
 """Rows that go along the columns together: their hidden units stay in the first-level cache."""

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from .team import compiled, exponential, for_a_team, own_part, sums, vectors
+from .machine_code import compiled, exponential, sums, vectors
+from .team import for_a_team, own_part
 
 BLOCK = 1024
 """Draws made at once: their random words stay in the first-level cache."""

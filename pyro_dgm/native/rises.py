@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numba import carray
 
+from .machine_code import compiled, sums, vectors
 from .random_bits import copy, draw_by_logits, increment, interpolate, padded, stream
-from .team import compiled, for_a_team, own_part, sums, vectors
+from .team import for_a_team, own_part
 
 LIMIT = np.float32(0.25)
 """The largest step of a field that the series takes: its remainder is below 5e-9 nats per atom there (0.409 LIMIT⁷ / 7!),

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .machine_code import compiled
 from .random_bits import increment, uniform
-from .team import compiled
 
 
 @compiled

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray
 
+from .machine_code import compiled
 from .random_bits import BLOCK, draw_by_logits, increment, stream
 from .tables import CHUNK, TABLE, add_tiles, aligned, begin_sums
-from .team import compiled, for_a_team, meet, own_part
+from .team import for_a_team, meet, own_part
 from .vectors import TILE, word_of_bits
 
 _HEAD = 5
@@ -100,7 +101,7 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
                 part = done + strip * pieces + top // PIECE
                 draw_words(sums, height, seeds, gamma, part, bits, room, inverse, words[strip, top : top + height])
             done += strips * pieces
-            meet()
+            meet(data)
 
 
 @for_a_team

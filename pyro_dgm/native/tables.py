@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from .team import compiled, for_a_team, own_part, vectors
+from .machine_code import compiled, vectors
+from .team import for_a_team, own_part
 from .vectors import (
     BYTES,
     GROUP,

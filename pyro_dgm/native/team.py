@@ -1,7 +1,4 @@
-"""Compiled loops, and torch's own threads to share them among; imported with the first loop.
-
-Numba keeps machine code by the file of a loop: after a change here, delete the code of the other files (``*.nbc``, ``*.nbi``).
-"""
+"""Torch's own threads, to share compiled loops among; imported with the first loop."""
 
 from __future__ import annotations
 
@@ -15,41 +12,16 @@ import numba
 import numpy as np
 import torch
 from numba import carray, types
-from numba.extending import intrinsic
 from torch import Tensor
 
 from .guard import lies_flat
+from .machine_code import callback, compiled, copy_of
 
 POINTERS = types.void(types.CPointer(types.voidptr))
-"""The type of a loop that a team runs: it finds the memory of its arrays behind its one argument."""
+"""The type of a loop that a team runs: it finds the memory of its arrays behind its one argument, and the team's status before.
 
-_HALF, _ONE = np.float32(0.5), np.float32(1)
-_EDGE = np.float32(87)
-_PER_LN2 = np.float32(1 / np.log(2))
-# ln 2 in two parts, of which the first has zeros at its end: its products with small whole numbers are exact.
-_LN2_HIGH = np.float32(0.693359375)
-_LN2_LOW = np.float32(np.log(2) - 0.693359375)
-_C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / f) for f in (2, 6, 24, 120, 720, 5040))
-_BIAS = np.int32(127)
-_SHIFT = np.int32(23)
-
-
-def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """A function as machine code, which is kept on disk where some folder can be written; options are Numba's."""
-    return _cached(functools.partial(numba.njit, nogil=True, **options), function)
-
-
-def for_a_team(function: Callable[..., None]) -> Callable[[], Any]:
-    """Have a loop of type ``POINTERS`` compiled for ``run_team`` at its first use; it takes its part by ``own_part``."""
-    return functools.cache(lambda: _cached(functools.partial(numba.cfunc, POINTERS), function))
-
-
-def _cached(compiler: Callable[..., Any], function: Callable[..., Any]) -> Any:
-    try:
-        return compiler(cache=True)(function)
-    except RuntimeError:
-        return compiler()(function)
-
+The status is the number of the meeting at which the team breaks up, or 0; the numbers behind it count every member's meetings.
+"""
 
 _alone: list[Any] = []
 """Stand-ins for OpenMP's functions where there is none: a team of one, numbered 0. Machine code lives as long as its object."""
@@ -77,8 +49,54 @@ for _name, _address in zip(("pyro_dgm_member", "pyro_dgm_members", "pyro_dgm_mee
     llvmlite.binding.add_symbol(_name, _address)
 _member: Any = types.ExternalFunction("pyro_dgm_member", types.int32())
 _members: Any = types.ExternalFunction("pyro_dgm_members", types.int32())
-meet: Any = types.ExternalFunction("pyro_dgm_meet", types.void())
-"""Wait for every member of the team."""
+_meet: Any = types.ExternalFunction("pyro_dgm_meet", types.void())
+
+
+@compiled
+def _goes_on(data: Any) -> Any:
+    """Whether this member is to meet the others again."""
+    status = carray(data[-1], 1 + _members(), np.int64)
+    return status[0] == 0 or status[0] > status[1 + _member()]
+
+
+@compiled
+def meet(data: Any) -> None:
+    """Wait for every member of the team.
+
+    Raises:
+        RuntimeError: one of them had an error before.
+    """
+    carray(data[-1], 1 + _members(), np.int64)[1 + _member()] += 1
+    _meet()
+    if not _goes_on(data):
+        raise RuntimeError("the team has broken up")
+
+
+@compiled
+def _break_up(data: Any) -> None:
+    """Have the team break up at its next meeting."""
+    status = carray(data[-1], 1 + _members(), np.int64)
+    status[0] = 1 + status[1 + _member()]
+
+
+_loop: Any = None
+"""In place of the loop that ``in_team`` is made for."""
+
+
+def in_team(data: Any) -> None:
+    """A loop as every member of a team runs it: after an error it meets those that wait for it, and nobody meets again."""
+    try:
+        _loop(data)
+    except Exception:
+        if _goes_on(data):
+            _break_up(data)
+    if _goes_on(data):
+        _meet()
+
+
+def for_a_team(function: Callable[..., None]) -> Callable[[], Any]:
+    """Have a loop of type ``POINTERS`` compiled for ``run_team`` at its first use; it takes its part by ``own_part``."""
+    return functools.cache(lambda: callback(copy_of(in_team, function, _loop=compiled(function)), POINTERS))
 
 
 @compiled
@@ -105,13 +123,25 @@ def run_team(loop: Callable[[], Any], tensors: Sequence[Tensor], *numbers: int) 
                 f"a loop got a {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}; expected plain, "
                 "contiguous memory of the processor"
             )
-    words = (ctypes.c_int64 * len(numbers))(*numbers)
-    pointers = (ctypes.c_void_p * (1 + len(tensors)))(ctypes.addressof(words), *(t.data_ptr() for t in tensors))
     threads = torch.get_num_threads()
-    if threads == 1 or not _has_teams():
-        loop().ctypes(pointers)
+    if not _run(loop(), 1 if threads == 1 or not _has_teams() else threads, tensors, numbers):
+        raise RuntimeError(
+            f"the loop {loop().__name__} stopped at an error, as a rule for want of memory, and its results are unfinished: take "
+            "fewer rows at a time"
+        )
+
+
+def _run(code: Any, threads: int, tensors: Sequence[Tensor], numbers: Sequence[int]) -> bool:
+    """Run the machine code of a loop; returns whether no member had an error."""
+    words, status = (ctypes.c_int64 * len(numbers))(*numbers), (ctypes.c_int64 * (1 + threads))()
+    addresses = ctypes.addressof(status), ctypes.addressof(words), *(t.data_ptr() for t in tensors)
+    table = (ctypes.c_void_p * len(addresses))(*addresses)
+    pointers = (ctypes.c_void_p * (len(addresses) - 1)).from_buffer(table, ctypes.sizeof(ctypes.c_void_p))
+    if threads == 1:
+        code.ctypes(pointers)
     else:
-        _start(loop().address, pointers, threads, 0)
+        _start(code.address, pointers, threads, 0)
+    return not status[0]
 
 
 @for_a_team
@@ -129,8 +159,8 @@ def _has_teams() -> bool:
     """Whether a team does everything exactly once: it does not where two OpenMP libraries answer each other's calls."""
     if _start is None:
         return False
-    size, times = ctypes.c_int64(1 << 14), torch.zeros(1 << 14, dtype=torch.int64)
-    _start(count().address, (ctypes.c_void_p * 2)(ctypes.addressof(size), times.data_ptr()), 2, 0)
+    times = torch.zeros(1 << 14, dtype=torch.int64)
+    _run(count(), 2, [times], [len(times)])
     return bool((times == 1).all())
 
 
@@ -144,34 +174,3 @@ def keep_memory() -> None:
 
 
 keep_memory()
-
-
-def _as_float(typing_context: Any, word: Any) -> Any:
-    """The single-precision number that has the bits of an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
-
-    return types.float32(types.int32), generate
-
-
-as_float: Any = intrinsic(_as_float)
-
-
-# Loops run in vectors only if divisions do not raise, and sums only if their terms may be added in any order (the machine
-# code fixes it, so that it is the same every time).
-vectors = functools.partial(compiled, error_model="numpy", fastmath={"contract"})
-sums = functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
-
-
-@vectors
-def exponential(t: Any) -> Any:
-    """exp(t) in single precision with a relative error of some 1e-7 for |t| up to 87; beyond, the value at the limit."""
-    t = min(max(t, -_EDGE), _EDGE)
-    whole = np.floor(t * _PER_LN2 + _HALF)
-    r = (t - whole * _LN2_HIGH) - whole * _LN2_LOW
-    # Terms that do not wait for one another.
-    square = r * r
-    upper = (_C4 + r * _C5) + square * (_C6 + r * _C7)
-    series = _ONE + (r + square * ((_C2 + r * _C3) + square * upper))
-    return series * as_float(np.int32((np.int32(whole) + _BIAS) << _SHIFT))

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray
 
+from .machine_code import compiled
 from .random_bits import BLOCK, increment
 from .swap_rounds import climb, swap_round
 from .sweeps import PIECE, add_flows, draw_words, layout_of, tiles
 from .tables import CHUNK, TABLE, aligned, begin_sums
-from .team import compiled, for_a_team, meet, own_part
+from .team import for_a_team, meet, own_part
 from .vectors import BYTES, TILE, copy_row, interpolate_row, sum_selected
 
 _HEAD = 7
@@ -148,7 +149,7 @@ def draw_colours(
             part, strip_words = done + strip * pieces + top // PIECE, words[strip, top : top + height]
             draw_words(room.logits, height, seeds, gamma, part, room.bits, room.words, room.inverse, strip_words)
         done += strips * pieces
-        meet()
+        meet(data)
     return done
 
 
@@ -176,11 +177,11 @@ def temper(data: Any, layout: Any, tempered: Any, steps: Any) -> None:
     done = 0
     for _ in range(steps):
         weigh_colours(data, layout, tempered, gaps, room)
-        meet()
+        meet(data)
         first, end = own_part(1)
         if first < end:
             state = swap_rows(gaps, betas, from_base, trips, rate, source, state, swapping)
-        meet()
+        meet(data)
         done = draw_colours(data, layout, tempered, betas, source, seeds, gamma, done, room)
 
 

@@ -1,0 +1,144 @@
+"""How loops become machine code, and where it is kept; imported with the first loop.
+
+Machine code is kept beside the sources, or where ``NUMBA_CACHE_DIR`` says, until any source of a loop changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import types as python
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.ccallback import CFunc
+from numba.core.sigutils import normalize_signature
+from numba.extending import intrinsic
+
+_HALF, _ONE = np.float32(0.5), np.float32(1)
+_EDGE = np.float32(87)
+_PER_LN2 = np.float32(1 / np.log(2))
+# ln 2 in two parts, of which the first has zeros at its end: its products with small whole numbers are exact.
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(np.log(2) - 0.693359375)
+_C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / f) for f in (2, 6, 24, 120, 720, 5040))
+_BIAS = np.int32(127)
+_SHIFT = np.int32(23)
+
+
+class _Kept(FunctionCache):
+    """Machine code on disk; what cannot be read or written there is compiled in memory."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp(), _sources()
+        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(signature, target_context)
+        except Exception as error:  # whatever a damaged file makes of unpickling and linking
+            _tell(self.cache_path, f"holds compiled loops that cannot be read ({type(error).__name__}: {error})")
+        try:
+            self.flush()
+        except Exception:
+            self.disable()
+        return None
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        try:
+            super().save_overload(signature, data)
+        except Exception as error:
+            _tell(self.cache_path, f"cannot keep compiled loops ({type(error).__name__}: {error})")
+            self.disable()
+
+
+@functools.cache
+def _sources() -> tuple[tuple[str, int, int], ...]:
+    """What tells one state of the sources from another: loops are compiled into one another, whatever their files."""
+    found = [(path.name, path.stat()) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return tuple((name, status.st_mtime_ns, status.st_size) for name, status in found)
+
+
+_told: set[str] = set()
+
+
+def _tell(folder: str, trouble: str) -> None:
+    """Say once per folder what is wrong with it, and what helps."""
+    if folder in _told:
+        return
+    _told.add(folder)
+    warnings.warn(
+        f"{folder} {trouble}; they are compiled in memory, which takes some seconds: delete the files *.nbi and *.nbc there, or "
+        "set NUMBA_CACHE_DIR to a folder that can be written",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _kept(function: Callable[..., Any]) -> Any:
+    """The place of a function's machine code; None where no folder can be written."""
+    try:
+        return _Kept(function)
+    except (RuntimeError, OSError):
+        return None
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """A function as machine code; options are Numba's."""
+    code: Any = numba.njit(nogil=True, **options)(function)
+    code._cache = _kept(function) or code._cache
+    return code
+
+
+def callback(function: Callable[..., Any], signature: Any) -> Any:
+    """A function as machine code that C can call."""
+    code: Any = CFunc(function, normalize_signature(signature), locals={}, options={})
+    code._cache = _kept(function) or code._cache
+    code.compile()
+    return code
+
+
+def copy_of(template: Any, function: Callable[..., Any], **names: Any) -> Any:
+    """A template's copy that stands where ``function`` does and has its name, with other values for some global names."""
+    name, code = f"{function.__name__}_{template.__name__}", function.__code__
+    place = template.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno, co_name=name)
+    copy = python.FunctionType(place, {**template.__globals__, **names}, name)
+    copy.__module__, copy.__qualname__ = function.__module__, name
+    return copy
+
+
+def _as_float(typing_context: Any, word: Any) -> Any:
+    """The single-precision number that has the bits of an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
+
+
+as_float: Any = intrinsic(_as_float)
+
+
+# Loops run in vectors only if divisions do not raise, and sums only if their terms may be added in any order (the machine
+# code fixes it, so that it is the same every time).
+vectors = functools.partial(compiled, error_model="numpy", fastmath={"contract"})
+sums = functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+
+@vectors
+def exponential(t: Any) -> Any:
+    """exp(t) in single precision with a relative error of some 1e-7 for |t| up to 87; beyond, the value at the limit."""
+    t = min(max(t, -_EDGE), _EDGE)
+    whole = np.floor(t * _PER_LN2 + _HALF)
+    r = (t - whole * _LN2_HIGH) - whole * _LN2_LOW
+    # Terms that do not wait for one another.
+    square = r * r
+    upper = (_C4 + r * _C5) + square * (_C6 + r * _C7)
+    series = _ONE + (r + square * ((_C2 + r * _C3) + square * upper))
+    return series * as_float(np.int32((np.int32(whole) + _BIAS) << _SHIFT))

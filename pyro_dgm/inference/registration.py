@@ -8,6 +8,7 @@ from typing import Any
 from pyro.infer.elbo import ELBOModule
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
 
 _inside = 0
 
@@ -34,8 +35,11 @@ class unregistered(ContextDecorator):
 
 
 def is_unregistered() -> bool:
-    """Whether parameters are read without statements at present."""
-    return _inside > 0
+    """Whether parameters are read without statements at present: in ``unregistered``, and in a transform of ``torch.func``.
+
+    The store sets ``requires_grad`` of what it keeps, which no transform allows.
+    """
+    return _inside > 0 or (peek_interpreter_stack() is not None and not am_i_wrapped())
 
 
 class UnregisteredModule(ELBOModule):

@@ -11,6 +11,7 @@ processor is and when a loop pays; the other files are loops.
 
 from .columns import recursion_backward, recursion_forward
 from .draws import bernoulli, bernoulli_, draw_at_temperatures, weigh_and_draw
+from .guard import runs_at_once
 from .packed import PackedBits
 from .precision import PRECISIONS, check_precision, has_bfloat16_products
 from .processor import moves_bits, multiplies_bfloat16, processor_name, recursion_pays, sweeps_pay, vector_instructions
@@ -32,6 +33,7 @@ __all__ = [
     "recursion_backward",
     "recursion_forward",
     "recursion_pays",
+    "runs_at_once",
     "swap_replicas",
     "sweeps_pay",
     "vector_instructions",

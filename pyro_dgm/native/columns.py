@@ -130,4 +130,4 @@ def _shape(x: Tensor, inputs: Tensor, outputs: Tensor, mask: Tensor | None, scal
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().contiguous()
+    return tensor.detach().resolve_neg().contiguous()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .guard import check_array, check_indices, is_plain
+from .guard import check_array, check_indices, is_plain, runs_at_once
 from .processor import FEW_DRAWS
 
 
@@ -91,22 +91,25 @@ def weigh_and_draw(base: Tensor, fields: Tensor, before: float, after: float) ->
         return None
     from . import rises, team
 
-    betas, summed = torch.tensor([before, after], dtype=torch.float64), fields.new_empty(len(fields), 1)
+    betas = torch.tensor([before, after], dtype=torch.float64, device="cpu")
+    summed = fields.new_empty(len(fields), 1)
     team.run_team(rises.weigh_and_draw, (betas, base, fields, summed, seeds()), *fields.shape)
     return summed, fields
 
 
 def seeds() -> Tensor:
     """Two words of torch's generator."""
-    return torch.empty(2, dtype=torch.int64).random_(-(2**63), None)
+    return torch.empty(2, dtype=torch.int64, device="cpu").random_(-(2**63), None)
 
 
 def _compiles(x: Tensor) -> bool:
-    return x.numel() >= FEW_DRAWS and is_plain(x)
+    return runs_at_once() and x.numel() >= FEW_DRAWS and is_plain(x)
 
 
 def _tempered(base: Tensor, fields: Tensor) -> bool:
     """Whether there is one dimension of rows, enough of them, and nothing to differentiate."""
+    if not runs_at_once():
+        return False
     large = base.dim() == 1 and fields.dim() == 2 and fields.numel() >= FEW_DRAWS
     single = large and base.dtype is fields.dtype is torch.float32 and len(base) == fields.shape[1]
     return single and not torch.is_grad_enabled() and is_plain(base) and is_plain(fields)

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 PLAIN = (Tensor, torch.nn.Parameter)
 """Types of tensors whose memory is theirs; fake ones, functional ones and subclasses have none, or another layout."""
 
 
+def runs_at_once() -> bool:
+    """Whether operations do their work when they are called, on numbers.
+
+    They do not while they are traced (``torch.jit.trace``, ``make_fx``), stood in for (fake tensors) or transformed
+    (``torch.func``, forward-mode derivatives): what a loop does would be missing there.
+    """
+    recorded = torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack()
+    return not recorded and torch._C._functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0
+
+
 def lies_flat(tensor: Tensor) -> bool:
-    """Whether a tensor claims the processor's memory, its numbers one behind the other."""
-    return (
-        type(tensor) in PLAIN and tensor.is_cpu and tensor.layout is torch.strided and tensor.is_contiguous()
-    )  # fmt: skip
+    """Whether a tensor claims the processor's memory, its numbers one behind the other and with their own signs."""
+    plain = type(tensor) in PLAIN and tensor.is_cpu and tensor.layout is torch.strided
+    return plain and tensor.is_contiguous() and not tensor.is_neg()
 
 
 def is_plain(tensor: Tensor) -> bool:

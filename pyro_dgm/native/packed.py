@@ -44,7 +44,7 @@ class PackedBits:
             raise ValueError(
                 f"states got shapes {[tuple(s.shape) for s in states]}; expected as many rows in every layer"
             )
-        packed, other_numbers = [], torch.zeros(1, dtype=torch.int64)
+        packed, other_numbers = [], torch.zeros(1, dtype=torch.int64, device="cpu")
         for state, bias in zip(states, self.biases, strict=True):
             x = state.reshape(-1, len(bias)).to(bias).contiguous()
             words = x.new_empty(-(-len(bias) // TILE), len(x), dtype=torch.int32)
@@ -116,7 +116,7 @@ class PackedBits:
             )
         check_array("from_base", from_base.reshape(-1), torch.bool, (rows,))
         check_array("trips", trips.reshape(-1), torch.int64, (chains,))
-        rate, source = betas.new_zeros(len(betas) - 1), torch.empty(rows, dtype=torch.int64)
+        rate, source = betas.new_zeros(len(betas) - 1), betas.new_empty(rows, dtype=torch.int64)
         climbing, climbed = from_base.to(torch.uint8).contiguous(), trips.clone()
         like = self.biases[0]
         gaps = like.new_empty(sum(len(w) for w in words), rows)

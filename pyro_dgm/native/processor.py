@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .guard import PLAIN
+from .guard import PLAIN, runs_at_once
 
 TILE = 32
 """Rows and columns of a tile of weights, and bits of a word."""
@@ -86,8 +86,9 @@ def multiplies_by_onednn() -> bool:
 
 
 def single_on_processor(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether all tensors are of single precision and in the processor's memory."""
-    return all(t is None or (type(t) in PLAIN and t.dtype == torch.float32 and t.device.type == "cpu") for t in tensors)
+    """Whether all tensors are of single precision and in the processor's memory, and operations on them run at once."""
+    present = [t for t in tensors if t is not None]
+    return runs_at_once() and all(type(t) in PLAIN and t.dtype == torch.float32 and t.is_cpu for t in present)
 
 
 def moves_bits(tensors: Sequence[Tensor]) -> bool:

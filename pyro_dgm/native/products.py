@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import processor
-from .guard import is_plain
+from .guard import is_plain, runs_at_once
 
 Kernel = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -29,7 +29,7 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
     """
     if x.dim() != 2:
         return linear(x.reshape(-1, x.shape[-1]), weight, plus).view(*x.shape[:-1], weight.shape[1])
-    single = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
+    single = processor.single_on_processor((x, weight, plus))
     if not single or x.shape[0] * weight.numel() < processor.SMALL_PRODUCT:
         return _addmm(x, weight, plus)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, plus)):
@@ -74,7 +74,7 @@ def _product(x: Tensor, weight: Tensor, plus: Tensor | None, kernel: Kernel | No
 
 
 def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | None:
-    """``x @ weight + plus`` by tables of sums, where ``x`` has nothing but zeros and ones."""
+    """``x @ weight + plus`` by tables of sums; None where ``x`` holds other numbers than bits, or the weight infinite ones."""
     (rows, inner), columns = x.shape, weight.shape[1]
     factors = (x, weight) if plus is None else (x, weight, plus)
     if min(rows, columns, inner // 2) < processor.TABLE_ROWS or not _plain(factors):
@@ -96,13 +96,13 @@ def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | 
     product = x.new_empty(rows, columns)
     chunks = max(-(-rows // tables.CHUNK), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // strips))
     sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks)
-    team.run_team(tables.multiply_bits, (words, matrix, plus, product), *sizes)
-    return product
+    team.run_team(tables.multiply_bits, (words, matrix, plus, product, other_numbers), *sizes)
+    return None if other_numbers.item() else product
 
 
 def _plain(tensors: Sequence[Tensor]) -> bool:
     """Whether tensors are plain single-precision numbers in the processor's memory, which no transform or cast needs to see."""
-    if torch.is_autocast_enabled("cpu") or torch.autograd.forward_ad._current_level >= 0:
+    if torch.is_autocast_enabled("cpu") or not runs_at_once():
         return False
     return all(t.dtype == torch.float32 and (is_plain(t) or (t.dim() == 2 and is_plain(t.t()))) for t in tensors)
 

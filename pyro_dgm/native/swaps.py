@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from .draws import seeds
-from .guard import check_array
+from .guard import PLAIN, check_array, runs_at_once
 
 
 def swap_replicas(
     betas: Tensor, gap: Tensor, from_base: Tensor, trips: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
-    """One round of swaps of even and then of odd neighbours, and the trips it completes; None on another device.
+    """One round of swaps of even and then of odd neighbours, and the trips it completes; None where no loop takes the tensors.
 
     Args:
         betas: inverse temperatures.
@@ -24,7 +24,7 @@ def swap_replicas(
         the place that every replica came from, flat; every pair's mean probability of a swap; ``from_base`` and ``trips``
         after the round; and the temperature that every replica came from, shaped as ``gap``.
     """
-    if gap.device.type != "cpu":
+    if not runs_at_once() or not all(type(t) in PLAIN and t.is_cpu for t in (betas, gap, from_base, trips)):
         return None
     from . import swap_rounds
 
@@ -33,8 +33,9 @@ def swap_replicas(
     check_array("from_base", from_base, torch.bool, gap.shape)
     check_array("trips", trips, torch.int64, (gap.shape[0], *gap.shape[2:]))
     chains, batch = len(gap), gap[0, 0].numel()
-    arrays = gap.view(chains, -1, batch), seeds(), from_base.view(chains, -1, batch), trips.view(chains, batch)
-    results = swap_rounds.swap(betas.numpy(), *(t.numpy() for t in arrays))
+    shape = (chains, gap.shape[1], batch)
+    arrays = betas, gap.reshape(shape), seeds(), from_base.reshape(shape), trips.reshape(chains, batch)
+    results = swap_rounds.swap(*(t.detach().resolve_neg().contiguous().numpy() for t in arrays))
     source, rate, from_base, trips, order = (torch.from_numpy(x) for x in results)
     chain_trips = trips.view(chains, *gap.shape[2:])
     return source.view(-1), rate, from_base.view(gap.shape), chain_trips, order.view(gap.shape)

@@ -21,6 +21,7 @@ from .vectors import (
     SQUARE,
     SUMS,
     TILE,
+    add_zeros,
     copy_row,
     look_up,
     sum_rows,
@@ -105,11 +106,14 @@ def write_sums(sums: Any, height: Any, top: Any, left: Any, product: Any) -> Non
 
 
 @compiled
-def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product: Any, chunks: Any) -> None:
-    """Fill in this member's share of ``bits @ weight + plus``, or of the transposed weight's, in ``chunks`` chunks of rows."""
+def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product: Any, chunks: Any) -> Any:
+    """Fill in this member's share of ``bits @ weight + plus``, or of the transposed weight's, in ``chunks`` chunks of rows.
+
+    Returns whether the weights that it read are finite: 0 times an infinite one is NaN, which no table knows.
+    """
     rows, columns = product.shape
     chunk, strips = (rows + chunks - 1) // chunks, (columns + TILE - 1) // TILE
-    table, sums, block = aligned(TABLE), aligned(chunk), aligned(TILE)
+    table, sums, block, zeros = aligned(TABLE), aligned(chunk), aligned(TILE), aligned(1)
     first, end = own_part(chunks * strips)
     for task in range(first, end):
         top, left = task // strips * chunk, task % strips * TILE
@@ -118,7 +122,12 @@ def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product:
         for tile in range(words.shape[0]):
             source, stride = find_block(weight, transposed, tile * TILE, left, block)
             look_up_rows(source, stride, words[tile, top : top + height], table, sums)
+            add_zeros(table.ctypes.data, zeros.ctypes.data)
         write_sums(sums, height, top, left, product)
+    infinite = False
+    for j in range(TILE):
+        infinite |= zeros[0, j] != 0
+    return not infinite
 
 
 @compiled
@@ -185,11 +194,11 @@ def read_bits_of_columns(data: Any) -> None:
 
 @for_a_team
 def multiply_bits(data: Any) -> None:
-    """Fill in the product of words of bits with a matrix."""
+    """Fill in the product of words of bits with a matrix, and raise a flag where the matrix is not finite."""
     sizes = carray(data[0], 7, np.int64)
     rows, inner, columns, tiles = sizes[0], sizes[1], sizes[2], sizes[3]
     shape = (columns, inner) if sizes[4] else (inner, columns)
-    multiply_tiles(
+    finite = multiply_tiles(
         carray(data[1], (tiles, rows), np.uint32),
         carray(data[2], shape, np.float32),
         sizes[4],
@@ -197,6 +206,8 @@ def multiply_bits(data: Any) -> None:
         carray(data[4], (rows, columns), np.float32),
         sizes[6],
     )
+    if not finite:
+        carray(data[5], 1, np.int64)[0] = 1
 
 
 @for_a_team

@@ -14,7 +14,7 @@ import torch
 from numba import carray, types
 from torch import Tensor
 
-from .guard import lies_flat
+from .guard import lies_flat, runs_at_once
 from .machine_code import callback, compiled, copy_of
 
 POINTERS = types.void(types.CPointer(types.voidptr))
@@ -96,7 +96,9 @@ def in_team(data: Any) -> None:
 
 def for_a_team(function: Callable[..., None]) -> Callable[[], Any]:
     """Have a loop of type ``POINTERS`` compiled for ``run_team`` at its first use; it takes its part by ``own_part``."""
-    return functools.cache(lambda: callback(copy_of(in_team, function, _loop=compiled(function)), POINTERS))
+    return functools.cache(
+        lambda: callback(copy_of(in_team, function, _loop=compiled(function, no_cpython_wrapper=True)), POINTERS)
+    )
 
 
 @compiled
@@ -116,7 +118,13 @@ def run_team(loop: Callable[[], Any], tensors: Sequence[Tensor], *numbers: int) 
         loop: of ``for_a_team``; it finds the numbers, as int64, behind its first pointer, and the tensors behind the others.
         tensors: contiguous.
         numbers: sizes, as a rule.
+
+    Raises:
+        ValueError: other memory, or operations that are traced or transformed.
+        RuntimeError: the loop had an error.
     """
+    if not runs_at_once():
+        raise ValueError("a loop was called where operations are traced or transformed, which can't see what it does")
     for tensor in tensors:
         if not lies_flat(tensor):
             raise ValueError(
@@ -159,7 +167,7 @@ def _has_teams() -> bool:
     """Whether a team does everything exactly once: it does not where two OpenMP libraries answer each other's calls."""
     if _start is None:
         return False
-    times = torch.zeros(1 << 14, dtype=torch.int64)
+    times = torch.zeros(1 << 14, dtype=torch.int64, device="cpu")
     _run(count(), 2, [times], [len(times)])
     return bool((times == 1).all())
 
@@ -170,7 +178,7 @@ def keep_memory() -> None:
     The GNU library sets its thresholds by the largest block that it gave back to the system, up to 32 MB, unless the
     environment sets them (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``); others are left as they are.
     """
-    torch.empty((1 << 25) - (1 << 16), dtype=torch.uint8)
+    torch.empty((1 << 25) - (1 << 16), dtype=torch.uint8, device="cpu")
 
 
 keep_memory()

@@ -81,6 +81,21 @@ def _look_up(typing_context: Any, table: Any, word: Any, row: Any) -> Any:
     return types.void(types.intp, types.uint32, types.intp), generate
 
 
+def _add_zeros(typing_context: Any, table: Any, row: Any) -> Any:
+    """Add 0 times the sums of all rows of a table to a row: it becomes NaN where they are infinite or NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        table, row = arguments
+        total, zeros = _load(builder, row, 0), ir.Constant(_ROW, [ir.Constant(_FLOAT, 0.0)] * TILE)
+        for group in range(GROUPS):
+            sums = _load(builder, table, ((group + 1) * SUMS - 1) * BYTES)
+            total = builder.fadd(total, builder.fmul(zeros, sums))
+        _save(builder, total, row, 0)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
 def _shuffle(builder: Any, first: Any, second: Any, order: Iterable[int]) -> Any:
     mask = ir.Constant(ir.VectorType(_I32, SQUARE), list(order))
     return builder.shuffle_vector(first, second, mask)
@@ -174,6 +189,7 @@ interpolate_row: Any = intrinsic(_interpolate_row)
 sum_selected: Any = intrinsic(_sum_selected)
 sum_rows: Any = intrinsic(_sum_rows)
 look_up: Any = intrinsic(_look_up)
+add_zeros: Any = intrinsic(_add_zeros)
 transpose_square: Any = intrinsic(_transpose_square)
 copy_row: Any = intrinsic(_copy_row)
 word_of_bits: Any = intrinsic(_word_of_bits)

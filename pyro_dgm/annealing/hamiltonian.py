@@ -14,7 +14,7 @@ from ..energy import EnergyDistribution, LogPartition
 from ..energy.free import FreeEnergyDistribution
 from ..energy.temperatures import temperatures as ladder
 from ..mcmc.hamiltonian import HMC
-from .weights import log_mean_exp
+from .weights import DEPENDS, end_by_start, log_mean_exp
 
 PILOTS = 20
 """The number of chains that find the step sizes; the weights come from others, so that they stay unbiased."""
@@ -84,7 +84,9 @@ def hamiltonian_ais(
         reverse: also anneal from the model back to the base. The upper end is above log Z in expectation only as far as the
             ``warmup`` steps bring the chains to the model's distribution.
         warmup: HMC steps before the reverse run starts, 200 by default.
-        rows: the first states of the reverse run's chains (data serve well); by default draws of the base.
+        rows: the first states of half of the reverse run's chains (data serve well); the others start at standard
+            normal entries, since rows may all be of one mode. If the two halves disagree, the upper end is the larger one, and ``method``
+            says so. By default all start at draws of the base.
 
     Returns:
         Values in nats; without ``reverse`` the upper end is infinite.
@@ -108,17 +110,21 @@ def hamiltonian_ais(
             x = path.move(x, beta, log_step)
         forward = processes.gather(forward)
         mean, stderr = log_mean_exp(forward)
-        upper, stderr_upper = torch.full_like(mean, torch.inf), torch.zeros_like(mean)
+        upper, stderr_upper, depends = torch.full_like(mean, torch.inf), torch.zeros_like(mean), False
         if reverse:
-            x = base.sample((mine,)) if rows is None else rows[torch.randint(len(rows), (mine,))]
+            x, elsewhere = base.sample((mine,)), None
+            if rows is not None:
+                elsewhere = torch.arange(mine, device=x.device) % 2 == 1
+                drawn = rows[torch.randint(len(rows), (mine,))].to(x)
+                x = torch.where(elsewhere.view(-1, *(1 for _ in dist.event_shape)), torch.randn_like(x), drawn)
             back = torch.zeros_like(path.difference(x))
             for _ in range(200 if warmup is None else warmup):
                 x = path.move(x, levels[-1], log_steps[-1])
             for beta, below, log_step in zip(levels[:0:-1], levels[-2::-1], log_steps[:0:-1], strict=True):
                 x = path.move(x, beta, log_step)
                 back = back + (beta - below) * path.difference(x)
-            back = processes.gather(back)
-            upper, stderr_upper = -back.mean(0), back.std(0) / math.sqrt(chains)
+            everyones = None if elsewhere is None else processes.gather(elsewhere)
+            upper, stderr_upper, depends = end_by_start(-processes.gather(back), everyones)
     return LogPartition(
         mean,
         stderr,
@@ -126,5 +132,5 @@ def hamiltonian_ais(
         upper,
         forward.std(0) / math.sqrt(chains),
         stderr_upper,
-        "AIS and reverse AIS by HMC" if reverse else "AIS by HMC",
+        ("AIS and reverse AIS by HMC" if reverse else "AIS by HMC") + (DEPENDS if depends else ""),
     )

@@ -17,7 +17,7 @@ from ..energy.machine import State
 from ..energy.temperatures import temperatures as ladder
 from ..mcmc.engines.names import engine_for
 from . import units
-from .weights import bridge, log_mean_exp
+from .weights import DEPENDS, bridge, end_by_start, log_mean_exp
 
 if TYPE_CHECKING:
     from ..energy.boltzmann import BoltzmannDistribution
@@ -51,9 +51,10 @@ def log_partition(
         chains: annealing runs in each direction, 100 by default, shared by the processes if there are several.
         temperatures: the number of inverse temperatures from the base to the model, 1000 by default, or an increasing
             sequence of them from 0 to 1.
-        base: visible rows, ``n x event_shape``, whose means the base takes (training data serve well) and from which the
-            reverse run's chains start; without them the means come from chains. Machines with a batch shape start from their
-            own biases where there are no rows.
+        base: visible rows, ``n x event_shape``, whose means the base takes (training data serve well) and from which half of
+            the reverse run's chains start; the others start at the biases alone, since rows may all be of one mode. If
+            the two halves disagree, the upper end is the larger one, and ``method`` says so. Without rows all chains
+            start at the biases, and the means come from them; machines with a batch shape anneal from their own biases.
         reverse: also anneal from the model back to the base; True by default (bridge sampling needs it).
         warmup: Gibbs sweeps before the reverse run starts, 500 by default.
         engine: the engine that anneals: ``"torch"``, the default; ``"jax"`` for loops compiled by JAX, in the same precision; or
@@ -99,7 +100,9 @@ def log_partition(
     with torch.no_grad(), processes.own_stream():
         betas = ladder(1000 if temperatures is None else temperatures)
         batch = batch_shape(machine)
-        states = _model_states(dist, base, mine, 500 if warmup is None else warmup) if reverse or base is None else None
+        states, elsewhere = None, None
+        if reverse or base is None:
+            states, elsewhere = _model_states(dist, base, mine, 500 if warmup is None else warmup)
         if base is None and batch:
             naturals: Mapping[str, tuple[Tensor, ...]] = machine.biases  # each machine's own, without its couplings
         else:
@@ -110,14 +113,17 @@ def log_partition(
         weights = processes.gather(forward)
         mean, stderr = log_mean_exp(weights)
         lower, stderr_lower = log_base + weights.mean(0), weights.std(0) / math.sqrt(chains)
-        upper, stderr_upper = torch.full_like(mean, torch.inf), torch.zeros_like(mean)
+        upper, stderr_upper, depends = torch.full_like(mean, torch.inf), torch.zeros_like(mean), False
         if backward is not None:
             backward = processes.gather(backward)
-            upper, stderr_upper = log_base - backward.mean(0), backward.std(0) / math.sqrt(chains)
+            elsewhere = None if elsewhere is None else processes.gather(elsewhere)
+            end, stderr_upper, depends = end_by_start(-backward, elsewhere)
+            upper = log_base + end
             if method == "bridge":
                 mean, stderr = bridge(weights, backward)
     names = {"bridge": "bridge sampling", "ais": "AIS and reverse AIS" if reverse else "AIS"}
-    return LogPartition(log_base + mean, stderr, lower, upper, stderr_lower, stderr_upper, names[method])
+    name = names[method] + (DEPENDS if depends else "")
+    return LogPartition(log_base + mean, stderr, lower, upper, stderr_lower, stderr_upper, name)
 
 
 def _log_weights(engine: str) -> Callable[..., tuple[Tensor, Tensor, Tensor | None]]:
@@ -137,17 +143,24 @@ def base_from_rows(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tu
     return base
 
 
-def _model_states(dist: BoltzmannDistribution, rows: Tensor | None, chains: int, warmup: int) -> State:
-    """Exact draws if the machine is small; else chains from the rows (or a neutral start) after a warm-up."""
+def _model_states(
+    dist: BoltzmannDistribution, rows: Tensor | None, chains: int, warmup: int
+) -> tuple[State, Tensor | None]:
+    """Exact draws if the machine is small; else the ends of chains.
+
+    Every other chain starts at a row, if there are rows, and the others at the biases; booleans tell them apart.
+    """
     machine = dist.machine
     batch = batch_shape(machine)
     if drawable(machine):
-        return exact_sample(machine, chains)
-    state = machine.neutral_state((chains, *batch))
+        return exact_sample(machine, chains), None
+    state, elsewhere = machine.neutral_state((chains, *batch)), None
     if rows is not None:
+        ones = (1 for _ in (*batch, *dist.event_shape))
+        elsewhere = torch.arange(chains, device=rows.device) % 2 == 1
         chosen = torch.randint(len(rows), (chains,), device=rows.device)
         start = rows[chosen].view(chains, *(1 for _ in batch), *dist.event_shape)
-        state[dist.visible] = start.expand(state[dist.visible].shape)
+        state[dist.visible] = torch.where(elsewhere.view(chains, *ones), state[dist.visible], start)
     for _ in range(warmup):
         state = machine.sweep(state)
-    return state
+    return state, elsewhere

@@ -133,7 +133,7 @@ class FreeEnergyModel(EnergyModel):
         """Log Z in nats, between forward and reverse annealing by HMC from a base with the mean and variance of ``rows``.
 
         Args:
-            rows: data, ``n x visible``; the reverse run's chains start there.
+            rows: data, ``n x visible``; half of the reverse run's chains start there.
             options: those of ``pyro_dgm.annealing.hamiltonian_ais``: ``chains``, ``temperatures``, ``num_steps``,
                 ``reverse``, ``warmup``.
 

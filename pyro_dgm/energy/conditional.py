@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .graph import as_multiway
+from .graph import Graph, as_multiway
+from .interactions import Interaction
 from .machine import Machine
 
 
@@ -25,22 +26,27 @@ def conditional(machine: Machine, given: Mapping[str, Tensor]) -> tuple[Machine,
         The machine, and $c(g)$ in nats: ``batch_shape``.
     """
     statistics = machine.statistics(given)
-    graph, kept = machine.graph.left(name for name in machine.graph.layers if name not in given)
-    biases = {name: list(machine.biases[name]) for name in graph.layers}
-    weights = []
-    for number, (interaction, weight) in enumerate(zip(machine.graph.interactions, machine.weights, strict=True)):
+    layers = {name: unit for name, unit in machine.graph.layers.items() if name not in given}
+    biases = {name: list(machine.biases[name]) for name in layers}
+    interactions, weights = [], []
+    for interaction, weight in zip(machine.graph.interactions, machine.weights, strict=True):
         fixed = [position for position, end in enumerate(interaction.ends) if end.layer in given]
         free = [position for position in range(len(interaction.ends)) if position not in fixed]
-        if number in kept:
-            for position in reversed(fixed):
-                end, multiway = interaction.ends[position], as_multiway(interaction)
-                weight = multiway.weight_given(position, statistics[end.layer][end.statistic], weight)
-                interaction = multiway.without(position)
-                interaction.weight_shape(machine.graph.layers)
-            weights.append(weight)
-        elif free:
+        if len(free) == 1:
             end = interaction.ends[free[0]]
             field = interaction.field(free[0], statistics, weight)
             biases[end.layer][end.statistic] = biases[end.layer][end.statistic] + field
-    constant = machine.value(statistics, frozenset(graph.layers))
+        elif free:
+            left: Interaction = interaction
+            for position in reversed(fixed):
+                end = interaction.ends[position]
+                left, weight = as_multiway(left).given(position, statistics[end.layer][end.statistic], weight)
+                left.weight_shape(machine.graph.layers)
+            interactions.append(left)
+            weights.append(weight)
+    # A proper colouring stays one where layers and couplings are taken away.
+    colouring = {name: machine.graph.colouring[name] for name in layers}
+    joint = [pair for pair in machine.graph.joint.items() if set(pair) <= set(layers)]
+    graph = Graph(layers, interactions, colouring, joint)
+    constant = machine.value(statistics, frozenset(layers))
     return Machine.of_flat(graph, {name: tuple(b) for name, b in biases.items()}, weights), torch.as_tensor(constant)

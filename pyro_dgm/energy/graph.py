@@ -60,7 +60,6 @@ class Graph:
         self.layers = dict(layers)
         self.joint = dict(joint)
         self._on_device: dict[torch.device, tuple[Colour, ...]] = {}
-        self._left: dict[tuple[str, ...], tuple[Graph, tuple[int, ...]]] = {}
         self.interactions = tuple(interactions)
         if not self.layers:
             raise ValueError("a graph needs at least one layer, as in Graph({'visible': Binary(4)}, [])")
@@ -121,33 +120,6 @@ class Graph:
                     "itself; expected a switch with a colour of its own"
                 )
 
-    def left(self, layers: Iterable[str]) -> tuple[Graph, tuple[int, ...]]:
-        """The graph of some layers where all others are given, with the numbers of the interactions that it has.
-
-        An interaction of which two ends or more are left is one of these ends alone; the others become biases.
-
-        Raises:
-            ValueError: none of the layers is left.
-        """
-        chosen = set(layers)
-        names = tuple(name for name in self.layers if name in chosen)
-        if names not in self._left:
-            numbers, interactions = [], []
-            for number, interaction in enumerate(self.interactions):
-                fixed = [position for position, end in enumerate(interaction.ends) if end.layer not in names]
-                if len(interaction.ends) - len(fixed) < 2:
-                    continue
-                for position in reversed(fixed):
-                    interaction = as_multiway(interaction).without(position)
-                numbers.append(number)
-                interactions.append(interaction)
-            colouring = None if self._colouring is None else {name: self._colouring[name] for name in names}
-            self._left[names] = (
-                Graph({name: self.layers[name] for name in names}, interactions, colouring),
-                tuple(numbers),
-            )
-        return self._left[names]
-
     def block(self, layer: str, atoms: Tensor | None = None) -> Block:
         """The block of some atoms of a layer (all of them by default)."""
         if atoms is None:
@@ -158,9 +130,14 @@ class Graph:
         return Block(layer, atoms, entries)
 
     @cached_property
+    def colouring(self) -> dict[str, Tensor]:
+        """The number of every atom's colour, by layer."""
+        return colour(self.layers, self.interactions) if self._colouring is None else self._colouring
+
+    @cached_property
     def colours(self) -> tuple[Colour, ...]:
         """Blocks that can be drawn together, as few as the colouring has; those with visible units come last."""
-        colouring = colour(self.layers, self.interactions) if self._colouring is None else self._colouring
+        colouring = self.colouring
         visible = next(iter(self.layers))
         count = max(int(c.max()) for c in colouring.values()) + 1
         colours = []

@@ -106,7 +106,7 @@ def _listed(
         return multiway.strength(weight, scales, ranges)
     rows = torch.stack([torch.stack(s).reshape(-1) for s in itertools.product(states, repeat=unit.atoms)])
     statistic = unit.T(rows.view(-1, *unit.shape))[multiway.ends[position].statistic].flatten(1)
-    pair, given = multiway.without(position), multiway.weight_given(position, statistic, weight)
+    pair, given = multiway.given(position, statistic, weight)
     pair.weight_shape(graph.layers)
     (first, a), (second, b) = scales.items()
     basis = torch.eye(len(a), dtype=weight.dtype, device=weight.device)

@@ -123,7 +123,7 @@ def _matrix(graph: Graph, interaction: Interaction, weight: Tensor) -> Tensor:
     """The second derivative of an interaction by the statistics of its two ends, flat."""
     first, second = interaction.ends
     sizes = tuple(graph.layers[end.layer].shape.numel() for end in interaction.ends)
-    if first.layer != second.layer and weight.shape[-2:] == sizes:
+    if first.layer != second.layer and interaction.weight_shape(graph.layers) == sizes:
         return weight  # one weight per pair
     basis = torch.eye(sizes[0], dtype=weight.dtype, device=weight.device)
     batch = weight.shape[: weight.dim() - len(interaction.weight_shape(graph.layers))]

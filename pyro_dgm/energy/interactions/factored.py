@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from ...checks import check_count
 from ..units import Unit
 from .dense import product
-from .interaction import Interaction, Statistics
+from .interaction import End, Interaction, Statistics
 from .multiway import Multiway, Range, columns, distinct, product_of, reach
 
 
@@ -33,7 +33,7 @@ class Factored(Multiway):
         (torch.Size([16, 3]),)
     """
 
-    def __init__(self, ends: list[str | tuple[str, int]] | tuple[str | tuple[str, int], ...], factors: int) -> None:
+    def __init__(self, ends: Sequence[str | tuple[str, int]], factors: int) -> None:
         if len(ends) < 2:
             raise ValueError(f"Factored got the ends {list(ends)}; expected two layers or more")
         self.ends = distinct(*ends)
@@ -43,15 +43,8 @@ class Factored(Multiway):
         self._sizes = tuple(layers[end.layer].shape.numel() for end in self.ends)
         return torch.Size([sum(self._sizes), self.factors])
 
-    def _matrix(self, weight: Tensor, end: int) -> Tensor:
-        return weight[..., columns(self._sizes, end), :]
-
-    def _projections(self, statistics: Statistics, weight: Tensor, without: int | None = None) -> list[Tensor]:
-        return [
-            product(self._at(statistics, end), self._matrix(weight, end))
-            for end in range(len(self.ends))
-            if end != without
-        ]
+    def _matrices(self, weight: Tensor) -> list[Tensor]:
+        return [weight[..., columns(self._sizes, end), :] for end in range(len(self.ends))]
 
     def field(
         self,
@@ -61,26 +54,84 @@ class Factored(Multiway):
         indices: Tensor | None = None,
         plus: Tensor | None = None,
     ) -> Tensor:
-        matrix = self._matrix(weight, end)
-        if indices is not None:
-            matrix = matrix.index_select(-2, indices)
-        result = product(product_of(self._projections(statistics, weight, end)), matrix.mT)
-        return result if plus is None else result + plus
+        return _field(self.ends, self._matrices(weight), None, end, statistics, indices, plus)
 
     def value(self, statistics: Statistics, weight: Tensor) -> Tensor:
-        return product_of(self._projections(statistics, weight)).sum(-1)
+        return product_of(_projections(self.ends, self._matrices(weight), statistics)).sum(-1)
 
-    def without(self, end: int) -> Interaction:
-        return Factored(self.ends[:end] + self.ends[end + 1 :], self.factors)
-
-    def weight_given(self, end: int, statistic: Tensor, weight: Tensor) -> Tensor:
-        factors = product(statistic, self._matrix(weight, end))
-        others = [self._matrix(weight, e) for e in range(len(self.ends)) if e != end]
-        shape = torch.broadcast_shapes(factors.shape[:-1], weight.shape[:-2])
-        scaled = factors.unsqueeze(-2) * others[0]
-        return torch.cat([m.expand(*shape, *m.shape[-2:]) for m in (scaled, *others[1:])], -2)
+    def given(self, end: int, statistic: Tensor, weight: Tensor) -> tuple[Interaction, Tensor]:
+        matrices = self._matrices(weight)
+        others = [e for e in range(len(self.ends)) if e != end]
+        left = GatedFactors([self.ends[e] for e in others], [matrices[e] for e in others])
+        return left, product(statistic, matrices[end])
 
     def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
-        norms = [(scale.unsqueeze(-1) * self._matrix(weight, end)).norm(dim=-2) for end, scale in scales.items()]
-        norms += [reach(bounds, self._matrix(weight, end).mT) for end, bounds in ranges.items()]
-        return product_of(norms).sum(-1)
+        return product_of(_norms(self._matrices(weight), scales, ranges)).sum(-1)
+
+
+class GatedFactors(Multiway):
+    r"""What is left of a factored coupling where a layer is given: $\sum_f g_f \prod_e \langle T_e, W^e_f \rangle$.
+
+    The matrices of the other layers are shared by all rows and belong to the coupling; its weight is the gates g, F of them, one
+    set for every row.
+
+    Args:
+        ends: the layers that are left.
+        matrices: W, one per end, ``n_e x F``.
+    """
+
+    def __init__(self, ends: Sequence[End], matrices: Sequence[Tensor]) -> None:
+        self.ends, self.matrices = tuple(ends), list(matrices)
+
+    def weight_shape(self, layers: Mapping[str, Unit]) -> torch.Size:
+        return self.matrices[0].shape[-1:]
+
+    def field(
+        self,
+        end: int,
+        statistics: Statistics,
+        weight: Tensor,
+        indices: Tensor | None = None,
+        plus: Tensor | None = None,
+    ) -> Tensor:
+        return _field(self.ends, self.matrices, weight, end, statistics, indices, plus)
+
+    def value(self, statistics: Statistics, weight: Tensor) -> Tensor:
+        return (weight * product_of(_projections(self.ends, self.matrices, statistics))).sum(-1)
+
+    def given(self, end: int, statistic: Tensor, weight: Tensor) -> tuple[Interaction, Tensor]:
+        others = [e for e in range(len(self.ends)) if e != end]
+        left = GatedFactors([self.ends[e] for e in others], [self.matrices[e] for e in others])
+        return left, weight * product(statistic, self.matrices[end])
+
+    def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
+        return (weight.abs() * product_of(_norms(self.matrices, scales, ranges))).sum(-1)
+
+
+def _projections(
+    ends: Sequence[End], matrices: Sequence[Tensor], statistics: Statistics, without: int | None = None
+) -> list[Tensor]:
+    return [
+        product(statistics[end.layer][end.statistic], matrix)
+        for number, (end, matrix) in enumerate(zip(ends, matrices, strict=True))
+        if number != without
+    ]
+
+
+def _field(
+    ends: Sequence[End],
+    matrices: Sequence[Tensor],
+    gates: Tensor | None,
+    end: int,
+    statistics: Statistics,
+    indices: Tensor | None,
+    plus: Tensor | None,
+) -> Tensor:
+    matrix = matrices[end] if indices is None else matrices[end].index_select(-2, indices)
+    factors = product_of(_projections(ends, matrices, statistics, end))
+    return product(factors if gates is None else factors * gates, matrix.mT, plus=plus)
+
+
+def _norms(matrices: Sequence[Tensor], scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> list[Tensor]:
+    norms = [(scale.unsqueeze(-1) * matrices[end]).norm(dim=-2) for end, scale in scales.items()]
+    return norms + [reach(bounds, matrices[end].mT) for end, bounds in ranges.items()]

@@ -132,17 +132,13 @@ class Masked(Multiway):
     def value(self, statistics: Statistics, weight: Tensor) -> Tensor:
         return (self.field(2, statistics, weight) * self._at(statistics, 2)).sum(-1)
 
-    def without(self, end: int) -> Interaction:
+    def given(self, end: int, statistic: Tensor, weight: Tensor) -> tuple[Interaction, Tensor]:
         first, mask, second = self.ends
-        return Elementwise(first, mask) if end == 2 else Dense(mask if end == 0 else first, second)
-
-    def weight_given(self, end: int, statistic: Tensor, weight: Tensor) -> Tensor:
         if end == 2:
-            return self._spread(product(statistic, weight.mT))
+            return Elementwise(first, mask), self._spread(product(statistic, weight.mT))
         if end == 1:
-            return statistic[..., self.inner :: self._inner].unsqueeze(-1) * weight
-        rows = statistic.unsqueeze(-1) * weight
-        return self._spread(rows.mT).mT
+            return Dense(first, second), statistic[..., self.inner :: self._inner].unsqueeze(-1) * weight
+        return Dense(mask, second), self._spread((statistic.unsqueeze(-1) * weight).mT).mT
 
     def beside(self, first: str, second: str) -> bool:
         return {first, second} == {end.layer for end in self.ends[:2]}

@@ -19,17 +19,13 @@ Range = tuple[Tensor, Tensor]
 class Multiway(Interaction):
     """A term of -E that is linear in the statistics of three layers or more.
 
-    Where the units at one end are given, the term is a coupling of the other ends (``without``), whose weight depends on
-    them (``weight_given``) and has their batch dimensions.
+    Where the units at one end are given, the term is a coupling of the other ends, whose weight depends on them.
     """
 
     @abstractmethod
-    def without(self, end: int) -> Interaction:
-        """The coupling of the other ends, in the same order."""
-
-    @abstractmethod
-    def weight_given(self, end: int, statistic: Tensor, weight: Tensor) -> Tensor:
-        """The weight of ``without(end)``, where the flat statistic at that end is given: ``batch_shape x weight shape``."""
+    def given(self, end: int, statistic: Tensor, weight: Tensor) -> tuple[Interaction, Tensor]:
+        """The coupling of the other ends, in the same order, where the flat statistic at one end is given, and its weight:
+        ``batch_shape x weight shape``."""
 
     @abstractmethod
     def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
@@ -104,12 +100,9 @@ class ThreeWay(Multiway):
         widest = max(range(3), key=lambda e: weight.shape[e - 3])
         return (self.field(widest, statistics, weight) * self._at(statistics, widest)).sum(-1)
 
-    def without(self, end: int) -> Interaction:
+    def given(self, end: int, statistic: Tensor, weight: Tensor) -> tuple[Interaction, Tensor]:
         first, second = (self.ends[e] for e in range(3) if e != end)
-        return Dense(first, second)
-
-    def weight_given(self, end: int, statistic: Tensor, weight: Tensor) -> Tensor:
-        return contracted(statistic, weight, end)
+        return Dense(first, second), contracted(statistic, weight, end)
 
     def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
         (other, bounds), *_ = ranges.items()

@@ -149,7 +149,7 @@ class DBM(LabelColumns):
             for name in self.names:
                 pyro.sample(name, dist.Delta(posterior.statistics[name][0], log_density=-share, event_dim=1))
 
-    def factors(self, rates: Sequence[float]) -> dict[str, float]:
+    def rate_factors(self, rates: Sequence[float]) -> dict[str, float]:
         """The factors of every hidden layer's biases and of the weights below it."""
         if len(rates) != len(self.hidden) or min(rates) < 0:
             raise ValueError(

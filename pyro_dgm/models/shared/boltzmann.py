@@ -106,9 +106,9 @@ class BoltzmannModel(EnergyModel):
             return MultiPrediction(10 if rounds is None else rounds, 0.5 if known is None else known, weights)
         else:
             return PseudoLikelihood(entries) if kind == "pseudolikelihood" else RatioMatching(entries)
-        return NegativePhaseObjective(phase, rates=None if rates is None else self.factors(rates))
+        return NegativePhaseObjective(phase, rates=None if rates is None else self.rate_factors(rates))
 
-    def factors(self, rates: Sequence[float]) -> dict[str, float]:
+    def rate_factors(self, rates: Sequence[float]) -> dict[str, float]:
         """Factors of the learning rates of single parameters, by name, from one per hidden layer.
 
         Raises:

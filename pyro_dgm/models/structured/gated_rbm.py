@@ -1,0 +1,145 @@
+"""Gated restricted Boltzmann machine, section 20.8."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from ...checks import check_choice, check_columns, check_count
+from ...energy import Binary, BoltzmannDistribution, Factored, Gaussian, Graph, Machine
+from ...energy.conditional import conditional
+from ...energy.mean_field import mean_field
+from ..shared.examples import bits, seeded
+from ..shared.given_columns import GivenColumnsModel
+
+
+class GatedRBM(GivenColumnsModel):
+    r"""Machine of outputs whose couplings the inputs gate through factors (Memisevic and Hinton 2007, 2010).
+
+    $-E(y, h; x) = \sum_f (x^\top W^x_f)(y^\top W^y_f)(h^\top W^h_f) + b^\top y + c^\top h$ (20.8): given x it is a restricted
+    machine with the weights $W^y \mathrm{diag}(x^\top W^x) W^{h\top}$, which are never made. Hidden units learn how inputs become
+    outputs (shifts, rotations). For real outputs with precisions $\beta$ the energy is that of ``dgm.GaussianRBM`` with these
+    weights. All in nats, of the outputs given the inputs: the inputs have no law here.
+
+    Rows hold inputs and outputs. The factors' matrices are one model with any scales that multiply to one, and with weights of
+    zero nothing moves: standardise the data, and let weights start at some tenths.
+
+    Args:
+        visible: the number of columns of a row, inputs and outputs.
+        inputs: the number of its first columns, which are given.
+        hidden: the number of hidden units.
+        factors: F.
+        unit: the outputs, ``"binary"`` or ``"gaussian"`` with learned precisions.
+        spread: the standard deviation of the first weights.
+
+    Attributes:
+        input_weight, output_weight, hidden_weight: $W^x$, ``inputs x F``, $W^y$, ``outputs x F`` and $W^h$, ``hidden x F``.
+        visible_bias, hidden_bias: $b$ and $c$.
+        log_precision: $\log\beta$, ``outputs``, for real outputs.
+
+    Raises:
+        ValueError: sizes below one, no outputs, an unknown unit.
+
+    Memisevic and Hinton (2007), "Unsupervised learning of image transformations"; (2010), "Learning to represent spatial
+    transformations with factored higher-order Boltzmann machines".
+
+    Example:
+        >>> import torch, pyro_dgm as dgm
+        >>> gated = dgm.GatedRBM(visible=8, inputs=4, hidden=3, factors=5)
+        >>> gated.transformation(torch.zeros(2, 8)).shape, gated(torch.zeros(2, 4)).sample().shape
+        (torch.Size([2, 3]), torch.Size([2, 4]))
+    """
+
+    def __init__(
+        self,
+        visible: int,
+        inputs: int,
+        hidden: int = 100,
+        factors: int = 200,
+        unit: Literal["binary", "gaussian"] = "binary",
+        spread: float = 0.1,
+    ) -> None:
+        super().__init__()
+        visible, inputs = check_columns(visible, 2), check_count("inputs", inputs, what="the given columns")
+        if inputs >= visible:
+            raise ValueError(f"inputs got {inputs} of {visible} columns; expected fewer, so that some are outputs")
+        hidden = check_count("hidden", hidden, what="the number of hidden units")
+        factors = check_count("factors", factors, what="the number of factors")
+        check_choice("unit", unit, ("binary", "gaussian"))
+        outputs = visible - inputs
+        self.visible, self.inputs, self.hidden, self.factors, self.unit = visible, inputs, hidden, factors, unit
+        self.spread = spread
+        units = Binary(outputs) if unit == "binary" else Gaussian(outputs)
+        self._graph = Graph(
+            {"visible": units, "hidden": Binary(hidden), "input": Gaussian(inputs)},
+            [Factored(["visible", "hidden", "input"], factors)],
+        )
+        self.input_weight = nn.Parameter(spread * torch.randn(inputs, factors))
+        self.output_weight = nn.Parameter(spread * torch.randn(outputs, factors))
+        self.hidden_weight = nn.Parameter(spread * torch.randn(hidden, factors))
+        self.visible_bias = nn.Parameter(torch.zeros(outputs))
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
+        if unit == "gaussian":
+            self.log_precision = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, given: Tensor | None = None) -> BoltzmannDistribution:
+        given = self.no_inputs(1).squeeze(0) if given is None else given
+        output_weight: Tensor = self.output_weight
+        visible: tuple[Tensor, ...] = (self.visible_bias,)
+        if self.unit == "gaussian":
+            beta = self.log_precision.exp()
+            output_weight, visible = beta.unsqueeze(-1) * output_weight, (beta * self.visible_bias, -0.5 * beta)
+        nothing = given.new_zeros(self.inputs), given.new_full((self.inputs,), -0.5)
+        machine = Machine(
+            self._graph,
+            {"visible": visible, "hidden": (self.hidden_bias,), "input": nothing},
+            (torch.cat([output_weight, self.hidden_weight, self.input_weight]),),
+        )
+        left, _ = conditional(machine, {"input": given.to(self.visible_bias)})
+        return BoltzmannDistribution(left.graph, left.biases, left.weights)
+
+    def transformation(self, x: Tensor) -> Tensor:
+        """P(h = 1 | x, y), which tells how inputs became outputs: ``rows x hidden``.
+
+        Args:
+            x: rows of inputs and outputs.
+        """
+        given, outputs = self.split(x)
+        with torch.no_grad():
+            return mean_field(self(given).machine, {"visible": outputs}, 1).statistics["hidden"][0]
+
+    def transform(self, h: Tensor, given: Tensor) -> Tensor:
+        """E[y | x, h]: other inputs under a transformation, ``rows x outputs``.
+
+        Args:
+            h: states or means of the hidden units, ``rows x hidden``.
+            given: inputs, ``rows x inputs``.
+        """
+        with torch.no_grad():
+            machine, block = self(given).machine, self._graph.block("visible")
+            (eta,) = machine.colour_fields((block,), {"hidden": h})
+            return self._graph.layers["visible"].mean(*eta)[0]
+
+    def initialise(self, x: Tensor) -> None:
+        """Set b (and the precisions of real outputs) to the outputs' means and variances, unless b was set already."""
+        if bool(self.visible_bias.detach().any()):
+            return
+        if self.unit == "binary":
+            return super().initialise(x)
+        outputs = self.split(x)[1]
+        with torch.no_grad():
+            self.visible_bias.copy_(outputs.mean(0))
+            self.log_precision.copy_(-outputs.var(0, correction=0).clamp_min(1e-6).log())
+
+    def visible_biases(self) -> tuple[Tensor, ...]:
+        return (self.visible_bias,)
+
+    def options(self) -> dict[str, Any]:
+        return {"visible": self.visible, "inputs": self.inputs, "hidden": self.hidden, "factors": self.factors,
+                "unit": self.unit, "spread": self.spread}  # fmt: skip
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        return seeded(lambda: cls(visible=6, inputs=3, hidden=3, factors=4), lambda: bits(10, 6), scale=0.7)

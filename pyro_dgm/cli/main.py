@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 
@@ -50,11 +51,20 @@ def _run(commands: object, options: Namespace) -> None:
     from .. import processes
 
     try:
-        with contextlib.nullcontext() if processes.first() else contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.showwarning = _warn
+            if not processes.first():
+                stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             getattr(commands, options.command)(options)
             sys.stdout.flush()
     finally:
         processes.leave()
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning in one line, without the place in the program."""
+    print(f"pyro-dgm: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _line(error: Exception) -> str | None:

@@ -76,7 +76,7 @@ class _Reproduction:
         self.fast, self.resume, self.progress = fast, resume, progress
         self.dataset = self._load(recipe)
         result = run / "result.json"
-        self.earlier = _checked(result, Result) if resume and result.is_file() else None
+        self.earlier = checked(result, Result) if resume and result.is_file() else None
         self.spent: dict[str, float] = {}
 
     def _load(self, recipe: dict[str, Any]) -> Any:
@@ -127,7 +127,7 @@ class _Reproduction:
         )  # fmt: skip
         spent = {name: sum(row.get(name, 0.0) for row in fitted.history) for name in ("seconds", "cpu_seconds")}
         if note.is_file():
-            spent = _added(spent, _checked(note, Times))
+            spent = _added(spent, checked(note, Times))
         elif self.earlier is not None:  # the earlier result counts the time spent outside fit too
             spent = {name: max(value, self.earlier.get(f"training_{name}", 0.0)) for name, value in spent.items()}
         self.spent = spent
@@ -195,7 +195,7 @@ class Result(TypedDict):
     training_cpu_seconds: float
 
 
-def _checked(path: Path, kind: Any) -> dict[str, Any]:
+def checked(path: Path, kind: Any) -> dict[str, Any]:
     """The content of a JSON file, checked to be of a kind."""
     content = read_json(path, "remove it, or reproduce the recipe in another folder")
     if problem := signatures.mismatch(content, kind, path.name):

@@ -104,6 +104,8 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model:
         raise ValueError(f"{Path(run) / CONFIG} has options that build no model: {error}") from None
     try:
         tensors = _read_weights(path)
+        if strange := [name for name, value in tensors.items() if value.is_complex()]:
+            raise ValueError(f"{strange[0]} holds complex numbers")
         dtype = next(iter(tensors.values())).dtype
         instance.to(dtype).load_state_dict(tensors)
     except (SafetensorError, RuntimeError, StopIteration, OSError, TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ import torch
 import xarray
 from matplotlib.figure import Figure
 
+import pyro_dgm as dgm
 from pyro_dgm.evaluation import pictures
 
 
@@ -90,14 +91,16 @@ def test_the_manifold_shows_the_quantiles_with_z2_upwards(columns):
         return torch.special.ndtr(z.double()).repeat_interleave(torch.tensor([1, 2]), dim=1)  # z1, z2, z2
 
     figure = pictures.latent_manifold(decode, (1, 3), columns=columns)
-    image = drawn(figure).reshape(columns, columns, 3)
+    image = drawn(figure)
+    assert image.shape == (2 * columns + 1, 4 * columns + 1)
+    image = image[1::2].reshape(columns, -1)[:, 1:].reshape(columns, columns, 4)[:, :, :3]
     middles = (np.arange(columns) + 0.5) / columns
     assert seen[0].shape == (columns**2, 2)
     np.testing.assert_allclose(image[:, :, 0], np.tile(middles, (columns, 1)), atol=1e-6)
     np.testing.assert_allclose(image[:, :, 1], np.tile(middles[::-1, None], (1, columns)), atol=1e-6)
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["-2", "-1", "-0.5", "0", "0.5", "1", "2"]
-    assert axes.get_xticks()[3] == pytest.approx(columns * 3 / 2 - 0.5)
+    assert axes.get_xticks()[3] == pytest.approx(columns * 4 / 2)
     assert (np.diff(axes.get_yticks()) < 0).all()  # row 0 is on top
     assert axes.get_xlabel() == "z₁"
 
@@ -121,15 +124,25 @@ def data_tree(variables):
 def test_energies_of_inference_data_and_of_a_data_tree(make, recwarn):
     variables = chains(count=10)
     figure = pictures.energy_trace(make(variables))
-    trace, decay, free = figure.axes[0], figure.axes[1], figure.axes[2]
-    assert len(trace.lines) == 8
+    trace, ranks, decay, free = figure.axes[:4]
+    assert len(trace.lines) == 3
     np.testing.assert_array_equal(trace.lines[2].get_ydata(), variables["energy"][2])
     rhat = f"{arviz.rhat(variables['energy']):.3f}"
-    assert trace.get_title(loc="left") == f"energy: R-hat {rhat} (8 of 10 chains)"
+    assert trace.get_title(loc="left") == f"energy: R-hat {rhat} (3 of 10 chains)"
     assert (trace.get_ylabel(), free.get_ylabel()) == ("energy (nats)", "free energy (nats)")
-    centred = variables["energy"][0] - variables["energy"][0].mean()
-    expected = [centred[lag:] @ centred[: 50 - lag] / (centred @ centred) for lag in range(26)]
+    centred = variables["energy"] - variables["energy"].mean(1, keepdims=True)
+    expected = [((centred[:, lag:] * centred[:, : 50 - lag]).sum(1) / (centred**2).sum(1)).mean() for lag in range(26)]
     np.testing.assert_allclose(decay.lines[0].get_ydata(), expected, atol=1e-12)
+    assert ranks.images[0].get_array().shape == (10, 12)
+
+
+def test_ranks_show_a_chain_that_stays_apart():
+    """Four chains of which one lies above all others: its ranks are the last quarter, 5 of 20 bins with four times as many."""
+    energy = np.random.default_rng(1).normal(size=(4, 200))
+    energy[3] += 100
+    found = np.asarray(pictures.energy_trace(data_tree({"energy": energy})).axes[1].images[0].get_array())
+    np.testing.assert_allclose(found[3], [-(10**0.5)] * 15 + [3 * 10**0.5] * 5)
+    np.testing.assert_allclose(found.sum(1), 0, atol=1e-9)
 
 
 def test_one_chain_or_chains_that_stand_still_have_no_rhat():
@@ -164,15 +177,16 @@ def test_a_quantity_shares_its_panel_with_its_validation():
         {"epoch": 1, "loss": 3.0, "learning_rate": 0.1, "valid_elbo": -2},
         {"epoch": 2, "loss": 2.0, "valid_loss": 2.5, "learning_rate": None},
         {"epoch": 3, "loss": float("nan"), "free_energy_gap": torch.tensor(0.5)},
-        {"epoch": 4, "loss": 1.0, "valid_loss": np.float32(1.5)},
+        {"epoch": 4, "loss": 1.0, "valid_loss": np.float32(1.5), "seconds": 3.0, "cpu_seconds": 2.0},
     ]
     axes = {a.get_title(): a for a in pictures.training_curve(history).axes}
-    assert list(axes) == ["loss, 1 not finite", "learning rate", "elbo (nats)", "free energy gap (nats)"]
+    assert list(axes) == ["loss, 1 not finite", "learning rate", "elbo", "free energy gap"]
+    assert [a.get_ylabel() for a in axes.values()] == ["nats per row", "", "nats per row", "nats per row"]
     loss, valid = axes["loss, 1 not finite"].lines
     np.testing.assert_array_equal(loss.get_xydata(), [[1, 3], [2, 2], [3, np.nan], [4, 1]])
     np.testing.assert_array_equal(valid.get_xydata(), [[2, 2.5], [4, 1.5]])
     np.testing.assert_array_equal(axes["learning rate"].lines[0].get_xydata(), [[1, 0.1]])
-    assert [line.get_label() for line in axes["elbo (nats)"].lines] == ["validation"]
+    assert [line.get_label() for line in axes["elbo"].lines] == ["validation"]
     assert axes["learning rate"].get_legend() is None
 
 
@@ -232,7 +246,7 @@ def test_saving_is_all_or_nothing(x, tmp_path, monkeypatch):
     assert before.startswith(b"\x89PNG")
 
     def fail(self, target, **options):
-        Path(target).write_bytes(b"half")
+        target.write(b"half")
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
@@ -277,3 +291,47 @@ def test_pyplot_is_not_imported(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "grid.png")], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_samples_stand_beside_data():
+    samples, data = torch.zeros(3, 4), torch.ones(9, 4)
+    figure = pictures.samples_and_data(samples, data, (2, 2), "RBM", columns=2)
+    image = drawn(figure)
+    assert image.shape == (7, 16)
+    assert (cell(image, 0, 0, 2, 2) == 0).all()
+    assert (image[1:3, 10:12] == 1).all()
+    assert figure.axes[0].get_title() == "left: samples of RBM; right: test data"
+    few = drawn(pictures.samples_and_data(torch.zeros(5, 4), torch.ones(1, 4), (2, 2), columns=2))
+    assert few.shape[0] == 10
+
+
+def test_unknown_entries_are_marked():
+    """Known pixels are grey in all rows; unknown ones are blue before, and bluish after they are filled in."""
+    filled, known = torch.tensor([[0.0, 1.0, 0.25, 0.5]]), torch.tensor([[True, True, False, True]])
+    image = drawn(pictures.imputations(torch.ones(1, 4), known, filled, (2, 2)))
+    truth, given, after = (image[top : top + 2, 1:3] for top in (1, 4, 7))
+    assert (truth == 1).all()
+    np.testing.assert_allclose(given[1, 0], [0.55, 0.75, 1.0])
+    np.testing.assert_allclose(after[1, 0], 0.55 * 0.25 + 0.45 * np.array([0.55, 0.75, 1.0]))
+    for part in (given, after):
+        assert (part[0, 0] == 0).all()
+        assert (part[0, 1] == 1).all()
+        assert (part[1, 1] == 0.5).all()
+    with pytest.raises(ValueError, match="known got 1 rows for 2"):
+        pictures.imputations(None, known, filled.expand(2, 4), (2, 2))
+
+
+def test_channels_may_come_last():
+    x = torch.rand(2, 60, generator=torch.Generator().manual_seed(0))
+    last, first = (
+        drawn(pictures.sample_grid(x, (4, 5, 3))),
+        drawn(pictures.sample_grid(x.reshape(2, 4, 5, 3).permute(0, 3, 1, 2).flatten(1), (3, 4, 5))),
+    )
+    np.testing.assert_array_equal(last, first)
+
+
+def test_filled_and_white_bars_are_explained():
+    kl = {"z": dgm.evaluation.latents.SiteKL(torch.ones(2), torch.zeros(2), 2.0, 0.0, "closed form")}
+    active = {"z": dgm.evaluation.latents.SiteActivity(torch.ones(2), torch.tensor([True, False]))}
+    legend = pictures.latent_bars(kl, active).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["active", "inactive"]

@@ -2,7 +2,8 @@
 
 from .comparisons import imputations, samples_and_data
 from .drawing import drawing_animation, drawing_sequence
-from .grids import energy_trace, filters, latent_manifold, reconstructions, sample_grid, training_curve
+from .energies import energy_trace
+from .grids import filters, latent_manifold, reconstructions, sample_grid, training_curve
 from .latent_bars import latent_bars
 
 __all__ = [

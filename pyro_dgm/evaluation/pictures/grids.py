@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+IN_NATS = ("loss", "likelihood", "energy", "elbo", "bound", "reconstruction")
+"""Words in the names of quantities that are in nats per row."""
+
+
 def sample_grid(x: Tensor, shape: Shape, columns: int = 10, title: str = "", path: File = None) -> Figure:
     """Pictures in reading order, each in a thin grey frame.
 
@@ -86,7 +90,7 @@ def filters(weight: Tensor, shape: Shape, count: int = 64, path: File = None) ->
 
 
 def latent_manifold(decode: Callable[[Tensor], Tensor], shape: Shape, columns: int = 20, path: File = None) -> Figure:
-    """The means of a grid of two-dimensional codes as one seamless image with z₂ growing upwards (figure 20.6).
+    """The means of a grid of two-dimensional codes, with z₂ growing upwards (figure 20.6).
 
     Args:
         decode: a map from codes ``n x 2`` (normal quantiles of cells' midpoints, on the CPU) to means in [0, 1], ``n x D``.
@@ -103,54 +107,20 @@ def latent_manifold(decode: Callable[[Tensor], Tensor], shape: Shape, columns: i
     if len(pictures) != columns**2:
         raise ValueError(f"decode returned {len(pictures)} rows for {columns**2} codes; return one row per code")
     (height, width), values = pictures.shape[1:3], torch.tensor([-2, -1, -0.5, 0, 0.5, 1, 2])
-    figure = show_image(tile(pictures, columns, gap=0), "", left=72, bottom=48)
+    title = "means of p(x | z) at quantiles of the prior"
+    figure = show_image(tile(pictures, columns), title, left=72, bottom=48)
     axes, ticks, labels = figure.axes[0], torch.special.ndtr(values) * columns, [f"{z:g}" for z in values.tolist()]
     axes.set_axis_on()
-    axes.set_xticks((ticks * width - 0.5).numpy(), labels)
-    axes.set_yticks(((columns - ticks) * height - 0.5).numpy(), labels)
+    axes.set_xticks((ticks * (width + 1)).numpy(), labels)  # a picture has a line of its frame beside it
+    axes.set_yticks(((columns - ticks) * (height + 1)).numpy(), labels)
     axes.set(xlabel="z₁", ylabel="z₂", frame_on=False)
-    return save(figure, path)
-
-
-def energy_trace(idata: Any, path: File = None) -> Figure:
-    """Traces and autocorrelations of the energies of up to eight chains; R-hat is that of all chains.
-
-    Args:
-        idata: an ArviZ InferenceData or DataTree; its posterior has energy or free_energy or both, chain x draw.
-        path: a PNG file to write as well.
-
-    Raises:
-        ValueError: if `idata` has neither, or one is not finite, has other dimensions or fewer than 4 draws.
-    """
-    import arviz
-    from matplotlib.figure import Figure
-
-    posterior = idata["posterior"] if hasattr(idata, "posterior") else {}
-    names = [name for name in ("energy", "free_energy") if name in posterior]
-    if not names:
-        raise ValueError(f"idata got posterior variables {list(posterior)}; expected energy, free_energy or both")
-    figure = Figure((9, 2.5 * len(names)), 100, facecolor="white", layout="constrained")
-    grid = figure.subplots(len(names), 2, squeeze=False, width_ratios=(2.6, 1))
-    for name, (trace, decay) in zip(names, grid, strict=True):
-        sizes, label = dict(posterior[name].sizes), name.replace("_", " ")
-        if sizes.keys() != {"chain", "draw"} or sizes["draw"] < 4:
-            raise ValueError(f"{name} got {sizes}; expected dimensions chain and draw, at least 4 draws: draw more")
-        chains, lags = as_array(name, posterior[name].transpose("chain", "draw").values), min(sizes["draw"] // 2, 100)
-        rhat = f"R-hat {float(arviz.rhat(chains)):.3f}" if len(chains) > 1 and np.ptp(chains) else "no R-hat"
-        for chain in chains[:8]:
-            trace.plot(chain, linewidth=0.7, alpha=0.75)
-            if np.ptp(chain) > 0:
-                products = np.fft.irfft(np.abs(np.fft.rfft(chain - chain.mean(), 2 * len(chain))) ** 2)
-                decay.plot(products[: lags + 1] / products[0], linewidth=1, alpha=0.75)
-        trace.set_title(f"{label}: {rhat} ({min(len(chains), 8)} of {len(chains)} chains)", fontsize=10, loc="left")
-        trace.set(xlabel="draw", ylabel=f"{label} (nats)", xlim=(0, sizes["draw"] - 1))
-        decay.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-        decay.set(xlabel="lag (draws)", ylabel="autocorrelation", xlim=(0, lags))
     return save(figure, path)
 
 
 def training_curve(history: Sequence[Mapping[str, Any]], path: File = None) -> Figure:
     """One panel per quantity over the epochs, with its ``valid_`` twin; a value that is not finite is left out.
+
+    Times (``seconds`` and names that end so) are left out.
 
     Args:
         history: entries with "epoch" and any of the quantities; one that is absent or None is skipped.
@@ -166,7 +136,8 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: File = None) -> F
         table = [{name: float(value) for name, value in entry.items() if value is not None} for entry in history]
     except (TypeError, ValueError) as error:
         raise ValueError(f"history got a value that is no number ({error}); drop it or make it a float") from error
-    panels = list(dict.fromkeys(name.removeprefix("valid_") for entry in table for name in entry if name != "epoch"))
+    names = (name for entry in table for name in entry if name != "epoch" and not name.endswith("seconds"))
+    panels = list(dict.fromkeys(name.removeprefix("valid_") for name in names))
     if not panels or not all(math.isfinite(entry.get("epoch", math.nan)) for entry in table):
         raise ValueError(f"history got {len(table)} entries; expected each with epoch, as {{'epoch': 1, 'loss': 2.5}}")
     columns, rows = min(len(panels), 3), math.ceil(len(panels) / 3)
@@ -177,9 +148,9 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: File = None) -> F
             points = np.array([(entry["epoch"], entry[name]) for entry in table if name in entry])
             left_out += int((~np.isfinite(points)).sum())
             axes.plot(*points.T, color=colour, label=label, lw=1.3, marker="o", ms=3 * (len(points) <= 40))
-        nats = " (nats)" if any(word in panel for word in ("likelihood", "energy", "elbo")) else ""
-        axes.set_title(panel.replace("_", " ") + nats + (f", {left_out} not finite" if left_out else ""), fontsize=10)
+        axes.set_title(panel.replace("_", " ") + (f", {left_out} not finite" if left_out else ""), fontsize=10)
         axes.set_xlabel("epoch")
+        axes.set_ylabel("nats per row" if any(word in panel for word in IN_NATS) else "")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if axes.lines[-1].get_label() == "validation":
             axes.legend(frameon=False, fontsize=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,12 +64,23 @@ def latent_bars(
     axes.tick_params(axis="x", length=0)
     axes.axhline(0, color="0.4", linewidth=0.8)
     axes.set(ylabel="KL (nats per row)", xlim=(-1, start - 2))
-    axes.set_title(
-        "KL by unit; below: sum" + (", active units (filled)" if activities is not None else ""), fontsize=10
-    )
+    axes.set_title("KL by unit; below: sum" + (", active units" if activities is not None else ""), fontsize=10)
+    if shades:
+        _explain(axes)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return save(figure, path)
+
+
+def _explain(axes: Any) -> None:
+    """A legend of filled and white bars."""
+    from matplotlib.patches import Patch
+
+    kinds = [
+        Patch(facecolor=colour, edgecolor="C0", label=kind)
+        for colour, kind in (("C0", "active"), ("white", "inactive"))
+    ]
+    axes.legend(handles=kinds, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _active(name: str, kl: SiteKL, activities: Mapping[str, SiteActivity]) -> np.ndarray:

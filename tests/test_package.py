@@ -163,3 +163,15 @@ def test_registry_knows_the_names():
     assert {"rbm", "boltzmannmachine", "gaussianrbm", "spikeslabrbm", "vae"} <= set(registry.models())
     with pytest.raises(ValueError, match="rbm"):
         registry.model("rmb")
+
+
+def test_every_file_of_the_package_is_packaged():
+    """The results of recipes among them, of which the table is made; what the distribution adds to the package is named."""
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["pyro_dgm"]
+    for path in (ROOT / "pyro_dgm").rglob("*"):
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".nbi", ".nbc"):
+            name = path.relative_to(ROOT / "pyro_dgm")
+            assert any(name.match(pattern) and len(name.parts) == pattern.count("/") + 1 for pattern in stated), name
+    manifest = (ROOT / "MANIFEST.in").read_text()
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "constraints.txt", "graft tests", "graft tutorials"):
+        assert name in manifest

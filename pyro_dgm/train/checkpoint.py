@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from torch import Tensor
 from .. import registry, signatures
 from ..data.reading import read_json
 from ..files import write_atomically
+from ..models.shared.model import Model
 from .formats import FORMAT, translated
 from .schema import Config, State
 
@@ -79,13 +81,14 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model: str | type | None = None) -> Any:
+def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model: str | type | Any | None = None) -> Any:
     """The model of a run with its weights; no code that the run's files name is imported or executed.
 
     Args:
         run: the folder that ``fit(..., out=...)`` wrote.
         device: the device of the model.
-        model: the class of the model where it is not this package's, or its name, ``"path/to/file.py:Class"``.
+        model: the class of the model where it is not this package's, or its name, ``"path/to/file.py:Class"``. Of a run whose
+            networks are a user's own, a model that was made with such networks; it takes the weights and is returned.
 
     Raises:
         ValueError: a model that is not this package's and was not given; the folder holds no run, or its files are truncated,
@@ -97,11 +100,16 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model:
     path = Path(run) / WEIGHTS
     if not path.is_file():
         raise ValueError(f"{run} has no {WEIGHTS}: training stopped before its first checkpoint; train again or resume")
-    cls, wide = registry.of_run(config["model"], config.get("origin"), model), config["options"].get("visible", 1)
-    try:
-        instance = registry.call(cls, config["options"], cls.__name__, wide if isinstance(wide, int) else 1)
-    except ValueError as error:
-        raise ValueError(f"{Path(run) / CONFIG} has options that build no model: {error}") from None
+    if isinstance(model, Model):
+        instance = _fitting(model, config, run)
+    elif own := config.get("own_networks"):
+        words = ", ".join(f"{name}={cls}(...)" for name, cls in own.items())
+        raise ValueError(
+            f"{run} was trained with networks of your own ({words}), which no file can rebuild; make the model again and give "
+            "it: dgm.load(run, model=instance)"
+        )
+    else:
+        instance = _built(config, run, model)
     try:
         tensors = _read_weights(path)
         if strange := [name for name, value in tensors.items() if value.is_complex()]:
@@ -113,6 +121,27 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model:
         raise ValueError(f"{path} is truncated or holds no weights of {config['model']} ({reason})") from None
     instance.fresh = False
     return instance.to(device).eval()
+
+
+def _fitting(model: Model, config: dict[str, Any], run: str | os.PathLike[str]) -> Model:
+    """A user's model, after a check that it is of the run's class and options."""
+    given = json.loads(json.dumps(model.options()))
+    if not registry.is_of(type(model), config["model"], config.get("origin")) or given != config["options"]:
+        raise ValueError(
+            f"{run} holds a run of {config.get('origin', config['model'])} with {config['options']}, not of "
+            f"{registry.origin(type(model)) or type(model).__name__.lower()} with {given}; give a model that was made alike"
+        )
+    return model
+
+
+def _built(config: dict[str, Any], run: str | os.PathLike[str], model: str | type | None) -> Any:
+    """The model that a configuration describes, with fresh weights."""
+    cls, wide = registry.of_run(config["model"], config.get("origin"), model), config["options"].get("visible", 1)
+    try:
+        instance: Any = registry.call(cls, config["options"], cls.__name__, wide if isinstance(wide, int) else 1)
+    except ValueError as error:
+        raise ValueError(f"{Path(run) / CONFIG} has options that build no model: {error}") from None
+    return instance
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from ..models.shared.modes import evaluating
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, load_state, read_config
 from .launch import fit_in_processes
-from .settings import Settings, check_devices, check_folder, check_state, describe, write_config
+from .settings import Settings, check_devices, check_folder, check_rebuilt, check_state, describe, write_config
 from .trainer import Run, Trainer
 
 
@@ -118,6 +118,8 @@ def fit(
     world = check_devices(device, devices)
     _check_monitored(model, data, objective, settings)
     folder = None if out is None else Path(out)
+    if folder is not None:
+        check_rebuilt(model)
     described = describe(data, source)
 
     def checkpoint() -> dict[str, Any] | None:

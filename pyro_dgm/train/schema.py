@@ -56,6 +56,7 @@ class Config(_Named, total=False):
     """A configuration."""
 
     origin: str
+    own_networks: dict[str, str]
     objective: Criterion
     objective_options: dict[str, Any]
     training: Training

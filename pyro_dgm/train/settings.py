@@ -16,6 +16,7 @@ from .. import __version__, processes, registry
 from ..checks import check_choice, check_count, check_positive, check_seed, check_share
 from ..data import Dataset
 from ..files import write_json
+from ..inference.random_state import untouched
 from ..models.shared.model import Model
 from ..native import processor_name
 from ..objectives.objective import Objective
@@ -189,6 +190,35 @@ def describe(data: Dataset, source: dict[str, Any] | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def check_rebuilt(model: Model) -> None:
+    """Refuse a model that a run on disk could not hold: one that its options do not build again, as they build it now.
+
+    Networks that a user gave as arguments are known, and ``dgm.load(run, model=...)`` loads them.
+
+    Raises:
+        ValueError: the options build no model, or one with other weights; the message names the first that differs.
+    """
+    if model.own_networks:
+        return
+    try:
+        with untouched():
+            other = type(model)(**model.options())
+    except Exception as error:
+        raise ValueError(
+            f"out= needs a model that its options build again, but {type(model).__name__}(**model.options()) fails "
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0]}); mend options(), or train without out="
+        ) from error
+    shapes = [{name: tuple(value.shape) for name, value in m.state_dict().items()} for m in (model, other)]
+    for name in shapes[0] | shapes[1]:
+        found = [str(of.get(name, "missing")) for of in shapes]
+        if found[0] != found[1]:
+            raise ValueError(
+                f"out= needs a model that its options build again, but {name!r} is {found[0]} here and {found[1]} in "
+                f"{type(model).__name__}(**model.options()). Give networks of your own as arguments (encoder=, decoder=) rather "
+                "than replace them later, or train without out="
+            )
+
+
 def write_config(
     folder: Path,
     model: Model,
@@ -204,6 +234,7 @@ def write_config(
             "model": type(model).__name__.lower(),
             **({"origin": origin} if (origin := registry.origin(type(model))) else {}),
             "options": model.options(),
+            **({"own_networks": model.own_networks} if model.own_networks else {}),
             "objective": objective.options(),
             **({} if objective.arguments is None else {"objective_options": objective.arguments}),
             "training": vars(settings),

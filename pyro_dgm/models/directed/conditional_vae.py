@@ -9,7 +9,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.infer import TraceMeanField_ELBO
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...checks import check_count, check_counts, check_one_hot
 from ...distributions.given_rows import GivenRows
@@ -21,6 +21,7 @@ from ..shared.chain_details import Step
 from ..shared.decoded import DecodedModel, diagonal
 from ..shared.examples import bits, seeded
 from ..shared.latent import Bound, bound_objective
+from ..shared.own_networks import network
 from ..shared.rows import check_rows
 
 _DECODED_ROWS = 10_000
@@ -48,6 +49,8 @@ class ConditionalVAE(DecodedModel):
         output: ``"binary"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
         activation: the non-linearity: tanh, relu, silu or softplus.
         levels: the number of grey levels of ``"logistic"`` output, 256 by default.
+        encoder: a network of your own, ``rows x (visible + classes)`` to ``rows x 2 latent``, as for ``dgm.VAE``.
+        decoder: likewise, ``rows x (latent + classes)`` to ``rows x visible``.
 
     Attributes:
         encoder: the network of q; it takes a row with its label.
@@ -73,6 +76,8 @@ class ConditionalVAE(DecodedModel):
         output: str = "binary",
         activation: str = "tanh",
         levels: int | None = None,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
     ) -> None:
         super().__init__(visible, output, levels)
         visible, classes = self.visible, check_count("classes", classes, what="the number of classes")
@@ -81,8 +86,13 @@ class ConditionalVAE(DecodedModel):
             check_counts("hidden", hidden, fewest=0),
         )
         self.classes, self.latent, self.hidden, self.activation = classes, latent, hidden, activation
-        self.encoder = mlp((visible + classes, *hidden, 2 * latent), activation)
-        self.decoder = mlp((latent + classes, *reversed(hidden), visible), activation)
+        below, above = visible + classes, latent + classes
+        self.encoder = network(
+            self, "encoder", encoder, lambda: mlp((below, *hidden, 2 * latent), activation), below, 2 * latent
+        )
+        self.decoder = network(
+            self, "decoder", decoder, lambda: mlp((above, *reversed(hidden), visible), activation), above, visible
+        )
 
     def encode(self, x: Tensor) -> dist.TorchDistribution:
         """$q(z | x, y)$ of rows with their labels: ``event_shape`` (latent,)."""

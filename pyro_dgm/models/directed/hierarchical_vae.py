@@ -16,6 +16,7 @@ from ...objectives.objective import Objective
 from ..shared.decoded import DecodedModel, diagonal
 from ..shared.examples import bits, seeded
 from ..shared.latent import Bound, bound_objective
+from ..shared.own_networks import network
 from ..shared.rows import check_rows
 
 
@@ -38,6 +39,7 @@ class HierarchicalVAE(DecodedModel):
         output: ``"binary"``, ``"gaussian"`` or ``"logistic"``, as for ``dgm.VAE``.
         activation: the non-linearity: tanh, relu, silu or softplus.
         levels: the number of grey levels of ``"logistic"`` output, 256 by default.
+        decoder: a network of your own, ``rows x latent[0]`` to ``rows x visible``, as for ``dgm.VAE``.
 
     Attributes:
         encoders: the networks of $q(z_1 \mid x), q(z_2 \mid z_1), \ldots$
@@ -67,6 +69,7 @@ class HierarchicalVAE(DecodedModel):
         output: str = "binary",
         activation: str = "tanh",
         levels: int | None = None,
+        decoder: nn.Module | None = None,
     ) -> None:
         super().__init__(visible, output, levels)
         latent = check_counts("latent", latent, "the latent variables of every layer", "(100, 50)")
@@ -82,7 +85,10 @@ class HierarchicalVAE(DecodedModel):
         layers = list(zip(below, latent, hidden, strict=True))
         self.encoders = nn.ModuleList(mlp((n, *depth * [h], 2 * m), activation) for n, m, h in layers)
         self.priors = nn.ModuleList(mlp((m, *depth * [h], 2 * n), activation) for n, m, h in layers[1:])
-        self.decoder = mlp((latent[0], *depth * [hidden[0]], self.visible), activation)
+        self.decoder = network(
+            self, "decoder", decoder, lambda: mlp((latent[0], *depth * [hidden[0]], self.visible), activation), latent[0],
+            self.visible,
+        )  # fmt: skip
 
     def observe(self, z: Tensor) -> dist.TorchDistribution:
         """$p(x | z_1)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""

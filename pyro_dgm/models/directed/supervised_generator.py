@@ -18,6 +18,7 @@ from ...nets.scaling import ColumnScaling
 from ..shared.chain_details import Step
 from ..shared.examples import bits, seeded
 from ..shared.explicit import ExplicitModel
+from ..shared.own_networks import network
 from ..shared.rows import check_binary, check_rows
 
 
@@ -37,6 +38,7 @@ class SupervisedGenerator(ExplicitModel):
         codes: the number of columns of the code.
         hidden: units of the network's hidden layers.
         output: ``"binary"``, or ``"gaussian"`` with one learned deviation per column.
+        decoder: a network of your own, ``rows x codes`` to ``rows x visible``, as for ``dgm.VAE``.
 
     Raises:
         ValueError: a number below one, or an unknown output.
@@ -51,19 +53,31 @@ class SupervisedGenerator(ExplicitModel):
     code_mean: Tensor
     code_scale: Tensor
 
-    def __init__(self, visible: int, codes: int, hidden: Sequence[int] = (200, 200), output: str = "binary") -> None:
+    def __init__(
+        self,
+        visible: int,
+        codes: int,
+        hidden: Sequence[int] = (200, 200),
+        output: str = "binary",
+        decoder: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         check_choice("output", output, ("binary", "gaussian"))
         visible, codes = check_columns(visible), check_count("codes", codes, what="the number of columns of the code")
         hidden = check_counts("hidden", hidden, fewest=0)
         self.visible, self.codes, self.hidden, self.output = visible, codes, hidden, output
-        self.network = mlp((codes, *hidden, visible))
+        self.network = network(self, "decoder", decoder, lambda: mlp((codes, *hidden, visible)), codes, visible)
         if output == "gaussian":
             self.log_scale = nn.Parameter(torch.zeros(visible))
         self.scaling = ColumnScaling(visible) if output == "gaussian" else None
         self.code_scaling = ColumnScaling(codes)
         self.register_buffer("code_mean", torch.zeros(codes))
         self.register_buffer("code_scale", torch.ones(codes))
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The network, from codes to the numbers of the visible columns."""
+        return self.network
 
     def observe(self, codes: Tensor) -> dist.TorchDistribution:
         r"""$p(x \mid z)$: ``batch_shape`` of the codes, ``event_shape`` (visible,)."""

@@ -12,11 +12,12 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from ...checks import check_count, check_counts
-from ...nets.bodies import Convolutions, TransposedConvolutions, mlp
+from ...nets.bodies import ACTIVATIONS, Convolutions, TransposedConvolutions, mlp
 from ...objectives.objective import Objective
 from ..shared.decoded import DecodedModel, check_body, diagonal
 from ..shared.examples import bits, seeded
 from ..shared.latent import Bound, bound_objective
+from ..shared.own_networks import network
 from ..shared.rows import check_rows
 
 
@@ -43,6 +44,10 @@ class VAE(DecodedModel):
         body: ``"dense"`` or ``"convolutional"``.
         shape: height and width of a picture, or channels, height and width; for the convolutional body.
         channels: the number of channels of every convolution; (32, 64) by default.
+        encoder: a network of your own, ``rows x visible`` to ``rows x 2 latent`` (means, then logarithms of deviations), in
+            place of the one that the options describe. A saved run cannot rebuild it: ``dgm.load(run, model=vae)`` loads
+            the weights into a model that you make.
+        decoder: likewise, ``rows x latent`` to ``rows x visible`` (logits, or means).
 
     Raises:
         ValueError: a number of units below one, an unknown output, activation or body, a shape that does not fit.
@@ -60,7 +65,7 @@ class VAE(DecodedModel):
         torch.Size([3, 35])
     """
 
-    encoder: nn.Sequential
+    encoder: nn.Module
 
     def __init__(
         self,
@@ -73,6 +78,8 @@ class VAE(DecodedModel):
         body: str = "dense",
         shape: Sequence[int] | None = None,
         channels: Sequence[int] | None = None,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
     ) -> None:
         super().__init__(visible, output, levels)
         visible, hidden = self.visible, check_counts("hidden", hidden, fewest=0)
@@ -80,15 +87,21 @@ class VAE(DecodedModel):
         chosen = check_body(body, shape, channels, visible)
         self.latent, self.hidden, self.activation = latent, hidden, activation
         self.body, self.shape, self.channels = body, shape, chosen
-        if shape is None:
-            self.encoder = mlp((visible, *hidden, 2 * latent), activation)
-            self.decoder = mlp((latent, *reversed(hidden), visible), activation)
-        else:
-            below = Convolutions(shape, chosen, activation)
-            self.encoder = nn.Sequential(below, *mlp((below.features, *hidden, 2 * latent), activation))
-            top = TransposedConvolutions(shape, chosen, activation)
-            dense = mlp((latent, *reversed(hidden), top.features), activation)
-            self.decoder = nn.Sequential(*dense, type(below.layers[-1])(), top)
+        self.encoder = network(self, "encoder", encoder, self._encoder, visible, 2 * latent)
+        self.decoder = network(self, "decoder", decoder, self._decoder, latent, visible)
+
+    def _encoder(self) -> nn.Module:
+        if self.shape is None:
+            return mlp((self.visible, *self.hidden, 2 * self.latent), self.activation)
+        below = Convolutions(self.shape, self.channels, self.activation)
+        return nn.Sequential(below, *mlp((below.features, *self.hidden, 2 * self.latent), self.activation))
+
+    def _decoder(self) -> nn.Module:
+        if self.shape is None:
+            return mlp((self.latent, *reversed(self.hidden), self.visible), self.activation)
+        top = TransposedConvolutions(self.shape, self.channels, self.activation)
+        dense = mlp((self.latent, *reversed(self.hidden), top.features), self.activation)
+        return nn.Sequential(*dense, ACTIVATIONS[self.activation](), top)
 
     def encode(self, x: Tensor) -> dist.TorchDistribution:
         """$q(z | x)$: ``batch_shape`` of the rows, ``event_shape`` (latent,)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -25,9 +25,9 @@ OUTPUTS = ("binary", "gaussian", "logistic")
 class DecodedModel(LatentVariableModel):
     """A latent-variable model whose columns are observed through a decoder, independent of one another given the latents.
 
-    ``decoder[-1].bias`` has one entry per column. Gaussian and logistic columns learn one ``log_scale`` each; Gaussian ones
-    may be in any units, since ``initialise`` takes their means and deviations from data and the networks see them scaled
-    (``scaling``). A ``log_scale`` is in units of the column's deviation.
+    Where the decoder's last layer has a bias with one entry per column, ``initialise`` starts it at the data's means. Gaussian
+    and logistic columns learn one ``log_scale`` each; Gaussian ones may be in any units, since ``initialise`` takes their means
+    and deviations from data and the networks see them scaled (``scaling``). A ``log_scale`` is then in units of the deviation.
 
     Args:
         visible: the number of columns that are observed.
@@ -40,7 +40,7 @@ class DecodedModel(LatentVariableModel):
 
     guide_needs_rows = True
 
-    decoder: nn.Sequential
+    decoder: nn.Module
 
     def __init__(self, visible: int, output: str, levels: int | None) -> None:
         super().__init__()
@@ -76,8 +76,10 @@ class DecodedModel(LatentVariableModel):
             if self.scaling is not None:
                 self.scaling.fit(x)
                 x = self.scaling(x)
-            mean, output = x.mean(0), cast(nn.Linear, self.decoder[-1])
-            output.bias.copy_(torch.logit(mean, eps=1e-2) if self.output == "binary" else mean)
+            mean, last = x.mean(0), self.decoder[-1] if isinstance(self.decoder, nn.Sequential) else self.decoder
+            bias = getattr(last, "bias", None)
+            if isinstance(bias, nn.Parameter) and bias.shape == mean.shape:
+                bias.copy_(torch.logit(mean, eps=1e-2) if self.output == "binary" else mean)
             if self.output != "binary":
                 spread = LOGISTIC_SPREAD if self.output == "logistic" else 1.0
                 self.log_scale.copy_(x.std(0).clamp_min(1e-2).log() - math.log(spread))

@@ -86,6 +86,10 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
 
     Every instance has a unique name; deep copies get new ones. Methods that take rows or a number of them get tensors of the
     model's precision and whole numbers, whatever the caller has (``arguments``).
+
+    Attributes:
+        fresh: whether the model was never trained.
+        own_networks: the class names of networks that a user gave in place of the model's, by argument.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -95,6 +99,7 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     def __init__(self) -> None:
         super().__init__(_named(self))
         self.fresh = True
+        self.own_networks: dict[str, str] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = type(self).__new__(type(self))

@@ -74,7 +74,8 @@ def fit_classifier(
             f"labels got the class {int(labels.max())}; the network has scores of classes 0 to {classes - 1}"
         )
     weights = _weights(class_weights, labels, classes, x)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    fused = x.device.type in ("cpu", "cuda")
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=fused)
     steps = max(epochs * -(-len(x) // batch_size), 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     losses = []

@@ -28,6 +28,8 @@ OPTIMISERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
 }
 
+FUSED = ("adam", "adamw")
+"""The optimisers whose step torch does in one loop over all numbers, in a quarter of the time; plain SGD gains nothing."""
 
 DEFAULTS = {"keep": "last"}
 """Values of settings that runs of earlier versions do not state."""
@@ -74,6 +76,21 @@ class Settings:
     def keeps_best(self) -> bool:
         """Whether the finished model has the weights of the best epoch instead of the last."""
         return self.keep == "best" or self.patience is not None
+
+    def make_optimiser(self, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+        """The optimiser of parameter groups, by torch's fused loops where there are any.
+
+        Raises:
+            ValueError: an option that the optimiser lacks or refuses.
+        """
+        chooses = self.optimiser_options.keys() & {"capturable", "differentiable", "foreach", "fused"}
+        fused = self.optimiser in FUSED and device.type in ("cpu", "cuda") and not chooses
+        options = {"lr": self.learning_rate, **({"fused": True} if fused else {}), **self.optimiser_options}
+        try:
+            optimiser: torch.optim.Optimizer = OPTIMISERS[self.optimiser](groups, **options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"optimiser_options got {self.optimiser_options}: {error}") from None
+        return optimiser
 
 
 def check_folder(

@@ -28,7 +28,7 @@ from ..models.shared.modes import evaluating, training
 from ..models.shared.rows import not_finite
 from ..objectives.objective import Objective, Turn
 from .checkpoint import save_state, save_weights
-from .settings import OPTIMISERS, Settings
+from .settings import Settings
 
 LOGS = "logs"
 """The folder in a run's with the history of its training."""
@@ -84,12 +84,7 @@ class Trainer:
             module.to(self.device)
         self.objective.attach(self.model)
         groups = objective.all_groups(self.model)
-        try:
-            self.optimiser = OPTIMISERS[settings.optimiser](
-                groups, lr=settings.learning_rate, **settings.optimiser_options
-            )
-        except TypeError as error:
-            raise ValueError(f"optimiser_options got {settings.optimiser_options}: {error}") from None
+        self.optimiser = settings.make_optimiser(groups, self.device)
         for group in self.optimiser.param_groups:
             group["lr"] *= group.get("rate", 1.0)
         self.rates = [group["lr"] for group in self.optimiser.param_groups]

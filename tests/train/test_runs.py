@@ -241,3 +241,41 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     )  # fmt: skip
     assert len(run.history) == 1
     assert json.loads((tmp_path / CONFIG).read_text())["training"]["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw"])
+def test_adam_is_fused_and_the_same(optimiser, tmp_path):
+    """To rounding: in ten steps of at most 0.01 two orders of summation differ by less than 1e-6."""
+    found = {}
+    for name, options in {"fused": {}, "plain": {"foreach": False}, "asked": {"fused": False}}.items():
+        folder, model = tmp_path / name, dgm.VAE.example()[0]
+        x = dgm.VAE.example()[1]
+        fitted(folder, model, x, optimiser=optimiser, learning_rate=0.01, optimiser_options=options)
+        found[name] = load_state(folder)
+    used = {name: state["optimiser"]["param_groups"][0]["fused"] for name, state in found.items()}
+    assert used == {"fused": True, "plain": None, "asked": False}
+    for name, value in found["plain"]["model"].items():
+        torch.testing.assert_close(found["fused"]["model"][name], value, rtol=0, atol=1e-6)
+        assert torch.equal(found["asked"]["model"][name], value)
+
+
+def test_a_run_begun_without_fused_steps_goes_on_without(tmp_path):
+    """As those of earlier versions were."""
+    whole, begun = tmp_path / "whole", tmp_path / "begun"
+    fitted(whole, optimiser_options={"fused": False}, epochs=3)
+    fitted(begun, optimiser_options={"fused": False})
+    config = json.loads((begun / CONFIG).read_text())
+    config["training"]["optimiser_options"] = {}
+    (begun / CONFIG).write_text(json.dumps(config))
+    fitted(begun, epochs=3, resume=True)
+    assert (whole / WEIGHTS).read_bytes() == (begun / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"beta": 1}, "unexpected keyword argument 'beta'"), ({"betas": (2, 3)}, "Invalid beta")],
+)
+def test_options_that_optimisers_refuse(options, message, tmp_path):
+    with pytest.raises(ValueError, match=f"optimiser_options got .*{message}"):
+        fitted(tmp_path / "run", optimiser_options=options)
+    assert not (tmp_path / "run").exists()

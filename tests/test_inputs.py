@@ -55,6 +55,20 @@ def test_every_model_imputes_tables_and_says_the_same(cls):
         assert torch.equal(model.impute(rows, which, draws=np.int64(2)), expected)
 
 
+def test_figures_take_tables_too():
+    """Of latents, of log Z, and for ArviZ."""
+    vae, x = dgm.VAE.example()
+    table, programs = pandas.DataFrame(x.numpy()), (vae.model, vae.guide)
+    found = []
+    for rows in (x, table):
+        torch.manual_seed(1)
+        found.append([dgm.kl_per_latent(*programs, rows)["z"].total, *dgm.active_units(*programs, rows)["z"].variance])
+    assert found[0] == found[1]
+    assert dict(dgm.to_arviz(vae, table, num_samples=3, num_chains=2).posterior.sizes)["draw"] == 3
+    rbm, x = dgm.RBM.example()
+    assert rbm.log_partition(x.double().numpy()).value == rbm.log_partition(x).value
+
+
 @models("condition")
 def test_every_model_conditions_on_tables(cls):
     model, x = cls.example()

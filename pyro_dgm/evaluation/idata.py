@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..annealing import log_partition
 from ..mcmc import VectorizedMCMC
+from ..models.shared.arguments import rows_for
 from ..models.shared.model import Model
 from ..models.shared.modes import evaluating
 
@@ -61,6 +62,7 @@ def to_arviz(
         if observed is None:
             raise ValueError("to_arviz of a latent-variable model needs observed rows: its posterior is p(z | x)")
         _refuse("a latent-variable model", **options)
+        observed = rows_for(source, observed, "observed")
         source.check_data(observed)
         with evaluating(source):
             drawn = source.posterior_draws(

@@ -13,6 +13,7 @@ from torch.distributions import Independent, kl_divergence
 
 from ..inference.importance import per_datum, traces
 from ..inference.sites import refuse_auxiliary, sites
+from ..models.shared.arguments import rows_for
 
 Program = Callable[..., Any]
 
@@ -86,6 +87,7 @@ def kl_per_latent(
     """
     terms_by_site: dict[str, list[Tensor]] = {}
     methods: dict[str, str] = {}
+    x = rows_for(model, x)
     for model_trace, guide_trace in _runs(model, guide, x, args, draws, rows):
         refuse_auxiliary(guide_trace, "a latent's KL term")
         before_in_guide, before_in_model = _sites_before(guide_trace), _sites_before(model_trace)
@@ -132,6 +134,7 @@ def active_units(
         >>> dgm.active_units(vae.model, vae.guide, x)["z"].active.shape
         torch.Size([2])
     """
+    x = rows_for(model, x)
     if len(x) < 2:
         raise ValueError(f"x got {len(x)} rows; expected at least 2, for a variance over rows")
     means_by_site: dict[str, list[Tensor]] = {}

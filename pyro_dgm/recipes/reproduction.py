@@ -50,13 +50,18 @@ def reproduce(
     Raises:
         ValueError: there is no such recipe, or the run exists already.
     """
+    from ..inference.random_state import seeded
+    from ..train.checkpoint import has_checkpoint
+
     all_recipes = recipes()
     if name not in all_recipes:
         raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(all_recipes) or 'none'}")
     run = out / (f"{name}-fast" if fast else name)
-    if not resume and (run / "config.json").exists():
+    if not resume and has_checkpoint(run):
         raise ValueError(f"{run} holds a run already; choose another folder, or go on with it by resume (--resume)")
-    return _Reproduction(name, all_recipes[name], run, data_dir, fast, resume, progress).result()
+    # From the recipe's seed to the figure, so that neither an interruption nor what was drawn before changes the result.
+    with seeded(all_recipes[name]["seed"]):
+        return _Reproduction(name, all_recipes[name], run, data_dir, fast, resume, progress).result()
 
 
 class _Reproduction:
@@ -137,8 +142,9 @@ class _Reproduction:
         """Pretrain the layers of a fresh run, and write the time to the file ``note`` for later resumptions."""
         from .. import train
         from ..files import write_json
+        from ..train.checkpoint import has_checkpoint
 
-        if "pretraining" not in self.recipe or (self.resume and self.run.is_dir()):
+        if "pretraining" not in self.recipe or (self.resume and has_checkpoint(self.run)):
             return
         started = _clocks()
         stages = _shortened(self.recipe["pretraining"]) if self.fast else self.recipe["pretraining"]

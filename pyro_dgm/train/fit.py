@@ -15,7 +15,7 @@ from .. import processes
 from ..data import Dataset, Split
 from ..data.rows import as_dataset
 from ..files import locked, remove_drafts, write_json
-from ..inference.random_state import restored
+from ..inference.random_state import restored, seeded
 from ..inference.registration import unregistered
 from ..models.shared.model import Model
 from ..models.shared.modes import evaluating
@@ -107,7 +107,9 @@ def fit(
     settings = Settings(
         learning_rate, optimiser, decay, batch_size, epochs, average, patience, seed, keep, optimiser_options or {}
     )
-    objective = objective or model.objective()
+    if objective is None:
+        with seeded(settings.seed):  # some have networks of their own
+            objective = model.objective()
     data = as_dataset(data)
     dtype = next(model.parameters()).dtype
     data = replace(data, train=data.train.to(dtype), valid=data.valid.to(dtype), test=data.test.to(dtype))

@@ -45,7 +45,8 @@ def pretrain(
         layers: one dictionary of options per stage, from the lowest; they take precedence over the common ones.
         stages: options of the model's ``stages``, as ``{"scheme": "restricted"}`` for a ``dgm.DBM``.
         out: a folder for the stages' runs.
-        options: options of ``fit``, common to all stages.
+        options: options of ``fit``, common to all stages. With ``resume=True`` finished stages are taken as they are, and the
+            one that was interrupted goes on.
 
     Returns:
         The stages' runs, from the lowest.
@@ -75,6 +76,8 @@ def pretrain(
         for number, (machine, lift) in enumerate(model.stages(**(stages or {}))):
             stage_options = common | by_stage[number]
             folder = None if out is None else Path(out) / f"layer{number + 1}"
+            if stage_options.get("resume") and folder is not None and not folder.exists():
+                stage_options["resume"] = False  # the interrupted run has not come so far
             criterion = machine.objective(**stage_options.pop("objective"))
             runs.append(fit(machine, _lifted(data, lift), objective=criterion, out=folder, **stage_options))
     model.fresh = False

@@ -223,3 +223,33 @@ def test_error_rate_needs_one_label_a_row():
     for labels in (torch.tensor([0]), torch.zeros(3, dtype=torch.long), torch.zeros(2, 1, dtype=torch.long)):
         with pytest.raises(ValueError, match="one class number for each row"):
             error_rate(torch.zeros(2, 3), labels)
+
+
+def test_pretraining_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+    """A stage that is finished, one that was stopped in its second epoch, one that had not begun; the end is bit-identical."""
+    x = patterns().x[:40]
+    options = {"epochs": 2, "batch_size": 10, "progress": False}
+
+    def deep():
+        torch.manual_seed(6)
+        return dgm.DBN(6, hidden=(5, 4, 3))
+
+    whole = deep()
+    dgm.pretrain(whole, x, **options, out=str(tmp_path / "whole"))
+    stopped, taken, step = deep(), [], torch.optim.Adam.step
+
+    def counted(self, *arguments):
+        taken.append(1)
+        if len(taken) == 8 + 6:  # 36 rows are four batches
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", counted)
+        with pytest.raises(KeyboardInterrupt):
+            dgm.pretrain(stopped, x, **options, out=str(tmp_path / "stopped"))
+    assert not (tmp_path / "stopped" / "layer3").exists()
+    resumed = deep()
+    runs = dgm.pretrain(resumed, x, **options, out=str(tmp_path / "stopped"), resume=True)
+    assert [len(run.history) for run in runs] == [2, 2, 2]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))

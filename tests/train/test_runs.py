@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
+from pyro_dgm import recipes, train
+from pyro_dgm.recipes.reproduction import _Reproduction
 from pyro_dgm.train import settings
 from pyro_dgm.train.checkpoint import CONFIG, STATE, WEIGHTS, load_state
 
@@ -279,3 +281,24 @@ def test_options_that_optimisers_refuse(options, message, tmp_path):
     with pytest.raises(ValueError, match=f"optimiser_options got .*{message}"):
         fitted(tmp_path / "run", optimiser_options=options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_pretrains_unless_its_run_has_a_checkpoint(tmp_path, monkeypatch):
+    """A configuration alone was left by a process that was stopped in its first epoch, and the layers with it."""
+    done = []
+    monkeypatch.setattr(train, "pretrain", lambda *_, **options: done.append(options["seed"]))
+    recipe = _Reproduction.__new__(_Reproduction)
+    recipe.recipe, recipe.run, recipe.resume = {"pretraining": {}, "seed": 3}, tmp_path, True
+    recipe.fast, recipe.progress, recipe.dataset = False, False, None
+    (tmp_path / CONFIG).touch()
+    recipe._pretrain(None, tmp_path / "pretraining.json")
+    (tmp_path / STATE).touch()
+    recipe._pretrain(None, tmp_path / "pretraining.json")
+    assert done == [3]
+
+
+def test_a_recipe_draws_from_its_seed_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(_Reproduction, "_load", lambda self, recipe: None)
+    monkeypatch.setattr(_Reproduction, "result", lambda self: draws())
+    found = [recipes.reproduce("nade-dna", tmp_path, fast=True) for _ in range(2)]
+    assert found[0] == found[1] != draws()

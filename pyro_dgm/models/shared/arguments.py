@@ -14,17 +14,17 @@ from ...checks import check_count
 from ...data.rows import as_booleans, as_rows
 
 TAKE_ROWS = (
-    "classifier_input", "classify", "complete", "condition", "conditional_log_prob", "evidence", "impute",
-    "impute_with_details", "posterior_draws",
+    "bound", "classifier_input", "classify", "complete", "condition", "conditional_log_prob", "evidence", "impute",
+    "impute_with_details", "log_partition", "posterior_draws",
 )  # fmt: skip
-"""Methods of models whose argument ``x`` holds rows, and ``known`` (if they have it) booleans."""
+"""Methods of models whose argument ``x`` or ``rows`` holds rows, and ``known`` (if they have it) booleans."""
 
 
-def rows_for(model: nn.Module, x: Any, name: str = "x") -> Tensor:
+def rows_for(model: Any, x: Any, name: str = "x") -> Tensor:
     """Rows in the precision and on the device of a model.
 
     Args:
-        model: the model.
+        model: the model, or a program of one; of a program without parameters nothing is known, and rows stay as they are.
         x: rows, as ``data.rows.as_rows`` takes them.
         name: the name of the argument in messages.
 
@@ -32,7 +32,7 @@ def rows_for(model: nn.Module, x: Any, name: str = "x") -> Tensor:
         ValueError: no rows of real numbers.
     """
     rows = as_rows(x, name)
-    like = next(model.parameters(), rows)
+    like = next(model.parameters(), rows) if isinstance(model, nn.Module) else rows
     return rows.to(like.device, like.dtype)
 
 
@@ -64,7 +64,8 @@ def _plain(value: Any) -> Any:
 
 
 def _rows_and_booleans(model: nn.Module, arguments: dict[str, Any]) -> None:
-    arguments["x"] = rows_for(model, arguments["x"])
+    for name in {"x", "rows"} & arguments.keys():
+        arguments[name] = rows_for(model, arguments[name], name)
     if "known" in arguments:
         known = as_booleans(arguments["known"])
         arguments["known"] = known.to(arguments["x"].device) if isinstance(known, Tensor) else known

@@ -85,8 +85,8 @@ def hamiltonian_ais(
             ``warmup`` steps bring the chains to the model's distribution.
         warmup: HMC steps before the reverse run starts, 200 by default.
         rows: the first states of half of the reverse run's chains (data serve well); the others start at standard
-            normal entries, since rows may all be of one mode. If the two halves disagree, the upper end is the larger one, and ``method``
-            says so. By default all start at draws of the base.
+            normal entries, since rows may all be of one mode. If the two halves disagree, the upper end is the larger one, and
+            ``method`` says so. By default all start at draws of the base.
 
     Returns:
         Values in nats; without ``reverse`` the upper end is infinite.

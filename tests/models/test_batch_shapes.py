@@ -94,7 +94,8 @@ def test_particles_may_be_drawn_as_a_plate(cls):
     model, x = cls.example()
     program = model.model
     if (phase := getattr(model.objective(), "phase", None)) is not None:
-        small = dgm.ExactNegativePhase() if cls is dgm.RBM else dgm.PCD(chains=20, kernel=phase.kernel)
+        few = dgm.PCD(chains=20, kernel=phase.kernel) if isinstance(phase, dgm.PCD) else phase
+        small = dgm.ExactNegativePhase() if cls is dgm.RBM else few
         program = dgm.negative_phase(program, small)
 
     def loss(particles):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import Any, Literal
 
@@ -13,22 +12,17 @@ from torch import Tensor
 from ...annealing import log_partition
 from ...checks import check_choice
 from ...distributions.given_rows import GivenRows
-from ...energy import BoltzmannDistribution, LogPartition, log_states
+from ...energy import BoltzmannDistribution, LogPartition
 from ...energy.mean_field import mean_field
 from ...mcmc import VectorizedMCMC, default_kernel
 from ...objectives.objective import Objective
 from .abilities import check_options
-from .boltzmann import BoltzmannModel, asks_to_anneal, visible_given
+from .boltzmann import BoltzmannModel, visible_given
 from .chain_details import chain_figures, projections
 from .conditioning import check_condition, check_imputation
 from .evidence import Evidence, between
+from .many_machines import at_once, log_partitions
 from .rows import PROGRESS_ROWS, check_rows
-
-LISTED = 26 * math.log(2.0)
-"""The largest log-number of states, over all rows, that are listed by default."""
-
-ENTRIES = 1 << 24
-"""Numbers in the states of the chains that anneal, or in the draws that are kept, at once."""
 
 
 class GivenColumnsModel(BoltzmannModel):
@@ -133,7 +127,8 @@ class GivenColumnsModel(BoltzmannModel):
         log_z = self.log_partition(x, method, **options)
         given, outputs = self.split(x)
         with torch.no_grad():
-            pairs = zip(*(part.split(self._at_once(1)) for part in (given, outputs)), strict=True)
+            size = at_once(self(given[:1]), 1)
+            pairs = zip(*(part.split(size) for part in (given, outputs)), strict=True)
             free_energies = torch.cat([self(g).free_energy(y) for g, y in pairs])
         return between(-free_energies - log_z.value, log_z)
 
@@ -151,21 +146,7 @@ class GivenColumnsModel(BoltzmannModel):
         Raises:
             ValueError: as ``dgm.log_partition``.
         """
-        given = self.split(rows)[0]
-        with torch.no_grad():
-            if method is None:
-                needed = log_states(self(given[:1]).machine, {}) + math.log(len(given))
-                method = "ais" if asks_to_anneal(options) or needed > LISTED else "exact"
-            at_once = self._at_once(1 if method == "exact" else options.get("chains") or 100)
-            parts = [log_partition(self(g), method, **options) for g in given.split(at_once)]
-        names = ("value", "stderr", "lower", "upper", "stderr_lower", "stderr_upper")
-        joined = {name: torch.cat([getattr(part, name).expand(len(part.value)) for part in parts]) for name in names}
-        return LogPartition(**joined, method=parts[0].method)
-
-    def _at_once(self, chains: int) -> int:
-        """Rows whose machines go together through chains."""
-        units = sum(unit.shape.numel() for unit in self().machine.graph.layers.values())
-        return max(ENTRIES // (chains * units), 1)
+        return log_partitions(self, self.split(rows)[0], method, **options)
 
     def condition_with_details(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
@@ -201,7 +182,8 @@ class GivenColumnsModel(BoltzmannModel):
         known = known.expand(x.shape)
         parts: list[Tensor] = []
         details: dict[str, Any] = {}
-        for rows, mask in zip(x.split(self._at_once(draws)), known.split(self._at_once(draws)), strict=True):
+        size = at_once(self(), draws)
+        for rows, mask in zip(x.split(size), known.split(size), strict=True):
             drawn, details = self.condition_with_details(rows, mask, draws, draws)
             parts.append(torch.where(mask, rows, drawn.mean(0)))
         return torch.cat(parts), details

@@ -1,0 +1,200 @@
+"""The base of sequence models whose frames are Boltzmann machines, with parameters from the frames before."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ...annealing import log_partition
+from ...checks import check_choice, check_count
+from ...data.sequences import checked_frames, split_frames, unpad
+from ...distributions.packed_frames import PackedFrames
+from ...energy import BoltzmannDistribution, LogPartition
+from ...energy.mean_field import mean_field
+from ...objectives import CD, ExactNegativePhase
+from ...objectives.objective import Objective
+from ...objectives.phases.objective import NegativePhaseObjective
+from .abilities import check_options
+from .boltzmann import visible_given
+from .evidence import Evidence, between
+from .frames import check_width, per_frame, presence_columns
+from .many_machines import at_once, log_partitions, summed
+from .model import ProbabilisticModel
+from .rows import PROGRESS_ROWS, check_binary
+
+
+class MachineFramesModel(ProbabilisticModel):
+    r"""A model of padded sequences, $p(x) = \prod_t e^{-F_t(x_t)} / Z_t$, where every frame has a machine of its own.
+
+    What the machine of a frame depends on is a state, a function of the earlier frames: all machines of all sequences are one
+    batch. Lengths are given, not modelled.
+
+    Attributes:
+        visible: the number of columns of the data.
+        features: the number of values of a frame.
+        frames: the number of frames of a sequence that ``sample`` draws.
+    """
+
+    visible: int
+    features: int
+    frames: int
+
+    @abstractmethod
+    def start(self, rows: int) -> Tensor:
+        """The states before the first frames: ``rows x state``."""
+
+    @abstractmethod
+    def advance(self, values: Tensor, state: Tensor) -> Tensor:
+        """The states after one more frame, from ``rows x features`` and ``rows x state``."""
+
+    @abstractmethod
+    def forward(self, state: Tensor | None = None) -> BoltzmannDistribution:
+        """The distribution of a frame after a state, ``batch_shape x state``; by default of a first frame."""
+
+    def states(self, values: Tensor) -> Tensor:
+        """The states before each frame: ``rows x T x features`` to ``rows x T x state``."""
+        states = [self.start(len(values))]
+        for t in range(values.shape[1] - 1):
+            states.append(self.advance(values[:, t], states[-1]))
+        return torch.stack(states, 1)
+
+    def _frames(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The states and values of all frames that exist, and booleans that say which do."""
+        values, present = checked_frames(x, self.features)
+        values = values[:, : int(present.sum(-1).max())]
+        exists = present[:, : values.shape[1]]
+        return self.states(values)[exists], values[exists], present
+
+    def generate(self, x: Tensor | None = None, size: int | None = None, length: int | None = None) -> Tensor:
+        if x is None:
+            rows = self.sample(size or 1, length)
+            with self.data_plate(x, size):
+                return pyro.sample("x", dist.Delta(rows, event_dim=1))
+        states, _, present = self._frames(x)
+        frames = self(states)
+        with self.data_plate(x, size):
+            return pyro.sample("x", PackedFrames(frames, present), obs=x)
+
+    def infer(self, *args: Any, **kwargs: Any) -> Any:
+        """The guide is empty: there are no latent sites."""
+
+    @torch.no_grad()
+    def extend(self, x: Tensor, length: int, sweeps: int = 100) -> Tensor:
+        """Draw frames that follow those of sequences, each by Gibbs chains: ``rows x length x features``.
+
+        Args:
+            x: padded sequences, of any lengths.
+            length: the number of frames to draw.
+            sweeps: the length of a chain; small machines are drawn exactly.
+        """
+        length, sweeps = check_count("length", length), check_count("sweeps", sweeps)
+        self.check_data(x)
+        values, present = split_frames(x, self.features)
+        states = self.states(values)
+        last = self.advance(values[:, -1], states[:, -1]).unsqueeze(1)
+        after = torch.cat([states, last], 1)[torch.arange(len(x)), present.sum(-1)]
+        return self._drawn(after, length, sweeps)
+
+    def _drawn(self, state: Tensor, length: int, sweeps: int) -> Tensor:
+        frames = []
+        for _ in range(length):
+            frames.append(self(state).sample((), sweeps))
+            state = self.advance(frames[-1], state)
+        return torch.stack(frames, 1)
+
+    @torch.no_grad()
+    def sample(self, n: int, length: int | None = None, sweeps: int = 100) -> Tensor:
+        """Draw ``n`` independent sequences, frame by frame, as rows without padding.
+
+        Args:
+            n: the number of sequences.
+            length: their number of frames; by default ``frames``.
+            sweeps: Gibbs sweeps per frame; small machines are drawn exactly.
+
+        Raises:
+            ValueError: a number below one.
+        """
+        length = self.frames if length is None else check_count("length", length, what="the frames of a sequence")
+        drawn = self._drawn(self.start(check_count("n", n)), length, check_count("sweeps", sweeps))
+        return torch.cat([drawn, drawn.new_ones(*drawn.shape[:-1], 1)], -1).flatten(1)
+
+    def objective(
+        self,
+        kind: Literal["cd", "exact"] = "cd",
+        k: int | tuple[int, int] | None = None,
+    ) -> Objective:
+        """The likelihood's gradient with a negative phase in every frame, and back-propagation through time.
+
+        Persistent chains would need one for every frame of every sequence.
+
+        Args:
+            kind: ``"cd"``, or ``"exact"`` for small machines.
+            k: of cd, sweeps of the chains per gradient step, 1 by default, or a pair (``dgm.CD``).
+
+        Raises:
+            ValueError: an unknown kind, or an option of another kind.
+        """
+        check_choice("kind", kind, ("cd", "exact"))
+        if kind == "exact":
+            if k is not None:
+                raise ValueError(f"k got {k!r}, which belongs to kind='cd'; leave it out")
+            return NegativePhaseObjective(ExactNegativePhase())
+        return NegativePhaseObjective(CD(1 if k is None else k))
+
+    def given_columns(self) -> Tensor:
+        """The columns that say which frames exist."""
+        return presence_columns(self.visible, self.features)
+
+    def evidence_given(self) -> str:
+        return "the lengths"
+
+    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
+        r"""$\sum_t -F_t(x_t) - \log Z_t$ of every sequence, each log Z exact or by annealing from the machine's own biases.
+
+        The details have ``frames``, the mean number of frames of a sequence, and ``nats_per_frame``, over all frames.
+
+        Args:
+            x: padded rows.
+            method: ``"exact"``, ``"ais"`` or ``"bridge"``. By default exact where the states of all frames can be listed and
+                no option asks for annealing, else ``"ais"``.
+            options: those of ``dgm.log_partition``.
+        """
+        check_options(self, options, log_partition)
+        log_z = self.log_partition(x, method, **options)
+        with torch.no_grad():
+            states, values, present = self._frames(x)
+            size = at_once(self(states[:1]), 1)
+            pairs = zip(states.split(size), values.split(size), strict=True)
+            free = torch.cat([self(s).free_energy(v) for s, v in pairs])
+            totals = free.new_zeros(len(x)).index_add_(0, _rows_of(present), -free)
+        return per_frame(between(totals - log_z.value, log_z), x, self.features)
+
+    def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
+        """The sum of log Z over every sequence's frames, in nats: ``rows``."""
+        with torch.no_grad():
+            states, _, present = self._frames(rows)
+        return summed(log_partitions(self, states, method, **options), _rows_of(present), len(rows))
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The log-probability of validation frames given the hidden units' means: a reconstruction, no likelihood."""
+        with torch.no_grad():
+            states, values, _ = self._frames(valid[:PROGRESS_ROWS])
+            machine = self(states).machine
+            hidden = mean_field(machine, {"visible": values}, 1).statistics
+            return {"valid_reconstruction_per_frame": float(visible_given(machine, values, hidden).mean())}
+
+    def check_data(self, x: Tensor) -> None:
+        name = type(self).__name__
+        check_width(x, self.visible, name)
+        check_binary(x, name)
+        unpad(x, self.features)
+
+
+def _rows_of(present: Tensor) -> Tensor:
+    """The row of every frame that exists."""
+    return present.nonzero()[:, 0]

@@ -57,6 +57,12 @@ class GivenRows(Around):
         given, columns = parts if self.first else parts[::-1]
         return self.columns.log_prob(columns).masked_fill(~(given == self.given).all(-1), -torch.inf)
 
+    @property
+    def mean(self) -> Tensor:
+        """The columns' means beside the given ones."""
+        parts = [self.columns.mean, self.given]
+        return torch.cat(parts[::-1] if self.first else parts, -1)
+
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         drawn = self.columns.sample(torch.Size(sample_shape))

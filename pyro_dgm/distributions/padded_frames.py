@@ -58,6 +58,11 @@ class PaddedFrames(Around):
         total = torch.where(self.present[..., : self.length], frame_log_probs, 0.0).sum(-1)
         return torch.where((present == self.present).all(-1), total, -torch.inf)
 
+    @property
+    def mean(self) -> Tensor:
+        """The mean of every value, of the given lengths."""
+        return self.rows(self.frames.mean.expand(*self.batch_shape, self.length, self.features))
+
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
             return self.rows(self.expand(self.batch_shape).frames.sample(torch.Size(sample_shape)))

@@ -308,6 +308,8 @@ def test_what_a_model_cannot_do_it_refuses_in_words(ability):
         "condition": lambda model, x: dgm.condition(model, x, x == x),
         "impute": lambda model, x: model.impute(x, x == x),
         "chains": lambda model, x: model.chains(),
+        "hidden_features": lambda model, x: model.hidden_features(x),
+        "reconstruct": lambda model, x: model.reconstruct(x),
         "posterior_draws": lambda model, x: dgm.to_arviz(model, x),
     }
     lacking = [cls for cls in registry.models().values() if ability not in cls.abilities()]

@@ -11,12 +11,12 @@ from torch import Tensor
 from ...mcmc import VectorizedMCMC
 from .evidence import Evidence
 
-ABILITIES = ("evidence", "condition", "impute", "chains", "posterior_draws")
+ABILITIES = ("evidence", "condition", "impute", "chains", "posterior_draws", "hidden_features", "reconstruct")
 """The methods that a model may define; it has the abilities whose methods it defines."""
 
 
 class Abilities:
-    """Likelihood, conditionals, chains and posterior draws, which some models have and others do not.
+    """Likelihood, conditionals, chains, posterior draws and features, which some models have and others do not.
 
     Callers ask ``abilities()`` or call the method, and never look at a model's type.
     """
@@ -96,6 +96,22 @@ class Abilities:
             f"{type(self).__name__} has neither chains to run nor latent variables to draw; look at its samples "
             "(pyro-dgm sample)"
         )
+
+    def hidden_features(self, x: Tensor) -> Tensor:
+        """What the hidden units or latents say of rows, for use by other models: their means given x, ``rows x features``.
+
+        Raises:
+            ValueError: the model has neither hidden units nor latents with means given rows.
+        """
+        raise ValueError(f"{type(self).__name__} has no features of rows: it gives no means of hidden units or latents")
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The means of the columns given the ``hidden_features`` of rows: ``rows x event_shape``.
+
+        Raises:
+            ValueError: the model does not rebuild rows from features.
+        """
+        raise ValueError(f"{type(self).__name__} has no way from features back to a row")
 
     def measure(self, row: Tensor) -> str:
         """``"probability"`` where a row's figure is a log-probability, ``"density"`` where it is a log-density."""

@@ -14,8 +14,8 @@ from ...checks import check_count
 from ...data.rows import as_booleans, as_rows
 
 TAKE_ROWS = (
-    "bound", "classifier_input", "classify", "complete", "condition", "conditional_log_prob", "evidence", "impute",
-    "impute_with_details", "log_partition", "posterior_draws",
+    "bound", "classifier_input", "classify", "complete", "condition", "condition_with_details", "conditional_log_prob",
+    "evidence", "hidden_features", "impute", "impute_with_details", "log_partition", "posterior_draws", "reconstruct",
 )  # fmt: skip
 """Methods of models whose argument ``x`` or ``rows`` holds rows, and ``known`` (if they have it) booleans."""
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from ...annealing import log_partition
 from ...annealing.raise_bound import RaiseBound, raise_bound
 from ...checks import BINARISE, check_belongs, check_choice
-from ...energy import BoltzmannDistribution, LogPartition, Machine, summable
+from ...energy import Block, BoltzmannDistribution, LogPartition, Machine, summable
+from ...energy.mean_field import mean_field
 from ...mcmc import BlockGibbs
 from ...native import check_precision
 from ...objectives import CD, PCD, ExactNegativePhase, NegativePhase, NoiseContrastive, PseudoLikelihood, RatioMatching
@@ -153,6 +154,49 @@ class BoltzmannModel(EnergyModel):
                 "valid_pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[1]).mean()),
                 "free_energy_gap": float(free_energies[1] - free_energies[0]),
             }
+
+    def machine_of(self, x: Tensor) -> tuple[Machine, dict[str, Tensor]]:
+        """The machine of data rows, and the states of its layers that they observe."""
+        return self().machine, self.observed(x)
+
+    @torch.no_grad()
+    def hidden_features(self, x: Tensor, rounds: int = 10) -> Tensor:
+        """The means of all hidden units given rows, the lowest layer first, by mean field: ``rows x features``.
+
+        They are exact where hidden units are coupled to observed ones alone. Of spike-and-slab units they are the spikes'
+        probabilities and then the slabs' means.
+
+        Args:
+            x: rows.
+            rounds: rounds of mean field.
+
+        Raises:
+            ValueError: the machine has no hidden units.
+        """
+        machine, layers = self.machine_of(x)
+        if layers.keys() == machine.graph.layers.keys():
+            return super().hidden_features(x)
+        found = mean_field(machine, layers, rounds).statistics
+        return torch.cat([found[layer][0] for layer in machine.graph.layers if layer not in layers], -1)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, rounds: int = 10) -> Tensor:
+        """The mean of every column given the means of the hidden units (and the columns that it is coupled to itself).
+
+        Args:
+            x: rows.
+            rounds: rounds of mean field.
+        """
+        machine, layers = self.machine_of(x)
+        statistics = dict(machine.statistics(layers))
+        if layers.keys() != machine.graph.layers.keys():
+            statistics |= mean_field(machine, layers, rounds).statistics
+        means = {}
+        for layer in layers:
+            unit, block = machine.graph.layers[layer], Block(layer)
+            mean = unit.mean(*machine.fields(block, statistics))[0]
+            means[layer] = mean.reshape(*x.shape[:1], *unit.shape)
+        return self.joined(means)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$-F(x) - \log Z$ for every row, with log Z exact or between forward and reverse annealing.

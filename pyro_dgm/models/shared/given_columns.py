@@ -12,7 +12,7 @@ from torch import Tensor
 from ...annealing import log_partition
 from ...checks import check_choice
 from ...distributions.given_rows import GivenRows
-from ...energy import BoltzmannDistribution, LogPartition
+from ...energy import BoltzmannDistribution, LogPartition, Machine
 from ...energy.mean_field import mean_field
 from ...mcmc import VectorizedMCMC, default_kernel
 from ...objectives.objective import Objective
@@ -106,6 +106,15 @@ class GivenColumnsModel(BoltzmannModel):
         """
         check_choice("kind", kind, ("cd", "exact"))
         return super().objective(kind, k, precision=precision)
+
+    def machine_of(self, x: Tensor) -> tuple[Machine, dict[str, Tensor]]:
+        given, outputs = self.split(x)
+        dist = self(given)
+        return dist.machine, {dist.visible: outputs}
+
+    def reconstruct(self, x: Tensor, rounds: int = 10) -> Tensor:
+        """The inputs as they are, and the outputs' means given the hidden units' means."""
+        return torch.cat([self.split(x)[0], super().reconstruct(x, rounds)], -1)
 
     def given_columns(self) -> Tensor:
         """The inputs."""

@@ -18,6 +18,7 @@ from ...annealing.latents import anneal
 from ...annealing.weights import log_mean_exp
 from ...checks import check_belongs, check_choice, check_count
 from ...inference.importance import log_weights
+from ...inference.means import latent_means, mean_given
 from ...inference.pareto import pareto
 from ...inference.posterior import metropolis_step, posterior_draws
 from ...objectives.estimators.multi_sample import IWAE, DReG
@@ -98,6 +99,34 @@ class LatentVariableModel(ChainModel):
             return torch.stack(by_chain)
 
         return {group: {name: joined(group, name) for name in names} for group, names in batches[0][0].items()}
+
+    def hidden_features(self, x: Tensor) -> Tensor:
+        """The means of the latents under the guide, site after site in its order, each given the means of those before.
+
+        Args:
+            x: rows.
+
+        Returns:
+            ``rows x features``.
+
+        Raises:
+            ValueError: a latent has no mean.
+        """
+        return torch.cat([mean.flatten(1) for mean in self._latent_means(x).values()], -1)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The mean of $p(x \\mid z)$ at the latents' means (of bits their probabilities): ``rows x event_shape``."""
+        try:
+            return mean_given(self.model, self._latent_means(x), x)
+        except NotImplementedError:
+            return super().reconstruct(x)
+
+    def _latent_means(self, x: Tensor) -> dict[str, Tensor]:
+        try:
+            return latent_means(self.guide, x)
+        except NotImplementedError:
+            super().hidden_features(x)
+            raise
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""A lower bound of the log-likelihood of every row: $E \log \frac1K \sum_k w_k \le \log p(x)$ (20.79).

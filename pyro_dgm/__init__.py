@@ -30,6 +30,7 @@ _ROOMS = {
         "CD", "Elbo", "ExactNegativePhase", "NegativePhaseObjective", "NoiseContrastive", "Objective", "PCD", "PseudoLikelihood",
         "RatioMatching", "negative_phase", "pseudo_log_likelihood",
     ],
+    "objectives.criteria.labelled": ["Hybrid"],
     "objectives.criteria.multi_prediction": ["MultiPrediction", "predictions"],
     "objectives.criteria.next_mask": ["NextMask"],
     "objectives.criteria.order_agnostic": ["OrderAgnostic"],

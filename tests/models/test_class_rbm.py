@@ -121,7 +121,6 @@ def test_the_program_has_both_sites():
         (lambda: dgm.ClassRBM(4, 3, 0), "hidden got 0"),
         (lambda: dgm.TwoGroupRBM(4, 3, 2, 0), "free got 0"),
         (lambda: dgm.TwoGroupRBM(4, 3, 2, 2, "first"), "order got 'first'"),
-        (lambda: dgm.TwoGroupRBM(4, 3, 2, 2).objective(centred=True), "no centred form"),
         (lambda: class_machine().predict_proba(torch.zeros(2, 5)), "5"),
         (lambda: class_machine().check_data(torch.full((2, 7), 0.5).double()), "Grey levels"),
         (lambda: class_machine().check_data(torch.ones(2, 7).double()), "one-hot"),
@@ -152,3 +151,65 @@ def test_labels_are_imputed_like_other_columns(build):
     assert (draws[..., 4:].sum(-1) == 1).all()
     alone = model.impute(x, torch.tensor([True, True, False, True]), draws=10)
     assert alone.shape == (3, 4)
+
+
+def labelled_rows():
+    return torch.cat([bits(1, 5, 4), torch.eye(3).double()[[0, 2, 1, 1, 0]]], 1)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "weights"), [("generative", (0, 1)), ("discriminative", (1, 0)), ("hybrid", (1, 0.01))]
+)
+def test_gradients_of_the_criteria(criterion, weights):
+    """Against -(delta log p(y | x) + alpha log p(x, y)) as plain sums over all states."""
+    model, x = class_machine(), labelled_rows()
+    objective = model.objective(criterion, kind="exact")
+    objective.attach(model)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    loss = objective.loss(x)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    log_label = (torch.log_softmax(model.scores(x[:, :4]), 1) * x[:, 4:]).sum(1)
+    joint = dgm.energy.log_sum(model().machine, model.observed(x)) - model().exact_log_partition()
+    exact = -(weights[0] * log_label + weights[1] * joint).mean()
+    torch.testing.assert_close(loss, exact)
+    for name, one, other in zip(names, found, torch.autograd.grad(exact, parameters, allow_unused=True), strict=True):
+        torch.testing.assert_close(0 if one is None else one, 0 if other is None else other, msg=name)
+
+
+def test_the_hybrid_gradient_of_another_program():
+    model, x = class_machine(), torch.tensor([[1, 1, 1, 0, 0, 1, 0]]).double()
+    objective = model.objective("hybrid", kind="exact")
+    objective.attach(model)
+    loss = objective.loss(x)
+    assert float(loss.detach()) == pytest.approx(1.1532915469, abs=1e-9)
+    assert float(torch.autograd.grad(loss, model.weight)[0][2, 1]) == pytest.approx(0.0240805194, abs=1e-9)
+
+
+def test_rows_without_labels():
+    model, x = class_machine(), labelled_rows()
+    x[[1, 3], 4:] = torch.nan
+    objective = model.objective("hybrid", unlabelled=0.5, kind="exact")
+    objective.attach(model)
+    known = x[[0, 2, 4]]
+    log_label = (torch.log_softmax(model.scores(known[:, :4]), 1) * known[:, 4:]).sum(1)
+    log_p = model().log_prob(x[:, :4])
+    exact = -(1.01 * log_label.sum() + 0.01 * log_p[[0, 2, 4]].sum() + 0.5 * log_p[[1, 3]].sum()) / 5
+    torch.testing.assert_close(objective.loss(x), exact)
+
+
+@pytest.mark.parametrize(
+    "build", [dgm.ClassRBM, lambda v, c, h: dgm.TwoGroupRBM(v, c, h, 4)], ids=["class", "two groups"]
+)
+def test_it_learns_to_classify(build):
+    """Bits of three classes with other means: the error falls near that of the true law."""
+    torch.manual_seed(0)
+    label = torch.randint(0, 3, (400,))
+    p = 0.15 + 0.7 * torch.eye(3).repeat_interleave(4, 1)
+    x = torch.bernoulli(p[label])
+    rows = torch.cat([x, torch.eye(3)[label]], 1)
+    best = float((torch.distributions.Bernoulli(p).log_prob(x[:, None]).sum(-1).argmax(1) != label).float().mean())
+    model = build(12, 3, 8)
+    criterion = model.objective("hybrid", generative=0.1)
+    dgm.fit(model, rows, objective=criterion, epochs=15, batch_size=40, learning_rate=0.05, progress=False)
+    error = float((model.predict_proba(x).argmax(1) != label).float().mean())
+    assert error < best + 0.03

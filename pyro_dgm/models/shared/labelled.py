@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, cast
 
 import pyro
 import pyro.distributions as dist
@@ -10,11 +10,15 @@ import torch
 from torch import Tensor
 
 from ...annealing import log_partition
-from ...checks import check_one_hot
+from ...checks import check_belongs, check_choice, check_one_hot
 from ...energy import log_sum
+from ...objectives.criteria.labelled import Hybrid
+from ...objectives.objective import Objective
+from ...objectives.phases.objective import NegativePhaseObjective
 from .abilities import check_options
 from .evidence import Evidence, between
 from .label_columns import LabelColumns
+from .model import Program
 from .rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows
 
 
@@ -50,14 +54,58 @@ class LabelledModel(LabelColumns):
         with torch.no_grad():
             return torch.cat([torch.softmax(self.scores(rows), -1) for rows in x.split(ROWS_AT_ONCE)])
 
+    @property
+    def labels(self) -> Program:
+        """The program of the site ``"label"`` alone, given the rows: ``labels(x, size=None)``."""
+        return Program(self, "label_rows", needs_rows=True)
+
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         machine = self()
         seen = {} if x is None else self.observed(x)
         with self.data_plate(x, size):
             columns = pyro.sample("x", machine, obs=seen.get("visible"))
-            given = dist.OneHotCategorical(logits=self.scores(columns))
-            label = pyro.sample("label", given, obs=seen["label"].squeeze(-2) if "label" in seen else None)
-        return torch.cat([columns, label], -1)
+            if x is not None and "label" not in seen:
+                return columns
+            return torch.cat([columns, self._label(columns, seen)], -1)
+
+    def label_rows(self, x: Tensor, size: int | None = None) -> Tensor:
+        """The body of ``labels``."""
+        seen = self.observed(x)
+        with self.data_plate(x, size):
+            return self._label(seen["visible"], seen)
+
+    def _label(self, columns: Tensor, seen: dict[str, Tensor]) -> Tensor:
+        given = dist.OneHotCategorical(logits=self.scores(columns))
+        return pyro.sample("label", given, obs=seen["label"].squeeze(-2) if "label" in seen else None)
+
+    def objective(  # type: ignore[override]
+        self,
+        criterion: Literal["generative", "discriminative", "hybrid"] = "hybrid",
+        generative: float | None = None,
+        unlabelled: float = 0.0,
+        kind: Literal["pcd", "cd", "exact"] = "cd",
+        k: int | tuple[int, int] | None = None,
+        chains: int | None = None,
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> Objective:
+        r"""Maximise $\log p(x, y)$, $\log p(y \mid x)$, or $\log p(y \mid x) + \alpha \log p(x, y)$ (``dgm.Hybrid``).
+
+        Args:
+            criterion: ``"generative"``, ``"discriminative"`` or ``"hybrid"``.
+            generative: of hybrid, $\alpha$, 0.01 by default.
+            unlabelled: the weight of $\log p(x)$ of rows whose label is NaN.
+            kind, k, chains, precision: the negative phase, as for other machines.
+
+        Raises:
+            ValueError: an unknown criterion or kind, or an option of another one.
+        """
+        check_choice("criterion", criterion, ("generative", "discriminative", "hybrid"))
+        check_choice("kind", kind, ("pcd", "cd", "exact"))
+        check_belongs("criterion", criterion, ["hybrid"], generative=generative)
+        likelihood = cast(NegativePhaseObjective, super().objective(kind, k, chains, precision=precision))
+        weights = {"generative": (0.0, 1.0), "discriminative": (1.0, 0.0)}
+        first, second = weights.get(criterion, (1.0, 0.01 if generative is None else generative))
+        return Hybrid(likelihood.phase, first, second, unlabelled)
 
     def sample(self, n: int, sweeps: int = 1000) -> Tensor:
         """Draw ``n`` rows with their labels: exactly from a small machine, else as the last states of Gibbs chains."""
@@ -97,4 +145,7 @@ class LabelledModel(LabelColumns):
         labelled = isinstance(x, Tensor) and x.shape[1:] == (self.visible + self.classes,)
         super().check_data(x[:, : self.visible] if labelled else x)
         if labelled:
-            check_one_hot(x[:, self.visible :], type(self).__name__)
+            label = x[:, self.visible :]
+            known = ~label.isnan().all(1)
+            if known.any():
+                check_one_hot(label[known], type(self).__name__)

@@ -1,0 +1,111 @@
+"""Training of models of rows and their classes: discriminatively, generatively, or both (section 20.8)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from pyro.infer import Trace_ELBO
+from torch import Tensor, nn
+
+from ...checks import check_positive
+from ...inference.registration import unregistered
+from ..objective import Objective
+from ..phases.objective import NegativePhaseObjective
+from ..phases.phase import NegativePhase
+
+
+class WithLabels(Protocol):
+    """A model of rows and their classes."""
+
+    model: nn.Module
+    guide: nn.Module
+    labels: nn.Module
+    """The program of the site ``"label"`` alone, given the rows."""
+
+    def observed(self, x: Tensor) -> dict[str, Tensor]:
+        """The states that rows observe; ``"visible"`` and, where rows have them, ``"label"``."""
+        ...
+
+
+class Hybrid(Objective):
+    r"""$-\big(\delta \log p(y \mid x) + \alpha \log p(x, y)\big)$ of rows with labels, $-\beta \log p(x)$ of rows without.
+
+    With $\delta = 1, \alpha = 0$ it is discriminative, with $\delta = 0, \alpha = 1$ generative, else hybrid, and with
+    $\beta > 0$ semi-supervised (Larochelle and Bengio 2008). Rows whose label is NaN have none. $\log p(y \mid x)$ is exact; the
+    other terms have a negative phase. The gradient is that of the mean over all rows of a batch.
+
+    Args:
+        phase: the negative phase of p(x).
+        discriminative: $\delta$.
+        generative: $\alpha$; $\log p(x, y)$ is in nats a row, so that 0.01 weighs a picture like its label.
+        unlabelled: $\beta$.
+
+    Raises:
+        ValueError: weights that are negative, or all zero.
+
+    Larochelle and Bengio (2008), "Classification using discriminative restricted Boltzmann machines".
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> machine, x = dgm.ClassRBM.example()
+        >>> len(dgm.fit(machine, x, objective=dgm.Hybrid(dgm.CD()), epochs=2, progress=False).history)
+        2
+    """
+
+    def __init__(
+        self, phase: NegativePhase, discriminative: float = 1.0, generative: float = 0.01, unlabelled: float = 0.0
+    ) -> None:
+        weights = {"discriminative": discriminative, "generative": generative, "unlabelled": unlabelled}
+        for name, weight in weights.items():
+            check_positive(name, weight, "the weight of a term", zero=True)
+        if not any(weights.values()):
+            raise ValueError(
+                "discriminative, generative and unlabelled are all 0; expected a positive weight among them"
+            )
+        self.discriminative, self.generative, self.unlabelled = (float(w) for w in weights.values())
+        self.likelihood = NegativePhaseObjective(phase)
+
+    @property
+    def phase(self) -> NegativePhase:
+        """The negative phase of p(x)."""
+        return self.likelihood.phase
+
+    def options(self) -> dict[str, Any]:
+        weights = {name: getattr(self, name) for name in ("discriminative", "generative", "unlabelled")}
+        return {**self.likelihood.options(), **super().options(), **weights}
+
+    def attach(self, model: WithLabels) -> None:
+        self._model = model
+        self.likelihood.attach(model)
+        self._labels = Trace_ELBO(max_plate_nesting=1)(model.labels, model.guide)
+
+    def loss(self, x: Tensor) -> Tensor:
+        seen = self._model.observed(x)
+        labelled = (
+            ~seen["label"].flatten(1).isnan().any(1) if "label" in seen else torch.zeros(len(x), dtype=torch.bool)
+        )
+        terms = []
+        with unregistered():
+            if self.discriminative and labelled.any():
+                terms.append(self.discriminative * self._labels(x[labelled]))
+            if self.generative and labelled.any():
+                terms.append(self.generative * self.likelihood.loss(x[labelled]) * int(labelled.sum()))
+            if self.unlabelled and not labelled.all():
+                alone = seen["visible"][~labelled.to(x.device)]
+                terms.append(self.unlabelled * self.likelihood.loss(alone) * len(alone))
+        if not terms:
+            return sum((0 * p.sum() for p in self._model.model.parameters()), start=x.new_zeros(()))
+        return sum(terms[1:], start=terms[0]) / len(x)
+
+    def schedule(self, share: float) -> None:
+        self.likelihood.schedule(share)
+
+    def scheduled(self) -> bool:
+        return self.likelihood.scheduled()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.likelihood.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.likelihood.load_state_dict(state)

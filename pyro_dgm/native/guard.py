@@ -27,9 +27,12 @@ def lies_flat(tensor: Tensor) -> bool:
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor's numbers lie in the processor's memory, one behind the other."""
+    """Whether a loop may take a tensor: its numbers lie in the processor's memory, one behind the other, and nothing is traced.
+
+    A trace records torch's operations alone; what a loop wrote would stand in it as a constant.
+    """
     try:
-        return lies_flat(tensor) and bool(tensor.data_ptr() or not tensor.numel())
+        return lies_flat(tensor) and bool(tensor.data_ptr() or not tensor.numel()) and not torch.jit.is_tracing()
     except RuntimeError:  # tensors of torch.func and batched gradients have no memory of their own
         return False
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from oracles import boltzmann as oracle
 from pyro import poutine
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI, JitTrace_ELBO, Trace_ELBO
 from pyro.optim import SGD
 
 import pyro_dgm as dgm
@@ -220,3 +220,23 @@ def test_rates_of_unknown_parameters_are_refused():
     objective = dgm.NegativePhaseObjective(rbm.objective().phase, rates={"wieght": 0.1})
     with pytest.raises(ValueError, match=r"rates name \['wieght'\]; the parameters are .*weight"):
         dgm.fit(rbm, x, objective=objective, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("phase", [dgm.PCD(), dgm.CD(centred=True), dgm.PCD(fast=0.1)])
+def test_traces_refuse_what_changes_between_steps(phase):
+    """Recorded once, persistent chains and offsets would stand still."""
+    rbm, x = dgm.RBM.example()
+    svi = SVI(dgm.negative_phase(rbm.model, phase), rbm.guide, SGD({"lr": 0.1}), JitTrace_ELBO(max_plate_nesting=1))
+    with pytest.raises(ValueError, match="they would stand still"):
+        svi.step(x)
+
+
+@pytest.mark.parametrize("units", [3, 64])
+def test_traces_draw_anew(units):
+    """Draws of a traced program are fresh at every step, however many units there are (many would take a compiled loop)."""
+    torch.manual_seed(0)
+    rbm, x = dgm.RBM(units, units), torch.randint(0, 2, (64, units)).float()
+    oracle.randomise(rbm, torch.Generator().manual_seed(0))
+    program = dgm.negative_phase(rbm.model, dgm.CD())
+    svi = SVI(program, rbm.guide, SGD({"lr": 0.0}), JitTrace_ELBO(max_plate_nesting=1, ignore_jit_warnings=True))
+    assert len({svi.step(x) for _ in range(5)}) == 5

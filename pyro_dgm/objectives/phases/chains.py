@@ -21,6 +21,9 @@ MakeKernel = Callable[[EnergyDistribution], ChainsKernel]
 class ChainsPhase(NegativePhase):
     """A negative phase by k steps of a kernel; subclasses say where the chains start."""
 
+    persists = False
+    """Whether the chains go on from step to step."""
+
     def __init__(self, k: int | tuple[int, int] = 1, centred: bool = False, kernel: MakeKernel | None = None) -> None:
         super().__init__()
         ends = tuple(k) if isinstance(k, tuple | list) else (k, k)
@@ -59,6 +62,12 @@ class ChainsPhase(NegativePhase):
             raise ValueError(f"site {site!r}: {error}. Pass centred=False") from None
 
     def terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
+        if torch.jit.is_tracing() and (self.persists or self.centred):
+            what = "persistent chains" if self.persists else "the offsets of centred gradients"
+            raise ValueError(
+                f"{what} change between steps outside of what a trace records: under a Jit estimator they would stand still. "
+                "Use dgm.CD(), dgm.ExactNegativePhase() or an estimator without Jit, such as Trace_ELBO"
+            )
         if self.centred:
             self.centring[site].update(fn, value)
         with torch.no_grad():

@@ -44,8 +44,11 @@ class PCD(ChainsPhase):
     Raises:
         ValueError: ``k`` is no positive integer or pair of them, or ``chains`` no positive integer; ``mean_field`` or
             ``fast`` is negative or ``fast_decay`` outside [0, 1); at the site, a context that differs from row to row (a
-            chain belongs to no row; use ``CD``), or fast weights or mean field of a distribution that is no Boltzmann machine.
+            chain belongs to no row; use ``CD``), fast weights or mean field of a distribution that is no Boltzmann machine, or
+            a trace (``JitTrace_ELBO``), in which the chains would stand still.
     """
+
+    persists = True
 
     def __init__(
         self,

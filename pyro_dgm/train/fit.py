@@ -18,7 +18,7 @@ from ..files import locked, remove_drafts, write_json
 from ..inference.random_state import restored, seeded
 from ..inference.registration import unregistered
 from ..models.shared.model import Model
-from ..models.shared.modes import evaluating
+from ..models.shared.modes import evaluating, frozen_stay
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, load_state, read_config
 from .launch import fit_in_processes
@@ -152,7 +152,8 @@ def fit(
             if state is None:
                 pyro.set_rng_seed(settings.seed)
                 if model.fresh:
-                    model.initialise(data.train.x.to(trainer.device))
+                    with frozen_stay(model):
+                        model.initialise(data.train.x.to(trainer.device))
                 if processes.rank():
                     pyro.set_rng_seed(processes.own_seed(settings.seed))
             first = 0 if state is None else trainer.restore(state)

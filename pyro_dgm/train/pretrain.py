@@ -16,6 +16,7 @@ from ..data.binarise import draw
 from ..data.rows import as_dataset
 from ..inference.random_state import seeded
 from ..models.shared.layerwise import Layerwise
+from ..models.shared.modes import frozen_stay
 from .fit import fit
 from .trainer import Run
 
@@ -60,9 +61,9 @@ def pretrain(
         >>> len(dgm.pretrain(dbn, x, epochs=1, progress=False))
         2
     """
-    dtype = next(model.parameters()).dtype if isinstance(model, nn.Module) else None
-    if not isinstance(model, Layerwise) or dtype is None:
+    if not (isinstance(model, nn.Module) and isinstance(model, Layerwise)):
         raise ValueError(f"pretrain got {type(model).__name__}, which is not trained layer by layer; use dgm.fit")
+    dtype = next(model.parameters()).dtype
     data = as_dataset(data)
     data = replace(data, train=data.train.to(dtype), valid=data.valid.to(dtype), test=data.test.to(dtype))
     for split in (data.valid, data.test) if data.redraw else (data.train, data.valid):
@@ -71,7 +72,7 @@ def pretrain(
     if layers is not None and len(layers) != len(model.hidden):
         raise ValueError(f"layers got {len(layers)} entries; expected {len(model.hidden)}, one for every hidden layer")
     by_stage: Sequence[dict[str, Any]] = layers or [{}] * len(model.hidden)
-    with seeded(check_seed(options.get("seed", 0))):
+    with seeded(check_seed(options.get("seed", 0))), frozen_stay(model):
         runs = []
         for number, (machine, lift) in enumerate(model.stages(**(stages or {}))):
             stage_options = common | by_stage[number]

@@ -90,6 +90,11 @@ class Trainer:
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.parameters = list(self.model.parameters())
         self.trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        if not any(parameter.requires_grad for parameter in self.trained):
+            raise ValueError(
+                f"every parameter of {type(model).__name__} is frozen, so that there is nothing to train; call "
+                "requires_grad_(True) on some"
+            )
         self.averaged: list[Tensor] | None = None
         self.history: list[dict[str, float]] = []
         self.best, self.stale = -math.inf, 0

@@ -124,6 +124,25 @@ class TestProgram:
             step.step(x)
         assert changed(model, before) == set(before)
 
+    @pytest.mark.filterwarnings("error:.*not registered in the param store")
+    def test_frozen_parameters_stay(self, cls):
+        """Under stock SVI and under fit, which sets some parameters from the data first; the others move."""
+        model, x = cls.example()
+        names = [name for name, _ in model.named_parameters()]
+        frozen = {names[0], names[-1]} if len(names) > 2 else {names[0]}
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+        before = snapshot(model)
+        if len(names) > 1:
+            dgm.fit(model, x, epochs=1, progress=False)
+            svi(model).step(x)
+            assert not frozen & set(changed(model, before))
+            assert changed(model, before)
+        else:
+            with pytest.raises(ValueError, match="nothing to train"):
+                dgm.fit(model, x, epochs=1, progress=False)
+        assert {name for name, parameter in model.named_parameters() if not parameter.requires_grad} == frozen
+
     def test_several_instances_and_copies_train_apart(self, cls):
         first, x = cls.example()
         second, _ = cls.example()

@@ -196,3 +196,10 @@ def test_a_bias_that_cannot_take_the_shift_is_refused():
     shared, x = Filters(shared=True), Filters.example()[1]
     with pytest.raises(ValueError, match=r"parameter of shape \(1,\) cannot"):
         dgm.fit(shared, x, objective=shared.objective(centred=True), epochs=1, progress=False)
+
+
+def test_a_frozen_bias_cannot_take_the_shift():
+    rbm, _ = dgm.RBM.example()
+    rbm.hidden_bias.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"the bias of 'hidden' for .* depends on no trained parameters"):
+        rbm.objective(centred=True)

@@ -253,3 +253,12 @@ def test_pretraining_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     runs = dgm.pretrain(resumed, x, **options, out=str(tmp_path / "stopped"), resume=True)
     assert [len(run.history) for run in runs] == [2, 2, 2]
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_frozen_layers_stay():
+    dbm, x = dgm.DBM.example()
+    dbm.weights[0].requires_grad_(False)
+    before = dbm.weights[0].clone(), dbm.weights[1].detach().clone()
+    dgm.pretrain(dbm, x, epochs=1, progress=False)
+    assert torch.equal(dbm.weights[0], before[0])
+    assert not torch.equal(dbm.weights[1], before[1])

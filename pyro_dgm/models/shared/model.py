@@ -14,6 +14,7 @@ import torch
 from pyro import poutine
 from pyro.nn import PyroModule
 from pyro.nn.module import _Context
+from pyro.params.param_store import param_with_module_name
 from torch import Tensor, nn
 
 from ...inference.random_state import untouched
@@ -84,6 +85,8 @@ class _AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
 class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: ignore[metaclass]
     """A generative model: it owns parameters, draws samples and knows a default objective.
 
+    Parameters with ``requires_grad_(False)`` are frozen: no training moves them.
+
     Every instance has a unique name; deep copies get new ones. Methods that take rows or a number of them get tensors of the
     model's precision and whole numbers, whatever the caller has (``arguments``).
 
@@ -118,13 +121,23 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
         self._pyro_set_supermodule(_named(self), self._pyro_context)
 
     def __getattr__(self, name: str) -> Any:
+        value = self.__dict__.get("_parameters", {}).get(name)
+        if value is None:
+            value = self.__dict__.get("_modules", {}).get(name)
+        if value is None or isinstance(value, PyroModule):
+            return super().__getattr__(name)
         if is_unregistered():
-            value = self.__dict__.get("_parameters", {}).get(name)
-            if value is None:
-                value = self.__dict__.get("_modules", {}).get(name)
-            if value is not None and not isinstance(value, PyroModule):
-                return value
-        return super().__getattr__(name)
+            return value
+        own = [value] if isinstance(value, Tensor) else list(value.parameters())
+        if all(parameter.requires_grad for parameter in own):
+            return super().__getattr__(name)
+        # Frozen parameters are none of Pyro's: its statement would thaw them, and its statement of modules warns of them.
+        if self._pyro_context.active and isinstance(value, nn.Module):
+            full = self._pyro_get_fullname(name)
+            for inner, parameter in value.named_parameters():
+                if parameter.requires_grad:
+                    pyro.param(param_with_module_name(full, inner), parameter)
+        return value
 
     @classmethod
     @abstractmethod

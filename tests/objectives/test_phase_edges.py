@@ -116,7 +116,7 @@ def test_options_of_another_kind_are_refused(model, kind, option):
 
 
 def test_the_exact_phase_refuses_to_centre():
-    with pytest.raises(ValueError, match="centred got True for the exact phase"):
+    with pytest.raises(ValueError, match="centred got True with kind='exact'"):
         dgm.RBM(3, 2).objective("exact", centred=True)
 
 

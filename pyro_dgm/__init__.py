@@ -22,9 +22,8 @@ _ROOMS = {
     "distributions.discretised_logistic": ["DiscretisedLogistic"],
     "distributions.padded_frames": ["PaddedFrames"],
     "mcmc": ["BlockGibbs", "GibbsLangevin", "HMC", "ParallelTempering", "TemperedTransitions", "VectorizedMCMC"],
-    "inference.importance": ["log_weights"],
     "inference.saul_bound": ["SaulBound"],
-    "annealing": ["RaiseBound", "annealed_log_weights", "log_partition", "raise_bound"],
+    "annealing": ["RaiseBound", "annealed_log_weights", "log_partition", "log_weights", "raise_bound"],
     "annealing.bidirectional": ["bidirectional_gap"],
     "objectives": [
         "CD", "Elbo", "ExactNegativePhase", "NegativePhaseObjective", "NoiseContrastive", "Objective", "PCD", "PseudoLikelihood",

@@ -2,6 +2,7 @@
 
 from .hamiltonian import hamiltonian_ais
 from .latents import annealed_log_weights
+from .normalisers import log_weights
 from .partition import log_partition
 from .raise_bound import RaiseBound, raise_bound
 from .units import AnnealingPath, forward_ais, reverse_ais
@@ -13,6 +14,7 @@ __all__ = [
     "forward_ais",
     "hamiltonian_ais",
     "log_partition",
+    "log_weights",
     "raise_bound",
     "reverse_ais",
 ]

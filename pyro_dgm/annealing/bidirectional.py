@@ -13,6 +13,7 @@ from torch import Tensor
 from ..inference.sites import sites
 from .coordinates import SCALES, LatentCoordinates
 from .latents import inverse_temperatures, learn_steps, run_chains
+from .normalisers import AnnealedNormalisers
 from .weights import log_mean_exp
 
 
@@ -74,7 +75,8 @@ def bidirectional_gap(
     levels = inverse_temperatures(temperatures, chains, num_steps)
     if n < 2:
         raise ValueError(f"n got {n}; expected at least 2 rows, to estimate the error")
-    lower, upper = [], []
+    lower, upper, normalisers = [], [], AnnealedNormalisers()
+    model = normalisers.around(model)
     with torch.no_grad(), pyro.validation_enabled(False):
         drawn = {name: site["value"] for name, site in sites(poutine.trace(model).get_trace(None, n))}
         if "x" not in drawn:
@@ -88,6 +90,7 @@ def bidirectional_gap(
             reverse = run_chains(latents, latents.at(chunk, chains), levels[::-1], steps[::-1], num_steps)
             lower.append(log_mean_exp(forward.log_weights)[0])
             upper.append(-log_mean_exp(reverse.log_weights)[0])
+    normalisers.warn()
     below, above = torch.cat(lower).double(), torch.cat(upper).double()
     means, errors = zip(
         *((float(v.mean()), float(v.std()) / n**0.5) for v in (below, above, above - below)), strict=True

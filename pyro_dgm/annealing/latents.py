@@ -16,6 +16,7 @@ from ..energy.temperatures import temperatures as ladder
 from ..mcmc.flips import flip_moves
 from ..mcmc.leapfrog import accepts, proposal
 from .coordinates import LatentCoordinates, Position
+from .normalisers import AnnealedNormalisers
 
 PILOTS = 10
 """The number of chains per row that find the step sizes; the weights come from others."""
@@ -95,9 +96,12 @@ def anneal(
     """``annealed_log_weights`` with the acceptance rates."""
     levels = inverse_temperatures(temperatures, chains, num_steps)
     with torch.no_grad(), pyro.validation_enabled(False):
-        latents = LatentCoordinates(model, guide, args, kwargs)
+        normalisers = AnnealedNormalisers()
+        latents = LatentCoordinates(normalisers.around(model), guide, args, kwargs)
         steps = learn_steps(latents, levels, num_steps)
-        return run_chains(latents, latents.draw(chains), levels, steps, num_steps)
+        annealed = run_chains(latents, latents.draw(chains), levels, steps, num_steps)
+    normalisers.warn(4)
+    return annealed
 
 
 def inverse_temperatures(temperatures: int | Sequence[float] | Tensor, chains: int, num_steps: int) -> list[float]:

@@ -141,6 +141,11 @@ class EnergyDistribution(TorchDistribution, ABC):
         other._inside_program = self._inside_program
         return other
 
+    @property
+    def normalised(self) -> bool:
+        """Whether log Z was bound, by terms or as a number."""
+        return self._terms is not None or self._log_partition is not None
+
     def with_terms(self, terms: Terms, sampler: Callable[[torch.Size], Tensor] | None = None) -> EnergyDistribution:
         """A copy whose F(x) and log Z are ``terms(distribution, value)``; negative phases use it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
+from ..annealing.normalisers import AnnealedNormalisers
 from ..inference.importance import per_datum, traces
+from ..inference.normalisers import up_to_normalisers
 from ..inference.sites import refuse_auxiliary, sites
 from ..models.shared.arguments import rows_for
 
@@ -27,7 +30,8 @@ class SiteKL:
         stderr: standard errors from the draws, of the same shape; 0 where the term does not depend on draws.
         total: the site's term in the ELBO, which is the sum of ``value``.
         total_stderr: its standard error.
-        method: ``"closed form"`` (given the draws that come before the site) or ``"Monte Carlo"``.
+        method: ``"closed form"`` (given the draws that come before the site) or ``"Monte Carlo"``; with the way that log Z was
+            annealed, where the site is energy-based and has too many states to list.
     """
 
     value: Tensor
@@ -87,8 +91,8 @@ def kl_per_latent(
     """
     terms_by_site: dict[str, list[Tensor]] = {}
     methods: dict[str, str] = {}
-    x = rows_for(model, x)
-    for model_trace, guide_trace in _runs(model, guide, x, args, draws, rows):
+    x, normalisers = rows_for(model, x), AnnealedNormalisers()
+    for model_trace, guide_trace in _runs(normalisers.around(model), guide, x, args, draws, rows):
         refuse_auxiliary(guide_trace, "a latent's KL term")
         before_in_guide, before_in_model = _sites_before(guide_trace), _sites_before(model_trace)
         for name, p, q in _latents(model_trace, guide_trace):
@@ -102,6 +106,9 @@ def kl_per_latent(
         totals = terms.reshape(len(terms), -1).sum(1)
         error, total_error = (draw.std(0) / len(terms) ** 0.5 for draw in (terms, totals))
         result[name] = SiteKL(terms.mean(0), error, float(totals.mean()), float(total_error), methods[name])
+        if name in normalisers.found:
+            method = f"{methods[name]}, log Z: {normalisers.found[name].method}"
+            result[name] = dataclasses.replace(result[name], method=method)
     return result
 
 
@@ -139,7 +146,7 @@ def active_units(
         raise ValueError(f"x got {len(x)} rows; expected at least 2, for a variance over rows")
     means_by_site: dict[str, list[Tensor]] = {}
     masks: dict[str, Tensor] = {}
-    for model_trace, guide_trace in _runs(model, guide, x, args, draws, rows):
+    for model_trace, guide_trace in _runs(up_to_normalisers(model), guide, x, args, draws, rows):
         for name, p, q in _latents(model_trace, guide_trace):
             means = _mean(q["fn"], q["value"])
             masks[name] = _mask(name, p, q).expand(means.shape[:2])[0]

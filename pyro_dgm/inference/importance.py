@@ -26,20 +26,7 @@ def log_weights(
     max_plate_nesting: int = 1,
     **kwargs: Any,
 ) -> Tensor:
-    r"""$\log w_{kn} = \log p(x_n, z_{kn}) - \log q(z_{kn} \mid x_n)$ in nats: ``particles x rows``.
-
-    The weights of a datum do not depend on the rest of the batch; a plate's subsampling scale does not enter them. The
-    rows are the plate at dim -1, and all particles are drawn in one vectorised run.
-
-    Args:
-        model: a Pyro program with an observed site.
-        guide: a Pyro program with the model's latent sites.
-        particles: draws per datum.
-        max_plate_nesting: the number of plates (the data plate and the plates around it), at least 1.
-
-    Raises:
-        ValueError: a latent site is missing in the guide, or a site is not in the data plate; the message names it.
-    """
+    r"""$\log w_{kn} = \log p(x_n, z_{kn}) - \log q(z_{kn} \mid x_n)$, as ``dgm.log_weights`` has it, with sites as they are."""
     check_nesting("log_weights", max_plate_nesting)
     model_trace, guide_trace = traces(model, guide, args, kwargs, particles, max_plate_nesting)
     return weights_of_traces(model_trace, guide_trace, particles, max_plate_nesting)

@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from .importance import per_datum, traces, weights_of_traces
+from .normalisers import up_to_normalisers
 from .sites import sites
 
 
@@ -28,6 +29,8 @@ def posterior_draws(
         ``posterior``, ``log_likelihood`` and ``posterior_predictive``, each ``{site: draws x rows x ...}``.
     """
     with torch.no_grad():
+        # The log Z of a latent site is in all weights of a row, and goes out with their sum.
+        model = up_to_normalisers(model, observed=False)
         model_trace, guide_trace = traces(model, guide, args, kwargs, proposals, 1)
         weights = weights_of_traces(model_trace, guide_trace, proposals, 1)
         chosen = torch.multinomial(torch.softmax(weights, 0).T, draws, replacement=True).T
@@ -48,8 +51,8 @@ class Moved(NamedTuple):
     Attributes:
         latents: the new trace of the guide.
         accepted: ones where the proposal was accepted, else zeros: ``rows``.
-        log_joint: $\log p(x, z)$ of the new state, ``rows``.
-        log_weights: $\log p(x, z) - \log q(z \mid x)$ of the proposal, accepted or not: ``rows``.
+        log_joint: $\log p(x, z)$ of the new state, ``rows``, up to the log Z of energy-based sites.
+        log_weights: $\log p(x, z) - \log q(z \mid x)$ of the proposal, accepted or not: ``rows``; also up to log Z.
     """
 
     latents: Any
@@ -60,6 +63,7 @@ class Moved(NamedTuple):
 
 def metropolis_step(model: Callable[..., Any], guide: Callable[..., Any], latents: Any, *args: Any) -> Moved:
     """Make one step of an independence sampler of every row's latents, proposed by the guide."""
+    model = up_to_normalisers(model)
     old = poutine.trace(poutine.replay(guide, trace=latents)).get_trace(*args)
     new = poutine.trace(guide).get_trace(*args)
     joints, weights = [], []

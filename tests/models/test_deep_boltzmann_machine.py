@@ -280,3 +280,22 @@ def test_options_of_multi_prediction_are_refused_by_other_kinds(kind, option):
 def test_multi_prediction_refuses_options_of_other_kinds(option):
     with pytest.raises(ValueError, match=f"{next(iter(option))} got .* with kind='multi-prediction'"):
         dgm.DBM.example()[0].objective("multi-prediction", **option)
+
+
+@pytest.mark.parametrize("method", ["exact", None])
+def test_small_machines_with_labels_have_exact_figures(method):
+    """log p(x, y) of every row and label by a list of all states in NumPy; they sum to one."""
+    torch.manual_seed(0)
+    dbm = dgm.DBM(3, (3, 2), classes=3, spread=1.0).double()
+    v, first, second, y = (np.array(list(itertools.product((0.0, 1.0), repeat=n))) for n in (3, 3, 2, 3))
+    y = y[y.sum(1) == 1]
+    lower, upper = (w.detach().numpy() for w in dbm.weights)
+    up, top = v @ lower @ first.T, first @ upper @ second.T
+    labels = second @ dbm.label_weight.detach().numpy() @ y.T
+    minus = up[:, :, None, None] + top[None, :, :, None] + labels[None, None]
+    log_p = np.logaddexp.reduce(np.logaddexp.reduce(minus, 2), 1)
+    log_p -= np.logaddexp.reduce(log_p.ravel())
+    rows = np.concatenate([np.repeat(v, 3, 0), np.tile(y, (8, 1))], 1)
+    found = dbm.evidence(torch.tensor(rows), method)
+    assert found.kind == "exact"
+    np.testing.assert_allclose(found.values.numpy(), log_p.ravel(), atol=1e-9)

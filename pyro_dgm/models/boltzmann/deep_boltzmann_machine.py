@@ -222,7 +222,7 @@ class DBM(LabelColumns):
             method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
         """
         machine = self().machine
-        small = not self.classes and max(log_states(machine, {}), log_states(machine, {"visible": x[:1]})) <= LARGEST
+        small = max(log_states(machine, {}), log_states(machine, self.observed(x[:1]))) <= LARGEST
         if method == "exact" or (method is None and small and not asks_to_anneal(options)):
             return super().evidence(x, "exact", **(options if method else {}))
         check_options(self, options, log_partition)

@@ -199,7 +199,7 @@ class BoltzmannModel(EnergyModel):
         return self.joined(means)
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        r"""$-F(x) - \log Z$ for every row, with log Z exact or between forward and reverse annealing.
+        r"""$-F(x) - \log Z$ for every row, of all layers that it observes; log Z exact, or between annealing both ways.
 
         The interval goes from the mean log weight of forward annealing to that of reverse annealing, widened by ``WIDTH``
         standard errors of those means, and always contains the value.
@@ -213,12 +213,19 @@ class BoltzmannModel(EnergyModel):
         """
         check_options(self, options, raise_bound if method == "raise" else log_partition)
         if method == "raise":
-            return _raised(raise_bound(self(), x, **options))
+            if options.get("base") is not None:
+                options["base"] = self.observed(options["base"])["visible"]
+            return _raised(raise_bound(*self._seen(x), **options))
         log_z = self.log_partition(x, method, **options)
         with torch.no_grad():
-            dist = self()
-            values = torch.cat([-dist.free_energy(rows) for rows in x.split(ROWS_AT_ONCE)]) - log_z.value
+            pairs = (self._seen(rows) for rows in x.split(ROWS_AT_ONCE))
+            values = torch.cat([-dist.free_energy(visible) for dist, visible in pairs]) - log_z.value
         return between(values, log_z)
+
+    def _seen(self, x: Tensor) -> tuple[BoltzmannDistribution, Tensor]:
+        """The distribution given the layers that rows observe beside the visible one, and the rows of that one."""
+        observed = self.observed(x)
+        return self().given({name: state for name, state in observed.items() if name != "visible"}), observed["visible"]
 
     def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
         """Log Z in nats: exact, or between forward and reverse annealing from the means of ``rows``.

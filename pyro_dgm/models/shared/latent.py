@@ -15,6 +15,7 @@ from torch import Tensor
 from ... import processes
 from ...annealing.coordinates import SCALES
 from ...annealing.latents import anneal
+from ...annealing.normalisers import AnnealedNormalisers
 from ...annealing.weights import log_mean_exp
 from ...checks import check_belongs, check_choice, check_count
 from ...inference.importance import log_weights
@@ -170,17 +171,19 @@ class LatentVariableModel(ChainModel):
         """The bound under ``model``, the model's program or one with handlers around it."""
         particles = check_count("particles", particles)
         mine = processes.share(particles, "particles")
+        normalisers = AnnealedNormalisers()
+        normalised = normalisers.around(model)
 
         def weights(batch: Tensor) -> Tensor:
             chunk = max(rows // len(batch), 1)
             counts = (min(chunk, mine - start) for start in range(0, mine, chunk))
-            chunks = [log_weights(model, self.guide, batch, particles=count) for count in counts]
+            chunks = [log_weights(normalised, self.guide, batch, particles=count) for count in counts]
             return processes.gather(torch.cat(chunks))
 
         # Distributions would check their parameters for every particle; the data were checked once.
         with torch.no_grad(), pyro.validation_enabled(False), processes.own_stream():
             batches = [weights(batch) for batch in x.split(WEIGHED_ROWS)]
-        method = f"importance-weighted lower bound, K={particles}"
+        method = f"importance-weighted lower bound, K={particles}{normalisers.said()}"
         return _bound(batches, method, {"particles": particles})
 
     def _annealed(self, x: Tensor, temperatures: Any, chains: int, num_steps: int, rows: int) -> Evidence:

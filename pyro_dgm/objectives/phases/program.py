@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from pyro.infer.autoguide.initialization import InitMessenger
 from pyro.poutine.condition_messenger import ConditionMessenger
@@ -15,7 +14,7 @@ from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
-from ...distributions.around import Around
+from ...distributions.around import bound_inside
 from ...energy import EnergyDistribution, without_gradient
 from ...energy.distribution import Terms
 from .phase import NegativePhase
@@ -41,7 +40,7 @@ class PhaseMessenger(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         site = msg["name"]
         plates = max((-plate.dim for plate in msg["cond_indep_stack"] if plate.vectorized), default=0)
-        msg["fn"] = _bind(
+        msg["fn"] = bound_inside(
             msg["fn"],
             lambda fn: self.phase.prepare(site, fn).with_terms(self._terms(site, plates), self.phase.sampler(site, fn)),
         )
@@ -63,29 +62,6 @@ class PhaseMessenger(Messenger):
             return free_energy, log_z
 
         return terms
-
-
-def _bind(fn: Any, bind: Callable[[EnergyDistribution], EnergyDistribution]) -> Any:
-    """Apply ``bind`` to the energy distribution inside ``to_event``, ``mask``, ``expand`` and rows around it, if there is one."""
-    if isinstance(fn, EnergyDistribution):
-        return bind(fn)
-    if isinstance(fn, Around):
-        inner = _bind(fn.inner, bind)
-        return fn if inner is fn.inner else fn.around(inner)
-    base = getattr(fn, "base_dist", None)
-    if base is None:
-        return fn
-    bound = _bind(base, bind)
-    if bound is base:
-        return fn
-    if isinstance(fn, dist.Independent):
-        return bound.to_event(fn.reinterpreted_batch_ndims)
-    if isinstance(fn, dist.MaskedDistribution):
-        return bound.mask(fn._mask)
-    raise ValueError(
-        f"an energy-based site is wrapped in {type(fn).__name__}, through which no negative phase can be bound; "
-        "use .to_event(...), .mask(...) or a plate"
-    )
 
 
 def _refuse_enumeration(site: str, phase: str, fn: EnergyDistribution, value: Tensor, plates: int) -> None:

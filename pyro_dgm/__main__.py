@@ -1,7 +1,5 @@
 """``python -m pyro_dgm``: the command ``pyro-dgm``."""
 
-import sys
+from .cli import run
 
-from .cli import main
-
-sys.exit(main())
+run()

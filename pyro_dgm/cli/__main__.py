@@ -1,11 +1,5 @@
 """``python -m pyro_dgm.cli``, also under torchrun."""
 
-import sys
+from .main import run
 
-from .. import processes
-from .main import main
-
-STATUS = main()
-if processes.several():
-    processes.end(STATUS)
-sys.exit(STATUS)
+run()

@@ -10,9 +10,20 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import NoReturn
 
 RESUMABLE = ("fit", "reproduce")
 """The commands that ``--resume`` goes on with."""
+
+
+def run() -> NoReturn:
+    """Run the command line of this process, and end it with the exit status."""
+    from .. import processes
+
+    status = main()
+    if processes.several():
+        processes.end(status)
+    sys.exit(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -779,6 +779,20 @@ def test_a_process_ends_without_the_interpreters_farewell(act, status, monkeypat
     assert ended == [status]
 
 
+@pytest.mark.parametrize("several", [True, False])
+def test_so_does_one_of_several_that_a_launcher_started(several, monkeypatch):
+    def farewell(status):
+        raise SystemExit("at once" if several else "never")
+
+    monkeypatch.setattr(os, "_exit", farewell)
+    monkeypatch.setattr(sys, "argv", ["pyro-dgm", "fit", "no such model"])
+    for name, value in {**LAUNCHER, "MASTER_PORT": str(free_port())}.items() if several else ():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        cli.run()
+    assert ended.value.code == ("at once" if several else 2)
+
+
 LAUNCHER = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29999"}
 
 
@@ -792,7 +806,7 @@ LAUNCHER = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_
         ({"WORLD_SIZE": ""}, "WORLD_SIZE is ''"),
         ({"MASTER_PORT": "99999"}, "MASTER_PORT is '99999'; expected a whole number from 0 to 65535"),
         ({"LOCAL_RANK": "x"}, "LOCAL_RANK is 'x'"),
-        ({}, "epochs got 0"),
+        ({}, "devices got 3 in one of 2 processes"),
     ],
 )
 def test_a_launchers_nonsense_is_refused_at_once(changed, message, monkeypatch, tmp_path, capsys):
@@ -800,7 +814,7 @@ def test_a_launchers_nonsense_is_refused_at_once(changed, message, monkeypatch, 
     for name, value in (LAUNCHER | {"MASTER_PORT": str(free_port())} | changed).items():
         monkeypatch.setenv(name, value)
     started = time.monotonic()
-    assert cli.main(["fit", "rbm", "--epochs", "0", "--out", str(tmp_path / "run")]) == 2
+    assert cli.main(["fit", "rbm", "--devices", "3", "--out", str(tmp_path / "run")]) == 2
     assert time.monotonic() - started < 10
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ...annealing import log_partition
 from ...checks import check_choice, check_columns, check_counts
-from ...energy import Binary, BoltzmannDistribution, Dense, Graph, LogPartition, log_states
-from ...energy.enumeration import LARGEST
+from ...energy import Binary, BoltzmannDistribution, Dense, Graph
 from ...native import linear
 from ...nets.bodies import classifier
-from ...objectives import PCD
-from ...objectives.estimators.wake_sleep import WakeSleep
-from ...objectives.objective import Objective
-from ...objectives.phases.phase import KnownLogPartition
-from ...objectives.phases.program import negative_phase
-from ..shared.evidence import WIDTH, Evidence
+from ..shared.deep_belief import DeepBeliefModel
 from ..shared.examples import bits, seeded
-from ..shared.latent import LatentVariableModel
 from ..shared.layerwise import Stage
 from ..shared.rows import PROGRESS_ROWS, check_binary, check_rows
 from ._doubled import Repeated
 
 
-class DBN(LatentVariableModel):
+class DBN(DeepBeliefModel):
     r"""Deep belief network (Hinton, Osindero and Teh 2006).
 
     The two top layers are a restricted Boltzmann machine; the others are drawn downwards from it (20.17-19):
@@ -176,56 +168,8 @@ class DBN(LatentVariableModel):
                 machine.hidden_bias[:m] = self.biases[k - 1]
         return machine
 
-    def objective(
-        self, kind: Literal["pcd"] = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0
-    ) -> Objective:
-        """Wake-sleep with persistent chains in the top machine (the up-down algorithm)."""
-        check_choice("kind", kind, ("pcd",))
-        return WakeSleep(PCD(k, chains), sleep)
-
-    def evidence(
-        self, x: Tensor, method: str | None = None, *, particles: int = 100, rows: int = 4000, **options: Any
-    ) -> Evidence:
-        r"""The importance-weighted bound from the guide's draws, with the top machine's log Z exact or by annealing.
-
-        Args:
-            x: data.
-            method: ``"exact"`` or ``"ais"`` for the top machine's log Z.
-            particles: K; 1 gives the variational bound of the papers.
-            rows: particles times rows of one pass; it bounds the memory and changes nothing else.
-            options: of ``dgm.log_partition``.
-        """
-        log_z = self.log_partition(x, method, **options)
-        program = negative_phase(self.model, KnownLogPartition(log_z.value))
-        weighted = self._importance_weighted(program, x, particles, rows)
-        return Evidence(
-            weighted.values,
-            kind="exact" if log_z.exact and len(self.hidden) == 1 else "lower bound",
-            method=f"{weighted.method}, log Z of the top machine: {log_z.method}",
-            stderr=(weighted.stderr**2 + float(log_z.stderr) ** 2) ** 0.5
-            if len(self.hidden) > 1
-            else float(log_z.stderr),
-            lower=weighted.lower + min(float(log_z.value - log_z.upper - WIDTH * log_z.stderr_upper), 0.0),
-            upper=0.0 if log_z.exact and len(self.hidden) == 1 else weighted.upper,
-            details={**weighted.details, "log_partition": float(log_z.value)},
-        )
-
-    def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
-        """Log Z of the top machine in nats: exact, or by annealing from the data's means in its visible layer.
-
-        Args:
-            rows: data.
-            method: ``"exact"``, ``"ais"`` or ``"bridge"``. By default exact where the states can be listed and no option asks
-                for annealing, else ``"ais"``.
-            options: those of ``dgm.log_partition``, ``base`` as rows of the top machine.
-        """
-        with torch.no_grad():
-            top = self.top()
-            small = log_states(top.machine, {}) <= LARGEST
-            method = method or ("exact" if small and not options else "ais")
-            if method != "exact":
-                options.setdefault("base", torch.bernoulli(self.posterior(rows, len(self.hidden) - 1)))
-            return log_partition(top, method, **options)
+    def top_rows(self, rows: Tensor) -> Tensor:
+        return torch.bernoulli(self.posterior(rows, len(self.hidden) - 1))
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The reconstruction of validation rows from the first hidden layer, in nats per row; an RBM's free-energy gap."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ TAKE_ROWS = (
     "bound", "classifier_input", "classify", "complete", "condition", "condition_with_details", "conditional_log_prob",
     "evidence", "hidden_features", "impute", "impute_with_details", "log_partition", "posterior_draws", "reconstruct",
 )  # fmt: skip
-"""Methods of models whose argument ``x`` or ``rows`` holds rows, and ``known`` (if they have it) booleans."""
+"""Methods of models whose first argument, ``x`` or ``rows``, holds rows, and ``known`` (if they have it) booleans."""
 
 
 def rows_for(model: Any, x: Any, name: str = "x") -> Tensor:
@@ -64,8 +65,9 @@ def _plain(value: Any) -> Any:
 
 
 def _rows_and_booleans(model: nn.Module, arguments: dict[str, Any]) -> None:
-    for name in {"x", "rows"} & arguments.keys():
-        arguments[name] = rows_for(model, arguments[name], name)
+    first = next((name for name in itertools.islice(arguments, 1, 2) if name in ("x", "rows")), None)
+    if first is not None:
+        arguments[first] = rows_for(model, arguments[first], first)
     if "known" in arguments:
         known = as_booleans(arguments["known"])
         arguments["known"] = known.to(arguments["x"].device) if isinstance(known, Tensor) else known

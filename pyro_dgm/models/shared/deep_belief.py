@@ -1,0 +1,93 @@
+"""The base of belief networks whose two top layers are a Boltzmann machine."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ...annealing import log_partition
+from ...checks import check_choice
+from ...energy import BoltzmannDistribution, LogPartition, log_states
+from ...energy.enumeration import LARGEST
+from ...objectives import PCD
+from ...objectives.estimators.wake_sleep import WakeSleep
+from ...objectives.objective import Objective
+from ...objectives.phases.phase import KnownLogPartition
+from ...objectives.phases.program import negative_phase
+from .evidence import WIDTH, Evidence
+from .latent import LatentVariableModel
+
+
+class DeepBeliefModel(LatentVariableModel):
+    """A belief network below a Boltzmann machine of its two top layers, with a guide that goes upwards.
+
+    Attributes:
+        hidden: one entry for every hidden layer.
+    """
+
+    hidden: tuple[Any, ...]
+
+    @property
+    def depth(self) -> int:
+        """The number of hidden layers."""
+        return len(self.hidden)
+
+    @abstractmethod
+    def top(self) -> BoltzmannDistribution:
+        """The top machine, a distribution of the highest layer but one."""
+
+    @abstractmethod
+    def top_rows(self, rows: Tensor) -> Tensor:
+        """States of the top machine's visible layer that the guide draws for rows of data."""
+
+    def objective(
+        self, kind: Literal["pcd"] = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0
+    ) -> Objective:
+        """Wake-sleep with persistent chains in the top machine (the up-down algorithm)."""
+        check_choice("kind", kind, ("pcd",))
+        return WakeSleep(PCD(k, chains), sleep)
+
+    def evidence(
+        self, x: Tensor, method: str | None = None, *, particles: int = 100, rows: int = 4000, **options: Any
+    ) -> Evidence:
+        r"""The importance-weighted bound from the guide's draws, with the top machine's log Z exact or by annealing.
+
+        Args:
+            x: data.
+            method: ``"exact"`` or ``"ais"`` for the top machine's log Z.
+            particles: K; 1 gives the variational bound of the papers.
+            rows: particles times rows of one pass; it bounds the memory and changes nothing else.
+            options: of ``dgm.log_partition``.
+        """
+        log_z = self.log_partition(x, method, **options)
+        program = negative_phase(self.model, KnownLogPartition(log_z.value))
+        weighted = self._importance_weighted(program, x, particles, rows)
+        return Evidence(
+            weighted.values,
+            kind="exact" if log_z.exact and self.depth == 1 else "lower bound",
+            method=f"{weighted.method}, log Z of the top machine: {log_z.method}",
+            stderr=(weighted.stderr**2 + float(log_z.stderr) ** 2) ** 0.5 if self.depth > 1 else float(log_z.stderr),
+            lower=weighted.lower + min(float(log_z.value - log_z.upper - WIDTH * log_z.stderr_upper), 0.0),
+            upper=0.0 if log_z.exact and self.depth == 1 else weighted.upper,
+            details={**weighted.details, "log_partition": float(log_z.value)},
+        )
+
+    def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
+        """Log Z of the top machine in nats: exact, or by annealing from the data's means in its visible layer.
+
+        Args:
+            rows: data.
+            method: ``"exact"``, ``"ais"`` or ``"bridge"``. By default exact where the states can be listed and no option asks
+                for annealing, else ``"ais"``.
+            options: those of ``dgm.log_partition``, ``base`` as rows of the top machine.
+        """
+        with torch.no_grad():
+            top = self.top()
+            small = log_states(top.machine, {}) <= LARGEST
+            method = method or ("exact" if small and not options else "ais")
+            if method != "exact":
+                options.setdefault("base", self.top_rows(rows))
+            return log_partition(top, method, **options)

@@ -1,0 +1,104 @@
+"""Convolutional DBN: values of another program, layer-wise training, other depths, bad input."""
+
+import itertools
+
+import pytest
+import torch
+from oracles.waves import bits, wave
+
+import pyro_dgm as dgm
+from pyro_dgm.models.structured.convolutional_rbm import ConvolutionalRBM
+
+
+def machine():
+    """Pictures 3 x 5, two filters 2 x 2 in regions 2 x 2; a filter 1 x 1 above, which the other program's 1 x 2 becomes."""
+    model = dgm.ConvolutionalDBN(15, (2, 2), (2, 1), (2, 1), (3, 5)).double()
+    with torch.no_grad():
+        model.weights[0].copy_(wave(0.6, 1, 2, 1, 2, 2))
+        model.biases[0].copy_(wave(0.4, 3, 1))
+        model.biases[1].copy_(wave(0.5, 6, 2))
+        model.biases[2].copy_(wave(0.3, 5, 2))
+        model.weights[1].copy_(wave(0.7, 4, 2, 2, 1, 2)[..., :1])
+        model.recognition_weights[0].copy_(model.weights[0])
+        model.recognition_biases[0].copy_(wave(0.5, 2, 2))
+    return model
+
+
+def test_the_bound_and_the_likelihood_by_listing_every_layer():
+    """p(x) and the bound by sums over all states of the detectors, from conditionals alone; p sums to one over all pictures."""
+    model = machine()
+    unit = model.top().machine.graph.layers["visible"]
+    states = torch.stack(
+        [torch.stack(c) for c in itertools.product(unit.atom_states(torch.zeros(()).double()), repeat=unit.atoms)]
+    )
+    states = states.view(-1, *unit.shape)
+    log_prior = model.top().log_prob(states)
+    torch.testing.assert_close(log_prior.logsumexp(0), torch.zeros(()).double())
+    x = bits(1, 1, 3, 5).view(1, 15)
+    likelihood = model.observe(states)
+    log_joint = likelihood.log_prob(x) + log_prior
+    log_q = model._up(1, x).log_prob(states)
+    torch.testing.assert_close(log_q.logsumexp(0), torch.zeros(()).double())
+    bound = (log_q.exp() * (log_joint - log_q)).sum()
+    torch.manual_seed(0)
+    many = dgm.log_likelihood(model, x.repeat(3000, 1), particles=1)
+    assert many.kind == "lower bound"
+    assert abs(many.value - float(bound)) < 6 * many.stderr_data
+    tight = dgm.log_likelihood(model, x, particles=20_000)
+    assert abs(tight.value - float(log_joint.logsumexp(0))) < 0.02
+    every = torch.cartesian_prod(*([torch.tensor([0.0, 1.0]).double()] * 15))
+    total = sum((likelihood.log_prob(rows[:, None]) + log_prior).exp().sum() for rows in every.split(512))
+    torch.testing.assert_close(total, torch.ones(()).double())
+
+
+def test_pretraining_takes_over_the_machines():
+    """Greedy training; then the top machine has the last one's law of pooled bits, as probabilities of detectors show."""
+    torch.manual_seed(0)
+    model = dgm.ConvolutionalDBN(36, (2, 3), (3, 2), (2, 1))
+    x = bits(1, 40, 36).float()
+    machines = []
+    for stage, lift in model.stages():
+        rows = torch.bernoulli(lift(x))
+        dgm.fit(stage, rows, epochs=1, batch_size=10, progress=False)
+        with torch.no_grad():
+            for parameter in stage.parameters():
+                parameter += 0.3 * torch.randn_like(parameter)
+        machines.append(stage)
+    assert [type(m) for m in machines] == [ConvolutionalRBM] * 2
+    torch.testing.assert_close(model.weights[0], machines[0].weight)
+    # p(pooled bits) of the upper machine is the sum over the detectors of each region that is on.
+    top, pooled = model.top().machine, torch.cartesian_prod(*([torch.tensor([0.0, 1.0])] * 8))
+    n = 4
+    first = torch.zeros(len(pooled), 2, 2, 2, n)
+    first[..., 0] = pooled.view(-1, 2, 2, 2)
+    log_top = dgm.energy.log_sum(top, {"visible": first}) + pooled.sum(1) * torch.log(torch.tensor(float(n)))
+    torch.testing.assert_close(torch.log_softmax(log_top, 0), machines[1]().log_prob(pooled), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        dgm.log_partition(model.top()).value, dgm.log_partition(machines[1]()).value, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_three_layers_draw_and_learn():
+    torch.manual_seed(0)
+    model = dgm.ConvolutionalDBN(100, (2, 3, 2), (3, 2, 1), (2, 1, 1), unit="gaussian")
+    assert model.hidden == ((2, 4, 4, 4), (3, 3, 3, 1), (2, 3, 3, 1))
+    x = torch.randn(30, 100)
+    run = dgm.fit(model, x, epochs=1, batch_size=10, progress=False)
+    assert len(run.history) == 1
+    assert model.sample(2, sweeps=3).shape == (2, 100)
+    assert model.hidden_features(x).shape == (30, 2 * 16 + 3 * 9 + 2 * 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"filters": (2,)}, "filters got"),
+        ({"sizes": (3, 2, 2)}, "got 2 filters, 3 sizes and 2 pools"),
+        ({"pools": (3, 1)}, "pool got 3; expected height and width of a region that divide"),
+        ({"unit": "spin"}, "unit got 'spin'"),
+        ({"shape": (5, 5)}, r"shape got \(5, 5\) for 36 pixels"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        dgm.ConvolutionalDBN(36, **{"filters": (2, 2), "sizes": (3, 2), "pools": (2, 1), **options})

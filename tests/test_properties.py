@@ -72,7 +72,9 @@ def test_any_value_outside_the_support_is_refused(value, row, column):
     for cls in (dgm.RBM, dgm.VAE):
         model, x = cls.example()
         x[row, column] = value
-        with pytest.raises(ValueError, match=r"got|has a NaN or infinite value"):
+        if value != value and cls.takes_missing:
+            continue  # a missing value, which is no value
+        with pytest.raises(ValueError, match=r"got|has an infinite value"):
             dgm.fit(model, x, progress=False)
 
 

@@ -94,7 +94,7 @@ class Dataset:
         grey: a function from preprocessed rows to the grey levels that they came from, for pictures; None where there is none.
 
     Raises:
-        ValueError: if a split is empty, widths differ, a value is NaN or infinite, or `shape` does not fit.
+        ValueError: if a split is empty, widths differ, a value is infinite (NaN is a missing value), or `shape` does not fit.
 
     >>> split = Split(torch.eye(4), Space("binary"))
     >>> data = Dataset("toy", split, split, split, (2, 2))
@@ -119,12 +119,11 @@ class Dataset:
                 raise ValueError(
                     f"{where} has {split.x.shape[1]} columns but 'train' has {self.visible}; give all splits the same."
                 )
-            finite = torch.isfinite(split.x)
-            if not finite.all():
-                row = int((~finite).any(1).nonzero()[0])
+            infinite = torch.isinf(split.x)
+            if infinite.any():
+                row = int(infinite.any(1).nonzero()[0])
                 raise ValueError(
-                    f"{where} has a NaN or infinite value, first in row {row}; every value must be finite: "
-                    "train on complete rows; then pyro-dgm impute RUN --rows FILE (model.impute) fills in the others."
+                    f"{where} has an infinite value, first in row {row}; expected finite values, or NaN where one is missing"
                 )
         if math.prod(self.shape) != self.visible or any(side < 1 for side in self.shape):
             raise ValueError(

@@ -177,6 +177,8 @@ def with_details(
         )
     value = float(evidence.values.double().mean())
     stderr_data = float(evidence.values.double().std()) / math.sqrt(len(x)) if len(x) > 1 else math.nan
+    if space is not None and bool(x.isnan().any()):
+        space = f"{space}, {float(x.isnan().double().mean()):.2g} of the values missing"
     figure = LogLikelihood(
         value=value,
         stderr_estimator=evidence.stderr,

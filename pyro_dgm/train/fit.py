@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyro
+import torch
 
 from .. import processes
 from ..data import Dataset, Split
@@ -116,6 +117,7 @@ def fit(
     for name in ("train", "valid"):
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:
+            _check_missing(model, split.x, name)
             model.check_data(split.x)
     world = check_devices(device, devices)
     _check_monitored(model, data, objective, settings)
@@ -165,6 +167,17 @@ def fit(
                 write_json(writes / CONFIG, {**read_config(writes), "training": vars(settings)})
             model.fresh = False
             return trainer.run(first)
+
+
+def _check_missing(model: Model, x: torch.Tensor, split: str) -> None:
+    """Refuse missing values in rows for a model that cannot sum them out."""
+    holes = x.isnan().flatten(1).any(1)
+    if not model.takes_missing and bool(holes.any()):
+        raise ValueError(
+            f"{type(model).__name__} got NaN, first in row {int(holes.nonzero()[0])} of {split!r}, and cannot sum missing values "
+            "out of its likelihood; fit it on rows without, then impute(x, known=~x.isnan()) fills in the others. Orderless "
+            "autoregressive models and variational autoencoders are trained on incomplete rows"
+        )
 
 
 @contextlib.contextmanager

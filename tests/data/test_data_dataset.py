@@ -89,13 +89,13 @@ def test_dataset_refuses_bad_splits() -> None:
         Dataset("toy", split(3), split(1), split(1), (-2, -2))
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["train", "valid", "test"])
 def test_dataset_names_split_and_first_row_of_bad_values(bad: float, where: str) -> None:
     splits = {part: split(5) for part in ("train", "valid", "test")}
     splits[where].x[2, 3] = bad
     splits[where].x[4, 0] = bad
-    with pytest.raises(ValueError, match=rf"split '{where}'.*first in row 2;.*impute"):
+    with pytest.raises(ValueError, match=rf"split '{where}'.*first in row 2;.*NaN where one is missing"):
         Dataset("toy", splits["train"], splits["valid"], splits["test"], (4,))
 
 

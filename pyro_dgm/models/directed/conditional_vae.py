@@ -113,7 +113,9 @@ class ConditionalVAE(DecodedModel):
                 label = torch.eye(self.classes).to(like)[labels]
             else:
                 label = pyro.sample("label", dist.OneHotCategorical(logits=like.new_zeros(self.classes)))
-            return pyro.sample("x", GivenRows(self.observe(z, label), label), obs=x)
+            columns, known = self.known_alone(self.observe(z, label), None if x is None else x[..., : self.visible])
+            rows = None if known is None else torch.cat([known, label], -1)
+            return pyro.sample("x", GivenRows(columns, label), obs=rows)
 
     def infer(self, x: Tensor, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):
@@ -212,7 +214,7 @@ class ConditionalVAE(DecodedModel):
 
     def check_data(self, x: Tensor) -> None:
         name = "ConditionalVAE (visible columns, then one-hot labels: dataset.labelled(classes) appends them)"
-        check_rows(x, self.data_shape(), name)
+        check_rows(x, self.data_shape(), name, missing=True)
         self.check_columns(x[:, : self.visible])
         check_one_hot(x[:, self.visible :], "ConditionalVAE")
 

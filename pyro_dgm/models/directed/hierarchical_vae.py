@@ -106,7 +106,8 @@ class HierarchicalVAE(DecodedModel):
             z = pyro.sample(f"z{len(self.latent)}", self.prior(len(self.latent), None))
             for layer in range(len(self.latent) - 1, 0, -1):
                 z = pyro.sample(f"z{layer}", self.prior(layer, z))
-            return pyro.sample("x", self.observe(z), obs=x)
+            columns, known = self.known_alone(self.observe(z), x)
+            return pyro.sample("x", columns, obs=known)
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
         below = self.seen(x)
@@ -124,7 +125,7 @@ class HierarchicalVAE(DecodedModel):
         return bound_objective(kind, particles, kl_weight=kl_weight, kl_warmup=kl_warmup)
 
     def check_data(self, x: Tensor) -> None:
-        check_rows(x, torch.Size([self.visible]), "HierarchicalVAE")
+        check_rows(x, torch.Size([self.visible]), "HierarchicalVAE", missing=True)
         self.check_columns(x)
 
     def options(self) -> dict[str, Any]:

@@ -120,7 +120,8 @@ class VAE(DecodedModel):
         with self.data_plate(x, size):
             like = next(self.decoder.parameters())
             z = pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
-            return pyro.sample("x", self.observe(z), obs=x)
+            columns, known = self.known_alone(self.observe(z), x)
+            return pyro.sample("x", columns, obs=known)
 
     def infer(self, x: Tensor, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):
@@ -136,7 +137,7 @@ class VAE(DecodedModel):
         return bound_objective(kind, particles, TraceMeanField_ELBO, kl_weight=kl_weight, kl_warmup=kl_warmup)
 
     def check_data(self, x: Tensor) -> None:
-        check_rows(x, torch.Size([self.visible]), "VAE")
+        check_rows(x, torch.Size([self.visible]), "VAE", missing=True)
         self.check_columns(x)
 
     def options(self) -> dict[str, Any]:

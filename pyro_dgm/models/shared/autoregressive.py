@@ -243,11 +243,11 @@ class AutoregressiveModel(ExplicitModel):
 
     def check_data(self, x: Tensor) -> None:
         name = type(self).__name__
-        if isinstance(x, Tensor) and x.dim() == 2 and bool(x.isnan().any()):
+        if not self.takes_missing and isinstance(x, Tensor) and x.dim() == 2 and bool(x.isnan().any()):
             raise ValueError(
                 f"{name} got NaN, first in row {int(x.isnan().any(1).nonzero()[0])}; fit it on rows without, then "
                 "impute(x, known=~x.isnan()) fills in the others"
             )
-        check_rows(x, torch.Size([self.visible]), name)
-        if fault := self.conditionals.fault(x):
+        check_rows(x, torch.Size([self.visible]), name, missing=self.takes_missing)
+        if fault := self.conditionals.fault(torch.where(x.isnan(), 0.0, x), ~x.isnan()):
             raise ValueError(f"{name} got {fault}. {advice(self.conditionals, x)}")

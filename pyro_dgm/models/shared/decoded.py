@@ -15,7 +15,7 @@ from ...distributions.discretised_logistic import LOGISTIC_SPREAD, DiscretisedLo
 from ...nets.bodies import picture_sizes
 from ...nets.scaling import ColumnScaling
 from .latent import LatentVariableModel
-from .rows import check_binary, check_support
+from .rows import check_binary, check_support, filled_by_others
 
 BODIES = ("dense", "convolutional")
 OUTPUTS = ("binary", "gaussian", "logistic")
@@ -24,6 +24,9 @@ OUTPUTS = ("binary", "gaussian", "logistic")
 
 class DecodedModel(LatentVariableModel):
     """A latent-variable model whose columns are observed through a decoder, independent of one another given the latents.
+
+    Rows may have missing values (NaN): the encoder sees zeros there (of Gaussian columns the mean), and the likelihood is that
+    of the known values.
 
     Where the decoder's last layer has a bias with one entry per column, ``initialise`` starts it at the data's means. Gaussian
     and logistic columns learn one ``log_scale`` each; Gaussian ones may be in any units, since ``initialise`` takes their means
@@ -39,6 +42,7 @@ class DecodedModel(LatentVariableModel):
     """
 
     guide_needs_rows = True
+    takes_missing = True
 
     decoder: nn.Module
 
@@ -62,9 +66,23 @@ class DecodedModel(LatentVariableModel):
 
     def seen(self, x: Tensor) -> Tensor:
         """Rows as the encoder sees them: Gaussian columns standardised, what stands behind them unchanged."""
-        if self.scaling is None:
-            return x
-        return torch.cat([self.scaling(x[..., : self.visible]), x[..., self.visible :]], -1)
+        if self.scaling is not None:
+            x = torch.cat([self.scaling(x[..., : self.visible]), x[..., self.visible :]], -1)
+        return torch.where(x.isnan(), 0.0, x)
+
+    def known_alone(self, columns: Any, x: Tensor | None) -> tuple[Any, Tensor | None]:
+        """The distribution of rows, and the rows: where values are missing (NaN), of the known columns alone.
+
+        The columns are independent given the latents, so that the missing ones are summed out by leaving them out, and all
+        bounds are those of the known values (Mattei and Frellsen 2019).
+
+        Args:
+            columns: the columns' distribution, of ``event_shape`` (visible,).
+            x: rows of these columns, or None.
+        """
+        if x is None or not bool((missing := x.isnan()).any()):
+            return columns, x
+        return columns.base_dist.mask(~missing).to_event(1), torch.where(missing, 0.0, x)
 
     def initialise(self, x: Tensor) -> None:
         """Start the decoder's output bias and the scales at the means and scales of the columns.
@@ -72,7 +90,7 @@ class DecodedModel(LatentVariableModel):
         Gaussian columns are scaled to mean 0 and variance 1 for both networks.
         """
         with torch.no_grad():
-            x = x[:, : self.visible]
+            x = filled_by_others(x[:, : self.visible])
             if self.scaling is not None:
                 self.scaling.fit(x)
                 x = self.scaling(x)
@@ -86,7 +104,7 @@ class DecodedModel(LatentVariableModel):
 
     def check_columns(self, x: Tensor) -> None:
         """Raise ``ValueError`` where observed columns hold values that they cannot take."""
-        name = type(self).__name__
+        name, x = type(self).__name__, torch.where(x.isnan(), 0.0, x)
         if self.output == "binary":
             check_binary(x, f"{name} with binary output", "; or choose output='gaussian'")
         if self.output == "logistic":

@@ -91,9 +91,12 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     model's precision and whole numbers, whatever the caller has (``arguments``).
 
     Attributes:
+        takes_missing: whether it is trained and evaluated on rows with missing values (NaN), which it sums out.
         fresh: whether the model was never trained.
         own_networks: the class names of networks that a user gave in place of the model's, by argument.
     """
+
+    takes_missing: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

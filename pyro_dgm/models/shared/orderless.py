@@ -17,6 +17,7 @@ from ...objectives.criteria.order_agnostic import OrderAgnostic, random_subsets,
 from ...objectives.objective import Objective
 from .autoregressive import AutoregressiveModel, column_options
 from .evidence import Evidence
+from .rows import filled_by_others
 
 CHUNK = 500
 """Rows that are scored at once: their units of a layer stay in the processor's cache."""
@@ -48,6 +49,7 @@ class OrderlessModel(AutoregressiveModel):
     """
 
     body: Body
+    takes_missing = True
 
     def __init__(self, visible: int, output: str | Sequence[str], orders: int, seed: int, context: int) -> None:
         super().__init__()
@@ -131,6 +133,9 @@ class OrderlessModel(AutoregressiveModel):
     ) -> Evidence:
         r"""The exact log-likelihood of every row under the mixture of ``orders`` orders (20.84).
 
+        Of rows with missing values (NaN) it is that of the known ones along the same orders without the missing columns, by
+        one pass through the network per column.
+
         The cost is linear in the number of orders and in the number of columns.
 
         Args:
@@ -151,8 +156,9 @@ class OrderlessModel(AutoregressiveModel):
         if not counts:
             raise ValueError("orders got no number; expected one, or several of which the last gives the figure")
         dist = self.ensemble(max(counts))
+        score = _of_observed if bool(x.isnan().any()) else AutoregressiveDistribution.log_prob
         with torch.no_grad():
-            by_order = torch.cat([torch.stack([m.log_prob(rows) for m in dist.members]) for rows in x.split(CHUNK)], 1)
+            by_order = torch.cat([torch.stack([score(m, rows) for m in dist.members]) for rows in x.split(CHUNK)], 1)
         figures = {count: by_order[:count].logsumexp(0) - math.log(count) for count in counts}
         details = {f"orders_{count}": float(values.double().mean()) for count, values in figures.items()}
         last = counts[-1]
@@ -164,7 +170,9 @@ class OrderlessModel(AutoregressiveModel):
         generator = torch.Generator(valid.device).manual_seed(0)
         with torch.no_grad():
             bounds = [
-                -subset_loss(self, rows, random_subsets(len(rows), self.visible, rows.device, generator))
+                -subset_loss(
+                    self, rows, random_subsets(len(rows), self.visible, rows.device, generator, observed=~rows.isnan())
+                )
                 for rows in valid.split(MASKED_ROWS)
             ]
         return {"valid_bound": float(torch.cat(bounds).mean())}
@@ -173,4 +181,19 @@ class OrderlessModel(AutoregressiveModel):
         """Start at independent columns that fit the data."""
         self.conditionals.standardise(x)
         with torch.no_grad():
-            self.body.start(self.conditionals.start(x))
+            self.body.start(self.conditionals.start(filled_by_others(x)))
+
+
+def _of_observed(dist: AutoregressiveDistribution, x: Tensor) -> Tensor:
+    """The log-probability of the values that rows have, along the order without the columns that they miss: ``rows``."""
+    network, output = dist.network, dist.output
+    if not isinstance(network, OrderOfBody):
+        raise TypeError(f"got {type(network).__name__}; expected an order of a body")
+    observed = ~x.isnan()
+    x = torch.where(observed, x, 0.0)
+    features, total = output.encode(x), x.new_zeros(len(x))
+    for place, column in enumerate(network.order.tolist()):
+        known = observed & (network.rank.to(x.device) < place)
+        numbers = network.body(features, known)[:, column]
+        total += torch.where(observed[:, column], output.log_prob_column(column, numbers, x[:, column]), 0.0)
+    return total

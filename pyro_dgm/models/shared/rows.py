@@ -17,19 +17,43 @@ PROGRESS_ROWS = 1000
 """Rows of a split from which figures of progress are computed after every epoch: enough to tell a trend."""
 
 
-def check_rows(x: Tensor, event_shape: torch.Size, name: str) -> None:
-    """Refuse data that are empty, of the wrong shape, or not finite."""
+def check_rows(x: Tensor, event_shape: torch.Size, name: str, missing: bool = False) -> None:
+    """Refuse data that are empty, of the wrong shape, or not finite; with ``missing`` a row may have NaN, but not NaN alone."""
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} got data of type {type(x).__name__}; expected a tensor, rows x {tuple(event_shape)}")
     if x.dim() != 1 + len(event_shape) or x.shape[1:] != event_shape:
         raise ValueError(f"{name} got data of shape {tuple(x.shape)}; expected rows x {tuple(event_shape)}")
     if len(x) == 0:
         raise ValueError(f"{name} got empty data; expected at least one row")
-    bad = ~torch.isfinite(x).flatten(1).all(1)
+    empty = x.isnan().flatten(1).all(1)
+    if missing and empty.any():
+        raise ValueError(f"{name} got NaN alone in row {int(empty.nonzero()[0])}; drop rows without any known value")
+    bad = ~torch.isfinite(torch.where(x.isnan(), 0.0, x) if missing else x).flatten(1).all(1)
     if bad.any():
         raise ValueError(
             f"{name} got NaN or infinite values, first in row {int(bad.nonzero()[0])}; drop or impute those rows"
         )
+
+
+def filled_by_others(x: Tensor) -> Tensor:
+    """The rows with every missing value (NaN) replaced by a known one of its column, in turn, so that columns keep their laws.
+
+    A column without known values becomes zero.
+
+    Example:
+        >>> filled_by_others(torch.tensor([[1.0], [torch.nan], [3.0], [torch.nan]])).T
+        tensor([[1., 1., 3., 3.]])
+    """
+    missing = x.isnan()
+    if not bool(missing.any()):
+        return x
+    filled = x.clone()
+    for column in missing.any(0).nonzero().flatten().tolist():
+        holes = missing[:, column]
+        values = x[~holes, column]
+        values = values if len(values) else x.new_zeros(1)
+        filled[holes, column] = values[torch.arange(int(holes.sum()), device=x.device) % len(values)]
+    return filled
 
 
 def not_finite(model: Model) -> str | None:

@@ -48,36 +48,49 @@ class OrderAgnostic(Objective):
         self._model = model
 
     def loss(self, x: Tensor) -> Tensor:
-        return subset_loss(self._model, x, random_subsets(len(x), x.shape[1], device=x.device)).mean()
+        return subset_loss(self._model, x, random_subsets(len(x), x.shape[1], x.device, observed=~x.isnan())).mean()
 
 
 def subset_loss(model: SubsetPredictor, x: Tensor, known: Tensor) -> Tensor:
     r"""$\frac{D}{D - d} \sum_{i\ \mathrm{unknown}} -\log p(x_i \mid x_{\mathrm{known}})$ of every row, averaged over rounds.
 
+    A missing value (NaN) is neither known nor scored, and D is then the number of the others: by the same argument the mean is
+    that of a random order of the columns that the row has.
+
     Args:
         model: gives the log-probabilities.
         x: ``rows x D``.
-        known: booleans, ``rows x D``, some False in every row.
+        known: booleans, ``rows x D``, False for some value of every row that has any.
     """
-    terms = model.column_log_probs(x, known).mean(0)
-    unknown = ~known
-    return -(terms * unknown).sum(-1) * (x.shape[1] / unknown.sum(-1))
+    observed = ~x.isnan()
+    known = known & observed
+    terms = model.column_log_probs(torch.where(observed, x, 0.0), known).mean(0)
+    scored = observed & ~known
+    share = observed.sum(-1) / scored.sum(-1).clamp_min(1)
+    return -torch.where(scored, terms, 0.0).sum(-1) * share
 
 
 def random_subsets(
-    rows: int, columns: int, device: torch.device | None = None, generator: torch.Generator | None = None
+    rows: int,
+    columns: int,
+    device: torch.device | None = None,
+    generator: torch.Generator | None = None,
+    observed: Tensor | None = None,
 ) -> Tensor:
     """Masks of known columns, ``rows x D``: their number uniform in 0 to D - 1, the subset uniform given its size.
 
     Columns are known independently with a share that is uniform in (0, 1), which makes their number uniform in 0 to D; rows
-    without an unknown column are drawn again. The shares of different rows are stratified.
+    without an unknown column are drawn again. The shares of different rows are stratified. Of rows with missing values,
+    ``observed`` tells which columns they have; among these the law is the same.
     """
+    there = torch.ones(rows, columns, dtype=torch.bool, device=device) if observed is None else observed
+    some = there.any(1)
 
     def draw(shares: Tensor) -> Tensor:
         return torch.rand(len(shares), columns, device=device, generator=generator) < shares.unsqueeze(1)
 
     places = torch.randperm(rows, device=device, generator=generator)
     known = draw((places + torch.rand(rows, device=device, generator=generator)) / rows)
-    while bool((full := known.all(1)).any()):
+    while bool((full := (known | ~there).all(1) & some).any()):
         known[full] = draw(torch.rand(int(full.sum()), device=device, generator=generator))
     return known

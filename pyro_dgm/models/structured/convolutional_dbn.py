@@ -89,7 +89,7 @@ class ConvolutionalDBN(DeepBeliefModel):
         self._stages: list[dict[str, Any]] = []
         self._graphs: list[Graph] = []
         for number, (count, size, pool) in enumerate(zip(self.filters, self.sizes, self.pools, strict=True)):
-            stage = {
+            stage: dict[str, Any] = {
                 "visible": math.prod(picture),
                 "filters": count,
                 "size": size,

@@ -18,6 +18,36 @@ BINARISE = (
 )
 """The advice in messages about grey levels that were given to a binary model."""
 
+LONGEST = 200
+"""Characters of a value up to which messages show it in full."""
+
+
+def described(value: Any) -> str:
+    """A value in a few words: of what holds many numbers its type and shape alone.
+
+    >>> described([[1, 2], [3, 4]])
+    'a list of length 2'
+    """
+    kind = type(value).__name__
+    article = "an" if kind[0].lower() in "aeiou" or kind == "ndarray" else "a"
+    if hasattr(value, "shape"):
+        dtype = f", {value.dtype}" if hasattr(value, "dtype") else ""
+        return f"{article} {kind} of shape {tuple(value.shape)}{dtype}"
+    if hasattr(value, "__len__") and not isinstance(value, str | type):
+        return f"{article} {kind} of length {len(value)}"
+    return reprlib.repr(value) if isinstance(value, int | float | str | type | None) else f"{article} {kind}"
+
+
+def shown(value: Any) -> str:
+    """A value for a message: as it is written if that is short and one line, else in a few words.
+
+    >>> shown((200, 0)), shown([0.5] * 1000)
+    ('(200, 0)', 'a list of length 1000')
+    """
+    text = repr(value)
+    part = hasattr(value, "shape") and "..." in text  # arrays leave their middle out
+    return text if len(text) <= LONGEST and "\n" not in text and not part else described(value)
+
 
 def check_count(name: str, value: Any, least: int = 1, what: str = "", why: str = "") -> int:
     """The value as an ``int``, if it is a whole number (of Python or NumPy, not a boolean) of at least ``least``.
@@ -43,7 +73,7 @@ def check_count(name: str, value: Any, least: int = 1, what: str = "", why: str 
     number = _whole(value)
     if number is None or number < least:
         expected = f"{what}, an integer" if what else "an integer"
-        raise ValueError(f"{name} got {value!r}; expected {expected} of at least {least}{why}")
+        raise ValueError(f"{name} got {shown(value)}; expected {expected} of at least {least}{why}")
     return number
 
 
@@ -73,7 +103,7 @@ def check_counts(
     numbers = [_whole(value) for value in values] if isinstance(values, Iterable) else [None]
     counts = tuple(number for number in numbers if number is not None and number >= 1)
     if len(counts) < max(len(numbers), fewest):
-        raise ValueError(f"{name} got {values!r}; expected {what}, integers of at least 1, as in {name}={example}")
+        raise ValueError(f"{name} got {shown(values)}; expected {what}, integers of at least 1, as in {name}={example}")
     return counts
 
 
@@ -133,7 +163,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """
     known = tuple(choices)
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name} got {value!r}; expected one of {', '.join(known)}")
+        raise ValueError(f"{name} got {shown(value)}; expected one of {', '.join(known)}")
 
 
 def check_belongs(name: str, chosen: str, owners: Iterable[str], **options: Any) -> None:
@@ -149,7 +179,7 @@ def check_belongs(name: str, chosen: str, owners: Iterable[str], **options: Any)
         if value is not None and chosen not in known:
             places = " or ".join(f"{name}={owner!r}" for owner in known)
             raise ValueError(
-                f"{option} got {reprlib.repr(value)} with {name}={chosen!r}; it belongs to {places}: leave it out"
+                f"{option} got {shown(value)} with {name}={chosen!r}; it belongs to {places}: leave it out"
             )
 
 
@@ -163,7 +193,7 @@ def check_share(name: str, value: Any, what: str, zero: bool = False) -> None:
     """
     number = _number(value)
     if not (0 < number < 1 or (zero and number == 0)):
-        raise ValueError(f"{name} got {value!r}; expected {what}, in {'[' if zero else '('}0, 1)")
+        raise ValueError(f"{name} got {shown(value)}; expected {what}, in {'[' if zero else '('}0, 1)")
 
 
 def check_positive(name: str, value: Any, what: str, zero: bool = False) -> None:
@@ -177,7 +207,7 @@ def check_positive(name: str, value: Any, what: str, zero: bool = False) -> None
     number = _number(value)
     if not (0 < number < math.inf or (zero and number == 0)):
         raise ValueError(
-            f"{name} got {value!r}; expected {what}, a finite number {'of at least' if zero else 'above'} 0"
+            f"{name} got {shown(value)}; expected {what}, a finite number {'of at least' if zero else 'above'} 0"
         )
 
 
@@ -199,7 +229,7 @@ def check_seed(seed: Any) -> int:
     """
     number = _whole(seed)
     if number is None or not 0 <= number < 1 << 32:
-        raise ValueError(f"seed got {seed!r}; expected an integer from 0 to {(1 << 32) - 1}")
+        raise ValueError(f"seed got {shown(seed)}; expected an integer from 0 to {(1 << 32) - 1}")
     return number
 
 

@@ -1,5 +1,7 @@
 """One conversion of rows for everything that takes data: arrays, tables, sparse rows, torch's datasets, other precisions."""
 
+import json
+
 import numpy as np
 import pandas
 import pytest
@@ -171,3 +173,42 @@ def test_every_model_draws_a_whole_number_of_rows(cls):
             ValueError, match=f"n got {n!r}; expected the number of rows to draw, an integer of at least 1"
         ):
             model.sample(n)
+
+
+MANY = [0.5] * 3000
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda rbm, x: dgm.fit(rbm, x, learning_rate=MANY),
+        lambda rbm, x: dgm.fit(rbm, x, epochs=np.array(MANY)),
+        lambda rbm, x: dgm.fit(rbm, x, seed=MANY),
+        lambda rbm, x: dgm.fit(rbm, x, decay=np.array(MANY)),
+        lambda rbm, x: dgm.fit(rbm, x, device=MANY),
+        lambda rbm, x: dgm.fit(rbm, x, optimiser_options=np.array(MANY)),
+        lambda rbm, x: dgm.fit(rbm, x, objective=np.array(MANY)),
+        lambda rbm, x: rbm.impute(x, MANY),
+        lambda rbm, x: dgm.condition(rbm, x, x > 2, draws=MANY),
+        lambda rbm, x: dgm.log_likelihood(rbm, x, method=np.array(MANY)),
+        lambda rbm, x: dgm.VAE(6, latent=MANY),
+    ],
+)
+def test_messages_say_what_long_values_are(call):
+    with pytest.raises(ValueError, match=r"(a list of length |an ndarray of shape \()3000") as error:
+        call(*dgm.RBM.example())
+    assert len(str(error.value)) < 300
+
+
+def of_numpy(value):
+    if isinstance(value, list | tuple):
+        return type(value)(of_numpy(entry) for entry in value)
+    return np.int64(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
+def test_every_model_is_made_of_numpys_numbers(cls):
+    """And states those of Python, which a run on disk can store."""
+    options = cls.example()[0].options()
+    again = cls(**{name: of_numpy(value) for name, value in options.items()})
+    assert json.dumps(again.options()) == json.dumps(options)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..checks import check_choice, check_count
+from ..checks import check_choice, check_count, shown
 from .completion import METHODS, Completion
 from .distribution import AutoregressiveDistribution
 from .ensemble import OrderEnsemble
@@ -30,7 +30,7 @@ def check_known(x: Tensor, known: Tensor) -> Tensor:
         ValueError: no booleans, a shape that does not fit, or a known entry that is no number.
     """
     if not isinstance(known, Tensor) or known.dtype != torch.bool or known.shape not in (x.shape, x.shape[1:]):
-        got = f"{known.dtype} of shape {tuple(known.shape)}" if isinstance(known, Tensor) else repr(known)
+        got = f"{known.dtype} of shape {tuple(known.shape)}" if isinstance(known, Tensor) else shown(known)
         raise ValueError(f"known got {got}; expected booleans, {tuple(x.shape[1:])} or {tuple(x.shape)}")
     rows = known.expand(x.shape)
     bad = (rows & ~x.isfinite()).any(-1)

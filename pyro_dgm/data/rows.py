@@ -1,6 +1,5 @@
 """What users have their rows in, as tensors: the one conversion behind everything that takes data."""
 
-import reprlib
 from typing import Any
 
 import numpy as np
@@ -9,26 +8,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
+from ..checks import described
 from .dataset import Dataset, Split
 from .space import Space
-
-
-def described(value: Any) -> str:
-    """A value in a few words for a message; of what holds many numbers, its type and shape alone.
-
-    >>> described(np.zeros((3, 2)))
-    'an ndarray of shape (3, 2), float64'
-    >>> described([[1, 2], [3, 4]])
-    'a list of length 2'
-    """
-    kind = type(value).__name__
-    article = "an" if kind[0].lower() in "aeiou" or kind == "ndarray" else "a"
-    if hasattr(value, "shape"):
-        dtype = f", {value.dtype}" if hasattr(value, "dtype") else ""
-        return f"{article} {kind} of shape {tuple(value.shape)}{dtype}"
-    if hasattr(value, "__len__") and not isinstance(value, str):
-        return f"{article} {kind} of length {len(value)}"
-    return reprlib.repr(value) if isinstance(value, int | float | str | None) else f"{article} {kind}"
 
 
 def as_rows(x: Any, name: str = "data") -> Tensor:

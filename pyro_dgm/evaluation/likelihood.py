@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checks import shown
 from ..data import Space, Split
 from ..inference.registration import unregistered
 from ..models.shared.arguments import rows_for
@@ -163,6 +164,8 @@ def with_details(
         space = x.space if space is None else space
         x = x.x
     x = rows_for(model, x, type(model).__name__)
+    if not isinstance(method, str | None):
+        raise ValueError(f"method got {shown(method)}; expected a name such as 'ais', or None for the best")
     if reason := not_finite(model):
         raise ValueError(f"{type(model).__name__} has no likelihood: {reason}. {_ADVICE}")
     with evaluating(model), unregistered():

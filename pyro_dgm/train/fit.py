@@ -13,6 +13,7 @@ import pyro
 import torch
 
 from .. import processes
+from ..checks import shown
 from ..data import Dataset, Split
 from ..data.rows import as_dataset
 from ..files import locked, remove_drafts, write_json
@@ -99,14 +100,23 @@ def fit(
     """
     if not isinstance(model, Model):
         hint = "; call it to make an instance" if isinstance(model, type) else ""
-        raise ValueError(f"model got {model!r}; expected a model of pyro_dgm{hint}")
+        raise ValueError(f"model got {shown(model)}; expected a model of pyro_dgm{hint}")
     if objective is not None and not isinstance(objective, Objective):
         raise ValueError(
-            f"objective got {objective!r}; expected an objective, as model.objective(...) or "
+            f"objective got {shown(objective)}; expected an objective, as model.objective(...) or "
             "dgm.NegativePhaseObjective(dgm.PCD()) makes one"
         )
     settings = Settings(
-        learning_rate, optimiser, decay, batch_size, epochs, average, patience, seed, keep, optimiser_options or {}
+        learning_rate,
+        optimiser,
+        decay,
+        batch_size,
+        epochs,
+        average,
+        patience,
+        seed,
+        keep,
+        {} if optimiser_options is None else optimiser_options,
     )
     if objective is None:
         with seeded(settings.seed):  # some have networks of their own

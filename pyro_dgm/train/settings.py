@@ -13,7 +13,7 @@ import pyro
 import torch
 
 from .. import __version__, processes, registry
-from ..checks import check_choice, check_count, check_positive, check_seed, check_share
+from ..checks import check_choice, check_count, check_positive, check_seed, check_share, shown
 from ..data import Dataset
 from ..files import write_json
 from ..inference.random_state import untouched
@@ -52,8 +52,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_choice("optimiser", self.optimiser, OPTIMISERS)
-        if self.decay not in (None, "linear"):
-            raise ValueError(f"decay got {self.decay!r}; expected None or 'linear'")
+        if self.decay is not None:
+            check_choice("decay", self.decay, ["linear"])
         self.epochs, self.batch_size = check_count("epochs", self.epochs), check_count("batch_size", self.batch_size)
         if self.patience is not None:
             self.patience = check_count("patience", self.patience, what="a number of epochs")
@@ -64,6 +64,10 @@ class Settings:
             check_share("average", self.average, "a decay such as 0.999")
             self.average = float(self.average)
         self.seed = check_seed(self.seed)
+        if not isinstance(self.optimiser_options, dict):
+            raise ValueError(
+                f"optimiser_options got {shown(self.optimiser_options)}; expected a dictionary, as {{'weight_decay': 1e-4}}"
+            )
         try:
             json.dumps(self.optimiser_options, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -278,6 +282,8 @@ def check_devices(name: str, devices: int | None) -> int:
             f"{launched}, or leave it out"
         )
     world = launched if devices is None else devices
+    if not isinstance(name, str | torch.device):
+        raise ValueError(f"device got {shown(name)}; expected a name such as 'cpu' or 'cuda'")
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from ...checks import shown
+
 
 class Unit(ABC):
     r"""A layer of independent *atoms*, each with density $\exp(\langle\eta, T(x)\rangle - A(\eta))$.
@@ -35,7 +37,7 @@ class Unit(ABC):
     def __init__(self, *shape: int) -> None:
         if len(shape) <= self.inner_dim or any(not isinstance(n, int) or n < 1 for n in shape):
             raise ValueError(
-                f"{type(self).__name__} got shape {shape}; expected at least {self.inner_dim + 1} positive integers, "
+                f"{type(self).__name__} got shape {shown(shape)}; expected at least {self.inner_dim + 1} positive integers, "
                 f"as in {type(self).__name__}({', '.join(['784', '10'][: self.inner_dim + 1])})"
             )
         self.shape = torch.Size(shape)

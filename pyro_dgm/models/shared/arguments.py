@@ -38,7 +38,9 @@ def rows_for(model: Any, x: Any, name: str = "x") -> Tensor:
 
 
 def convert_arguments(cls: type) -> None:
-    """Let the methods of a model's class that take rows take arrays and tables too, and ``sample`` any whole number."""
+    """Let the methods of a model's class that take rows take arrays and tables too, and all that take numbers NumPy's."""
+    if inspect.isfunction(method := vars(cls).get("__init__")):
+        cls.__init__ = _converting(method, lambda *_: None)  # type: ignore[misc]
     for name in TAKE_ROWS:
         if inspect.isfunction(method := vars(cls).get(name)):
             setattr(cls, name, _converting(method, _rows_and_booleans))
@@ -60,7 +62,9 @@ def _converting(method: Callable[..., Any], convert: Callable[[Any, dict[str, An
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy as one of Python; anything else as it is."""
+    """A number of NumPy as one of Python, also in a list or tuple; anything else as it is."""
+    if type(value) in (list, tuple):
+        return type(value)(_plain(entry) for entry in value)
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -49,6 +49,25 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST and "\n" not in text and not part else described(value)
 
 
+def advice_on_bits(x: Tensor) -> str:
+    """What to do about rows that a model of two-valued columns refuses, by the values that they hold.
+
+    >>> import torch
+    >>> advice_on_bits(torch.tensor([-1.0, 1.0]))
+    "Rows of -1 and 1 are spins: give (x + 1) / 2, or choose a machine with unit='spin'"
+    """
+    low, high, whole = float(x.min()), float(x.max()), bool((x == x.round()).all())
+    if whole and (low, high) == (0, 1):
+        return "Rows of 0 and 1 are bits: give 2 x - 1, or choose a machine with unit='binary'"
+    if low >= 0 and high <= 1:
+        return BINARISE
+    if bool((x.abs() == 1).all()):
+        return "Rows of -1 and 1 are spins: give (x + 1) / 2, or choose a machine with unit='spin'"
+    if whole and low >= 0 and high <= 255:
+        return f"Divide bytes by 255: they are then grey levels. {BINARISE}"
+    return "Real numbers are for models of real columns, such as GaussianRBM; or set a threshold yourself, as x > 0"
+
+
 def check_count(name: str, value: Any, least: int = 1, what: str = "", why: str = "") -> int:
     """The value as an ``int``, if it is a whole number (of Python or NumPy, not a boolean) of at least ``least``.
 

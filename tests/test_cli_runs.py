@@ -231,3 +231,33 @@ def test_an_interruption_promises_no_more_than_there_is(rbm_run, monkeypatch, ca
         monkeypatch.setattr(commands, command, interrupted)
         assert main([command, str(rbm_run)]) == 130
         assert capsys.readouterr().err == f"pyro-dgm: {told}"
+
+
+def test_long_work_shows_a_bar_and_short_work_none(rbm_run, monkeypatch, capsys):
+    """The bar goes to standard error, so that results can be piped; --quiet leaves it out."""
+    from pyro_dgm import progress
+
+    for command in (["evaluate", str(rbm_run), "--method", "ais"], ["impute", str(rbm_run), "-n", "2", "--draws", "9"]):
+        for delay, more, shown in ((1e9, [], False), (0, [], True), (0, ["--quiet"], False)):
+            monkeypatch.setattr(progress, "DELAY", delay)
+            assert main([*command, *more]) == 0
+            printed = capsys.readouterr()
+            assert ("temperatures" in printed.err or "sweeps" in printed.err) == shown
+            assert "%" not in printed.out
+
+
+def test_advice_fits_the_rows(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2, (40, 4))
+    for rows, told in (
+        (2 * bits - 1, "spins: give (x + 1) / 2"),
+        (bits * 0.5, "--binarisation threshold"),
+        (bits * 255, "Divide bytes by 255"),
+        (rng.normal(size=(40, 4)), "Real numbers are for models of real columns"),
+    ):
+        np.savez(tmp_path / "own.npz", train=rows)
+        assert fit("rbm", "--data", tmp_path / "own.npz", "--out", tmp_path / "run") == 2
+        assert told in capsys.readouterr().err
+    np.savez(tmp_path / "own.npz", train=bits)
+    assert fit("boltzmannmachine", "--data", tmp_path / "own.npz", "--set", "unit=spin", "--out", tmp_path / "run") == 2
+    assert "Rows of 0 and 1 are bits: give 2 x - 1" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .. import processes
+from .. import processes, progress
 from ..checks import check_count
 from ..energy import EnergyDistribution, LogPartition
 from ..energy.free import FreeEnergyDistribution
@@ -105,7 +105,8 @@ def hamiltonian_ais(
         log_steps = path.step_sizes(levels)
         x = base.sample((mine,))
         forward = torch.zeros_like(path.difference(x))
-        for before, beta, log_step in zip(levels[:-1], levels[1:], log_steps[1:], strict=True):
+        rises = zip(levels[:-1], levels[1:], log_steps[1:], strict=True)
+        for before, beta, log_step in progress.steps(rises, "temperatures", len(levels) - 1):
             forward = forward - (beta - before) * path.difference(x)
             x = path.move(x, beta, log_step)
         forward = processes.gather(forward)
@@ -120,7 +121,8 @@ def hamiltonian_ais(
             back = torch.zeros_like(path.difference(x))
             for _ in range(200 if warmup is None else warmup):
                 x = path.move(x, levels[-1], log_steps[-1])
-            for beta, below, log_step in zip(levels[:0:-1], levels[-2::-1], log_steps[:0:-1], strict=True):
+            falls = zip(levels[:0:-1], levels[-2::-1], log_steps[:0:-1], strict=True)
+            for beta, below, log_step in progress.steps(falls, "temperatures, reversed", len(levels) - 1):
                 x = path.move(x, beta, log_step)
                 back = back + (beta - below) * path.difference(x)
             everyones = None if elsewhere is None else processes.gather(elsewhere)

@@ -10,6 +10,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from .. import progress
 from ..checks import check_count
 from ..energy.temperatures import sigmoid
 from ..energy.temperatures import temperatures as ladder
@@ -194,7 +195,8 @@ def run_chains(latents: LatentCoordinates, at: Position, levels: list[float], st
     """Log weights of chains along the temperatures, up or down."""
     moves = _Moves(latents, num_steps)
     total = torch.zeros(at.real.shape[:2], dtype=torch.float64, device=at.real.device)
-    for index, (before, beta) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+    rises = zip(levels[:-1], levels[1:], strict=True)
+    for index, (before, beta) in enumerate(progress.steps(rises, "temperatures", len(levels) - 1)):
         log_p, log_q, _ = latents.log_densities(at)
         total += (beta - before) * (log_p - log_q)
         if index < len(steps):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import processes
+from .. import processes, progress
 from ..checks import check_count
 from ..energy.boltzmann import BoltzmannDistribution
 from ..energy.graph import Block
@@ -88,7 +88,10 @@ def raise_bound(
         seen = {dist.visible: x} | {n: h.expand(len(x), *dist.shapes[n]) for n, h in dist.known.items()}
         size = max(_ROWS // mine, 1)
         chunks = ({n: rows[start : start + size] for n, rows in seen.items()} for start in range(0, len(x), size))
-        weights = [log_weights(dist, path, betas, chunk, mine) for chunk in chunks]
+        weights = [
+            log_weights(dist, path, betas, chunk, mine)
+            for chunk in progress.steps(chunks, "batches of rows", -(-len(x) // size))
+        ]
         return RaiseBound(*log_mean_exp(processes.gather(torch.cat(weights, 1))))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .. import progress
 from ..energy.graph import Colour
 from ..energy.machine import Machine, State
 from ..energy.path import Fields, Natural, TemperedPath
@@ -119,7 +120,7 @@ def forward_ais(path: AnnealingPath, betas: Tensor, chains: int, batch: torch.Si
     levels = betas.tolist()
     state = path.start(chains, batch)
     log_weight: Tensor | float = 0.0
-    for before, beta in pairwise(levels):
+    for before, beta in progress.steps(pairwise(levels), "temperatures", len(levels) - 1):
         now = path.describe(state)
         log_weight = log_weight + path.rise(now, before, beta)
         state = path.move(now, beta)
@@ -140,7 +141,7 @@ def reverse_ais(path: AnnealingPath, betas: Tensor, state: State) -> Tensor:
     levels = betas.tolist()
     log_weight: Tensor | float = 0.0
     now = path.describe(state)
-    for beta, below in pairwise(reversed(levels)):
+    for beta, below in progress.steps(pairwise(reversed(levels)), "temperatures, reversed", len(levels) - 1):
         now = path.describe(path.move(now, beta))
         log_weight = log_weight + path.rise(now, beta, below)
     layer, unit = next(iter(path.machine.graph.layers.items()))

@@ -84,5 +84,5 @@ def _check_grey(name: str, part: str, split: Split, how: str) -> None:
     if low < 0 or high > 1:
         raise ValueError(
             f"{where} has values from {low:g} to {high:g}; binarisation {how!r} needs grey levels in [0, 1]: "
-            "rescale first (divide bytes by 255)."
+            "divide bytes by 255 in the file; bring real numbers to bits yourself, as x > 0, and leave the binarisation out."
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from .. import progress
 from .conditional import conditional
 from .distribution import EnergyDistribution, NoNormaliser
 from .enumeration import batch_shape, drawable, exact_sample, log_sum
@@ -239,7 +240,7 @@ class BoltzmannDistribution(EnergyDistribution):
             settled = len(self.known) == len(state) - 1 and all(
                 b.atoms is None for colour in self.machine.colours for b in colour if b.layer == self.visible
             )
-            for _ in range(1 if settled else sweeps):
+            for _ in progress.steps(range(1 if settled else sweeps), "sweeps"):
                 state = self.machine.sweep(state, skip=frozenset(self.known))
         return state
 

@@ -12,7 +12,7 @@ from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict
 from torch import Tensor
 from tqdm import tqdm
 
-from .. import processes
+from .. import processes, progress
 from ..checks import check_choice, check_count
 from ..energy import State
 from .engines.bits import BitEngine
@@ -157,13 +157,14 @@ class VectorizedMCMC(MCMC):
         engine.begin()
         with tqdm(total=self.warmup_steps + self.num_samples * self.thinning, disable=not self._progress) as bar:
             bar.set_description("warmup")
-            for start in range(0, self.warmup_steps, engine.block):
+            blocks = range(0, self.warmup_steps, engine.block), range(0, self.num_samples, engine.block)
+            for start in blocks[0] if self._progress else progress.steps(blocks[0], "blocks of warm-up sweeps"):
                 sweeps = min(engine.block, self.warmup_steps - start)
                 params = engine.advance(params, sweeps)
                 bar.update(sweeps)
             kernel.end_warmup()
             bar.set_description("sample")
-            for start in range(0, self.num_samples, engine.block):
+            for start in blocks[1] if self._progress else progress.steps(blocks[1], "blocks of draws"):
                 count = min(engine.block, self.num_samples - start)
                 so_far = self.moments if self.keep == "moments" else None
                 params, kept, moments = engine.collect(params, count, self.thinning, layers, so_far)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...annealing import log_partition
 from ...annealing.raise_bound import RaiseBound, raise_bound
-from ...checks import BINARISE, check_belongs, check_choice
+from ...checks import advice_on_bits, check_belongs, check_choice
 from ...energy import Block, BoltzmannDistribution, LogPartition, Machine, summable
 from ...energy.mean_field import mean_field
 from ...mcmc import BlockGibbs
@@ -141,7 +141,7 @@ class BoltzmannModel(EnergyModel):
         if unit.states_per_atom is not None:
             states = unit.atom_states(x)
             expected = f"{' or '.join(f'{v:g}' for v in states.unique().tolist())}"
-            check_support(x, lambda v: torch.isin(v, states), type(self).__name__, expected, BINARISE)
+            check_support(x, lambda v: torch.isin(v, states), type(self).__name__, expected, advice_on_bits(x))
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The pseudo log-likelihood on both splits and the gap between their free energies, in nats per row."""

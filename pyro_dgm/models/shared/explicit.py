@@ -12,6 +12,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from ... import progress
 from ...objectives.objective import Elbo, Objective
 from .chain_details import Step
 from .conditioning import ChainModel
@@ -53,7 +54,9 @@ class ExplicitModel(ChainModel):
                 f"got method={method!r} and {sorted(options)}; {type(self).__name__} has method='exact' alone"
             )
         with torch.no_grad():
-            values = torch.cat([self().log_prob(rows) for rows in x.split(ROWS_AT_ONCE)])
+            values = torch.cat(
+                [self().log_prob(rows) for rows in progress.steps(x.split(ROWS_AT_ONCE), "batches of rows")]
+            )
         return Evidence.exact(values, "density")
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:

@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor
 
-from ... import processes
+from ... import processes, progress
 from ...annealing.coordinates import SCALES
 from ...annealing.latents import anneal
 from ...annealing.normalisers import AnnealedNormalisers
@@ -182,7 +182,7 @@ class LatentVariableModel(ChainModel):
 
         # Distributions would check their parameters for every particle; the data were checked once.
         with torch.no_grad(), pyro.validation_enabled(False), processes.own_stream():
-            batches = [weights(batch) for batch in x.split(WEIGHED_ROWS)]
+            batches = [weights(batch) for batch in progress.steps(x.split(WEIGHED_ROWS), "batches of rows")]
         method = f"importance-weighted lower bound, K={particles}{normalisers.said()}"
         return _bound(batches, method, {"particles": particles})
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import progress
 from ...autoregressive import AutoregressiveDistribution, Network, OrderEnsemble
 from ...autoregressive.conditionals import check_context_columns
 from ...autoregressive.orderless import Body, OrderOfBody, random_orders
@@ -158,7 +159,8 @@ class OrderlessModel(AutoregressiveModel):
         dist = self.ensemble(max(counts))
         score = _of_observed if bool(x.isnan().any()) else AutoregressiveDistribution.log_prob
         with torch.no_grad():
-            by_order = torch.cat([torch.stack([score(m, rows) for m in dist.members]) for rows in x.split(CHUNK)], 1)
+            batches = progress.steps(x.split(CHUNK), "batches of rows")
+            by_order = torch.cat([torch.stack([score(m, rows) for m in dist.members]) for rows in batches], 1)
         figures = {count: by_order[:count].logsumexp(0) - math.log(count) for count in counts}
         details = {f"orders_{count}": float(values.double().mean()) for count, values in figures.items()}
         last = counts[-1]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...checks import BINARISE
+from ...checks import BINARISE, advice_on_bits
 from .model import Model
 
 ROWS_AT_ONCE = 2000
@@ -74,4 +74,6 @@ def check_support(x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, exp
 
 def check_binary(x: Tensor, name: str, otherwise: str = "") -> None:
     """Refuse values other than 0 and 1; ``otherwise`` adds another remedy for grey levels."""
-    check_support(x, lambda v: (v == 0) | (v == 1), name, "0 or 1", f"{BINARISE}{otherwise}")
+    advice = advice_on_bits(x)
+    advice += otherwise if advice == BINARISE else ""
+    check_support(x, lambda v: (v == 0) | (v == 1), name, "0 or 1", advice)

@@ -69,7 +69,8 @@ def draw_at_temperatures(
     from . import random_bits, team
 
     bits = fields if overwrite else torch.empty_like(fields)
-    source_rows = fields.new_empty(0, dtype=torch.int64) if source is None else source
+    betas = betas.detach().resolve_neg().contiguous()
+    source_rows = fields.new_empty(0, dtype=torch.int64) if source is None else source.contiguous()
     sizes = (*fields.shape, len(betas), len(source_rows))
     team.run_team(random_bits.draw_single_at_temperatures, (base, fields, betas, source_rows, bits, seeds()), *sizes)
     return bits

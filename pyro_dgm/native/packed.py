@@ -26,15 +26,39 @@ class PackedBits:
         biases: one vector per layer, in single precision.
         order: the layer of every block, in the order in which they are drawn.
         flows: the couplings at every block.
+
+    Raises:
+        ValueError: parts that do not fit one another.
     """
 
     def __init__(self, biases: Sequence[Tensor], order: Sequence[int], flows: Iterable[Flow]) -> None:
         self.biases = [bias.detach().flatten().clone() for bias in biases]
         self.order, flows = list(order), list(flows)
+        self._check(flows)
         self.weights = [_tiled(weight.detach()) for _, _, weight in flows]
         self.counts = len(self.biases), len(self.order), len(flows)
         flow_ends = [number for place, source, _ in flows for number in (place, source)]
         self.numbers = [*(len(bias) for bias in self.biases), *self.order, *flow_ends]
+
+    def _check(self, flows: Sequence[Flow]) -> None:
+        """Refuse parts that do not fit one another."""
+        layers, blocks = range(len(self.biases)), range(len(self.order))
+        for bias in self.biases:
+            check_array("a layer's bias", bias, torch.float32, (max(1, len(bias)),))
+        for place, source, weight in flows:
+            if not (place in blocks and source in layers and self.order[place] in layers):
+                raise ValueError(
+                    f"a flow got block {place} and layer {source}, in the order {self.order}; expected numbers of "
+                    f"{len(blocks)} blocks and {len(layers)} layers"
+                )
+            check_array(
+                "a flow's weight",
+                weight,
+                torch.float32,
+                (len(self.biases[source]), len(self.biases[self.order[place]])),
+            )
+        if not all(layer in layers for layer in self.order):
+            raise ValueError(f"order got {self.order}; expected numbers of {len(layers)} layers")
 
     def pack(self, states: Sequence[Tensor]) -> list[Tensor] | None:
         """Words of all layers' bits, ``tiles x rows``, from ``rows x columns``; None where there are numbers other than bits."""
@@ -46,7 +70,7 @@ class PackedBits:
             )
         packed, other_numbers = [], torch.zeros(1, dtype=torch.int64, device="cpu")
         for state, bias in zip(states, self.biases, strict=True):
-            x = state.reshape(-1, len(bias)).to(bias).contiguous()
+            x = state.reshape(-1, len(bias)).to(bias).detach().resolve_neg().contiguous()
             words = x.new_empty(-(-len(bias) // TILE), len(x), dtype=torch.int32)
             team.run_team(tables.read_bits, (x, words, other_numbers), *x.shape, len(words))
             packed.append(words)
@@ -107,7 +131,11 @@ class PackedBits:
         """
         from . import team, tempering
 
-        betas, rows = betas.double().contiguous(), self._rows(words)
+        betas, rows, like = betas.detach().double().resolve_neg().contiguous(), self._rows(words), self.biases[0]
+        base = [b.detach().to(like).flatten() for b in base]
+        check_array("betas", betas, torch.float64, (max(1, len(betas)),))
+        for b, bias in zip(base, self.biases, strict=True):
+            check_array("base", b, torch.float32, bias.shape)
         chains = rows // len(betas)
         if not (0 < early < len(self.order)) or rows % len(betas):
             raise ValueError(
@@ -118,10 +146,9 @@ class PackedBits:
         check_array("trips", trips.reshape(-1), torch.int64, (chains,))
         rate, source = betas.new_zeros(len(betas) - 1), betas.new_empty(rows, dtype=torch.int64)
         climbing, climbed = from_base.to(torch.uint8).contiguous(), trips.clone()
-        like = self.biases[0]
         gaps = like.new_empty(sum(len(w) for w in words), rows)
-        starts = [_padded(b.to(like).flatten()) for b in base]
-        differences = [_padded(bias - b.to(like).flatten()) for bias, b in zip(self.biases, base, strict=True)]
+        starts = [_padded(b) for b in base]
+        differences = [_padded(bias - b) for bias, b in zip(self.biases, base, strict=True)]
         fields = [like.new_empty(rows, starts[layer].numel()) for layer in self.order[:early]]
         tensors = [torch.cat([seeds(), seeds()]), betas, rate, source, climbing, climbed, gaps]
         tensors += [*starts, *differences, *words, *self.weights, *fields]

@@ -50,19 +50,19 @@ def climb(order: Any, before: Any, after: Any) -> Any:
 def swap(betas: Any, gap: Any, seeds: Any, from_base: Any, trips: Any) -> Any:
     """A round of swaps of every chain: source, rate, from_base, trips and order, as ``swap_replicas`` returns them.
 
-    Arrays are ``chains x temperatures x batch``, ``trips`` without temperatures.
+    Arrays are ``chains x temperatures x batch``, ``trips`` without temperatures; ``betas`` and ``gap`` in double precision.
     """
     chains, temperatures, batch = gap.shape
     order, source = np.empty(gap.shape, np.int64), np.empty(gap.shape, np.int64)
     rate, climbing, climbed = np.zeros(temperatures - 1), np.empty_like(from_base), trips.copy()
-    levels, chain_gap, chain_order = betas.astype(np.float64), np.empty(temperatures), np.empty(temperatures, np.int64)
+    chain_gap, chain_order = np.empty(temperatures), np.empty(temperatures, np.int64)
     words = seeds.view(np.uint64)
     state, gamma = words[0], increment(words[1])
     for c in range(chains):
         for b in range(batch):
             for t in range(temperatures):
                 chain_gap[t] = gap[c, t, b]
-            state = swap_round(levels, chain_gap, chain_order, rate, state, gamma)
+            state = swap_round(betas, chain_gap, chain_order, rate, state, gamma)
             climbed[c, b] += climb(chain_order, from_base[c, :, b], climbing[c, :, b])
             for t in range(temperatures):
                 order[c, t, b] = chain_order[t]

@@ -34,7 +34,13 @@ def swap_replicas(
     check_array("trips", trips, torch.int64, (gap.shape[0], *gap.shape[2:]))
     chains, batch = len(gap), gap[0, 0].numel()
     shape = (chains, gap.shape[1], batch)
-    arrays = betas, gap.reshape(shape), seeds(), from_base.reshape(shape), trips.reshape(chains, batch)
+    arrays = (
+        betas.double(),
+        gap.double().reshape(shape),
+        seeds(),
+        from_base.reshape(shape),
+        trips.reshape(chains, batch),
+    )
     results = swap_rounds.swap(*(t.detach().resolve_neg().contiguous().numpy() for t in arrays))
     source, rate, from_base, trips, order = (torch.from_numpy(x) for x in results)
     chain_trips = trips.view(chains, *gap.shape[2:])

@@ -6,6 +6,7 @@ Machine code is kept beside the sources, or where ``NUMBA_CACHE_DIR`` says, unti
 from __future__ import annotations
 
 import functools
+import hashlib
 import types as python
 import warnings
 from collections.abc import Callable
@@ -36,7 +37,7 @@ class _Kept(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        stamp = self._impl.locator.get_source_stamp(), _sources()
+        stamp = hashlib.sha256(Path(function.__code__.co_filename).read_bytes()).hexdigest(), _sources()
         self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
@@ -59,10 +60,12 @@ class _Kept(FunctionCache):
 
 
 @functools.cache
-def _sources() -> tuple[tuple[str, int, int], ...]:
+def _sources() -> str:
     """What tells one state of the sources from another: loops are compiled into one another, whatever their files."""
-    found = [(path.name, path.stat()) for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return tuple((name, status.st_mtime_ns, status.st_size) for name, status in found)
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 _told: set[str] = set()

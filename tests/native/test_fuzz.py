@@ -227,7 +227,7 @@ def failure(names, seeds, threads):
     return f"exit code {ended} at {names[last.value % len(names)]}, seed {seeds[last.value]}"
 
 
-@pytest.mark.parametrize(("threads", "calls"), [(1, 800), (2, 240)])
+@pytest.mark.parametrize(("threads", "calls"), [(1, 800), (2, 120)])
 def test_odd_calls(threads, calls):
     assert failure(list(CALLS), list(range(1000 * threads, 1000 * threads + calls)), threads) is None
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ...annealing import log_partition
 from ...checks import (
     check_choice,
     check_columns,
@@ -19,18 +16,12 @@ from ...checks import (
     check_one_hot,
     check_positive,
 )
-from ...distributions.hidden_sites import HiddenSite, JointDraw
-from ...energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian, Graph, Unit, log_states
-from ...energy.enumeration import LARGEST
-from ...energy.mean_field import mean_field
+from ...energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian, Graph, Unit
 from ...nets.bodies import classifier
-from ..shared.abilities import check_options
-from ..shared.boltzmann import asks_to_anneal, visible_given
-from ..shared.evidence import Evidence, bounded
 from ..shared.examples import bits, seeded
-from ..shared.label_columns import LabelColumns
 from ..shared.layerwise import Stage
-from ..shared.rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows
+from ..shared.rows import check_rows
+from ..shared.variational_machine import VariationalMachine
 from ._doubled import doubled_stages, restricted_stage
 
 _UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
@@ -39,7 +30,7 @@ _SPREAD = 0.01
 """The standard deviation of the first weights."""
 
 
-class DBM(LabelColumns):
+class DBM(VariationalMachine):
     r"""Deep Boltzmann machine with any number of binary hidden layers (Salakhutdinov and Hinton 2009).
 
     $E(v, h) = -b^\top v - \sum_l c_l^\top h_l - v^\top W_1 h_1 - \sum_{l>1} h_{l-1}^\top W_l h_l$ (20.24-25, with biases). The
@@ -79,8 +70,6 @@ class DBM(LabelColumns):
         >>> [tuple(mean.shape) for mean in dbm.posterior(torch.zeros(2, 6))]
         [(2, 4), (2, 3)]
     """
-
-    guide_needs_rows = True
 
     def __init__(
         self,
@@ -127,28 +116,6 @@ class DBM(LabelColumns):
             self._graph, {**biases, "label": (self.label_bias,)}, (*self.weights, self.label_weight)
         )
 
-    def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
-        rows = (size or 1) if x is None else len(x)
-        dist_x = self()
-        joint = JointDraw(dist_x, rows)
-        with self.data_plate(x, size):
-            seen = {} if x is None else self.observed(x)
-            known = {name: pyro.sample(name, HiddenSite(joint, name, self.visible_bias)) for name in self.names}
-            joint.check(self.names)
-            if self.classes:
-                known["label"] = pyro.sample(
-                    "label", HiddenSite(joint, "label", self.visible_bias), obs=seen.get("label")
-                )
-            return pyro.sample("x", dist_x.given(known), obs=seen.get("visible"))
-
-    def infer(self, x: Tensor, size: int | None = None) -> None:
-        with torch.no_grad():
-            posterior = mean_field(self().machine, self.observed(x), self.rounds)
-        share = posterior.entropy / len(self.names)
-        with self.data_plate(x, size):
-            for name in self.names:
-                pyro.sample(name, dist.Delta(posterior.statistics[name][0], log_density=-share, event_dim=1))
-
     def rate_factors(self, rates: Sequence[float]) -> dict[str, float]:
         """The factors of every hidden layer's biases and of the weights below it."""
         if len(rates) != len(self.hidden) or min(rates) < 0:
@@ -159,18 +126,8 @@ class DBM(LabelColumns):
 
     def posterior(self, x: Tensor, rounds: int = 50) -> tuple[Tensor, ...]:
         """Mean-field means of every hidden layer given rows (20.33-34), with labels or without, as features for a classifier."""
-        with torch.no_grad():
-            statistics = mean_field(self().machine, self.observed(x), rounds).statistics
+        statistics = self.mean_field(x, rounds).statistics
         return tuple(statistics[name][0] for name in self.names)
-
-    def bound(self, x: Tensor, rounds: int = 50) -> Tensor:
-        r"""The variational bound (20.35) up to log Z, $E_q[-E(x, h)] + H(q)$: one figure per row."""
-        with torch.no_grad():
-            machine = self().machine
-            seen = self.observed(x)
-            posterior = mean_field(machine, seen, rounds)
-            means = {name: posterior.statistics[name][0] for name in self.names}
-            return posterior.entropy - machine.energy({**seen, **means})
 
     def classify(self, x: Tensor, rounds: int = 50) -> Tensor:
         """Mean-field probabilities of the classes given visible rows: ``rows x classes``.
@@ -180,9 +137,7 @@ class DBM(LabelColumns):
         """
         if not self.classes:
             raise ValueError("this DBM has no labels; make it with classes=10, say, and train it on labelled rows")
-        with torch.no_grad():
-            posterior = mean_field(self().machine, {"visible": x[..., : self.visible]}, rounds)
-        return posterior.statistics["label"][0]
+        return self.mean_field(x[..., : self.visible], rounds).statistics["label"][0]
 
     def without_labels(self) -> DBM:
         """A copy of this machine without the label layer, for features that do not depend on it (figure 20.4 d)."""
@@ -211,34 +166,6 @@ class DBM(LabelColumns):
         first = torch.cat([self.weights[0], self.weights[1].t()]), self.hidden_biases[0]
         others = list(zip(self.weights[1:], self.hidden_biases[1:], strict=True))
         return classifier([(W.detach(), c.detach()) for W, c in (first, *others)], classes, dropout)
-
-    def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
-        r"""The variational bound (20.35) with log Z by annealing, or exact figures of a small machine.
-
-        Figures are exact by default where the states can be listed and no option asks for annealing.
-
-        Args:
-            x: data.
-            method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
-        """
-        machine = self().machine
-        small = max(log_states(machine, {}), log_states(machine, self.observed(x[:1]))) <= LARGEST
-        if method == "exact" or (method is None and small and not asks_to_anneal(options)):
-            return super().evidence(x, "exact", **(options if method else {}))
-        check_options(self, options, log_partition)
-        log_z = self.log_partition(x, method or "ais", **options)
-        return bounded(torch.cat([self.bound(rows) for rows in x.split(ROWS_AT_ONCE)]), log_z)
-
-    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The gap between the splits' variational bounds, and the validation rows' mean-field reconstruction, in nats per row."""
-        rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
-        gap = [-self.bound(r, self.rounds).mean() for r in rows]
-        with torch.no_grad():
-            means = self.posterior(rows[1], self.rounds)
-            known = dict(zip(self.names, means, strict=True))
-            machine = self().machine
-            reconstruction = visible_given(machine, self.observed(rows[1])["visible"], machine.statistics(known))
-        return {"valid_reconstruction": float(reconstruction.mean()), "free_energy_gap": float(gap[1] - gap[0])}
 
     def stages(self, scheme: str = "doubled") -> Iterator[Stage]:
         """The machines that ``dgm.pretrain`` trains.

@@ -212,6 +212,7 @@ def test_archives_that_lie(tmp_path):
         idx(shape=(4, 3, 2), kind=14),
         b"\0\0\x08\xff",
     ],
+    ids=["huge", "packed and huge", "packed and cut", "packed and long", "many sides", "unknown type", "short"],
 )
 def test_pictures_with_lying_headers(content, tmp_path):
     (tmp_path / "pictures").write_bytes(content)

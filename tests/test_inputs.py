@@ -155,7 +155,17 @@ class Endless(IterableDataset):
         (TensorDataset(*[torch.zeros(4, 6)] * 3), "with items of 3 parts"),
         (Subset(TensorDataset(torch.zeros(1, 6)), [0]), "data got 1 rows; expected at least 2"),
     ],
-    ids=str,
+    ids=[
+        "list",
+        "words",
+        "mixed table",
+        "complex array",
+        "complex tensor",
+        "nothing",
+        "endless",
+        "three parts",
+        "one row",
+    ],
 )
 def test_what_holds_no_rows_is_refused_without_printing_it(data, message):
     with pytest.raises(ValueError, match=message) as error:

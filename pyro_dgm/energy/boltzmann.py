@@ -170,8 +170,12 @@ class BoltzmannDistribution(EnergyDistribution):
         return not self.known and {b.layer for b in first} == hidden and all(b.atoms is None for b in first)
 
     def collapsed(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The log-probability of a joint state up to log Z, with the first colour summed out."""
-        return self.machine.collapsed(self.machine.colours[0], state)
+        """The log-probability of a joint state up to log Z, with the first colour and all layers without a state summed out."""
+        first = self.machine.colours[0]
+        whole = {block.layer for block in first if block.atoms is None}
+        if self.machine.graph.layers.keys() - state.keys() - whole:
+            return log_sum(self.machine, state)
+        return self.machine.collapsed(first, state)
 
     def around(self, x: Tensor) -> State:
         """A joint state around visible rows: their batch broadcast with the parameters', hidden layers given them."""

@@ -10,7 +10,7 @@ import torch
 from oracles import boltzmann as oracle
 
 import pyro_dgm as dgm
-from pyro_dgm.objectives.criteria.pseudolikelihood import flips
+from pyro_dgm.objectives.criteria.conditionals import flips
 
 MACHINES = [(name, model.double(), exact) for name, model, exact in oracle.machines()]
 CASES = pytest.mark.parametrize(("name", "model", "exact"), MACHINES, ids=[m[0] for m in MACHINES])
@@ -197,7 +197,7 @@ def test_flips_in_chunks_and_contexts_are_those_of_one_row_at_a_time(monkeypatch
     alone = [dgm.pseudo_log_likelihood(rbm(visible_shift=s), row[None], None) for row, s in zip(x, shifts, strict=True)]
     torch.testing.assert_close(dgm.pseudo_log_likelihood(rbm(visible_shift=shifts), x, None), torch.cat(alone))
     whole, _ = flips(rbm(), x, None, "test")
-    monkeypatch.setattr("pyro_dgm.objectives.criteria.pseudolikelihood._ROWS", 9)
+    monkeypatch.setattr("pyro_dgm.objectives.criteria.conditionals.ROWS", 9)
     torch.testing.assert_close(flips(rbm(), x, None, "test")[0], whole)
 
 
@@ -341,10 +341,11 @@ class Grey:
         return dgm.BoltzmannDistribution(graph, naturals, (0.1 * torch.ones(3, 2),))
 
 
-@pytest.mark.parametrize("make", [dgm.PseudoLikelihood, dgm.RatioMatching])
-def test_visible_units_without_two_states_are_refused(make):
-    with pytest.raises(ValueError, match="two states"):
-        make().attach(Grey())
+def test_visible_units_without_two_states_are_refused():
+    with pytest.raises(ValueError, match=r"two states.*dgm\.PseudoLikelihood"):
+        dgm.RatioMatching().attach(Grey())
+    with pytest.raises(ValueError, match="real-valued 'hidden'"):
+        dgm.PseudoLikelihood().attach(dgm.SpikeSlabRBM(4, 3))
 
 
 def test_noise_contrast_takes_other_units():
@@ -360,3 +361,102 @@ def test_noise_contrast_takes_other_units():
 def test_models_without_an_energy_are_refused(make):
     with pytest.raises(ValueError, match="energy distribution"):
         make().attach(dgm.VAE.example()[0])
+
+
+def labelled(rows=7):
+    """A deep machine with labels, and rows."""
+    torch.manual_seed(0)
+    dbm = dgm.DBM(4, (3, 2), classes=3).double()
+    oracle.randomise(dbm, torch.Generator().manual_seed(0))
+    labels = torch.eye(3, dtype=torch.float64)[torch.randint(0, 3, (rows,))]
+    return dbm, torch.cat([torch.randint(0, 2, (rows, 4)).double(), labels], 1)
+
+
+def log_weight(dbm, rows):
+    """Log of the unnormalised probability of rows with labels, the hidden units listed."""
+    states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=5)), dtype=rows.dtype)
+    lower, upper = states[:, :3], states[:, 3:]
+    v, y = rows[:, None, :4], rows[:, None, 4:]
+    exponent = v @ dbm.visible_bias[:, None] + y @ dbm.label_bias[0][:, None]
+    exponent = exponent.squeeze(-1) + (v @ dbm.weights[0] * lower).sum(-1) + (y @ dbm.label_weight.t() * upper).sum(-1)
+    within = lower @ dbm.hidden_biases[0] + upper @ dbm.hidden_biases[1] + (lower @ dbm.weights[1] * upper).sum(-1)
+    return (exponent + within).logsumexp(-1)
+
+
+def test_labels_are_units_like_others():
+    """Pseudolikelihood and ratio matching of a deep machine with labels, from listed states."""
+    dbm, x = labelled()
+    alternatives = []
+    for unit in range(4):
+        flipped = x.clone()
+        flipped[:, unit] = 1 - flipped[:, unit]
+        alternatives.append([x, flipped])
+    classes = [torch.cat([x[:, :4], torch.eye(3, dtype=x.dtype)[k].expand(7, 3)], 1) for k in range(3)]
+    with torch.no_grad():
+        bits = [torch.stack([log_weight(dbm, a) for a in pair]).log_softmax(0) for pair in alternatives]
+        label = torch.stack([log_weight(dbm, a) for a in classes]).log_softmax(0)
+        own = (label * x[:, 4:].t()).sum(0)
+        pseudo = -sum(b[0] for b in bits) - own
+        wrong = (label.exp() - x[:, 4:].t()).square().sum(0) / 2
+        ratio = sum((1 - b[0].exp()).square() for b in bits) + wrong
+    for objective, expected in ((dgm.PseudoLikelihood(), pseudo), (dgm.RatioMatching(), ratio)):
+        found = attached(objective, dbm).loss(x)
+        torch.testing.assert_close(found.detach(), expected.mean())
+        found.backward()
+        assert all(bool(p.grad.any()) for p in dbm.parameters())
+        dbm.zero_grad()
+
+
+def test_noise_contrast_of_labelled_rows():
+    """log Z by noise over rows and labels, within six standard errors of listed weights; a step moves every parameter."""
+    dbm, x = labelled(100)
+    listed = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)), dtype=x.dtype)
+    joint = torch.cat([torch.cat([listed, torch.eye(3, dtype=x.dtype)[k].expand(16, 3)], 1) for k in range(3)])
+    objective = attached(dgm.NoiseContrastive(ratio=100), dbm)
+    objective.loss(x).backward()
+    with torch.no_grad():
+        mean = x.mean(0)
+        noise = (mean[:4] * joint[:, :4] + (1 - mean[:4]) * (1 - joint[:, :4])).prod(1) * (joint[:, 4:] @ mean[4:])
+        weights = log_weight(dbm, joint).exp() / noise
+        total = float((noise * weights).sum())
+        error = float((noise * (weights / total - 1).square()).sum() / 10_000) ** 0.5
+    assert abs(float(objective.log_partition.detach()) - math.log(total)) < 6 * error + error**2
+    assert error < 0.05
+    assert all(bool(p.grad.any()) for p in dbm.parameters())
+
+
+GAUSSIAN = {
+    "one precision": lambda: dgm.GaussianRBM(3, 4, precision="scalar", optional_term=True),
+    "precisions": lambda: dgm.GaussianRBM(3, 4),
+    "deep": lambda: dgm.DBM(3, (3, 2), unit="gaussian"),
+}
+
+
+@pytest.mark.parametrize("name", GAUSSIAN)
+def test_pseudolikelihood_of_gaussian_units(name):
+    """Every conditional density is a mixture over the listed hidden states, of Gaussians whose weights the other units set."""
+    model = oracle.randomise(GAUSSIAN[name]().double(), torch.Generator().manual_seed(1))
+    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4 if name != "deep" else 5)), dtype=x.dtype)
+    if name == "deep":
+        beta, mean = torch.ones(3, dtype=x.dtype), model.visible_bias + states[:, :3] @ model.weights[0].t()
+        lower, upper = states[:, :3], states[:, 3:]
+        bias = (
+            lower @ model.hidden_biases[0] + upper @ model.hidden_biases[1] + (lower @ model.weights[1] * upper).sum(1)
+        )
+    else:
+        beta, mean = model.beta, model.visible_bias + states @ model.weight.t()
+        bias = states @ (model.hidden_bias - 0.5 * (beta[:, None] * model.weight**2).sum(0) * model.optional_term)
+    log_weights = bias + 0.5 * (beta * mean**2).sum(1)  # of the states, up to a constant, with x integrated out
+    normal = torch.distributions.Normal(mean, beta.rsqrt())
+    parts = normal.log_prob(x.unsqueeze(1))  # rows x states x units
+    expected = 0.0
+    for unit in range(3):
+        others = log_weights + parts.sum(-1) - parts[..., unit]
+        expected = expected + (others + parts[..., unit]).logsumexp(1) - others.logsumexp(1)
+    found = dgm.pseudo_log_likelihood(model(), x, entries=None)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    ours = torch.autograd.grad(attached(dgm.PseudoLikelihood(), model).loss(x), parameters)
+    for parameter, a, b in zip(names, ours, torch.autograd.grad(-expected.mean(), parameters), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8, msg=parameter)

@@ -240,3 +240,31 @@ def test_traces_draw_anew(units):
     program = dgm.negative_phase(rbm.model, dgm.CD())
     svi = SVI(program, rbm.guide, SGD({"lr": 0.0}), JitTrace_ELBO(max_plate_nesting=1, ignore_jit_warnings=True))
     assert len({svi.step(x) for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize("phase", [dgm.PCD(k=2, chains=1000, kernel=dgm.HMC), dgm.CD(k=2, kernel=dgm.HMC)])
+def test_chains_of_the_visible_layer_alone_train_deep_machines(phase):
+    """The layers that such chains lack are summed out: the negatives' part of the gradient is that of their free energy."""
+    dbm = dgm.DBM(3, (3, 2), unit="gaussian")
+    oracle.randomise(dbm, torch.Generator().manual_seed(0))
+    x = torch.randn(8, 3)
+    fn, log_z = dbm(), phase.terms("x", dbm(), x)[1]
+    drawn = phase.chains["x"]["visible"][: phase.number] if isinstance(phase, dgm.PCD) else None
+    found = torch.autograd.grad(log_z.mean(), list(dbm.parameters()))
+    assert all(bool(g.isfinite().all()) and bool(g.any()) for g in found)
+    if drawn is not None:
+        expected = torch.autograd.grad(-fn.free_energy(drawn).mean(), list(dbm.parameters()))
+        torch.testing.assert_close(found, expected)
+    dgm.fit(dbm, x, objective=dgm.NegativePhaseObjective(type(phase)(kernel=dgm.HMC)), epochs=1, progress=False)
+
+
+def test_mean_field_of_chains_of_the_visible_layer_alone():
+    dbm = dgm.DBM(3, (3, 2), unit="gaussian")
+    objective = dgm.NegativePhaseObjective(dgm.PCD(chains=20, kernel=dgm.HMC, mean_field=2))
+    assert dgm.fit(dbm, torch.randn(8, 3), objective=objective, epochs=1, progress=False).history
+
+
+def test_a_gaussian_deep_machine_starts_at_the_means():
+    dbm, x = dgm.DBM(3, (3, 2), unit="gaussian"), torch.randn(50, 3) + 2
+    dbm.initialise(x)
+    torch.testing.assert_close(dbm.visible_bias.detach(), x.mean(0))

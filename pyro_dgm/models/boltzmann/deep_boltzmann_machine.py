@@ -188,6 +188,14 @@ class DBM(VariationalMachine):
             )
             check_one_hot(x[:, self.visible :], "DBM")
 
+    def initialise(self, x: Tensor) -> None:
+        """Start the visible biases at the columns' means, unless they were set already."""
+        if self.unit == "binary":
+            super().initialise(x)
+        elif not bool(self.visible_bias.detach().any()):
+            with torch.no_grad():
+                self.visible_bias.copy_(self.observed(x)["visible"].mean(0))
+
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)
 

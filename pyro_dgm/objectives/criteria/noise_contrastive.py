@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from ... import processes
 from ...checks import check_count
-from ...energy import BoltzmannDistribution, EnergyDistribution, Graph
+from ...energy import BoltzmannDistribution, EnergyDistribution, Graph, State
 from ..objective import Objective
-from .pseudolikelihood import distribution_of
+from .conditionals import distribution_of, observed
 
 
 class NoiseContrastive(Objective):
@@ -58,7 +58,7 @@ class NoiseContrastive(Objective):
             )
         self.ratio = ratio
         self._given = noise
-        self._marginals: tuple[Tensor, ...] | None = None
+        self._marginals: dict[str, tuple[Tensor, ...]] = {}
         self._started = False
 
     def options(self) -> dict[str, Any]:
@@ -82,6 +82,7 @@ class NoiseContrastive(Objective):
 
     def loss(self, x: Tensor) -> Tensor:
         dist = self._model()
+        x, others = observed(self._model, dist, x)
         with torch.no_grad():
             noise = self._noise(dist, x)
             drawn = noise.sample((self.ratio * len(x),))
@@ -91,11 +92,18 @@ class NoiseContrastive(Objective):
                     f"the noise draws {tuple(drawn.shape[1:])} with a log_prob of shape {tuple(densities[0].shape)} for "
                     f"{len(x)} rows; expected {tuple(dist.event_shape)} and one figure per row (does it lack .to_event(1)?)"
                 )
+            known: State = {}
+            for layer, states in others.items():  # labels of rows, say
+                marginals = self._marginals_of(dist, layer, states)
+                known[layer] = torch.cat([states, marginals.sample((len(drawn),))])
+                log_p = marginals.log_prob(known[layer])
+                densities = [densities[0] + log_p[: len(x)], densities[1] + log_p[len(x) :]]
             if not self._started:
-                weights = processes.gather(-dist.free_energy(drawn) - densities[1])
+                given = _given(dist, {layer: states[len(x) :] for layer, states in known.items()})
+                weights = processes.gather(-given.free_energy(drawn) - densities[1])
                 self.log_partition.copy_(torch.logsumexp(weights, 0) - math.log(len(weights)))
                 self._started = True
-        free_energy = dist.free_energy(torch.cat([x, drawn.to(x.dtype)]))
+        free_energy = _given(dist, known).free_energy(torch.cat([x, drawn.to(x.dtype)]))
         log_odds = -free_energy - self.log_partition - torch.cat(densities) - math.log(self.ratio)
         signs = torch.ones_like(log_odds)
         signs[len(x) :] = -1
@@ -104,15 +112,20 @@ class NoiseContrastive(Objective):
     def _noise(self, dist: EnergyDistribution, x: Tensor) -> Any:
         if self._given is not None or not isinstance(dist, BoltzmannDistribution):
             return self._given
-        unit = dist.machine.graph.layers[dist.visible]
-        if self._marginals is None:
-            self._marginals = unit.natural_from_mean(*(processes.mean(t.mean(0), len(x)) for t in unit.T(x)))
-        return BoltzmannDistribution(Graph({dist.visible: unit}, []), {dist.visible: self._marginals}, (), dist.visible)
+        return self._marginals_of(dist, dist.visible, x)
+
+    def _marginals_of(self, dist: BoltzmannDistribution, layer: str, states: Tensor) -> BoltzmannDistribution:
+        """The product of a layer's marginals in the first batch."""
+        unit = dist.machine.graph.layers[layer]
+        if layer not in self._marginals:
+            means = (processes.mean(t.mean(0), len(states)) for t in unit.T(states))
+            self._marginals[layer] = unit.natural_from_mean(*means)
+        return BoltzmannDistribution(Graph({layer: unit}, []), {layer: self._marginals[layer]}, (), layer)
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "log_partition": self.log_partition.detach(),
-            "marginals": None if self._marginals is None else list(self._marginals),
+            "marginals": {layer: list(natural) for layer, natural in self._marginals.items()},
             "started": self._started,
         }
 
@@ -121,5 +134,10 @@ class NoiseContrastive(Objective):
             return
         with torch.no_grad():
             self.log_partition.copy_(state["log_partition"])
-        self._marginals = None if state["marginals"] is None else tuple(state["marginals"])
+        self._marginals = {layer: tuple(natural) for layer, natural in state["marginals"].items()}
         self._started = state["started"]
+
+
+def _given(dist: EnergyDistribution, known: State) -> EnergyDistribution:
+    """The distribution with some layers given, where there are any."""
+    return dist.given(known) if known and isinstance(dist, BoltzmannDistribution) else dist

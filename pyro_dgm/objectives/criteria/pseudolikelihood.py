@@ -1,36 +1,41 @@
-"""The pseudolikelihood of a Boltzmann distribution, and the base of criteria that flip single units."""
+"""The pseudolikelihood of a Boltzmann distribution."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ...checks import check_count
-from ...energy import BoltzmannDistribution, EnergyDistribution
+from ...energy import BoltzmannDistribution
 from ..objective import Objective
-
-_ROWS = 8192
-"""The most flipped rows that go through the free energy at once."""
+from .conditionals import (
+    boltzmann,
+    check_conditional,
+    distribution_of,
+    log_conditionals,
+    observed,
+    state_log_probabilities,
+)
 
 
 def pseudo_log_likelihood(dist: BoltzmannDistribution, x: Tensor, entries: int | None = 8) -> Tensor:
-    r"""$\sum_i \log p(x_i \mid x_{-i})$ of two-state visible units, in nats: one figure per row (18.20).
+    r"""$\sum_i \log p(x_i \mid x_{-i})$ of visible units, in nats: one figure per row (18.20).
 
-    No partition function is needed: $\log p(x_i | x_{-i}) = -\mathrm{softplus}(F(x) - F(\tilde x_i))$ with the unit
-    $i$ flipped in $\tilde x_i$. It is no bound of the log-likelihood, but it rises while training works.
+    No partition function is needed: for units with two states $\log p(x_i | x_{-i}) = -\mathrm{softplus}(F(x) - F(\tilde
+    x_i))$ with the unit $i$ flipped in $\tilde x_i$; for Gaussian units above finite ones it is $-F(x)$ less the log of the
+    integral of $e^{-F}$ over $x_i$, by the trapezoid rule. It is no bound of the log-likelihood, but it rises while training
+    works.
 
     Args:
-        dist: a Boltzmann distribution with binary or spin visibles.
+        dist: a Boltzmann distribution with binary, spin or Gaussian visibles.
         x: rows, ``n x event_shape``.
-        entries: the number of units per row that are flipped (drawn at random, and scaled up without bias); ``None`` flips
+        entries: the number of units per row that are looked at (drawn at random, and scaled up without bias); ``None`` takes
             all.
 
     Raises:
-        ValueError: the visible units do not have two states.
+        ValueError: the visible units are of another kind, or Gaussian ones are coupled by their squares or to real-valued
+            hidden units.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -38,117 +43,23 @@ def pseudo_log_likelihood(dist: BoltzmannDistribution, x: Tensor, entries: int |
         >>> dgm.pseudo_log_likelihood(rbm(), x, entries=None).shape
         torch.Size([10])
     """
-    log_odds, scale = flips(dist, x, entries, "pseudo_log_likelihood")
-    return scale * F.logsigmoid(log_odds).sum(-1)
+    log_p, scale = log_conditionals(dist, x, entries, "pseudo_log_likelihood")
+    return scale * log_p.sum(-1)
 
 
-def flips(dist: BoltzmannDistribution, x: Tensor, entries: int | None, name: str) -> tuple[Tensor, float]:
-    r"""$\log p(x) / p(\tilde x_i) = F(\tilde x_i) - F(x)$ for every row and flipped unit i, and the scale of their sum.
-
-    Args:
-        dist: a Boltzmann distribution with two-state visibles.
-        x: rows, ``n x event_shape``.
-        entries: the number of units per row that are flipped, drawn at random without replacement; ``None`` flips all.
-        name: the name of the caller, for the message.
-
-    Returns:
-        The log odds, ``n x entries``, and the number of units that each entry stands for, ``units / entries``.
-
-    Raises:
-        ValueError: the visible units do not have two states.
-    """
-    unit = check_two_states(dist, name)
-    low, high = unit.atom_states(x)
-    rows = x.flatten(1)
-    n, size = rows.shape
-    if entries is None or entries >= size:
-        columns, scale = torch.arange(size, device=x.device).expand(n, size), 1.0
-    else:
-        columns, scale = torch.rand(n, size, device=x.device).topk(entries, dim=1).indices, size / entries
-    free_energies = []
-    for chunk in columns.split(max(_ROWS // n, 1), dim=1):
-        copies = rows.unsqueeze(1).expand(n, chunk.shape[1], size)
-        index = chunk.unsqueeze(-1)
-        flipped = copies.scatter(-1, index, low + high - copies.gather(-1, index)).unflatten(-1, unit.shape)
-        # With a context every row has its own machine, so the flips must lie in front of the rows; else all are one batch.
-        by_row = bool(dist.parameter_batch_shape)
-        free_energy = dist.free_energy(flipped.transpose(0, 1) if by_row else flipped.flatten(0, 1))
-        free_energies.append(free_energy.mT if by_row else free_energy.unflatten(0, (n, chunk.shape[1])))
-    return torch.cat(free_energies, 1) - dist.free_energy(x).unsqueeze(-1), scale
-
-
-def check_two_states(dist: EnergyDistribution, name: str) -> Any:
-    """The visible unit, if its atoms are numbers with two values.
-
-    Raises:
-        ValueError: the distribution is no Boltzmann distribution, or its visible units do not have two states.
-    """
-    if not isinstance(dist, BoltzmannDistribution):
-        raise ValueError(f"{name} got a {type(dist).__name__}; expected a Boltzmann distribution, as rbm() returns it")
-    unit = dist.machine.graph.layers[dist.visible]
-    if unit.states_per_atom != 2 or unit.inner_dim:
-        raise ValueError(
-            f"{name} got visible units {unit}; expected units with two states (Binary or Spin), since it flips them one "
-            "by one"
-        )
-    return unit
-
-
-def distribution_of(model: Any, name: str) -> EnergyDistribution:
-    """The energy distribution that a model returns when called without a context.
-
-    Raises:
-        ValueError: it returns none.
-    """
-    try:
-        dist = model()
-    except (NotImplementedError, TypeError) as error:
-        raise ValueError(
-            f"{name} trains models whose call returns an energy distribution; {type(model).__name__} has none: {error}"
-        ) from None
-    if not isinstance(dist, EnergyDistribution):
-        raise ValueError(
-            f"{name} trains models whose call returns an energy distribution; {type(model).__name__} returns "
-            f"{type(dist).__name__}"
-        )
-    return dist
-
-
-class FlipObjective(Objective):
-    """The base of criteria that sum a function of $\\log p(x) / p(\\tilde x_i)$ over visible units, without log Z."""
-
-    def __init__(self, entries: int | None = None) -> None:
-        what = "None for all units, or the number per row that are flipped"
-        self.entries = None if entries is None else check_count("entries", entries, what=what)
-
-    @abstractmethod
-    def term(self, log_odds: Tensor) -> Tensor:
-        """The loss of one unit, elementwise."""
-
-    def options(self) -> dict[str, Any]:
-        return {**super().options(), "entries": self.entries}
-
-    def attach(self, model: Any) -> None:
-        check_two_states(distribution_of(model, type(self).__name__), type(self).__name__)
-        self._model = model
-
-    def loss(self, x: Tensor) -> Tensor:
-        log_odds, scale = flips(self._model(), x, self.entries, type(self).__name__)
-        return scale * self.term(log_odds).sum(-1).mean()
-
-
-class PseudoLikelihood(FlipObjective):
+class PseudoLikelihood(Objective):
     r"""$-\sum_i \log p(x_i \mid x_{-i})$, in nats per row (18.20; Besag 1975).
 
     For data of a machine of the family the minimum is that machine, and log Z is not needed. A step costs one free energy
-    per flipped unit, and no chain.
+    per unit with two states, some tens per Gaussian unit, and no chain. Labels of rows are units like others, with
+    $\log p(y \mid x)$ for their term.
 
     Args:
-        entries: the number of units per row that are flipped in a step (drawn at random, and scaled up without bias);
-            ``None`` flips all.
+        entries: the number of visible units per row that are looked at in a step (drawn at random, and scaled up without
+            bias); ``None`` takes all.
 
     Raises:
-        ValueError: ``entries`` below one; when a model is attached, visible units that do not have two states.
+        ValueError: ``entries`` below one; when a model is attached, visible units as ``pseudo_log_likelihood`` refuses them.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -156,5 +67,33 @@ class PseudoLikelihood(FlipObjective):
         >>> run = dgm.fit(rbm, x, objective=dgm.PseudoLikelihood(), epochs=1, progress=False)
     """
 
-    def term(self, log_odds: Tensor) -> Tensor:
-        return F.softplus(-log_odds)
+    def __init__(self, entries: int | None = None) -> None:
+        self.entries = checked_entries(entries)
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "entries": self.entries}
+
+    def attach(self, model: Any) -> None:
+        check_conditional(distribution_of(model, type(self).__name__), type(self).__name__)
+        self._model = model
+
+    def loss(self, x: Tensor) -> Tensor:
+        dist = boltzmann(self._model(), type(self).__name__)
+        x, others = observed(self._model, dist, x)
+        given = dist.given(others) if others else dist
+        log_p, scale = log_conditionals(given, x, self.entries, type(self).__name__)
+        loss = -scale * log_p.sum(-1).mean()
+        for layer in others:
+            for _, own in state_log_probabilities(dist, x, others, layer):
+                loss = loss - own.mean()
+        return loss
+
+
+def checked_entries(entries: Any) -> int | None:
+    """A number of entries as criteria take it.
+
+    Raises:
+        ValueError: neither None nor a positive integer.
+    """
+    what = "None for all units, or the number per row that are looked at"
+    return None if entries is None else check_count("entries", entries, what=what)

@@ -158,6 +158,8 @@ class PCD(ChainsPhase):
             raise ValueError(f"mean_field got a {type(fn).__name__}, which has no layers; pass mean_field=0")
         with torch.no_grad():
             machine = fn.machine
+            if fn.shapes.keys() - state.keys():  # chains of the visible layer alone
+                state = fn.unconditional().around(state[fn.visible])
             means = mean_field(machine, {}, self.mean_field, start=machine.statistics(state)).statistics
         return machine.value(means)
 

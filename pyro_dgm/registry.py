@@ -251,6 +251,11 @@ def call(function: Callable[..., Any], settings: dict[str, Any], name: str, colu
         ValueError: the function has no such setting, or refuses a value; a number that asks for more than the machine's memory.
     """
     signatures.check(function, settings, name)
+    for option, asked in signatures.missing(function, settings).items():
+        raise ValueError(
+            f"{name} needs {option}, {signatures.words(asked.hint)}{': ' * bool(asked.text)}{asked.text.rstrip('.')}; give it "
+            f"(--set {option}=...)"
+        )
     check_memory({"visible": columns}, 1, name)
     check_memory(
         {option: value for option, value in settings.items() if option not in ("visible", "seed")}, columns, name

@@ -240,6 +240,15 @@ def check(function: Callable[..., Any], values: Mapping[str, Any], owner: str) -
             raise ValueError(f"{owner} has no option {name!r}; it has {', '.join(known) or 'none'}")
 
 
+def missing(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Option]:
+    """The arguments that a function must be given and that are not among the values."""
+    return {
+        name: option
+        for name, option in options(function).items()
+        if option.default is inspect.Parameter.empty and name not in values
+    }
+
+
 def _takes_any(function: Callable[..., Any]) -> bool:
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
 

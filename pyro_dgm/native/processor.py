@@ -32,11 +32,11 @@ SWEPT_WEIGHTS = 1 << 19
 COPIED_WEIGHTS = 1 << 26
 """The most weights of which two more copies are made: half a gigabyte."""
 
-RECURSION_UNITS = 1 << 21
-"""Hidden units, over all rows and columns, from which on the compiled recursion is worth its import."""
+RECURSION_STEP = 75.0
+"""Microseconds that a column of the recursion and of its derivatives takes torch, whatever the rows, as measured."""
 
-RECURSION_NUMBERS = 8
-"""Numbers per column up to which the compiled recursion is faster than torch's products of matrices."""
+RECURSION_GAIN = 1000.0
+"""Microseconds of a call below which the compiled recursion is not worth its import."""
 
 
 @functools.cache
@@ -102,6 +102,11 @@ def sweeps_pay(rows: int, weights: int) -> bool:
 
 
 def recursion_pays(rows: int, columns: int, units: int, numbers: int, tensors: Sequence[Tensor | None]) -> bool:
-    """Whether the compiled recursion over columns takes these tensors and is faster than torch's operations."""
-    large = rows * columns * units >= RECURSION_UNITS and numbers <= RECURSION_NUMBERS
-    return large and single_on_processor(tensors)
+    """Whether the compiled recursion over columns takes these tensors and is faster than torch's operations.
+
+    A row of a column takes the loop some microseconds more than torch where it has many numbers, which are products of matrices
+    there, and less where it has many units (figures in tutorials/decisions).
+    """
+    more = 0.11 + numbers * (0.04 + 0.0004 * units) - 0.0035 * units
+    faster = rows * more < RECURSION_STEP and columns * RECURSION_STEP >= RECURSION_GAIN
+    return faster and single_on_processor(tensors)

@@ -6,6 +6,7 @@ compared with torch's operations in double precision.
 """
 
 import ctypes
+import math
 import random
 
 import pytest
@@ -198,8 +199,8 @@ CALLS = {name.removeprefix("fuzz_"): call for name, call in list(globals().items
 def make_calls(names, seeds, threads, last):
     """Run calls, with every loop at every size; ``last`` always holds the number of the present one."""
     torch.set_num_threads(threads)
-    draws.FEW_DRAWS, processor.SMALL_PRODUCT, processor.LARGE_PRODUCT, processor.RECURSION_UNITS = 0, 0, 0, 0
-    processor.TABLE_ROWS = 1
+    draws.FEW_DRAWS, processor.SMALL_PRODUCT, processor.LARGE_PRODUCT = 0, 0, 0
+    processor.TABLE_ROWS, processor.RECURSION_STEP = 1, math.inf
     processor.looks_up = lambda: True
     for number, seed in enumerate(seeds):
         last.value = number

@@ -1,6 +1,7 @@
 """Where operations are traced, stood in for or transformed, torch's own take the loops' place."""
 
 import contextlib
+import math
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ from pyro_dgm.native import processor, random_bits, team
 
 @pytest.fixture(autouse=True)
 def _loops_for_all_sizes(monkeypatch):
-    for name in ("SMALL_PRODUCT", "LARGE_PRODUCT", "RECURSION_UNITS"):
-        monkeypatch.setattr(processor, name, 0)
+    for name, value in (("SMALL_PRODUCT", 0), ("LARGE_PRODUCT", 0), ("RECURSION_STEP", math.inf)):
+        monkeypatch.setattr(processor, name, value)
     monkeypatch.setattr(processor, "looks_up", lambda: True)
 
 

@@ -17,6 +17,9 @@ from .machine import Machine, State
 LARGEST = 22 * math.log(2.0)
 """The largest log-number of states that is enumerated (about four million)."""
 
+QUICK = 12 * math.log(2.0)
+"""The largest log-number of states that is enumerated for every row of a batch."""
+
 DRAWN = 16
 """The largest binary logarithm of the number of states that are listed to draw from them exactly."""
 
@@ -48,6 +51,11 @@ def summable(machine: Machine, fixed: Mapping[str, Tensor]) -> bool:
         layers = (name for name in machine.graph.layers if name not in fixed)
         return integration.log_integrals(machine, layers) <= integration.LARGEST
     return needed <= LARGEST
+
+
+def quickly_summable(machine: Machine, fixed: Mapping[str, Tensor]) -> bool:
+    """Whether ``log_sum`` is a matter of milliseconds for a batch of rows: few states, or integrals as they are taken."""
+    return summable(machine, fixed) and not QUICK < log_states(machine, fixed) < math.inf
 
 
 def log_sum(machine: Machine, fixed: Mapping[str, Tensor], largest: float = LARGEST, chunk: int = 4096) -> Tensor:

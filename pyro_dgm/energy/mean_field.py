@@ -139,3 +139,19 @@ def _conditioned(
             field = interaction.field(position, statistics, machine.weights[number])
             biases[end.layer][end.statistic] = biases[end.layer][end.statistic] + field
     return frozenset(outer), machine.rebound({layer: tuple(layer_biases) for layer, layer_biases in biases.items()})
+
+
+def free_energy_bound(machine: Machine, fixed: Mapping[str, Tensor], rounds: int = 10) -> Tensor:
+    r"""$E_q[E] - H(q) \ge F$ of given layers by mean field (20.35), in nats: one figure per row.
+
+    A function of the parameters at the posterior q that is found; at a fixed point its gradient is that of the bound.
+
+    Args:
+        machine: the bound graph.
+        fixed: the layers that are given, ``rows x layer shape``.
+        rounds: rounds of mean field.
+    """
+    with torch.no_grad():
+        posterior = mean_field(machine, fixed, rounds)
+        entropy = posterior.entropy
+    return -machine.value({**machine.statistics(fixed), **posterior.statistics}) - entropy

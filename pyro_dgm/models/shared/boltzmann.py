@@ -15,7 +15,8 @@ from ...annealing import log_partition
 from ...annealing.raise_bound import RaiseBound, raise_bound
 from ...checks import advice_on_bits, check_belongs, check_choice
 from ...energy import Block, BoltzmannDistribution, LogPartition, Machine, summable
-from ...energy.mean_field import mean_field
+from ...energy.enumeration import quickly_summable
+from ...energy.mean_field import free_energy_bound, mean_field
 from ...mcmc import BlockGibbs
 from ...native import check_precision
 from ...objectives import CD, PCD, ExactNegativePhase, NegativePhase, NoiseContrastive, PseudoLikelihood, RatioMatching
@@ -24,9 +25,10 @@ from ...objectives.criteria.pseudolikelihood import pseudo_log_likelihood
 from ...objectives.objective import Objective
 from ...objectives.phases.coordinates import why_not_centred
 from ...objectives.phases.objective import NegativePhaseObjective
+from ...objectives.phases.positive import Positive
 from .abilities import check_options
 from .energy_based import EnergyModel
-from .evidence import WIDTH, Evidence, between
+from .evidence import WIDTH, Evidence, between, bounded
 from .rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows, check_support
 
 Kind = Literal["pcd", "cd", "exact", "pseudolikelihood", "ratio-matching", "nce", "multi-prediction"]
@@ -57,6 +59,7 @@ class BoltzmannModel(EnergyModel):
         known: float | dict[str, float] | None = None,
         weights: dict[str, float] | None = None,
         rates: Sequence[float] | None = None,
+        positive: Positive | None = None,
     ) -> Objective:
         """The likelihood's gradient with a negative phase, or a criterion that needs no chain.
 
@@ -74,6 +77,8 @@ class BoltzmannModel(EnergyModel):
             weights: of multi-prediction, factors of the losses of single layers.
             rates: of pcd, cd and exact, for deep machines: factors of the learning rates of every hidden layer's biases and of
                 the weights below it, from the lowest.
+            positive: of pcd and cd, how hidden units are dealt with given the data, ``"exact"``, ``"chains"`` or
+                ``"mean-field"``, as in ``dgm.PCD``.
 
         Raises:
             ValueError: an unknown kind, an option of another kind, or a gradient that cannot be centred.
@@ -82,7 +87,7 @@ class BoltzmannModel(EnergyModel):
         does, undo it and train badly with it.
         """
         check_choice("kind", kind, get_args(Kind))
-        check_belongs("kind", kind, ["pcd", "cd"], k=k)
+        check_belongs("kind", kind, ["pcd", "cd"], k=k, positive=positive)
         check_belongs("kind", kind, ["pcd"], chains=chains)
         check_belongs("kind", kind, ["pcd", "cd"], centred=centred or None)
         check_belongs("kind", kind, ["pcd", "cd"], precision=None if precision == "float32" else precision)
@@ -96,9 +101,10 @@ class BoltzmannModel(EnergyModel):
         kernel = None if precision == "float32" else functools.partial(BlockGibbs, precision=precision)
         phase: NegativePhase
         if kind == "pcd":
-            phase = PCD(1 if k is None else k, 100 if chains is None else chains, centred=centred, kernel=kernel)
+            number = 100 if chains is None else chains
+            phase = PCD(1 if k is None else k, number, centred=centred, kernel=kernel, positive=positive)
         elif kind == "cd":
-            phase = CD(1 if k is None else k, centred=centred, kernel=kernel)
+            phase = CD(1 if k is None else k, centred=centred, kernel=kernel, positive=positive)
         elif kind == "exact":
             phase = ExactNegativePhase()
         elif kind == "nce":
@@ -144,10 +150,22 @@ class BoltzmannModel(EnergyModel):
             check_support(x, lambda v: torch.isin(v, states), type(self).__name__, expected, advice_on_bits(x))
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The pseudo log-likelihood on both splits and the gap between their free energies, in nats per row."""
+        """The pseudo log-likelihood on both splits and the gap between their free energies, in nats per row.
+
+        Where the hidden states are too many to be summed, the gap is that between variational bounds of the free energies,
+        and $\\sum_i \\log p(x_i \\mid x_{-i}, \\bar h)$ of validation rows stands for their pseudo log-likelihood.
+        """
         with torch.no_grad():
             dist = self()
             rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
+            if not quickly_summable(dist.machine, {dist.visible: rows[0][:1]}):
+                machine, (lower, upper) = dist.machine, (self._bound(r).mean() for r in rows)
+                means = {
+                    **machine.statistics({"visible": rows[1]}),
+                    **mean_field(machine, {"visible": rows[1]}).statistics,
+                }
+                reconstruction = visible_given(machine, rows[1], means).mean()
+                return {"valid_reconstruction": float(reconstruction), "free_energy_gap": float(upper - lower)}
             free_energies = [dist.free_energy(r).mean() for r in rows]
             return {
                 "pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[0]).mean()),
@@ -202,7 +220,8 @@ class BoltzmannModel(EnergyModel):
         r"""$-F(x) - \log Z$ for every row, of all layers that it observes; log Z exact, or between annealing both ways.
 
         The interval goes from the mean log weight of forward annealing to that of reverse annealing, widened by ``WIDTH``
-        standard errors of those means, and always contains the value.
+        standard errors of those means, and always contains the value. Where the hidden states are too many to be summed, the
+        figure is the variational bound (20.35) less log Z.
 
         Args:
             x: data.
@@ -219,8 +238,14 @@ class BoltzmannModel(EnergyModel):
         log_z = self.log_partition(x, method, **options)
         with torch.no_grad():
             pairs = (self._seen(rows) for rows in x.split(ROWS_AT_ONCE))
+            if not summable(self().machine, self.observed(x[:1])):
+                return bounded(torch.cat([-self._bound(rows) for rows in x.split(ROWS_AT_ONCE)]), log_z)
             values = torch.cat([-dist.free_energy(visible) for dist, visible in pairs]) - log_z.value
         return between(values, log_z)
+
+    def _bound(self, x: Tensor) -> Tensor:
+        """The variational bound of the free energy of rows, in nats: one figure per row."""
+        return free_energy_bound(self().machine, self.observed(x), rounds=50)
 
     def _seen(self, x: Tensor) -> tuple[BoltzmannDistribution, Tensor]:
         """The distribution given the layers that rows observe beside the visible one, and the rows of that one."""

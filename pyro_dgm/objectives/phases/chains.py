@@ -14,6 +14,7 @@ from ...energy import EnergyDistribution, State
 from ...mcmc import ChainsKernel, default_kernel
 from .centring import Centring
 from .phase import NegativePhase
+from .positive import Positive, check_positive_phase, data_free_energy
 
 MakeKernel = Callable[[EnergyDistribution], ChainsKernel]
 
@@ -24,8 +25,15 @@ class ChainsPhase(NegativePhase):
     persists = False
     """Whether the chains go on from step to step."""
 
-    def __init__(self, k: int | tuple[int, int] = 1, centred: bool = False, kernel: MakeKernel | None = None) -> None:
+    def __init__(
+        self,
+        k: int | tuple[int, int] = 1,
+        centred: bool = False,
+        kernel: MakeKernel | None = None,
+        positive: Positive | None = None,
+    ) -> None:
         super().__init__()
+        self.positive = check_positive_phase(positive)
         ends = tuple(k) if isinstance(k, tuple | list) else (k, k)
         if len(ends) != 2 or not all(type(end) is int and end >= 1 for end in ends):
             raise ValueError(
@@ -74,11 +82,13 @@ class ChainsPhase(NegativePhase):
             state = self.negatives(site, fn, value)
         visible = state[fn.visible]
         stackable = value.shape[1:] == visible.shape[1:] == fn.event_shape and value.dtype == visible.dtype
-        if fn.restricted and stackable and not fn.parameter_batch_shape and self.sums_out:
+        exact = fn.restricted and self.positive in (None, "exact")
+        if exact and stackable and not fn.parameter_batch_shape and self.sums_out:
             # One product for data and negatives together.
             free_energy = fn.free_energy(torch.cat([value, visible]))
             return free_energy[: len(value)], self.surrogate(site, fn, -free_energy[len(value) :])
-        return fn.free_energy(value), self.surrogate(site, fn, self.collapsed(fn, state))
+        free_energy = data_free_energy(fn, value, self.positive)
+        return free_energy, self.surrogate(site, fn, self.collapsed(fn, state))
 
     @property
     def sums_out(self) -> bool:
@@ -109,7 +119,8 @@ class ChainsPhase(NegativePhase):
     def options(self) -> dict[str, Any]:
         kernel = {} if self.kernel is None else {"kernel": _named(self.kernel)}
         k = self.k if self.ends[0] == self.ends[1] else list(self.ends)
-        return {**super().options(), "k": k, "centred": self.centred, **kernel}
+        positive = {} if self.positive is None else {"positive": self.positive}
+        return {**super().options(), "k": k, "centred": self.centred, **kernel, **positive}
 
     def schedule(self, share: float) -> None:
         first, last = self.ends

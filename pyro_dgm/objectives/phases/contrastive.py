@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ...energy import EnergyDistribution, State
 from .chains import ChainsPhase, MakeKernel
+from .positive import Positive
 
 
 class CD(ChainsPhase):
@@ -21,6 +22,9 @@ class CD(ChainsPhase):
         centred: centre the gradient (20.36-37).
         kernel: moves the chains: a function from the distribution to a kernel whose chains keep no more than a draw; by
             default ``dgm.BlockGibbs``, or ``dgm.HMC`` where there is only a free energy.
+        positive: how hidden units are dealt with given the data (20.1): ``"exact"`` sums them out; ``"chains"`` draws them by
+            sweeps with the data clamped; ``"mean-field"`` takes the variational bound. By default exact where few of
+            their states are to be listed, else chains; the loss then has the bound's value.
 
     Raises:
         ValueError: ``k`` is no positive integer, nor a pair of them; at the site, a kernel whose chains keep more than a draw,
@@ -30,9 +34,14 @@ class CD(ChainsPhase):
     estimates = False
 
     def __init__(
-        self, k: int | tuple[int, int] = 1, *, centred: bool = False, kernel: MakeKernel | None = None
+        self,
+        k: int | tuple[int, int] = 1,
+        *,
+        centred: bool = False,
+        kernel: MakeKernel | None = None,
+        positive: Positive | None = None,
     ) -> None:
-        super().__init__(k, centred, kernel)
+        super().__init__(k, centred, kernel, positive)
 
     def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
         kernel = self.chains_kernel(site, fn)

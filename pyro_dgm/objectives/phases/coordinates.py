@@ -164,6 +164,10 @@ def _own_biases(machine: Machine) -> dict[End, Tensor]:
                 "couplings of two of these layers, which are no parameters"
             )
     couplings = {id(leaf) for leaf in _leaves(machine.weights)}
+    for interaction in machine.graph.interactions:
+        if len(interaction.ends) > 2:
+            layers = ", ".join(repr(end.layer) for end in interaction.ends)
+            raise ValueError(f"the coupling of {layers} has no centred form")
     own: dict[End, Tensor] = {}
     for end in dict.fromkeys(end for interaction in machine.graph.interactions for end in interaction.ends):
         free = [leaf for leaf in _leaves([machine.biases[end.layer][end.statistic]]) if id(leaf) not in couplings]

@@ -10,6 +10,7 @@ from torch import Tensor
 from ... import processes
 from ...energy import BoltzmannDistribution, Graph, State
 from ...energy.normaliser import barred
+from .positive import Positive, data_free_energy
 
 
 class FastWeights:
@@ -45,13 +46,15 @@ class FastWeights:
                 f"{self.rate:g}"
             ) from None
 
-    def update(self, fn: BoltzmannDistribution, value: Tensor, negatives: State) -> None:
+    def update(
+        self, fn: BoltzmannDistribution, value: Tensor, negatives: State, positive: Positive | None = None
+    ) -> None:
         """Add the gradient of one step; the gradients of ``fn`` itself are not touched."""
         with torch.enable_grad():
             parameters = [p.detach().requires_grad_() for p in fn.parameters()]
             plain = _with_parameters(fn, parameters)
             batch = fn.parameter_batch_shape
-            data = average_to(-plain.free_energy(value.detach()), batch)
+            data = average_to(-data_free_energy(plain, value.detach(), positive), batch)
             model = average_to(plain.collapsed(negatives), batch)
             gradients = torch.autograd.grad((data - model).sum(), parameters, materialize_grads=True)
         self.offsets = [

@@ -15,6 +15,7 @@ from ...energy.mean_field import mean_field
 from ...mcmc import ChainsKernel
 from .chains import ChainsPhase, MakeKernel
 from .fast_weights import FastWeights, average_to
+from .positive import Positive
 from .tracking import Tracking
 
 
@@ -40,6 +41,9 @@ class PCD(ChainsPhase):
         fast: the learning rate of fast weights: a machine with offsets that follow the gradient and decay moves the chains,
             so that they leave modes in which they linger (Tieleman and Hinton 2009). The witnesses are moved without them.
         fast_decay: the share of the fast weights that is left after a step.
+        positive: how hidden units are dealt with given the data (20.1): ``"exact"`` sums them out; ``"chains"`` draws them by
+            sweeps with the data clamped; ``"mean-field"`` takes the variational bound. By default exact where few of
+            their states are to be listed, else chains; the loss then has the bound's value.
 
     Raises:
         ValueError: ``k`` is no positive integer or pair of them, or ``chains`` no positive integer; ``mean_field`` or
@@ -60,8 +64,9 @@ class PCD(ChainsPhase):
         mean_field: int = 0,
         fast: float | None = None,
         fast_decay: float = 0.95,
+        positive: Positive | None = None,
     ) -> None:
-        super().__init__(k, centred, kernel)
+        super().__init__(k, centred, kernel, positive)
         self.mean_field = check_count("mean_field", mean_field, 0, "a number of rounds")
         if fast is not None:
             check_positive("fast", fast, "the fast weights' learning rate", zero=True)
@@ -117,7 +122,7 @@ class PCD(ChainsPhase):
         moving = self.chains_kernel(site, weights.apply(site, fn))
         for _ in range(self.k):
             chains, witnesses = moving.sample(chains), kernel.sample(witnesses)
-        weights.update(fn, value, moving.draws(chains))
+        weights.update(fn, value, moving.draws(chains), self.positive)
         return {layer: torch.cat([x, witnesses[layer]]) for layer, x in chains.items()}, before
 
     def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:

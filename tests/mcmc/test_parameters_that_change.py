@@ -54,6 +54,19 @@ def test_persistent_chains_persist(kernel):
     assert all(float((b - a).abs().max()) < 1e-3 for a, b in zip(places, places[1:], strict=False))
 
 
+@pytest.mark.parametrize("make", [lambda: dgm.GaussianRBM.example()[0], lambda: dgm.DBM(5, (3, 2), unit="gaussian")])
+@pytest.mark.parametrize("kernel", [*KERNELS.values(), dgm.HMC, dgm.GibbsLangevin])
+def test_no_kernel_starts_its_chains_anew(make, kernel):
+    """Whatever layers and replicas its state holds, and however many layers the machine has."""
+    model, phase, starts = make(), dgm.PCD(chains=8, kernel=kernel), []
+    begin = phase._start
+    phase._start = lambda *arguments: starts.append(1) or begin(*arguments)
+    program = dgm.negative_phase(model.model, phase)
+    for _ in range(3):
+        Trace_ELBO(max_plate_nesting=1).differentiable_loss(program, model.guide, torch.randn(4, 5))
+    assert len(starts) == 1
+
+
 class Still(dgm.BlockGibbs):
     """A kernel of a user's that does not move."""
 

@@ -11,6 +11,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..inference.sites import sites
+from ..native import out_of_autocast
 from .coordinates import SCALES, LatentCoordinates
 from .latents import inverse_temperatures, learn_steps, run_chains
 from .normalisers import AnnealedNormalisers
@@ -36,6 +37,7 @@ class BidirectionalGap(NamedTuple):
     gap_stderr: float
 
 
+@out_of_autocast
 def bidirectional_gap(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -14,6 +14,7 @@ from ..energy import EnergyDistribution, LogPartition
 from ..energy.free import FreeEnergyDistribution
 from ..energy.temperatures import temperatures as ladder
 from ..mcmc.hamiltonian import HMC
+from ..native import out_of_autocast
 from .weights import DEPENDS, end_by_start, log_mean_exp
 
 PILOTS = 20
@@ -59,6 +60,7 @@ class _Path:
         return self.main.sample({"visible": x})["visible"]
 
 
+@out_of_autocast
 def hamiltonian_ais(
     dist: EnergyDistribution,
     base: Distribution,
@@ -110,7 +112,7 @@ def hamiltonian_ais(
             forward = forward - (beta - before) * path.difference(x)
             x = path.move(x, beta, log_step)
         forward = processes.gather(forward)
-        mean, stderr = log_mean_exp(forward)
+        mean, forward_error = log_mean_exp(forward)
         upper, stderr_upper, depends = torch.full_like(mean, torch.inf), torch.zeros_like(mean), False
         if reverse:
             x, elsewhere = base.sample((mine,)), None
@@ -127,12 +129,6 @@ def hamiltonian_ais(
                 back = back + (beta - below) * path.difference(x)
             everyones = None if elsewhere is None else processes.gather(elsewhere)
             upper, stderr_upper, depends = end_by_start(-processes.gather(back), everyones)
-    return LogPartition(
-        mean,
-        stderr,
-        forward.mean(0),
-        upper,
-        forward.std(0) / math.sqrt(chains),
-        stderr_upper,
-        ("AIS and reverse AIS by HMC" if reverse else "AIS by HMC") + (DEPENDS if depends else ""),
-    )
+    low_end = forward.mean(0), forward.std(0) / math.sqrt(chains)
+    method = ("AIS and reverse AIS by HMC" if reverse else "AIS by HMC") + (DEPENDS if depends else "")
+    return LogPartition.annealed(mean, forward_error, low_end, (upper, stderr_upper), method)

@@ -16,6 +16,7 @@ from ..energy.temperatures import sigmoid
 from ..energy.temperatures import temperatures as ladder
 from ..mcmc.flips import flip_moves
 from ..mcmc.leapfrog import accepts, proposal
+from ..native import out_of_autocast
 from .coordinates import LatentCoordinates, Position
 from .normalisers import AnnealedNormalisers
 
@@ -85,6 +86,7 @@ def annealed_log_weights(
     return anneal(model, guide, args, kwargs, temperatures, chains, num_steps).log_weights
 
 
+@out_of_autocast
 def anneal(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -14,6 +14,7 @@ from ..energy.distribution import EnergyDistribution, NegativePhaseError, withou
 from ..energy.figure import LogPartition
 from ..inference import importance
 from ..inference.normalisers import Normalisers
+from ..native import out_of_autocast
 from .partition import log_partition
 
 _ROWS = 1000
@@ -63,6 +64,7 @@ class AnnealedNormalisers:
             )
 
 
+@out_of_autocast
 def log_weights(
     model: Callable[..., Any],
     guide: Callable[..., Any],

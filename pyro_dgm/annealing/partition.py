@@ -16,6 +16,7 @@ from ..energy.figure import LogPartition
 from ..energy.machine import State
 from ..energy.temperatures import temperatures as ladder
 from ..mcmc.engines.names import engine_for
+from ..native import out_of_autocast
 from . import units
 from .weights import DEPENDS, bridge, end_by_start, log_mean_exp
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 METHODS = ("exact", "ais", "bridge")
 
 
+@out_of_autocast
 def log_partition(
     dist: BoltzmannDistribution,
     method: str = "exact",
@@ -123,7 +125,7 @@ def log_partition(
                 mean, stderr = bridge(weights, backward)
     names = {"bridge": "bridge sampling", "ais": "AIS and reverse AIS" if reverse else "AIS"}
     name = names[method] + (DEPENDS if depends else "")
-    return LogPartition(log_base + mean, stderr, lower, upper, stderr_lower, stderr_upper, name)
+    return LogPartition.annealed(log_base + mean, stderr, (lower, stderr_lower), (upper, stderr_upper), name)
 
 
 def _log_weights(engine: str) -> Callable[..., tuple[Tensor, Tensor, Tensor | None]]:

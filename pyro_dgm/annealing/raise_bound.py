@@ -15,6 +15,7 @@ from ..energy.graph import Block
 from ..energy.machine import State
 from ..energy.mean_field import mean_field
 from ..energy.temperatures import temperatures as ladder
+from ..native import out_of_autocast
 from .partition import base_from_rows
 from .units import AnnealingPath, reverse_ais
 from .weights import log_mean_exp
@@ -36,6 +37,7 @@ class RaiseBound:
     stderr: Tensor
 
 
+@out_of_autocast
 def raise_bound(
     dist: BoltzmannDistribution,
     x: Tensor,

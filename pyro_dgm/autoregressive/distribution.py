@@ -84,7 +84,13 @@ class AutoregressiveDistribution(TorchDistribution):
         return self.network(self.output.encode(value), context)
 
     def floating(self, value: Tensor) -> Tensor:
-        """Convert values to the network's floating-point type."""
+        """Convert values to the network's floating-point type.
+
+        Raises:
+            ValueError: complex numbers, whose imaginary parts would be lost.
+        """
+        if value.is_complex():
+            raise ValueError(f"the distribution got complex numbers, {value.dtype}; expected real ones")
         return value.to(next(self.network.parameters()).dtype)
 
     @torch.no_grad()

@@ -15,14 +15,18 @@ class Histogram(dist.TorchDistribution):
     arg_constraints: dict[str, Any] = {}
     support = dist.constraints.real_vector
 
-    def __init__(self, knots: Tensor, logits: Tensor, batch_shape: Sequence[int] = ()) -> None:
+    def __init__(
+        self, knots: Tensor, logits: Tensor, batch_shape: Sequence[int] = (), validate_args: bool | None = None
+    ) -> None:
         self.knots, self.logits = knots, logits
-        super().__init__(torch.Size(batch_shape), knots.shape[:1], validate_args=False)
+        super().__init__(torch.Size(batch_shape), knots.shape[:1], validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Histogram:
-        return Histogram(self.knots, self.logits, batch_shape)
+        return Histogram(self.knots, self.logits, batch_shape, self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
         height = torch.log_softmax(self.logits, -1) - self.knots.diff(dim=-1).log() + math.log1p(-2 * TAIL)
         flat = value.reshape(-1, len(self.knots)).T.contiguous()
         index = torch.searchsorted(self.knots, flat, right=True) - 1
@@ -30,6 +34,7 @@ class Histogram(dist.TorchDistribution):
         scale = self.knots[:, -1:] - self.knots[:, :1]
         inside = height.gather(1, index.clamp(0, self.logits.shape[1] - 1))
         column_log_probs = torch.where(beyond > 0, math.log(TAIL) - scale.log() - beyond / scale, inside)
+        column_log_probs = torch.where(flat.isnan(), flat, column_log_probs)
         rows = column_log_probs.sum(0).reshape(value.shape[:-1])
         return rows.expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
 from .. import progress
+from ..native import out_of_autocast
 from .conditional import conditional
 from .distribution import EnergyDistribution, NoNormaliser
-from .enumeration import batch_shape, drawable, exact_sample, log_sum
+from .enumeration import NotEnumerable, batch_shape, drawable, exact_sample, log_sum
 from .graph import Block, Graph
 from .interactions import Interaction
 from .machine import Machine, State
+from .moments import listable, listed, mean_and_variance
 from .normaliser import improper
 
 SETTLING = 10
@@ -104,7 +107,7 @@ class BoltzmannDistribution(EnergyDistribution):
                 )
         batches = (x.shape[: x.dim() - len(self.shapes[layer])] for layer, x in known.items())
         other = self.expand(torch.broadcast_shapes(self.batch_shape, *batches))
-        other.known = dict(known)
+        other.known = {layer: self.whole(x) for layer, x in known.items()}
         return other
 
     def conditional(self, given: State, visible: str | None = None) -> BoltzmannDistribution:
@@ -162,6 +165,17 @@ class BoltzmannDistribution(EnergyDistribution):
     def layered(self) -> bool:
         return True
 
+    def misfit(self, layer: str, state: Tensor) -> str | None:
+        unit = self.machine.graph.layers[layer]
+        if reason := super().misfit(layer, state):
+            return reason
+        if unit.states_per_atom is None or layer in self.known:  # mean statistics may be given
+            return None
+        wrong = state[
+            ~torch.isin(state.to(self.parameters()[0].dtype), unit.atom_states(self.parameters()[0].detach()))
+        ]
+        return f"holds {float(wrong[0]):g}, which {unit} cannot be" if len(wrong) else None
+
     @property
     def restricted(self) -> bool:
         """Whether the hidden units are exactly the first colour: independent of each other given the visible ones."""
@@ -215,6 +229,32 @@ class BoltzmannDistribution(EnergyDistribution):
     def exact_log_partition(self) -> Tensor:
         return log_sum(self.machine, {})
 
+    @property
+    def mean(self) -> Tensor:
+        with _or_not_implemented():
+            return mean_and_variance(self.machine, self.visible, self.known, self.batch_shape)[0]
+
+    @property
+    def variance(self) -> Tensor:
+        with _or_not_implemented():
+            return mean_and_variance(self.machine, self.visible, self.known, self.batch_shape)[1]
+
+    def entropy(self) -> Tensor:
+        with _or_not_implemented():
+            log_p = torch.log_softmax(-self.free_energy(self.enumerate_support(expand=False)), 0)
+        return -(log_p.exp() * log_p).sum(0).expand(self.batch_shape)
+
+    @property
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+        """Whether the visible states can be listed, so that Pyro can sum over a site (at most $2^{16}$)."""
+        return listable(self.machine.graph.layers[self.visible])
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        with _or_not_implemented():
+            values = listed(self.machine, self.visible)
+        batch = self.batch_shape if expand else torch.Size([1] * len(self.batch_shape))
+        return values.view(-1, *(1 for _ in batch), *self.event_shape).expand(-1, *batch, *self.event_shape)
+
     def sample(self, sample_shape: Sequence[int] = (), sweeps: int = 1000) -> Tensor:
         """Draws of the visible layer: exact ones where the states can be listed, else the ends of Gibbs chains.
 
@@ -230,6 +270,7 @@ class BoltzmannDistribution(EnergyDistribution):
             return self._sampler(torch.Size(sample_shape) + self.batch_shape)
         return self.sample_state(sample_shape, sweeps)[self.visible]
 
+    @out_of_autocast
     def sample_state(self, sample_shape: Sequence[int] = (), sweeps: int = 1000) -> State:
         """Draws of all layers, as ``sample`` makes them: ``{layer: sample_shape x batch_shape x layer shape}``."""
         shape = torch.Size(sample_shape) + self.batch_shape
@@ -247,6 +288,15 @@ class BoltzmannDistribution(EnergyDistribution):
             for _ in progress.steps(range(1 if settled else sweeps), "sweeps"):
                 state = self.machine.sweep(state, skip=frozenset(self.known))
         return state
+
+
+@contextlib.contextmanager
+def _or_not_implemented() -> Iterator[None]:
+    """A block whose sums, if they cannot be taken, are not implemented, as torch's distributions say it."""
+    try:
+        yield
+    except NotEnumerable as reason:
+        raise NotImplementedError(str(reason)) from None
 
 
 def _check_shapes(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:

@@ -12,6 +12,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
+from ..native import out_of_autocast
 from .enumeration import NotEnumerable
 from .figure import LogPartition
 from .machine import State
@@ -76,6 +77,18 @@ class EnergyDistribution(TorchDistribution, ABC):
     def shapes(self) -> dict[str, torch.Size]:
         """The event shape of every layer of a joint state."""
         return {self.visible: self.event_shape}
+
+    def whole(self, value: Tensor) -> Tensor:
+        """A value in the parameters' precision, if it came out of ``torch.autocast`` in half precision."""
+        half = value.dtype in (torch.bfloat16, torch.float16)
+        return value.to(self.parameters()[0].dtype) if half else value
+
+    def misfit(self, layer: str, state: Tensor) -> str | None:
+        """The reason why a tensor is no state of a layer, whatever its dimensions in front; None where it is one."""
+        if state.is_complex():
+            return "holds complex numbers; expected real ones"
+        bad = state[~state.isfinite()]
+        return f"holds {float(bad[0]):g}; expected finite numbers" if len(bad) else None
 
     @property
     def restricted(self) -> bool:
@@ -146,6 +159,41 @@ class EnergyDistribution(TorchDistribution, ABC):
         """Whether log Z was bound, by terms or as a number."""
         return self._terms is not None or self._log_partition is not None
 
+    @property
+    def mean(self) -> Tensor:
+        """$E[x]$ where it can be summed exactly: ``batch_shape x event_shape``.
+
+        Raises:
+            NotImplementedError: it cannot.
+        """
+        raise NotImplementedError(f"the mean of a {type(self).__name__} cannot be summed exactly; average draws")
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of every entry, as ``mean``."""
+        raise NotImplementedError(f"the variance of a {type(self).__name__} cannot be summed exactly; use draws")
+
+    def entropy(self) -> Tensor:
+        """The entropy in nats where it can be summed exactly: ``batch_shape``.
+
+        Raises:
+            NotImplementedError: it cannot.
+        """
+        raise NotImplementedError(
+            f"the entropy of a {type(self).__name__} cannot be summed exactly; average -log_prob over draws"
+        )
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All values, ``values x batch_shape x event_shape``, where they can be listed.
+
+        Args:
+            expand: False for a batch shape of ones.
+
+        Raises:
+            NotImplementedError: they cannot.
+        """
+        raise NotImplementedError(f"the values of a {type(self).__name__} cannot be listed; use draws")
+
     def with_terms(self, terms: Terms, sampler: Callable[[torch.Size], Tensor] | None = None) -> EnergyDistribution:
         """A copy whose F(x) and log Z are ``terms(distribution, value)``; negative phases use it.
 
@@ -162,6 +210,7 @@ class EnergyDistribution(TorchDistribution, ABC):
         other._log_partition = tensor.detach().to(self.parameters()[0])
         return other
 
+    @out_of_autocast
     def log_prob(self, value: Tensor) -> Tensor:
         r"""$-F(x) - \log Z$ in nats: the batch shape of the value broadcast with ``batch_shape``.
 
@@ -169,6 +218,9 @@ class EnergyDistribution(TorchDistribution, ABC):
             NegativePhaseError: log Z is not known and there are too many states to list; or, at ``backward``,
                 the gradient of log Z was needed and no negative phase was bound.
         """
+        if value.is_complex():
+            raise ValueError(f"log_prob got complex numbers, {value.dtype}; expected real ones")
+        value = self.whole(value)
         if self._validate_args:
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], self.batch_shape)

@@ -176,6 +176,12 @@ def all_states(machine: Machine) -> State:
     return {layer: torch.cat([c[layer] for c in chunks]).flatten(0, len(batch_shape(machine))) for layer in chunks[0]}
 
 
+def layer_states(machine: Machine, layer: str) -> Tensor:
+    """Every state of one layer of finite units, ``states x layer shape``."""
+    chunks = [chunk[layer] for chunk in _states(machine, [(), (Block(layer),)], {}, 1 << 16)]
+    return torch.cat(chunks).view(-1, *machine.graph.layers[layer].shape)
+
+
 def drawable(machine: Machine) -> bool:
     """Whether ``exact_sample`` has few enough states to list, and no batch shape."""
     return not batch_shape(machine) and log_states(machine, {}) <= DRAWN * math.log(2.0)

@@ -17,8 +17,9 @@ class LogPartition:
         value: the value, ``batch_shape`` of the parameters.
         stderr: its standard error (0 where exact).
         lower: the mean of log w of the forward annealing: below log Z in expectation.
-        upper: the mean of log w of the reverse annealing: above log Z in expectation if its chains start at the model's
-            distribution; infinite where no reverse run was made.
+        upper: the mean of -log w of the reverse annealing: above log Z in expectation if its chains start at the model's
+            distribution; infinite where no reverse run was made. Where noise puts the two means in the other order, they
+            trade places, so that ``lower`` is never above ``upper``.
         stderr_lower: the standard error of ``lower``.
         stderr_upper: the standard error of ``upper``.
         method: the name of the method that gave it.
@@ -31,6 +32,27 @@ class LogPartition:
     stderr_lower: Tensor
     stderr_upper: Tensor
     method: str
+
+    @classmethod
+    def annealed(
+        cls,
+        value: Tensor,
+        stderr: Tensor,
+        forward: tuple[Tensor, Tensor],
+        reverse: tuple[Tensor, Tensor],
+        method: str,
+    ) -> Self:
+        """A value between the means of two annealing runs, each with its standard error.
+
+        >>> import torch
+        >>> zero, one, two = torch.arange(3.0)
+        >>> LogPartition.annealed(one, zero, (two, zero), (one, zero), "AIS and reverse AIS").lower
+        tensor(1.)
+        """
+        crossed = forward[0] > reverse[0]
+        lower, stderr_lower = (torch.where(crossed, b, a) for a, b in zip(forward, reverse, strict=True))
+        upper, stderr_upper = (torch.where(crossed, a, b) for a, b in zip(forward, reverse, strict=True))
+        return cls(value, stderr, lower, upper, stderr_lower, stderr_upper, method)
 
     @classmethod
     def exactly(cls, value: Tensor) -> Self:

@@ -26,7 +26,8 @@ def to_arviz(
     r"""ArviZ ``InferenceData`` (a ``DataTree`` from ArviZ 1.0 on) of chains or of a latent-variable model.
 
     For chains, the posterior group holds ``energy`` and ``free_energy`` (chains x draws, in nats), because single units may
-    be constant and have no R-hat; the visible draws are the posterior predictive ``x``. With ``observed`` rows it also
+    be constant and have no R-hat; the visible draws are the posterior predictive ``x``. Kernels with gradients give
+    ``sample_stats`` (which draws diverged, and the step size). With ``observed`` rows it also
     holds their ``log_likelihood``, whose draws differ by the uncertainty of log Z alone.
 
     For a latent-variable model and rows, the posterior group holds latents drawn from the guide and resampled by their
@@ -100,6 +101,8 @@ def _from_chains(
     """The groups of chains that have run: energies, visible draws, and log-likelihoods of observed rows."""
     energies = mcmc.chain_energies()
     groups = {"posterior": {name: _numpy(value) for name, value in energies.items()}}
+    if stats := mcmc.sample_stats():
+        groups["sample_stats"] = {name: _numpy(value) for name, value in stats.items()}
     dist = mcmc.kernel.dist
     visible = mcmc.get_samples(group_by_chain=True).get(dist.visible) if mcmc.keep == "draws" else None
     if visible is not None:

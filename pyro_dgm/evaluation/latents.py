@@ -17,6 +17,7 @@ from ..inference.importance import per_datum, traces
 from ..inference.normalisers import up_to_normalisers
 from ..inference.sites import refuse_auxiliary, sites
 from ..models.shared.arguments import rows_for
+from ..native import out_of_autocast
 
 Program = Callable[..., Any]
 
@@ -54,6 +55,7 @@ class SiteActivity:
     active: Tensor
 
 
+@out_of_autocast
 def kl_per_latent(
     model: Program, guide: Program, x: Tensor, *args: Any, draws: int = 100, rows: int = 4000
 ) -> dict[str, SiteKL]:
@@ -112,6 +114,7 @@ def kl_per_latent(
     return result
 
 
+@out_of_autocast
 def active_units(
     model: Program, guide: Program, x: Tensor, *args: Any, threshold: float = 0.01, draws: int = 100, rows: int = 4000
 ) -> dict[str, SiteActivity]:

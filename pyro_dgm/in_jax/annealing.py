@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 BLOCK = 500
-"""Temperatures in one compiled call, after which the log weights are added up in double precision."""
+"""The most temperatures in one compiled call, after which the log weights are added up in double precision."""
+
+WORK = 1e9
+"""The most multiplications of one compiled call, a fraction of a second: Ctrl-C waits for its end."""
 
 
 def log_weights(
@@ -59,8 +62,10 @@ def _log_weights(
 
     def summed(levels: Any, run: Any, state: Any, key: Any) -> Tensor:
         total = np.zeros(len(next(iter(state.values()))))
-        for start in range(0, len(levels) - 1, BLOCK):
-            state, key, rise = run(state, key, jnp.array(levels[start : start + BLOCK + 1], float))
+        weights = len(total) * sum(parameter.numel() for parameter in dist.parameters())
+        block = max(1, min(BLOCK, int(WORK / weights)))
+        for start in range(0, len(levels) - 1, block):
+            state, key, rise = run(state, key, jnp.array(levels[start : start + block + 1], float))
             total += np.asarray(rise, np.float64)
         return torch.from_numpy(total).to(like)
 

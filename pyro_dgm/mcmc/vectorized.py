@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +16,14 @@ from tqdm import tqdm
 from .. import processes, progress
 from ..checks import check_choice, check_count
 from ..energy import State
+from ..native import out_of_autocast
 from .engines.bits import BitEngine
 from .engines.engine import Engine, TorchEngine
 from .engines.names import checked_engine
 from .kernel import ChainsKernel
+from .leapfrog import GradientKernel
+
+_ONE_RUN = threading.RLock()
 
 
 def _engine(kernel: ChainsKernel, name: str) -> Engine:
@@ -113,9 +118,15 @@ class VectorizedMCMC(MCMC):
         kernel.initial_params = initial_params  # type: ignore[assignment]
         self._engine = _engine(kernel, engine)
 
-    @poutine.block
+    @out_of_autocast
     def run(self, *args: Any, **kwargs: Any) -> None:
-        """Warm up, then draw and keep; another call makes a fresh run."""
+        """Warm up, then draw and keep; another call makes a fresh run. Runs in several threads wait for one another."""
+        # Pyro's stack of handlers is common to all threads.
+        with _ONE_RUN, poutine.block():
+            self._run_shared(*args, **kwargs)
+
+    def _run_shared(self, *args: Any, **kwargs: Any) -> None:
+        """A run of this process's share of the chains, put together with those of the others."""
         total, kernel = self.num_chains, self.kernel
         if kernel._initial is not None:
             self._check(kernel._initial)
@@ -174,8 +185,25 @@ class VectorizedMCMC(MCMC):
         self.last_params = params
         self._samples = draws if self.keep == "draws" else {}
         self.energies = draws if self.keep == "moments" else {}
-        self._diagnostics = kernel.chain_diagnostics(self.num_chains)  # type: ignore[assignment]
+        self._diagnostics: list[Any] = [self._by_draw(d) for d in kernel.chain_diagnostics(self.num_chains)]
         kernel.cleanup()
+
+    def _by_draw(self, diagnostics: dict[str, Any]) -> dict[str, Any]:
+        """A chain's diagnostics, with divergent transitions (or none) by the number of the draw that they led to."""
+        divergent = {step // self.thinning for step in diagnostics.get("divergences", ())}
+        return {**diagnostics, "divergences": sorted(divergent)}
+
+    def sample_stats(self) -> dict[str, Tensor]:
+        """``diverging`` and ``step_size`` of every draw, ``chains x draws``, for kernels with gradients; empty for others."""
+        self._drawn()
+        if not isinstance(self.kernel, GradientKernel):
+            return {}
+        diverging = torch.zeros(self.num_chains, self.num_samples, dtype=torch.bool)
+        steps = torch.empty(self.num_chains, self.num_samples)
+        for chain, diagnostics in enumerate(self._diagnostics):
+            diverging[chain, diagnostics["divergences"]] = True
+            steps[chain] = diagnostics["step size"]
+        return {"diverging": diverging, "step_size": steps}
 
     def _store(self, draws: dict[str, Tensor], kept: dict[str, Tensor], start: int) -> None:
         for name, value in kept.items():
@@ -199,6 +227,8 @@ class VectorizedMCMC(MCMC):
                     raise ValueError(
                         f"initial_params[{layer!r}] has shape {tuple(value.shape)}; expected {tuple(expected[layer].shape)}"
                     )
+                if reason := self.kernel.dist.misfit(layer, value):
+                    raise ValueError(f"initial_params[{layer!r}] {reason}")
         drawn = self.kernel.draws(params)
         unknown = set(self._layers or ()) - set(drawn)
         if unknown:
@@ -215,7 +245,10 @@ class VectorizedMCMC(MCMC):
         return super().get_samples(num_samples, group_by_chain)
 
     def diagnostics(self) -> dict[str, Any]:
-        """Effective sample size and R-hat of every layer, and the kernel's diagnostics of every chain."""
+        """Effective sample size and R-hat of every layer, and the kernel's diagnostics of every chain.
+
+        ``divergences`` has the numbers of the draws with a divergent transition, none for kernels that have no such thing.
+        """
         self._drawn()
         return super().diagnostics()
 

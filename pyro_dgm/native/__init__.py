@@ -13,7 +13,7 @@ from .columns import recursion_backward, recursion_forward
 from .draws import bernoulli, bernoulli_, draw_at_temperatures, weigh_and_draw
 from .guard import runs_at_once
 from .packed import PackedBits
-from .precision import PRECISIONS, check_precision, has_bfloat16_products
+from .precision import PRECISIONS, check_precision, has_bfloat16_products, out_of_autocast
 from .processor import moves_bits, multiplies_bfloat16, processor_name, recursion_pays, sweeps_pay, vector_instructions
 from .products import linear
 from .swaps import swap_replicas
@@ -29,6 +29,7 @@ __all__ = [
     "linear",
     "moves_bits",
     "multiplies_bfloat16",
+    "out_of_autocast",
     "processor_name",
     "recursion_backward",
     "recursion_forward",

@@ -1,9 +1,11 @@
-"""Products in bfloat16: torch's switch for them, and the check of who may ask for them."""
+"""Products in bfloat16: torch's switch for them, the check of who may ask for them, and who must not get them unasked."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -63,3 +65,29 @@ def check_precision(precision: str, like: Tensor) -> None:
             "precision='bfloat16' needs a processor with units for products of bfloat16 matrices (amx_bf16 among its flags) and "
             "torch 2.9 or later; here it would be slower than 'float32': use that"
         )
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def out_of_autocast(function: Callable[P, R]) -> Callable[P, R]:
+    """The function with ``torch.autocast`` switched off inside: figures and energies are differences that half precision loses.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     out_of_autocast(torch.mm)(torch.ones(2, 2), torch.ones(2, 2)).dtype
+        torch.float32
+    """
+
+    @functools.wraps(function)
+    def outside(*args: P.args, **options: P.kwargs) -> R:
+        types = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
+        if not types:
+            return function(*args, **options)
+        with contextlib.ExitStack() as stack:
+            for device in types:
+                stack.enter_context(torch.autocast(device, enabled=False))
+            return function(*args, **options)
+
+    return outside

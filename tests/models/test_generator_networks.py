@@ -1,6 +1,7 @@
 """Generator networks with an explicit density: closed forms, quadrature, samples against densities."""
 
 import numpy as np
+import pyro
 import pytest
 import scipy.stats
 import torch
@@ -182,3 +183,22 @@ def test_an_unknown_code_is_inferred_from_what_is_known():
     stderr = found.std(0) / 300**0.5  # of 300 independent chains
     assert ((found.mean(0) - expected)[1:].abs() < 6 * stderr[1:]).all()
     assert (6 * stderr[1:] < 0.15).all()
+
+
+def test_nan_has_no_density():
+    """NaN is outside the support with validation, and NaN without it; complex rows are refused."""
+    model, x = dgm.InverseTransform.example()
+    bad = x.clone()
+    bad[1, 0] = float("nan")
+    with pytest.raises(ValueError, match="within the support"):
+        model().log_prob(bad)
+    with pyro.validation_enabled(False):
+        found = model().log_prob(bad).isnan()
+    assert found.tolist() == [False, True] + [False] * (len(x) - 2)
+
+
+@pytest.mark.parametrize("cls", [dgm.RBM, dgm.NADE])
+def test_complex_rows_are_refused(cls):
+    model, x = cls.example()
+    with pytest.raises(ValueError, match="got complex numbers"):
+        model().log_prob(x.to(torch.complex64))

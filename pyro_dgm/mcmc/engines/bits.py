@@ -14,7 +14,7 @@ from ...native import PackedBits, moves_bits, sweeps_pay
 from ..gibbs import BlockGibbs
 from ..kernel import ChainsKernel
 from ..tempering import ParallelTempering
-from .engine import Collected, Engine, one_draw
+from .engine import Collected, Engine, one_draw, steps_at_once
 
 
 class BitEngine(Engine):
@@ -56,10 +56,15 @@ class BitEngine(Engine):
         self.bits = packed(machine)
 
     def advance(self, params: State, sweeps: int) -> State:
-        words = self.bits.pack([params[name] for name in self.names])
-        if words is None:  # first states that are not zeros and ones become bits by a sweep
-            return self.advance(self.kernel.sample(params), sweeps - 1) if sweeps else params
-        return self.move(params, words, sweeps)
+        most = steps_at_once(self.kernel, self.rows())
+        while sweeps:
+            words = self.bits.pack([params[name] for name in self.names])
+            if words is None:  # first states that are not zeros and ones become bits by a sweep
+                params, sweeps = self.kernel.sample(params), sweeps - 1
+                continue
+            steps = min(sweeps, most)
+            params, sweeps = self.move(params, words, steps), sweeps - steps
+        return params
 
     @abstractmethod
     def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:

@@ -27,6 +27,23 @@ class Collected(NamedTuple):
     moments: StreamingStats | None
 
 
+WORK = 1e9
+"""The most multiplications of one call of compiled code, a fraction of a second: Ctrl-C waits for its end."""
+
+
+def steps_at_once(kernel: ChainsKernel, states: int) -> int:
+    """The number of sweeps of some states whose work is about ``WORK``: a function of sizes alone, so that runs repeat.
+
+    Args:
+        kernel: the kernel.
+        states: the number of states that a sweep moves (chains, at all temperatures).
+    """
+    weights = kernel.dist.parameters()
+    # A drawn unit costs about as much as twenty multiplications, and the start of a sweep as much as a hundred thousand.
+    work = states * (sum(w.numel() for w in weights) + 20 * sum(s.numel() for s in kernel.dist.shapes.values()))
+    return max(1, int(WORK / (work + 1e5)))
+
+
 class Engine(ABC):
     """Moves the chains of a kernel, and leaves the kernel's tuning as if the kernel had moved them itself."""
 

@@ -16,7 +16,7 @@ from ..gibbs import BlockGibbs
 from ..kernel import ChainsKernel
 from ..replicas import at_every_temperature
 from ..tempering import ParallelTempering
-from .engine import Collected, Engine
+from .engine import Collected, Engine, steps_at_once
 
 if TYPE_CHECKING:
     from ...in_jax._listing import Listing
@@ -96,19 +96,37 @@ class JaxEngine(Engine):
     def params(self, carry: Mapping[str, Any], steps: int) -> State:
         """The chains' state after some steps; the kernel's tuning is brought up to date."""
 
+    def states(self) -> int:
+        """The number of states that a sweep moves."""
+        return self.kernel.num_chains
+
     def advance(self, params: State, sweeps: int) -> State:
         from ...in_jax import _runs
 
+        most = steps_at_once(self.kernel, self.states())
         with self._precision():
             plan, data = self.plan(())
-            carry, self._key = _runs.advance(plan, data, self.carry(params), self._next_key(), sweeps)
-            return self.params(carry, sweeps)
+            while sweeps:
+                steps = min(sweeps, most)
+                carry, self._key = _runs.advance(plan, data, self.carry(params), self._next_key(), steps)
+                params, sweeps = self.params(carry, steps), sweeps - steps
+        return params
 
     def collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
     ) -> Collected:
-        with self._precision():
-            return self._collect(params, draws, thinning, layers, moments)
+        # Of a draw that takes many calls the last one alone keeps it; and no call has more draws than fit into its work.
+        most = steps_at_once(self.kernel, self.states())
+        alone, at_once = min(thinning, most), max(1, most // thinning)
+        parts: list[Collected] = []
+        for start in range(0, draws, at_once):
+            params = self.advance(params, thinning - alone) if thinning > alone else params
+            count = min(at_once, draws - start)
+            with self._precision():
+                parts.append(self._collect(params, count, alone, layers, moments))
+            params, moments = parts[-1].params, parts[-1].moments
+        kept = {name: torch.cat([part.kept[name] for part in parts], 1) for name in parts[0].kept}
+        return Collected(params, kept, moments)
 
     def _collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
@@ -197,6 +215,9 @@ class JaxTempering(JaxEngine):
             base,
             to_jax(kernel.tuning["betas"]),
         )
+
+    def states(self) -> int:
+        return self.kernel.num_chains * len(self.kernel.tuning["betas"])
 
     def carry(self, params: State) -> dict[str, Any]:
         import jax.numpy as jnp

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...checks import check_count
 from ...data.rows import as_booleans, as_rows
+from ...native import out_of_autocast
 
 TAKE_ROWS = (
     "bound", "classifier_input", "classify", "complete", "condition", "condition_with_details", "conditional_log_prob",
@@ -53,6 +54,7 @@ def _converting(method: Callable[..., Any], convert: Callable[[Any, dict[str, An
     signature = inspect.signature(method)
 
     @functools.wraps(method)
+    @out_of_autocast
     def converting(*args: Any, **options: Any) -> Any:
         bound = signature.bind(*(_plain(a) for a in args), **{name: _plain(value) for name, value in options.items()})
         convert(args[0], bound.arguments)

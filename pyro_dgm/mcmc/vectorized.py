@@ -189,9 +189,10 @@ class VectorizedMCMC(MCMC):
         kernel.cleanup()
 
     def _by_draw(self, diagnostics: dict[str, Any]) -> dict[str, Any]:
-        """A chain's diagnostics, with divergent transitions (or none) by the number of the draw that they led to."""
-        divergent = {step // self.thinning for step in diagnostics.get("divergences", ())}
-        return {**diagnostics, "divergences": sorted(divergent)}
+        """A chain's diagnostics, with divergent transitions by the number of the draw that they led to."""
+        if "divergences" not in diagnostics:
+            return diagnostics
+        return {**diagnostics, "divergences": sorted({step // self.thinning for step in diagnostics["divergences"]})}
 
     def sample_stats(self) -> dict[str, Tensor]:
         """``diverging`` and ``step_size`` of every draw, ``chains x draws``, for kernels with gradients; empty for others."""
@@ -250,7 +251,8 @@ class VectorizedMCMC(MCMC):
         ``divergences`` has the numbers of the draws with a divergent transition, none for kernels that have no such thing.
         """
         self._drawn()
-        return super().diagnostics()
+        none: dict[str, list[int]] = {f"chain {chain}": [] for chain in range(self.num_chains)}
+        return {"divergences": none, **super().diagnostics()}
 
     def summary(self, prob: float = 0.9) -> None:
         """Print a table of all units."""

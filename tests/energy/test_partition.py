@@ -123,7 +123,7 @@ def test_bars_and_stripes_optimum_is_what_enumeration_says():
      ({"method": "bridge", "reverse": False}, "needs both runs"),
      ({"chains": 50}, "chains got 50 with method='exact'; it belongs to method='ais' or method='bridge'"),
      ({"engine": "torch"}, "engine got 'torch' with method='exact'"), ({"reverse": False}, "reverse got False"),
-     ({"base": torch.zeros(10, 6)}, "base got tensor.* with method='exact'"),
+     ({"base": torch.zeros(10, 6)}, "base got a Tensor.* with method='exact'"),
      ({"method": "ais", "base": torch.zeros(10, 6), "reverse": False, "warmup": 5}, "warmup got 5 without a reverse run")],
 )  # fmt: skip
 def test_bad_options(options, message):

@@ -40,6 +40,7 @@ _ROOMS = {
     "objectives.estimators.wake_sleep": ["WakeSleep"],
     "evaluation": ["LogLikelihood", "active_units", "kl_per_latent", "log_likelihood", "to_arviz"],
     "evaluation.conditioning": ["condition", "condition_with_details"],
+    "classifier": ["RBMClassifier"],
     "transformer": ["RBMTransformer"],
     "train": ["TrainingDiverged", "fit", "load", "pretrain"],
     "train.classify": ["error_rate", "fine_tune", "fit_classifier"],

@@ -21,7 +21,7 @@ FLOORS = [
     ["objectives"],
     ["models.shared"],
     ["models", *(f"models.{chapter}" for chapter in CHAPTERS)],
-    ["registry", "evaluation", "transformer"],
+    ["registry", "evaluation", "transformer", "classifier"],
     ["train"],
     ["recipes"],
     ["cli"],

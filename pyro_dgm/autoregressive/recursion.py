@@ -87,7 +87,7 @@ def _by_operations(
     sums, numbers = sums.double(), []
     for place in range(len(outputs)):
         numbers.append(_hidden(sums, x.dtype, scale, place, activation) @ outputs[place].t())
-        sums = sums + _change(x, inputs, mask, place)
+        sums = sums + _change(x, inputs, mask, place).double()  # a compiled trace would not cast the gradient back
     return torch.stack(numbers, 1).index_select(1, order.argsort())
 
 

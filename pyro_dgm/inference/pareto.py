@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 from torch import Tensor
 
 
@@ -28,11 +31,26 @@ def pareto(log_weights: Tensor, fewest: int = 100) -> dict[str, float]:
     import warnings
 
     import numpy
-    from arviz import psislw
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _, k = psislw(log_weights.T.double().cpu().numpy())
+        k = _indices(log_weights.T.double().cpu().numpy())
     equal = (log_weights.max(0).values - log_weights.min(0).values < 1e-6).cpu().numpy()
     k = numpy.where(equal, 0.0, numpy.clip(k, None, 10.0))  # equal weights have no tail; an infinite index counts as 10
     return {"pareto_k_median": float(numpy.median(k)), "pareto_k_above_0.7": float((k > 0.7).mean())}
+
+
+def _indices(log_weights: Any) -> Any:
+    """The Pareto index of every row of log-weights, by the installed version of ArviZ."""
+    import arviz
+
+    if hasattr(arviz, "psislw"):
+        return arviz.psislw(log_weights)[1]
+    import numpy
+    from arviz_stats.base import array_stats  # ArviZ 1.0, whose function takes log-likelihoods: the weights' negatives
+
+    found = numpy.zeros(len(log_weights))
+    for number, row in enumerate(log_weights):
+        with contextlib.suppress(ValueError):  # a tail of equal numbers
+            found[number] = array_stats.psislw(-row)[1]
+    return numpy.where(numpy.isnan(found), numpy.inf, found)  # no fit: all but a few weights are nothing beside the largest

@@ -115,12 +115,18 @@ def chains(count=3, draws=50):
     return {"energy": energy, "free_energy": energy - 1}
 
 
+def inference_data(variables):
+    """By the form of ArviZ's function before and after its version 1.0."""
+    groups = {"posterior": variables}
+    return arviz.from_dict(groups) if int(arviz.__version__.split(".")[0]) else arviz.from_dict(**groups)
+
+
 def data_tree(variables):
     group = xarray.Dataset({name: (("chain", "draw"), value) for name, value in variables.items()})
     return xarray.DataTree.from_dict({"/posterior": group})
 
 
-@pytest.mark.parametrize("make", [lambda variables: arviz.from_dict(posterior=variables), data_tree])
+@pytest.mark.parametrize("make", [inference_data, data_tree])
 def test_energies_of_inference_data_and_of_a_data_tree(make, recwarn):
     variables = chains(count=10)
     figure = pictures.energy_trace(make(variables))

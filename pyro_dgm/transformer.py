@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any, Self, cast
 
 import numpy as np
@@ -21,8 +22,9 @@ OBJECTIVES = ("pcd", "cd", "exact", "pseudolikelihood", "ratio matching")
 class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""Restricted Boltzmann machine for scikit-learn: features are $P(h_j = 1 \mid v) = \sigma(c_j + v^\top W_{:,j})$.
 
-    The data are bits, or grey levels in [0, 1] that stand for probabilities of bits. Input and output are arrays; torch's
-    random state is not changed.
+    The data are bits, or grey levels in [0, 1] that stand for probabilities of bits. Their scale is the user's choice, as for
+    scikit-learn's ``BernoulliRBM``: what lies outside is taken for the nearer of 0 and 1, with a warning; ``MinMaxScaler``
+    before it keeps all levels. Input and output are arrays; torch's random state is not changed.
 
     Args:
         n_components: the number of hidden units.
@@ -44,7 +46,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         random_state_: the generator, which ``partial_fit`` and ``gibbs`` advance.
 
     Raises:
-        ValueError: at ``fit``, an option that cannot work, or data outside [0, 1].
+        ValueError: at ``fit``, an option that cannot work.
 
     Example:
         >>> import numpy as np, pyro_dgm as dgm
@@ -153,7 +155,6 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -180,13 +181,15 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _in_range(self, array: np.ndarray) -> np.ndarray:
         outside = array[(array < 0) | (array > 1)]
-        if outside.size:
-            problem = "Negative values in data passed to" if (outside < 0).any() else "Values above 1 in data passed to"
-            raise ValueError(
-                f"{problem} {type(self).__name__}: got {outside[0]:g}; expected bits or grey levels in [0, 1]. Scale them, "
-                "as with sklearn.preprocessing.MinMaxScaler(clip=True)"
-            )
-        return array
+        if not outside.size:
+            return array
+        warnings.warn(
+            f"{type(self).__name__} got {outside[0]:g} among {outside.size} values outside [0, 1]: they are taken "
+            "for 0 or 1. Scale the data before, as with sklearn.preprocessing.MinMaxScaler(clip=True)",
+            UserWarning,
+            stacklevel=4,
+        )
+        return np.clip(array, 0, 1)
 
     def _rows(self, X: Any) -> torch.Tensor:
         check_is_fitted(self)

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import public_names
 import pytest
 import torch
 from benchmarks import scale, speed
@@ -94,6 +95,11 @@ def test_public_names_exist_and_are_documented():
         assert value.__doc__, name
     with pytest.raises(AttributeError, match="it has"):
         dgm.Nothing  # noqa: B018
+
+
+def test_the_stub_has_the_public_names():
+    """Type checkers and editors read it, since names are imported at their first use."""
+    assert public_names.STUB.read_text(encoding="utf-8") == public_names.stub(), "run python -m tests.public_names"
 
 
 def test_the_readmes_test_command_is_the_one_that_ci_runs():

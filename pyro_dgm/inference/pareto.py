@@ -53,4 +53,6 @@ def _indices(log_weights: Any) -> Any:
     for number, row in enumerate(log_weights):
         with contextlib.suppress(ValueError):  # a tail of equal numbers
             found[number] = array_stats.psislw(-row)[1]
-    return numpy.where(numpy.isnan(found), numpy.inf, found)  # no fit: all but a few weights are nothing beside the largest
+    return numpy.where(
+        numpy.isnan(found), numpy.inf, found
+    )  # no fit: all but a few weights are nothing beside the largest

@@ -29,6 +29,12 @@ def bfloat16_products() -> Iterator[None]:
         matmul.fp32_precision = before
 
 
+def rounds_products() -> bool:
+    """Whether products of single-precision matrices round their factors at present."""
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    return matmul is not None and matmul.fp32_precision == "bf16"
+
+
 PRECISIONS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "float32": contextlib.nullcontext,
     "bfloat16": bfloat16_products,

@@ -23,6 +23,9 @@ SMALL_PRODUCT = 1 << 20
 LARGE_PRODUCT = 1 << 23
 """Multiplications from which on it is worth checking whether a factor holds nothing but bits."""
 
+WIDE_PRODUCT, WIDE_ROWS = 1 << 25, 100
+"""The same, and the fewest rows, where products of floats have the wide vectors of Intel's AVX-512."""
+
 TABLE_ROWS = 32
 """The fewest rows, columns and pairs of inner places for which tables of sums are worth making."""
 
@@ -69,10 +72,24 @@ def vector_instructions() -> str:
     return torch.backends.cpu.get_cpu_capability()
 
 
+def looks_up(rows: int, weights: int, across: bool = False) -> bool:
+    """Whether a product of bits goes by tables of sums: by what the processor is, and where that was measured to be faster.
+
+    Args:
+        rows: of bits.
+        weights: entries of the other factor.
+        across: whether the rows are the columns of what is stored, as in gradients of the weights: reading them takes longer.
+    """
+    if _widest() == "AVX2":
+        return rows * weights >= LARGE_PRODUCT
+    return (
+        _widest() == "AVX512" and not is_amd() and not across and rows >= WIDE_ROWS and rows * weights >= WIDE_PRODUCT
+    )
+
+
 @functools.cache
-def looks_up() -> bool:
-    """Whether products of bits go by tables of sums: where products of floats have AVX2 and no wider vectors."""
-    return vector_instructions() == "AVX2"
+def _widest() -> str:
+    return vector_instructions()
 
 
 @functools.cache

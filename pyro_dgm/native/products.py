@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import processor
 from .guard import is_plain, runs_at_once
+from .precision import rounds_products
 
 Kernel = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -19,8 +20,8 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
     """``x @ weight + plus``, by the fastest single-precision kernel of this processor.
 
     MKL's kernels are slow on AMD processors with AVX-512, where oneDNN's reach twice their speed at equal accuracy; where
-    vectors have eight numbers, tables of sums take half of MKL's time for large products of zeros and ones (figures in
-    tutorials/decisions).
+    vectors have eight numbers, tables of sums take half of MKL's time for large products of zeros and ones, and on Intel's AVX-512
+    three quarters for larger ones (figures in tutorials/decisions).
 
     Args:
         x: ``batch_shape x n``.
@@ -65,11 +66,8 @@ def _outer(x: Tensor, gradient: Tensor) -> Tensor:
 
 def _product(x: Tensor, weight: Tensor, plus: Tensor | None, kernel: Kernel | None = None) -> Tensor:
     """The product by tables of sums where they pay, else by the kernel, which is by default the fastest one."""
-    bits = (
-        product_of_bits(x, weight, plus)
-        if x.shape[0] * weight.numel() >= processor.LARGE_PRODUCT and processor.looks_up()
-        else None
-    )
+    looked_up = processor.looks_up(x.shape[0], weight.numel(), across=not x.is_contiguous())
+    bits = product_of_bits(x, weight, plus) if looked_up and not rounds_products() else None
     return (kernel or _fastest())(x, weight, plus) if bits is None else bits
 
 

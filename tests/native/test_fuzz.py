@@ -199,9 +199,9 @@ CALLS = {name.removeprefix("fuzz_"): call for name, call in list(globals().items
 def make_calls(names, seeds, threads, last):
     """Run calls, with every loop at every size; ``last`` always holds the number of the present one."""
     torch.set_num_threads(threads)
-    draws.FEW_DRAWS, processor.SMALL_PRODUCT, processor.LARGE_PRODUCT = 0, 0, 0
+    draws.FEW_DRAWS, processor.SMALL_PRODUCT = 0, 0
     processor.TABLE_ROWS, processor.RECURSION_STEP = 1, math.inf
-    processor.looks_up = lambda: True
+    processor.looks_up = lambda *_, **__: True
     for number, seed in enumerate(seeds):
         last.value = number
         odd = Odd(seed)

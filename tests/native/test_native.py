@@ -231,7 +231,7 @@ def test_products_of_other_numbers_are_not_looked_up(place, value, across):
 
 def test_products_of_bits_have_gradients(monkeypatch):
     """Through the sum of squares, whose derivative with respect to the weight is twice x' (x W + b)."""
-    monkeypatch.setattr(processor, "looks_up", lambda: True)
+    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
     x, weight = bits_and_weight(512, 256, 64, False)
     weight, plus = weight.requires_grad_(), torch.randn(64, requires_grad=True)
     products.linear(x, weight, plus).square().sum().backward()
@@ -242,7 +242,7 @@ def test_products_of_bits_have_gradients(monkeypatch):
 
 def test_products_of_bits_have_second_derivatives(monkeypatch):
     """The square of the gradient of a cubic, against double precision without any of this."""
-    monkeypatch.setattr(processor, "looks_up", lambda: True)
+    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
     x, weight = bits_and_weight(512, 256, 64, False)
     found = []
     for w, product in ((weight, products.linear), (weight.double(), torch.matmul)):
@@ -255,7 +255,7 @@ def test_products_of_bits_have_second_derivatives(monkeypatch):
 
 def test_what_is_no_plain_product_of_bits_is_left_to_torch(monkeypatch):
     """Errors, broadcasts, other devices, casts and transforms are torch's."""
-    monkeypatch.setattr(processor, "looks_up", lambda: True)
+    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
     x, weight = bits_and_weight(512, 256, 64, False)
     for wrong in (x[:, :-1].contiguous(), torch.ones(512, 300)):
         with pytest.raises(RuntimeError, match="shapes"):
@@ -290,12 +290,35 @@ def test_linear_takes_any_batch_shape(lead):
 @pytest.mark.parametrize("looks_up", [False, True])
 def test_large_products_of_bits_or_means(monkeypatch, looks_up):
     """What is looked up and what is multiplied differ by rounding alone."""
-    monkeypatch.setattr(processor, "looks_up", lambda: looks_up)
+    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: looks_up)
     x, weight = bits_and_weight(512, 256, 64, True)
     for state in (x, x * 0.7):
         torch.testing.assert_close(
             products.linear(state, weight).double(), state.double() @ weight.double(), rtol=0, atol=1e-3
         )
+
+
+@pytest.mark.parametrize(
+    ("vectors", "amd", "rows", "weights", "across", "found"),
+    [
+        ("AVX2", True, 100, 784 * 500, False, True),
+        ("AVX2", False, 784, 100 * 500, True, True),
+        ("AVX2", False, 100, 100 * 100, False, False),
+        ("AVX512", False, 100, 784 * 500, False, True),
+        ("AVX512", False, 2000, 784 * 500, False, True),
+        ("AVX512", False, 64, 784 * 500, False, False),
+        ("AVX512", False, 1000, 100 * 100, False, False),
+        ("AVX512", False, 784, 100 * 500, True, False),
+        ("AVX512", True, 2000, 784 * 500, False, False),
+        ("DEFAULT", False, 2000, 784 * 500, False, False),
+    ],
+)
+def test_tables_of_sums_are_chosen_where_they_were_measured_to_be_faster(
+    monkeypatch, vectors, amd, rows, weights, across, found
+):
+    monkeypatch.setattr(processor, "_widest", lambda: vectors)
+    monkeypatch.setattr(processor, "is_amd", lambda: amd)
+    assert processor.looks_up(rows, weights, across) == found
 
 
 def test_the_kernel_choice_is_a_function_of_the_machine():

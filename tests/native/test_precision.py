@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.native import precision, products
+from pyro_dgm.native import precision, processor, products
 
 needs_units = pytest.mark.skipif(
     not precision.has_bfloat16_products(), reason="no units for products of bfloat16 matrices"
@@ -37,6 +37,18 @@ def test_probabilities_are_off_by_the_rounding_of_weights():
     assert ((rounded - exact).abs() <= bound).all()
     assert (rounded - exact).abs().max() > 20 * (single - exact).abs().max()
     assert (rounded.sigmoid() - exact.sigmoid()).abs().max() < 0.02
+
+
+@needs_units
+def test_products_of_bits_are_rounded_too(monkeypatch):
+    """Tables of sums would not round, and take longer than the units for these products."""
+    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
+    states, weight = torch.randint(0, 2, (512, 300)).float(), rbm().weight.detach()
+    exact, single = states @ weight.bfloat16().float(), products.linear(states, weight)
+    with precision.bfloat16_products():
+        rounded = products.linear(states, weight)
+    torch.testing.assert_close(rounded, exact, rtol=1e-4, atol=1e-3)
+    assert (rounded - single).abs().max() > 2.0**-12
 
 
 @needs_units

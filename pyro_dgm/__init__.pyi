@@ -25,6 +25,7 @@ from .annealing.bidirectional import bidirectional_gap as bidirectional_gap
 from .autoregressive import AutoregressiveDistribution as AutoregressiveDistribution
 from .autoregressive import Completion as Completion
 from .autoregressive import OrderEnsemble as OrderEnsemble
+from .classifier import RBMClassifier as RBMClassifier
 from .distributions.autoregressive_bits import AutoregressiveBits as AutoregressiveBits
 from .distributions.discretised_logistic import DiscretisedLogistic as DiscretisedLogistic
 from .distributions.padded_frames import PaddedFrames as PaddedFrames
@@ -227,6 +228,7 @@ __all__ = [
     "ProductOfT",
     "PseudoLikelihood",
     "RBM",
+    "RBMClassifier",
     "RBMTransformer",
     "RNADE",
     "RNNNADE",

@@ -20,8 +20,8 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
     """``x @ weight + plus``, by the fastest single-precision kernel of this processor.
 
     MKL's kernels are slow on AMD processors with AVX-512, where oneDNN's reach twice their speed at equal accuracy; where
-    vectors have eight numbers, tables of sums take half of MKL's time for large products of zeros and ones, and on Intel's AVX-512
-    three quarters for larger ones (figures in tutorials/decisions).
+    vectors have eight numbers, tables of sums take half of MKL's time for large products of zeros and ones, and three quarters
+    for larger ones on Intel's AVX-512 (figures in tutorials/decisions).
 
     Args:
         x: ``batch_shape x n``.

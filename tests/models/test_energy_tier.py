@@ -1,5 +1,6 @@
 """Mean-covariance RBMs and products of t against enumeration, quadrature and mixtures of Gaussians."""
 
+import inspect
 import itertools
 import math
 
@@ -22,7 +23,7 @@ def small(name, visible=2):
     """A model of two visible units in double precision, with parameters of order one."""
     generator = torch.Generator().manual_seed(NAMES.index(name))
     cls = registry.model(name)
-    sizes = {"covariance": 3} | ({"mean": 2} if "mean" in cls.__init__.__code__.co_varnames[:3] else {})
+    sizes = {"covariance": 3} | ({"mean": 2} if "mean" in inspect.signature(cls).parameters else {})
     model = oracle.randomise(cls(visible, **sizes).double(), generator)
     if isinstance(model, dgm.ProductOfT):
         with torch.no_grad():

@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -268,6 +268,44 @@ def check_orders(orders: Any) -> int:
     16
     """
     return check_count("orders", orders, what="the number of orders that are averaged")
+
+
+def check_rows(x: Any, event_shape: Sequence[int], name: str, missing: bool = False) -> None:
+    """Refuse data that are empty, of the wrong shape, or not finite.
+
+    Args:
+        x: rows, ``n x event_shape``.
+        event_shape: the shape of a row.
+        name: the name of what takes them, for the message.
+        missing: whether a row may have NaN, but not NaN alone.
+
+    Raises:
+        ValueError: no tensor, another shape, no row, or entries that are NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> check_rows(torch.zeros(2, 3), (4,), "base")
+        Traceback (most recent call last):
+        ...
+        ValueError: base got data of shape (2, 3); expected rows x (4,)
+    """
+    import torch
+
+    shape = tuple(event_shape)
+    if not isinstance(x, torch.Tensor):
+        raise ValueError(f"{name} got data of type {type(x).__name__}; expected a tensor, rows x {shape}")
+    if x.dim() != 1 + len(shape) or tuple(x.shape[1:]) != shape:
+        raise ValueError(f"{name} got data of shape {tuple(x.shape)}; expected rows x {shape}")
+    if len(x) == 0:
+        raise ValueError(f"{name} got empty data; expected at least one row")
+    empty = x.isnan().flatten(1).all(1)
+    if missing and empty.any():
+        raise ValueError(f"{name} got NaN alone in row {int(empty.nonzero()[0])}; drop rows without any known value")
+    bad = ~torch.isfinite(torch.where(x.isnan(), 0.0, x) if missing else x).flatten(1).all(1)
+    if bad.any():
+        raise ValueError(
+            f"{name} got NaN or infinite values, first in row {int(bad.nonzero()[0])}; drop or impute those rows"
+        )
 
 
 def check_one_hot(labels: Tensor, name: str) -> None:

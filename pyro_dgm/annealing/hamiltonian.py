@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .. import processes, progress
-from ..checks import check_count
+from ..checks import check_count, check_rows
 from ..energy import EnergyDistribution, LogPartition
 from ..energy.free import FreeEnergyDistribution
 from ..energy.temperatures import temperatures as ladder
@@ -99,6 +99,8 @@ def hamiltonian_ais(
     if warmup is not None and not reverse:
         raise ValueError(f"warmup got {warmup!r} without a reverse run, and only that one has a warm-up: leave it out")
     chains = check_count("chains", chains, 2, why=", without which annealing cannot tell its error")
+    if rows is not None:
+        check_rows(rows, dist.event_shape, "rows")
     levels = ladder(temperatures).tolist()
     dist = dist.unconditional()
     path = _Path(dist, base, num_steps)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..checks import check_belongs, check_count
+from ..checks import check_belongs, check_count, check_rows
 from ..energy.enumeration import batch_shape, drawable, exact_sample, log_sum
 from ..energy.figure import LogPartition
 from ..energy.machine import State
@@ -64,7 +64,8 @@ def log_partition(
 
     Raises:
         ValueError: the method is unknown, its options contradict each other or are another method's, temperatures that do
-            not increase from 0 to 1, or too many states are left for an exact sum.
+            not increase from 0 to 1, a base that is empty, of another shape or not finite, or too many states are left for an
+            exact sum.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -86,6 +87,9 @@ def log_partition(
         "method", method, METHODS[1:], chains=chains, temperatures=temperatures, base=base, reverse=reverse, warmup=warmup,
         engine=engine,
     )  # fmt: skip
+    if base is not None:
+        check_rows(base, dist.event_shape, "base")
+        base = base.to(dist.parameters()[0])
     if method == "exact":
         with torch.no_grad():
             return LogPartition.exactly(log_sum(machine, {}))
@@ -137,11 +141,16 @@ def _log_weights(engine: str) -> Callable[..., tuple[Tensor, Tensor, Tensor | No
 
 
 def base_from_rows(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tuple[Tensor, ...]]:
-    """Natural parameters of the base: those of the visible layer from its mean statistics, neutral ones for the others."""
-    graph = dist.machine.graph
-    base = {layer: unit.neutral(rows) for layer, unit in graph.layers.items()}
-    unit = graph.layers[dist.visible]
-    base[dist.visible] = unit.natural_from_mean(*(t.mean(0) for t in unit.T(rows)))
+    """Natural parameters of the base: those of the visible layer from its mean statistics, featureless ones for the others.
+
+    Real-valued visible units are no narrower than the machine has them without its couplings: from a narrower base the
+    weights would have no finite variance.
+    """
+    machine, layers = dist.machine, dist.machine.graph.layers
+    own = {layer: machine.shaped(machine.graph.block(layer), machine.biases[layer]) for layer in layers}
+    base = {layer: unit.featureless(*own[layer]) for layer, unit in layers.items()}
+    unit = layers[dist.visible]
+    base[dist.visible] = unit.no_narrower(unit.natural_from_rows(rows), base[dist.visible])
     return base
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import processes, progress
-from ..checks import check_count
+from ..checks import check_count, check_rows
 from ..energy.boltzmann import BoltzmannDistribution
 from ..energy.graph import Block
 from ..energy.machine import State
@@ -79,14 +79,14 @@ def raise_bound(
         raise ValueError(
             f"raise_bound got parameters of batch shape {tuple(dist.parameter_batch_shape)}; expected one machine"
         )
-    if x.shape[1:] != dist.event_shape or not len(x):
-        raise ValueError(f"raise_bound got rows of shape {tuple(x.shape)}; expected rows x {tuple(dist.event_shape)}")
+    check_rows(x, dist.event_shape, "raise_bound")
+    check_rows(x if base is None else base, dist.event_shape, "base")
     chains = check_count("chains", chains, what="annealing runs per row")
     mine = processes.share(chains, "chains")
     with torch.no_grad(), processes.own_stream():
         betas = ladder(temperatures)
         x = x.to(dist.parameters()[0])
-        path = AnnealingPath(dist.machine, base_from_rows(dist, x if base is None else base))
+        path = AnnealingPath(dist.machine, base_from_rows(dist, x if base is None else base.to(x)))
         seen = {dist.visible: x} | {n: h.expand(len(x), *dist.shapes[n]) for n, h in dist.known.items()}
         size = max(_ROWS // mine, 1)
         chunks = ({n: rows[start : start + size] for n, rows in seen.items()} for start in range(0, len(x), size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .colouring import checked_colouring, colour
 from .interactions import Interaction, Multiway
-from .units import Unit
+from .units import Gaussian, Unit
 
 
 class Block(NamedTuple):
@@ -119,6 +120,26 @@ class Graph:
                     f"joint got {(switch, switched)}, but {name!r} shares its colour with other layers or is coupled within "
                     "itself; expected a switch with a colour of its own"
                 )
+
+    def at(self, **origins: Tensor) -> Graph:
+        """The same graph, with the squares of some real-valued layers about other origins (``Gaussian.at``).
+
+        Raises:
+            ValueError: a layer that is not Gaussian, or one whose units are coupled to one another.
+        """
+        other = copy.copy(self)
+        # Found once, for all origins.
+        other.colouring, other.colours = self.colouring, self.colours
+        other.layers = dict(self.layers)
+        for layer, origin in origins.items():
+            unit = self.layers.get(layer)
+            whole = all(block.atoms is None for colour in self.colours for block in colour if block.layer == layer)
+            if not isinstance(unit, Gaussian) or not whole:
+                raise ValueError(
+                    f"{layer!r} has no origin; expected a layer of Gaussian units that do not act on one another"
+                )
+            other.layers[layer] = unit.at(origin)
+        return other
 
     def block(self, layer: str, atoms: Tensor | None = None) -> Block:
         """The block of some atoms of a layer (all of them by default)."""

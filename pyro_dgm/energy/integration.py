@@ -31,7 +31,7 @@ def log_integrals(machine: Machine, layers: Iterable[str]) -> float:
 def log_integral(machine: Machine, state: State, layers: Sequence[str], batch: torch.Size) -> Tensor:
     r"""$\log \int e^{-E}$ over the real-valued entries of some layers: ``states x batch_shape``, with its gradient.
 
-    The energy is quadratic in them: with $-E = c + g^\top r - \tfrac12 r^\top A r$ it is
+    The energy is quadratic in them: with $-E = c + g^\top r - \tfrac12 r^\top A r$ in offsets r from the units' origins it is
     $c + \tfrac12 g^\top A^{-1} g - \tfrac12 \log|A| + \tfrac{n}{2} \log 2\pi$. The slopes of -E at zero and at the n unit
     vectors give g and A, whatever the units and couplings; a further point tells whether the energy is quadratic. Derivatives
     by weights that must be zero for that (squares against slabs) mean nothing.
@@ -62,7 +62,8 @@ def log_integral(machine: Machine, state: State, layers: Sequence[str], batch: t
         for (name, place), entries in zip(places.items(), r.split(sizes, -1), strict=True):
             shape = machine.graph.layers[name].shape
             flat = state[name].flatten(-len(shape)).expand(*r.shape[:-1], -1)
-            whole[name] = flat.index_add(-1, place, entries).unflatten(-1, shape)
+            offset = flat.index_add(-1, place, entries).unflatten(-1, shape)
+            whole[name] = machine.graph.layers[name].real_from_origin(offset)
         values = -machine.energy(whole)
         (slopes,) = torch.autograd.grad(values.sum(), r, create_graph=wanted)
     if not wanted:

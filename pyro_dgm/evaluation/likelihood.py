@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..checks import shown
+from ..columns import constant
 from ..data import Space, Split
 from ..inference.registration import unregistered
 from ..models.shared.arguments import rows_for
@@ -19,6 +20,9 @@ from ..models.shared.rows import not_finite
 
 _ADVICE = "Go back to the last good checkpoint, or train with a smaller learning rate"
 """The advice in messages about parameters or figures that are not finite."""
+
+NAMED = 10
+"""The most columns that a message names."""
 
 KINDS = ("exact", "estimate", "lower bound", "upper bound")
 
@@ -141,6 +145,9 @@ def log_likelihood(
     Raises:
         ValueError: the rows do not fit the model, or the model has no likelihood; parameters or figures that are not finite.
 
+    Warns:
+        UserWarning: the figure is a density, and a column holds one value in all rows, so that it could grow without limit.
+
     Example:
         >>> import pyro_dgm as dgm
         >>> rbm, x = dgm.RBM.example()
@@ -148,6 +155,29 @@ def log_likelihood(
         'exact'
     """
     return with_details(model, x, space, method, **options)[0]
+
+
+def constant_columns(x: Tensor, among: Tensor) -> str | None:
+    """A sentence about columns of a density that hold one value in all of two rows or more; None where there are none.
+
+    Args:
+        x: rows, ``n x event_shape``.
+        among: booleans that mark the columns with a density.
+
+    Example:
+        >>> import torch
+        >>> constant_columns(torch.tensor([[0.0, 3.0], [1.0, 3.0]]), torch.tensor([True, True]))[:43]
+        'the column 1 holds one value in all 2 rows,'
+    """
+    columns = [] if len(x) < 2 else (constant(x) & among).flatten().nonzero().flatten().tolist()
+    if not columns:
+        return None
+    named = ", ".join(map(str, columns[:NAMED])) + (f" and {len(columns) - NAMED} more" if len(columns) > NAMED else "")
+    holds = f"the column {named} holds" if len(columns) == 1 else f"the columns {named} hold"
+    return (
+        f"{holds} one value in all {len(x)} rows, where a density can grow without limit: the figure is not to be trusted, "
+        "nor compared with another. Leave out such columns, or add noise of the size of a step (dequantisation)"
+    )
 
 
 def with_details(
@@ -172,6 +202,8 @@ def with_details(
         model.check_data(x)
         evidence = model.evidence(x, method, **options)
         measure = model.measure(x[:1])
+        if measure == "density" and (columns := constant_columns(x, model.density_columns(x))):
+            warnings.warn(f"{type(model).__name__}: {columns}", UserWarning, stacklevel=3)
     if not evidence.values.isfinite().all():
         row = int((~evidence.values.isfinite()).nonzero()[0])
         raise ValueError(

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._machine import Block, Machine, State, Statistics
+from ._machine import Block, Machine, State, Statistics, units_of
 from ._structure import Arrays, Structure
-from ._units import KINDS, Eta
+from ._units import Eta
 
 Base = Mapping[str, Eta]
 
@@ -54,7 +54,7 @@ class _Path:
         """The rise of the log of the unnormalised probability by a change of temperature."""
         total = (after - before) * shared.difference
         for block, raw in zip(self.summed, shared.raw, strict=True):
-            units = KINDS[block.layer.kind]
+            units = self.machine.units[block.layer.name]
             total = total + units.rise(self.eta(block, raw, before), self.eta(block, raw, after)).sum(-1)
         return total
 
@@ -73,10 +73,10 @@ class _Path:
 @partial(jax.jit, static_argnums=0)
 def log_base(structure: Structure, arrays: Arrays, base: Base) -> Any:
     """Log Z of the base: the sum of A over all units."""
-    parts = []
+    parts, units = [], units_of(structure, arrays)
     for layer in structure.layers:
         shape = (layer.atoms,) if layer.inner == 1 else (layer.atoms, layer.inner)
-        parts.append(KINDS[layer.kind].A(tuple(b.reshape(shape) for b in base[layer.name])).sum())
+        parts.append(units[layer.name].A(tuple(b.reshape(shape) for b in base[layer.name])).sum())
     return sum(parts[1:], start=parts[0])
 
 

@@ -121,7 +121,7 @@ def form(machine: Machine, state: State, fixed: Sequence[str]) -> Form:
     ends = np.cumsum([len(place) for place in places.values()])
 
     def value(r: Any) -> Any:
-        return machine.value(machine.statistics(_filled(state, places, jnp.split(r, ends[:-1]))))
+        return machine.value(machine.statistics(_filled(machine, state, places, jnp.split(r, ends[:-1]))))
 
     zero = jnp.zeros(ends[-1], machine.arrays.biases[machine.structure.visible][0].dtype)
     slope, push = jax.linearize(jax.grad(value), zero)
@@ -148,16 +148,17 @@ def draw(machine: Machine, states: State, key: Any) -> State:
 
     def one(pair: tuple[State, Any]) -> State:
         state, noise = pair
-        return _filled(state, places, jnp.split(form(machine, state, ()).draw(noise), ends[:-1]))
+        return _filled(machine, state, places, jnp.split(form(machine, state, ()).draw(noise), ends[:-1]))
 
     first = next(iter(states.values()))
     noise = jax.random.normal(key, (len(first), ends[-1]), first.dtype)
     return jax.lax.map(one, (states, noise), batch_size=at_once(machine.structure, ()))
 
 
-def _filled(state: State, places: dict[str, Any], parts: Sequence[Any]) -> State:
-    """A state with numbers in place of its real-valued entries, which were zeros."""
+def _filled(machine: Machine, state: State, places: dict[str, Any], parts: Sequence[Any]) -> State:
+    """A state with real-valued entries, which were zeros, at offsets from their origins."""
     filled = dict(state)
     for (name, place), numbers in zip(places.items(), parts, strict=True):
-        filled[name] = state[name].reshape(-1).at[place].set(numbers).reshape(state[name].shape)
+        entries = numbers + machine.arrays.origins.get(name, 0.0)
+        filled[name] = state[name].reshape(-1).at[place].set(entries).reshape(state[name].shape)
     return filled

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ._product import parts, product
 from ._structure import Arrays, Flow, Layer, Structure, flow_name
-from ._units import KINDS, Eta
+from ._units import KINDS, Eta, Units, units
 
 State = dict[str, Any]
 Statistics = dict[str, Eta]
@@ -42,6 +42,7 @@ class Machine:
 
     def __init__(self, structure: Structure, arrays: Arrays, terms: int = 0) -> None:
         self.structure, self.arrays, self.terms = structure, arrays, terms
+        self.units = units_of(structure, arrays)
         self.colours = tuple(tuple(self._block(*block) for block in colour) for colour in structure.colours)
 
     def _block(self, name: str, place: int | None) -> Block:
@@ -85,7 +86,8 @@ class Machine:
     def _flat(self, name: str, x: Any) -> Eta:
         layer = self.structure.layer(name)
         leading_shape = x.shape[: x.ndim - len(layer.shape)]
-        return tuple(t.reshape(*leading_shape, -1) for t in KINDS[layer.kind].T(x))
+        atoms = x.reshape(*leading_shape, *_atom_shape(layer, layer.atoms))
+        return tuple(t.reshape(*leading_shape, -1) for t in self.units[name].T(atoms))
 
     def value(self, statistics: Statistics) -> Any:
         """-E: ``batch_shape``."""
@@ -150,7 +152,7 @@ class Machine:
     ) -> None:
         """Draw a block given its natural parameters; updates ``state`` and ``statistics``."""
         layer = block.layer
-        units, old = KINDS[layer.kind], state[layer.name]
+        units, old = self.units[layer.name], state[layer.name]
         leading_shape = old.shape[: old.ndim - len(layer.shape)]
         flat = old.reshape(*leading_shape, *_atom_shape(layer, layer.atoms))
         if layer.name in clamp:
@@ -182,7 +184,7 @@ class Machine:
         statistics = self.without(blocks, self.statistics(state))
         total = self.dot(self.arrays.biases, statistics) + self.coupled(statistics, blocks)
         for block in blocks:
-            total = total + KINDS[block.layer.kind].A(self.fields(block, statistics)).sum(-1)
+            total = total + self.units[block.layer.name].A(self.fields(block, statistics)).sum(-1)
         return total
 
     def start(self, key: Any, leading_shape: tuple[int, ...]) -> State:
@@ -192,8 +194,14 @@ class Machine:
         for layer, layer_key in zip(self.structure.layers, keys, strict=True):
             eta = tuple(_shaped(layer, b) for b in self.arrays.biases[layer.name])
             eta = tuple(jnp.broadcast_to(e, (*leading_shape, *e.shape)) for e in eta)
-            state[layer.name] = KINDS[layer.kind].draw(layer_key, eta).reshape(*leading_shape, *layer.shape)
+            drawn = self.units[layer.name].draw(layer_key, eta)
+            state[layer.name] = drawn.reshape(*leading_shape, *layer.shape)
         return state
+
+
+def units_of(structure: Structure, arrays: Arrays) -> dict[str, Units]:
+    """The units of every layer, by name."""
+    return {layer.name: units(layer.kind, arrays.origins.get(layer.name)) for layer in structure.layers}
 
 
 def _atom_shape(layer: Layer, atoms: int) -> tuple[int, ...]:

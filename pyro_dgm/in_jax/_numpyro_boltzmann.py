@@ -107,6 +107,7 @@ class NumPyroBoltzmann(numpyro_dist.Distribution):
         self.arrays = arrays._replace(
             biases={name: tuple(jnp.array(b, float) for b in entry) for name, entry in arrays.biases.items()},
             weights=tuple(jnp.array(weight, float) for weight in arrays.weights),
+            origins={name: jnp.array(origin, float) for name, origin in arrays.origins.items()},
         )
         self.log_z = None if log_z is None else jnp.asarray(log_z, float)
         super().__init__((), structure.layer(structure.visible).shape, validate_args=validate_args)

@@ -95,7 +95,8 @@ class Arrays(NamedTuple):
 
     ``biases`` holds for every layer its natural parameters, flat; ``weights`` one array per coupling, ``edges`` the
     index pairs of sparse ones (None for others), ``atoms`` the atoms of the blocks that are no whole layers, and ``flows`` for
-    every block and coupling a ``Table`` or ``Flow`` where the coupling is sparse and touches the block.
+    every block and coupling a ``Table`` or ``Flow`` where the coupling is sparse and touches the block. ``origins`` are those
+    of Gaussian layers that have one, flat.
     """
 
     biases: dict[str, tuple[Any, ...]]
@@ -103,6 +104,7 @@ class Arrays(NamedTuple):
     edges: tuple[Any, ...]
     atoms: tuple[Any, ...]
     flows: dict[str, Any]
+    origins: dict[str, Any]
 
 
 def read(dist: BoltzmannDistribution) -> tuple[Structure, Arrays]:
@@ -160,6 +162,11 @@ def read(dist: BoltzmannDistribution) -> tuple[Structure, Arrays]:
         edges,
         tuple(atoms),
         _flows(structure, edges, atoms),
+        {
+            name: _numpy(unit.origin).reshape(-1)
+            for name, unit in graph.layers.items()
+            if isinstance(unit, Gaussian) and unit.origin is not None
+        },
     )
     return structure, arrays
 

@@ -147,20 +147,24 @@ class CategoricalUnits(Units):
 
 
 class GaussianUnits(Units):
-    r"""Units on the real line, $T = (x, x^2)$, $\eta = (\beta\mu, -\beta/2)$."""
+    r"""Units on the real line, $T = (x, (x - o)^2)$, $\eta = (\beta(\mu - o), -\beta/2)$, with an origin o of every atom."""
 
     statistics = 2
     exact = False
 
+    def __init__(self, origin: Any = 0.0) -> None:
+        self.origin = origin
+
     def T(self, x: Any) -> Eta:
-        return x, jnp.square(x)
+        return x, jnp.square(x - self.origin)
 
     def A(self, eta: Eta) -> Any:
-        return -jnp.square(eta[0]) / (4 * eta[1]) + 0.5 * jnp.log(math.pi / -eta[1])
+        return self.origin * eta[0] - jnp.square(eta[0]) / (4 * eta[1]) + 0.5 * jnp.log(math.pi / -eta[1])
 
     def draw(self, key: Any, eta: Eta) -> Any:
         variance = -0.5 / eta[1]
-        return eta[0] * variance + jnp.sqrt(variance) * jax.random.normal(key, jnp.shape(eta[0]), eta[0].dtype)
+        noise = jax.random.normal(key, jnp.shape(eta[0]), eta[0].dtype)
+        return self.origin + (eta[0] * variance + jnp.sqrt(variance) * noise)
 
     def states(self, inner: int) -> Any:
         return None
@@ -224,6 +228,11 @@ class SpikeSlabUnits(Units):
         h = h[..., None].astype(c.dtype)
         slabs = h * c / alpha + jax.random.normal(key, c.shape, c.dtype) / jnp.sqrt(alpha)
         return jnp.concatenate([h, slabs], -1)
+
+
+def units(kind: str, origin: Any = None) -> Units:
+    """Units of a kind, with the squares of Gaussian ones about an origin of every atom."""
+    return KINDS[kind] if origin is None else GaussianUnits(origin)
 
 
 KINDS: dict[str, Units] = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..energy import BoltzmannDistribution, Clamp, NotEnumerable, State
+from ..energy import Block, BoltzmannDistribution, Clamp, NotEnumerable, State
 from ..native import PRECISIONS, check_precision
 from .clamping import by_layer, expanded
 from .kernel import ChainsKernel, check_layers, fitted
@@ -128,6 +128,11 @@ def _checked(dist: BoltzmannDistribution, layer: str, mask: Tensor, value: Tenso
     return mask, value
 
 
+def _own(dist: BoltzmannDistribution, layer: str) -> tuple[Tensor, ...]:
+    """A layer's natural parameters without its couplings, shaped as the layer."""
+    return dist.machine.shaped(Block(layer), dist.machine.biases[layer])
+
+
 def first_states(dist: BoltzmannDistribution, clamp: Clamp | None, chains: int) -> State:
     """States drawn from the biases alone, with clamped entries at their values."""
     with torch.no_grad():
@@ -135,6 +140,6 @@ def first_states(dist: BoltzmannDistribution, clamp: Clamp | None, chains: int) 
         for layer, pair in (clamp or {}).items():
             unit, shape = dist.machine.graph.layers[layer], state[layer].shape
             mask, value = expanded(layer, pair, shape)
-            eta = tuple(t.expand(shape) for t in unit.neutral(value))
+            eta = tuple(t.expand(shape) for t in unit.featureless(*_own(dist, layer)))
             state[layer] = unit.sample_clamped(eta, mask, value)
     return state

@@ -133,13 +133,15 @@ def leading_shape(statistics: Natural) -> torch.Size:
 def product_base(machine: Machine, base: Natural | None) -> dict[str, tuple[Tensor, ...]]:
     """Natural parameters of the product distribution at beta 0: those of ``base``, and neutral ones for other layers."""
     like = next(iter(machine.biases.values()))[0].detach()
+    own = {layer: machine.shaped(machine.graph.block(layer), biases) for layer, biases in machine.biases.items()}
     layers = machine.graph.layers
     named = {} if base is None else dict(base)
     if unknown := set(named) - set(layers):
         raise ValueError(f"base names the layers {sorted(unknown)}; there are {list(layers)}")
     naturals = {}
     for layer, unit in layers.items():
-        natural = tuple(torch.as_tensor(b).to(like) for b in named[layer]) if layer in named else unit.neutral(like)
+        given = layer in named
+        natural = tuple(torch.as_tensor(b).to(like) for b in named[layer]) if given else unit.featureless(*own[layer])
         if len(natural) != len(unit.statistics) or any(b.shape != unit.shape for b in natural):
             raise ValueError(
                 f"base of {layer!r} has shapes {[tuple(b.shape) for b in natural]}; expected a tuple with one tensor of shape "

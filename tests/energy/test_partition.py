@@ -294,8 +294,8 @@ def test_raise_is_conservative_and_tightens_with_temperatures():
 
 @pytest.mark.parametrize(
     ("shift", "rows", "options", "message"),
-    [(torch.zeros(2, 6), torch.zeros(3, 6), {}, "one machine"), (None, torch.zeros(3, 5), {}, "rows of shape"),
-     (None, torch.zeros(3, 6), {"chains": 0}, "at least 1"), (None, torch.zeros(0, 6), {}, "rows of shape"),
+    [(torch.zeros(2, 6), torch.zeros(3, 6), {}, "one machine"), (None, torch.zeros(3, 5), {}, "raise_bound got"),
+     (None, torch.zeros(3, 6), {"chains": 0}, "at least 1"), (None, torch.zeros(0, 6), {}, "raise_bound got"),
      (None, torch.zeros(3, 6), {"temperatures": [0.0, 2.0]}, "increase")],
 )  # fmt: skip
 def test_bad_raise(shift, rows, options, message):
@@ -313,3 +313,22 @@ def test_ends_keep_their_order_when_noise_crosses_them():
         assert found.lower <= found.upper
         details = dgm.evaluation.likelihood.with_details(rbm, x, method="ais", chains=6, temperatures=10, warmup=3)[1]
         assert details["log_partition_lower"] <= details["log_partition_upper"]
+
+
+@pytest.mark.parametrize(("base", "message"), [
+    (lambda x: torch.tensor(1.0), r"base got data of shape \(\)"), (lambda x: x[:, :1], r"base got data of shape \(10, 1\)"),
+    (lambda x: x[:0], "base got empty data"), (lambda x: x * math.nan, "base got NaN"),
+    (lambda x: [1.0], "got (a list|data of type list)"),
+], ids=["scalar", "narrow", "empty", "nan", "list"])  # fmt: skip
+def test_a_base_that_does_not_fit_is_refused(base, message):
+    rbm, x = dgm.RBM.example()
+    for method in ("ais", "bridge", "raise"):
+        with pytest.raises(ValueError, match=message):
+            dgm.log_likelihood(rbm, x, method=method, base=base(x), temperatures=10)
+    with pytest.raises(ValueError, match=message):
+        dgm.log_partition(rbm(), "ais", base=base(x), temperatures=10)
+    covariance, rows = dgm.CovarianceRBM.example()
+    with pytest.raises(ValueError, match=message):
+        dgm.log_likelihood(covariance, rows, base=base(rows), temperatures=10)
+    found = dgm.log_likelihood(rbm, x, method="ais", base=x.double(), chains=2, temperatures=5, warmup=2)
+    assert math.isfinite(found.value)

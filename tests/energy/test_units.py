@@ -18,6 +18,10 @@ UNITS = {
         (torch.tensor([[0.5, -0.3, 1.2], [-2.0, 1.0, 0.3]]), torch.tensor([[0.7, 0.0, 0.0], [-1.4, 0.0, 0.0]])),
     ),
     "gaussian": (dgm.Gaussian(3), (torch.tensor([-2.0, 0.3, 1.7]), torch.tensor([-0.5, -1.2, -0.2]))),
+    "gaussian elsewhere": (
+        dgm.Gaussian(3).at(torch.tensor([4.0, -3.0, 0.5])),
+        (torch.tensor([-2.0, 0.3, 1.7]), torch.tensor([-0.5, -1.2, -0.2])),
+    ),
 }
 CASES = pytest.mark.parametrize(("unit", "eta"), UNITS.values(), ids=UNITS)
 
@@ -26,7 +30,8 @@ def density_sum(unit, eta, atom):
     """The integral (or sum) of exp<eta, T(x)> over one atom."""
     if unit.states_per_atom is None:
         a, b = (float(e[atom]) for e in eta)
-        return integrate.quad(lambda x: math.exp(a * x + b * x * x), -60, 60, points=[0.0])[0]
+        origin = 0.0 if unit.origin is None else float(unit.origin[atom])
+        return integrate.quad(lambda x: math.exp(a * x + b * (x - origin) ** 2), -60, 60, points=[0.0])[0]
     states = unit.atom_states(eta[0].double())
     terms = sum(statistic * e.double()[atom] for statistic, e in zip(unit.T(states), eta, strict=True))
     return float((terms.sum(-1) if states.dim() > 1 else terms).exp().sum())

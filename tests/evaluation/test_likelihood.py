@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import warnings
 
 import pytest
 import torch
@@ -195,3 +196,39 @@ def test_figures_of_rows_given_a_part_of_them_say_so_and_refuse_those_of_whole_r
     model, x = dgm.VariationalRNN.example()
     with pytest.warns(UserWarning, match="exact figure with a bound"):
         figures[dgm.RNNNADE] - dgm.log_likelihood(model, x, space="toy", particles=2)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: dgm.FVBN(3, output="gaussian"), lambda: dgm.RNADE(3, hidden=4), lambda: dgm.VAE(3, latent=2, output="gaussian"),
+    lambda: dgm.GaussianRBM(3, 2), lambda: dgm.AffineGenerator(3), lambda: dgm.CovarianceRBM(3, 2),
+], ids=["fvbn", "rnade", "vae", "gaussian rbm", "affine", "covariance rbm"])  # fmt: skip
+def test_a_density_of_a_constant_column_says_that_it_cannot_be_trusted(make):
+    model = make()
+    options = few(model)
+    x = torch.randn(20, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dgm.log_likelihood(model, x, **options)
+        dgm.log_likelihood(model, x[:1], **options)  # a single row says nothing about its columns
+    x[:, 1] = 5.0
+    with pytest.warns(UserWarning, match=r"the column 1 holds one value in all 20 rows.* not to be trusted"):
+        dgm.log_likelihood(model, x, **options)
+
+
+def few(model):
+    if isinstance(model, dgm.VAE):
+        return {"particles": 5}
+    return {"chains": 4, "temperatures": 4, "warmup": 2} if isinstance(model, dgm.CovarianceRBM) else {}
+
+
+def test_columns_that_have_probabilities_or_are_given_may_be_constant():
+    rbm, bits = dgm.RBM.example()
+    bits[:, 0] = 1.0
+    mixed = dgm.MADE(2, hidden=(4,), output=["binary", "gaussian"])
+    half = torch.stack([torch.ones(8), torch.randn(8)], 1)
+    frames, sequences = dgm.VariationalRNN.example()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dgm.log_likelihood(rbm, bits)
+        dgm.log_likelihood(mixed, half)
+        dgm.log_likelihood(frames, sequences[:3], particles=2)

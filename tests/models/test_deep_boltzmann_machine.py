@@ -171,7 +171,7 @@ def test_gaussian_visibles_by_enumeration_of_the_hidden_units():
     for h in itertools.product((0, 1), repeat=5):
         h1, h2 = np.array(h[:3]), np.array(h[3:])
         mean = a + W1 @ h1
-        terms.append(c1 @ h1 + c2 @ h2 + h1 @ W2 @ h2 + 0.5 * mean @ mean + 1.5 * np.log(2 * np.pi))
+        terms.append(c1 @ h1 + c2 @ h2 + h1 @ W2 @ h2 + 0.5 * mean @ mean - 0.5 * a @ a + 1.5 * np.log(2 * np.pi))
     found = dgm.log_partition(dbm(), "ais", chains=2000, temperatures=300)
     assert found.stderr < 0.02
     assert abs(float(found.value) - oracle.logsumexp(terms)) < 6 * float(found.stderr)

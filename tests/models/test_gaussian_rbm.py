@@ -34,7 +34,7 @@ def energy(model, v, h):
     """(20.42), (20.41) and the visible bias, number by number."""
     a, b, W = (mixture.numbers(t) for t in (model.visible_bias, model.hidden_bias, model.weight))
     beta = np.broadcast_to(np.exp(mixture.numbers(model.log_precision)), a.shape)
-    total = sum(0.5 * beta[i] * v[i] ** 2 - beta[i] * a[i] * v[i] for i in range(len(a))) - b @ h
+    total = sum(0.5 * beta[i] * (v[i] - a[i]) ** 2 for i in range(len(a))) - b @ h
     for i in range(len(a)):
         for j in range(len(b)):
             total -= beta[i] * v[i] * W[i, j] * h[j]
@@ -115,8 +115,8 @@ def test_moves_and_wrong_kernels():
     assert distance(dgm.BlockGibbs(model()), fixed, 1, one_sweep(model, start)) < 6
     assert distance(Identity(model()), fixed, 1, one_sweep(model, start)) > 6
     machine = model().machine
-    biases = {**machine.biases, "visible": (machine.biases["visible"][0].flip(-1), machine.biases["visible"][1])}
-    swapped = dgm.BlockGibbs(dgm.BoltzmannDistribution(machine.graph, biases, machine.weights))
+    graph = machine.graph.at(visible=model.visible_bias.flip(-1))
+    swapped = dgm.BlockGibbs(dgm.BoltzmannDistribution(graph, machine.biases, machine.weights))
     assert distance(swapped, exact.draw(N), 2, exact.moments()) > 6
 
 
@@ -256,3 +256,79 @@ def test_a_context_shifts_the_hidden_bias():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         dgm.GaussianRBM(3, **{"hidden": 2, **options})
+
+
+ENGINES = pytest.mark.parametrize(("engine", "method"), [("torch", "ais"), ("torch", "bridge"), ("jax", "bridge")])
+
+
+@ENGINES
+def test_columns_far_from_zero_are_scored_as_normals(engine, method, quick_compilation):
+    """Without weights the machine is independent normals fitted to the data, whose density NumPy knows."""
+    x = torch.randn(300, 6, generator=torch.Generator().manual_seed(0)) + 1e4
+    model = dgm.GaussianRBM(6, 5)
+    model.initialise(x)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.hidden_bias.zero_()
+    variance = x.double().numpy().var(0)
+    expected = -0.5 * (np.log(2 * np.pi * variance) + 1).sum()
+    # The mean is stored to 5e-4 and squared deviations are of order one: the figure is off by less than 1e-4.
+    assert dgm.log_likelihood(model, x).value == pytest.approx(expected, abs=1e-4)
+    found = dgm.log_likelihood(model, x, method=method, chains=20, temperatures=20, warmup=5, engine=engine)
+    # Rounding in the 20 log weights may add up to 20 times that of a figure of size 1e4 * 1e-7.
+    assert found.value == pytest.approx(expected, abs=5e-2)
+    assert found.lower - 5e-2 <= expected <= found.upper + 5e-2
+    assert found.upper - found.lower < 0.1
+    assert dgm.log_likelihood(model, x[:20], method="raise", temperatures=20).value == pytest.approx(
+        dgm.log_likelihood(model, x[:20]).value, abs=5e-2
+    )
+
+
+@ENGINES
+def test_a_constant_column_beside_wide_ones_leaves_annealing_sound(engine, method, quick_compilation):
+    x = 50 * torch.randn(200, 4, generator=torch.Generator().manual_seed(1))
+    x[:, 0] = 3.0
+    model = dgm.GaussianRBM(4, 3, precision="scalar")
+    model.initialise(x)
+    exact = dgm.log_partition(model(), "exact").value
+    found = dgm.log_partition(model(), method, base=x, chains=20, temperatures=20, warmup=5, engine=engine)
+    assert abs(float(found.value - exact)) < 6 * float(found.stderr) + 1e-3
+    assert float(found.stderr) < 0.05
+
+
+def test_training_on_a_constant_column_does_not_diverge():
+    x = 10 * torch.randn(200, 4, generator=torch.Generator().manual_seed(1))
+    x[:, 0] = 3.0
+    model = dgm.GaussianRBM(4, 3, precision="scalar")
+    dgm.fit(model, x, epochs=2, progress=False)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_a_start_is_near_that_without_weights():
+    """Columns of one value have a standard deviation of 1e-3: weights that move them by more would cost thousands of nats."""
+    grey = torch.rand(300, 64, generator=torch.Generator().manual_seed(2))
+    grey[:, :20], grey[:, 20:22] = 0.0, 1.0
+    model = dgm.GaussianRBM(64, 10)
+    model.initialise(grey)
+    found = model().log_prob(grey).mean()
+    # A weight moves a column by a hundredth of its deviation times a normal number, at ten units of probability a half:
+    # 64 * 10 * 1e-4 / 4 nats, and no more than some ten times that.
+    with torch.no_grad():
+        model.weight.zero_()
+    assert float(found.detach()) == pytest.approx(float(model().log_prob(grey).mean().detach()), abs=0.2)
+
+
+@pytest.mark.parametrize("cls", [dgm.GaussianRBM, dgm.SpikeSlabRBM, dgm.CoupledSlabRBM, dgm.ConvolutionalSpikeSlabRBM])
+def test_a_start_follows_the_units_of_measurement(cls):
+    """The density of c x is that of x less D log c, whatever the unit of the columns is."""
+    x = torch.randn(50, 9, generator=torch.Generator().manual_seed(3))
+    x -= x.mean(0)
+    scale = 50.0 if cls is dgm.ConvolutionalSpikeSlabRBM else torch.logspace(-2, 2, 9)
+    figures = []
+    for rows in (x, scale * x):
+        torch.manual_seed(0)
+        model = cls(9, filters=1, size=2) if cls is dgm.ConvolutionalSpikeSlabRBM else cls(9, hidden=4)
+        model.initialise(rows)
+        figures.append(dgm.log_likelihood(model, rows).value)
+    change = float(torch.as_tensor(scale).log().expand(9).sum())
+    assert figures[1] == pytest.approx(figures[0] - change, abs=1e-2)

@@ -31,6 +31,26 @@ def test_affine_starts_at_the_maximum_of_the_likelihood():
     assert torch.isfinite(flat().log_prob(torch.ones(3)))
 
 
+def test_affine_with_a_constant_column_starts_soundly_and_trains():
+    """A constant column has a hundredth of the others' mean variance; a copy of a column widens all by a hundredth."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 3) * torch.tensor([1.0, 2.0, 1.0]) + 1e4
+    x[:, 2] = 7.0
+    model = dgm.AffineGenerator(3)
+    model.initialise(x)
+    covariance = model().base_dist.sample().new_tensor(np.cov(x[:, :2].double().numpy().T, bias=True))
+    factor = model.factor.tril(-1) + model.log_diagonal.exp().diag()
+    found = (factor @ factor.T).detach()
+    torch.testing.assert_close(found[:2, :2], covariance, rtol=1e-3, atol=1e-3)
+    assert float(found[2, 2]) == pytest.approx(0.01 * float(covariance.diagonal().mean()), rel=1e-3)
+    dgm.fit(model, x, epochs=3, progress=False)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+    twice = x[:, [0, 1, 0]]
+    model = dgm.AffineGenerator(3)
+    model.initialise(twice)
+    assert float(model.log_diagonal.exp().min()) > 0.05
+
+
 def test_affine_imputes_the_conditional_mean():
     torch.manual_seed(1)
     model, _ = dgm.AffineGenerator.example()

@@ -80,13 +80,13 @@ def spikes(n):
 
 
 def of_gaussian_rbm(model):
-    """From (20.42) with the visible bias, and (20.41) where it is on."""
+    """From (20.42) with squares about the visible bias, and (20.41) where it is on."""
     a, b, W = numbers(model.visible_bias), numbers(model.hidden_bias), numbers(model.weight)
     beta = np.broadcast_to(np.exp(numbers(model.log_precision)), a.shape)
     H = spikes(len(b))
     constant = [
         b @ h - (0.5 * sum(beta[i] * W[i, j] ** 2 * h[j] for i in range(len(a)) for j in range(len(b))))
-        * model.optional_term
+        * model.optional_term - 0.5 * beta @ a**2
         for h in H
     ]  # fmt: skip
     return Mixture(H, [np.diag(beta)] * len(H), [beta * (a + W @ h) for h in H], constant)

@@ -15,6 +15,9 @@ from .family import Output
 FLOOR = 1e-3
 """The smallest scale of a real-valued column; without it a density could grow without bound."""
 
+LARGEST_LOG_SCALE = 30.0
+"""The largest logarithm of a scale that counts: larger ones could overflow in single precision."""
+
 
 class MixtureOutput(Output):
     r"""A mixture of K normal or Laplace distributions.
@@ -43,7 +46,7 @@ class MixtureOutput(Output):
     def _parts(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, means and scales, each ``... x D x K``."""
         *logits, means, log_scales = numbers.split(self.components, -1)
-        scales = FLOOR + log_scales.exp()
+        scales = FLOOR + log_scales.clamp_max(LARGEST_LOG_SCALE).exp()
         if self.scaled_gradient and means.requires_grad:
             means = means.detach() + (means - means.detach()) * scales.detach()
         return logits[0] if logits else torch.zeros_like(means), means, scales

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from torch.nn import functional as F
 
 from ...native import bernoulli
-from .unit import Unit
+from .unit import Unit, widest
 
 
 class _SpikesWithSlabs(constraints.Constraint):
@@ -109,6 +109,10 @@ class SpikeSlab(Unit):
         square = like.new_full(self.shape, -0.5)
         square[..., 0] = 0
         return like.new_zeros(self.shape), square
+
+    def featureless(self, *eta: Tensor) -> tuple[Tensor, ...]:
+        square = widest(eta[1], self.event_dim)
+        return torch.zeros_like(square), square
 
     @property
     def states_per_atom(self) -> None:

@@ -83,6 +83,10 @@ class Unit(ABC):
     def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
         """The natural parameters with the given mean statistics (kept away from the boundary)."""
 
+    def natural_from_rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The natural parameters of independent units that fit states of the layer, ``rows x shape``."""
+        return self.natural_from_mean(*(t.mean(0) for t in self.T(x)))
+
     @abstractmethod
     def check(self, *eta: Tensor) -> str | None:
         """The reason why these natural parameters have no normaliser; None where they have one."""
@@ -90,6 +94,18 @@ class Unit(ABC):
     @abstractmethod
     def neutral(self, like: Tensor) -> tuple[Tensor, ...]:
         """Natural parameters of a featureless layer, on the dtype and device of ``like``."""
+
+    def featureless(self, *eta: Tensor) -> tuple[Tensor, ...]:
+        """``neutral`` parameters, of the scale of the given ones where entries are real; without a batch shape."""
+        return self.neutral(eta[0].detach())
+
+    def about(self, location: Tensor) -> Unit:
+        """The same units, with squares of real entries about a location where they have an origin."""
+        return self
+
+    def no_narrower(self, eta: tuple[Tensor, ...], than: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The parameters with real entries at the same place, and spread at least as widely as by others; else unchanged."""
+        return eta
 
     @property
     @abstractmethod
@@ -105,6 +121,10 @@ class Unit(ABC):
         """The flat entries of an atom that are on the whole real line."""
         width = self.shape[len(self.shape) - self.inner_dim :].numel()
         return range(int(self.gated), width) if self.degrees else range(0)
+
+    def real_from_origin(self, offset: Tensor) -> Tensor:
+        """States of the layer whose real-valued entries lie at an offset from where the unit's squares are taken."""
+        return offset
 
     def finite_states(self, like: Tensor) -> Tensor:
         """Every state of an atom's finite entries, with its real-valued entries at zero: ``states x inner shape``."""
@@ -123,3 +143,8 @@ class ScalarUnit(Unit):
 
     def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:
         return torch.where(mask, value, self.sample(*eta))
+
+
+def widest(square: Tensor, event_dim: int) -> Tensor:
+    """Coefficients of squares of a layer, the ones nearest to zero of a batch, without gradient."""
+    return square.detach().reshape(-1, *square.shape[square.dim() - event_dim :]).amax(0)

@@ -16,6 +16,7 @@ from ...checks import (
     check_one_hot,
     check_positive,
 )
+from ...columns import location_and_variance
 from ...energy import Binary, BoltzmannDistribution, Categorical, Dense, Gaussian, Graph, Unit
 from ...nets.bodies import classifier
 from ..shared.examples import bits, seeded
@@ -108,13 +109,24 @@ class DBM(VariationalMachine):
     def forward(self) -> BoltzmannDistribution:
         """The distribution of the visible layer."""
         like = self.visible_bias
-        visible = (like,) if self.unit == "binary" else (like, torch.full_like(like, -0.5))
+        visible: tuple[Tensor, ...] = (like,)
+        graph = self._graph
+        if self.unit == "gaussian":
+            origin = like.detach()
+            visible, graph = (like - origin, torch.full_like(like, -0.5)), graph.at(visible=origin)
         biases = {"visible": visible} | {n: (b,) for n, b in zip(self.names, self.hidden_biases, strict=True)}
         if not self.classes:
-            return BoltzmannDistribution(self._graph, biases, tuple(self.weights))
-        return BoltzmannDistribution(
-            self._graph, {**biases, "label": (self.label_bias,)}, (*self.weights, self.label_weight)
-        )
+            return BoltzmannDistribution(graph, biases, tuple(self.weights))
+        return BoltzmannDistribution(graph, {**biases, "label": (self.label_bias,)}, (*self.weights, self.label_weight))
+
+    def initialise(self, x: Tensor) -> None:
+        """Set the visible biases to the data's, unless they were set already; first hidden ones allow for those of real data."""
+        if self.unit == "binary":
+            return super().initialise(x)
+        if not bool(self.visible_bias.detach().any()):
+            with torch.no_grad():
+                self.visible_bias.copy_(location_and_variance(self.observed(x)["visible"])[0])
+                self.hidden_biases[0].sub_(self.visible_bias @ self.weights[0])
 
     def rate_factors(self, rates: Sequence[float]) -> dict[str, float]:
         """The factors of every hidden layer's biases and of the weights below it."""
@@ -187,14 +199,6 @@ class DBM(VariationalMachine):
                 x, torch.Size([self.visible + self.classes]), "DBM with labels (visible columns, then one-hot labels)"
             )
             check_one_hot(x[:, self.visible :], "DBM")
-
-    def initialise(self, x: Tensor) -> None:
-        """Start the visible biases at the columns' means, unless they were set already."""
-        if self.unit == "binary":
-            super().initialise(x)
-        elif not bool(self.visible_bias.detach().any()):
-            with torch.no_grad():
-                self.visible_bias.copy_(self.observed(x)["visible"].mean(0))
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)

@@ -181,6 +181,10 @@ class ConditionalVAE(DecodedModel):
     def evidence_given(self) -> str:
         return "the label"
 
+    def density_columns(self, x: Tensor) -> Tensor:
+        """All columns but the labels."""
+        return torch.arange(self.visible + self.classes, device=x.device) < self.visible
+
     def data_shape(self) -> torch.Size:
         return torch.Size([self.visible + self.classes])
 

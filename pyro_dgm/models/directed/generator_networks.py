@@ -12,6 +12,7 @@ from pyro.nn import DenseNN
 from torch import Tensor, nn
 
 from ...checks import check_columns, check_count, check_counts
+from ...columns import CONSTANT, constant, location_and_variance
 from ...distributions.histogram import Histogram
 from ..shared.examples import seeded
 from ..shared.explicit import ExplicitModel
@@ -54,14 +55,24 @@ class AffineGenerator(ExplicitModel):
         return dist.TransformedDistribution(noise, [LowerCholeskyAffine(self.mean, scale)])
 
     def initialise(self, x: Tensor) -> None:
-        """Start at the rows' mean and covariance; where that is singular, a hundredth of the mean variance is added."""
-        covariance = x.T.cov(correction=0).reshape(self.visible, self.visible)
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        if int(failed):
-            ridge = 0.01 * covariance.diagonal().mean().clamp_min(1e-6)
-            factor = torch.linalg.cholesky(covariance + ridge * torch.eye(self.visible).to(covariance))
+        """Start at the rows' mean and covariance.
+
+        A column of one value is given a hundredth of the others' mean variance. Where the correlations of the columns are
+        singular up to rounding, a hundredth of its own variance is added to every column.
+        """
+        location, variance = location_and_variance(x)
+        fixed = constant(x)
+        if not bool(fixed.all()):
+            variance = torch.where(fixed, (0.01 * variance[~fixed].mean()).clamp_min(CONSTANT), variance)
+        scale = variance.sqrt()
+        standard = ((x - location) / scale).double()
+        correlation = standard.T @ standard / len(x)
+        correlation.diagonal()[fixed] = 1.0
+        if bool(torch.linalg.eigvalsh(correlation)[0] < self.visible * torch.finfo(x.dtype).eps):
+            correlation.diagonal().add_(0.01)
+        factor = scale.unsqueeze(-1) * torch.linalg.cholesky(correlation).to(x)
         with torch.no_grad():
-            self.mean.copy_(x.mean(0))
+            self.mean.copy_(location)
             self.factor.copy_(factor)
             self.log_diagonal.copy_(factor.diagonal().log())
 
@@ -177,8 +188,9 @@ class FlowGenerator(ExplicitModel):
     def initialise(self, x: Tensor) -> None:
         """Start the last map at the columns' means and standard deviations."""
         with torch.no_grad():
-            self.location.copy_(x.mean(0))
-            self.log_scale.copy_(x.std(0, correction=0).clamp_min(1e-3).log())
+            location, variance = location_and_variance(x)
+            self.location.copy_(location)
+            self.log_scale.copy_(0.5 * variance.log())
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "layers": self.layers, "hidden": list(self.hidden)}

@@ -164,6 +164,10 @@ class SupervisedGenerator(ExplicitModel):
         self.code_mean.copy_(codes.mean(0))
         self.code_scale.copy_(codes.std(0, correction=0).clamp_min(1e-6))
 
+    def density_columns(self, x: Tensor) -> Tensor:
+        """All columns but the codes."""
+        return torch.arange(self.visible + self.codes, device=x.device) < self.visible
+
     def check_data(self, x: Tensor) -> None:
         name = "SupervisedGenerator (visible columns, then the code)"
         check_rows(x, torch.Size([self.visible + self.codes]), name)

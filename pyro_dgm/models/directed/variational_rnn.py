@@ -200,6 +200,12 @@ class VariationalRNN(LatentVariableModel):
     def evidence_given(self) -> str:
         return "the lengths"
 
+    def density_columns(self, x: Tensor) -> Tensor:
+        """The values of the frames that all rows have."""
+        values, present = split_frames(x, self.features)
+        everywhere = present.all(0).view(1, -1, 1).expand_as(values[:1]).to(x)
+        return join_frames(everywhere, torch.zeros_like(present[:1]))[0] > 0
+
     def evidence(self, x: Tensor, method: str | None = None, *, rows: int = 100_000, **options: Any) -> Evidence:
         """A lower bound of every sequence's log-likelihood (20.79), in nats per sequence.
 

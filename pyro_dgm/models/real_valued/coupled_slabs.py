@@ -54,7 +54,8 @@ class CoupledSlabRBM(SlabMachine):
     (algorithm 20.1). The guide's value of the site is $(P(h_i = 1), E[s_i \mid h_i = 1])$. Guides that draw states (h, s)
     work too.
 
-    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
+    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances, and
+    scales $\Phi$ and W to it.
 
     Args:
         visible: the number of visible units.

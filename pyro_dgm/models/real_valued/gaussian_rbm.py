@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import Normal
 from torch import Tensor, nn
 
+from ...columns import location_and_variance
 from ...energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph
 from ..shared.examples import seeded
 from ..shared.real_valued import RealValuedModel
@@ -18,7 +19,7 @@ _PRECISIONS = ("fixed", "scalar", "diagonal")
 class GaussianRBM(RealValuedModel):
     r"""Restricted Boltzmann machine with real-valued visible and binary hidden units (Welling et al. 2004).
 
-    $E(v, h) = \tfrac12 v^\top(\beta \odot v) - (\beta \odot a)^\top v - (v \odot \beta)^\top W h - b^\top h$ (20.38-42), so that
+    $E(v, h) = \tfrac12 (v - a)^\top(\beta \odot (v - a)) - (v \odot \beta)^\top W h - b^\top h$ (20.38-42), so that
     $v \mid h \sim N(a + Wh, \mathrm{diag}(\beta)^{-1})$ (20.38-39) and
     $P(h_j = 1 \mid v) = \sigma(b_j + (v \odot \beta)^\top W_{:,j})$. With ``optional_term`` the energy also has
     $\tfrac12 \sum_j h_j \sum_i \beta_i W_{ij}^2$ (20.41), a shift of the hidden bias: a hidden unit then changes
@@ -26,8 +27,8 @@ class GaussianRBM(RealValuedModel):
     data's scale.
 
     ``grbm()`` is a distribution of ``event_shape`` (visible,); with a shift of the hidden bias it has its batch shape. A
-    first ``fit`` sets a, and a learned precision, from the data's means and variances; a fixed precision of one fits
-    standardised data.
+    first ``fit`` sets a, and a learned precision, from the data's means and variances, and scales W to them; a fixed precision
+    of one fits standardised data.
 
     Args:
         visible: the number of visible units.
@@ -90,8 +91,10 @@ class GaussianRBM(RealValuedModel):
         hidden = self.hidden_bias if hidden_shift is None else self.hidden_bias + hidden_shift
         if self.optional_term:
             hidden = hidden - 0.5 * (coupling * self.weight).sum(0)
-        visible = (beta * self.visible_bias, -0.5 * beta)
-        return BoltzmannDistribution(self._graph, {"visible": visible, "hidden": (hidden,)}, (coupling,))
+        origin = self.visible_bias.detach()
+        visible = (beta * (self.visible_bias - origin), -0.5 * beta)
+        biases = {"visible": visible, "hidden": (hidden,)}
+        return BoltzmannDistribution(self._graph.at(visible=origin), biases, (coupling,))
 
     @property
     def beta(self) -> Tensor:
@@ -103,14 +106,20 @@ class GaussianRBM(RealValuedModel):
         return Normal(self.visible_bias + h @ self.weight.mT, self.beta.rsqrt())
 
     def initialise(self, x: Tensor) -> None:
-        """Set a to the data's means, and a learned precision to their inverse variances, unless a was set already."""
+        r"""Set a to the data's means and a learned precision to their inverse variances, unless a was set already.
+
+        W is multiplied by $\beta^{-1/2}$, column by column, so that it moves every column by a like share of its standard
+        deviation; and b is lowered by $(\beta \odot a)^\top W$, so that hidden units see rows as they lie about their mean.
+        """
         if bool(self.visible_bias.detach().any()) or bool(self.log_precision.detach().any() and self.learned):
             return
         with torch.no_grad():
-            self.visible_bias.copy_(x.mean(0))
+            location, variance = location_and_variance(x)
+            self.visible_bias.copy_(location)
             if self.learned:
-                variance = x.var(0, correction=0).clamp_min(1e-6)
                 self.log_precision.copy_(-(variance.mean() if self.precision == "scalar" else variance).log())
+            self.weight.mul_(self.beta.rsqrt().unsqueeze(-1))
+            self.hidden_bias.sub_((self.beta * location) @ self.weight)
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)

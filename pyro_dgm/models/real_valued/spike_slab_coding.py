@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...checks import check_columns, check_count
+from ...columns import location_and_variance
 from ...objectives.criteria.closed_bound import FactorialBound
 from ...objectives.objective import Objective
 from ..shared.evidence import Evidence
@@ -215,12 +216,14 @@ class S3C(LatentVariableModel):
             return {"valid_elbo": float(self.bound(rows).mean()), "spikes": float(self.posterior(rows)[0].mean())}
 
     def initialise(self, x: Tensor) -> None:
-        r"""Set $a$ to the data's means and $\beta$ to their inverse variances, unless they were set already."""
+        r"""Set $a$ to the data's means, $\beta$ to their inverse variances and W to their scale, unless they were set already."""
         with torch.no_grad():
+            location, variance = location_and_variance(x)
             if not bool(self.visible_bias.any()):
-                self.visible_bias.copy_(x.mean(0))
+                self.visible_bias.copy_(location)
             if not bool(self.log_precision.any()):
-                self.log_precision.copy_(-x.var(0, correction=0).clamp_min(1e-6).log())
+                self.log_precision.copy_(-variance.log())
+                self.weight.mul_(variance.sqrt().unsqueeze(-1))
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "S3C")

@@ -33,7 +33,8 @@ class SpikeSlabRBM(SlabMixture):
     since then $W_i \alpha_i^{-1} W_i^\top \prec \Phi_i + \Lambda / N$. Training needs no projection. Spike and slabs
     are drawn jointly, so that Gibbs sampling has two blocks: (h, s) given x, and x given both.
 
-    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances.
+    The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances, and
+    scales $\Phi$ and W to it.
 
     Args:
         visible: the number of visible units.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...mcmc import VectorizedMCMC
@@ -112,6 +113,11 @@ class Abilities:
             ValueError: the model does not rebuild rows from features.
         """
         raise ValueError(f"{type(self).__name__} has no way from features back to a row")
+
+    def density_columns(self, x: Tensor) -> Tensor:
+        """Booleans that mark the columns of these rows that a density is over: by default all but given ones."""
+        given = self.given_columns()
+        return torch.ones_like(x[0], dtype=torch.bool) if given is None else ~given
 
     def measure(self, row: Tensor) -> str:
         """``"probability"`` where a row's figure is a log-probability, ``"density"`` where it is a log-density."""

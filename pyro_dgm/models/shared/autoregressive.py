@@ -117,6 +117,12 @@ class AutoregressiveModel(ExplicitModel):
         members = [AutoregressiveDistribution(network, self.conditionals, context) for network in self.networks()]
         return members[0] if len(members) == 1 else OrderEnsemble(members)
 
+    def density_columns(self, x: Tensor) -> Tensor:
+        """The columns whose family has no list of values."""
+        return torch.tensor(
+            [self.conditionals.column(number).states is None for number in range(self.visible)], device=x.device
+        )
+
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         """The exact log-likelihood of every row; with several orders, under their mixture.
 

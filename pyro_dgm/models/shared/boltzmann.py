@@ -130,10 +130,8 @@ class BoltzmannModel(EnergyModel):
         if any(bool(b.detach().any()) for b in self.visible_biases()):
             return
         with torch.no_grad():
-            unit = self().machine.graph.layers["visible"]
-            for parameter, natural in zip(
-                self.visible_biases(), unit.natural_from_mean(*(t.mean(0) for t in unit.T(x))), strict=True
-            ):
+            unit, rows = self().machine.graph.layers["visible"], self.observed(x)["visible"]
+            for parameter, natural in zip(self.visible_biases(), unit.natural_from_rows(rows), strict=True):
                 parameter.copy_(natural)
 
     @abstractmethod
@@ -264,6 +262,7 @@ class BoltzmannModel(EnergyModel):
         Raises:
             ValueError: as ``dgm.log_partition``.
         """
+        check_rows(options.get("base", rows), rows.shape[1:], "base")
         with torch.no_grad():
             dist = self()
             if method is None:

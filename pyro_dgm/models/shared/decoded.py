@@ -21,6 +21,9 @@ BODIES = ("dense", "convolutional")
 OUTPUTS = ("binary", "gaussian", "logistic")
 """The kinds of columns."""
 
+LARGEST_LOG_SCALE = 15.0
+"""The largest absolute log standard deviation of latents: gradients take its fourth power times a square."""
+
 
 class DecodedModel(LatentVariableModel):
     """A latent-variable model whose columns are observed through a decoder, independent of one another given the latents.
@@ -100,7 +103,7 @@ class DecodedModel(LatentVariableModel):
                 bias.copy_(torch.logit(mean, eps=1e-2) if self.output == "binary" else mean)
             if self.output != "binary":
                 spread = LOGISTIC_SPREAD if self.output == "logistic" else 1.0
-                self.log_scale.copy_(x.std(0).clamp_min(1e-2).log() - math.log(spread))
+                self.log_scale.copy_(x.std(0, correction=0).clamp_min(1e-2).log() - math.log(spread))
 
     def check_columns(self, x: Tensor) -> None:
         """Raise ``ValueError`` where observed columns hold values that they cannot take."""
@@ -140,6 +143,10 @@ def check_body(body: str, shape: Sequence[int] | None, channels: Sequence[int] |
 
 
 def diagonal(output: Tensor) -> dist.TorchDistribution:
-    """A diagonal normal from means and log standard deviations: ``batch_shape x 2 latent`` to ``event_shape`` (latent,)."""
+    """A diagonal normal from means and log standard deviations: ``batch_shape x 2 latent`` to ``event_shape`` (latent,).
+
+    Log standard deviations are clipped at ``LARGEST_LOG_SCALE`` on either side.
+    """
     location, log_scale = output.chunk(2, -1)
-    return dist.Normal(location, log_scale.exp()).to_event(1)
+    scale = log_scale.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE).exp()
+    return dist.Normal(location, scale).to_event(1)

@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from ...annealing import hamiltonian_ais
 from ...checks import check_belongs, check_choice, check_count
+from ...columns import location_and_variance
 from ...energy import EnergyDistribution, LogPartition, NoNormaliser
 from ...energy.free import FreeEnergyDistribution
 from ...mcmc import HMC, VectorizedMCMC
@@ -141,9 +142,12 @@ class FreeEnergyModel(EnergyModel):
             ValueError: the parameters have no normaliser, or an option is out of range.
         """
         self._refuse()
+        dist = self()
+        check_rows(rows, dist.event_shape, "base")
+        rows = rows.to(dist.parameters()[0])
         with torch.no_grad():
-            variance = rows.var(0, correction=0).clamp_min(0.1)
-            return hamiltonian_ais(self(), self.annealing_base(rows.mean(0), variance), rows=rows, **options)
+            location, variance = location_and_variance(rows)
+            return hamiltonian_ais(dist, self.annealing_base(location, variance.clamp_min(0.1)), rows=rows, **options)
 
     def evidence(self, x: Tensor, method: str | None = None, base: Tensor | None = None, **options: Any) -> Evidence:
         r"""$-F(x) - \log Z$ for every row, with log Z between forward and reverse annealing by HMC.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...checks import BINARISE, advice_on_bits
+from ...checks import check_rows as check_rows
 from .model import Model
 
 ROWS_AT_ONCE = 2000
@@ -15,24 +16,6 @@ ROWS_AT_ONCE = 2000
 
 PROGRESS_ROWS = 1000
 """Rows of a split from which figures of progress are computed after every epoch: enough to tell a trend."""
-
-
-def check_rows(x: Tensor, event_shape: torch.Size, name: str, missing: bool = False) -> None:
-    """Refuse data that are empty, of the wrong shape, or not finite; with ``missing`` a row may have NaN, but not NaN alone."""
-    if not isinstance(x, Tensor):
-        raise ValueError(f"{name} got data of type {type(x).__name__}; expected a tensor, rows x {tuple(event_shape)}")
-    if x.dim() != 1 + len(event_shape) or x.shape[1:] != event_shape:
-        raise ValueError(f"{name} got data of shape {tuple(x.shape)}; expected rows x {tuple(event_shape)}")
-    if len(x) == 0:
-        raise ValueError(f"{name} got empty data; expected at least one row")
-    empty = x.isnan().flatten(1).all(1)
-    if missing and empty.any():
-        raise ValueError(f"{name} got NaN alone in row {int(empty.nonzero()[0])}; drop rows without any known value")
-    bad = ~torch.isfinite(torch.where(x.isnan(), 0.0, x) if missing else x).flatten(1).all(1)
-    if bad.any():
-        raise ValueError(
-            f"{name} got NaN or infinite values, first in row {int(bad.nonzero()[0])}; drop or impute those rows"
-        )
 
 
 def filled_by_others(x: Tensor) -> Tensor:

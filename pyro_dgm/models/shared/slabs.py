@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from pyro.distributions import MultivariateNormal
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...columns import location_and_variance
 from ...energy import BoltzmannDistribution, Graph
 from .real_valued import RealValuedModel
 
@@ -28,6 +30,8 @@ class SlabMachine(RealValuedModel):
     weight: Tensor
     log_precision: Tensor
     log_square: Tensor
+    _data_dims: ClassVar[tuple[int, int]] = (0, 0)
+    """The dimensions of W and Phi that count columns of the data, or channels of them."""
 
     @property
     def precision(self) -> Tensor:
@@ -40,14 +44,22 @@ class SlabMachine(RealValuedModel):
         return self.log_square.exp() if self.square else self.weight.new_zeros(self.visible, self.hidden)
 
     def initialise(self, x: Tensor) -> None:
-        r"""Set $\Lambda$ to the inverse of the data's variances, unless it was set already."""
-        if not bool(self.log_precision.detach().any()):
-            with torch.no_grad():
-                self.log_precision.copy_(-self._variances(x).clamp_min(1e-6).log())
+        r"""Set $\Lambda$ to the inverse of the data's variances, unless it was set already, and scale $\Phi$ and W to it.
 
-    def _variances(self, x: Tensor) -> Tensor:
-        """The data's variances, shaped as ``log_precision``."""
-        return x.var(0, correction=0)
+        $\Phi$ is multiplied by the change of $\Lambda$ and W by its root, so that the machine starts on data of any scale as
+        it does on data of unit variance. Otherwise spikes would cost nothing on data of small scale, and all be off on data
+        of large scale.
+        """
+        if bool(self.log_precision.detach().any()):
+            return
+        with torch.no_grad():
+            variances = location_and_variance(x)[1].view(len(self.log_precision), -1).mean(1)
+            self.log_precision.copy_(-variances.log())
+            of_weight, of_square = self._data_dims
+            change = self.log_precision.view(self.weight.shape[of_weight], -1).mean(1)
+            self.weight *= _along(of_weight, (0.5 * change).exp(), self.weight)
+            if self.square:
+                self.log_square += _along(of_square, change, self.log_square)
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.log_precision,)
@@ -121,3 +133,8 @@ class SlabMixture(SlabMachine):
         machine = self().machine
         eta = machine.fields(machine.graph.block("hidden"), machine.statistics({"visible": x}))
         return machine.graph.layers["hidden"].mean(*eta)[0][..., 0]
+
+
+def _along(dim: int, numbers: Tensor, like: Tensor) -> Tensor:
+    """Numbers along one dimension of a tensor, to broadcast against it."""
+    return numbers.view(-1, *(1 for _ in like.shape[dim + 1 :]))

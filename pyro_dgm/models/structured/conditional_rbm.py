@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_columns, check_count
+from ...columns import constant, location_and_variance
 from ...energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph
 from ..shared.examples import bits, seeded
 from ..shared.given_columns import GivenColumnsModel
@@ -79,10 +80,12 @@ class ConditionalRBM(GivenColumnsModel):
         hidden = self.hidden_bias + given @ self.hidden_weight
         if self.unit == "binary":
             return BoltzmannDistribution(self._graph, {"visible": (visible,), "hidden": (hidden,)}, (self.weight,))
-        beta = self.log_precision.exp()
-        natural = (beta * visible, -0.5 * beta)
+        beta, origin = self.log_precision.exp(), visible.detach()
+        natural = (beta * (visible - origin), -0.5 * beta)
         weight = beta.unsqueeze(-1) * self.weight
-        return BoltzmannDistribution(self._graph, {"visible": natural, "hidden": (hidden,)}, (weight,))
+        return BoltzmannDistribution(
+            self._graph.at(visible=origin), {"visible": natural, "hidden": (hidden,)}, (weight,)
+        )
 
     @torch.no_grad()
     def mean(self, given: Tensor, sweeps: int = 200) -> Tensor:
@@ -93,7 +96,7 @@ class ConditionalRBM(GivenColumnsModel):
             sweeps: the length of the chain.
         """
         machine, block = self(given).machine, self._graph.block("visible")
-        unit = self._graph.layers["visible"]
+        unit = machine.graph.layers["visible"]
         if self.hidden <= _LISTED:
             bits = torch.arange(self.hidden, device=given.device)
             numbers = torch.arange(2**self.hidden, device=given.device)
@@ -142,12 +145,21 @@ class ConditionalRBM(GivenColumnsModel):
         return torch.stack(past[order:], 1)
 
     def initialise(self, x: Tensor) -> None:
-        """Set b (and the precisions of real outputs) to the outputs' means and variances, unless b was set already."""
+        """Set b (and the precisions of real outputs) to the outputs' means and variances, unless b was set already.
+
+        Weights of real outputs are scaled to the columns, and biases lowered by what the columns' means would add to them.
+        """
         if self.unit == "gaussian" and not bool(self.visible_bias.detach().any()):
-            outputs = self.split(x)[1]
+            inputs, outputs = self.split(x)
             with torch.no_grad():
-                self.visible_bias.copy_(outputs.mean(0))
-                self.log_precision.copy_(-outputs.var(0, correction=0).clamp_min(1e-6).log())
+                (centre, spread), (location, variance) = location_and_variance(inputs), location_and_variance(outputs)
+                step = torch.where(constant(inputs), 1.0, spread.rsqrt()).unsqueeze(-1)
+                self.log_precision.copy_(-variance.log())
+                self.weight.mul_(variance.sqrt().unsqueeze(-1))
+                self.visible_weight.mul_(step * variance.sqrt())
+                self.hidden_weight.mul_(step)
+                self.visible_bias.copy_(location - centre @ self.visible_weight)
+                self.hidden_bias.sub_((location / variance) @ self.weight + centre @ self.hidden_weight)
         elif self.unit == "binary":
             super().initialise(x)
 

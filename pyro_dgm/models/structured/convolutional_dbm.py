@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_count, check_counts
+from ...columns import location_and_variance
 from ...energy import AtMostOne, Binary, BoltzmannDistribution, Convolution, Gaussian, Graph, Interaction, Unit
 from ..shared.examples import bits, seeded
 from ..shared.pictures import picture_of
@@ -95,14 +96,15 @@ class ConvolutionalDBM(VariationalMachine):
         """The distribution of flat pictures."""
         pixels = self.visible_bias.repeat_interleave(self.visible // self.shape[0])
         visible: tuple[Tensor, ...] = (pixels,)
-        first: Tensor = self.weights[0]
+        graph, first = self._graph, cast(Tensor, self.weights[0])
         if self.unit == "gaussian":
-            beta = self.log_precision.exp()
-            visible, first = (beta * pixels, (-0.5 * beta).expand(self.visible)), beta * first
+            beta, origin = self.log_precision.exp(), pixels.detach()
+            visible, first = (beta * (pixels - origin), (-0.5 * beta).expand(self.visible)), beta * first
+            graph = graph.at(visible=origin)
         biases = {"visible": visible}
         for name, bias, shape in zip(self.names, self.hidden_biases, self.hidden, strict=True):
             biases[name] = (bias.view(-1, 1, 1, 1).expand(shape),)
-        return BoltzmannDistribution(self._graph, biases, (first, *self.weights[1:]))
+        return BoltzmannDistribution(graph, biases, (first, *self.weights[1:]))
 
     def pooled(self, x: Tensor, rounds: int = 50) -> tuple[Tensor, ...]:
         """P(pooling unit = 1 | v) of every layer by mean field, each ``rows x filters x height x width`` of the regions."""
@@ -113,14 +115,19 @@ class ConvolutionalDBM(VariationalMachine):
         )
 
     def initialise(self, x: Tensor) -> None:
-        """Set the visible biases (and the precision of real pixels) to the data's, unless the biases were set already."""
+        """Set the visible biases (and the precision of real pixels) to the data's, unless the biases were set already.
+
+        First filters of real pixels are scaled to the data, and hidden biases lowered by what the pixels' means would add.
+        """
         if bool(self.visible_bias.detach().any()):
             return
         with torch.no_grad():
-            by_channel = x.view(len(x), self.shape[0], -1)
-            mean = by_channel.mean((0, 2))
+            by_channel = x.view(len(x), self.shape[0], -1).transpose(1, 2).flatten(0, 1)
+            mean, variance = location_and_variance(by_channel)
             if self.unit == "gaussian":
-                self.log_precision.copy_(-(by_channel - mean.unsqueeze(-1)).square().mean().clamp_min(1e-6).log())
+                self.log_precision.copy_(-variance.mean().log())
+                self.weights[0].mul_(variance.mean().sqrt())
+                self.hidden_biases[0].sub_(self.log_precision.exp() * (self.weights[0].flatten(2).sum(-1) @ mean))
             self.visible_bias.copy_(torch.logit(mean, eps=1e-3) if self.unit == "binary" else mean)
 
     def visible_biases(self) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_count
+from ...columns import location_and_variance
 from ...energy import AtMostOne, Binary, BoltzmannDistribution, Convolution, Gaussian, Graph, MaxPooled, Unit
 from ...energy.mean_field import mean_field
 from ..shared.boltzmann import BoltzmannModel
@@ -116,9 +117,11 @@ class ConvolutionalRBM(BoltzmannModel):
         hidden = (detectors, *(torch.zeros_like(detectors) for _ in unit.statistics[1:]))
         if self.unit == "binary":
             return BoltzmannDistribution(self._graph, {"visible": (pixels,), "hidden": hidden}, (self.weight,))
-        beta = self.log_precision.exp()
-        visible = (beta * pixels, (-0.5 * beta).expand(self.visible))
-        return BoltzmannDistribution(self._graph, {"visible": visible, "hidden": hidden}, (beta * self.weight,))
+        beta, origin = self.log_precision.exp(), pixels.detach()
+        visible = (beta * (pixels - origin), (-0.5 * beta).expand(self.visible))
+        return BoltzmannDistribution(
+            self._graph.at(visible=origin), {"visible": visible, "hidden": hidden}, (beta * self.weight,)
+        )
 
     def detectors(self, x: Tensor) -> Tensor:
         """P(h = 1 | v): ``rows x filters x height x width`` of the positions."""
@@ -163,14 +166,20 @@ class ConvolutionalRBM(BoltzmannModel):
         return other
 
     def initialise(self, x: Tensor) -> None:
-        """Set the visible biases (and the precision of real pixels) to the data's, unless the biases were set already."""
+        """Set the visible biases (and the precision of real pixels) to the data's, unless the biases were set already.
+
+        Filters of real pixels are scaled to the data, and hidden biases lowered by what the pixels' means would add to them.
+        """
         if bool(self.visible_bias.detach().any()):
             return
         with torch.no_grad():
-            by_bias = x.view(len(x), len(self.visible_bias), -1)
-            mean = by_bias.mean((0, 2))
+            by_bias = x.view(len(x), len(self.visible_bias), -1).transpose(1, 2).flatten(0, 1)
+            mean, variance = location_and_variance(by_bias)
             if self.unit == "gaussian":
-                self.log_precision.copy_(-(by_bias - mean.unsqueeze(-1)).square().mean().clamp_min(1e-6).log())
+                self.log_precision.copy_(-variance.mean().log())
+                self.weight.mul_(variance.mean().sqrt())
+                by_channel = mean.view(self.shape[0], -1).mean(1)
+                self.hidden_bias.sub_(self.log_precision.exp() * (self.weight.flatten(2).sum(-1) @ by_channel))
             self.visible_bias.copy_(torch.logit(mean, eps=1e-3) if self.unit == "binary" else mean)
 
     def visible_biases(self) -> tuple[Tensor, ...]:

@@ -41,7 +41,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
     other pictures. Without it $\Lambda$ has an entry for every pixel, $n_j$ is exact, and the size is fixed.
 
     The energy has no visible bias: subtract the data's mean first. A first ``fit`` sets $\Lambda$ from the data's variances,
-    and multiplies $\Phi$ by it. Without a visible bias a gradient cannot be centred.
+    and scales $\Phi$ and W to it. Without a visible bias a gradient cannot be centred.
 
     Args:
         visible: the number of pixels, over all channels.
@@ -76,6 +76,7 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
         ((4, 4, 4), torch.Size([2, 192]))
     """
 
+    _data_dims = (2, 1)
     _validate = False  # alpha's formula ensures validity; a check would build the dense matrices
 
     def __init__(
@@ -143,22 +144,6 @@ class ConvolutionalSpikeSlabRBM(SlabMixture):
             share = torch.where(lent > 0, share, torch.inf)
         need = (self.weight.flatten(2) ** 2 @ (1 / share)).amax(-1)
         return self.log_slab.exp() + (1 + SLACK) * self.slabs * need
-
-    def initialise(self, x: Tensor) -> None:
-        r"""Set $\Lambda$ to the inverse of the data's variances, unless it was set already, and multiply $\Phi$ by the change.
-
-        Otherwise spikes would cost nothing on data of small scale, and all be off on data of large scale.
-        """
-        before = self.log_precision.detach().clone()
-        super().initialise(x)
-        if self.square:
-            with torch.no_grad():
-                change = (self.log_precision - before).view(self.log_square.shape[1], -1).mean(1)
-                self.log_square += change.view(-1, 1, 1)
-
-    def _variances(self, x: Tensor) -> Tensor:
-        variances = super()._variances(x)
-        return variances.view(len(self.log_precision), -1).mean(1)
 
     def forward(self, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
         dist = super().forward(hidden_shift)

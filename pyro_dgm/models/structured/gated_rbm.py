@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_columns, check_count
+from ...columns import location_and_variance
 from ...energy import Binary, BoltzmannDistribution, Factored, Gaussian, Graph, Machine
 from ...energy.conditional import conditional
 from ...energy.mean_field import mean_field
@@ -87,13 +88,19 @@ class GatedRBM(GivenColumnsModel):
     def forward(self, given: Tensor | None = None) -> BoltzmannDistribution:
         given = self.no_inputs(1).squeeze(0) if given is None else given
         output_weight: Tensor = self.output_weight
+        graph = self._graph
         visible: tuple[Tensor, ...] = (self.visible_bias,)
         if self.unit == "gaussian":
             beta = self.log_precision.exp()
-            output_weight, visible = beta.unsqueeze(-1) * output_weight, (beta * self.visible_bias, -0.5 * beta)
+            origin = self.visible_bias.detach()
+            output_weight, visible = (
+                beta.unsqueeze(-1) * output_weight,
+                (beta * (self.visible_bias - origin), -0.5 * beta),
+            )
+            graph = graph.at(visible=origin)
         nothing = given.new_zeros(self.inputs), given.new_full((self.inputs,), -0.5)
         machine = Machine(
-            self._graph,
+            graph,
             {"visible": visible, "hidden": (self.hidden_bias,), "input": nothing},
             (torch.cat([output_weight, self.hidden_weight, self.input_weight]),),
         )
@@ -120,18 +127,23 @@ class GatedRBM(GivenColumnsModel):
         with torch.no_grad():
             machine, block = self(given).machine, self._graph.block("visible")
             (eta,) = machine.colour_fields((block,), {"hidden": h})
-            return self._graph.layers["visible"].mean(*eta)[0]
+            return machine.graph.layers["visible"].mean(*eta)[0]
 
     def initialise(self, x: Tensor) -> None:
-        """Set b (and the precisions of real outputs) to the outputs' means and variances, unless b was set already."""
+        """Set b (and the precisions of real outputs) to the outputs' means and variances, unless b was set already.
+
+        Weights of real outputs are scaled to their columns.
+        """
         if bool(self.visible_bias.detach().any()):
             return
         if self.unit == "binary":
             return super().initialise(x)
         outputs = self.split(x)[1]
         with torch.no_grad():
-            self.visible_bias.copy_(outputs.mean(0))
-            self.log_precision.copy_(-outputs.var(0, correction=0).clamp_min(1e-6).log())
+            location, variance = location_and_variance(outputs)
+            self.visible_bias.copy_(location)
+            self.log_precision.copy_(-variance.log())
+            self.output_weight.mul_(variance.sqrt().unsqueeze(-1))
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_columns, check_count, check_counts, check_one_hot
+from ...columns import location_and_variance
 from ...energy import (
     Binary,
     BoltzmannDistribution,
@@ -111,15 +112,20 @@ class PointwiseGatedRBM(VariationalMachine):
         """The distribution of the visible layer."""
         zeros, beta = self.visible_bias.new_zeros(()), 1.0 if self.unit == "binary" else self.log_precision.exp()
         visible: tuple[Tensor, ...] = (zeros.expand(self.visible),)
+        groups: Tensor = self.visible_bias
+        graph = self._graph
         if isinstance(beta, Tensor):
             visible = (*visible, (-0.5 * beta).expand(self.visible))
+            # One group is on, so that what all have in common may be the origin.
+            origin = self.visible_bias.detach().mean(1)
+            graph, groups = graph.at(visible=origin), groups - origin.unsqueeze(-1)
         biases = {"visible": visible, "mask": (zeros.expand(self.visible, len(self.hidden)),)}
         biases |= {name: (b,) for name, b in zip(self.names[1:], self.hidden_biases, strict=True)}
-        weights = [*(beta * w for w in self.weights), beta * self.visible_bias.flatten()]
+        weights = [*(beta * w for w in self.weights), beta * groups.flatten()]
         if self.classes:
             biases["label"] = (self.label_bias.unsqueeze(0),)
             weights.append(self.label_weight)
-        return BoltzmannDistribution(self._graph, biases, weights)
+        return BoltzmannDistribution(graph, biases, weights)
 
     def switches(self, x: Tensor, rounds: int = 50) -> Tensor:
         """P(z = r | v) by mean field: ``rows x visible x groups``."""
@@ -168,10 +174,14 @@ class PointwiseGatedRBM(VariationalMachine):
             return
         visible = self.observed(x)["visible"]
         with torch.no_grad():
-            mean = visible.mean(0).unsqueeze(-1)
+            location, variances = location_and_variance(visible)
+            mean = location.unsqueeze(-1)
             if self.unit == "gaussian":
-                variance = (visible - mean.squeeze(-1)).square().mean().clamp_min(1e-6)
+                variance = variances.mean()
                 self.log_precision.copy_(-variance.log())
+                for weight, bias in zip(self.weights, self.hidden_biases, strict=True):
+                    weight.mul_(variance.sqrt())
+                    bias.sub_((location / variance) @ weight / len(self.hidden))
                 self.visible_bias.copy_(mean + 0.1 * variance.sqrt() * torch.randn_like(self.visible_bias))
             else:
                 self.visible_bias.copy_(torch.logit(mean, eps=1e-3) + 0.1 * torch.randn_like(self.visible_bias))

@@ -245,7 +245,10 @@ def _reach(dist: BoltzmannDistribution, state: State, name: str) -> tuple[Tensor
             ]
             middle = middle + interaction.field(position, statistics[0], weight)
             half = half + interaction.field(position, statistics[1], weight.abs())
-    return tuple(t.unflatten(-1, unit.shape) for t in (middle / precision, half / precision, precision.rsqrt()))
+    centre, reach, deviation = (
+        t.unflatten(-1, unit.shape) for t in (middle / precision, half / precision, precision.rsqrt())
+    )
+    return unit.real_from_origin(centre), reach, deviation
 
 
 def _ends(unit: Any, statistic: int, like: Tensor) -> tuple[Tensor, Tensor]:

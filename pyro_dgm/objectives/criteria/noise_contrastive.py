@@ -59,6 +59,7 @@ class NoiseContrastive(Objective):
         self.ratio = ratio
         self._given = noise
         self._marginals: dict[str, tuple[Tensor, ...]] = {}
+        self._origins: dict[str, Tensor] = {}
         self._started = False
 
     def options(self) -> dict[str, Any]:
@@ -116,7 +117,9 @@ class NoiseContrastive(Objective):
 
     def _marginals_of(self, dist: BoltzmannDistribution, layer: str, states: Tensor) -> BoltzmannDistribution:
         """The product of a layer's marginals in the first batch."""
-        unit = dist.machine.graph.layers[layer]
+        if layer not in self._marginals:
+            self._origins[layer] = processes.mean(states.mean(0), len(states))
+        unit = dist.machine.graph.layers[layer].about(self._origins[layer])
         if layer not in self._marginals:
             means = (processes.mean(t.mean(0), len(states)) for t in unit.T(states))
             self._marginals[layer] = unit.natural_from_mean(*means)
@@ -126,6 +129,7 @@ class NoiseContrastive(Objective):
         return {
             "log_partition": self.log_partition.detach(),
             "marginals": {layer: list(natural) for layer, natural in self._marginals.items()},
+            "origins": dict(self._origins),
             "started": self._started,
         }
 
@@ -135,7 +139,7 @@ class NoiseContrastive(Objective):
         with torch.no_grad():
             self.log_partition.copy_(state["log_partition"])
         self._marginals = {layer: tuple(natural) for layer, natural in state["marginals"].items()}
-        self._started = state["started"]
+        self._origins, self._started = dict(state["origins"]), state["started"]
 
 
 def _given(dist: EnergyDistribution, known: State) -> EnergyDistribution:

@@ -1,0 +1,213 @@
+"""Figures and gradients survive data as people have it: every model against itself in double precision.
+
+Rows are made in single precision, so that both sides have the same numbers. Rounding alone may tell the two apart: a column of
+mean m and standard deviation s is known to eps m / s of its deviations, and no figure can be better than that.
+"""
+
+import contextlib
+import copy
+
+import pytest
+import torch
+from pyro import poutine
+
+import pyro_dgm as dgm
+from pyro_dgm import registry
+from pyro_dgm.columns import location_and_variance
+from pyro_dgm.models.shared.energy_based import EnergyModel
+from pyro_dgm.models.shared.free_energy import FreeEnergyModel
+
+EPS = torch.finfo(torch.float32).eps
+ROWS = 40
+
+
+def constant_beside(x, scale):
+    x = scale * x
+    x[:, 0] = 3.0
+    return x
+
+
+REAL = {
+    "far from zero": lambda x: x + 1e4,
+    "of unlike scales": lambda x: (x + 2) * torch.logspace(-3, 3, x.shape[1]),
+    "a constant column": lambda x: constant_beside(x, 10.0),
+    "bytes": lambda x: (60 * x + 128).round().clamp(0, 255),
+    "one row": lambda x: x[:1],
+}
+"""From standard normal rows to rows of other kinds."""
+
+DISCRETE = {"as they are": lambda x: x, "one row": lambda x: x[:1]}
+
+
+def kinds_of_columns(cls):
+    """Options of a model by the kind of its columns: those of its example, and Gaussian ones if it can have them."""
+    options = cls.example()[0].options()
+    for key in ("output", "unit"):
+        if options.get(key, "gaussian") != "gaussian":
+            with contextlib.suppress(ValueError):
+                gaussian = options | {key: "gaussian"}
+                cls(**gaussian)
+                return {"": options, "-gaussian": gaussian}
+    return {"": options}
+
+
+def fresh(cls, options):
+    """A small model, and normal rows and its example's own rows of its width."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        x = cls.example()[1]
+        return cls(**options), torch.randn(ROWS, *x.shape[1:]), x
+
+
+def accepts(model, x):
+    try:
+        model.check_data(x)
+    except ValueError:
+        return False
+    return True
+
+
+def models():
+    """All models that are programs: name, class, options, whether its rows are real, normal rows and its own."""
+    for name, cls in registry.models().items():
+        for kind, options in kinds_of_columns(cls).items() if hasattr(cls, "model") else ():
+            model, normal, own = fresh(cls, options)
+            if (real := accepts(model, normal)) or accepts(model, own):
+                yield f"{name}{kind}", cls, options, real, normal, own
+
+
+def cases():
+    for name, cls, options, real, normal, own in models():
+        for kind, change in (REAL if real else DISCRETE).items():
+            for weights in (1, 30) if kind in ("one row", "bytes", "as they are") else (1,):
+                yield pytest.param(
+                    cls, options, change(normal if real else own).clone(), weights,
+                    id=f"{name}-{kind}{'-huge weights' if weights > 1 else ''}",
+                )  # fmt: skip
+
+
+CASES = pytest.mark.parametrize(("cls", "options", "x", "weights"), cases())
+
+
+def started(cls, options, x, weights):
+    """A model at its start on these rows, with its weights multiplied by a number, and the same in double precision."""
+    model = fresh(cls, options)[0].eval()
+    if hasattr(model, "initialise"):
+        model.initialise(x)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "weight" in name:
+                parameter.mul_(weights)
+            if "network.hidden_bias" in name:
+                parameter.add_(0.1)  # at zero a rectifier has no derivative
+    return model, copy.deepcopy(model).double()
+
+
+def latents(model, x):
+    """Values of a program's latent sites, drawn by its guide."""
+    with torch.no_grad():
+        trace = poutine.trace(model.guide).get_trace(x)
+    return {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "sample"
+            and not site["is_observed"] and name != "data"}  # fmt: skip
+
+
+def figure(model, x, given):
+    """A log-likelihood up to constants that both precisions share, summed over rows, with its gradient."""
+    if isinstance(model, FreeEnergyModel):
+        return -model().free_energy(x).sum()
+    program = poutine.condition(dgm.negative_phase(model.model, dgm.ExactNegativePhase()), data=given)
+    return poutine.trace(program).get_trace(x).log_prob_sum()
+
+
+def rounding(x):
+    """The relative rounding of deviations from the columns' means, summed over a row and the rows."""
+    location, variance = location_and_variance(x)
+    standard = (x - location) / variance.sqrt()
+    share = EPS * (1 + x.abs() / variance.sqrt())
+    return float((share * (1 + standard.abs())).sum())
+
+
+@CASES
+def test_figures_and_gradients_as_in_double_precision(cls, options, x, weights):
+    single, double = started(cls, options, x, weights)
+    given = latents(single, x)
+    found = figure(single, x, given)
+    right = figure(double, x.double(), {name: z.double() for name, z in given.items()})
+    unit = 1 + float(location_and_variance(x)[1].rsqrt().max())  # locations are measured in standard deviations
+    if weights > 1 and not isinstance(single, EnergyModel):
+        # Deep networks multiply rounding by their weights' products: their numbers need only be there.
+        found.backward()
+        assert bool(found.isfinite())
+        assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in single.parameters())
+        return
+    size = weights * (1 + sum(p.numel() for p in single.parameters()) ** 0.5)
+    assert float(found.detach()) == pytest.approx(
+        float(right.detach()), rel=20 * EPS * size, abs=20 * size * rounding(x)
+    )
+    found.backward()
+    right.backward()
+    for (name, a), b in zip(single.named_parameters(), double.parameters(), strict=True):
+        if b.grad is None:
+            assert a.grad is None, name
+            continue
+        assert bool(a.grad.isfinite().all()), name
+        error = (a.grad.double() - b.grad).abs().max()
+        assert float(error) <= 1e-3 * float(b.grad.abs().max()) + 20 * size * rounding(x) * unit, name
+
+
+def annealed_cases():
+    for name, cls, options, real, normal, own in models():
+        model = cls(**options)
+        if not model.evidence_options(own, "ais"):
+            continue
+        # A machine without a visible bias lies about zero, wherever the data are.
+        located = ("far from zero", "of unlike scales") if hasattr(model, "visible_bias") else ()
+        for kind in ("a constant column", *located) if real else ("as they are",):
+            yield pytest.param(
+                cls, options, (REAL if real else DISCRETE)[kind](normal if real else own), id=f"{name}-{kind}"
+            )
+
+
+@pytest.mark.parametrize(("cls", "options", "x"), annealed_cases())
+def test_annealed_figures_as_exact_ones_in_double_precision(cls, options, x):
+    """Where the sum is known; elsewhere, by Hamiltonian Monte Carlo, ends and errors are finite and in order."""
+    single, double = started(cls, options, x, 1)
+    short = {"chains": 50, "temperatures": 50, "warmup": 20}
+    found = dgm.log_likelihood(single, x.double(), **short)
+    ends = [found.value, found.stderr_estimator, found.lower]
+    assert all(torch.tensor(ends).isfinite())
+    assert found.lower <= found.value <= found.upper
+    if isinstance(single, FreeEnergyModel):
+        return
+    right = dgm.log_likelihood(double, x.double())
+    slack = 6 * found.stderr_estimator + 1e-2
+    if right.kind == found.kind == "lower bound" or right.kind == "exact":
+        assert found.value <= right.value + slack
+    if found.kind == "estimate":
+        assert found.value >= right.value - slack
+        assert found.stderr_estimator < 1
+
+
+NORMAL = {
+    "gaussian rbm": lambda D: dgm.GaussianRBM(D, 3),
+    "spike and slab coding": lambda D: dgm.S3C(D, 3),
+    "flow": lambda D: dgm.FlowGenerator(D, layers=2, hidden=(3,)),
+    "vae": lambda D: dgm.VAE(D, latent=2, hidden=(3,), output="gaussian"),
+}
+
+
+@pytest.mark.parametrize("kind", ["far from zero", "of unlike scales", "bytes"])
+@pytest.mark.parametrize("make", NORMAL.values(), ids=NORMAL)
+def test_without_weights_columns_are_independent_normals(make, kind):
+    """Models that start at the data's means and variances, with every weight at zero; the density is written out here."""
+    x = REAL[kind](torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(4)))
+    model = make(4)
+    model.initialise(x)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "weight" in name or "hidden_bias" in name or "networks" in name:
+                parameter.zero_()
+    found = dgm.log_likelihood(model, x, **({"particles": 2} if isinstance(model, dgm.VAE) else {}))
+    variance = x.double().var(0, correction=0)
+    expected = float(-0.5 * ((2 * torch.pi * variance).log() + 1).sum())
+    assert found.value == pytest.approx(expected, abs=1e-2)

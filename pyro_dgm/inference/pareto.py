@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import Any
 
+import torch
 from torch import Tensor
+
+LARGEST = 10.0
+"""What an infinite index counts as."""
+
+
+def indices(log_weights: Tensor) -> Tensor:
+    r"""The Pareto index $\hat k$ of the importance weights of every row: how heavy their tail is (Vehtari et al. 2024).
+
+    Above 0.7 the mean of the weights, and so the bound, depends on a few draws: the guide is too narrow somewhere.
+
+    Args:
+        log_weights: ``particles x rows``.
+
+    Returns:
+        one index per row; 0 for equal weights, and 10 at most.
+
+    Example:
+        >>> indices(torch.zeros(1000, 2))
+        tensor([0., 0.], dtype=torch.float64)
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        k = torch.as_tensor(_indices(log_weights.detach().T.double().cpu().numpy()))
+    equal = (log_weights.max(0).values - log_weights.min(0).values < 1e-6).cpu()  # they have no tail
+    return torch.where(equal, 0.0, k.clamp_max(LARGEST))
 
 
 def pareto(log_weights: Tensor, fewest: int = 100) -> dict[str, float]:
-    r"""The Pareto index $\hat k$ of the importance weights of rows: how heavy their tails are (Vehtari et al. 2024).
-
-    Above 0.7 the mean of the weights, and so the bound, depends on a few draws: the guide is too narrow somewhere.
+    r"""What ``indices`` says of all rows together.
 
     Args:
         log_weights: ``particles x rows``.
@@ -21,23 +46,14 @@ def pareto(log_weights: Tensor, fewest: int = 100) -> dict[str, float]:
         The median of $\hat k$ over the rows, and the share of rows above 0.7; empty with too few particles.
 
     Example:
-        >>> import torch
         >>> figures = pareto(torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * 0.1)
         >>> figures["pareto_k_above_0.7"]
         0.0
     """
     if len(log_weights) < fewest:
         return {}
-    import warnings
-
-    import numpy
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        k = _indices(log_weights.T.double().cpu().numpy())
-    equal = (log_weights.max(0).values - log_weights.min(0).values < 1e-6).cpu().numpy()
-    k = numpy.where(equal, 0.0, numpy.clip(k, None, 10.0))  # equal weights have no tail; an infinite index counts as 10
-    return {"pareto_k_median": float(numpy.median(k)), "pareto_k_above_0.7": float((k > 0.7).mean())}
+    k = indices(log_weights)
+    return {"pareto_k_median": float(k.quantile(0.5)), "pareto_k_above_0.7": float((k > 0.7).double().mean())}
 
 
 def _indices(log_weights: Any) -> Any:
@@ -53,6 +69,5 @@ def _indices(log_weights: Any) -> Any:
     for number, row in enumerate(log_weights):
         with contextlib.suppress(ValueError):  # a tail of equal numbers
             found[number] = array_stats.psislw(-row)[1]
-    return numpy.where(
-        numpy.isnan(found), numpy.inf, found
-    )  # no fit: all but a few weights are nothing beside the largest
+    # No fit: all but a few weights are nothing beside the largest.
+    return numpy.where(numpy.isnan(found), numpy.inf, found)

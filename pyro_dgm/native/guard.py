@@ -27,12 +27,9 @@ def lies_flat(tensor: Tensor) -> bool:
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether a loop may take a tensor: its numbers lie in the processor's memory, one behind the other, and nothing is traced.
-
-    A trace records torch's operations alone; what a loop wrote would stand in it as a constant.
-    """
+    """Whether a tensor's numbers lie in the processor's memory, one behind the other and with their own signs."""
     try:
-        return lies_flat(tensor) and bool(tensor.data_ptr() or not tensor.numel()) and not torch.jit.is_tracing()
+        return lies_flat(tensor) and bool(tensor.data_ptr() or not tensor.numel())
     except RuntimeError:  # tensors of torch.func and batched gradients have no memory of their own
         return False
 

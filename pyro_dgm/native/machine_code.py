@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+import pickle
+import threading
 import types as python
 import warnings
 from collections.abc import Callable
@@ -16,8 +19,9 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
@@ -31,14 +35,67 @@ _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / f) for f in (2, 6, 24, 120, 720, 
 _BIAS = np.int32(127)
 _SHIFT = np.int32(23)
 
+_CHECKSUM = hashlib.sha256().digest_size
+
+
+class _Files:
+    """The files of a function's machine code, one for every signature, processor and state of the sources.
+
+    Numba's own files are numbered in an index, so that two processes that compile at once may read each other's code under a
+    wrong signature. Here a file's name says what is in it, as does its content, behind a checksum.
+    """
+
+    def __init__(self, folder: str, name: str, stamp: str) -> None:
+        self.folder, self.name, self.stamp = Path(folder), name, stamp
+
+    def path(self, key: Any) -> Path:
+        """The file for a key of Numba's."""
+        digest = hashlib.sha256(repr((numba.__version__, self.stamp, key)).encode()).hexdigest()
+        return self.folder / f"{self.name}-{self.stamp[:8]}-{digest[:16]}.nbc"
+
+    def load(self, key: Any) -> Any:
+        """What was saved; None if nothing was.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            found = self.path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(found[_CHECKSUM:]).digest() != found[:_CHECKSUM]:
+            raise ValueError("a file is damaged")
+        saved_key, data = pickle.loads(found[_CHECKSUM:])
+        return data if saved_key == key else None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write a file, and remove those of other states of the sources."""
+        content, path = dumps((key, data)), self.path(key)
+        draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+        try:
+            draft.write_bytes(hashlib.sha256(content).digest() + content)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        for other in self.folder.glob(f"{self.name}-*.nbc"):
+            if not other.name.startswith(f"{self.name}-{self.stamp[:8]}-"):
+                other.unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        """Remove all files."""
+        for path in self.folder.glob(f"{self.name}-*.nbc"):
+            path.unlink(missing_ok=True)
+
 
 class _Kept(FunctionCache):
     """Machine code on disk; what cannot be read or written there is compiled in memory."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        stamp = hashlib.sha256(Path(function.__code__.co_filename).read_bytes()).hexdigest(), _sources()
-        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
+        own = Path(function.__code__.co_filename).read_bytes()
+        stamp = hashlib.sha256(own + _sources().encode()).hexdigest()
+        files: Any = _Files(self.cache_path, self._impl.filename_base, stamp)
+        self._cache_file = files
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         try:
@@ -77,7 +134,7 @@ def _tell(folder: str, trouble: str) -> None:
         return
     _told.add(folder)
     warnings.warn(
-        f"{folder} {trouble}; they are compiled in memory, which takes some seconds: delete the files *.nbi and *.nbc there, or "
+        f"{folder} {trouble}; they are compiled in memory, which takes some seconds: delete the files *.nbc there, or "
         "set NUMBA_CACHE_DIR to a folder that can be written",
         RuntimeWarning,
         stacklevel=2,

@@ -177,9 +177,15 @@ class Still(dgm.BlockGibbs):
         return [{"rank": processes.rank()}] * chains
 
 
+def first_states():
+    """Seven states that differ: their numbers in binary digits."""
+    numbers = torch.arange(1, 8).unsqueeze(1)
+    return {name: (numbers >> torch.arange(width) & 1).float() for name, width in (("visible", 6), ("hidden", 4))}
+
+
 def chains():
     dist = machine()()
-    first = {"visible": torch.arange(42.0).view(7, 6), "hidden": torch.arange(28.0).view(7, 4)}
+    first = first_states()
     still = dgm.VectorizedMCMC(Still(dist), 2, 0, num_chains=7, initial_params=first, disable_progbar=True)
     still.run()
     options = {"num_samples": 50, "warmup_steps": 20, "num_chains": 101, "disable_progbar": True}
@@ -487,8 +493,8 @@ def test_chains_over_two_processes(pair):
     first, second = (found["chains"] for found in pair)
     for name in ("still", "last", "draws", "moments", "energies"):
         same(first[name], second[name])
-    same(first["still"], torch.arange(42.0).view(7, 1, 6).expand(7, 2, 6))
-    same(first["last"], torch.arange(28.0).view(7, 4))
+    same(first["still"], first_states()["visible"].unsqueeze(1).expand(7, 2, 6))
+    same(first["last"], first_states()["hidden"])
     assert first["ranks"] == second["ranks"] == [0, 0, 0, 0, 1, 1, 1]
     assert first["draws"].shape == (101, 50, 6)
     assert not torch.equal(first["draws"][:50], first["draws"][51:])

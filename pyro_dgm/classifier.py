@@ -11,7 +11,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .inference.random_state import seeded
+from .checks import check_choice, check_count, check_positive
+from .inference.random_state import seeded_by
 from .models.structured.class_rbm import ClassRBM
 
 CRITERIA = ("discriminative", "hybrid", "generative")
@@ -81,8 +82,7 @@ class RBMClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"RBMClassifier got one class, {self.classes_[0]!r}; expected two classes or more")
         self.offset_, self.scale_ = self._scaling(X)
         x, label = self._scaled(X).float(), torch.eye(len(self.classes_))[torch.as_tensor(numbers)]
-        random = check_random_state(self.random_state)
-        with seeded(int(random.randint(np.iinfo(np.int32).max))):
+        with seeded_by(check_random_state(self.random_state)):
             self._train(x, label)
         self.n_iter_ = self.n_iter
         return self
@@ -136,11 +136,12 @@ class RBMClassifier(ClassifierMixin, BaseEstimator):
         self.rbm_ = self.rbm_.double()
 
     def _check_options(self) -> None:
-        for name in ("hidden", "batch_size", "n_iter"):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} got {value!r}; expected an integer of at least 1")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate got {self.learning_rate!r}; expected a positive number")
-        if self.criterion not in CRITERIA:
-            raise ValueError(f"criterion got {self.criterion!r}; expected one of {', '.join(CRITERIA)}")
+        for name, what in (
+            ("hidden", "hidden units"),
+            ("batch_size", "rows per step"),
+            ("n_iter", "passes over the data"),
+        ):
+            check_count(name, getattr(self, name), what=what)
+        check_positive("learning_rate", self.learning_rate, "the first step size")
+        check_positive("generative", self.generative, "the weight of log p(x, y)", zero=True)
+        check_choice("criterion", self.criterion, CRITERIA)

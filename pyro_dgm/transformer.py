@@ -12,6 +12,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .checks import check_choice, check_count, check_positive
+from .inference.random_state import seeded_by
 from .models.boltzmann.rbm import RBM
 from .objectives import PseudoLikelihood, RatioMatching
 from .objectives.objective import Objective
@@ -83,7 +85,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._check_options()
         X = self._validated(X, reset=True).float()
         self.random_state_ = check_random_state(self.random_state)
-        with _Seeded(self.random_state_):
+        with seeded_by(self.random_state_):
             self._start(X)
             for number in range(self.n_iter):
                 order = torch.randperm(len(X))
@@ -102,7 +104,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if first:
             self.random_state_ = check_random_state(self.random_state)
             self.n_iter_ = 0
-        with _Seeded(self.random_state_):
+        with seeded_by(self.random_state_):
             if first:
                 self._start(X)
             self._step(X)
@@ -139,7 +141,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def gibbs(self, v: Any) -> np.ndarray:
         """Make one Gibbs step from visible rows to visible rows, ``n x features`` booleans."""
         x = self._rows(v)
-        with _Seeded(self.random_state_):
+        with seeded_by(self.random_state_):
             machine = self.rbm_().machine
             with torch.no_grad():
                 state = {**machine.neutral_state((len(x),)), "visible": x}
@@ -164,16 +166,15 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return {key: value for key, value in state.items() if key not in ("_criterion", "_optimiser")}
 
     def _check_options(self) -> None:
-        for name in ("n_components", "batch_size", "n_iter"):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} got {value!r}; expected an integer of at least 1")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate got {self.learning_rate!r}; expected a positive number")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"objective got {self.objective!r}; expected one of {', '.join(OBJECTIVES)}")
-        if self.optimiser not in ("adam", "sgd"):
-            raise ValueError(f"optimiser got {self.optimiser!r}; expected 'adam' or 'sgd'")
+        for name, what in (
+            ("n_components", "hidden units"),
+            ("batch_size", "rows per step"),
+            ("n_iter", "passes over the data"),
+        ):
+            check_count(name, getattr(self, name), what=what)
+        check_positive("learning_rate", self.learning_rate, "the step size of the optimiser")
+        check_choice("objective", self.objective, OBJECTIVES)
+        check_choice("optimiser", self.optimiser, ("adam", "sgd"))
 
     def _validated(self, X: Any, reset: bool) -> torch.Tensor:
         array = self._in_range(validate_data(self, X, dtype=(np.float64, np.float32), reset=reset))
@@ -242,17 +243,3 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if not np.isfinite(self.components_).all():
             raise ValueError(f"training diverged; try a smaller learning_rate than {self.learning_rate:g}")
         return self
-
-
-class _Seeded:
-    """A context in which torch is seeded from a NumPy generator; its random state is restored afterwards."""
-
-    def __init__(self, random: np.random.RandomState) -> None:
-        self.seed = int(random.randint(np.iinfo(np.int32).max))
-
-    def __enter__(self) -> None:
-        self.before = torch.get_rng_state()
-        torch.default_generator.manual_seed(self.seed)
-
-    def __exit__(self, *error: Any) -> None:
-        torch.set_rng_state(self.before)

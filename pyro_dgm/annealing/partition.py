@@ -107,9 +107,10 @@ def log_partition(
         betas = ladder(1000 if temperatures is None else temperatures)
         batch = batch_shape(machine)
         states, elsewhere = None, None
-        if reverse or base is None:
+        own_bases = base is None and bool(batch)
+        if reverse or (base is None and not own_bases):
             states, elsewhere = _model_states(dist, base, mine, 500 if warmup is None else warmup)
-        if base is None and batch:
+        if own_bases:
             naturals: Mapping[str, tuple[Tensor, ...]] = machine.biases  # each machine's own, without its couplings
         else:
             rows = processes.gather(states[dist.visible]) if base is None else base  # type: ignore[index]

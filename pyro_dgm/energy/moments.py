@@ -11,7 +11,7 @@ from torch import Tensor
 from .enumeration import DRAWN, layer_states, log_sum
 from .integration import NotEnumerable
 from .machine import Machine
-from .units import Unit
+from .units import Gaussian, Unit
 
 
 def mean_and_variance(
@@ -45,20 +45,20 @@ def mean_and_variance(
         moved.weights = tuple(w.double() for w in machine.weights)
         log_z = log_sum(moved, {name: x.double() for name, x in known.items()})
         means = torch.autograd.grad(log_z.sum(), probes, create_graph=recorded)
-    mean, second = means[0], means[1] if "x2" in unit.statistics else _square(unit, means[0])
+    variance = unit.variance(*means) if isinstance(unit, Gaussian) else _of_two_values(unit, means[0])
     like = machine.biases[layer][0]
-    return tuple(t.to(like).view(*batch, *unit.shape) for t in (mean, second - mean.square()))  # type: ignore[return-value]
+    return tuple(t.to(like).view(*batch, *unit.shape) for t in (means[0], variance))  # type: ignore[return-value]
 
 
-def _square(unit: Unit, mean: Tensor) -> Tensor:
-    r"""$E[x^2]$ of entries with two values, from $E[x]$: $(x - a)(x - b) = 0$."""
+def _of_two_values(unit: Unit, mean: Tensor) -> Tensor:
+    r"""The variance of entries with two values, from their mean: $(b - E[x]) (E[x] - a)$."""
     values = unit.atom_states(mean.detach()).unique()
     if len(values) != 2:
         raise NotEnumerable(
             f"the entries of {unit} have {len(values)} values, so that their mean does not give their variance"
         )
     a, b = values
-    return (a + b) * mean - a * b
+    return (b - mean) * (mean - a)
 
 
 def listable(unit: Unit) -> bool:

@@ -47,6 +47,8 @@ class LogLikelihood:
         measure: ``"probability"`` or ``"density"``, the quantity that the model gives a row. The two do not compare.
         given: the part of a row that has no probability of its own (the label of a ``ConditionalVAE``), in words; None where
             the figure is of whole rows. Figures that are given different things do not compare.
+        columns: the number of columns of a row; None where some have no share in the figure. Figures of rows of other widths
+            (pictures of two sizes, rows with and without their label) do not compare.
     """
 
     value: float
@@ -60,6 +62,7 @@ class LogLikelihood:
     n: int
     measure: str | None = None
     given: str | None = None
+    columns: int | None = None
 
     def __str__(self) -> str:
         space = self.space or "space not stated"
@@ -83,8 +86,8 @@ class LogLikelihood:
         """The difference of two values, if they are comparable.
 
         Raises:
-            ValueError: a space is not stated, the spaces differ, one figure is a density and the other a probability, or they
-                are given different things.
+            ValueError: a space is not stated, the spaces or widths of rows differ, one figure is a density and the other a
+                probability, or they are given different things.
         """
         if not isinstance(other, LogLikelihood):
             return NotImplemented
@@ -92,6 +95,11 @@ class LogLikelihood:
             raise ValueError("a figure without a stated space cannot be compared; pass space= to log_likelihood")
         if self.space != other.space:
             raise ValueError(f"figures over different spaces cannot be compared: {self.space!r} and {other.space!r}")
+        if None not in (self.columns, other.columns) and self.columns != other.columns:
+            raise ValueError(
+                f"a figure of rows of {self.columns} columns cannot be compared with one of {other.columns} columns: they are "
+                "likelihoods of other things"
+            )
         if self.given != other.given:
             kinds = [f"given {f.given}" if f.given else "of whole rows" for f in (self, other)]
             raise ValueError(
@@ -226,5 +234,6 @@ def with_details(
         n=len(x),
         measure=measure,
         given=model.evidence_given(),
+        columns=x[0].numel() if model.evidence_given() is None else None,
     )
     return figure, evidence.details

@@ -50,14 +50,14 @@ def to_numpyro(dist: BoltzmannDistribution) -> NumPyroBoltzmann:
         (10,)
     """
     check_installed()
+    from ._numpyro_boltzmann import NumPyroBoltzmann
+    from ._structure import read
+
+    structure, arrays = read(dist)
     if dist.known:
         raise ValueError(
             f"to_numpyro got a distribution that is given {sorted(dist.known)}, which has no twin in NumPyro; pass "
             "dist.unconditional(), and clamp these layers there"
         )
-    from ._numpyro_boltzmann import NumPyroBoltzmann
-    from ._structure import read
-
-    structure, arrays = read(dist)
     log_z = dist._log_partition
     return NumPyroBoltzmann(structure, arrays, None if log_z is None else float(log_z))

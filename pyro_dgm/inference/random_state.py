@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -83,3 +83,8 @@ def seeded(seed: int) -> Iterator[None]:
     with restored():
         pyro.set_rng_seed(seed)
         yield
+
+
+def seeded_by(generator: np.random.RandomState) -> AbstractContextManager[None]:
+    """A block as ``seeded``, whose seed a generator of NumPy draws; that one moves on."""
+    return seeded(int(generator.randint(np.iinfo(np.int32).max)))

@@ -104,7 +104,7 @@ class _Kept(FunctionCache):
             _tell(self.cache_path, f"holds compiled loops that cannot be read ({type(error).__name__}: {error})")
         try:
             self.flush()
-        except Exception:
+        except OSError:  # damaged files that cannot be removed: nothing is kept beside them
             self.disable()
         return None
 

@@ -80,15 +80,14 @@ def test_gaussian_units_are_a_mixture():
     with torch.no_grad():
         model.weight.normal_()
         model.visible_bias.fill_(1000.0)
-    machine = model().machine
-    (eta, half), (weight,), (hidden_bias,) = machine.biases["visible"], machine.weights, machine.biases["hidden"]
-    eta, half, weight, hidden_bias = (t.detach().double() for t in (eta, half, weight, hidden_bias))
+        model.hidden_bias.copy_(-model.visible_bias @ model.weight)
+    weight, bias, hidden_bias = (p.detach().double() for p in (model.weight, model.visible_bias, model.hidden_bias))
     hidden = torch.tensor(list(itertools.product([0.0, 1.0], repeat=2)), dtype=torch.float64)
-    field = eta + hidden @ weight.T
-    share = torch.softmax(hidden @ hidden_bias - (field.square() / (4 * half)).sum(1), 0)
-    means = -field / (2 * half)
+    shift = hidden @ weight.T
+    share = torch.softmax(hidden @ hidden_bias + shift @ bias + 0.5 * shift.square().sum(1), 0)
+    means = bias + shift
     mean = share @ means
-    variance = share @ (means - mean).square() - 1 / (2 * half)
+    variance = share @ (means - mean).square() + 1
     d = model()
     assert torch.allclose(d.mean.double(), mean, rtol=1e-6)
     assert torch.allclose(d.variance.double(), variance, rtol=1e-4)

@@ -216,7 +216,6 @@ def test_layers_that_do_not_fit():
 
 def gated_gaussians(scale, factored=True, hidden=2):
     """Real x and y, gated by hidden units, with unit precisions."""
-    sizes = (3, 3, hidden)
     parts = [wave(scale, 1, 3, 2), wave(0.8, 2, 3, 2), wave(0.7, 3, hidden, 2)]
     ends = ("input", "visible", "hidden")
     coupling = dgm.Factored(ends, factors=2) if factored else dgm.ThreeWay(*ends)
@@ -224,7 +223,6 @@ def gated_gaussians(scale, factored=True, hidden=2):
     half = torch.full((3,), -0.5).double()
     biases = {"visible": (wave(0.5, 4, 3), half), "hidden": (wave(0.4, 5, hidden),), "input": (wave(0.3, 6, 3), half)}
     weight = torch.cat(parts) if factored else torch.einsum("if,jf,kf->ijk", *parts)
-    assert tuple(len(p) for p in parts) == sizes
     return dgm.Graph(layers, [coupling]), biases, (weight,)
 
 

@@ -74,6 +74,16 @@ def test_annealing_holds_the_exact_figure(method):
         assert figure.upper - figure.lower < 0.1
 
 
+def test_forward_annealing_from_own_biases_needs_no_chains(monkeypatch):
+    """Whose warm-up would take 500 sweeps for nothing."""
+    torch.manual_seed(0)
+    model, given = machine(), bits(3, 20, 6)
+    exact = model(given).exact_log_partition()
+    monkeypatch.setattr("pyro_dgm.annealing.partition._model_states", None)
+    found = dgm.log_partition(model(given), "ais", chains=200, temperatures=100, reverse=False)
+    assert ((found.value - exact).abs() < 6 * found.stderr + 1e-3).all()
+
+
 def test_a_machine_without_inputs_weights_is_an_rbm():
     model, x = machine(), bits(2, 8, 9)
     rbm = dgm.RBM(3, 2).double()

@@ -8,7 +8,7 @@ import pyro_dgm as dgm
 
 
 def machine():
-    """Pictures 3 x 5, two filters 2 x 2 in regions 2 x 2, and a filter over the grid's two columns in place of 1 x 2."""
+    """Pictures 3 x 5, two filters 2 x 2 in regions 2 x 2, and two filters 1 x 1 of pooling units above."""
     model = dgm.ConvolutionalDBM(15, (2, 2), (2, 1), (2, 1), (3, 5)).double()
     with torch.no_grad():
         model.weights[0].copy_(wave(0.6, 1, 2, 1, 2, 2))
@@ -73,6 +73,7 @@ def test_in_painting_has_the_conditional_law():
 
 
 def test_it_trains():
+    """Of the 13 nats between fair coins and the law of the pixels a quarter is gained in thirty steps."""
     torch.manual_seed(0)
     x = torch.bernoulli(torch.tensor([0.1, 0.9]).repeat_interleave(18).expand(60, 36))
     model = dgm.ConvolutionalDBM(36, (3, 2), (3, 2), (2, 1))

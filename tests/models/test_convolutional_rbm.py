@@ -70,6 +70,15 @@ def test_pictures_of_other_sizes(padding):
         assert other.shape == (1, *shape)
 
 
+def test_figures_of_two_sizes_do_not_compare():
+    model = machine((1, 3, 3))
+    figures = [
+        dgm.log_likelihood(m, bits(1, 5, m.visible), space="binary (fixed)") for m in (model, model.resized((3, 4)))
+    ]
+    with pytest.raises(ValueError, match="rows of 9 columns cannot be compared with one of 12 columns"):
+        _ = figures[0] - figures[1]
+
+
 def test_detectors_in_the_order_of_positions():
     """The same machine with regions of one detector is the one without regions; maxima do not change the law."""
     plain, x = machine((1, 3, 5)), bits(1, 4, 15)

@@ -82,7 +82,7 @@ def test_probabilities_of_classes_by_mean_field(monkeypatch):
         for parameter in model.parameters():
             parameter *= 0.3
     exact = model.predict_proba(X)
-    monkeypatch.setattr("pyro_dgm.models.structured.pointwise_gated_rbm.LISTED", 0)
+    monkeypatch.setattr("pyro_dgm.models.structured.pointwise_gated_rbm._LISTED", 0)
     assert float((model.predict_proba(X) - exact).abs().max()) < 1e-3
 
 

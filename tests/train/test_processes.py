@@ -107,7 +107,7 @@ def statistics():
     contrastive.loss(x)
     return {
         "nvil": nvil.running, "optimal": [optimal.weighted, optimal.squares], "fast": fast.offsets,
-        "marginals": list(contrastive._marginals), "log_partition": contrastive.log_partition.detach(),
+        "marginals": contrastive.state_dict()["marginals"], "log_partition": contrastive.log_partition.detach(),
     }  # fmt: skip
 
 

@@ -73,9 +73,12 @@ class Gaussian(ScalarUnit):
         return self.real_from_origin(offset + variance.sqrt() * torch.randn_like(offset))
 
     def natural_from_mean(self, *mean: Tensor) -> tuple[Tensor, ...]:
-        offset = self._offset(mean[0])
-        variance = (mean[1] - offset**2).clamp_min(CONSTANT)
-        return offset / variance, -0.5 / variance
+        variance = self.variance(*mean).clamp_min(CONSTANT)
+        return self._offset(mean[0]) / variance, -0.5 / variance
+
+    def variance(self, *mean: Tensor) -> Tensor:
+        """The variances, from means of the statistics."""
+        return mean[1] - self._offset(mean[0]).square()
 
     def natural_from_rows(self, x: Tensor) -> tuple[Tensor, ...]:
         location, variance = location_and_variance(x)

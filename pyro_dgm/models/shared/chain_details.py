@@ -96,3 +96,18 @@ def chain_figures(figures: Tensor) -> Mapping[str, float]:
         "smallest_effective_sample_size": float(size.clamp(1.0, len(figures)).min()),
         "largest_r_hat": float(r_hat.max()),
     }
+
+
+def worst(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The details of several parts of the rows as one: the smallest of what is smallest, the largest of what is largest.
+
+    >>> worst([{"method": "chains", "largest_r_hat": 1.5}, {"method": "chains", "largest_r_hat": 1.1}, {"method": "chains"}])
+    {'method': 'chains', 'largest_r_hat': 1.5}
+    """
+    joined: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            if name in joined and name.startswith(("smallest", "largest")):
+                value = (min if name.startswith("smallest") else max)(joined[name], value)
+            joined[name] = value
+    return joined

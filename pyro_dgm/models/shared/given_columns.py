@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...annealing import log_partition
-from ...checks import check_choice
+from ...checks import check_choice, check_columns, check_count
 from ...distributions.given_rows import GivenRows
 from ...energy import BoltzmannDistribution, LogPartition, Machine
 from ...energy.mean_field import mean_field
@@ -18,7 +18,7 @@ from ...mcmc import VectorizedMCMC, default_kernel
 from ...objectives.objective import Objective
 from .abilities import check_options
 from .boltzmann import BoltzmannModel, visible_given
-from .chain_details import chain_figures, projections
+from .chain_details import chain_figures, projections, worst
 from .conditioning import check_condition, check_imputation
 from .evidence import Evidence, between
 from .many_machines import at_once, log_partitions
@@ -38,6 +38,18 @@ class GivenColumnsModel(BoltzmannModel):
 
     visible: int
     inputs: int
+
+    def _set_columns(self, visible: int, inputs: int) -> int:
+        """Check the numbers of columns and of inputs, keep them, and return the number of outputs.
+
+        Raises:
+            ValueError: a number below one, or no outputs.
+        """
+        visible, inputs = check_columns(visible, 2), check_count("inputs", inputs, what="the given columns")
+        if inputs >= visible:
+            raise ValueError(f"inputs got {inputs} of {visible} columns; expected fewer, so that some are outputs")
+        self.visible, self.inputs = visible, inputs
+        return visible - inputs
 
     @abstractmethod
     def forward(self, given: Tensor | None = None) -> BoltzmannDistribution:
@@ -189,13 +201,12 @@ class GivenColumnsModel(BoltzmannModel):
         """Means of unknown outputs over the draws of clamped chains, after as many sweeps of warm-up."""
         check_imputation(x, known, torch.Size([self.visible]), draws)
         known = known.expand(x.shape)
-        parts: list[Tensor] = []
-        details: dict[str, Any] = {}
-        size = at_once(self(), draws)
+        size, parts, found = at_once(self(), draws), [], []
         for rows, mask in zip(x.split(size), known.split(size), strict=True):
             drawn, details = self.condition_with_details(rows, mask, draws, draws)
             parts.append(torch.where(mask, rows, drawn.mean(0)))
-        return torch.cat(parts), details
+            found.append(details)
+        return torch.cat(parts), worst(found)
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:
         return self.impute_with_details(x, known, draws)[0]

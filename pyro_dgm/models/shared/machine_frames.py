@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...annealing import log_partition
 from ...checks import check_choice, check_count
@@ -38,11 +38,13 @@ class MachineFramesModel(ProbabilisticModel):
         visible: the number of columns of the data.
         features: the number of values of a frame.
         frames: the number of frames of a sequence that ``sample`` draws.
+        visible_bias: the visible bias of every machine before what it owes to earlier frames.
     """
 
     visible: int
     features: int
     frames: int
+    visible_bias: nn.Parameter
 
     @abstractmethod
     def start(self, rows: int) -> Tensor:
@@ -187,6 +189,12 @@ class MachineFramesModel(ProbabilisticModel):
             machine = self(states).machine
             hidden = mean_field(machine, {"visible": values}, 1).statistics
             return {"valid_reconstruction_per_frame": float(visible_given(machine, values, hidden).mean())}
+
+    def initialise(self, x: Tensor) -> None:
+        """Set b so that the bits of a frame have the data's means, unless it was set already."""
+        if not bool(self.visible_bias.detach().any()):
+            with torch.no_grad():
+                self.visible_bias.copy_(torch.logit(self._frames(x)[1].mean(0), eps=1e-3))
 
     def check_data(self, x: Tensor) -> None:
         name = type(self).__name__

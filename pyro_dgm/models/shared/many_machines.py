@@ -39,6 +39,9 @@ def log_partitions(
         method: ``"exact"``, ``"ais"`` or ``"bridge"``. By default exact where the states of all machines can be listed and no
             option asks for annealing, else ``"ais"``.
         options: those of ``dgm.log_partition``.
+
+    Returns:
+        One figure per context. Its method is the longest of the parts', which has what any of them says of itself.
     """
     with torch.no_grad():
         one = machine(contexts[:1])
@@ -51,7 +54,7 @@ def log_partitions(
         name: torch.cat([getattr(f, name).expand(len(part)) for f, part in zip(found, parts, strict=True)])
         for name in _PARTS
     }
-    return LogPartition(**joined, method=found[0].method)
+    return LogPartition(**joined, method=max((f.method for f in found), key=len))
 
 
 def summed(log_z: LogPartition, groups: Tensor, count: int) -> LogPartition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ...checks import check_columns
+from ...checks import check_columns, check_counts
 from ...nets.bodies import picture_sizes
 
 
@@ -35,3 +35,21 @@ def resized_picture(shape: Sequence[int], channels: int) -> tuple[int, int, int]
     if picture[0] != channels:
         raise ValueError(f"shape got {shape!r}; expected {channels} channels, as the filters have")
     return picture
+
+
+def filter_stack(
+    filters: Sequence[int], sizes: Sequence[int], pools: Sequence[int], fewest: int = 1
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The filters, their sides and the sides of the regions of every hidden layer, checked.
+
+    Raises:
+        ValueError: a number below one, fewer layers than ``fewest``, or other numbers of sizes or regions than of layers.
+    """
+    counts = check_counts("filters", filters, "the filters of every layer", "(24, 40)", fewest=fewest)
+    sides = check_counts("sizes", sizes, "the sides of every layer's filters", "(5, 5)", fewest=fewest)
+    regions = check_counts("pools", pools, "the sides of every layer's regions", "(2, 1)", fewest=fewest)
+    if not len(counts) == len(sides) == len(regions):
+        raise ValueError(
+            f"got {len(counts)} filters, {len(sides)} sizes and {len(regions)} pools; expected one of each per hidden layer"
+        )
+    return counts, sides, regions

@@ -42,8 +42,8 @@ class ClassRBM(LabelledModel):
     Example:
         >>> import torch, pyro_dgm as dgm
         >>> machine = dgm.ClassRBM(visible=6, classes=3, hidden=4)
-        >>> machine.predict_proba(torch.zeros(2, 6)).sum(1)
-        tensor([1., 1.])
+        >>> machine.predict_proba(torch.zeros(2, 6)).shape
+        torch.Size([2, 3])
     """
 
     def __init__(self, visible: int, classes: int = 10, hidden: int = 500) -> None:

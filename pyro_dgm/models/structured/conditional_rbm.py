@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_columns, check_count
+from ...checks import check_choice, check_count
 from ...columns import constant, location_and_variance
 from ...energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph
 from ..shared.examples import bits, seeded
@@ -57,13 +57,10 @@ class ConditionalRBM(GivenColumnsModel):
 
     def __init__(self, visible: int, inputs: int, hidden: int = 150, unit: str = "binary") -> None:
         super().__init__()
-        visible, inputs = check_columns(visible, 2), check_count("inputs", inputs, what="the given columns")
-        if inputs >= visible:
-            raise ValueError(f"inputs got {inputs} of {visible} columns; expected fewer, so that some are outputs")
+        outputs = self._set_columns(visible, inputs)
         hidden = check_count("hidden", hidden, what="the number of hidden units")
         check_choice("unit", unit, ("binary", "gaussian"))
-        outputs = visible - inputs
-        self.visible, self.inputs, self.hidden, self.unit = visible, inputs, hidden, unit
+        self.hidden, self.unit = hidden, unit
         units = Binary(outputs) if unit == "binary" else Gaussian(outputs)
         self._graph = Graph({"visible": units, "hidden": Binary(hidden)}, [Dense("visible", "hidden")])
         self.weight = nn.Parameter(0.01 * torch.randn(outputs, hidden))

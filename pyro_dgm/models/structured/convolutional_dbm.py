@@ -8,11 +8,11 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_count, check_counts
+from ...checks import check_choice, check_count
 from ...columns import location_and_variance
 from ...energy import AtMostOne, Binary, BoltzmannDistribution, Convolution, Gaussian, Graph, Interaction, Unit
 from ..shared.examples import bits, seeded
-from ..shared.pictures import picture_of
+from ..shared.pictures import filter_stack, picture_of
 from ..shared.variational_machine import VariationalMachine
 
 
@@ -63,14 +63,7 @@ class ConvolutionalDBM(VariationalMachine):
         rounds: int = 10,
     ) -> None:
         super().__init__()
-        self.filters = check_counts("filters", filters, "the filters of every layer", "(24, 40)")
-        self.sizes = check_counts("sizes", sizes, "the sides of every layer's filters", "(5, 5)")
-        self.pools = check_counts("pools", pools, "the sides of every layer's regions", "(2, 1)")
-        if not len(self.filters) == len(self.sizes) == len(self.pools):
-            raise ValueError(
-                f"got {len(self.filters)} filters, {len(self.sizes)} sizes and {len(self.pools)} pools; expected one of each per "
-                "hidden layer"
-            )
+        self.filters, self.sizes, self.pools = filter_stack(filters, sizes, pools)
         check_choice("unit", unit, ("binary", "gaussian"))
         picture = picture_of(visible, shape)
         self.visible, self.shape, self.unit, self.classes = visible, picture, unit, 0

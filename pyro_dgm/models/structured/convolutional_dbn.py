@@ -12,13 +12,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_counts
+from ...checks import check_choice
 from ...distributions.unit_layer import UnitLayer
 from ...energy import BoltzmannDistribution, Convolution, Graph
 from ..shared.deep_belief import DeepBeliefModel
 from ..shared.examples import bits, seeded
 from ..shared.layerwise import Stage
-from ..shared.pictures import picture_of
+from ..shared.pictures import filter_stack, picture_of
 from ..shared.rows import PROGRESS_ROWS, check_binary, check_rows
 from .convolutional_rbm import ConvolutionalRBM
 
@@ -75,14 +75,7 @@ class ConvolutionalDBN(DeepBeliefModel):
         unit: Literal["binary", "gaussian"] = "binary",
     ) -> None:
         super().__init__()
-        self.filters = check_counts("filters", filters, "the filters of every layer", "(24, 40)", fewest=2)
-        self.sizes = check_counts("sizes", sizes, "the sides of every layer's filters", "(5, 5)", fewest=2)
-        self.pools = check_counts("pools", pools, "the sides of every layer's regions", "(2, 1)", fewest=2)
-        if not len(self.filters) == len(self.sizes) == len(self.pools):
-            raise ValueError(
-                f"got {len(self.filters)} filters, {len(self.sizes)} sizes and {len(self.pools)} pools; expected one of each per "
-                "hidden layer"
-            )
+        self.filters, self.sizes, self.pools = filter_stack(filters, sizes, pools, fewest=2)
         check_choice("unit", unit, ("binary", "gaussian"))
         picture = picture_of(visible, shape)
         self.visible, self.shape, self.unit = visible, picture, unit

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_columns, check_count
+from ...checks import check_choice, check_count
 from ...columns import location_and_variance
 from ...energy import Binary, BoltzmannDistribution, Factored, Gaussian, Graph, Machine
 from ...energy.conditional import conditional
@@ -63,14 +63,11 @@ class GatedRBM(GivenColumnsModel):
         spread: float = 0.1,
     ) -> None:
         super().__init__()
-        visible, inputs = check_columns(visible, 2), check_count("inputs", inputs, what="the given columns")
-        if inputs >= visible:
-            raise ValueError(f"inputs got {inputs} of {visible} columns; expected fewer, so that some are outputs")
+        outputs = self._set_columns(visible, inputs)
         hidden = check_count("hidden", hidden, what="the number of hidden units")
         factors = check_count("factors", factors, what="the number of factors")
         check_choice("unit", unit, ("binary", "gaussian"))
-        outputs = visible - inputs
-        self.visible, self.inputs, self.hidden, self.factors, self.unit = visible, inputs, hidden, factors, unit
+        self.hidden, self.factors, self.unit = hidden, factors, unit
         self.spread = spread
         units = Binary(outputs) if unit == "binary" else Gaussian(outputs)
         self._graph = Graph(

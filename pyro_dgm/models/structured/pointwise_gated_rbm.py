@@ -28,7 +28,7 @@ from ..shared.examples import bits, seeded
 from ..shared.rows import ROWS_AT_ONCE, check_rows
 from ..shared.variational_machine import VariationalMachine
 
-LISTED = 12
+_LISTED = 12
 """The most hidden units of all groups whose states are listed for the probabilities of classes."""
 
 
@@ -153,7 +153,7 @@ class PointwiseGatedRBM(VariationalMachine):
 
     def _scores(self, x: Tensor, each: Tensor, rounds: int) -> Tensor:
         machine = self().machine
-        if sum(self.hidden) <= LISTED:
+        if sum(self.hidden) <= _LISTED:
             return log_sum(machine, {"visible": x.unsqueeze(-2), "label": each.unsqueeze(-2)})
         scores = []
         for label in each:

@@ -114,12 +114,6 @@ class RNNRBM(MachineFramesModel):
         later, _ = self.recurrence(values[:, :-1], start.transpose(0, 1).contiguous())
         return torch.cat([start, later], 1)
 
-    def initialise(self, x: Tensor) -> None:
-        """Set b so that the bits of a frame have the data's means, unless it was set already."""
-        if not bool(self.visible_bias.detach().any()):
-            with torch.no_grad():
-                self.visible_bias.copy_(torch.logit(self._frames(x)[1].mean(0), eps=1e-3))
-
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "features": self.features, "hidden": self.hidden, "recurrent": self.recurrent,
                 "cell": self.cell, "rank": self.rank}  # fmt: skip

@@ -71,12 +71,6 @@ class RTRBM(MachineFramesModel):
         means = torch.sigmoid(values @ self.weight + state)
         return self.hidden_bias + means @ self.recurrent_weight
 
-    def initialise(self, x: Tensor) -> None:
-        """Set b so that the bits of a frame have the data's means, unless it was set already."""
-        if not bool(self.visible_bias.detach().any()):
-            with torch.no_grad():
-                self.visible_bias.copy_(torch.logit(self._frames(x)[1].mean(0), eps=1e-3))
-
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "features": self.features, "hidden": self.hidden}
 

@@ -5,27 +5,21 @@ from __future__ import annotations
 import platform
 import shlex
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from .. import signatures
 from ..data.reading import read_json
 from ..native import processor_name
+from .measures import Outcome, Trained, measured
 from .stored import recipes
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FAST_TRAINING_ROWS, FAST_ROWS = 500, 100
 """Training rows, and rows of the other splits, of a fast run: enough to see that a recipe works."""
 
 FAST_COUNT = 50
 """Chains, temperatures, warm-up steps and particles of a fast run."""
-
-ROWS_AT_ONCE = 2000
-"""Test rows that are classified at a time, which bounds the memory that mean field takes."""
 
 
 def reproduce(
@@ -153,11 +147,11 @@ class _Reproduction:
         write_json(note, _passed(started))
 
     def classifier(self, model: Any) -> Any:
-        """The function from rows to classes: an MLP on the model's features if the recipe has one, else the model's own."""
+        """The function from rows to classes that the recipe trains on the model's features, or None."""
         from ..train.classify import fine_tune
 
         if "classifier" not in self.recipe:
-            return getattr(model, "classify", None)
+            return None
         started = _clocks()
         options = self.recipe["classifier"] | ({"epochs": 1} if self.fast else {})
         if options.pop("grey", False):
@@ -166,24 +160,16 @@ class _Reproduction:
         self.spent = _added(self.spent, _passed(started))
         return classify
 
-    def measure(self, model: Any, classify: Any) -> tuple[dict[str, Any], str, dict[str, float]]:
-        """Evaluate the model on the test rows: the figure, its text and its details."""
-        from ..evaluation.likelihood import with_details
-
-        evaluation = dict(self.recipe["evaluation"])
+    def measure(self, model: Any, classify: Any) -> Outcome:
+        """Evaluate the model by the recipe's measure: the figure, its text and its details."""
+        options = dict(self.recipe["evaluation"])
         if self.fast:
-            evaluation |= {
-                key: FAST_COUNT for key in ("chains", "temperatures", "warmup", "particles") if key in evaluation
-            }
-            if "orders" in evaluation:
-                evaluation["orders"] = [min(count, 2) for count in evaluation["orders"]]
-        if evaluation.pop("base", None) == "train":
-            evaluation["base"] = self.dataset.train.x
-        if evaluation.pop("classification", False):
-            inference = "MLP on mean-field features" if "classifier" in self.recipe else "mean field"
-            return classification_error(classify, self.dataset.test, inference, **evaluation)
-        figure, details = with_details(model, self.dataset.test, **evaluation)
-        return figure.as_dict(), str(figure), details
+            options |= {key: FAST_COUNT for key in ("chains", "temperatures", "warmup", "particles") if key in options}
+            if "orders" in options:
+                options["orders"] = [min(count, 2) for count in options["orders"]]
+        return measured(
+            options.pop("measure", "likelihood"), Trained(model, self.dataset, classify, self.fast), options
+        )
 
 
 class Times(TypedDict):
@@ -261,24 +247,6 @@ def _shortened(stages: dict[str, Any]) -> dict[str, Any]:
     """The options of pretraining with one epoch per layer."""
     shortened = stages | {"epochs": 1}
     return shortened | ({"layers": [layer | {"epochs": 1} for layer in stages["layers"]]} if "layers" in stages else {})
-
-
-def classification_error(
-    classify: Callable[..., Tensor], test: Any, inference: str, **options: Any
-) -> tuple[dict[str, Any], str, dict[str, float]]:
-    """The share of test rows that a classifier gets wrong, with its standard error over rows: figure, text and details."""
-    import torch
-
-    from ..train.classify import error_rate
-
-    wrong = error_rate(torch.cat([classify(rows, **options) for rows in test.x.split(ROWS_AT_ONCE)]), test.labels)
-    method = ", ".join([inference, *(f"{name} {value}" for name, value in options.items())])
-    figure = {
-        "value": wrong, "stderr_data": (wrong * (1 - wrong) / len(test)) ** 0.5, "kind": "test error",
-        "method": method, "space": str(test.space), "n": len(test),
-    }  # fmt: skip
-    error = f"{100 * wrong:.2f} % test error (± {100 * figure['stderr_data']:.2f})"
-    return figure, f"{error}, {method}, {figure['space']}", {}
 
 
 def versions() -> dict[str, str]:

@@ -408,7 +408,7 @@ def test_conditional_weights_are_log_p_of_x_given_y():
     assert "given the label" in str(figure)
     assert figure.value == pytest.approx(float(exact[torch.arange(5), label].mean()))
     for given in (x, rows):
-        torch.testing.assert_close(vae.classify(given, particles=2), exact.softmax(1))
+        torch.testing.assert_close(vae.predict_proba(given, particles=2), exact.softmax(1))
 
 
 def test_classes_have_the_probabilities_of_enumerated_rows():
@@ -427,7 +427,7 @@ def test_classes_have_the_probabilities_of_enumerated_rows():
         p.append(np.trapezoid(bits * stats.norm.pdf(z), z, axis=1))
     p = np.stack(p, 1)
     np.testing.assert_allclose(p.sum(0), 1, atol=1e-8)
-    found = vae.classify(x, particles=20_000).numpy()
+    found = vae.predict_proba(x, particles=20_000).numpy()
     rows = torch.cat([x, torch.tensor([[1.0, 0.0]]).double().expand(8, 2)], 1)
     weights = dgm.log_weights(vae.model, vae.guide, rows, particles=20_000).detach().softmax(0)
     # A probability moves by at most a quarter of the log-odds' error; both classes have weights of about this spread.
@@ -473,7 +473,7 @@ def test_with_one_class_it_is_the_vae():
     assert dgm.IWAE(1).loss(other.model, other.guide, torch.cat([x, torch.ones(10, 1)], 1)) == pytest.approx(
         elbo, rel=1e-5
     )
-    torch.testing.assert_close(other.classify(x), torch.ones(10, 1))
+    torch.testing.assert_close(other.predict_proba(x), torch.ones(10, 1))
 
 
 def test_trained_classes_differ(tmp_path):
@@ -489,7 +489,7 @@ def test_trained_classes_differ(tmp_path):
     # Bayes's rule with the true patterns, as often right as its posterior says on average.
     flips = (rows[:, None, :6] != patterns).sum(-1)
     best = (flips * math.log(0.05) + (6 - flips) * math.log(0.95)).softmax(1)
-    found = vae.classify(rows)
+    found = vae.predict_proba(rows)
     assert found[torch.arange(400), label].log().mean() > best[torch.arange(400), label].log().mean() - 0.05
     assert (found.argmax(1) == best.argmax(1)).float().mean() > 0.9
     again = load(tmp_path / "run")
@@ -555,6 +555,6 @@ def test_conditional_sites_and_labels():
             ConditionalVAE(**{"visible": 4, **options})
     for bad, message in ((x[:, :4], "expected rows"), (x[:, :5] * 0.5, "binarisation"), (x[:0, :5], "empty")):
         with pytest.raises(ValueError, match=message):
-            vae.classify(bad)
+            vae.predict_proba(bad)
     with pytest.raises(ValueError, match="particles got 0"):
-        vae.classify(x, particles=0)
+        vae.predict_proba(x, particles=0)

@@ -118,7 +118,7 @@ def test_it_learns_to_classify_and_to_impute():
     dgm.fit(
         dbm, rows, objective=dgm.MultiPrediction(rounds=5), epochs=10, batch_size=20, learning_rate=0.05, progress=False
     )
-    wrong = (dbm.classify(x).argmax(1) != labels).float().mean()
+    wrong = (dbm.predict_proba(x).argmax(1) != labels).float().mean()
     assert wrong < 0.1
     known = (torch.arange(8) < 5).expand(len(x), 8)
     filled = predictions(dbm().machine, {"visible": x}, {"visible": known}, 10)["visible"]
@@ -153,7 +153,7 @@ def test_labels_are_checked():
     with pytest.raises(ValueError, match="expected rows"):
         dbm.check_data(torch.zeros(2, 5))
     with pytest.raises(ValueError, match="no labels"):
-        dgm.DBM.example()[0].classify(torch.zeros(1, 5))
+        dgm.DBM.example()[0].predict_proba(torch.zeros(1, 5))
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class DBM(VariationalMachine):
         statistics = self.mean_field(x, rounds).statistics
         return tuple(statistics[name][0] for name in self.names)
 
-    def classify(self, x: Tensor, rounds: int = 50) -> Tensor:
+    def predict_proba(self, x: Tensor, rounds: int = 50) -> Tensor:
         """Mean-field probabilities of the classes given visible rows: ``rows x classes``.
 
         Raises:

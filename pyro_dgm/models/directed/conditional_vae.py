@@ -25,7 +25,7 @@ from ..shared.own_networks import network
 from ..shared.rows import check_rows
 
 _DECODED_ROWS = 10_000
-"""Particles times classes times rows that ``classify`` decodes at once; it bounds the memory."""
+"""Particles times classes times rows that ``predict_proba`` decodes at once; it bounds the memory."""
 
 
 class ConditionalVAE(DecodedModel):
@@ -151,7 +151,7 @@ class ConditionalVAE(DecodedModel):
         """
         return bound_objective(kind, particles, TraceMeanField_ELBO, kl_weight=kl_weight, kl_warmup=kl_warmup)
 
-    def classify(self, x: Tensor, particles: int = 100) -> Tensor:
+    def predict_proba(self, x: Tensor, particles: int = 100) -> Tensor:
         r"""Probabilities of the classes given the visible columns, under a uniform prior: ``rows x classes``.
 
         $p(y \mid x) \propto p(x \mid y)$ with every $p(x \mid y)$ the mean of K importance weights. It is consistent;
@@ -167,7 +167,7 @@ class ConditionalVAE(DecodedModel):
         particles = check_count("particles", particles)
         if isinstance(x, Tensor) and x.shape[1:] == (self.visible + self.classes,):
             x = x[:, : self.visible]
-        check_rows(x, torch.Size([self.visible]), "classify")
+        check_rows(x, torch.Size([self.visible]), "predict_proba")
         self.check_columns(x)
         label = torch.eye(self.classes).to(x)
         probabilities = []

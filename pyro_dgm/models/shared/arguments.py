@@ -16,8 +16,8 @@ from ...data.rows import as_booleans, as_rows
 from ...native import out_of_autocast
 
 TAKE_ROWS = (
-    "bound", "classifier_input", "classify", "complete", "condition", "condition_with_details", "conditional_log_prob",
-    "evidence", "hidden_features", "impute", "impute_with_details", "log_partition", "posterior_draws", "reconstruct",
+    "bound", "classifier_input", "complete", "condition", "condition_with_details", "conditional_log_prob", "evidence",
+    "hidden_features", "impute", "impute_with_details", "log_partition", "posterior_draws", "predict_proba", "reconstruct",
 )  # fmt: skip
 """Methods of models whose first argument, ``x`` or ``rows``, holds rows, and ``known`` (if they have it) booleans."""
 

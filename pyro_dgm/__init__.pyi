@@ -92,6 +92,10 @@ from .models.directed.sigmoid_belief_network import SBN as SBN
 from .models.directed.supervised_generator import SupervisedGenerator as SupervisedGenerator
 from .models.directed.vae import VAE as VAE
 from .models.directed.variational_rnn import VariationalRNN as VariationalRNN
+from .models.implicit.conditional_gan import ConditionalGAN as ConditionalGAN
+from .models.implicit.gan import GAN as GAN
+from .models.implicit.gmmn import GMMN as GMMN
+from .models.implicit.lapgan import LAPGAN as LAPGAN
 from .models.real_valued.coupled_slabs import CoupledSlabRBM as CoupledSlabRBM
 from .models.real_valued.gaussian_rbm import GaussianRBM as GaussianRBM
 from .models.real_valued.mean_covariance import CovarianceRBM as CovarianceRBM
@@ -112,6 +116,7 @@ from .models.structured.pointwise_gated_rbm import PointwiseGatedRBM as Pointwis
 from .models.structured.rnn_rbm import RNNRBM as RNNRBM
 from .models.structured.rtrbm import RTRBM as RTRBM
 from .models.structured.two_group_rbm import TwoGroupRBM as TwoGroupRBM
+from .nets.discriminator import Discriminator as Discriminator
 from .objectives import CD as CD
 from .objectives import Elbo as Elbo
 from .objectives import ExactNegativePhase as ExactNegativePhase
@@ -123,11 +128,14 @@ from .objectives import PseudoLikelihood as PseudoLikelihood
 from .objectives import RatioMatching as RatioMatching
 from .objectives import negative_phase as negative_phase
 from .objectives import pseudo_log_likelihood as pseudo_log_likelihood
+from .objectives.criteria.adversarial import Adversarial as Adversarial
 from .objectives.criteria.labelled import Hybrid as Hybrid
+from .objectives.criteria.moment_matching import MomentMatching as MomentMatching
 from .objectives.criteria.multi_prediction import MultiPrediction as MultiPrediction
 from .objectives.criteria.multi_prediction import predictions as predictions
 from .objectives.criteria.next_mask import NextMask as NextMask
 from .objectives.criteria.order_agnostic import OrderAgnostic as OrderAgnostic
+from .objectives.criteria.self_supervised_boosting import SelfSupervisedBoosting as SelfSupervisedBoosting
 from .objectives.estimators.multi_sample import BidirectionalHelmholtz as BidirectionalHelmholtz
 from .objectives.estimators.multi_sample import DReG as DReG
 from .objectives.estimators.multi_sample import IWAE as IWAE
@@ -148,6 +156,7 @@ from .transformer import RBMTransformer as RBMTransformer
 
 __version__: str
 __all__ = [
+    "Adversarial",
     "AffineGenerator",
     "AtMostOne",
     "AutoregressiveBits",
@@ -161,6 +170,7 @@ __all__ = [
     "Categorical",
     "ClassRBM",
     "Completion",
+    "ConditionalGAN",
     "ConditionalRBM",
     "ConditionalVAE",
     "Convolution",
@@ -177,6 +187,7 @@ __all__ = [
     "DReG",
     "Dense",
     "DiscretisedLogistic",
+    "Discriminator",
     "Elbo",
     "Elementwise",
     "EnergyDistribution",
@@ -185,6 +196,8 @@ __all__ = [
     "Factored",
     "FlowGenerator",
     "FreeEnergyDistribution",
+    "GAN",
+    "GMMN",
     "GatedRBM",
     "Gaussian",
     "GaussianRBM",
@@ -196,6 +209,7 @@ __all__ = [
     "IWAE",
     "Interaction",
     "InverseTransform",
+    "LAPGAN",
     "Lateral",
     "LogLikelihood",
     "LogPartition",
@@ -205,6 +219,7 @@ __all__ = [
     "MeanCovarianceRBM",
     "MeanProductOfT",
     "MixtureRBM",
+    "MomentMatching",
     "MultiPrediction",
     "NADE",
     "NADEk",
@@ -240,6 +255,7 @@ __all__ = [
     "S3C",
     "SBN",
     "SaulBound",
+    "SelfSupervisedBoosting",
     "Sparse",
     "SpikeSlab",
     "SpikeSlabRBM",

@@ -192,6 +192,36 @@ def gather(tensor: Tensor, dim: int = 0) -> Tensor:
     return whole.view(tensor.dtype).movedim(0, dim)
 
 
+def joined(tensor: Tensor) -> Tensor:
+    """All processes' rows as ``gather`` has them, where this process's own carry their gradient."""
+    if world() == 1:
+        return tensor
+    lengths = gather(torch.tensor([len(tensor)], device=tensor.device)).tolist()
+    whole, first = gather(tensor), sum(lengths[: rank()])
+    return torch.cat([whole[:first], tensor, whole[first + len(tensor) :]])
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum of all processes' tensors of one shape, with gradients to every process's own."""
+    return value if world() == 1 else _Total.apply(value)
+
+
+class _Total(torch.autograd.Function):
+    """A sum over processes; what one process's value does to the losses of all is a sum over them too."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        summed = value.detach().clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        summed = grads[0].clone()
+        dist.all_reduce(summed)
+        return summed
+
+
 def mean(value: Tensor, rows: int) -> Tensor:
     """The mean over the rows of all processes, from each process's mean over its own rows."""
     if world() == 1:

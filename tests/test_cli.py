@@ -50,7 +50,7 @@ def test_evaluate_json(rbm_run, capsys):
     assert figure["n"] == 300
     assert set(figure) == {
         "value", "stderr_estimator", "stderr_data", "lower", "upper", "kind", "method", "space", "n",
-        "measure", "given", "details",
+        "measure", "given", "columns", "details",
     }  # fmt: skip
 
 

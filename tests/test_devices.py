@@ -56,7 +56,8 @@ def test_models_train_and_draw(cls):
         objective = model.objective()
         objective.attach(model)
         model.initialise(x)
-        objective.loss(x).backward()
+        for turn in objective.turns(x):
+            turn.loss().backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         assert gradients
         assert all(g.device == device for g in gradients)

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "pyro_dgm"
 CHAPTERS = ["boltzmann", "real_valued", "structured", "directed", "implicit", "autoregressive", "chains"]
 FLOORS = [
     ["processes", "checks", "files", "signatures", "progress", "columns"],
-    ["data", "nets", "native"],
+    ["data", "nets", "native", "discrepancy"],
     ["energy", "autoregressive"],
     ["in_jax", "distributions"],
     ["mcmc", "inference"],

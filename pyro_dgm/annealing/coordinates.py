@@ -112,8 +112,8 @@ class LatentCoordinates:
         no_columns = self._like.new_zeros(chains, self.rows, 0)
         return Position(torch.cat([no_columns, *real], -1), torch.cat([no_columns, *bits], -1))
 
-    def log_densities(self, at: Position) -> tuple[Tensor, Tensor, Tensor]:
-        r"""$\log p(x, z)$, $\log q(z \mid x)$ and $\log |\partial z / \partial u|$ of every chain and row, ``chains x rows``."""
+    def values(self, at: Position) -> tuple[dict[str, Tensor], Tensor]:
+        r"""The latents by site, ``chains x rows x event_shape``, and $\log |\partial z / \partial u|$, ``chains x rows``."""
         chains = len(at.real)
         values, volume = {}, torch.zeros_like(self._like[:1]).expand(chains, -1)
         for site, u in zip(self._real, at.real.split([s.shape.numel() for s in self._real], -1), strict=True):
@@ -123,6 +123,12 @@ class LatentCoordinates:
             volume = volume + change.reshape(chains, self.rows, -1).sum(-1)
         for site, b in zip(self._bits, at.bits.split([s.shape.numel() for s in self._bits], -1), strict=True):
             values[site.name] = b.view(chains, self.rows, *site.shape)
+        return values, volume
+
+    def log_densities(self, at: Position) -> tuple[Tensor, Tensor, Tensor]:
+        r"""$\log p(x, z)$, $\log q(z \mid x)$ and $\log |\partial z / \partial u|$ of every chain and row, ``chains x rows``."""
+        chains = len(at.real)
+        values, volume = self.values(at)
         log_densities = []
         for program in (self.model, self.guide):
             with particle_plate(chains, 1):

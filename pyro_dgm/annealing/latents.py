@@ -114,8 +114,12 @@ def inverse_temperatures(temperatures: int | Sequence[float] | Tensor, chains: i
     return ladder(temperatures, sigmoid).tolist()
 
 
-class _Moves:
-    """Moves at a temperature, with a step size per row for each kind of latent."""
+class Moves:
+    """Moves at a temperature, with a step size per row for each kind of latent.
+
+    Attributes:
+        rate: how much a move changes the step sizes, so that proposals are accepted at the rates of ``TARGETS``; 0 keeps them.
+    """
 
     def __init__(self, latents: LatentCoordinates, num_steps: int) -> None:
         self.latents, self.num_steps = latents, num_steps
@@ -178,7 +182,7 @@ def learn_steps(latents: LatentCoordinates, levels: list[float], num_steps: int)
     inner = levels[1:-1]
     if not inner:
         return []
-    moves, at = _Moves(latents, num_steps), latents.draw(PILOTS)
+    moves, at = Moves(latents, num_steps), latents.draw(PILOTS)
     for number in range(1, WARM_UP + 1):
         moves.rate = 2 * number**-0.5
         at = moves(at, inner[0])
@@ -195,7 +199,7 @@ def learn_steps(latents: LatentCoordinates, levels: list[float], num_steps: int)
 
 def run_chains(latents: LatentCoordinates, at: Position, levels: list[float], steps: Steps, num_steps: int) -> Annealed:
     """Log weights of chains along the temperatures, up or down."""
-    moves = _Moves(latents, num_steps)
+    moves = Moves(latents, num_steps)
     total = torch.zeros(at.real.shape[:2], dtype=torch.float64, device=at.real.device)
     rises = zip(levels[:-1], levels[1:], strict=True)
     for index, (before, beta) in enumerate(progress.steps(rises, "temperatures", len(levels) - 1)):

@@ -58,13 +58,22 @@ class GivenRows(Around):
         return self.columns.log_prob(columns).masked_fill(~(given == self.given).all(-1), -torch.inf)
 
     @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether draws of the columns have a gradient."""
+        return bool(self.columns.has_rsample)
+
+    @property
     def mean(self) -> Tensor:
         """The columns' means beside the given ones."""
-        parts = [self.columns.mean, self.given]
-        return torch.cat(parts[::-1] if self.first else parts, -1)
+        return self._beside(self.columns.mean)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self._beside(self.columns.rsample(torch.Size(sample_shape)))
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        drawn = self.columns.sample(torch.Size(sample_shape))
-        parts = [drawn, self.given.expand(*drawn.shape[:-1], -1)]
+        return self._beside(self.columns.sample(torch.Size(sample_shape)))
+
+    def _beside(self, columns: Tensor) -> Tensor:
+        parts = [columns, self.given.expand(*columns.shape[:-1], -1)]
         return torch.cat(parts[::-1] if self.first else parts, -1)

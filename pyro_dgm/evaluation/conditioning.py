@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..models.shared.model import Model
-from ..models.shared.modes import evaluating
+from ..nets.modes import evaluating
 
 
 def condition(

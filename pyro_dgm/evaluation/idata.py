@@ -12,7 +12,7 @@ from ..annealing import log_partition
 from ..mcmc import VectorizedMCMC
 from ..models.shared.arguments import rows_for
 from ..models.shared.model import Model
-from ..models.shared.modes import evaluating
+from ..nets.modes import evaluating
 
 
 def to_arviz(

@@ -15,8 +15,8 @@ from ..data import Space, Split
 from ..inference.registration import unregistered
 from ..models.shared.arguments import rows_for
 from ..models.shared.model import Model
-from ..models.shared.modes import evaluating
 from ..models.shared.rows import not_finite
+from ..nets.modes import evaluating
 
 _ADVICE = "Go back to the last good checkpoint, or train with a smaller learning rate"
 """The advice in messages about parameters or figures that are not finite."""

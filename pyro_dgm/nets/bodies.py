@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..checks import check_choice, check_count, check_counts
+from .layers import BatchNorm, UnPool
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
+    "leaky_relu": partial(nn.LeakyReLU, 0.2),
+}
 _SHAPE = "height and width of a picture, or channels before them"
 """The form of a picture's shape, for messages."""
 
 
-def mlp(sizes: Sequence[int], activation: str = "tanh") -> nn.Sequential:
+def mlp(sizes: Sequence[int], activation: str = "tanh", normalise: bool = False) -> nn.Sequential:
     """A multilayer perceptron with a linear last layer.
 
     Args:
         sizes: the numbers of units of all layers, the input first.
-        activation: the non-linearity between layers: tanh, relu, silu or softplus.
+        activation: the non-linearity between layers: tanh, relu, silu, softplus, sigmoid or leaky_relu.
+        normalise: put batch normalisation before every non-linearity.
 
     Raises:
         ValueError: fewer than two layers, or an unknown activation.
@@ -33,8 +43,8 @@ def mlp(sizes: Sequence[int], activation: str = "tanh") -> nn.Sequential:
     check_choice("activation", activation, ACTIVATIONS)
     layers: list[nn.Module] = []
     for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers[:-1])
+        layers += [nn.Linear(inputs, outputs), *_normalised(normalise, outputs), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers[: -2 if normalise else -1])
 
 
 def picture_sizes(shape: Sequence[int], channels: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -60,8 +70,23 @@ def picture_sizes(shape: Sequence[int], channels: Sequence[int]) -> list[tuple[i
     return sizes
 
 
+def check_kernel(kernel: int) -> int:
+    """The side of the filters; an odd number.
+
+    Raises:
+        ValueError: an even one.
+    """
+    if check_count("kernel", kernel, what="the side of the filters") % 2 == 0:
+        raise ValueError(f"kernel got {kernel}; expected an odd side, so that filters have a middle")
+    return kernel
+
+
+def _normalised(normalise: bool, features: int) -> list[nn.Module]:
+    return [BatchNorm(features)] if normalise else []
+
+
 class Convolutions(nn.Module):
-    """A map from flattened pictures to features: 3x3 convolutions of stride 2, each followed by a non-linearity.
+    """A map from flattened pictures to features: convolutions of stride 2, each followed by a non-linearity.
 
     ``batch_shape x pixels`` to ``batch_shape x features``, for any batch shape. Pixels are in the order channels, height,
     width. Every convolution halves the sides; halves of odd sides are rounded up.
@@ -69,13 +94,15 @@ class Convolutions(nn.Module):
     Args:
         shape: height and width of a picture, or channels, height and width.
         channels: the output channels of every convolution.
-        activation: the non-linearity: tanh, relu, silu or softplus.
+        activation: the non-linearity: tanh, relu, silu, softplus, sigmoid or leaky_relu.
+        kernel: the side of the filters, odd.
+        normalise: put batch normalisation before every non-linearity but the first.
 
     Attributes:
         features: the number of features.
 
     Raises:
-        ValueError: no picture's shape, no convolution, or an unknown activation.
+        ValueError: no picture's shape, no convolution, an even kernel, or an unknown activation.
 
     Example:
         >>> import torch
@@ -84,14 +111,26 @@ class Convolutions(nn.Module):
         (32, torch.Size([3, 2, 32]))
     """
 
-    def __init__(self, shape: Sequence[int], channels: Sequence[int] = (32, 64), activation: str = "relu") -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: Sequence[int] = (32, 64),
+        activation: str = "relu",
+        kernel: int = 3,
+        normalise: bool = False,
+    ) -> None:
         super().__init__()
         check_choice("activation", activation, ACTIVATIONS)
+        check_kernel(kernel)
         sizes = picture_sizes(shape, channels)
         self.shape, self.features = sizes[0], math.prod(sizes[-1])
         layers: list[nn.Module] = []
-        for (inputs, *_), (outputs, *_) in zip(sizes[:-1], sizes[1:], strict=True):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), ACTIVATIONS[activation]()]
+        for number, ((inputs, *_), (outputs, *_)) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            layers += [
+                nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2),
+                *_normalised(normalise and number > 0, outputs),
+                ACTIVATIONS[activation](),
+            ]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,19 +141,23 @@ class TransposedConvolutions(nn.Module):
     """A map from features to flattened pictures, the reverse of ``Convolutions`` by transposed convolutions (20.10.6).
 
     ``batch_shape x features`` to ``batch_shape x pixels``, for any batch shape. The last layer is linear; it has one bias per
-    pixel rather than per channel, so that it can hold the pixels' means.
+    pixel rather than per channel, so that it can hold the pixels' means. With ``unpool`` every step is un-pooling and then a
+    convolution: the same family of maps, with filters turned round.
 
     Args:
         shape: height and width of a picture, or channels, height and width.
         channels: the channels of ``Convolutions``, in the same order: those next to the picture first.
-        activation: the non-linearity: tanh, relu, silu or softplus.
+        activation: the non-linearity: tanh, relu, silu, softplus, sigmoid or leaky_relu.
+        kernel: the side of the filters, odd.
+        normalise: put batch normalisation before every non-linearity.
+        unpool: un-pool and convolve.
 
     Attributes:
         features: the number of features.
         bias: one number per pixel.
 
     Raises:
-        ValueError: no picture's shape, no convolution, or an unknown activation.
+        ValueError: no picture's shape, no convolution, an even kernel, or an unknown activation.
 
     Example:
         >>> import torch
@@ -123,18 +166,28 @@ class TransposedConvolutions(nn.Module):
         torch.Size([3, 2, 35])
     """
 
-    def __init__(self, shape: Sequence[int], channels: Sequence[int] = (32, 64), activation: str = "relu") -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: Sequence[int] = (32, 64),
+        activation: str = "relu",
+        kernel: int = 3,
+        normalise: bool = False,
+        unpool: bool = False,
+    ) -> None:
         super().__init__()
         check_choice("activation", activation, ACTIVATIONS)
+        check_kernel(kernel)
         sizes = picture_sizes(shape, channels)
         self.shape, self.features = sizes[-1], math.prod(sizes[-1])
         layers: list[nn.Module] = []
         for number in range(len(channels), 0, -1):
             (inputs, *_), (outputs, *sides) = sizes[number], sizes[number - 1]
             # A side of n becomes 2n - 1; an even one needs a pixel more.
-            padding = (1 - sides[0] % 2, 1 - sides[1] % 2)
+            more = (1 - sides[0] % 2, 1 - sides[1] % 2)
             layers += [
-                nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=padding, bias=number > 1),
+                *_doubled(inputs, outputs, kernel, more, unpool, bias=number > 1),
+                *_normalised(normalise and number > 1, outputs),
                 ACTIVATIONS[activation](),
             ]
         self.layers = nn.Sequential(*layers[:-1])
@@ -143,6 +196,17 @@ class TransposedConvolutions(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         pictures = self.layers(features.reshape(-1, *self.shape))
         return pictures.reshape(*features.shape[:-1], len(self.bias)) + self.bias
+
+
+def _doubled(
+    inputs: int, outputs: int, kernel: int, more: tuple[int, int], unpool: bool, bias: bool
+) -> list[nn.Module]:
+    """The layers that double the sides of pictures, less one where ``more`` has 0."""
+    half = kernel // 2
+    if not unpool:
+        return [nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding=half, output_padding=more, bias=bias)]
+    crop = nn.ZeroPad2d((0, more[1] - 1, 0, more[0] - 1))
+    return [UnPool(2), crop, nn.Conv2d(inputs, outputs, kernel, padding=half, bias=bias)]
 
 
 def classifier(layers: Sequence[tuple[Tensor, Tensor]], classes: int, dropout: float = 0.0) -> nn.Sequential:

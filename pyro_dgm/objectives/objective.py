@@ -53,6 +53,10 @@ class Objective(ABC):
     def attach(self, model: Any) -> None:
         """Bind the model that is to be trained; called once, before training."""
 
+    def check_batches(self, model: Any, batch_size: int, rows: int) -> None:
+        """Raise ``ValueError`` where batches of this size, of so many training rows, cannot train a model; by default all can."""
+        return None
+
     def loss(self, x: Tensor) -> Tensor:
         """The mean loss of a batch, in nats per row.
 

@@ -15,7 +15,7 @@ from ..data.rows import as_rows, as_split
 from ..data.streams import stream
 from ..inference.random_state import seeded
 from ..models.shared.arguments import rows_for
-from ..models.shared.modes import evaluating
+from ..nets.modes import evaluating
 
 FEATURE_ROWS = 2000
 """Rows whose features are inferred at a time, which bounds the memory that mean field takes."""

@@ -20,7 +20,7 @@ from ..files import locked, remove_drafts, write_json
 from ..inference.random_state import restored, seeded
 from ..inference.registration import unregistered
 from ..models.shared.model import Model
-from ..models.shared.modes import evaluating, frozen_stay
+from ..nets.modes import evaluating, frozen_stay
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, load_state, read_config
 from .launch import fit_in_processes
@@ -131,6 +131,7 @@ def fit(
             model.check_data(split.x)
     world = check_devices(device, devices)
     _check_monitored(model, data, objective, settings)
+    objective.check_batches(model, settings.batch_size, len(data.train))
     folder = None if out is None else Path(out)
     if folder is not None:
         check_rebuilt(model)

@@ -16,7 +16,7 @@ from ..data.binarise import draw
 from ..data.rows import as_dataset
 from ..inference.random_state import seeded
 from ..models.shared.layerwise import Layerwise
-from ..models.shared.modes import frozen_stay
+from ..nets.modes import frozen_stay
 from .fit import fit
 from .trainer import Run
 

@@ -24,8 +24,8 @@ from ..energy import NotFinite
 from ..files import write_table
 from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..models.shared.model import Model
-from ..models.shared.modes import evaluating, training
 from ..models.shared.rows import not_finite
+from ..nets.modes import evaluating, training
 from ..objectives.objective import Objective, Turn
 from .checkpoint import save_state, save_weights
 from .settings import Settings

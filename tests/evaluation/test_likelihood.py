@@ -138,8 +138,9 @@ def test_a_bound_of_one_particle_does_not_print_nan():
 
 
 REAL = {
-    "affinegenerator", "convolutionalspikeslabrbm", "coupledslabrbm", "covariancerbm", "flowgenerator", "gaussianrbm",
-    "inversetransform", "meancovariancerbm", "meanproductoft", "productoft", "rnade", "s3c", "spikeslabrbm",
+    "affinegenerator", "conditionalgan", "convolutionalspikeslabrbm", "coupledslabrbm", "covariancerbm", "flowgenerator", "gan",
+    "gaussianrbm", "gmmn", "inversetransform", "lapgan", "meancovariancerbm", "meanproductoft", "productoft", "rnade", "s3c",
+    "spikeslabrbm",
 }  # fmt: skip
 
 

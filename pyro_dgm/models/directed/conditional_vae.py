@@ -11,8 +11,7 @@ import torch
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from ...checks import check_count, check_counts, check_one_hot
-from ...distributions.given_rows import GivenRows
+from ...checks import check_count, check_counts
 from ...inference.importance import log_weights
 from ...inference.posterior import metropolis_step
 from ...nets.bodies import mlp
@@ -20,6 +19,7 @@ from ...objectives.objective import Objective
 from ..shared.chain_details import Step
 from ..shared.decoded import DecodedModel, diagonal
 from ..shared.examples import bits, seeded
+from ..shared.given_labels import GivenLabels
 from ..shared.latent import Bound, bound_objective
 from ..shared.own_networks import network
 from ..shared.rows import check_rows
@@ -28,7 +28,7 @@ _DECODED_ROWS = 10_000
 """Particles times classes times rows that ``predict_proba`` decodes at once; it bounds the memory."""
 
 
-class ConditionalVAE(DecodedModel):
+class ConditionalVAE(GivenLabels, DecodedModel):
     r"""Variational autoencoder of x given a class y (Kingma et al. 2014; Sohn, Lee and Yan 2015).
 
     $p(x, z \mid y) = \mathcal N(z; 0, I)\, p(x \mid z, y)$ and $q(z \mid x, y)$ a diagonal normal, trained on
@@ -94,6 +94,8 @@ class ConditionalVAE(DecodedModel):
             self, "decoder", decoder, lambda: mlp((above, *reversed(hidden), visible), activation), above, visible
         )
 
+    check_columns = DecodedModel.check_columns
+
     def encode(self, x: Tensor) -> dist.TorchDistribution:
         """$q(z | x, y)$ of rows with their labels: ``event_shape`` (latent,)."""
         return diagonal(self.encoder(self.seen(x)))
@@ -103,44 +105,13 @@ class ConditionalVAE(DecodedModel):
         both = torch.cat([z, label.expand(*z.shape[:-1], self.classes)], -1)
         return self.columns(self.decoder(both)).to_event(1)
 
-    def generate(self, x: Tensor | None = None, size: int | None = None, labels: Tensor | None = None) -> Tensor:
+    def latents(self) -> Tensor:
         like = next(self.decoder.parameters())
-        with self.data_plate(x, size):
-            z = pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
-            if x is not None:
-                label = x[..., self.visible :]
-            elif labels is not None:
-                label = torch.eye(self.classes).to(like)[labels]
-            else:
-                label = pyro.sample("label", dist.OneHotCategorical(logits=like.new_zeros(self.classes)))
-            columns, known = self.known_alone(self.observe(z, label), None if x is None else x[..., : self.visible])
-            rows = None if known is None else torch.cat([known, label], -1)
-            return pyro.sample("x", GivenRows(columns, label), obs=rows)
+        return pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
 
     def infer(self, x: Tensor, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):
             return pyro.sample("z", self.encode(x))
-
-    def sample(self, n: int, labels: Tensor | int | None = None) -> Tensor:
-        """Rows with their labels: ``n x (visible + classes)``.
-
-        Args:
-            n: the number of rows.
-            labels: the class of every row, or one class for all, from 0; by default drawn uniformly.
-
-        Raises:
-            ValueError: labels of another number or outside the classes.
-        """
-        if labels is None:
-            return super().sample(n)
-        chosen = torch.as_tensor(labels, device=next(self.decoder.parameters()).device)
-        wrong = chosen.is_floating_point() or chosen.shape not in ((), (n,))
-        if wrong or ((chosen < 0) | (chosen >= self.classes)).any():
-            raise ValueError(
-                f"labels got {labels!r}; expected {n} integers from 0 to {self.classes - 1}, or one of them"
-            )
-        with torch.no_grad():
-            return self.model(None, n, chosen.long().expand(n))
 
     def objective(
         self, kind: Bound = "elbo", particles: int = 1, kl_weight: float | None = None, kl_warmup: float | None = None
@@ -178,16 +149,6 @@ class ConditionalVAE(DecodedModel):
                 probabilities.append(torch.softmax(weights.logsumexp(0).view(-1, self.classes), 1))
         return torch.cat(probabilities)
 
-    def evidence_given(self) -> str:
-        return "the label"
-
-    def density_columns(self, x: Tensor) -> Tensor:
-        """All columns but the labels."""
-        return torch.arange(self.visible + self.classes, device=x.device) < self.visible
-
-    def data_shape(self) -> torch.Size:
-        return torch.Size([self.visible + self.classes])
-
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
         r"""Yield the state after every step of one chain per row, by Metropolis within Gibbs, under a uniform prior of labels.
 
@@ -198,11 +159,7 @@ class ConditionalVAE(DecodedModel):
             ValueError: known label columns that fit no class.
         """
         known = known.expand(x.shape)
-        seen, choices = known[:, : self.visible], torch.eye(self.classes).to(x)
-        clash = known[:, None, self.visible :] & (x[:, None, self.visible :] != choices)
-        allowed = torch.zeros_like(clash[..., 0], dtype=x.dtype).masked_fill(clash.any(-1), -torch.inf)
-        if (allowed == -torch.inf).all(1).any():
-            raise ValueError("the known label columns of some row fit no class; expected one-hot labels")
+        allowed = self.labels_allowed(x, known)
         label = dist.OneHotCategorical(logits=allowed).sample()
         current = torch.where(known, x, self.sample(len(x), label.argmax(1)))
         latents = pyro.poutine.trace(self.guide).get_trace(current)
@@ -210,17 +167,9 @@ class ConditionalVAE(DecodedModel):
             moved = metropolis_step(self.model, self.guide, latents, current)
             latents = moved.latents
             z = latents.nodes["z"]["value"]
-            by_class = self.observe(z.unsqueeze(1).expand(-1, self.classes, -1), choices).base_dist
-            scores = (by_class.log_prob(current[:, None, : self.visible]) * seen[:, None]).sum(-1)
-            label = dist.OneHotCategorical(logits=allowed + scores).sample()
+            label = self.label_given(z, current, known, allowed)
             current = torch.where(known, x, torch.cat([self.observe(z, label).sample(), label], 1))
             yield Step(current, moved.accepted, moved.log_joint, moved.log_weights)
-
-    def check_data(self, x: Tensor) -> None:
-        name = "ConditionalVAE (visible columns, then one-hot labels: dataset.labelled(classes) appends them)"
-        check_rows(x, self.data_shape(), name, missing=True)
-        self.check_columns(x[:, : self.visible])
-        check_one_hot(x[:, self.visible :], "ConditionalVAE")
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "classes": self.classes, "latent": self.latent, "hidden": list(self.hidden),

@@ -17,7 +17,7 @@ from ..shared.decoded import DecodedModel, diagonal
 from ..shared.examples import bits, seeded
 from ..shared.latent import Bound, bound_objective
 from ..shared.own_networks import network
-from ..shared.rows import check_rows
+from ..shared.rows import check_rows, known_alone
 
 
 class HierarchicalVAE(DecodedModel):
@@ -106,7 +106,7 @@ class HierarchicalVAE(DecodedModel):
             z = pyro.sample(f"z{len(self.latent)}", self.prior(len(self.latent), None))
             for layer in range(len(self.latent) - 1, 0, -1):
                 z = pyro.sample(f"z{layer}", self.prior(layer, z))
-            columns, known = self.known_alone(self.observe(z), x)
+            columns, known = known_alone(self.observe(z), x)
             return pyro.sample("x", columns, obs=known)
 
     def infer(self, x: Tensor, size: int | None = None) -> None:

@@ -18,7 +18,7 @@ from ..shared.decoded import DecodedModel, check_body, diagonal
 from ..shared.examples import bits, seeded
 from ..shared.latent import Bound, bound_objective
 from ..shared.own_networks import network
-from ..shared.rows import check_rows
+from ..shared.rows import check_rows, known_alone
 
 
 class VAE(DecodedModel):
@@ -120,7 +120,7 @@ class VAE(DecodedModel):
         with self.data_plate(x, size):
             like = next(self.decoder.parameters())
             z = pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
-            columns, known = self.known_alone(self.observe(z), x)
+            columns, known = known_alone(self.observe(z), x)
             return pyro.sample("x", columns, obs=known)
 
     def infer(self, x: Tensor, size: int | None = None) -> Tensor:

@@ -43,7 +43,10 @@ def convert_arguments(cls: type) -> None:
     if inspect.isfunction(method := vars(cls).get("__init__")):
         cls.__init__ = _converting(method, lambda *_: None)  # type: ignore[misc]
     for name in TAKE_ROWS:
-        if inspect.isfunction(method := vars(cls).get(name)):
+        method = vars(cls).get(name)
+        if (
+            inspect.isfunction(method) and method.__module__ == cls.__module__
+        ):  # what a base refuses is taken over as it is
             setattr(cls, name, _converting(method, _rows_and_booleans))
     if inspect.isfunction(method := vars(cls).get("sample")):
         cls.sample = _converting(method, _count)  # type: ignore[attr-defined]

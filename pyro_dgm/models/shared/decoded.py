@@ -73,20 +73,6 @@ class DecodedModel(LatentVariableModel):
             x = torch.cat([self.scaling(x[..., : self.visible]), x[..., self.visible :]], -1)
         return torch.where(x.isnan(), 0.0, x)
 
-    def known_alone(self, columns: Any, x: Tensor | None) -> tuple[Any, Tensor | None]:
-        """The distribution of rows, and the rows: where values are missing (NaN), of the known columns alone.
-
-        The columns are independent given the latents, so that the missing ones are summed out by leaving them out, and all
-        bounds are those of the known values (Mattei and Frellsen 2019).
-
-        Args:
-            columns: the columns' distribution, of ``event_shape`` (visible,).
-            x: rows of these columns, or None.
-        """
-        if x is None or not bool((missing := x.isnan()).any()):
-            return columns, x
-        return columns.base_dist.mask(~missing).to_event(1), torch.where(missing, 0.0, x)
-
     def initialise(self, x: Tensor) -> None:
         """Start the decoder's output bias and the scales at the means and scales of the columns.
 

@@ -51,7 +51,8 @@ class LatentVariableModel(ChainModel):
     """A Pyro model with latent sites and a guide for them.
 
     Attributes:
-        evidence_methods: the methods of ``evidence`` and their options with defaults; a subclass that adds one lists it here.
+        evidence_methods: the methods of ``evidence`` and their options with defaults, the default method first; a subclass that
+            adds one lists it here.
     """
 
     evidence_methods: ClassVar[dict[str, dict[str, Any]]] = METHODS
@@ -138,7 +139,7 @@ class LatentVariableModel(ChainModel):
 
         Args:
             x: data.
-            method: ``"importance"``, the default, or ``"ais"``.
+            method: ``"importance"`` or ``"ais"``; by default the first of ``evidence_methods``.
             options: for ``"importance"`` the number ``particles``, K (with one the error is unknown, and the figure says
                 so). For ``"ais"`` ``temperatures``, the number ``chains``, K (at least 2), and ``num_steps``. For both
                 ``rows``, decoder rows of one pass, which bounds the memory and changes nothing else.
@@ -146,7 +147,7 @@ class LatentVariableModel(ChainModel):
         Raises:
             ValueError: another method or option, or a count out of range.
         """
-        method = method or "importance"
+        method = method or next(iter(self.evidence_methods))
         chosen = self.method_options(method, options)
         if method == "ais":
             return self._annealed(x, **chosen)

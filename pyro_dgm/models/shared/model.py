@@ -213,6 +213,13 @@ class ProbabilisticModel(Model):
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         """The generative program's body."""
 
+    def counterparts(self, x: Tensor) -> Tensor:
+        """As many rows from the program as there are rows of data, with its gradient, for criteria that compare the two.
+
+        A model of rows given some columns of them (labels) takes these over from the data.
+        """
+        return self.model(None, len(x))
+
     @abstractmethod
     def infer(self, *args: Any, **kwargs: Any) -> Any:
         """The guide's body: ``infer(x, size=None)``, where ``x`` may be None unless ``guide_needs_rows``."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ...inference.random_state import untouched
+from ...nets.modes import evaluating
 from .model import Model
-from .modes import evaluating
 
 
 def network(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,3 +61,18 @@ def check_binary(x: Tensor, name: str, otherwise: str = "") -> None:
     advice = advice_on_bits(x)
     advice += otherwise if advice == BINARISE else ""
     check_support(x, lambda v: (v == 0) | (v == 1), name, "0 or 1", advice)
+
+
+def known_alone(columns: Any, x: Tensor | None) -> tuple[Any, Tensor | None]:
+    """The distribution of rows, and the rows: where values are missing (NaN), of the known columns alone.
+
+    The columns are independent given the latents, so that the missing ones are summed out by leaving them out, and all
+    bounds are those of the known values (Mattei and Frellsen 2019).
+
+    Args:
+        columns: the columns' distribution, of ``event_shape`` (visible,).
+        x: rows of these columns, or None.
+    """
+    if x is None or not bool((missing := x.isnan()).any()):
+        return columns, x
+    return columns.base_dist.mask(~missing).to_event(1), torch.where(missing, 0.0, x)

@@ -3,5 +3,19 @@
 from .idata import to_arviz
 from .latents import SiteActivity, SiteKL, active_units, kl_per_latent
 from .likelihood import LogLikelihood, log_likelihood
+from .samples import ParzenFigure, mmd_test, nearest_neighbours, parzen, precision_recall
 
-__all__ = ["LogLikelihood", "SiteActivity", "SiteKL", "active_units", "kl_per_latent", "log_likelihood", "to_arviz"]
+__all__ = [
+    "LogLikelihood",
+    "ParzenFigure",
+    "SiteActivity",
+    "SiteKL",
+    "active_units",
+    "kl_per_latent",
+    "log_likelihood",
+    "mmd_test",
+    "nearest_neighbours",
+    "parzen",
+    "precision_recall",
+    "to_arviz",
+]

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ...checks import check_count, check_counts
 from ...nets.bodies import mlp, picture_sizes
 from ...nets.discriminator import Discriminator
+from ...nets.layers import enlarged
 from ...objectives.criteria.adversarial import Adversarial, Match, Play
 from ...objectives.criteria.games import Game
 from ...objectives.objective import Objective
@@ -185,11 +186,6 @@ class LAPGAN(GeneratorModel):
             lambda: cls((4, 4), levels=1, latent=2, hidden=(4,), channels=(2,), kernel=3, noise=0.5),
             lambda: torch.rand(10, 16),
         )
-
-
-def enlarged(picture: Tensor) -> Tensor:
-    """A picture with every pixel repeated into a square of four: ``rows x channels x height x width``."""
-    return picture.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
 def _convolutions(planes: int, channels: Sequence[int], kernel: int) -> nn.Module:

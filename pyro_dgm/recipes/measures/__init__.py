@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import classification, likelihood
+from . import classification, likelihood, parzen
 from .trained import Outcome, Trained
 
 MEASURES: dict[str, Callable[..., Outcome]] = {
     "likelihood": likelihood.measure,
+    "parzen": parzen.measure,
     "classification": classification.measure,
 }
 

@@ -1,0 +1,57 @@
+"""Rows to be compared, from a model, a split or anything that holds rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...checks import check_count
+from ...data import Split
+from ...data.rows import as_rows
+from ...inference.registration import unregistered
+from ...models.shared.model import Model
+from ...nets.modes import evaluating
+
+SAMPLED_AT_ONCE = 2000
+"""Rows that a model draws at a time."""
+
+
+def rows_of(rows: Any, name: str, n: int | None = None) -> Tensor:
+    """Rows as a floating-point matrix.
+
+    Args:
+        rows: a model, from which ``n`` rows are drawn, a ``Split``, or rows as ``data.rows.as_rows`` takes them, of which the
+            first ``n`` are taken.
+        name: the name of the argument in messages.
+        n: a number of rows, or None for all.
+
+    Raises:
+        ValueError: no rows, fewer than n, or values that are not finite.
+    """
+    if isinstance(rows, Model):
+        if n is None:
+            raise ValueError(f"{name} got the model {type(rows).__name__}; expected rows")
+        with unregistered(), evaluating(rows), torch.no_grad():
+            counts = [min(SAMPLED_AT_ONCE, n - start) for start in range(0, check_count("n", n), SAMPLED_AT_ONCE)]
+            found = torch.cat([rows.sample(count) for count in counts])
+    else:
+        found = as_rows(rows.x if isinstance(rows, Split) else rows, name).flatten(1)
+        if n is not None and len(found) < n:
+            raise ValueError(f"{name} has {len(found)} rows; expected at least {n}")
+        found = found[:n]
+    if not len(found) or not bool(found.isfinite().all()):
+        raise ValueError(f"{name} holds no rows, or values that are not finite; expected a matrix of numbers")
+    return found.detach()
+
+
+def check_same_width(**sets: Tensor) -> None:
+    """Refuse sets of rows of different widths.
+
+    Raises:
+        ValueError: the widths differ.
+    """
+    widths = {name: rows.shape[1] for name, rows in sets.items()}
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"rows of different widths: {widths}; leave out columns (labels) that only some of them have")

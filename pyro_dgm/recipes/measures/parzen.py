@@ -1,0 +1,47 @@
+"""The Parzen-window figure of samples, with what it does not tell beside it."""
+
+from __future__ import annotations
+
+from .trained import Outcome, Trained
+
+COMPARED = 3000
+"""Samples and test rows for precision and recall."""
+
+
+def measure(trained: Trained, samples: int = 10_000) -> Outcome:
+    """The Parzen figure of the test rows under windows around samples.
+
+    The details have the figure of as many training rows under the same protocol, the discrepancy and its p-value, precision
+    and recall, and the ratio of nearest-neighbour distances.
+
+    Args:
+        trained: a model and its data.
+        samples: the number of windows.
+    """
+    import torch
+
+    from ...evaluation.samples import mmd_test, nearest_neighbours, parzen, precision_recall
+    from ...evaluation.samples.rows import rows_of
+
+    data, columns = trained.data, getattr(trained.model, "visible", None)
+    # Rows of files are in some order, so that their first ones have a law of their own.
+    generator = torch.Generator().manual_seed(0)
+    train, valid, test = (split.x[:, :columns] for split in (data.train, data.valid, data.test))
+    mixed, shuffled = (rows[torch.randperm(len(rows), generator=generator)] for rows in (train, test))
+    count = min(samples, len(train))
+    drawn = rows_of(trained.model, "samples", count)[:, :columns]
+    figure = parzen(drawn, test, valid, count, space=str(data.test.space))
+    compared = min(COMPARED, len(test))
+    discrepancy = mmd_test(drawn, shuffled)
+    near = precision_recall(drawn[:compared], shuffled[:compared])
+    details = {
+        "training_rows": parzen(mixed, test, valid, count).value,
+        "median": figure.median,
+        "width": figure.width,
+        "mmd": discrepancy.value,
+        "mmd_p_value": discrepancy.p_value,
+        "precision": near.precision,
+        "recall": near.recall,
+        "nearest_neighbour_ratio": nearest_neighbours(drawn, train, shuffled, min(1000, compared)).ratio,
+    }
+    return figure.as_dict() | {"method": f"{count} windows"}, str(figure), details

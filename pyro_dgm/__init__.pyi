@@ -111,6 +111,7 @@ from .models.structured.convolutional_dbn import ConvolutionalDBN as Convolution
 from .models.structured.convolutional_rbm import ConvolutionalRBM as ConvolutionalRBM
 from .models.structured.convolutional_spike_slab_rbm import ConvolutionalSpikeSlabRBM as ConvolutionalSpikeSlabRBM
 from .models.structured.gated_rbm import GatedRBM as GatedRBM
+from .models.structured.joint_gated_rbm import JointGatedRBM as JointGatedRBM
 from .models.structured.mixture_rbm import MixtureRBM as MixtureRBM
 from .models.structured.pointwise_gated_rbm import PointwiseGatedRBM as PointwiseGatedRBM
 from .models.structured.rnn_rbm import RNNRBM as RNNRBM
@@ -209,6 +210,7 @@ __all__ = [
     "IWAE",
     "Interaction",
     "InverseTransform",
+    "JointGatedRBM",
     "LAPGAN",
     "Lateral",
     "LogLikelihood",

@@ -16,6 +16,7 @@ from .binarise import binarise, check_name
 from .dataset import Dataset, Split
 from .idx import read_idx
 from .locate import data_folder, find
+from .made import before_noise, shifted_dots
 from .npz import dataset_of, permutation, read_npz, unpack
 from .reading import read_array, read_arrays, read_table
 from .real import preprocess
@@ -148,6 +149,11 @@ def _mnist(folder: Path | None) -> Dataset:
     return Dataset("mnist", train[:50000], train[50000:], test, (28, 28))
 
 
+@_source("mnist_before_noise", "MNIST with a background of uniform noise, 10,000/2000/10,000 (after mnist-back-rand)")
+def _mnist_before_noise(folder: Path | None) -> Dataset:
+    return before_noise(_mnist(folder))
+
+
 def _mnist_part(prefix: str, count: int, folder: Path | None) -> Split:
     """The pictures and labels of the published training or test set."""
     # torchvision.datasets.MNIST puts its files into the last of these folders.
@@ -221,6 +227,10 @@ def _arrays(file: str, folder: Path | None, keys: tuple[str, ...], origin: str) 
     return path, arrays
 
 
+_source(
+    "shifted_dots",
+    "pairs of 10×10 pictures of dots, the second moved by a pixel or not, 20,000/1000/1000; needs no file",
+)(shifted_dots)
 _source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 bits per frame, 229/76/77")(
     jsb_chorales
 )

@@ -325,7 +325,7 @@ def _check_values(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weight
         if reason := interaction.check(weight):
             raise ValueError(f"the weight between {_ends(interaction)} is not allowed: {reason}")
     if reason := improper(graph, biases, weights):
-        raise ValueError(f"biases and weights have no normaliser: {reason}")
+        raise NoNormaliser(f"biases and weights have no normaliser: {reason}")
 
 
 def _ends(interaction: Interaction) -> str:

@@ -13,11 +13,12 @@ from pyro_dgm.data.idx import read_idx
 
 Writer = Callable[[Path, np.ndarray, bool], Path]
 FILES = {"mnist": "train-images-idx3-ubyte.gz", "binarized_mnist": "binarized_mnist.npz"}
+FILES |= {"mnist_before_noise": "train-images-idx3-ubyte.gz"}
 FILES |= {name: f"{name}.npz" for name in ("frey_faces", "dna", "jsb_chorales", "mocap_mit")}
 
 
 def test_names_have_descriptions_of_one_line() -> None:
-    assert set(names()) == {"digits", "natural_patches", *FILES}
+    assert set(names()) == {"digits", "natural_patches", "shifted_dots", *FILES}
     assert all(text and "\n" not in text for text in names().values())
 
 
@@ -124,6 +125,34 @@ def test_real_mnist(data_dir: str) -> None:
         header = b"".join(number.to_bytes(4, "big") for number in (0x803, *raw.shape))
         loaded = (pixels[prefix] * 255).round().to(torch.uint8).numpy().tobytes()
         assert hashlib.md5(header + loaded).hexdigest() == expected
+
+
+def test_shifted_dots() -> None:
+    """Every second picture is the first one moved by its label's move, and the nine moves are about equally many."""
+    data = load("shifted_dots")
+    assert (data.shape, [len(s) for s in (data.train, data.valid, data.test)]) == ((20, 10), [20000, 1000, 1000])
+    first, second = data.train.x.view(-1, 2, 10, 10).unbind(1)
+    assert data.train.labels is not None
+    moves = data.train.labels // 3 - 1, data.train.labels % 3 - 1
+    for row in range(50):
+        assert torch.equal(first[row].roll((int(moves[0][row]), int(moves[1][row])), (0, 1)), second[row])
+    assert data.train.labels.bincount(minlength=9).min() > 2000
+    assert float(data.train.x.mean()) == pytest.approx(0.1, abs=0.003)
+
+
+def test_digits_before_noise(data_dir: str) -> None:
+    """Ink stays, the background is uniform; the same rows at every call, in the sizes of the published task."""
+    plain, data = load("mnist", data_dir), load("mnist_before_noise", data_dir)
+    assert [len(s) for s in (data.train, data.valid, data.test)] == [10000, 2000, 10000]
+    ink = plain.test.x > 0
+    assert torch.equal(data.test.x[ink], plain.test.x[ink])
+    noise = data.test.x[~ink]
+    assert (abs(float(noise.mean()) - 0.5) < 0.002, abs(float(noise.var()) - 1 / 12) < 0.001) == (True, True)
+    assert str(data.test.space) == "unit interval (digits before noise)"
+    assert torch.equal(load("mnist_before_noise", data_dir).valid.x, data.valid.x)
+    bits = load("mnist_before_noise", data_dir, binarisation="stochastic")
+    assert bits.redraw is not None
+    assert bits.valid.labels is not None
 
 
 def test_real_binarized_mnist(data_dir: str) -> None:

@@ -16,7 +16,6 @@ from pyro.optim import Adam
 import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.models.shared.abilities import ABILITIES
-from pyro_dgm.models.shared.energy_based import EnergyModel
 from pyro_dgm.models.shared.free_energy import FreeEnergyModel
 from pyro_dgm.models.shared.model import Model
 from pyro_dgm.objectives.phases.chains import ChainsPhase
@@ -188,7 +187,7 @@ class TestProgram:
     def test_predictive(self, cls):
         model, x = cls.example()
         draws = Predictive(model.model, num_samples=4)(None, 5)["x"]
-        observed = model.observed(x)["visible"] if isinstance(model, EnergyModel) else x
+        observed = poutine.trace(model.model).get_trace(x).nodes["x"]["value"]
         assert draws.shape == (4, 5, *observed.shape[1:])
         model.check_data(draws.flatten(0, 1))
 

@@ -66,7 +66,7 @@ class Factored(Multiway):
         return left, product(statistic, matrices[end])
 
     def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
-        return product_of(_norms(self._matrices(weight), scales, ranges)).sum(-1)
+        return _strength(self._matrices(weight), weight.new_ones(()), scales, ranges)
 
 
 class GatedFactors(Multiway):
@@ -105,7 +105,7 @@ class GatedFactors(Multiway):
         return left, weight * product(statistic, self.matrices[end])
 
     def strength(self, weight: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> Tensor:
-        return (weight.abs() * product_of(_norms(self.matrices, scales, ranges))).sum(-1)
+        return _strength(self.matrices, weight.abs(), scales, ranges)
 
 
 def _projections(
@@ -132,6 +132,11 @@ def _field(
     return product(factors if gates is None else factors * gates, matrix.mT, plus=plus)
 
 
-def _norms(matrices: Sequence[Tensor], scales: Mapping[int, Tensor], ranges: Mapping[int, Range]) -> list[Tensor]:
-    norms = [(scale.unsqueeze(-1) * matrices[end]).norm(dim=-2) for end, scale in scales.items()]
-    return norms + [reach(bounds, matrices[end].mT) for end, bounds in ranges.items()]
+def _strength(
+    matrices: Sequence[Tensor], gates: Tensor, scales: Mapping[int, Tensor], ranges: Mapping[int, Range]
+) -> Tensor:
+    """The smaller of two bounds: by the norms of columns, factor by factor, and by those of the real ends' matrices."""
+    reached = product_of([gates, *(reach(bounds, matrices[end].mT) for end, bounds in ranges.items())])
+    real = [scale.unsqueeze(-1) * matrices[end] for end, scale in scales.items()]
+    by_factor = (reached * product_of([matrix.norm(dim=-2) for matrix in real])).sum(-1)
+    return torch.minimum(by_factor, reached.amax(-1) * product_of([torch.linalg.matrix_norm(m, 2) for m in real]))

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...annealing import log_partition
 from ...annealing.raise_bound import RaiseBound, raise_bound
 from ...checks import advice_on_bits, check_belongs, check_choice
-from ...energy import Block, BoltzmannDistribution, LogPartition, Machine, summable
+from ...energy import Block, BoltzmannDistribution, LogPartition, Machine, Unit, summable
 from ...energy.enumeration import quickly_summable
 from ...energy.mean_field import free_energy_bound, mean_field
 from ...mcmc import BlockGibbs
@@ -141,11 +141,7 @@ class BoltzmannModel(EnergyModel):
     def check_data(self, x: Tensor) -> None:
         dist = self()
         check_rows(x, dist.event_shape, type(self).__name__)
-        unit = dist.machine.graph.layers[dist.visible]
-        if unit.states_per_atom is not None:
-            states = unit.atom_states(x)
-            expected = f"{' or '.join(f'{v:g}' for v in states.unique().tolist())}"
-            check_support(x, lambda v: torch.isin(v, states), type(self).__name__, expected, advice_on_bits(x))
+        check_states(dist.machine.graph.layers[dist.visible], x, type(self).__name__)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The pseudo log-likelihood on both splits and the gap between their free energies, in nats per row.
@@ -276,6 +272,14 @@ class BoltzmannModel(EnergyModel):
 def asks_to_anneal(options: Mapping[str, Any]) -> bool:
     """True where options of ``log_partition`` imply annealing: all do except ``base``, the rows that it starts from."""
     return bool(set(options) - {"base"})
+
+
+def check_states(unit: Unit, x: Tensor, name: str) -> None:
+    """Refuse values that a finite unit cannot take, in the name of a model."""
+    if unit.states_per_atom is not None:
+        states = unit.atom_states(x)
+        expected = f"{' or '.join(f'{v:g}' for v in states.unique().tolist())}"
+        check_support(x, lambda v: torch.isin(v, states), name, expected, advice_on_bits(x))
 
 
 def visible_given(machine: Machine, x: Tensor, hidden: Mapping[str, tuple[Tensor, ...]]) -> Tensor:

@@ -25,15 +25,12 @@ from .many_machines import at_once, log_partitions
 from .rows import PROGRESS_ROWS, check_rows
 
 
-class GivenColumnsModel(BoltzmannModel):
-    r"""A Boltzmann model of outputs given inputs, $p(y \mid x) = e^{-F(y; x)} / Z(x)$: every row has a machine of its own.
-
-    Rows hold the inputs and then the outputs. All likelihoods are those of the outputs given the inputs, which have no law here;
-    they are normalised row by row. ``model(x)`` has the site ``"x"``, whole rows.
+class PairColumns(BoltzmannModel):
+    """A Boltzmann model of rows that hold inputs and then outputs.
 
     Attributes:
         visible: the number of columns of a row.
-        inputs: the number of its first columns, which are given.
+        inputs: the number of its first columns, the inputs.
     """
 
     visible: int
@@ -51,6 +48,19 @@ class GivenColumnsModel(BoltzmannModel):
         self.visible, self.inputs = visible, inputs
         return visible - inputs
 
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and outputs of rows."""
+        given, outputs = x.split([self.inputs, self.visible - self.inputs], -1)
+        return given, outputs
+
+
+class GivenColumnsModel(PairColumns):
+    r"""A Boltzmann model of outputs given inputs, $p(y \mid x) = e^{-F(y; x)} / Z(x)$: every row has a machine of its own.
+
+    All likelihoods are those of the outputs given the inputs, which have no law here; they are normalised row by row.
+    ``model(x)`` has the site ``"x"``, whole rows.
+    """
+
     @abstractmethod
     def forward(self, given: Tensor | None = None) -> BoltzmannDistribution:
         """The distribution of the outputs.
@@ -58,11 +68,6 @@ class GivenColumnsModel(BoltzmannModel):
         Args:
             given: inputs, ``batch_shape x inputs``; by default zeros.
         """
-
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and outputs of rows."""
-        given, outputs = x.split([self.inputs, self.visible - self.inputs], -1)
-        return given, outputs
 
     def no_inputs(self, rows: int) -> Tensor:
         """Inputs of zeros."""

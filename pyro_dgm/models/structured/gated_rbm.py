@@ -7,16 +7,15 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_count
 from ...columns import location_and_variance
-from ...energy import Binary, BoltzmannDistribution, Factored, Gaussian, Graph, Machine
+from ...energy import BoltzmannDistribution, Machine
 from ...energy.conditional import conditional
-from ...energy.mean_field import mean_field
 from ..shared.examples import bits, seeded
 from ..shared.given_columns import GivenColumnsModel
+from ._gates import GatedMachine, natural
 
 
-class GatedRBM(GivenColumnsModel):
+class GatedRBM(GatedMachine, GivenColumnsModel):
     r"""Machine of outputs whose couplings the inputs gate through factors (Memisevic and Hinton 2007, 2010).
 
     $-E(y, h; x) = \sum_f (x^\top W^x_f)(y^\top W^y_f)(h^\top W^h_f) + b^\top y + c^\top h$ (20.8): given x it is a restricted
@@ -43,6 +42,9 @@ class GatedRBM(GivenColumnsModel):
     Raises:
         ValueError: sizes below one, no outputs, an unknown unit.
 
+    See also:
+        ``dgm.JointGatedRBM``, which gives the inputs a law too.
+
     Memisevic and Hinton (2007), "Unsupervised learning of image transformations"; (2010), "Learning to represent spatial
     transformations with factored higher-order Boltzmann machines".
 
@@ -63,38 +65,18 @@ class GatedRBM(GivenColumnsModel):
         spread: float = 0.1,
     ) -> None:
         super().__init__()
-        outputs = self._set_columns(visible, inputs)
-        hidden = check_count("hidden", hidden, what="the number of hidden units")
-        factors = check_count("factors", factors, what="the number of factors")
-        check_choice("unit", unit, ("binary", "gaussian"))
-        self.hidden, self.factors, self.unit = hidden, factors, unit
-        self.spread = spread
-        units = Binary(outputs) if unit == "binary" else Gaussian(outputs)
-        self._graph = Graph(
-            {"visible": units, "hidden": Binary(hidden), "input": Gaussian(inputs)},
-            [Factored(["visible", "hidden", "input"], factors)],
-        )
-        self.input_weight = nn.Parameter(spread * torch.randn(inputs, factors))
-        self.output_weight = nn.Parameter(spread * torch.randn(outputs, factors))
-        self.hidden_weight = nn.Parameter(spread * torch.randn(hidden, factors))
-        self.visible_bias = nn.Parameter(torch.zeros(outputs))
-        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
+        self._set_factors(self._set_columns(visible, inputs), hidden, factors, unit, spread, input_unit="gaussian")
         if unit == "gaussian":
-            self.log_precision = nn.Parameter(torch.zeros(outputs))
+            self.log_precision = nn.Parameter(torch.zeros(visible - inputs))
 
     def forward(self, given: Tensor | None = None) -> BoltzmannDistribution:
         given = self.no_inputs(1).squeeze(0) if given is None else given
-        output_weight: Tensor = self.output_weight
         graph = self._graph
+        output_weight: Tensor = self.output_weight
         visible: tuple[Tensor, ...] = (self.visible_bias,)
         if self.unit == "gaussian":
-            beta = self.log_precision.exp()
-            origin = self.visible_bias.detach()
-            output_weight, visible = (
-                beta.unsqueeze(-1) * output_weight,
-                (beta * (self.visible_bias - origin), -0.5 * beta),
-            )
-            graph = graph.at(visible=origin)
+            visible, beta, origin = natural(self.visible_bias, self.log_precision)
+            graph, output_weight = graph.at(visible=origin), beta * self.output_weight
         nothing = given.new_zeros(self.inputs), given.new_full((self.inputs,), -0.5)
         machine = Machine(
             graph,
@@ -104,27 +86,8 @@ class GatedRBM(GivenColumnsModel):
         left, _ = conditional(machine, {"input": given.to(self.visible_bias)})
         return BoltzmannDistribution(left.graph, left.biases, left.weights)
 
-    def transformation(self, x: Tensor) -> Tensor:
-        """P(h = 1 | x, y), which tells how inputs became outputs: ``rows x hidden``.
-
-        Args:
-            x: rows of inputs and outputs.
-        """
-        given, outputs = self.split(x)
-        with torch.no_grad():
-            return mean_field(self(given).machine, {"visible": outputs}, 1).statistics["hidden"][0]
-
-    def transform(self, h: Tensor, given: Tensor) -> Tensor:
-        """E[y | x, h]: other inputs under a transformation, ``rows x outputs``.
-
-        Args:
-            h: states or means of the hidden units, ``rows x hidden``.
-            given: inputs, ``rows x inputs``.
-        """
-        with torch.no_grad():
-            machine, block = self(given).machine, self._graph.block("visible")
-            (eta,) = machine.colour_fields((block,), {"hidden": h})
-            return machine.graph.layers["visible"].mean(*eta)[0]
+    def outputs_given(self, given: Tensor) -> BoltzmannDistribution:
+        return self(given)
 
     def initialise(self, x: Tensor) -> None:
         """Set b (and the precisions of real outputs) to the outputs' means and variances, unless b was set already.
@@ -141,9 +104,6 @@ class GatedRBM(GivenColumnsModel):
             self.visible_bias.copy_(location)
             self.log_precision.copy_(-variance.log())
             self.output_weight.mul_(variance.sqrt().unsqueeze(-1))
-
-    def visible_biases(self) -> tuple[Tensor, ...]:
-        return (self.visible_bias,)
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "inputs": self.inputs, "hidden": self.hidden, "factors": self.factors,

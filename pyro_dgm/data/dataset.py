@@ -13,6 +13,9 @@ from ..checks import check_count, check_memory
 from .space import Space
 from .streams import stream
 
+UNLABELLED = -1
+"""The label of a row without one, as in scikit-learn."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -162,18 +165,23 @@ class Dataset:
         return replace(self, train=train)
 
     def labelled(self, classes: int) -> "Dataset":
-        """The same data with the label of every row appended as ``classes`` one-hot columns.
+        """The same data with the label of every row appended as ``classes`` one-hot columns, NaN for a row without label.
 
         Raises:
-            ValueError: a split has no labels, or one outside 0 to ``classes`` - 1; more classes than memory holds.
+            ValueError: a split has no labels, or one that is neither ``UNLABELLED`` (-1) nor 0 to ``classes`` - 1; more classes
+                than memory holds.
         """
         classes = check_count("classes", classes, what="the number of classes")
         check_memory({"classes": classes}, self.visible, "labelled")
 
         def joined(split: Split) -> Split:
-            if split.labels is None or not ((split.labels >= 0) & (split.labels < classes)).all():
-                raise ValueError(f"labelled({classes}) needs labels 0 to {classes - 1} for every row of {self.name!r}")
-            label = torch.nn.functional.one_hot(split.labels.long(), classes).to(split.x)
+            if split.labels is None or not ((split.labels >= UNLABELLED) & (split.labels < classes)).all():
+                raise ValueError(
+                    f"labelled({classes}) needs labels 0 to {classes - 1} for every row of {self.name!r}, or {UNLABELLED} for "
+                    "a row without"
+                )
+            label = torch.nn.functional.one_hot(split.labels.long().clamp_min(0), classes).to(split.x)
+            label[split.labels == UNLABELLED] = math.nan
             return Split(torch.cat([split.x, label], 1), split.space, split.labels)
 
         train, valid, test = joined(self.train), joined(self.valid), joined(self.test)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .dataset import Dataset, Split
+from .dataset import UNLABELLED, Dataset, Split
 from .reading import read_arrays
 from .space import Space
 
@@ -41,8 +41,8 @@ def read_npz(path: Path) -> Dataset:
     """Read `train`, and `valid` and `test` where present, from an npz file.
 
     An array with a companion scalar such as `train_width` holds packed bits; any other array holds N rows of numbers of
-    any shape. `train_labels` and so on are optional. A missing `valid` or `test` is a tenth of `train`, split off by a
-    fixed permutation. The space is that of `infer_space`.
+    any shape. `train_labels` and so on are optional; NaN or -1 there is a row without label. A missing `valid` or `test` is a
+    tenth of `train`, split off by a fixed permutation. The space is that of `infer_space`.
 
     Args:
         path: the file.
@@ -119,14 +119,18 @@ def rows_of(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def labels_of(path: Path, part: str, arrays: dict[str, np.ndarray], count: int) -> torch.Tensor | None:
-    """The labels of a split with ``count`` rows, checked; None if it has none."""
+    """The labels of a split with ``count`` rows, checked, ``UNLABELLED`` where they are NaN; None if it has none."""
     array = arrays.get(f"{part}_labels")
     if array is None:
         return None
+    if array.dtype.kind == "f":
+        array = np.where(np.isnan(array), UNLABELLED, array)
+        if (np.isfinite(array) & (array == np.rint(array))).all():
+            array = array.astype(np.int64)
     if array.shape != (count,) or array.dtype.kind not in "biu":
         raise ValueError(
             f"{path}: '{part}_labels' is {array.dtype} of shape {array.shape}; expected {count} whole numbers, "
-            "one for each row."
+            "one for each row, or NaN for a row without label."
         )
     return torch.from_numpy(array.astype(np.int64))
 

@@ -88,7 +88,7 @@ def test_permutation_never_changes() -> None:
             {"train": np.ones((9, 2)), "train_labels": np.ones(8, int)},
             r"'train_labels' is int64 of shape \(8,\).*9 who",
         ),
-        ({"train": np.ones((9, 2)), "train_labels": np.ones(9)}, "'train_labels' is float64"),
+        ({"train": np.ones((9, 2)), "train_labels": np.full(9, 0.5)}, "'train_labels' is float64"),
         ({"train": np.ones((9, 2)), "train_width": 9}, r"9 packed bits need uint8 of shape \(N, 2\)"),
         ({"train": np.ones((9, 2), np.uint8), "train_width": 17}, r"17 packed bits need uint8 of shape \(N, 3\)"),
         ({"train": np.ones((9, 2), np.uint8), "train_width": 8}, r"8 packed bits need uint8 of shape \(N, 1\)"),

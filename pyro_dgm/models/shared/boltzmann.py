@@ -258,7 +258,7 @@ class BoltzmannModel(EnergyModel):
         Raises:
             ValueError: as ``dgm.log_partition``.
         """
-        check_rows(options.get("base", rows), rows.shape[1:], "base")
+        check_rows(options.get("base", rows), rows.shape[1:], "base", missing=self.takes_missing)
         with torch.no_grad():
             dist = self()
             if method is None:

@@ -29,6 +29,12 @@ class LabelColumns(BoltzmannModel):
         columns, label = x.split([self.visible, self.classes], -1)
         return {"visible": columns, "label": label.unsqueeze(-2)}
 
+    def has_label(self, x: Tensor) -> Tensor:
+        """Whether each row has a label: it has the columns for it, and they are not NaN."""
+        if not self.classes or x.shape[-1] == self.visible:
+            return torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        return ~x[:, self.visible :].isnan().any(1)
+
     def joined(self, state: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([state["visible"], state["label"].squeeze(-2)], -1) if "label" in state else state["visible"]
 

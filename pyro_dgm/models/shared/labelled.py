@@ -27,8 +27,10 @@ class LabelledModel(LabelColumns):
 
     ``model(x)`` has the sites ``"x"``, the
     visible columns under $p(x)$, and ``"label"`` under $p(y \mid x)$, which is exact: the hidden units are summed out for every
-    class. Their log-probabilities sum to $\log p(x, y)$.
+    class. Their log-probabilities sum to $\log p(x, y)$. Rows whose label is NaN are trained and evaluated by $\log p(x)$.
     """
+
+    takes_missing = True
 
     def scores(self, x: Tensor) -> Tensor:
         r"""$\log p(x, y) + \log Z$ of every class y: ``batch_shape x classes``, in nats.
@@ -123,20 +125,30 @@ class LabelledModel(LabelColumns):
         check_options(self, options, log_partition)
         log_z = self.log_partition(x, method, **options)
         with torch.no_grad():
-            machine = self().machine
-            values = torch.cat([log_sum(machine, self.observed(rows)) for rows in x.split(ROWS_AT_ONCE)])
+            values = torch.cat([self._log_sums(rows) for rows in x.split(ROWS_AT_ONCE)])
         return between(values - log_z.value, log_z)
+
+    def _log_sums(self, x: Tensor) -> Tensor:
+        """The log-sum over all layers that each row does not observe: one figure per row."""
+        machine, seen, known = self().machine, self.observed(x), self.has_label(x)
+        values = x.new_empty(len(x))
+        if known.any():
+            values[known] = log_sum(machine, {layer: state[known] for layer, state in seen.items()})
+        if not known.all():
+            values[~known] = log_sum(machine, {"visible": seen["visible"][~known]})
+        return values
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The share of validation rows whose class is not the most probable one, $\\log p(y \\mid x)$, the free-energy gap."""
         with torch.no_grad():
             machine = self().machine
-            splits = [self.observed(rows[:PROGRESS_ROWS]) for rows in (train, valid)]
-            free = [-log_sum(machine, {"visible": seen["visible"]}).mean() for seen in splits]
+            splits = [rows[:PROGRESS_ROWS] for rows in (train, valid)]
+            free = [-log_sum(machine, {"visible": self.observed(rows)["visible"]}).mean() for rows in splits]
             figures = {"free_energy_gap": float(free[1] - free[0])}
-            if "label" in splits[1]:
-                log_p = torch.log_softmax(self.scores(splits[1]["visible"]), -1)
-                truth = splits[1]["label"].squeeze(-2)
+            rows = splits[1][self.has_label(splits[1])]
+            if len(rows):
+                seen = self.observed(rows)
+                log_p, truth = torch.log_softmax(self.scores(seen["visible"]), -1), seen["label"].squeeze(-2)
                 figures["valid_error"] = float((log_p.argmax(-1) != truth.argmax(-1)).double().mean())
                 figures["valid_log_label"] = float((log_p * truth).sum(-1).mean())
         return figures

@@ -91,7 +91,8 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     model's precision and whole numbers, whatever the caller has (``arguments``).
 
     Attributes:
-        takes_missing: whether it is trained and evaluated on rows with missing values (NaN), which it sums out.
+        takes_missing: whether it is trained and evaluated on rows with missing values (NaN), which it sums out; ``check_data``
+            says where they may be.
         fresh: whether the model was never trained.
         own_networks: the class names of networks that a user gave in place of the model's, by argument.
     """

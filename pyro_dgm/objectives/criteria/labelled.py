@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
@@ -25,6 +24,10 @@ class WithLabels(Protocol):
 
     def observed(self, x: Tensor) -> dict[str, Tensor]:
         """The states that rows observe; ``"visible"`` and, where rows have them, ``"label"``."""
+        ...
+
+    def has_label(self, x: Tensor) -> Tensor:
+        """Whether each row has a label."""
         ...
 
 
@@ -81,10 +84,7 @@ class Hybrid(Objective):
         self._labels = Trace_ELBO(max_plate_nesting=1)(model.labels, model.guide)
 
     def loss(self, x: Tensor) -> Tensor:
-        seen = self._model.observed(x)
-        labelled = (
-            ~seen["label"].flatten(1).isnan().any(1) if "label" in seen else torch.zeros(len(x), dtype=torch.bool)
-        )
+        labelled = self._model.has_label(x)
         terms = []
         with unregistered():
             if self.discriminative and labelled.any():
@@ -92,7 +92,7 @@ class Hybrid(Objective):
             if self.generative and labelled.any():
                 terms.append(self.generative * self.likelihood.loss(x[labelled]) * int(labelled.sum()))
             if self.unlabelled and not labelled.all():
-                alone = seen["visible"][~labelled.to(x.device)]
+                alone = self._model.observed(x[~labelled])["visible"]
                 terms.append(self.unlabelled * self.likelihood.loss(alone) * len(alone))
         if not terms:
             return sum((0 * p.sum() for p in self._model.model.parameters()), start=x.new_zeros(()))

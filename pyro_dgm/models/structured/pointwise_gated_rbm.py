@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_columns, check_count, check_counts, check_one_hot
+from ...checks import check_choice, check_columns, check_count, check_counts, check_one_hot, check_positive
 from ...columns import location_and_variance
 from ...energy import (
     Binary,
@@ -49,6 +49,7 @@ class PointwiseGatedRBM(VariationalMachine):
         classes: the number of classes, 0 without labels. With labels rows hold the visible columns and then a one-hot label.
         unit: the visible units, ``"binary"`` or ``"gaussian"`` with one learned precision.
         rounds: rounds of mean field in the guide.
+        spread: the standard deviation of the first weights; back-propagation through mean field wants some hundredths.
 
     Attributes:
         weights: $W_r$, each ``visible x hidden[r]``.
@@ -58,7 +59,8 @@ class PointwiseGatedRBM(VariationalMachine):
         log_precision: $\log\beta$, a scalar, for real pixels.
 
     Raises:
-        ValueError: fewer than two groups, a number of units below one, a single class, an unknown unit.
+        ValueError: fewer than two groups, a number of units below one, a single class, an unknown unit, a
+            spread that is not positive.
 
     Sohn, Zhou, Lee and Lee (2013), "Learning and selecting features jointly with point-wise gated Boltzmann machines".
 
@@ -76,8 +78,11 @@ class PointwiseGatedRBM(VariationalMachine):
         classes: int = 0,
         unit: Literal["binary", "gaussian"] = "binary",
         rounds: int = 10,
+        spread: float = 0.01,
     ) -> None:
         super().__init__()
+        check_positive("spread", spread, "the standard deviation of the first weights")
+        self.spread = spread
         visible, hidden = (
             check_columns(visible),
             check_counts("hidden", hidden, "units of every group", "(200, 200)", fewest=2),
@@ -99,10 +104,10 @@ class PointwiseGatedRBM(VariationalMachine):
         if classes:
             layers["label"] = Categorical(1, classes)
             couplings.append(Dense("label", groups[0]))
-            self.label_weight = nn.Parameter(0.01 * torch.randn(classes, hidden[0]))
+            self.label_weight = nn.Parameter(spread * torch.randn(classes, hidden[0]))
             self.label_bias = nn.Parameter(torch.zeros(classes))
         self._graph = Graph(layers, couplings, joint=[("mask", "visible")])
-        self.weights = nn.ParameterList(0.01 * torch.randn(visible, h) for h in hidden)
+        self.weights = nn.ParameterList(spread * torch.randn(visible, h) for h in hidden)
         self.visible_bias = nn.Parameter(torch.zeros(visible, len(hidden)))
         self.hidden_biases = nn.ParameterList(torch.zeros(h) for h in hidden)
         if unit == "gaussian":
@@ -191,7 +196,7 @@ class PointwiseGatedRBM(VariationalMachine):
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": list(self.hidden), "classes": self.classes, "unit": self.unit,
-                "rounds": self.rounds}  # fmt: skip
+                "rounds": self.rounds, "spread": self.spread}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

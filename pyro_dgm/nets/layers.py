@@ -146,6 +146,17 @@ def enlarged(picture: Tensor) -> Tensor:
     return picture.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a module has batch normalisation, this file's or torch's, which needs more than a row."""
+    return any(isinstance(part, _NORMS) for part in module.modules())
+
+
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """The running means and variances of a module's batch normalisation."""
+    parts = [part for part in module.modules() if isinstance(part, _NORMS)]
+    return [buffer for part in parts for buffer in part.buffers(recurse=False) if buffer.is_floating_point()]
+
+
 def start_normal(module: nn.Module, deviation: float = 0.02) -> nn.Module:
     """Draw all weights of linear and convolutional layers from a normal, and set their biases to zero (Radford et al. 2016)."""
     linear: Any = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -155,3 +166,6 @@ def start_normal(module: nn.Module, deviation: float = 0.02) -> nn.Module:
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
     return module
+
+
+_NORMS = (BatchNorm, nn.modules.batchnorm._BatchNorm)

@@ -25,6 +25,7 @@ from ..files import write_table
 from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..models.shared.model import Model
 from ..models.shared.rows import not_finite
+from ..nets.layers import running_statistics
 from ..nets.modes import evaluating, training
 from ..objectives.objective import Objective, Turn
 from .checkpoint import save_state, save_weights
@@ -88,7 +89,8 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] *= group.get("rate", 1.0)
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
-        self.parameters = list(self.model.parameters())
+        # Statistics of batches belong to the weights that made them.
+        self.smoothed = [*self.model.parameters(), *running_statistics(self.model)]
         self.trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         if not any(parameter.requires_grad for parameter in self.trained):
             raise ValueError(
@@ -107,7 +109,7 @@ class Trainer:
     def run(self, first: int) -> Run:
         """Train from the beginning, or on from the number of epochs that ``restore`` returned."""
         if first == 0 and self.settings.average is not None:
-            self.averaged = [p.detach().clone() for p in self.parameters]
+            self.averaged = [p.detach().clone() for p in self.smoothed]
         self.moved = first > 0
         total = self.steps * self.settings.epochs
         with (
@@ -129,8 +131,8 @@ class Trainer:
                 self._checkpoint(epoch + 1)
         if self.averaged is not None:
             with torch.no_grad():
-                for parameter, mean in zip(self.parameters, self.averaged, strict=True):
-                    parameter.copy_(mean)
+                for value, mean in zip(self.smoothed, self.averaged, strict=True):
+                    value.copy_(mean)
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
         if self.folder is not None and processes.first():
@@ -155,7 +157,7 @@ class Trainer:
                 totals[turn.name] += self._step(turn, weight, epoch, number) * len(x)
                 counts[turn.name] += len(x)
             if self.averaged is not None:
-                torch._foreach_lerp_(self.averaged, [p.detach() for p in self.parameters], 1 - settings.average)  # type: ignore[operator]
+                torch._foreach_lerp_(self.averaged, [p.detach() for p in self.smoothed], 1 - settings.average)  # type: ignore[operator]
             bar.update()
         if not totals:
             raise ValueError(f"{type(self.objective).__name__} took no turn; expected at least one per batch")
@@ -233,9 +235,9 @@ class Trainer:
         """Exchange the weights and their moving average, if there is one."""
         if self.averaged is not None:
             with torch.no_grad():
-                for parameter, mean in zip(self.parameters, self.averaged, strict=True):
-                    current = parameter.detach().clone()
-                    parameter.copy_(mean)
+                for value, mean in zip(self.smoothed, self.averaged, strict=True):
+                    current = value.detach().clone()
+                    value.copy_(mean)
                     mean.copy_(current)
 
     def _report(self, epoch: int, losses: dict[str, float], clocks: dict[str, float], bar: Any) -> None:

@@ -94,6 +94,7 @@ class NetworkGenerator(GeneratorModel):
         play: Play = "alternating",
         rate: float = 1.0,
         discriminator: Sequence[int] = (240, 240),
+        activation: str | None = None,
         pieces: int | None = None,
         dropout: float = 0.5,
         input_dropout: float = 0.2,
@@ -103,7 +104,8 @@ class NetworkGenerator(GeneratorModel):
         Args:
             game, steps, play, rate: as for ``dgm.Adversarial``.
             discriminator: units of the discriminator's dense hidden layers.
-            pieces: the affine maps of its maxout units, 5 by default; of the dense body.
+            activation: their non-linearity, by default maxout, or leaky_relu with convolutions.
+            pieces: the affine maps of maxout units, 5 by default.
             dropout, input_dropout: as for ``dgm.Discriminator``.
         """
         picture: dict[str, Any] = {}
@@ -115,7 +117,7 @@ class NetworkGenerator(GeneratorModel):
                 "normalise": self.normalise,
             }
         opponent = Discriminator(
-            self.data_shape().numel(), discriminator, pieces=pieces, dropout=dropout, input_dropout=input_dropout,
+            self.data_shape().numel(), discriminator, activation, pieces, dropout=dropout, input_dropout=input_dropout,
             body=self.body, **picture,
         )  # fmt: skip
         return Adversarial(opponent, game, steps, play, rate)

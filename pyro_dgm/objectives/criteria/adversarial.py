@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...checks import check_choice, check_count, check_positive
 from ...inference.random_state import untouched
-from ...nets.layers import BatchNorm
+from ...nets.layers import has_batch_norm
 from ...nets.modes import evaluating
 from ..objective import Objective, Turn
 from .games import Game, discriminator_loss, extrapolated, generator_loss, held
@@ -117,9 +117,7 @@ class Adversarial(Objective):
                 f"Adversarial got discriminators for {sorted(self.discriminators)}; {type(model).__name__} has matches "
                 f"{sorted(self.matches)}"
             )
-        self._whole = any(
-            isinstance(part, _NORMS) for m in (model, *self.discriminators.values()) for part in m.modules()
-        )
+        self._whole = self._normalises(model)
         with evaluating(model):
             for name, match in self.matches.items():
                 self.discriminators[name].to(shown)
@@ -131,7 +129,7 @@ class Adversarial(Objective):
 
     def _normalises(self, model: Any) -> bool:
         """Whether a player has batch normalisation, which needs more than a row."""
-        return any(isinstance(part, _NORMS) for m in (model, *self.discriminators.values()) for part in m.modules())
+        return any(has_batch_norm(player) for player in (model, *self.discriminators.values()))
 
     def turns(self, x: Tensor) -> Iterator[Turn]:
         if not (self._whole and len(x) < 2):
@@ -176,9 +174,6 @@ class Adversarial(Objective):
             **super().options(), "game": self.game, "steps": self.steps, "play": self.play, "rate": self.rate, **ahead,
             "discriminators": players,
         }  # fmt: skip
-
-
-_NORMS = (BatchNorm, nn.modules.batchnorm._BatchNorm)
 
 
 def _against_generator(match: Match, discriminator: nn.Module, x: Tensor) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .trained import Outcome, Trained
 
 COMPARED = 3000
 """Samples and test rows for precision and recall."""
 
 
-def measure(trained: Trained, samples: int = 10_000) -> Outcome:
+def measure(trained: Trained, samples: int = 10_000, widths: Sequence[float] | None = None) -> Outcome:
     """The Parzen figure of the test rows under windows around samples.
 
     The details have the figure of as many training rows under the same protocol, the discrepancy and its p-value, precision
@@ -16,26 +18,29 @@ def measure(trained: Trained, samples: int = 10_000) -> Outcome:
 
     Args:
         trained: a model and its data.
-        samples: the number of windows.
+        samples: the number of windows, at most that of the training rows.
+        widths: the widths that are tried; by default those of published figures, 0.1 to 1.
     """
     import torch
 
     from ...evaluation.samples import mmd_test, nearest_neighbours, parzen, precision_recall
+    from ...evaluation.samples.parzen import WIDTHS
     from ...evaluation.samples.rows import rows_of
 
     data, columns = trained.data, getattr(trained.model, "visible", None)
+    tried = WIDTHS if widths is None else tuple(widths)
     # Rows of files are in some order, so that their first ones have a law of their own.
     generator = torch.Generator().manual_seed(0)
     train, valid, test = (split.x[:, :columns] for split in (data.train, data.valid, data.test))
     mixed, shuffled = (rows[torch.randperm(len(rows), generator=generator)] for rows in (train, test))
     count = min(samples, len(train))
     drawn = rows_of(trained.model, "samples", count)[:, :columns]
-    figure = parzen(drawn, test, valid, count, space=str(data.test.space))
+    figure = parzen(drawn, test, valid, count, tried, space=str(data.test.space))
     compared = min(COMPARED, len(test))
     discrepancy = mmd_test(drawn, shuffled)
     near = precision_recall(drawn[:compared], shuffled[:compared])
     details = {
-        "training_rows": parzen(mixed, test, valid, count).value,
+        "training_rows": parzen(mixed, test, valid, count, tried).value,
         "median": figure.median,
         "width": figure.width,
         "mmd": discrepancy.value,

@@ -38,9 +38,11 @@ class Objective(ABC):
 
     Attributes:
         arguments: the arguments of the model's ``objective`` that made it, as plain data, where they are known.
+        fewest_rows: the rows below which a batch tells nothing; ``fit`` leaves a smaller last batch out.
     """
 
     arguments: dict[str, Any] | None = None
+    fewest_rows: int = 1
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

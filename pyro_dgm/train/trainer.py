@@ -153,7 +153,7 @@ class Trainer:
                 for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
                     group["lr"] = rate * share
             rows, weight = _share(x)
-            for turn in self.objective.turns(rows):
+            for turn in self.objective.turns(rows) if len(x) >= self.objective.fewest_rows else ():
                 totals[turn.name] += self._step(turn, weight, epoch, number) * len(x)
                 counts[turn.name] += len(x)
             if self.averaged is not None:

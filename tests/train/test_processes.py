@@ -26,6 +26,7 @@ from pyro_dgm import cli, processes, registry, train
 from pyro_dgm.annealing import units
 from pyro_dgm.annealing.weights import log_mean_exp
 from pyro_dgm.models.shared import latent
+from pyro_dgm.nets.layers import BatchNorm
 from pyro_dgm.objectives.phases.centring import Centring
 from pyro_dgm.objectives.phases.fast_weights import FastWeights
 from pyro_dgm.objectives.phases.phase import ExactNegativePhase
@@ -51,6 +52,27 @@ class CentredExact(ExactNegativePhase):
         return super().terms(site, fn, value)
 
 
+class NormalisedOdds(torch.nn.Module):
+    """A discriminator whose log odds depend on the statistics of the whole batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(6, 4), BatchNorm(4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+
+    def forward(self, x):
+        return self.layers(x).squeeze(-1)
+
+
+LOSSES = ("loss", "discriminator", "generator")
+
+
+def with_labels(data):
+    """The data with their last two columns as a one-hot label."""
+    first = data.train.x[:, :1]
+    split = dgm.data.Split(torch.cat([data.train.x[:, :4], first, 1 - first], 1), data.train.space)
+    return dgm.data.Dataset("toy", split, split, split, (6,))
+
+
 def constant_noise(shape, dtype, device):
     return torch.full(shape, 0.3, dtype=dtype, device=device)
 
@@ -67,8 +89,14 @@ def dataset():
 def trained(kind):
     """Weights after some steps of a criterion without draws; the last batch of 23 rows by 11 has a single one."""
     pyro.set_rng_seed(1)
-    model = (dgm.VAE(6, latent=2, hidden=(5,)) if kind == "vae" else dgm.RBM(6, 4)).double()
+    model = {
+        "vae": lambda: dgm.VAE(6, latent=2, hidden=(5,)),
+        "moments": lambda: dgm.ConditionalGAN(4, classes=2, latent=2, hidden=(5,)),
+        "game": lambda: dgm.ConditionalGAN(4, classes=2, latent=2, hidden=(5,), normalise=True),
+    }.get(kind, lambda: dgm.RBM(6, 4))().double()  # fmt: skip
     objective = {
+        "moments": dgm.MomentMatching,
+        "game": lambda: dgm.Adversarial(NormalisedOdds().double(), steps=2, rate=0.1),
         "exact": lambda: dgm.NegativePhaseObjective(ExactNegativePhase()),
         "centred": lambda: dgm.NegativePhaseObjective(CentredExact()),
         "pseudolikelihood": dgm.PseudoLikelihood,
@@ -76,15 +104,17 @@ def trained(kind):
         "iwae": lambda: None,
     }[kind]()
     options = {"epochs": 3, "batch_size": 11, "learning_rate": 0.3, "optimiser": "sgd"}
-    run = dgm.fit(model, dataset(), objective=objective, average=0.5, **options, **QUIET)
-    return {"loss": torch.tensor([row["loss"] for row in run.history]), **model.state_dict()}
+    data = dataset() if kind not in ("moments", "game") else with_labels(dataset())
+    run = dgm.fit(model, data, objective=objective, average=0.5, **options, **QUIET)
+    losses = [[value for name, value in row.items() if name in LOSSES] for row in run.history]
+    return {"loss": torch.tensor(losses).squeeze(1), **model.state_dict()}
 
 
 def exact_training():
     drawn = torch.distributions.normal._standard_normal
     torch.distributions.normal._standard_normal = constant_noise
     try:
-        return {kind: trained(kind) for kind in ("exact", "centred", "pseudolikelihood", "vae")}
+        return {kind: trained(kind) for kind in ("exact", "centred", "pseudolikelihood", "vae", "moments", "game")}
     finally:
         torch.distributions.normal._standard_normal = drawn
 

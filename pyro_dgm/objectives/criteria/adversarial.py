@@ -117,7 +117,7 @@ class Adversarial(Objective):
                 f"Adversarial got discriminators for {sorted(self.discriminators)}; {type(model).__name__} has matches "
                 f"{sorted(self.matches)}"
             )
-        self._whole = self._normalises(model)
+        self.fewest_rows = 2 if self._normalises(model) else 1
         with evaluating(model):
             for name, match in self.matches.items():
                 self.discriminators[name].to(shown)
@@ -132,9 +132,8 @@ class Adversarial(Objective):
         return any(has_batch_norm(player) for player in (model, *self.discriminators.values()))
 
     def turns(self, x: Tensor) -> Iterator[Turn]:
-        if not (self._whole and len(x) < 2):
-            for name, match in self.matches.items():
-                yield from self._turns(name, match, self.discriminators[name], x)
+        for name, match in self.matches.items():
+            yield from self._turns(name, match, self.discriminators[name], x)
 
     def _turns(self, name: str, match: Match, discriminator: nn.Module, x: Tensor) -> Iterator[Turn]:
         """The turns of one match."""

@@ -52,6 +52,8 @@ class MomentMatching(Objective):
         True
     """
 
+    fewest_rows = 2
+
     def __init__(
         self,
         kernel: Kernel | None = None,
@@ -98,10 +100,6 @@ class MomentMatching(Objective):
                 UserWarning,
                 stacklevel=3,
             )
-
-    def turns(self, x: Tensor) -> Iterator[Turn]:
-        if len(x) > 1 or processes.several():
-            yield Turn(self.loss_name(), lambda: self.loss(x))
 
     def loss(self, x: Tensor) -> Tensor:
         wanted = x if self.samples is None else x[:1].expand(processes.share(self.samples, "samples"), *x.shape[1:])
@@ -175,7 +173,7 @@ class CodeMatching(MomentMatching):
     def turns(self, x: Tensor) -> Iterator[Turn]:
         if self.reconstructing:
             yield Turn("reconstruction", lambda: self.reconstruct(x), ("decoder", "encoder"))
-        elif len(x) > 1 or processes.several():
+        else:
             yield Turn("discrepancy", lambda: self.loss(x), ("generator",))
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Location and scale of the columns of real data, in a way that survives columns far from zero or of one value."""
+"""Location, scale and linear prediction of the columns of real data, also where they lie far from zero or hold one value."""
 
 from __future__ import annotations
 
@@ -35,3 +35,33 @@ def location_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
 def constant(x: Tensor) -> Tensor:
     """A mask of the columns that hold one value in all rows: ``rows x shape`` to ``shape``."""
     return x.amax(0) == x.amin(0)
+
+
+def linear_prediction(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Ridge regression of outputs on inputs: weights A, ``inputs x outputs``, intercepts and error variances, ``outputs``.
+
+    The ridge on standardised inputs is that of one row. The variances are means of squared errors of rows that took no part in
+    the regression, $e_i / (1 - h_i)$ with the leverages $h_i$, so that they are honest where inputs are many or rows are few. With
+    one row, or with constant inputs, A is zero and the variances are those of the outputs.
+
+    Example:
+        >>> import torch
+        >>> x = torch.arange(100.0).unsqueeze(1)
+        >>> weight, intercept, variance = linear_prediction(x, 2 * x + 5)
+        >>> round(float(weight), 1), bool(variance < 1)
+        (2.0, True)
+    """
+    (centre, spread), (location, total) = location_and_variance(inputs), location_and_variance(outputs)
+    step = torch.where(constant(inputs), 0.0, spread.rsqrt()).double()
+    standard = (inputs - centre).double() * step
+    left, size, right = torch.linalg.svd(standard, full_matrices=False)
+    centred = (outputs - location).double()
+    loadings = left.T @ centred
+    weight = step.unsqueeze(-1) * (right.T @ ((size / (size.square() + 1)).unsqueeze(-1) * loadings))
+    shrunk = size.square() / (size.square() + 1)
+    leverage = (left.square() * shrunk).sum(1, keepdim=True) + 1 / len(inputs)
+    error = (centred - left @ (shrunk.unsqueeze(-1) * loadings)) / (1 - leverage).clamp_min(1 / len(inputs))
+    weight = weight.to(outputs)
+    variance = torch.maximum(error.square().mean(0).to(outputs), CONSTANT * total)
+    variance = torch.where(constant(outputs), total, variance)  # one row's columns are constant too
+    return weight, location - centre @ weight, variance

@@ -2,7 +2,8 @@
 
 from .binarise import binarise
 from .dataset import Dataset, Split
-from .real import Whitening, preprocess
+from .preprocessing import preprocess
+from .real import Whitening
 from .row_files import read_rows
 from .sequences import pad, unpad
 from .sources import load, located, names

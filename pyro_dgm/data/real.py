@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -183,28 +183,6 @@ def whiten_pixels(dataset: Dataset, epsilon: float = 0.01, scale: float = 1.0, s
 
     scaled = "" if scale == 1 else f" times {scale:g}"
     return _with_rows(dataset, change, f"normalised, whitened pixels{scaled}, epsilon {epsilon:g}", dataset.shape)
-
-
-PREPROCESSING: dict[str, Callable[..., Dataset]] = {
-    "standardised": standardise,
-    "whitened": whiten,
-    "zca": whiten_pixels,
-}
-"""The conventions by name."""
-
-
-def preprocess(dataset: Dataset, how: str, **options: Any) -> Dataset:
-    """Convert grey levels to real numbers by the convention of a name, with its options.
-
-    Raises:
-        ValueError: an unknown name or option.
-    """
-    if how not in PREPROCESSING:
-        raise ValueError(f"Unknown preprocessing {how!r}; expected one of: {', '.join(PREPROCESSING)}.")
-    try:
-        return PREPROCESSING[how](dataset, **options)
-    except TypeError as error:
-        raise ValueError(f"preprocessing {how!r} got {options}: {error}") from None
 
 
 def _splits(dataset: Dataset) -> dict[str, Split]:

@@ -18,9 +18,9 @@ from .idx import read_idx
 from .locate import data_folder, find
 from .made import before_noise, shifted_dots
 from .npz import dataset_of, permutation, read_npz, unpack
+from .preprocessing import preprocess
 from .reading import read_array, read_arrays, read_table
-from .real import preprocess
-from .sequences import jsb_chorales, motion_capture
+from .sequence_sets import jsb_chorales, motion_capture, nottingham
 from .space import Space
 
 Reader = Callable[[Path | None], Dataset]
@@ -69,7 +69,8 @@ def load(
         binarisation: "threshold", "fixed" or "stochastic" for grey levels; None leaves the data unchanged.
         seed: the seed of the binarisation; the splits do not depend on it.
         preprocessing: "standardised", "whitened" or "zca" for real numbers, or a dictionary with this name under "how" and
-            with options, as in {"how": "whitened", "components": 32}.
+            with options, as in {"how": "whitened", "components": 32}; of sequences {"how": "windows", "features": 49,
+            "order": 3}.
 
     Raises:
         FileNotFoundError: a file is missing; the message says where it was looked for and where to get it.
@@ -234,4 +235,5 @@ _source(
 _source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 bits per frame, 229/76/77")(
     jsb_chorales
 )
+_source("nottingham", "folk tunes as piano rolls: padded sequences of 88 bits per frame, 694/173/170")(nottingham)
 _source("mocap_mit", "motion capture: padded sequences of 49 real numbers per frame, 32/3/4")(motion_capture)

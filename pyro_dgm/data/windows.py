@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from ..checks import check_count
+from .dataset import Dataset, Split
+from .sequences import unpad
+from .space import Space
 
 
 def windows(sequences: Sequence[Tensor], order: int) -> Tensor:
@@ -45,3 +48,33 @@ def windows(sequences: Sequence[Tensor], order: int) -> Tensor:
                 "smaller order"
             )
     return torch.cat([sequence.unfold(0, order + 1, 1).mT.flatten(1) for sequence in sequences])
+
+
+def windowed(dataset: Dataset, features: int, order: int) -> Dataset:
+    """The windows of a data set's padded sequences: every frame after the first ``order`` of its sequence is one row.
+
+    Args:
+        dataset: padded rows, as ``pad`` makes them.
+        features: the number of values of a frame.
+        order: the number of frames before a frame.
+
+    Raises:
+        ValueError: rows that are no padded sequences of such frames, or a sequence of ``order`` frames or fewer.
+
+    Example:
+        >>> from pyro_dgm.data import Dataset, Space, Split, pad
+        >>> rows = Split(pad([torch.tensor([[1.0], [2.0], [3.0]])]), Space("real"))
+        >>> windowed(Dataset("toy", rows, rows, rows, (6,)), features=1, order=1).test.x
+        tensor([[1., 2.],
+                [2., 3.]])
+    """
+    features = check_count("features", features, what="the values of a frame")
+
+    def changed(split: Split) -> Split:
+        values, present = unpad(split.x, features)
+        rows = windows([frames[exists] for frames, exists in zip(values, present, strict=True)], order)
+        parts = [split.space.preprocessing] * bool(split.space.preprocessing) + [f"windows of {order + 1} frames"]
+        return Split(rows, Space(split.space.support, ", ".join(parts)))
+
+    train, valid, test = changed(dataset.train), changed(dataset.valid), changed(dataset.test)
+    return Dataset(dataset.name, train, valid, test, (order + 1, features))

@@ -15,11 +15,14 @@ from ..native import processor_name
 from .measures import Outcome, Trained, measured
 from .stored import recipes
 
-FAST_TRAINING_ROWS, FAST_ROWS = 500, 100
-"""Training rows, and rows of the other splits, of a fast run: enough to see that a recipe works."""
+FAST_ROWS, FAST_TRAINING = 100, 5
+"""Rows of a split in a fast run, enough to see that a recipe works, and how many times as many it trains on.
+
+A recipe of long rows (whole sequences) has a number of its own, ``fast_rows``.
+"""
 
 FAST_COUNT = 50
-"""Chains, temperatures, warm-up steps and particles of a fast run."""
+"""The most chains, temperatures, warm-up steps, sweeps and particles of a fast run."""
 
 
 def reproduce(
@@ -80,7 +83,7 @@ class _Reproduction:
 
     def _load(self, recipe: dict[str, Any]) -> Any:
         dataset = _dataset(recipe, self.data_dir)
-        return _first_rows(dataset) if self.fast else dataset
+        return _first_rows(dataset, recipe.get("fast_rows", FAST_ROWS)) if self.fast else dataset
 
     def result(self) -> dict[str, Any]:
         """Train and evaluate the model; write the result file and return its content."""
@@ -164,7 +167,8 @@ class _Reproduction:
         """Evaluate the model by the recipe's measure: the figure, its text and its details."""
         options = dict(self.recipe["evaluation"])
         if self.fast:
-            options |= {key: FAST_COUNT for key in ("chains", "temperatures", "warmup", "particles") if key in options}
+            counts = ("chains", "temperatures", "warmup", "particles", "sweeps")
+            options |= {key: min(options[key], FAST_COUNT) for key in counts if key in options}
             if "orders" in options:
                 options["orders"] = [min(count, 2) for count in options["orders"]]
         return measured(
@@ -227,14 +231,10 @@ def _dataset(recipe: dict[str, Any], data_dir: str | None) -> Any:
     return dataset.labelled(recipe["options"]["classes"]) if "classes" in recipe["options"] else dataset
 
 
-def _first_rows(dataset: Any) -> Any:
+def _first_rows(dataset: Any, count: int) -> Any:
     """The data with the first rows of every split only."""
-    return replace(
-        dataset,
-        train=dataset.train[:FAST_TRAINING_ROWS],
-        valid=dataset.valid[:FAST_ROWS],
-        test=dataset.test[:FAST_ROWS],
-    )
+    train = dataset.train[: FAST_TRAINING * count]
+    return replace(dataset, train=train, valid=dataset.valid[:count], test=dataset.test[:count])
 
 
 def _source(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_dgm.data import sequences
+from pyro_dgm.data import load, sequence_sets
 from pyro_dgm.data.sequences import pad, unpad
 
 RNG = np.random.default_rng(0)
@@ -98,11 +98,11 @@ def write_chorales(path: Path, **changes: np.ndarray) -> None:
 
 def test_files_with_other_content(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"jsb_chorales\.npz.*may be had"):
-        sequences.jsb_chorales(tmp_path)
+        sequence_sets.jsb_chorales(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"mocap_mit\.npz: looked nowhere"):
-        sequences.motion_capture(None)
+        sequence_sets.motion_capture(None)
     write_chorales(tmp_path)
-    data = sequences.jsb_chorales(tmp_path)
+    data = sequence_sets.jsb_chorales(tmp_path)
     assert data.shape == (4, 89)
     assert [len(split) for split in (data.train, data.valid, data.test)] == [2, 1, 1]
     for changes, message in (
@@ -113,10 +113,10 @@ def test_files_with_other_content(tmp_path: Path) -> None:
     ):
         write_chorales(tmp_path, **changes)
         with pytest.raises(ValueError, match=message):
-            sequences.jsb_chorales(tmp_path)
+            sequence_sets.jsb_chorales(tmp_path)
     np.savez(tmp_path / "jsb_chorales.npz", train=np.zeros((2, 11), np.uint8))
     with pytest.raises(ValueError, match="no array 'train_lengths', only: train"):
-        sequences.jsb_chorales(tmp_path)
+        sequence_sets.jsb_chorales(tmp_path)
     frames = RNG.normal(size=(4, 3))
     motion = {"train": frames, "train_lengths": [2, 2], "test": frames, "test_lengths": [4]}
     for changes, message in (
@@ -126,22 +126,49 @@ def test_files_with_other_content(tmp_path: Path) -> None:
     ):
         np.savez(tmp_path / "mocap_mit.npz", **{**motion, **changes})
         with pytest.raises(ValueError, match=message):
-            sequences.motion_capture(tmp_path)
+            sequence_sets.motion_capture(tmp_path)
 
 
-def test_real_chorales(data_dir: str) -> None:
-    data = sequences.jsb_chorales(Path(data_dir))
-    arrays = np.load(Path(data_dir) / "jsb_chorales.npz")
-    assert (data.name, data.shape, str(data.train.space)) == ("jsb_chorales", (160, 89), "binary (piano rolls)")
-    for part, count in (("train", 229), ("valid", 76), ("test", 77)):
+ROLLS = {"jsb_chorales": (160, 229, 76, 77), "nottingham": (1793, 694, 173, 170)}
+
+
+@pytest.mark.parametrize("name", ROLLS)
+def test_real_piano_rolls(data_dir: str, name: str) -> None:
+    data = load(name, data_dir)
+    longest, *counts = ROLLS[name]
+    arrays = np.load(Path(data_dir) / f"{name}.npz")
+    assert (data.name, data.shape, str(data.train.space)) == (name, (longest, 89), "binary (piano rolls)")
+    for part, count in zip(("train", "valid", "test"), counts, strict=True):
         values, present = unpad(getattr(data, part).x, 88)
         assert len(values) == count
         assert present.sum(1).tolist() == arrays[f"{part}_lengths"].tolist()
         assert np.array_equal(values[present].numpy(), np.unpackbits(arrays[part], axis=1))
 
 
+def test_windows_of_a_data_set(tmp_path: Path) -> None:
+    """Frames with those before them, in every split, against plain NumPy; no window crosses from one sequence to the next."""
+    frames = {"train": RNG.normal(size=(12, 2)), "test": RNG.normal(size=(5, 2))}
+    np.savez(tmp_path / "mocap_mit.npz", **frames, train_lengths=[3, 4, 5], test_lengths=[5])
+    how = {"how": "windows", "features": 2, "order": 2}
+    data = load("mocap_mit", tmp_path, preprocessing=how)
+    assert (data.shape, str(data.test.space)) == ((3, 2), "real (standardised channels, windows of 3 frames)")
+    for part, frame, starts in (
+        ("train", "train", (0, 3, 4)),
+        ("valid", "train", (7, 8, 9)),
+        ("test", "test", (0, 1, 2)),
+    ):
+        expected = np.stack([frames[frame][start : start + 3].ravel() for start in starts])
+        assert np.array_equal(getattr(data, part).x.numpy(), expected.astype(np.float32))
+    with pytest.raises(ValueError, match="sequence 0 has 3 frames; expected more than order=3"):
+        load("mocap_mit", tmp_path, preprocessing=how | {"order": 3})
+    with pytest.raises(ValueError, match="features=3"):
+        load("mocap_mit", tmp_path, preprocessing=how | {"features": 3})
+    with pytest.raises(ValueError, match=r"'windows' got .* missing"):
+        load("mocap_mit", tmp_path, preprocessing="windows")
+
+
 def test_real_motion(data_dir: str) -> None:
-    data = sequences.motion_capture(Path(data_dir))
+    data = sequence_sets.motion_capture(Path(data_dir))
     arrays = np.load(Path(data_dir) / "mocap_mit.npz")
     assert (data.name, data.shape) == ("mocap_mit", (5000,))
     assert str(data.test.space) == "real (standardised channels)"

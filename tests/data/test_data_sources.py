@@ -14,7 +14,7 @@ from pyro_dgm.data.idx import read_idx
 Writer = Callable[[Path, np.ndarray, bool], Path]
 FILES = {"mnist": "train-images-idx3-ubyte.gz", "binarized_mnist": "binarized_mnist.npz"}
 FILES |= {"mnist_before_noise": "train-images-idx3-ubyte.gz"}
-FILES |= {name: f"{name}.npz" for name in ("frey_faces", "dna", "jsb_chorales", "mocap_mit")}
+FILES |= {name: f"{name}.npz" for name in ("frey_faces", "dna", "jsb_chorales", "nottingham", "mocap_mit")}
 
 
 def test_names_have_descriptions_of_one_line() -> None:

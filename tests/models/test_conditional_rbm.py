@@ -52,6 +52,68 @@ def test_values_of_another_program(unit):
         assert float(model.mean(given)[0, 0]) == pytest.approx(-0.0749810109, abs=1e-9)
 
 
+def test_residual_coordinates_are_the_same_machine():
+    """With B and c that give the hidden units back what the linear part takes from the outputs."""
+    plain, model = machine("gaussian"), dgm.ConditionalRBM(9, 6, 2, "gaussian", residual=True).double()
+    with torch.no_grad():
+        plain.log_precision.copy_(wave(0.4, 7, 3))
+        for name, parameter in plain.named_parameters():
+            getattr(model, name).copy_(parameter)
+        gained = plain.log_precision.exp().unsqueeze(-1) * plain.weight
+        model.hidden_weight.add_(plain.visible_weight @ gained)
+        model.hidden_bias.add_(plain.visible_bias @ gained)
+    given, outputs = plain.split(wave(1, 0.3, 5, 9))
+    torch.testing.assert_close(model(given).log_prob(outputs), plain(given).log_prob(outputs))
+    torch.testing.assert_close(model.mean(given), plain.mean(given))
+
+
+def test_residual_machines_start_at_linear_regression():
+    """Ridge of one row on standardised inputs; variances of rows left out one by one, each by a regression of its own."""
+    torch.manual_seed(0)
+    x = torch.cat([torch.randn(12, 3).double() * torch.tensor([1.0, 5.0, 0.1]) + 7, torch.randn(12, 2).double()], 1)
+    x[:, 3] += x[:, 0] - x[:, 1]
+    model = dgm.ConditionalRBM(5, 3, 4, "gaussian", residual=True).double()
+    model.initialise(x)
+    given, outputs = model.split(x)
+    centre, scale = given.mean(0), given.std(0, correction=0)
+
+    def regression(rows):
+        """With the columns' means and scales of all rows, and an intercept without ridge."""
+        inputs = torch.cat([(given - centre) / scale, torch.ones(12, 1).double()], 1)
+        ridge = torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0])).double()
+        return inputs @ torch.linalg.solve(inputs[rows].T @ inputs[rows] + ridge, inputs[rows].T @ outputs[rows])
+
+    every = torch.arange(12)
+    torch.testing.assert_close(model.visible_bias + given @ model.visible_weight, regression(every))
+    left_out = torch.stack([(outputs - regression(every[every != i]))[i] for i in range(12)]).square().mean(0)
+    torch.testing.assert_close(model.log_precision.exp(), 1 / left_out)
+    with torch.no_grad():
+        model.weight.zero_()
+    normal = torch.distributions.Normal(regression(every), left_out.sqrt())
+    torch.testing.assert_close(model.evidence(x).values, normal.log_prob(outputs).sum(1))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 40])
+def test_regression_on_few_rows_and_constant_columns_stays_finite(rows):
+    torch.manual_seed(0)
+    x = torch.randn(rows, 9)
+    x[:, 1] = x[:, 7] = 3.0
+    model = dgm.ConditionalRBM(9, 6, 4, "gaussian", residual=True)
+    model.initialise(x)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert float(dgm.log_likelihood(model, torch.randn(20, 9)).value) > -1e8
+
+
+def test_rates_of_single_parameters():
+    model, x = dgm.ConditionalRBM.example()
+    before = model.visible_weight.detach().clone(), model.weight.detach().clone()
+    dgm.fit(model, x, objective=model.objective(rates={"visible_weight": 0.0}), epochs=2, progress=False)
+    assert torch.equal(model.visible_weight, before[0])
+    assert not torch.equal(model.weight, before[1])
+    with pytest.raises(ValueError, match="rates name"):
+        dgm.fit(model, x, objective=model.objective(rates={"visible_weights": 0.0}), epochs=1, progress=False)
+
+
 def test_every_row_is_normalised():
     """Over all outputs, for every input; a joint log Z would not do that."""
     model = machine()
@@ -140,6 +202,7 @@ def test_rows_with_unknown_outputs():
         (lambda: dgm.ConditionalRBM(4, 4), "inputs got 4 of 4 columns"),
         (lambda: dgm.ConditionalRBM(4, 0), "inputs got 0"),
         (lambda: dgm.ConditionalRBM(4, 2, unit="spin"), "unit got 'spin'"),
+        (lambda: dgm.ConditionalRBM(4, 2, residual=True), "residual got True for bits"),
         (lambda: machine().sample(3, given=torch.zeros(2, 6)), r"given got \(2, 6\); expected the inputs of 3 rows, \(3, 6\)"),
         (lambda: machine().extend(torch.zeros(1, 1, 3), 2), "with T at least 2"),
         (lambda: dgm.ConditionalRBM(7, 4, 2).extend(torch.zeros(1, 2, 3), 2), "inputs of whole frames"),

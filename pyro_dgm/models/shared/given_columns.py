@@ -108,6 +108,7 @@ class GivenColumnsModel(PairColumns):
         kind: Literal["cd", "exact"] = "cd",
         k: int | tuple[int, int] | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
+        rates: dict[str, float] | None = None,
     ) -> Objective:
         """The likelihood's gradient with a negative phase: ``"cd"``, or ``"exact"`` for small machines.
 
@@ -117,12 +118,17 @@ class GivenColumnsModel(PairColumns):
             kind: the negative phase's name.
             k: sweeps of the chains per gradient step, 1 by default, or a pair (``dgm.CD``); the exact phase has none.
             precision: the precision of the chains' sweeps, as in ``dgm.BlockGibbs``.
+            rates: factors of the learning rate by the names of parameters, 1 for the others. Weights of inputs often need
+                smaller steps than those of hidden units.
 
         Raises:
-            ValueError: an unknown kind, or an option of another kind.
+            ValueError: an unknown kind, or an option of another kind; at ``fit``, a rate of a parameter that there is not.
         """
         check_choice("kind", kind, ("cd", "exact"))
-        return super().objective(kind, k, precision=precision)
+        objective = super().objective(kind, k, precision=precision)
+        if rates is not None:
+            objective.rates = dict(rates)  # type: ignore[attr-defined]
+        return objective
 
     def machine_of(self, x: Tensor) -> tuple[Machine, dict[str, Tensor]]:
         given, outputs = self.split(x)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_count
-from ...columns import constant, location_and_variance
+from ...columns import constant, linear_prediction, location_and_variance
 from ...energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph
 from ..shared.examples import bits, seeded
 from ..shared.given_columns import GivenColumnsModel
@@ -26,6 +26,10 @@ class ConditionalRBM(GivenColumnsModel):
     $P(h_j = 1 \mid y, x) = \sigma(c_j(x) + (y \odot \beta)^\top W_{:,j})$, as in ``dgm.GaussianRBM``. All in nats, of the outputs
     given the inputs.
 
+    With ``residual`` the hidden units see what b(x) leaves of real outputs: $P(h_j = 1 \mid y, x) =
+    \sigma(c_j(x) + ((y - b(x)) \odot \beta)^\top W_{:,j})$. These are the same machines in coordinates in which W learns the
+    residuals of the linear prediction, and training starts at linear regression.
+
     Rows hold inputs and outputs. For a model of sequences of order m the inputs are the m frames before a frame:
     ``dgm.data.windows`` makes such rows, and ``extend`` draws further frames. Any other vector serves as well: half of a
     picture, say, to predict the other half.
@@ -35,6 +39,7 @@ class ConditionalRBM(GivenColumnsModel):
         inputs: the number of its first columns, which are given.
         hidden: the number of hidden units.
         unit: the outputs, ``"binary"`` or ``"gaussian"`` with learned precisions.
+        residual: of real outputs, let hidden units see $y - b(x)$ in place of y.
 
     Attributes:
         weight: $W$, ``outputs x hidden``.
@@ -43,7 +48,7 @@ class ConditionalRBM(GivenColumnsModel):
         log_precision: $\log\beta$, ``outputs``, for real outputs.
 
     Raises:
-        ValueError: sizes below one, no outputs, an unknown unit.
+        ValueError: sizes below one, no outputs, an unknown unit, residuals of bits.
 
     Taylor, Hinton and Roweis (2007), "Modeling human motion using binary latent variables"; Mnih, Larochelle and Hinton (2011),
     "Conditional restricted Boltzmann machines for structured output prediction".
@@ -55,12 +60,18 @@ class ConditionalRBM(GivenColumnsModel):
         (torch.Size([5, 2]), torch.Size([1, 3, 2]))
     """
 
-    def __init__(self, visible: int, inputs: int, hidden: int = 150, unit: str = "binary") -> None:
+    def __init__(
+        self, visible: int, inputs: int, hidden: int = 150, unit: str = "binary", residual: bool = False
+    ) -> None:
         super().__init__()
         outputs = self._set_columns(visible, inputs)
         hidden = check_count("hidden", hidden, what="the number of hidden units")
         check_choice("unit", unit, ("binary", "gaussian"))
-        self.hidden, self.unit = hidden, unit
+        if residual and unit == "binary":
+            raise ValueError(
+                "residual got True for bits, which have no residuals; leave it out, or choose unit='gaussian'"
+            )
+        self.hidden, self.unit, self.residual = hidden, unit, bool(residual)
         units = Binary(outputs) if unit == "binary" else Gaussian(outputs)
         self._graph = Graph({"visible": units, "hidden": Binary(hidden)}, [Dense("visible", "hidden")])
         self.weight = nn.Parameter(0.01 * torch.randn(outputs, hidden))
@@ -78,6 +89,8 @@ class ConditionalRBM(GivenColumnsModel):
         if self.unit == "binary":
             return BoltzmannDistribution(self._graph, {"visible": (visible,), "hidden": (hidden,)}, (self.weight,))
         beta, origin = self.log_precision.exp(), visible.detach()
+        if self.residual:
+            hidden = hidden - (beta * visible) @ self.weight
         natural = (beta * (visible - origin), -0.5 * beta)
         weight = beta.unsqueeze(-1) * self.weight
         return BoltzmannDistribution(
@@ -144,27 +157,37 @@ class ConditionalRBM(GivenColumnsModel):
     def initialise(self, x: Tensor) -> None:
         """Set b (and the precisions of real outputs) to the outputs' means and variances, unless b was set already.
 
-        Weights of real outputs are scaled to the columns, and biases lowered by what the columns' means would add to them.
+        Weights of real outputs are scaled to the columns, and biases lowered by what the columns' means would add to them. With
+        ``residual`` A, b and the precisions are those of linear regression, and B is zero.
         """
-        if self.unit == "gaussian" and not bool(self.visible_bias.detach().any()):
-            inputs, outputs = self.split(x)
-            with torch.no_grad():
+        if self.unit == "binary":
+            return super().initialise(x)
+        if bool(self.visible_bias.detach().any()):
+            return
+        inputs, outputs = self.split(x)
+        with torch.no_grad():
+            if self.residual:
+                weight, intercept, variance = linear_prediction(inputs, outputs)
+                self.visible_weight.copy_(weight)
+                self.visible_bias.copy_(intercept)
+                self.hidden_weight.zero_()
+            else:
                 (centre, spread), (location, variance) = location_and_variance(inputs), location_and_variance(outputs)
                 step = torch.where(constant(inputs), 1.0, spread.rsqrt()).unsqueeze(-1)
-                self.log_precision.copy_(-variance.log())
-                self.weight.mul_(variance.sqrt().unsqueeze(-1))
                 self.visible_weight.mul_(step * variance.sqrt())
                 self.hidden_weight.mul_(step)
                 self.visible_bias.copy_(location - centre @ self.visible_weight)
-                self.hidden_bias.sub_((location / variance) @ self.weight + centre @ self.hidden_weight)
-        elif self.unit == "binary":
-            super().initialise(x)
+                # The weights below are scaled by the standard deviations: of W's product with location / variance, one is left.
+                self.hidden_bias.sub_((location * variance.rsqrt()) @ self.weight + centre @ self.hidden_weight)
+            self.log_precision.copy_(-variance.log())
+            self.weight.mul_(variance.sqrt().unsqueeze(-1))
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)
 
     def options(self) -> dict[str, Any]:
-        return {"visible": self.visible, "inputs": self.inputs, "hidden": self.hidden, "unit": self.unit}
+        return {"visible": self.visible, "inputs": self.inputs, "hidden": self.hidden, "unit": self.unit,
+                "residual": self.residual}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import classification, likelihood, parzen
+from . import classification, likelihood, parzen, prediction
 from .trained import Outcome, Trained
 
 MEASURES: dict[str, Callable[..., Outcome]] = {
     "likelihood": likelihood.measure,
     "parzen": parzen.measure,
     "classification": classification.measure,
+    "prediction": prediction.measure,
 }
 
 

@@ -41,8 +41,8 @@ def linear_prediction(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor, 
     r"""Ridge regression of outputs on inputs: weights A, ``inputs x outputs``, intercepts and error variances, ``outputs``.
 
     The ridge on standardised inputs is that of one row. The variances are means of squared errors of rows that took no part in
-    the regression, $e_i / (1 - h_i)$ with the leverages $h_i$, so that they are honest where inputs are many or rows are few. With
-    one row, or with constant inputs, A is zero and the variances are those of the outputs.
+    the regression, $e_i / (1 - h_i)$ with the leverages $h_i$, so that they are honest where inputs are many or rows are few.
+    With one row, or with constant inputs, A is zero and the variances are those of the outputs.
 
     Example:
         >>> import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pyro
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 from ...annealing import log_partition
 from ...checks import check_choice, check_count
-from ...data.sequences import checked_frames, split_frames, unpad
+from ...data.sequences import checked_frames, join_frames, split_frames, unpad
 from ...distributions.packed_frames import PackedFrames
-from ...energy import BoltzmannDistribution, LogPartition
+from ...energy import BoltzmannDistribution, LogPartition, Machine
 from ...energy.mean_field import mean_field
 from ...objectives import CD, ExactNegativePhase
 from ...objectives.objective import Objective
@@ -182,12 +183,36 @@ class MachineFramesModel(ProbabilisticModel):
             states, _, present = self._frames(rows)
         return summed(log_partitions(self, states, method, **options), _rows_of(present), len(rows))
 
+    @torch.no_grad()
+    def hidden_features(self, x: Tensor) -> Tensor:
+        r"""$E[h_t \mid x_1 \ldots x_t]$ of every frame, frame after frame, zero after a sequence's end: ``rows x (T hidden)``."""
+        return self._placed(self._with_hidden_means(x)[2]["hidden"][0], x).flatten(1)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The mean of every frame given the earlier frames and the means of its hidden units, as padded rows."""
+        machine, _, hidden = self._with_hidden_means(x)
+        block = machine.graph.block("visible")
+        means = machine.graph.layers["visible"].mean(*machine.fields(block, hidden))[0]
+        return join_frames(self._placed(means, x), split_frames(x, self.features)[1])
+
+    def _with_hidden_means(self, x: Tensor) -> tuple[Machine, Tensor, Mapping[str, tuple[Tensor, ...]]]:
+        """The machine of all frames that exist, their values, and the hidden units' means given them."""
+        states, values, _ = self._frames(x)
+        machine = self(states).machine
+        return machine, values, mean_field(machine, {"visible": values}, 1).statistics
+
+    def _placed(self, found: Tensor, x: Tensor) -> Tensor:
+        """Figures of the frames that exist, ``frames x K``, in their places among zeros: ``rows x T x K``."""
+        present = split_frames(x, self.features)[1]
+        placed = found.new_zeros(*present.shape, found.shape[-1])
+        placed[present] = found
+        return placed
+
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The log-probability of validation frames given the hidden units' means: a reconstruction, no likelihood."""
         with torch.no_grad():
-            states, values, _ = self._frames(valid[:PROGRESS_ROWS])
-            machine = self(states).machine
-            hidden = mean_field(machine, {"visible": values}, 1).statistics
+            machine, values, hidden = self._with_hidden_means(valid[:PROGRESS_ROWS])
             return {"valid_reconstruction_per_frame": float(visible_given(machine, values, hidden).mean())}
 
     def initialise(self, x: Tensor) -> None:

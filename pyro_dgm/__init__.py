@@ -31,6 +31,7 @@ _ROOMS = {
     ],
     "nets.discriminator": ["Discriminator"],
     "objectives.criteria.adversarial": ["Adversarial"],
+    "objectives.sparsity": ["Sparsity"],
     "objectives.criteria.labelled": ["Hybrid"],
     "objectives.criteria.moment_matching": ["MomentMatching"],
     "objectives.criteria.self_supervised_boosting": ["SelfSupervisedBoosting"],

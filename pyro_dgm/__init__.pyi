@@ -146,6 +146,7 @@ from .objectives.estimators.optimal_baseline import OptimalBaseline as OptimalBa
 from .objectives.estimators.per_datum import PerDatumELBO as PerDatumELBO
 from .objectives.estimators.score_function import NVIL as NVIL
 from .objectives.estimators.wake_sleep import WakeSleep as WakeSleep
+from .objectives.sparsity import Sparsity as Sparsity
 from .train import TrainingDiverged as TrainingDiverged
 from .train import fit as fit
 from .train import load as load
@@ -259,6 +260,7 @@ __all__ = [
     "SaulBound",
     "SelfSupervisedBoosting",
     "Sparse",
+    "Sparsity",
     "SpikeSlab",
     "SpikeSlabRBM",
     "Spin",

@@ -33,6 +33,7 @@ class AtMostOne(Unit):
     statistics = ("x",)
     inner_dim = 1
     pooled = True
+    switches = slice(None)
 
     class _Support(constraints.Constraint):
         is_discrete = True

@@ -25,6 +25,7 @@ class Binary(ScalarUnit):
 
     statistics = ("x",)
     support = constraints.boolean
+    switches = slice(None)
 
     def T(self, x: Tensor) -> tuple[Tensor, ...]:
         return (x,)

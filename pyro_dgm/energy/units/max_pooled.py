@@ -40,6 +40,7 @@ class MaxPooled(Unit):
     statistics = ("d", "max")
     inner_dim = 1
     pooled = True
+    switches = slice(None)
     support = constraints.independent(constraints.boolean, 1)
 
     def T(self, x: Tensor) -> tuple[Tensor, ...]:

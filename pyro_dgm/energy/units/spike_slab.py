@@ -54,6 +54,7 @@ class SpikeSlab(Unit):
     support = _SpikesWithSlabs()
     degrees = (1, 2)
     gated = True
+    switches = slice(1)
 
     def __init__(self, *shape: int) -> None:
         super().__init__(*shape)

@@ -24,7 +24,8 @@ class Unit(ABC):
     the whole real line also states the ``degrees`` of its statistics in them: a linear one first and its square second, as
     (1, 2). It states ``gated`` where the first entry of an atom is a spike that switches the linear statistic of the others.
     Its couplings are then checked for a normaliser. It states ``pooled`` where the sum of a statistic over an atom's entries
-    is the state of a pooling unit.
+    is the state of a pooling unit, and ``switches``, the entries of an atom that are 0 or 1 and may all be 0, so that the mean
+    of the first statistic says how often each is on.
     """
 
     statistics: ClassVar[tuple[str, ...]]
@@ -33,6 +34,7 @@ class Unit(ABC):
     degrees: ClassVar[tuple[int, ...]] = ()
     gated: ClassVar[bool] = False
     pooled: ClassVar[bool] = False
+    switches: ClassVar[slice] = slice(0)
 
     def __init__(self, *shape: int) -> None:
         if len(shape) <= self.inner_dim or any(not isinstance(n, int) or n < 1 for n in shape):

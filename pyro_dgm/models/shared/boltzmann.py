@@ -26,6 +26,7 @@ from ...objectives.objective import Objective
 from ...objectives.phases.coordinates import why_not_centred
 from ...objectives.phases.objective import NegativePhaseObjective
 from ...objectives.phases.positive import Positive
+from ...objectives.sparsity import Sparsity
 from .abilities import check_options
 from .energy_based import EnergyModel
 from .evidence import WIDTH, Evidence, between, bounded
@@ -60,6 +61,8 @@ class BoltzmannModel(EnergyModel):
         weights: dict[str, float] | None = None,
         rates: Sequence[float] | None = None,
         positive: Positive | None = None,
+        sparsity: float | dict[str, float] | None = None,
+        sparsity_weight: float | None = None,
     ) -> Objective:
         """The likelihood's gradient with a negative phase, or a criterion that needs no chain.
 
@@ -79,6 +82,9 @@ class BoltzmannModel(EnergyModel):
                 the weights below it, from the lowest.
             positive: of pcd and cd, how hidden units are dealt with given the data, ``"exact"``, ``"chains"`` or
                 ``"mean-field"``, as in ``dgm.PCD``.
+            sparsity: of pcd, cd and exact, the share of rows in which hidden units are to be on (``dgm.Sparsity``), or one per
+                layer by name.
+            sparsity_weight: its weight, 1 by default.
 
         Raises:
             ValueError: an unknown kind, an option of another kind, or a gradient that cannot be centred.
@@ -91,7 +97,7 @@ class BoltzmannModel(EnergyModel):
         check_belongs("kind", kind, ["pcd"], chains=chains)
         check_belongs("kind", kind, ["pcd", "cd"], centred=centred or None)
         check_belongs("kind", kind, ["pcd", "cd"], precision=None if precision == "float32" else precision)
-        check_belongs("kind", kind, ["pcd", "cd", "exact"], rates=rates)
+        check_belongs("kind", kind, ["pcd", "cd", "exact"], rates=rates, sparsity=sparsity)
         check_belongs("kind", kind, ["pseudolikelihood", "ratio-matching"], entries=entries)
         check_belongs("kind", kind, ["nce"], ratio=ratio)
         check_belongs("kind", kind, ["multi-prediction"], rounds=rounds, known=known, weights=weights)
@@ -113,7 +119,8 @@ class BoltzmannModel(EnergyModel):
             return MultiPrediction(10 if rounds is None else rounds, 0.5 if known is None else known, weights)
         else:
             return PseudoLikelihood(entries) if kind == "pseudolikelihood" else RatioMatching(entries)
-        return NegativePhaseObjective(phase, rates=None if rates is None else self.rate_factors(rates))
+        factors = None if rates is None else self.rate_factors(rates)
+        return NegativePhaseObjective(phase, rates=factors, sparsity=Sparsity.of(sparsity, sparsity_weight))
 
     def rate_factors(self, rates: Sequence[float]) -> dict[str, float]:
         """Factors of the learning rates of single parameters, by name, from one per hidden layer.

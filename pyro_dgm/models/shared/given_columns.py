@@ -109,6 +109,8 @@ class GivenColumnsModel(PairColumns):
         k: int | tuple[int, int] | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
         rates: dict[str, float] | None = None,
+        sparsity: float | dict[str, float] | None = None,
+        sparsity_weight: float | None = None,
     ) -> Objective:
         """The likelihood's gradient with a negative phase: ``"cd"``, or ``"exact"`` for small machines.
 
@@ -120,12 +122,16 @@ class GivenColumnsModel(PairColumns):
             precision: the precision of the chains' sweeps, as in ``dgm.BlockGibbs``.
             rates: factors of the learning rate by the names of parameters, 1 for the others. Weights of inputs often need
                 smaller steps than those of hidden units.
+            sparsity: the share of rows in which hidden units are to be on (``dgm.Sparsity``), or one per layer by name.
+            sparsity_weight: its weight, 1 by default.
 
         Raises:
             ValueError: an unknown kind, or an option of another kind; at ``fit``, a rate of a parameter that there is not.
         """
         check_choice("kind", kind, ("cd", "exact"))
-        objective = super().objective(kind, k, precision=precision)
+        objective = super().objective(
+            kind, k, precision=precision, sparsity=sparsity, sparsity_weight=sparsity_weight
+        )
         if rates is not None:
             objective.rates = dict(rates)  # type: ignore[attr-defined]
         return objective

@@ -89,6 +89,8 @@ class LabelledModel(LabelColumns):
         k: int | tuple[int, int] | None = None,
         chains: int | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
+        sparsity: float | dict[str, float] | None = None,
+        sparsity_weight: float | None = None,
     ) -> Objective:
         r"""Maximise $\log p(x, y)$, $\log p(y \mid x)$, or $\log p(y \mid x) + \alpha \log p(x, y)$ (``dgm.Hybrid``).
 
@@ -97,6 +99,8 @@ class LabelledModel(LabelColumns):
             generative: of hybrid, $\alpha$, 0.01 by default.
             unlabelled: the weight of $\log p(x)$ of rows whose label is NaN.
             kind, k, chains, precision: the negative phase, as for other machines.
+            sparsity: the share of rows in which hidden units are to be on (``dgm.Sparsity``), or one per layer by name.
+            sparsity_weight: its weight, 1 by default.
 
         Raises:
             ValueError: an unknown criterion or kind, or an option of another one.
@@ -104,10 +108,13 @@ class LabelledModel(LabelColumns):
         check_choice("criterion", criterion, ("generative", "discriminative", "hybrid"))
         check_choice("kind", kind, ("pcd", "cd", "exact"))
         check_belongs("criterion", criterion, ["hybrid"], generative=generative)
-        likelihood = cast(NegativePhaseObjective, super().objective(kind, k, chains, precision=precision))
+        likelihood = cast(
+            NegativePhaseObjective,
+            super().objective(kind, k, chains, precision=precision, sparsity=sparsity, sparsity_weight=sparsity_weight),
+        )
         weights = {"generative": (0.0, 1.0), "discriminative": (1.0, 0.0)}
         first, second = weights.get(criterion, (1.0, 0.01 if generative is None else generative))
-        return Hybrid(likelihood.phase, first, second, unlabelled)
+        return Hybrid(likelihood.phase, first, second, unlabelled, likelihood.sparsity)
 
     def sample(self, n: int, sweeps: int = 1000) -> Tensor:
         """Draw ``n`` rows with their labels: exactly from a small machine, else as the last states of Gibbs chains."""

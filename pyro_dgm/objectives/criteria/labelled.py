@@ -12,9 +12,10 @@ from ...inference.registration import unregistered
 from ..objective import Objective
 from ..phases.objective import NegativePhaseObjective
 from ..phases.phase import NegativePhase
+from ..sparsity import Sparsity, WithHiddenUnits
 
 
-class WithLabels(Protocol):
+class WithLabels(WithHiddenUnits, Protocol):
     """A model of rows and their classes."""
 
     model: nn.Module
@@ -43,6 +44,7 @@ class Hybrid(Objective):
         discriminative: $\delta$.
         generative: $\alpha$; $\log p(x, y)$ is in nats a row, so that 0.01 weighs a picture like its label.
         unlabelled: $\beta$.
+        sparsity: targets for how often hidden units are on, given rows with their labels where they have them.
 
     Raises:
         ValueError: weights that are negative, or all zero.
@@ -57,7 +59,12 @@ class Hybrid(Objective):
     """
 
     def __init__(
-        self, phase: NegativePhase, discriminative: float = 1.0, generative: float = 0.01, unlabelled: float = 0.0
+        self,
+        phase: NegativePhase,
+        discriminative: float = 1.0,
+        generative: float = 0.01,
+        unlabelled: float = 0.0,
+        sparsity: Sparsity | None = None,
     ) -> None:
         weights = {"discriminative": discriminative, "generative": generative, "unlabelled": unlabelled}
         for name, weight in weights.items():
@@ -67,7 +74,7 @@ class Hybrid(Objective):
                 "discriminative, generative and unlabelled are all 0; expected a positive weight among them"
             )
         self.discriminative, self.generative, self.unlabelled = (float(w) for w in weights.values())
-        self.likelihood = NegativePhaseObjective(phase)
+        self.likelihood, self.sparsity = NegativePhaseObjective(phase), sparsity
 
     @property
     def phase(self) -> NegativePhase:
@@ -76,7 +83,8 @@ class Hybrid(Objective):
 
     def options(self) -> dict[str, Any]:
         weights = {name: getattr(self, name) for name in ("discriminative", "generative", "unlabelled")}
-        return {**self.likelihood.options(), **super().options(), **weights}
+        sparsity = {} if self.sparsity is None else self.sparsity.options()
+        return {**self.likelihood.options(), **super().options(), **weights, **sparsity}
 
     def attach(self, model: WithLabels) -> None:
         self._model = model
@@ -85,15 +93,18 @@ class Hybrid(Objective):
 
     def loss(self, x: Tensor) -> Tensor:
         labelled = self._model.has_label(x)
+        alone = self._model.observed(x[~labelled])["visible"]
         terms = []
         with unregistered():
             if self.discriminative and labelled.any():
                 terms.append(self.discriminative * self._labels(x[labelled]))
             if self.generative and labelled.any():
                 terms.append(self.generative * self.likelihood.loss(x[labelled]) * int(labelled.sum()))
-            if self.unlabelled and not labelled.all():
-                alone = self._model.observed(x[~labelled])["visible"]
+            if self.unlabelled and len(alone):
                 terms.append(self.unlabelled * self.likelihood.loss(alone) * len(alone))
+            if self.sparsity is not None:
+                parts = [rows for rows in (x[labelled], alone) if len(rows)]
+                terms += [self.sparsity.term(self._model, rows) * len(rows) for rows in parts]
         if not terms:
             return sum((0 * p.sum() for p in self._model.model.parameters()), start=x.new_zeros(()))
         return sum(terms[1:], start=terms[0]) / len(x)

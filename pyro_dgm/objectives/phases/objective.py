@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...inference.registration import unregistered
 from ..objective import Objective, Stateful, described, own_groups, place
+from ..sparsity import Sparsity
 from .phase import NegativePhase
 from .program import negative_phase
 
@@ -21,20 +22,26 @@ class NegativePhaseObjective(Objective):
         phase: gives the negative samples.
         elbo: the estimator; ``Trace_ELBO`` by default.
         rates: factors of the learning rate in ``fit``, by the names of parameters; 1 for parameters that are not named.
+        sparsity: targets for how often hidden units are on.
 
     Raises:
-        ValueError: at ``fit``, a rate of a parameter that the model lacks.
+        ValueError: at ``fit``, a rate of a parameter that the model lacks, or targets of a model that is no Boltzmann machine.
     """
 
     def __init__(
-        self, phase: NegativePhase, elbo: ELBO | None = None, rates: Mapping[str, float] | None = None
+        self,
+        phase: NegativePhase,
+        elbo: ELBO | None = None,
+        rates: Mapping[str, float] | None = None,
+        sparsity: Sparsity | None = None,
     ) -> None:
-        self.phase, self.rates = phase, dict(rates or {})
+        self.phase, self.rates, self.sparsity = phase, dict(rates or {}), sparsity
         self.elbo = Trace_ELBO(max_plate_nesting=1) if elbo is None else elbo
 
     def options(self) -> dict[str, Any]:
         rates = {"rates": self.rates} if self.rates else {}
-        return {**super().options(), **described(self.elbo), **self.phase.options(), **rates}
+        sparsity = {} if self.sparsity is None else self.sparsity.options()
+        return {**super().options(), **described(self.elbo), **self.phase.options(), **rates, **sparsity}
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         groups: dict[float, list[nn.Parameter]] = {}
@@ -47,12 +54,16 @@ class NegativePhaseObjective(Objective):
         return [{"params": parameters, "rate": rate} for rate, parameters in groups.items()] + own_groups(self.elbo)
 
     def attach(self, model: Any) -> None:
+        if self.sparsity is not None:
+            self.sparsity.check(model)
         place(self.elbo, model)
+        self._model = model
         self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)
 
     def loss(self, x: Tensor) -> Tensor:
         with unregistered():
-            return self._module(x) / len(x)
+            loss = self._module(x) / len(x)
+            return loss if self.sparsity is None else loss + self.sparsity.term(self._model, x)
 
     def schedule(self, share: float) -> None:
         self.phase.schedule(share)

@@ -44,6 +44,7 @@ _ROOMS = {
     "objectives.estimators.score_function": ["NVIL"],
     "objectives.estimators.wake_sleep": ["WakeSleep"],
     "evaluation": ["LogLikelihood", "active_units", "kl_per_latent", "log_likelihood", "to_arviz"],
+    "evaluation.conditional_likelihood": ["conditional_log_likelihood"],
     "evaluation.conditioning": ["condition", "condition_with_details"],
     "classifier": ["RBMClassifier"],
     "transformer": ["RBMTransformer"],

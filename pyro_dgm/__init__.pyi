@@ -59,6 +59,7 @@ from .evaluation import active_units as active_units
 from .evaluation import kl_per_latent as kl_per_latent
 from .evaluation import log_likelihood as log_likelihood
 from .evaluation import to_arviz as to_arviz
+from .evaluation.conditional_likelihood import conditional_log_likelihood as conditional_log_likelihood
 from .evaluation.conditioning import condition as condition
 from .evaluation.conditioning import condition_with_details as condition_with_details
 from .in_jax import to_numpyro as to_numpyro
@@ -280,6 +281,7 @@ __all__ = [
     "bidirectional_gap",
     "condition",
     "condition_with_details",
+    "conditional_log_likelihood",
     "error_rate",
     "fine_tune",
     "fit",

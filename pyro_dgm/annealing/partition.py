@@ -111,7 +111,10 @@ def log_partition(
         if reverse or (base is None and not own_bases):
             states, elsewhere = _model_states(dist, base, mine, 500 if warmup is None else warmup)
         if own_bases:
-            naturals: Mapping[str, tuple[Tensor, ...]] = machine.biases  # each machine's own, without its couplings
+            # Each machine's own biases, without its couplings.
+            naturals: Mapping[str, tuple[Tensor, ...]] = {
+                layer: machine.shaped(machine.graph.block(layer), entry) for layer, entry in machine.biases.items()
+            }
         else:
             rows = processes.gather(states[dist.visible]) if base is None else base  # type: ignore[index]
             naturals = base_from_rows(dist, rows)

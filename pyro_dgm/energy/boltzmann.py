@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from .. import progress
 from ..native import out_of_autocast
-from .conditional import conditional
+from .conditional import conditional, given_entries
 from .distribution import EnergyDistribution, NoNormaliser
 from .enumeration import NotEnumerable, batch_shape, drawable, exact_sample, log_sum
 from .graph import Block, Graph
@@ -139,6 +139,25 @@ class BoltzmannDistribution(EnergyDistribution):
         machine, _ = conditional(self.machine, {layer: x.to(self.parameters()[0]) for layer, x in given.items()})
         biases = {layer: machine.shaped(Block(layer), machine.biases[layer]) for layer in left}
         return BoltzmannDistribution(machine.graph, biases, machine.weights, visible, self._validate_args)
+
+    def given_entries(self, x: Tensor, known: Tensor) -> tuple[BoltzmannDistribution, Tensor]:
+        r"""The law of the visible bits that are not known, with a log Z of its own for every row, and a constant c.
+
+        $\log \sum e^{-E}$ over unknown bits and hidden layers is c plus that log Z, so that
+        $\log p(x_a \mid x_b) = -F(x) - c - \log Z(x_b)$. Of the value known bits are off.
+
+        Args:
+            x: visible rows, ``batch_shape x event_shape``; unknown entries may hold any number, but not NaN.
+            known: booleans, of the shape of a row or of all rows.
+
+        Raises:
+            ValueError: visible units that are not bits, or that have couplings of three layers.
+        """
+        machine, constant = given_entries(self.machine, self.visible, x.to(self.parameters()[0]), known)
+        biases = {layer: machine.shaped(Block(layer), machine.biases[layer]) for layer in machine.graph.layers}
+        return BoltzmannDistribution(
+            machine.graph, biases, machine.weights, self.visible, self._validate_args
+        ), constant
 
     def unconditional(self) -> BoltzmannDistribution:
         return self.given({}) if self.known else self

@@ -1,4 +1,4 @@
-"""Machines of some layers, where the others are given: normalised over what is left."""
+"""Machines where some layers, or some entries of a layer of bits, are given: normalised over what is left."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from torch import Tensor
 from .graph import Graph, as_multiway
 from .interactions import Interaction
 from .machine import Machine
+from .units import Binary
+
+OFF = -1e4
+"""The bias of known bits, which stay off: their share of the fields is in the biases of the others."""
 
 
 def conditional(machine: Machine, given: Mapping[str, Tensor]) -> tuple[Machine, Tensor]:
@@ -50,3 +54,43 @@ def conditional(machine: Machine, given: Mapping[str, Tensor]) -> tuple[Machine,
     graph = Graph(layers, interactions, colouring, joint)
     constant = machine.value(statistics, frozenset(layers))
     return Machine.of_flat(graph, {name: tuple(b) for name, b in biases.items()}, weights), torch.as_tensor(constant)
+
+
+def given_entries(machine: Machine, layer: str, value: Tensor, known: Tensor) -> tuple[Machine, Tensor]:
+    r"""The machine of a layer's unknown bits and of the other layers, $-E(u \mid g) = -E(u, g) - c(g)$, and the constant $c(g)$.
+
+    The machine has the layer's shape still: known bits are held off, which adds nothing to log Z, and the fields that they have
+    as they are known are added to the biases of all others. So its log Z is that of what is unknown, one for every row.
+
+    Args:
+        machine: the bound graph.
+        layer: a layer of bits.
+        value: its states, ``batch_shape x layer shape``; unknown entries may hold any number.
+        known: booleans, which broadcast with ``value``.
+
+    Returns:
+        The machine, and $c(g)$ in nats: ``batch_shape``.
+
+    Raises:
+        ValueError: the layer is not of bits, or has a coupling of three layers.
+    """
+    unit = machine.graph.layers[layer]
+    touching = [machine.graph.interactions[number] for number, _ in machine.graph.touching[layer]]
+    if not isinstance(unit, Binary) or any(len(interaction.ends) > 2 for interaction in touching):
+        why = f"is {unit!r}" if not isinstance(unit, Binary) else "has couplings of three layers"
+        raise ValueError(
+            f"layer {layer!r} {why}; expected bits with couplings of two layers, some of whose entries are known"
+        )
+    seen = machine.statistics({layer: torch.where(known, value, 0.0)})
+    biases = {name: list(entry) for name, entry in machine.biases.items()}
+    for name in machine.graph.layers:
+        for number, position in machine.graph.touching[name]:
+            interaction = machine.graph.interactions[number]
+            if interaction.ends[1 - position].layer == layer:
+                statistic = interaction.ends[position].statistic
+                field = interaction.field(position, seen, machine.weights[number])
+                biases[name][statistic] = biases[name][statistic] + field
+    (flat,) = machine.flat(layer, (known.expand(value.shape),))
+    biases[layer] = [torch.where(flat, OFF, biases[layer][0])]
+    constant = machine.value(seen, frozenset(machine.graph.layers.keys() - {layer}))
+    return machine.rebound({name: tuple(entry) for name, entry in biases.items()}), constant

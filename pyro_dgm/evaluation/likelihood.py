@@ -14,6 +14,7 @@ from ..columns import constant
 from ..data import Space, Split
 from ..inference.registration import unregistered
 from ..models.shared.arguments import rows_for
+from ..models.shared.evidence import Evidence
 from ..models.shared.model import Model
 from ..models.shared.rows import not_finite
 from ..nets.modes import evaluating
@@ -212,6 +213,26 @@ def with_details(
         measure = model.measure(x[:1])
         if measure == "density" and (columns := constant_columns(x, model.density_columns(x))):
             warnings.warn(f"{type(model).__name__}: {columns}", UserWarning, stacklevel=3)
+    figure = figure_of(evidence, model, x, space, measure, model.evidence_given())
+    return figure, evidence.details
+
+
+def figure_of(
+    evidence: Evidence, model: Model, x: Tensor, space: str | Space | None, measure: str, given: str | None
+) -> LogLikelihood:
+    """The figure of rows' log-likelihoods, or of their bounds or estimates.
+
+    Args:
+        evidence: one figure per row, with their error.
+        model: the model, which messages name.
+        x: the rows.
+        space: that of the rows.
+        measure: ``"probability"`` or ``"density"``.
+        given: the part of a row that is given, in words.
+
+    Raises:
+        ValueError: a figure that is not finite.
+    """
     if not evidence.values.isfinite().all():
         row = int((~evidence.values.isfinite()).nonzero()[0])
         raise ValueError(
@@ -222,7 +243,7 @@ def with_details(
     stderr_data = float(evidence.values.double().std()) / math.sqrt(len(x)) if len(x) > 1 else math.nan
     if space is not None and bool(x.isnan().any()):
         space = f"{space}, {float(x.isnan().double().mean()):.2g} of the values missing"
-    figure = LogLikelihood(
+    return LogLikelihood(
         value=value,
         stderr_estimator=evidence.stderr,
         stderr_data=stderr_data,
@@ -233,7 +254,6 @@ def with_details(
         space=None if space is None else str(space),
         n=len(x),
         measure=measure,
-        given=model.evidence_given(),
-        columns=x[0].numel() if model.evidence_given() is None else None,
+        given=given,
+        columns=x[0].numel() if given is None else None,
     )
-    return figure, evidence.details

@@ -178,16 +178,20 @@ class Convolution(Interaction):
         positions = math.prod(self.positions)
         filters = statistic.shape[-1] // (positions * self._entries)
         if self.pool is not None:
-            grid = [side // width for side, width in zip(self.positions, self.pool, strict=True)]
-            return statistic.unflatten(-1, (filters, *grid, *self.pool)).transpose(-3, -2).flatten(-4, -1)
+            # Places of a region are stacked as whole maps: a transposition, whose innermost loop is long.
+            height, width = self.pool
+            grid = [side // k for side, k in zip(self.positions, self.pool, strict=True)]
+            places = statistic.unflatten(-1, (filters, *grid, height * width)).unbind(-1)
+            rows = [torch.stack(places[i * width : (i + 1) * width], -1).flatten(-2) for i in range(height)]
+            return torch.stack(rows, -2).flatten(-3)
         return statistic.unflatten(-1, (filters, positions, self._entries))[..., self._chosen()].mT.flatten(-3, -2)
 
     def _spread(self, maps: Tensor, filters: int) -> Tensor:
         """The inverse of ``_coupled``, with zeros at the other entries."""
         if self.pool is not None:
-            grid = [side // width for side, width in zip(self.positions, self.pool, strict=True)]
+            grid = [side // k for side, k in zip(self.positions, self.pool, strict=True)]
             blocks = maps.unflatten(-1, (grid[0], self.pool[0], grid[1], self.pool[1]))
-            return blocks.transpose(-3, -2).flatten(-5)
+            return torch.stack([p for rows in blocks.unbind(-3) for p in rows.unbind(-1)], -1).flatten(-4)
         chosen = self._chosen()
         entries = maps.unflatten(-2, (filters, chosen.stop - chosen.start)).mT
         if entries.shape[-1] < self._entries:

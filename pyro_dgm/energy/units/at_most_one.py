@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from torch.nn import functional as F
 
 from .unit import Unit
 
@@ -48,19 +49,26 @@ class AtMostOne(Unit):
         return (x,)
 
     def A(self, *eta: Tensor) -> Tensor:
-        return F.softplus(torch.logsumexp(eta[0], -1))
+        largest, weights = _weights(eta[0])
+        return largest + sum(weights, start=(-largest).exp()).log()
 
     def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
-        return (torch.softmax(F.pad(eta[0], (0, 1)), -1)[..., :-1],)
+        largest, weights = _weights(eta[0])
+        total = sum(weights, start=(-largest).exp())
+        return (torch.stack([weight / total for weight in weights], -1),)
 
     def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
         z = eta[0].detach()
-        largest = z.amax(-1, keepdim=True).clamp_min(0.0)
-        cumulated = (z - largest).exp_().cumsum(-1)
-        total = cumulated[..., -1:] + (-largest).exp()
-        below = torch.rand_like(total) * total < cumulated
+        largest, sums = _weights(z)
+        for before, after in pairwise(sums):
+            after += before
+        number = torch.rand_like(largest).mul_(sums[-1] + largest.neg_().exp_())
         # Sums of weights never fall along a region, so that the first one above the number is the only detector on.
-        return torch.cat([below[..., :1], below[..., 1:] & ~below[..., :-1]], -1).to(z.dtype)
+        above = [number < weight for weight in sums]
+        drawn = torch.empty_like(z, memory_format=torch.contiguous_format)
+        for place, (before, now) in zip(drawn.unbind(-1), pairwise([torch.zeros_like(above[0]), *above]), strict=True):
+            place.copy_(now > before)
+        return drawn
 
     def sample_clamped(self, eta: Sequence[Tensor], mask: Tensor, value: Tensor) -> Tensor:
         known_on = mask & (value == 1)
@@ -88,3 +96,13 @@ class AtMostOne(Unit):
 
     def atom_states(self, like: Tensor) -> Tensor:
         return torch.eye(self.shape[-1] + 1, self.shape[-1], dtype=like.dtype, device=like.device).flip(0)
+
+
+def _weights(z: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The largest field of every region, or 0, and the weights of its detectors relative to it, one tensor per place.
+
+    Loops along a region would be short ones: the work goes place by place.
+    """
+    places = z.unbind(-1)
+    largest = functools.reduce(torch.maximum, [place.detach() for place in places]).clamp_min(0.0)
+    return largest, [(place - largest).exp() for place in places]

@@ -129,9 +129,7 @@ class GivenColumnsModel(PairColumns):
             ValueError: an unknown kind, or an option of another kind; at ``fit``, a rate of a parameter that there is not.
         """
         check_choice("kind", kind, ("cd", "exact"))
-        objective = super().objective(
-            kind, k, precision=precision, sparsity=sparsity, sparsity_weight=sparsity_weight
-        )
+        objective = super().objective(kind, k, precision=precision, sparsity=sparsity, sparsity_weight=sparsity_weight)
         if rates is not None:
             objective.rates = dict(rates)  # type: ignore[attr-defined]
         return objective

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import classification, likelihood, parzen, prediction
+from . import classification, inpainting, likelihood, parzen, prediction
 from .trained import Outcome, Trained
 
 MEASURES: dict[str, Callable[..., Outcome]] = {
@@ -13,6 +13,7 @@ MEASURES: dict[str, Callable[..., Outcome]] = {
     "parzen": parzen.measure,
     "classification": classification.measure,
     "prediction": prediction.measure,
+    "inpainting": inpainting.measure,
 }
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from .. import processes
-from ..checks import check_belongs, check_count, check_rows
+from ..checks import check_belongs, check_choice, check_count, check_rows
 from ..energy.enumeration import batch_shape, drawable, exact_sample, log_sum
 from ..energy.figure import LogPartition
-from ..energy.machine import State
+from ..energy.machine import Machine, State
+from ..energy.mean_field import mean_field
 from ..energy.temperatures import temperatures as ladder
 from ..mcmc.engines.names import engine_for
 from ..native import out_of_autocast
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 METHODS = ("exact", "ais", "bridge")
 
+ROUNDS = 50
+"""Rounds of the mean field from which annealing starts."""
+
 
 @out_of_autocast
 def log_partition(
@@ -34,7 +38,7 @@ def log_partition(
     *,
     chains: int | None = None,
     temperatures: int | Sequence[float] | Tensor | None = None,
-    base: Tensor | None = None,
+    base: Tensor | Literal["mean-field"] | None = None,
     reverse: bool | None = None,
     warmup: int | None = None,
     engine: str | None = None,
@@ -57,6 +61,8 @@ def log_partition(
             the reverse run's chains start; the others start at the biases alone, since rows may all be of one mode. If
             the two halves disagree, the upper end is the larger one, and ``method`` says so. Without rows all chains
             start at the biases, and the means come from them; machines with a batch shape anneal from their own biases.
+            ``"mean-field"`` is the machine's own mean field, where reverse chains start too: near a law with one mode, as given
+            a part of a row, and too narrow a start for one with many.
         reverse: also anneal from the model back to the base; True by default (bridge sampling needs it).
         warmup: Gibbs sweeps before the reverse run starts, 500 by default.
         engine: the engine that anneals: ``"torch"``, the default; ``"jax"`` for loops compiled by JAX, in the same precision; or
@@ -87,7 +93,9 @@ def log_partition(
         "method", method, METHODS[1:], chains=chains, temperatures=temperatures, base=base, reverse=reverse, warmup=warmup,
         engine=engine,
     )  # fmt: skip
-    if base is not None:
+    if isinstance(base, str):
+        check_choice("base", base, ("mean-field",))
+    elif base is not None:
         check_rows(base, dist.event_shape, "base")
         base = base.to(dist.parameters()[0])
     if method == "exact":
@@ -107,16 +115,13 @@ def log_partition(
         betas = ladder(1000 if temperatures is None else temperatures)
         batch = batch_shape(machine)
         states, elsewhere = None, None
-        own_bases = base is None and bool(batch)
-        if reverse or (base is None and not own_bases):
-            states, elsewhere = _model_states(dist, base, mine, 500 if warmup is None else warmup)
-        if own_bases:
-            # Each machine's own biases, without its couplings.
-            naturals: Mapping[str, tuple[Tensor, ...]] = {
-                layer: machine.shaped(machine.graph.block(layer), entry) for layer, entry in machine.biases.items()
-            }
-        else:
-            rows = processes.gather(states[dist.visible]) if base is None else base  # type: ignore[index]
+        naturals = _own_base(dist, base) if isinstance(base, str) or (base is None and batch) else None
+        if reverse or (base is None and naturals is None):
+            start = machine if naturals is None else Machine(machine.graph, naturals, machine.weights)
+            of_data = base if isinstance(base, Tensor) else None
+            states, elsewhere = _model_states(dist, start, of_data, mine, 500 if warmup is None else warmup)
+        if naturals is None:
+            rows = base if isinstance(base, Tensor) else processes.gather(states[dist.visible])  # type: ignore[index]
             naturals = base_from_rows(dist, rows)
         anneal = _log_weights(engine)
         log_base, forward, backward = anneal(dist, naturals, betas, mine, batch, states if reverse else None)
@@ -144,6 +149,18 @@ def _log_weights(engine: str) -> Callable[..., tuple[Tensor, Tensor, Tensor | No
     return log_weights
 
 
+def _own_base(dist: BoltzmannDistribution, base: str | None) -> Mapping[str, tuple[Tensor, ...]]:
+    """Every machine's own product distribution: its biases, without its couplings, or its mean field."""
+    machine = dist.machine
+    blocks = [machine.graph.block(layer) for layer in machine.graph.layers]
+    if base is None:
+        return {block.layer: machine.shaped(block, machine.biases[block.layer]) for block in blocks}
+    naturals = mean_field(machine, {}, ROUNDS).naturals
+    if coupled := sorted(machine.graph.layers.keys() - naturals.keys()):
+        raise ValueError(f"base got {base!r}, but the layers {coupled} are coupled within themselves; leave it out")
+    return naturals
+
+
 def base_from_rows(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tuple[Tensor, ...]]:
     """Natural parameters of the base: those of the visible layer from its mean statistics, featureless ones for the others.
 
@@ -159,23 +176,23 @@ def base_from_rows(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tu
 
 
 def _model_states(
-    dist: BoltzmannDistribution, rows: Tensor | None, chains: int, warmup: int
+    dist: BoltzmannDistribution, start: Machine, rows: Tensor | None, chains: int, warmup: int
 ) -> tuple[State, Tensor | None]:
     """Exact draws if the machine is small; else the ends of chains.
 
-    Every other chain starts at a row, if there are rows, and the others at the biases; booleans tell them apart.
+    Every other chain starts at a row, if there are rows, and the others at the biases of ``start``; booleans tell them apart.
     """
     machine = dist.machine
     batch = batch_shape(machine)
     if drawable(machine):
         return exact_sample(machine, chains), None
-    state, elsewhere = machine.neutral_state((chains, *batch)), None
+    state, elsewhere = start.neutral_state((chains, *batch)), None
     if rows is not None:
         ones = (1 for _ in (*batch, *dist.event_shape))
         elsewhere = torch.arange(chains, device=rows.device) % 2 == 1
         chosen = torch.randint(len(rows), (chains,), device=rows.device)
-        start = rows[chosen].view(chains, *(1 for _ in batch), *dist.event_shape)
-        state[dist.visible] = torch.where(elsewhere.view(chains, *ones), state[dist.visible], start)
+        first = rows[chosen].view(chains, *(1 for _ in batch), *dist.event_shape)
+        state[dist.visible] = torch.where(elsewhere.view(chains, *ones), state[dist.visible], first)
     for _ in range(warmup):
         state = machine.sweep(state)
     return state, elsewhere

@@ -28,7 +28,7 @@ def conditional_log_likelihood(
     r"""The mean of $\log p(x_a \mid x_b)$ over rows, in nats, of unknown bits given the known ones, under a Boltzmann machine.
 
     $\log p(x_a \mid x_b) = -F(x) - \log \sum_{x_a, h} e^{-E(x_a, x_b, h)}$: log Z of the machine cancels. The sum, a log Z for
-    every row, is exact or lies between annealing both ways from the row's own biases. Where F is replaced by its variational
+    every row, is exact or lies between annealing both ways from the row's own mean field. Where F is replaced by its variational
     bound (20.35), as in deep machines, the figure is a lower bound. A difference of two bounds is nowhere taken.
 
     Autoregressive models have ``conditional_log_prob``.
@@ -57,7 +57,8 @@ def conditional_log_likelihood(
             "Autoregressive models have conditional_log_prob"
         )
     if isinstance(x, Split):
-        x, space = x.x, x.space if space is None else space
+        space = x.space if space is None else space
+        x = x.x
     x = rows_for(model, x, type(model).__name__)
     with evaluating(model), unregistered():
         model.check_data(x)

@@ -48,6 +48,7 @@ def log_partitions(
         if method is None:
             needed = log_states(one.machine, {}) + math.log(len(contexts))
             method = "ais" if asks_to_anneal(options) or needed > LISTED else "exact"
+            options = options if method == "ais" else {}
         parts = contexts.split(at_once(one, 1 if method == "exact" else options.get("chains") or 100))
         found = [log_partition(machine(part), method, **options) for part in parts]
     joined = {

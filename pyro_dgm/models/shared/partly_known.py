@@ -46,6 +46,8 @@ def conditional_evidence(
     def left(rows: Tensor) -> BoltzmannDistribution:
         return dist.given_entries(rows.nan_to_num(), ~rows.isnan())[0]
 
+    if method != "exact":
+        options.setdefault("base", "mean-field")  # known bits leave few modes
     log_z = log_partitions(left, torch.where(known, x, torch.nan), method, **options)
     pairs = zip(x.split(ROWS_AT_ONCE), known.split(ROWS_AT_ONCE), strict=True)
     constant = torch.cat([dist.given_entries(rows, mask)[1] for rows, mask in pairs])

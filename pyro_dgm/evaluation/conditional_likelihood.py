@@ -11,8 +11,8 @@ from ..data import Space, Split
 from ..inference.registration import unregistered
 from ..models.shared.arguments import rows_for
 from ..models.shared.boltzmann import BoltzmannModel
-from ..models.shared.modes import evaluating
 from ..models.shared.partly_known import conditional_evidence
+from ..nets.modes import evaluating
 from .likelihood import LogLikelihood, figure_of
 
 

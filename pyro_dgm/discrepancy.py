@@ -87,12 +87,20 @@ class _SumOfExponentials(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, distances: Tensor, squared_widths: tuple[float, ...]) -> Tensor:
-        total, slope = torch.zeros_like(distances), torch.zeros_like(distances)
-        for width in squared_widths:
-            term = (distances * (-0.5 / width)).exp_()
+        recorded, term, last = ctx.needs_input_grad[0], torch.empty_like(distances), 0.0
+        total = torch.zeros_like(distances)
+        slope = torch.zeros_like(distances) if recorded else None
+        for width in sorted(squared_widths, reverse=True):
+            if last == 2 * width:
+                term.square_()  # cheaper than another exponential
+            else:
+                torch.mul(distances, -0.5 / width, out=term).exp_()
+            last = width
             total += term
-            slope.add_(term, alpha=-0.5 / width)
-        ctx.save_for_backward(slope)
+            if slope is not None:
+                slope.add_(term, alpha=-0.5 / width)
+        if slope is not None:
+            ctx.save_for_backward(slope)
         return total
 
     @staticmethod

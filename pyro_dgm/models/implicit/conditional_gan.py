@@ -70,6 +70,7 @@ class ConditionalGAN(GivenLabels, NetworkGenerator):
         self.classes = classes
 
     latents = NetworkGenerator.latents
+    density_columns = NetworkGenerator.density_columns
 
     def observe(self, z: Tensor, label: Tensor) -> Any:
         both = torch.cat([z, label.expand(*z.shape[:-1], self.classes)], -1)

@@ -115,7 +115,7 @@ class Abilities:
         raise ValueError(f"{type(self).__name__} has no way from features back to a row")
 
     def density_columns(self, x: Tensor) -> Tensor:
-        """Booleans that mark the columns of these rows that a density is over: by default all but given ones."""
+        """Booleans that mark the columns of these rows whose density may grow without limit: by default all but given ones."""
         given = self.given_columns()
         return torch.ones_like(x[0], dtype=torch.bool) if given is None else ~given
 

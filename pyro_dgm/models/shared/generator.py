@@ -151,6 +151,10 @@ class GeneratorModel(LatentVariableModel):
         """The bias of the last layer before the output, one number per column; None where there is none."""
         return None
 
+    def density_columns(self, x: Tensor) -> Tensor:
+        """None: with a fixed noise no column's density can grow without limit."""
+        return torch.zeros_like(x[0], dtype=torch.bool)
+
     def data_shape(self) -> torch.Size:
         return torch.Size([self.visible])
 

@@ -104,6 +104,9 @@ class ConditionalRBM(GivenColumnsModel):
         Args:
             given: inputs, ``rows x inputs``.
             sweeps: the length of the chain.
+
+        Raises:
+            ValueError: no sweeps.
         """
         machine, block = self(given).machine, self._graph.block("visible")
         unit = machine.graph.layers["visible"]
@@ -113,12 +116,13 @@ class ConditionalRBM(GivenColumnsModel):
             states = {"hidden": ((numbers.view(-1, 1, 1) >> bits) & 1).to(self.weight)}
             share = torch.softmax(machine.collapsed((block,), states), 0).unsqueeze(-1)
             return (share * unit.mean(*machine.colour_fields((block,), states)[0])[0]).sum(0)
-        state, kept = machine.neutral_state((len(given),)), []
+        sweeps = check_count("sweeps", sweeps)
+        state, total = machine.neutral_state((len(given),)), torch.zeros((), device=given.device)
         for sweep in range(sweeps):
             state = machine.sweep(state)
             if sweep >= sweeps // 2:
-                kept.append(unit.mean(*machine.colour_fields((block,), state)[0])[0])
-        return torch.stack(kept).mean(0)
+                total = total + unit.mean(*machine.colour_fields((block,), state)[0])[0]
+        return total / (sweeps - sweeps // 2)
 
     @torch.no_grad()
     def extend(self, frames: Tensor, length: int, sweeps: int = 30) -> Tensor:

@@ -97,7 +97,7 @@ class LabelledModel(LabelColumns):
         Args:
             criterion: ``"generative"``, ``"discriminative"`` or ``"hybrid"``.
             generative: of hybrid, $\alpha$, 0.01 by default.
-            unlabelled: the weight of $\log p(x)$ of rows whose label is NaN.
+            unlabelled: the weight of $\log p(x)$ of rows whose label is NaN; with 0 such rows have no part.
             kind, k, chains, precision: the negative phase, as for other machines.
             sparsity: the share of rows in which hidden units are to be on (``dgm.Sparsity``), or one per layer by name.
             sparsity_weight: its weight, 1 by default.

@@ -77,12 +77,30 @@ def test_chains_and_annealing_agree_with_the_listing():
     assert figure.lower < exact.value < figure.upper
 
 
-def test_components_start_apart():
+def test_components_start_at_clusters():
+    """Two patterns, in one row of four and in three of four: first biases and shares are theirs, to six standard errors."""
     torch.manual_seed(0)
-    model, x = dgm.MixtureRBM(6, 3, 2), (torch.rand(400, 6) < 0.3).float()
+    p = torch.tensor([[0.9, 0.9, 0.9, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.9, 0.9, 0.9]])
+    label = (torch.arange(800) % 4 > 0).long()
+    x = torch.bernoulli(p[label])
+    model = dgm.MixtureRBM(6, 3, 2)
     model.initialise(x)
-    assert float((model.visible_bias[0] - model.visible_bias[1]).abs().min().detach()) > 0
-    assert float((torch.sigmoid(model.visible_bias) - x.mean(0)).abs().max()) < 0.1
+    mean, order = torch.sigmoid(model.visible_bias.detach()), model.shares().argsort()
+    assert (mean[order] - p).abs().max() < 6 * 0.3 / 200**0.5
+    torch.testing.assert_close(model.shares()[order], torch.tensor([0.25, 0.75]), atol=0.03, rtol=0)
+    found = model.responsibilities(x).argmax(1)
+    assert (found == order[label]).double().mean() > 0.95
+
+
+def test_components_do_not_starve():
+    """Four patterns of the same share: after training each has a component, and their shares are near a quarter."""
+    torch.manual_seed(0)
+    pattern = torch.kron(torch.eye(4), torch.ones(1, 4))
+    x = torch.bernoulli(0.05 + 0.9 * pattern[torch.arange(400) % 4])
+    model = dgm.MixtureRBM(16, 2, 4)
+    dgm.fit(model, x, epochs=20, batch_size=40, learning_rate=0.01, progress=False)
+    assert model.responsibilities(pattern).argmax(1).unique().numel() == 4
+    assert float(model.shares().min()) > 0.1
 
 
 @pytest.mark.parametrize(("name", "value"), [("visible", 0), ("hidden", 0), ("components", 1)])

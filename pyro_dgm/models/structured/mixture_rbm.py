@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...checks import check_columns, check_count
 from ...energy import Binary, BoltzmannDistribution, Categorical, Dense, Graph, ThreeWay, log_sum
@@ -93,11 +94,20 @@ class MixtureRBM(BoltzmannModel):
             return log_sum(self().machine, {**given, "component": each})
 
     def initialise(self, x: Tensor) -> None:
-        """Set every component's visible biases to the data's means, a little apart, unless biases were set already."""
+        """Start near a mixture of independent columns, one for every cluster of rows, unless biases were set already.
+
+        Components that started alike would starve: the first to be a little better takes all rows.
+        """
         if bool(self.visible_bias.detach().any()):
             return
         with torch.no_grad():
-            self.visible_bias.copy_(torch.logit(x.mean(0), eps=1e-3) + 0.1 * torch.randn_like(self.visible_bias))
+            members = _clusters(x, self.components)
+            count = members.sum(0)
+            # One row more of the data's means keeps columns that are constant within a cluster possible.
+            mean = (members.mT @ x + x.mean(0)) / (count + 1).unsqueeze(1)
+            self.visible_bias.copy_(torch.logit(mean, eps=1e-3))
+            share = (count + 1) / (count + 1).sum()
+            self.component_bias.copy_(share.log() - F.softplus(self.visible_bias).sum(1))
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)
@@ -108,3 +118,14 @@ class MixtureRBM(BoltzmannModel):
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
         return seeded(lambda: cls(visible=5, hidden=3, components=2), lambda: bits(10, 5), scale=0.7)
+
+
+def _clusters(x: Tensor, count: int, rounds: int = 10) -> Tensor:
+    """Rows by their nearest centre after some rounds of Lloyd's algorithm from random rows: one-hot, ``rows x count``."""
+    centres = x[torch.randint(len(x), (count,), device=x.device)]
+    for _ in range(rounds):
+        members = F.one_hot(torch.cdist(x, centres).argmin(1), count).to(x)
+        total = members.sum(0).unsqueeze(1)
+        fresh = x[torch.randint(len(x), (count,), device=x.device)]  # for a cluster without rows
+        centres = torch.where(total > 0, members.mT @ x / total.clamp_min(1), fresh)
+    return members

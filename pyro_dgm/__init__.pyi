@@ -83,6 +83,7 @@ from .models.boltzmann.boltzmann_machine import BoltzmannMachine as BoltzmannMac
 from .models.boltzmann.deep_belief_network import DBN as DBN
 from .models.boltzmann.deep_boltzmann_machine import DBM as DBM
 from .models.boltzmann.rbm import RBM as RBM
+from .models.chains.diffusion_inversion import DiffusionInversion as DiffusionInversion
 from .models.directed.conditional_vae import ConditionalVAE as ConditionalVAE
 from .models.directed.draw import DRAW as DRAW
 from .models.directed.generator_networks import AffineGenerator as AffineGenerator
@@ -189,6 +190,7 @@ __all__ = [
     "DRAW",
     "DReG",
     "Dense",
+    "DiffusionInversion",
     "DiscretisedLogistic",
     "Discriminator",
     "Elbo",

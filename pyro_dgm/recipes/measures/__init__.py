@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import classification, inpainting, likelihood, parzen, prediction
+from . import classification, inpainting, likelihood, parzen, prediction, trained_on_samples
 from .trained import Outcome, Trained
 
 MEASURES: dict[str, Callable[..., Outcome]] = {
     "likelihood": likelihood.measure,
     "parzen": parzen.measure,
+    "trained on samples": trained_on_samples.measure,
     "classification": classification.measure,
     "prediction": prediction.measure,
     "inpainting": inpainting.measure,

@@ -1,0 +1,163 @@
+"""Corruption of rows step by step, and what one knows of the way back (section 20.13)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ...checks import shown
+
+
+class Corruption(ABC):
+    r"""The forward kernels $q(x_t \mid x_{t-1})$ of a schedule, with $A_t = \prod_{s \le t} (1 - \beta_s)$.
+
+    Everything takes states ``... x D`` and times that broadcast with their leading dimensions.
+
+    Args:
+        signal: $A_0 = 1, A_1, \dots, A_T$, in double precision.
+    """
+
+    def __init__(self, signal: Tensor) -> None:
+        self.signal = signal
+
+    def share(self, time: Tensor, like: Tensor) -> Tensor:
+        """$A_t$ for every row, to broadcast with columns."""
+        return self.signal[time].to(like).unsqueeze(-1)
+
+    def step(self, before: Tensor, after: Tensor, like: Tensor) -> Tensor:
+        r"""$1 - A_t / A_s$, the noise of the steps from s to t: $\beta_t$ where s is t - 1."""
+        return (1 - self.signal[after] / self.signal[before]).to(like).unsqueeze(-1)
+
+    @abstractmethod
+    def after(self, x: Tensor, before: Tensor, after: Tensor) -> Any:
+        """$q(x_t | x_s)$ for s before t."""
+
+    @abstractmethod
+    def between(self, noisy: Tensor, clean: Tensor, before: Tensor, after: Tensor) -> Any:
+        """$q(x_s | x_t, x_0)$ for s before t."""
+
+    @abstractmethod
+    def end(self, like: Tensor) -> Any:
+        r"""$\pi$, the law at the end: ``event_shape`` of ``like``'s last dimension."""
+
+    @abstractmethod
+    def end_divergence(self, clean: Tensor) -> Tensor:
+        r"""$\mathrm{KL}(q(x_T \mid x_0) \| \pi)$ of every row."""
+
+
+class GaussianCorruption(Corruption):
+    r"""$q(x_t \mid x_{t-1}) = N(\sqrt{1 - \beta_t}\, x_{t-1}, \beta_t I)$, $\pi = N(0, I)$."""
+
+    def after(self, x: Tensor, before: Tensor, after: Tensor) -> Any:
+        noise = self.step(before, after, x)
+        return dist.Normal((1 - noise).sqrt() * x, noise.sqrt()).to_event(1)
+
+    def between(self, noisy: Tensor, clean: Tensor, before: Tensor, after: Tensor) -> Any:
+        mean, variance = self.back(noisy, clean, before, after)
+        return dist.Normal(mean, variance.sqrt().expand_as(mean)).to_event(1)
+
+    def back(self, noisy: Tensor, clean: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of ``between``; the variance is zero where s is 0."""
+        noise, here, there = self.step(before, after, noisy), self.share(after, noisy), self.share(before, noisy)
+        rest = 1 - here
+        mean = (there.sqrt() * noise * clean + (1 - noise).sqrt() * (1 - there) * noisy) / rest
+        return mean, noise * (1 - there) / rest
+
+    def end(self, like: Tensor) -> Any:
+        return dist.Normal(torch.zeros_like(like), 1.0).to_event(1)
+
+    def end_divergence(self, clean: Tensor) -> Tensor:
+        signal = float(self.signal[-1])
+        if signal == 0.0:
+            return torch.zeros_like(clean[..., 0])
+        return 0.5 * (signal * clean.square() - signal - math.log1p(-signal)).sum(-1)
+
+
+class BinomialCorruption(Corruption):
+    r"""$q(x_t = 1 \mid x_{t-1}) = (1 - \beta_t)\, x_{t-1} + \beta_t r$ for every bit, $\pi = B(r)$.
+
+    Args:
+        signal: as for ``Corruption``.
+        rate: r, the share of ones at the end.
+    """
+
+    def __init__(self, signal: Tensor, rate: float) -> None:
+        super().__init__(signal)
+        self.rate = rate
+
+    def after(self, x: Tensor, before: Tensor, after: Tensor) -> Any:
+        noise = self.step(before, after, x)
+        return dist.Bernoulli(probs=(1 - noise) * x + noise * self.rate).to_event(1)
+
+    def between(self, noisy: Tensor, clean: Tensor, before: Tensor, after: Tensor) -> Any:
+        return dist.Bernoulli(probs=self.back(noisy, clean, before, after)).to_event(1)
+
+    def back(self, noisy: Tensor, clean: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """The probability of a one at s given the bit at t and at 0."""
+        noise, there = self.step(before, after, noisy), self.share(before, noisy)
+        one = there * clean + (1 - there) * self.rate
+        of_one = (1 - noise) + noise * self.rate
+        of_zero = noise * self.rate
+        seen = noisy * of_one + (1 - noisy) * (1 - of_one)
+        other = noisy * of_zero + (1 - noisy) * (1 - of_zero)
+        return one * seen / (one * seen + (1 - one) * other)
+
+    def evidence(self, noisy: Tensor, time: Tensor) -> Tensor:
+        """The log ratio of a noisy bit's probability where the clean one is 1 and where it is 0."""
+        share = self.share(time, noisy)
+        of_one, of_zero = share + (1 - share) * self.rate, (1 - share) * self.rate
+        least = torch.finfo(noisy.dtype).tiny
+        ones = of_one.clamp_min(least).log() - of_zero.clamp_min(least).log()
+        zeros = (1 - of_one).clamp_min(least).log() - (1 - of_zero).clamp_min(least).log()
+        return noisy * ones + (1 - noisy) * zeros
+
+    def end(self, like: Tensor) -> Any:
+        return dist.Bernoulli(probs=torch.full_like(like, self.rate)).to_event(1)
+
+    def end_divergence(self, clean: Tensor) -> Tensor:
+        last = torch.tensor(len(self.signal) - 1, device=clean.device)
+        law = self.after(clean, torch.zeros_like(last), last).base_dist
+        return dist.kl.kl_divergence(law, self.end(clean).base_dist).sum(-1)
+
+
+def schedule_of(schedule: str | Sequence[float], steps: int, rest: float) -> Tensor:
+    r"""The noise $\beta_1 \dots \beta_T$ of every step, in double precision.
+
+    Args:
+        schedule: ``"linear"`` takes the T-th part of the signal in every step, $\beta_t = 1 / (T - t + 1)$; ``"geometric"`` the
+            same share, so that ``rest`` of the signal is left; or the numbers themselves.
+        steps: T.
+        rest: the signal that a geometric schedule leaves.
+
+    Raises:
+        ValueError: an unknown name, another number of steps, numbers outside (0, 1], a one before the end, or a schedule that
+            leaves more than half of the signal.
+    """
+    if isinstance(schedule, str):
+        if schedule == "linear":
+            return 1 / torch.arange(steps, 0, -1, dtype=torch.float64)
+        if schedule == "geometric":
+            return torch.full((steps,), 1 - rest ** (1 / steps), dtype=torch.float64)
+        raise ValueError(f"schedule got {schedule!r}; expected 'linear', 'geometric' or {steps} numbers in (0, 1]")
+    try:
+        beta = torch.as_tensor(schedule, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        beta = torch.zeros(0)
+    if beta.shape != (steps,) or not bool(((beta > 0) & (beta <= 1)).all()):
+        raise ValueError(f"schedule got {shown(schedule)}; expected {steps} numbers in (0, 1], one for every step")
+    if bool((beta[:-1] == 1).any()):
+        raise ValueError(
+            "the schedule has a 1 before its last step, behind which nothing is left to destroy; end it there"
+        )
+    if float((1 - beta).prod()) > 0.5:
+        raise ValueError(
+            f"the schedule leaves {float((1 - beta).prod()):.2f} of the signal, more than half: it does not destroy the data, so "
+            "that nothing can start from noise. Take more steps, or larger ones"
+        )
+    return beta

@@ -1,0 +1,290 @@
+"""Diffusion inversion: bounds of exact kernels, terms against the stock ELBO, conditionals, refused schedules."""
+
+import itertools
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+
+import pyro_dgm as dgm
+from pyro_dgm.objectives.criteria.diffusion import stratified
+
+MEAN, SCALE = 0.5, 0.25
+
+
+class OfNormalData(dgm.DiffusionInversion):
+    """The reverse kernels of one normal column, with a variance of choice."""
+
+    kind = "exact"
+
+    def reverse(self, noisy, time, before=None):
+        before = time - 1 if before is None else before
+        share, earlier = (self.corruption.share(t, noisy) for t in (time, before))
+        noise = self.corruption.step(before, time, noisy)
+        m, v = earlier.sqrt() * MEAN, earlier * SCALE**2 + 1 - earlier
+        total = share * SCALE**2 + 1 - share
+        gain = (1 - noise).sqrt() * v / total
+        mean, variance = m + gain * (noisy - share.sqrt() * MEAN), v * noise / total
+        if self.kind == "noise":
+            variance = noise
+        elif self.kind == "posterior":
+            own = noise * (1 - earlier) / (1 - share)
+            variance = torch.where((before == 0).unsqueeze(-1), variance, own)
+        elif self.kind == "edge":
+            last = (before == 0).unsqueeze(-1)
+            mean = torch.where(last, (1 - noise).sqrt() * noisy, mean)
+            variance = torch.where(last, noise, variance)
+        return dist.Normal(mean, variance.sqrt().expand_as(mean)).to_event(1)
+
+
+BOUNDS = {  # with A_T = 0.1, by the number of steps
+    1: {"noise": -0.9190462918, "posterior": -0.0474892085, "edge": -1.0751885332},
+    2: {"noise": -0.8171400360, "posterior": -0.0476064135, "edge": -1.0229190822},
+    4: {"noise": -0.6685685621, "posterior": -0.0481607453, "edge": -0.9088022894},
+    16: {"noise": -0.3478926121, "posterior": -0.0563469619, "edge": -0.5524733714},
+}
+
+
+def normal_model(steps, kind):
+    beta = 1 - 0.1 ** (1 / steps)
+    model = OfNormalData(1, steps=steps, output="gaussian", hidden=(2,), schedule=[beta] * steps).double()
+    model.kind = kind
+    return model
+
+
+@pytest.mark.parametrize("steps", BOUNDS)
+@pytest.mark.parametrize("kind", ["exact", "noise", "posterior", "edge"])
+def test_bounds_of_normal_data(steps, kind):
+    """The mean bound over rows of quantiles; noise is drawn, so that the tolerance is five standard errors over the rows."""
+    expected = -0.0474892085 if kind == "exact" else BOUNDS[steps][kind]
+    pyro.set_rng_seed(0)
+    x = MEAN + SCALE * torch.randn(10_000, 1, dtype=torch.float64)
+    evidence = normal_model(steps, kind).evidence(x)
+    error = float(evidence.values.std()) / len(x) ** 0.5
+    assert float(evidence.values.mean()) == pytest.approx(expected, abs=5 * error)
+
+
+def test_one_kernel():
+    model = normal_model(4, "exact")
+    one, two = torch.tensor(1), torch.tensor(2)
+    noise = float(model.corruption.step(one, two, torch.zeros(1, 1, dtype=torch.float64)))
+    assert noise == pytest.approx(0.4376586748)
+    law = model.reverse(torch.tensor([[0.0], [1.0]], dtype=torch.float64), two).base_dist
+    assert float(law.mean[0]) == pytest.approx(0.2332485381)
+    assert float(law.mean[1] - law.mean[0]) == pytest.approx(0.5039592868)
+    assert float(law.variance[0]) == pytest.approx(0.2941243590)
+    posterior = model.corruption.between(
+        torch.ones(1, 1, dtype=torch.float64), torch.full((1, 1), 0.3, dtype=torch.float64), one, two
+    ).base_dist
+    assert (float(posterior.mean), float(posterior.variance)) == pytest.approx((0.6239753480, 0.2801299996))
+
+
+P = torch.tensor([1, 5, 2, 8, 3, 1, 6, 4], dtype=torch.float64) / 30
+BITS = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)), dtype=torch.float64)
+
+
+def transition(beta, rate=0.5):
+    """A step of the diffusion over all eight states, from rows to columns."""
+    one = (1 - beta) * BITS + beta * rate
+    return torch.stack([(one.unsqueeze(1) * BITS + (1 - one.unsqueeze(1)) * (1 - BITS)).prod(-1)]).squeeze(0)
+
+
+class OfListedData(dgm.DiffusionInversion):
+    """The best factorised reverse kernels of data with a listed law."""
+
+    def reverse(self, noisy, time, before=None):
+        t = int(time.flatten()[0])
+        assert bool((time == t).all())
+        at = P.clone()
+        for s in range(1, t):
+            at = at @ transition(1 / (self.steps - s + 1))
+        joint = at.unsqueeze(1) * transition(1 / (self.steps - t + 1))
+        back = (joint / joint.sum(0)).T @ BITS  # of every noisy state, the bits' probabilities one step before
+        if t == 1 and self.last_step == "fixed":
+            beta = 1 / self.steps
+            back = (1 - beta) * BITS + beta * 0.5
+        index = (noisy @ torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)).long()
+        return dist.Bernoulli(probs=back[index].clamp(1e-15, 1 - 1e-15)).to_event(1)
+
+
+def exact_bound(model):
+    """E of the bound over data and all paths' pairs of states, by listing."""
+    total = torch.zeros((), dtype=torch.float64)
+    corruption = model.corruption
+    marginal = torch.eye(8, dtype=torch.float64)
+    for t in range(1, model.steps + 1):
+        marginal = marginal @ transition(1 / (model.steps - t + 1))  # q(x_t | x_0) of every clean state
+        time = torch.tensor(t)
+        law = model.reverse(BITS, time)
+        for clean, weight in zip(range(8), P, strict=True):
+            row = BITS[clean].expand(8, 3)
+            if t == 1:
+                each = law.log_prob(row)
+            else:
+                posterior = corruption.between(BITS, row, time - 1, time).base_dist
+                each = -dist.kl.kl_divergence(posterior, law.base_dist).sum(-1)
+            total += weight * (marginal[clean] * each).sum()
+    return float(total - (P * corruption.end_divergence(BITS)).sum())
+
+
+@pytest.mark.parametrize(
+    ("steps", "learned", "fixed"),
+    [(1, -2.0004491446, -2.0794415417), (2, -1.9580521201, -2.0599236018), (4, -1.9217189995, -2.0153888709),
+     (8, -1.9009585492, -1.9646392256), (16, -1.8901521053, -1.9273636478)],
+)  # fmt: skip
+def test_bounds_of_three_bits(steps, learned, fixed):
+    for last, expected in (("learned", learned), ("fixed", fixed)):
+        model = OfListedData(3, steps=steps, hidden=(2,), last_step=last).double()
+        assert exact_bound(model) == pytest.approx(expected, abs=1e-9)
+
+
+def heartbeat(steps):
+    """Bits a repetition: the bound of 20 bits with a one every fifth, by the five states' posterior."""
+    rows = torch.zeros(5, 20, dtype=torch.float64)
+    for phase in range(5):
+        rows[phase, phase::5] = 1
+    return rows
+
+
+@pytest.mark.parametrize("last", ["learned", "fixed"])
+@pytest.mark.parametrize("output", ["binary", "gaussian"])
+def test_terms_have_the_value_and_gradient_of_the_elbo(output, last):
+    """Stock Trace_ELBO over the whole program, and one term a row at a random time: means over many draws."""
+    pyro.set_rng_seed(0)
+    model = dgm.DiffusionInversion(2, steps=3, output=output, hidden=(4,), last_step=last).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+    x = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    draws = 12_000
+    rows = x.expand(draws, 2)
+    parameters = [p for p in model.parameters() if p.numel() < 50]
+
+    def estimates(losses):
+        """Means over batches of 300 rows, and their standard errors, of the loss and its gradient."""
+        found = []
+        for part in losses:
+            slopes = torch.autograd.grad(part, parameters, allow_unused=True)
+            flat = [part.detach().view(1)] + [
+                (torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, slopes, strict=True)
+            ]
+            found.append(torch.cat(flat))
+        stacked = torch.stack(found)
+        return stacked.mean(0), stacked.std(0) / len(stacked) ** 0.5
+
+    criterion = model.objective()
+    criterion.attach(model)
+    elbo = Trace_ELBO(max_plate_nesting=1)
+    parts = rows.split(300)
+    ours, error = estimates(criterion.loss(part) for part in parts)
+    stock, other = estimates(elbo.differentiable_loss(model.model, model.guide, part) / len(part) for part in parts)
+    assert bool(((ours - stock).abs() <= 5 * (error**2 + other**2).sqrt() + 1e-9).all())
+
+
+def test_times_are_stratified():
+    torch.manual_seed(0)
+    times = torch.stack([stratified(10, 40) for _ in range(2000)])
+    assert int(times.min()), int(times.max()) == (1, 40)
+    assert all(len({(t - 1) // 4 for t in row.tolist()}) == 10 for row in times[:50])  # one of every tenth
+    counts = torch.bincount(times.flatten(), minlength=41)[1:].double()
+    assert float(((counts - 500) ** 2 / 500).sum()) < 39 + 5 * math.sqrt(2 * 39)
+
+
+def test_paths_and_terms_bound_the_same():
+    """Weights of whole paths have the likelihood as their mean, which a listing of a one-step model has exactly."""
+    pyro.set_rng_seed(0)
+    model = dgm.DiffusionInversion(2, steps=1, hidden=(4,)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.7)
+    x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]], dtype=torch.float64)
+    noise = x  # all four states of x_1, each of probability 1/4
+    law = model.reverse(noise.unsqueeze(1), torch.tensor(1))
+    exact = law.log_prob(x.unsqueeze(0)).logsumexp(0) - math.log(4)
+    figure = model.evidence(x, "paths", particles=5_000)
+    assert torch.allclose(figure.values, exact, atol=0.05)
+    assert float(exact.exp().sum()) == pytest.approx(1.0)
+    torch.manual_seed(0)
+    terms = model.evidence(x, rounds=1000).values
+    assert torch.allclose(terms, law.log_prob(x.unsqueeze(0)).mean(0), atol=0.1)
+    assert bool((terms <= exact + 0.1).all())
+
+
+def test_conditionals_are_exact_and_overwriting_is_not():
+    r"""Three bits with the best kernels of T = 2; the chain's law is that of the model's own listing given $b_0 = 1$."""
+    model = OfListedData(3, steps=2, hidden=(2,)).double()
+    first, second = (model.reverse(BITS, torch.tensor(t)) for t in (1, 2))
+    every = torch.full((8,), 1 / 8, dtype=torch.float64)
+    one = torch.stack([second.log_prob(row.expand(8, 3)) for row in BITS], 1).exp()  # p(x_1 | x_2)
+    zero = torch.stack([first.log_prob(row.expand(8, 3)) for row in BITS], 1).exp()
+    law = every @ one @ zero
+    right = law[4:] / law[4:].sum()
+    pyro.set_rng_seed(0)
+    x, known = BITS[4:5].expand(4000, 3), torch.tensor([True, False, False])
+    drawn = dgm.condition(model, x, known, draws=1, warmup=40)[0]
+    index = (drawn[:, 1:] @ torch.tensor([2.0, 1.0], dtype=torch.float64)).long()
+    share = torch.bincount(index, minlength=4).double() / len(x)
+    assert bool(((share - right).abs() < 5 * (right * (1 - right) / len(x)).sqrt()).all())
+    wrong = model.overwritten(x.repeat(5, 1), known)
+    index = (wrong[:, 1:] @ torch.tensor([2.0, 1.0], dtype=torch.float64)).long()
+    found = torch.bincount(index, minlength=4).double() / len(wrong)
+    assert float((found - right).abs().sum() / 2) > 0.03
+
+
+def test_it_learns_a_heartbeat():
+    """Near the truth's -log 5 nats for two columns of a beat, from far away."""
+    pyro.set_rng_seed(0)
+    x = heartbeat(1)[torch.arange(200) % 5].float()
+    model = dgm.DiffusionInversion(20, steps=20, hidden=(50,), rate=0.2)
+    run = dgm.fit(model, x, epochs=60, batch_size=50, learning_rate=0.01, progress=False)
+    found = dgm.log_likelihood(model, x[:50], rounds=2).value
+    assert found > -3.5  # independent bits have -10.0
+    assert run.history[-1]["valid_bound"] > run.history[0]["valid_bound"] + 3
+    assert model.sample(5, steps=5).shape == (5, 20)
+
+
+def test_gaussian_rows_of_any_scale_have_densities_in_their_own_units():
+    pyro.set_rng_seed(0)
+    x = torch.randn(400, 2) * torch.tensor([100.0, 0.1]) + torch.tensor([1e4, 0.0])
+    model = dgm.DiffusionInversion(2, steps=10, output="gaussian", hidden=(16,))
+    dgm.fit(model, x, epochs=30, batch_size=100, learning_rate=0.01, progress=False)
+    exact = dist.Normal(torch.tensor([1e4, 0.0]), torch.tensor([100.0, 0.1])).to_event(1).log_prob(x).mean()
+    assert dgm.log_likelihood(model, x, rounds=3).value == pytest.approx(float(exact), abs=0.3)
+    drawn = model.sample(2000)
+    assert torch.allclose(drawn.std(0), x.std(0), rtol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps got"),
+        ({"steps": 3, "schedule": [0.5, 0.5]}, "expected 3 numbers"),
+        ({"steps": 2, "schedule": [0.0, 0.5]}, r"in \(0, 1\]"),
+        ({"steps": 2, "schedule": [1.0, 0.5]}, "before its last step"),
+        ({"steps": 2, "schedule": [0.1, 0.1]}, "does not destroy the data"),
+        ({"schedule": "cosine"}, "schedule got"),
+        ({"output": "gaussian", "rate": 0.5}, "rate"),
+        ({"rate": 1.0}, "rate got"),
+        ({"last_step": "free"}, "last_step got"),
+        ({"body": "convolutional"}, "shape got"),
+        ({"hidden": ()}, "hidden"),
+    ],
+)
+def test_what_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        dgm.DiffusionInversion(4, **options)
+    with pytest.raises(ValueError, match="at most 100"):
+        dgm.DiffusionInversion(4, hidden=(2,)).sample(1, steps=101)
+    with pytest.raises(ValueError, match="binarisation"):
+        dgm.fit(dgm.DiffusionInversion(4, hidden=(2,)), torch.rand(10, 4), progress=False)
+
+
+def test_convolutional_body():
+    model = dgm.DiffusionInversion(30, steps=5, body="convolutional", shape=(5, 6), channels=(4, 4))
+    x = (torch.rand(20, 30) < 0.3).float()
+    run = dgm.fit(model, x, epochs=1, progress=False)
+    assert math.isfinite(run.history[0]["loss"])
+    assert model.sample(2).shape == (2, 30)

@@ -1,4 +1,4 @@
-"""Speed of sequence models of Boltzmann machines: `pytest tests/benchmarks --benchmark-only -s`, recorded as test_speed.py says."""
+"""Speed of sequence models of Boltzmann machines: `pytest tests/benchmarks --benchmark-only -s`; test_speed.py tells how to record."""
 
 import pytest
 import torch

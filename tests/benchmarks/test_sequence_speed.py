@@ -1,4 +1,4 @@
-"""Speed of sequence models of Boltzmann machines: `pytest tests/benchmarks --benchmark-only -s`; test_speed.py tells how to record."""
+"""Speed of sequence models of Boltzmann machines: `pytest tests/benchmarks --benchmark-only -s`."""
 
 import pytest
 import torch

@@ -25,6 +25,7 @@ def test_there_are_tutorials():
         "belief-networks",
         "autoencoders",
         "autoregressive-networks",
+        "sequences",
         "stochastic-back-propagation",
     } <= {path.stem for path in NOTEBOOKS}
 

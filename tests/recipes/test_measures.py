@@ -1,0 +1,36 @@
+"""Measures of recipes against figures worked out here."""
+
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm.recipes.measures import Trained, measured
+
+
+def trained(model, rows):
+    split = dgm.data.Split(rows, dgm.data.Space("real", "toy"))
+    return Trained(model, dgm.data.Dataset("toy", split, split, split, (rows.shape[1],)), None, True)
+
+
+def test_a_prediction_is_judged_by_its_mean_and_by_its_density():
+    """Without hidden weights outputs are normal about b + xA."""
+    torch.manual_seed(0)
+    model, rows = dgm.ConditionalRBM(5, 3, 2, "gaussian"), torch.randn(20, 5)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.visible_weight.normal_()
+        model.visible_bias.normal_()
+        model.log_precision.normal_()
+        means = model.visible_bias + rows[:, :3] @ model.visible_weight
+        normal = torch.distributions.Normal(means, (-0.5 * model.log_precision).exp())
+    figure, text, details = measured("prediction", trained(model, rows), {})
+    assert figure["value"] == pytest.approx(float(normal.log_prob(rows[:, 3:]).sum(1).mean()), abs=1e-4)
+    assert text.endswith("given the first 3 columns, real (toy)")
+    errors = (means - rows[:, 3:]).square().sum(1)
+    assert details["squared_error"] == pytest.approx(float(errors.mean()), abs=1e-4)
+    assert details["squared_error_stderr"] == pytest.approx(float(errors.std()) / 20**0.5, abs=1e-4)
+
+
+def test_an_unknown_measure_is_refused():
+    with pytest.raises(ValueError, match="measure got 'beauty'; expected one of likelihood"):
+        measured("beauty", trained(*dgm.RBM.example()), {})

@@ -18,6 +18,7 @@ def code_cells(path):
 
 def test_there_are_tutorials():
     assert {
+        "beyond-pairs",
         "boltzmann-machines",
         "deep-machines",
         "energy-based-models",

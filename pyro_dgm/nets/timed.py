@@ -20,8 +20,8 @@ class Bumps(nn.Module):
         bumps: the number of bumps.
 
     Example:
-        >>> Bumps(4)(torch.tensor([0.0, 1.0])).sum(1)
-        tensor([1., 1.])
+        >>> Bumps(4)(torch.tensor([0.0, 1.0])).shape
+        torch.Size([2, 4])
     """
 
     centres: Tensor

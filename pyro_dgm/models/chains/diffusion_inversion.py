@@ -398,4 +398,4 @@ class DiffusionInversion(LatentVariableModel):
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:
-        return seeded(lambda: cls(4, steps=3, hidden=(6,)), lambda: bits(10, 4))
+        return seeded(lambda: cls(4, steps=3, hidden=(6,)), lambda: bits(10, 4), scale=0.5)

@@ -1,4 +1,4 @@
-"""Data sets that are made, from nothing or from others: pairs of pictures, and digits before noise."""
+"""Data sets that are made, from nothing or from others: pairs of pictures, digits before noise, heartbeats."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -48,3 +48,16 @@ def before_noise(digits: Dataset) -> Dataset:
 
     train, valid = noisy("train", digits.train[:10000]), noisy("valid", digits.valid[:2000])
     return Dataset(f"{digits.name}_before_noise", train, valid, noisy("test", digits.test), digits.shape)
+
+
+def heartbeat(folder: Path | None) -> Dataset:
+    r"""Rows of 20 bits with a one at every fifth, from one of the first five on (Sohl-Dickstein et al. 2015).
+
+    The five rows are equally likely, so that no model has more than $-\log_2 5 = -2.3219$ bits. Labels are the first one's place.
+    """
+
+    def beats(part: str, rows: int) -> Split:
+        first = torch.randint(5, (rows,), generator=stream("heartbeat", part))
+        return Split((torch.arange(20) % 5 == first.unsqueeze(1)).float(), Space("binary", "heartbeat"), first)
+
+    return Dataset("heartbeat", beats("train", 10000), beats("valid", 1000), beats("test", 1000), (20,))

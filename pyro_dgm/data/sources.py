@@ -16,7 +16,7 @@ from .binarise import binarise, check_name
 from .dataset import Dataset, Split
 from .idx import read_idx
 from .locate import data_folder, find
-from .made import before_noise, shifted_dots
+from .made import before_noise, heartbeat, shifted_dots
 from .npz import dataset_of, permutation, read_npz, unpack
 from .preprocessing import preprocess
 from .reading import read_array, read_arrays, read_table
@@ -237,3 +237,4 @@ _source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 
 )
 _source("nottingham", "folk tunes as piano rolls: padded sequences of 88 bits per frame, 694/173/170")(nottingham)
 _source("mocap_mit", "motion capture: padded sequences of 49 real numbers per frame, 32/3/4")(motion_capture)
+_source("heartbeat", "rows of 20 bits with a one at every fifth, made by itself, 10,000/1000/1000; needs no file")(heartbeat)

@@ -237,4 +237,6 @@ _source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 
 )
 _source("nottingham", "folk tunes as piano rolls: padded sequences of 88 bits per frame, 694/173/170")(nottingham)
 _source("mocap_mit", "motion capture: padded sequences of 49 real numbers per frame, 32/3/4")(motion_capture)
-_source("heartbeat", "rows of 20 bits with a one at every fifth, made by itself, 10,000/1000/1000; needs no file")(heartbeat)
+_source("heartbeat", "rows of 20 bits with a one at every fifth, made by itself, 10,000/1000/1000; needs no file")(
+    heartbeat
+)

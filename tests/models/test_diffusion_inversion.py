@@ -203,14 +203,14 @@ def test_paths_and_terms_bound_the_same():
     x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]], dtype=torch.float64)
     noise = x  # all four states of x_1, each of probability 1/4
     law = model.reverse(noise.unsqueeze(1), torch.tensor(1))
-    exact = law.log_prob(x.unsqueeze(0)).logsumexp(0) - math.log(4)
-    figure = model.evidence(x, "paths", particles=5_000)
-    assert torch.allclose(figure.values, exact, atol=0.05)
+    exact = law.log_prob(x.unsqueeze(0)).logsumexp(0).detach() - math.log(4)
+    weights = model.evidence(x.repeat(100, 1), "paths", particles=50).values.exp().view(100, 4)
+    assert bool(((weights.mean(0) - exact.exp()).abs() < 5 * weights.std(0) / 10).all())
     assert float(exact.exp().sum()) == pytest.approx(1.0)
-    torch.manual_seed(0)
-    terms = model.evidence(x, rounds=1000).values
-    assert torch.allclose(terms, law.log_prob(x.unsqueeze(0)).mean(0), atol=0.1)
-    assert bool((terms <= exact + 0.1).all())
+    terms = model.evidence(x.repeat(1000, 1), rounds=2).values.view(1000, 4)
+    bound = law.log_prob(x.unsqueeze(0)).mean(0).detach()
+    assert bool(((terms.mean(0) - bound).abs() < 5 * terms.std(0) / 1000**0.5).all())
+    assert bool((bound < exact).all())
 
 
 def test_conditionals_are_exact_and_overwriting_is_not():
@@ -239,7 +239,7 @@ def test_it_learns_a_heartbeat():
     pyro.set_rng_seed(0)
     x = heartbeat(1)[torch.arange(200) % 5].float()
     model = dgm.DiffusionInversion(20, steps=20, hidden=(50,), rate=0.2)
-    run = dgm.fit(model, x, epochs=60, batch_size=50, learning_rate=0.01, progress=False)
+    run = dgm.fit(model, x, epochs=40, batch_size=50, learning_rate=0.01, progress=False)
     found = dgm.log_likelihood(model, x[:50], rounds=2).value
     assert found > -3.5  # independent bits have -10.0
     assert run.history[-1]["valid_bound"] > run.history[0]["valid_bound"] + 3

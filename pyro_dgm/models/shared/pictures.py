@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from ...checks import check_columns, check_counts
+from ...checks import check_columns, check_counts, shown
 from ...nets.bodies import picture_sizes
+
+Sides = tuple[int, int]
+"""Height and width."""
 
 
 def picture_of(visible: int, shape: Sequence[int] | None) -> tuple[int, int, int]:
@@ -38,18 +42,34 @@ def resized_picture(shape: Sequence[int], channels: int) -> tuple[int, int, int]
 
 
 def filter_stack(
-    filters: Sequence[int], sizes: Sequence[int], pools: Sequence[int], fewest: int = 1
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """The filters, their sides and the sides of the regions of every hidden layer, checked.
+    filters: Sequence[int],
+    sizes: Sequence[int | Sequence[int]],
+    pools: Sequence[int | Sequence[int]],
+    fewest: int = 1,
+) -> tuple[tuple[int, ...], tuple[Sides, ...], tuple[Sides, ...]]:
+    """The filters of every hidden layer, and height and width of them and of their regions, checked.
 
     Raises:
         ValueError: a number below one, fewer layers than ``fewest``, or other numbers of sizes or regions than of layers.
+
+    Example:
+        >>> filter_stack((24, 40), (5, (1, 2)), (2, 1))
+        ((24, 40), ((5, 5), (1, 2)), ((2, 2), (1, 1)))
     """
     counts = check_counts("filters", filters, "the filters of every layer", "(24, 40)", fewest=fewest)
-    sides = check_counts("sizes", sizes, "the sides of every layer's filters", "(5, 5)", fewest=fewest)
-    regions = check_counts("pools", pools, "the sides of every layer's regions", "(2, 1)", fewest=fewest)
+    sides = _sides("sizes", sizes, "the sides of every layer's filters", "(5, 5) or ((5, 3), 5)", fewest)
+    regions = _sides("pools", pools, "the sides of every layer's regions", "(2, 1) or ((2, 1), 1)", fewest)
     if not len(counts) == len(sides) == len(regions):
         raise ValueError(
             f"got {len(counts)} filters, {len(sides)} sizes and {len(regions)} pools; expected one of each per hidden layer"
         )
     return counts, sides, regions
+
+
+def _sides(name: str, values: Any, what: str, example: str, fewest: int) -> tuple[Sides, ...]:
+    """Height and width for every layer, from both or from one number for both."""
+    pairs = [tuple(v) if isinstance(v, list | tuple) else (v, v) for v in values] if isinstance(values, list | tuple) else []
+    flat = check_counts(name, [side for pair in pairs for side in pair] or values, what, example, fewest=fewest)
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"{name} got {shown(values)}; expected {what}, one number or two per layer, as in {name}={example}")
+    return tuple(zip(flat[::2], flat[1::2], strict=True))

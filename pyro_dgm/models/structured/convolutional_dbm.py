@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, Self, cast
 
@@ -29,8 +30,8 @@ class ConvolutionalDBM(VariationalMachine):
     Args:
         visible: the number of pixels, over all channels.
         filters: the filters of every hidden layer, the lowest first.
-        sizes: height and width of a filter, one number per layer.
-        pools: height and width of a region, one number per layer; 1 for units without regions.
+        sizes: height and width of a filter, or one number for both, per layer.
+        pools: height and width of a region, or one number for both, per layer; 1 for units without regions.
         shape: height and width of a picture, or channels, height and width; by default a square of one channel.
         unit: the visible units, ``"binary"`` or ``"gaussian"`` with one learned precision.
         rounds: rounds of mean field in the guide.
@@ -56,8 +57,8 @@ class ConvolutionalDBM(VariationalMachine):
         self,
         visible: int,
         filters: Sequence[int] = (24, 40),
-        sizes: Sequence[int] = (5, 5),
-        pools: Sequence[int] = (2, 1),
+        sizes: Sequence[int | Sequence[int]] = (5, 5),
+        pools: Sequence[int | Sequence[int]] = (2, 1),
         shape: Sequence[int] | None = None,
         unit: Literal["binary", "gaussian"] = "binary",
         rounds: int = 10,
@@ -73,8 +74,8 @@ class ConvolutionalDBM(VariationalMachine):
         couplings: list[Interaction] = []
         for name, count, size, pool in zip(self.names, self.filters, self.sizes, self.pools, strict=True):
             coupling = Convolution(next(reversed(layers)), name, picture, size, pool=pool)
-            grid = [side // pool for side in coupling.positions]
-            layers[name] = AtMostOne(count, *grid, pool * pool)
+            grid = [side // width for side, width in zip(coupling.positions, pool, strict=True)]
+            layers[name] = AtMostOne(count, *grid, math.prod(pool))
             couplings.append(coupling)
             picture = (count, grid[0], grid[1])
         self._graph = Graph(layers, couplings)
@@ -127,8 +128,8 @@ class ConvolutionalDBM(VariationalMachine):
         return (self.visible_bias,)
 
     def options(self) -> dict[str, Any]:
-        return {"visible": self.visible, "filters": list(self.filters), "sizes": list(self.sizes), "pools": list(self.pools),
-                "shape": list(self.shape), "unit": self.unit, "rounds": self.rounds}  # fmt: skip
+        return {"visible": self.visible, "filters": list(self.filters), "sizes": [list(pair) for pair in self.sizes],
+                "pools": [list(pair) for pair in self.pools], "shape": list(self.shape), "unit": self.unit, "rounds": self.rounds}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

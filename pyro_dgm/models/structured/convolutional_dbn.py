@@ -41,8 +41,8 @@ class ConvolutionalDBN(DeepBeliefModel):
     Args:
         visible: the number of pixels, over all channels.
         filters: the filters of every hidden layer, the lowest first; two layers or more.
-        sizes: height and width of a filter, one number per layer.
-        pools: height and width of a region, one number per layer.
+        sizes: height and width of a filter, or one number for both, per layer.
+        pools: height and width of a region, or one number for both, per layer.
         shape: height and width of a picture, or channels, height and width; by default a square of one channel.
         unit: the visible units, ``"binary"`` or ``"gaussian"`` with one learned precision.
 
@@ -69,8 +69,8 @@ class ConvolutionalDBN(DeepBeliefModel):
         self,
         visible: int,
         filters: Sequence[int] = (24, 40),
-        sizes: Sequence[int] = (5, 5),
-        pools: Sequence[int] = (2, 1),
+        sizes: Sequence[int | Sequence[int]] = (5, 5),
+        pools: Sequence[int | Sequence[int]] = (2, 1),
         shape: Sequence[int] | None = None,
         unit: Literal["binary", "gaussian"] = "binary",
     ) -> None:
@@ -233,8 +233,8 @@ class ConvolutionalDBN(DeepBeliefModel):
             check_binary(x, "ConvolutionalDBN with binary units", "; or choose unit='gaussian'")
 
     def options(self) -> dict[str, Any]:
-        return {"visible": self.visible, "filters": list(self.filters), "sizes": list(self.sizes),
-                "pools": list(self.pools), "shape": list(self.shape), "unit": self.unit}  # fmt: skip
+        return {"visible": self.visible, "filters": list(self.filters),
+                "sizes": [list(pair) for pair in self.sizes], "pools": [list(pair) for pair in self.pools], "shape": list(self.shape), "unit": self.unit}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import classification, inpainting, likelihood, parzen, prediction, trained_on_samples
+from . import classification, features, inpainting, likelihood, parzen, prediction, trained_on_samples
 from .trained import Outcome, Trained
 
 MEASURES: dict[str, Callable[..., Outcome]] = {
@@ -13,6 +13,7 @@ MEASURES: dict[str, Callable[..., Outcome]] = {
     "parzen": parzen.measure,
     "trained on samples": trained_on_samples.measure,
     "classification": classification.measure,
+    "features": features.measure,
     "prediction": prediction.measure,
     "inpainting": inpainting.measure,
 }

@@ -41,10 +41,13 @@ def ratios(benchmark, what, aim, rounds=30, **functions):
 
 
 def record(benchmarks):
-    """Write what a session measured, in place of what this machine measured before."""
+    """Write what a session measured, in place of what this machine measured of the same things before."""
     rows = [b.extra_info for b in benchmarks if "what" in b.extra_info]
     today = datetime.date.today().isoformat()
-    new = {"machine": machine(), "date": today, "versions": versions(), "rows": rows}
+    measured = {row["what"] for row in rows}
+    earlier = [known for known in records() if known["machine"] == machine()]
+    kept = [row for known in earlier for row in known["rows"] if row["what"] not in measured]
+    new = {"machine": machine(), "date": today, "versions": versions(), "rows": kept + rows}
     others = [known for known in records() if known["machine"] != new["machine"]]
     sessions = sorted([*others, new], key=lambda known: known["machine"])
     RECORD.write_text(json.dumps(sessions, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -146,7 +146,10 @@ def test_it_trains():
     [
         ({"filters": ()}, "filters got"),
         ({"sizes": (3,)}, "got 2 filters, 1 sizes and 2 pools"),
-        ({"sizes": ((3, 2, 1), 2)}, "sizes got .*; expected the sides of every layer's filters, one number or two per layer"),
+        (
+            {"sizes": ((3, 2, 1), 2)},
+            "sizes got .*; expected the sides of every layer's filters, one number or two per layer",
+        ),
         ({"sizes": 3}, "sizes got 3"),
         ({"pools": ((2, 0), 1)}, "pools got"),
         ({"pools": (3, 1)}, r"pool got \(3, 3\); expected height and width of a region that divide"),

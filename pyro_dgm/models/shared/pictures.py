@@ -68,8 +68,14 @@ def filter_stack(
 
 def _sides(name: str, values: Any, what: str, example: str, fewest: int) -> tuple[Sides, ...]:
     """Height and width for every layer, from both or from one number for both."""
-    pairs = [tuple(v) if isinstance(v, list | tuple) else (v, v) for v in values] if isinstance(values, list | tuple) else []
+    pairs = (
+        [tuple(v) if isinstance(v, list | tuple) else (v, v) for v in values]
+        if isinstance(values, list | tuple)
+        else []
+    )
     flat = check_counts(name, [side for pair in pairs for side in pair] or values, what, example, fewest=fewest)
     if any(len(pair) != 2 for pair in pairs):
-        raise ValueError(f"{name} got {shown(values)}; expected {what}, one number or two per layer, as in {name}={example}")
+        raise ValueError(
+            f"{name} got {shown(values)}; expected {what}, one number or two per layer, as in {name}={example}"
+        )
     return tuple(zip(flat[::2], flat[1::2], strict=True))

@@ -59,7 +59,7 @@ def measure(
         found[n] = error_rate(classify(test), data.test.labels)
     largest = max(found)
     figure, text, _ = error_figure(found[largest], f"softmax regression on features, {largest} labels", data.test)
-    return figure, text, {f"error_with_{n}_labels": error for n, error in found.items()}
+    return figure, text, {f"percent_wrong_with_{n}_labels": 100 * error for n, error in found.items()}
 
 
 class _Regression:

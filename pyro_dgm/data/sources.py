@@ -198,6 +198,16 @@ def _frey_faces(folder: Path | None) -> Dataset:
 
 @_source("natural_patches", "grey 8×8 patches with some contrast, of the two photographs bundled with scikit-learn")
 def _natural_patches(folder: Path | None) -> Dataset:
+    return _of_photographs("natural_patches", 8, 2)
+
+
+@_source("natural_windows", "grey 24×24 windows with some contrast, of the two photographs bundled with scikit-learn")
+def _natural_windows(folder: Path | None) -> Dataset:
+    return _of_photographs("natural_windows", 24, 8)
+
+
+def _of_photographs(name: str, side: int, stride: int) -> Dataset:
+    """Pieces of the two photographs, a stride apart for training, and side by side for validation and test."""
     from sklearn.datasets import load_sample_images
 
     grey = torch.from_numpy(np.stack(load_sample_images().images).mean(-1).astype(np.float32)) / 255
@@ -206,10 +216,12 @@ def _natural_patches(folder: Path | None) -> Dataset:
     squares = squares[torch.from_numpy(permutation(len(squares)))]
 
     def cut(squares: Tensor, stride: int) -> Split:
-        patches = squares.unfold(1, 8, stride).unfold(2, 8, stride).reshape(-1, 64)
+        patches = squares.unfold(1, side, stride).unfold(2, side, stride).reshape(-1, side**2)
         return Split(patches[patches.std(1) > 0.05], GREY)  # without plain sky and blur
 
-    return Dataset("natural_patches", cut(squares[36:], 2), cut(squares[24:36], 8), cut(squares[:24], 8), (8, 8))
+    return Dataset(
+        name, cut(squares[36:], stride), cut(squares[24:36], side), cut(squares[:24], side), (side, side)
+    )
 
 
 @_source("dna", "DNA splice junctions, 180 binary columns, 1400/600/1186")

@@ -160,19 +160,21 @@ class BoltzmannModel(EnergyModel):
             dist = self()
             rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
             if not quickly_summable(dist.machine, {dist.visible: rows[0][:1]}):
-                machine, (lower, upper) = dist.machine, (self._bound(r).mean() for r in rows)
-                means = {
-                    **machine.statistics({"visible": rows[1]}),
-                    **mean_field(machine, {"visible": rows[1]}).statistics,
-                }
-                reconstruction = visible_given(machine, rows[1], means).mean()
-                return {"valid_reconstruction": float(reconstruction), "free_energy_gap": float(upper - lower)}
+                return self._bounded_progress(*rows)
             free_energies = [dist.free_energy(r).mean() for r in rows]
             return {
                 "pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[0]).mean()),
                 "valid_pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[1]).mean()),
                 "free_energy_gap": float(free_energies[1] - free_energies[0]),
             }
+
+    @torch.no_grad()
+    def _bounded_progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The gap between variational bounds of the free energies, and validation rows given the means of the other layers."""
+        machine, (lower, upper) = self().machine, (self._bound(rows).mean() for rows in (train, valid))
+        means = {**machine.statistics({"visible": valid}), **mean_field(machine, {"visible": valid}).statistics}
+        reconstruction = visible_given(machine, valid, means).mean()
+        return {"valid_reconstruction": float(reconstruction), "free_energy_gap": float(upper - lower)}
 
     def machine_of(self, x: Tensor) -> tuple[Machine, dict[str, Tensor]]:
         """The machine of data rows, and the states of its layers that they observe."""

@@ -128,8 +128,9 @@ class ConvolutionalDBM(VariationalMachine):
         return (self.visible_bias,)
 
     def options(self) -> dict[str, Any]:
-        return {"visible": self.visible, "filters": list(self.filters), "sizes": [list(pair) for pair in self.sizes],
-                "pools": [list(pair) for pair in self.pools], "shape": list(self.shape), "unit": self.unit, "rounds": self.rounds}  # fmt: skip
+        sizes, pools = ([list(pair) for pair in pairs] for pairs in (self.sizes, self.pools))
+        return {"visible": self.visible, "filters": list(self.filters), "sizes": sizes, "pools": pools, "shape": list(self.shape),
+                "unit": self.unit, "rounds": self.rounds}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

@@ -16,6 +16,7 @@ from ...energy.mean_field import mean_field
 from ..shared.boltzmann import BoltzmannModel
 from ..shared.examples import bits, seeded
 from ..shared.pictures import picture_of, resized_picture
+from ..shared.rows import PROGRESS_ROWS
 
 _UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
 _POOLINGS: dict[str, type[Unit]] = {"probabilistic": AtMostOne, "max": MaxPooled}
@@ -181,6 +182,12 @@ class ConvolutionalRBM(BoltzmannModel):
                 by_channel = mean.view(self.shape[0], -1).mean(1)
                 self.hidden_bias.sub_(self.log_precision.exp() * (self.weight.flatten(2).sum(-1) @ by_channel))
             self.visible_bias.copy_(torch.logit(mean, eps=1e-3) if self.unit == "binary" else mean)
+
+    def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """As other machines; for real pixels, whose conditional densities are long sums, the reconstruction of validation rows."""
+        if self.unit == "binary":
+            return super().progress(train, valid)
+        return self._bounded_progress(train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS])
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)

@@ -18,13 +18,24 @@ FILES |= {name: f"{name}.npz" for name in ("frey_faces", "dna", "jsb_chorales", 
 
 
 def test_names_have_descriptions_of_one_line() -> None:
-    assert set(names()) == {"digits", "natural_patches", "shifted_dots", *FILES}
+    assert set(names()) == {"digits", "natural_patches", "natural_windows", "shifted_dots", *FILES}
     assert all(text and "\n" not in text for text in names().values())
 
 
 def test_import_is_light() -> None:
     code = "import sys, pyro_dgm.data; sys.exit(any(m in sys.modules for m in ('sklearn', 'pyro', 'lightning')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_pieces_of_photographs() -> None:
+    """Windows are longer pieces of the same squares: an 8×8 patch of the test split lies in a window of the test split only."""
+    patches, windows = load("natural_patches"), load("natural_windows")
+    assert (windows.shape, windows.visible) == ((24, 24), 576)
+    corners = {part: getattr(windows, part).x.view(-1, 24, 24)[:, :8, :8].reshape(-1, 64) for part in ("train", "test")}
+    known = {row.numpy().tobytes() for row in patches.test.x}
+    held = {part: sum(row.numpy().tobytes() in known for row in rows) for part, rows in corners.items()}
+    assert held["train"] == 0
+    assert held["test"] > 10
 
 
 def test_digits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,8 @@ class _Regression:
         from ...train.classify import fit_classifier
 
         network = torch.nn.Linear(x.shape[1], int(labels.max()) + 1).to(x)
-        torch.nn.init.zeros_(network.weight)
+        for parameter in network.parameters():
+            torch.nn.init.zeros_(parameter)
         epochs = -(-self.steps * 100 // len(x))
         fit_classifier(network, (x - self.mean) / self.scale, labels, epochs=epochs, weight_decay=decay)
 

@@ -1,0 +1,50 @@
+"""The measure of features: errors by the number of labels, with the weight decay that validation rows choose."""
+
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm.data import Dataset, Space, Split
+from pyro_dgm.recipes.measures import Trained, measured
+
+
+class Signs:
+    """A model whose features tell the class, where pixels alone do not to a linear classifier."""
+
+    def hidden_features(self, x):
+        return (x[:, :1] != x[:, 1:2]).float()
+
+    def nothing(self, x):
+        return torch.zeros(len(x), 3)
+
+
+def test_errors_with_few_labels_and_many():
+    x = torch.randint(0, 2, (400, 4), generator=torch.Generator().manual_seed(0)).float()
+    labels = (x[:, 0] != x[:, 1]).long()
+    split = Split(x, Space("binary"), labels)
+    data = Dataset("toy", split[:200], split[200:300], split[300:], (2, 2))
+    options = {"labels": (40, 1000), "decays": (0.1,), "steps": 600}
+    figure, text, details = measured("features", Trained(Signs(), data, None, False), options)
+    assert figure["value"] == 0
+    assert figure["kind"] == "test error"
+    assert details == {"percent_wrong_with_40_labels": 0.0, "percent_wrong_with_200_labels": 0.0}
+    assert "200 labels" in text
+    chance = measured("features", Trained(Signs(), data, None, False), {**options, "features": "nothing"})[0]
+    assert chance["value"] > 0.3
+
+
+def test_validation_rows_in_training_do_not_choose_the_decay(monkeypatch):
+    """With them at the end of the training rows, classifiers that are judged by them are trained on the others."""
+    x = torch.eye(2).repeat(30, 1)
+    split = Split(x, Space("binary"), torch.arange(60) % 2)
+    data = Dataset("toy", split[:40], split[40:50], split[50:], (2,)).with_validation_in_training()
+    sizes = []
+
+    def fit(network, rows, labels, **options):
+        sizes.append(len(rows))
+        return [0.0]
+
+    monkeypatch.setattr("pyro_dgm.train.classify.fit_classifier", fit)
+    model = type("Pixels", (), {"hidden_features": staticmethod(lambda rows: rows)})()
+    measured("features", Trained(model, data, None, False), {"labels": (1000,), "decays": (0.1, 1.0), "steps": 1})
+    assert sizes == [40, 40, 50]
+    assert dgm.error_rate(torch.eye(2), torch.arange(2)) == 0

@@ -219,9 +219,7 @@ def _of_photographs(name: str, side: int, stride: int) -> Dataset:
         patches = squares.unfold(1, side, stride).unfold(2, side, stride).reshape(-1, side**2)
         return Split(patches[patches.std(1) > 0.05], GREY)  # without plain sky and blur
 
-    return Dataset(
-        name, cut(squares[36:], stride), cut(squares[24:36], side), cut(squares[:24], side), (side, side)
-    )
+    return Dataset(name, cut(squares[36:], stride), cut(squares[24:36], side), cut(squares[:24], side), (side, side))
 
 
 @_source("dna", "DNA splice junctions, 180 binary columns, 1400/600/1186")

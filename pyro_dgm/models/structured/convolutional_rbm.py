@@ -184,7 +184,7 @@ class ConvolutionalRBM(BoltzmannModel):
             self.visible_bias.copy_(torch.logit(mean, eps=1e-3) if self.unit == "binary" else mean)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """As other machines; for real pixels, whose conditional densities are long sums, the reconstruction of validation rows."""
+        """As other machines; of real pixels, whose conditional densities are long sums, validation rows' reconstruction."""
         if self.unit == "binary":
             return super().progress(train, valid)
         return self._bounded_progress(train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS])

@@ -160,7 +160,7 @@ class BoltzmannModel(EnergyModel):
             dist = self()
             rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
             if not quickly_summable(dist.machine, {dist.visible: rows[0][:1]}):
-                return self._bounded_progress(*rows)
+                return self._reconstruction_progress(*rows)
             free_energies = [dist.free_energy(r).mean() for r in rows]
             return {
                 "pseudo_log_likelihood": float(pseudo_log_likelihood(dist, rows[0]).mean()),
@@ -169,10 +169,13 @@ class BoltzmannModel(EnergyModel):
             }
 
     @torch.no_grad()
-    def _bounded_progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """The gap between variational bounds of the free energies, and validation rows given the means of the other layers."""
-        machine, (lower, upper) = self().machine, (self._bound(rows).mean() for rows in (train, valid))
-        means = {**machine.statistics({"visible": valid}), **mean_field(machine, {"visible": valid}).statistics}
+    def _reconstruction_progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
+        """The gap between the free energies or their variational bounds, and validation rows given the other layers' means."""
+        dist = self()
+        machine, free = dist.machine, dist.free_energy if dist.restricted else self._bound
+        lower, upper = free(train).mean(), free(valid).mean()
+        posterior = mean_field(machine, {"visible": valid}, 1 if dist.restricted else 10)
+        means = {**machine.statistics({"visible": valid}), **posterior.statistics}
         reconstruction = visible_given(machine, valid, means).mean()
         return {"valid_reconstruction": float(reconstruction), "free_energy_gap": float(upper - lower)}
 

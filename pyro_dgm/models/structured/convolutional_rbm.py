@@ -187,7 +187,7 @@ class ConvolutionalRBM(BoltzmannModel):
         """As other machines; of real pixels, whose conditional densities are long sums, validation rows' reconstruction."""
         if self.unit == "binary":
             return super().progress(train, valid)
-        return self._bounded_progress(train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS])
+        return self._reconstruction_progress(train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS])
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)

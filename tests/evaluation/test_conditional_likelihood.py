@@ -5,6 +5,7 @@ import torch
 from oracles.waves import bits, wave
 
 import pyro_dgm as dgm
+from pyro_dgm.recipes.measures import Trained, measured
 
 
 def by_listing(model, x, known):
@@ -80,3 +81,41 @@ def test_models_without_such_figures(name, message):
     model, x = getattr(dgm, name).example()
     with pytest.raises(ValueError, match=message):
         dgm.conditional_log_likelihood(model, x, torch.ones(x.shape[1], dtype=torch.bool), "all")
+
+
+def test_bases_that_do_not_fit():
+    rbm, _ = dgm.RBM.example()
+    with pytest.raises(ValueError, match="base got 'rows'; expected one of mean-field"):
+        dgm.log_partition(rbm(), "ais", base="rows")
+    lateral, _ = dgm.BoltzmannMachine.example()
+    with pytest.raises(ValueError, match="are coupled within themselves"):
+        dgm.log_partition(lateral(), "ais", base="mean-field")
+
+
+def test_rows_with_labels_are_refused():
+    model, x = dgm.ClassRBM.example()
+    with pytest.raises(ValueError, match="labels behind its columns"):
+        dgm.conditional_log_likelihood(model, x, torch.arange(x.shape[1]) < 2, "two bits")
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [("left", [[1, 0], [1, 0]]), ("right", [[0, 1], [0, 1]]), ("upper", [[1, 1], [0, 0]]), ("lower", [[0, 0], [1, 1]])],
+)
+def test_halves_of_pictures(seen, expected, monkeypatch):
+    """The recipes' measure sees the half that it names."""
+    split = dgm.data.Split(bits(1, 4, 16).float(), dgm.data.Space("binary"))
+    data = dgm.data.Dataset("toy", split, split, split, (4, 4))
+    model = dgm.RBM(16, 3)
+    found = {}
+
+    def figure(model, x, known, given, **options):
+        found.update(known=known, given=given, rows=len(x))
+        return dgm.log_likelihood(model, x)
+
+    monkeypatch.setattr("pyro_dgm.evaluation.conditional_likelihood.conditional_log_likelihood", figure)
+    measured("inpainting", Trained(model, data, None, False), {"seen": seen, "rows": 3})
+    assert torch.equal(
+        found["known"].view(4, 4), torch.tensor(expected).bool().repeat_interleave(2, 0).repeat_interleave(2, 1)
+    )
+    assert (found["given"], found["rows"]) == (f"the {seen} half", 3)

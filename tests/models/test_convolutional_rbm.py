@@ -159,3 +159,18 @@ def test_what_a_machine_cannot_do():
         dgm.fit(model, torch.eye(36), objective=model.objective(centred=True), epochs=1, progress=False)
     with pytest.raises(ValueError, match="expected 1 channels"):
         dgm.ConvolutionalRBM(36, 2, 3).resized((3, 8, 8))
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": 2}, {"pool": 2, "pooling": "max"}], ids=["bits", "regions", "max"])
+def test_the_share_of_detectors_that_are_on_at_first(options):
+    model = dgm.ConvolutionalRBM(49, 3, 4, share=0.03, **options)
+    with torch.no_grad():
+        model.weight.zero_()
+    assert float(model.detectors(torch.zeros(1, 49)).mean()) == pytest.approx(0.03, abs=1e-6)
+    with pytest.raises(ValueError, match="share got"):
+        dgm.ConvolutionalRBM(49, 3, 4, share=1.5, **options)
+
+
+def test_a_share_that_regions_cannot_have():
+    with pytest.raises(ValueError, match="regions of 4 detectors of which at most one is on; expected less than"):
+        dgm.ConvolutionalRBM(49, 3, 4, pool=2, share=0.3)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_count
+from ...checks import check_choice, check_count, check_share
 from ...columns import location_and_variance
 from ...energy import AtMostOne, Binary, BoltzmannDistribution, Convolution, Gaussian, Graph, MaxPooled, Unit
 from ...energy.mean_field import mean_field
@@ -50,6 +50,8 @@ class ConvolutionalRBM(BoltzmannModel):
         pooling: ``"probabilistic"`` or ``"max"``.
         bias: a visible bias per channel, ``"shared"``, or one per ``"pixel"``.
         unit: the visible units, ``"binary"`` or ``"gaussian"`` with one learned precision.
+        share: the share of positions at which a detector is on before training; by default biases are zero, and with many
+            filters a step then moves all pixels at once.
 
     Attributes:
         weight: $W$, ``filters x channels x height x width`` of a filter.
@@ -60,7 +62,7 @@ class ConvolutionalRBM(BoltzmannModel):
 
     Raises:
         ValueError: a number of pixels or filters below one; a shape, size, padding or region that does not fit; an unknown unit,
-            pooling or bias.
+            pooling or bias; a share that detectors cannot have.
 
     Lee, Grosse, Ranganath and Ng (2009), "Convolutional deep belief networks for scalable unsupervised learning of
     hierarchical representations"; Desjardins and Bengio (2008), "Empirical evaluation of convolutional RBMs for vision".
@@ -86,6 +88,7 @@ class ConvolutionalRBM(BoltzmannModel):
         pooling: str = "probabilistic",
         bias: str = "shared",
         unit: str = "binary",
+        share: float | None = None,
     ) -> None:
         super().__init__()
         filters = check_count("filters", filters, what="the number of filters")
@@ -100,7 +103,8 @@ class ConvolutionalRBM(BoltzmannModel):
         self._graph = Graph({"visible": _UNITS[unit](visible), "hidden": self._hidden_units()}, [self._coupling])
         self.weight = nn.Parameter(0.01 * torch.randn(self._graph.weight_shapes[0]))
         self.visible_bias = nn.Parameter(torch.zeros(picture[0] if bias == "shared" else visible))
-        self.hidden_bias = nn.Parameter(torch.zeros(filters))
+        self.share = share
+        self.hidden_bias = nn.Parameter(torch.full((filters,), self._first_bias()))
         if unit == "gaussian":
             self.log_precision = nn.Parameter(torch.zeros(()))
 
@@ -109,6 +113,20 @@ class ConvolutionalRBM(BoltzmannModel):
             return Binary(*self.maps)
         grid = [side // width for side, width in zip(self.maps[1:], self.pool, strict=True)]
         return _POOLINGS[self.pooling](self.filters, *grid, math.prod(self.pool))
+
+    def _first_bias(self) -> float:
+        """The bias of detectors that are on at a share of the positions where nothing else acts on them."""
+        if self.share is None:
+            return 0.0
+        check_share("share", self.share, "the share of positions at which a detector is on")
+        exclusive = self.pool is not None and self.pooling == "probabilistic"
+        rest = 1 - self.share * (math.prod(self.pool or (1,)) if exclusive else 1)
+        if rest <= 0:
+            raise ValueError(
+                f"share got {self.share!r} in regions of {math.prod(self.pool or (1,))} detectors of which at most one is on; "
+                f"expected less than {1 / math.prod(self.pool or (1,)):.3g}"
+            )
+        return math.log(self.share / rest)
 
     def forward(self) -> BoltzmannDistribution:
         """The distribution of flat pictures."""
@@ -195,7 +213,7 @@ class ConvolutionalRBM(BoltzmannModel):
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "filters": self.filters, "size": list(self.size), "shape": list(self.shape),
                 "padding": self.padding, "pool": None if self.pool is None else list(self.pool), "pooling": self.pooling,
-                "bias": self.bias, "unit": self.unit}  # fmt: skip
+                "bias": self.bias, "unit": self.unit, "share": self.share}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

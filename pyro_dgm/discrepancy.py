@@ -40,13 +40,17 @@ class GaussianKernels(Kernel):
     """
 
     def __init__(self, squared_widths: Sequence[float] = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)) -> None:
-        if isinstance(squared_widths, str) or not isinstance(squared_widths, Sequence) or not squared_widths:
+        try:
+            widths = tuple(float(width) for width in squared_widths)
+        except (TypeError, ValueError):
+            widths = ()
+        if isinstance(squared_widths, str) or not widths:
             raise ValueError(
                 f"squared_widths got {squared_widths!r}; expected squares of widths, such as (2, 5, 10, 20, 40, 80)"
             )
-        for width in squared_widths:
+        for width in widths:
             check_positive("squared_widths", width, "squares of widths")
-        self.squared_widths = tuple(float(width) for width in squared_widths)
+        self.squared_widths = widths
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         return cast(Tensor, _SumOfExponentials.apply(squared_distances(x, y), self.squared_widths))
@@ -105,6 +109,8 @@ class _SumOfExponentials(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("GaussianKernels have first derivatives alone: leave create_graph=True out")
         (slope,) = ctx.saved_tensors
         return grads[0] * slope, None
 
@@ -162,7 +168,9 @@ def _within(x: Tensor, kernel: Kernel, unbiased: bool) -> Tensor:
 def root(squared: Tensor) -> Tensor:
     """The square root of a discrepancy, whose gradient at zero is zero; below zero it is zero."""
     value = squared.detach().clamp_min(0.0).sqrt()
-    return value + (squared - squared.detach()) / (2 * value + 1e-10)
+    known = value > torch.finfo(value.dtype).eps ** 0.5  # below is rounding, whose direction tells nothing
+    slope = torch.where(known, 0.5 / value.clamp_min(torch.finfo(value.dtype).tiny), 0.0)
+    return value + (squared - squared.detach()) * slope
 
 
 def moment(x: Tensor, degrees: Tensor | Sequence[int]) -> Tensor:

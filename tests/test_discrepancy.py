@@ -36,10 +36,14 @@ def test_gradients_of_the_discrepancy_and_its_root():
 
 
 def test_a_set_against_itself():
-    """V is zero with a gradient of zero, not 0/0; U leaves out the pairs that are the same row."""
-    x = X.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(root(mean_discrepancy(x, X, KERNEL)), x)
-    assert bool(slope.isfinite().all())
+    """V is zero with a gradient of zero, not 0/0 nor that of rounding; U leaves out the pairs that are the same row."""
+    rows = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    for data, near in ((X, X), (rows, rows + 1e-4 * rows.flip(0))):
+        x = near.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(root(mean_discrepancy(x, data, KERNEL)), x)
+        assert float(slope.norm()) < 1.0
+    (slope,) = torch.autograd.grad(root(mean_discrepancy(x := X.clone().requires_grad_(), X, KERNEL)), x)
+    assert not bool(slope.any())
     assert float(mean_discrepancy(X, X, KERNEL)) == pytest.approx(0, abs=1e-14)
     assert float(mean_discrepancy(X, X, KERNEL, unbiased=True)) == pytest.approx(-0.8258281733, abs=1e-10)
 
@@ -98,6 +102,13 @@ def test_small_batches_favour_narrow_generators(n, d, expected):
 
     error = float(found.std()) / math.sqrt(len(found))
     assert abs(float(found.mean()) - float(value(scales[0]) - value(scales[1]))) < 5 * error
+
+
+def test_second_derivatives_are_refused():
+    """The exponentials keep no more than the first."""
+    x = X.clone().requires_grad_()
+    with pytest.raises(RuntimeError, match="first derivatives alone"):
+        torch.autograd.grad(mean_discrepancy(x, Y, KERNEL), x, create_graph=True)
 
 
 def test_distances_are_never_negative():

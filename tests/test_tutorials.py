@@ -28,6 +28,7 @@ def test_there_are_tutorials():
         "autoregressive-networks",
         "sequences",
         "stochastic-back-propagation",
+        "games-and-moments",
     } <= {path.stem for path in NOTEBOOKS}
 
 

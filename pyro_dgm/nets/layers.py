@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import processes
-from ..checks import check_count, check_positive
+from ..checks import check_count, check_positive, check_share
 
 
 class Maxout(nn.Module):
@@ -102,6 +102,7 @@ class BatchNorm(nn.Module):
         super().__init__()
         self.features = check_count("features", features)
         check_positive("eps", eps, "a small number added to the variance")
+        check_share("momentum", momentum, "the share of a batch in the running statistics")
         self.momentum, self.eps = momentum, eps
         self.scale = nn.Parameter(torch.ones(features)) if affine else None
         self.shift = nn.Parameter(torch.zeros(features)) if affine else None
@@ -123,15 +124,15 @@ class BatchNorm(nn.Module):
                 self.eps,
             )
         dims = [dim for dim in range(x.dim()) if dim != 1]
-        sums = torch.stack([x.sum(dims), x.square().sum(dims), x.new_full((self.features,), x.numel() / x.shape[1])])
-        total, squares, count = processes.total(sums)
+        shape = [1, self.features] + [1] * (x.dim() - 2)
+        sums = torch.stack([x.sum(dims), x.new_full((self.features,), x.numel() / x.shape[1])])
+        total, count = processes.total(sums)
         mean = total / count
-        variance = squares / count - mean.square()
+        variance = processes.total((x - mean.view(shape)).square().sum(dims)) / count
         with torch.no_grad():
             n = float(count[0])
             self.running_mean.lerp_(mean, self.momentum)
             self.running_variance.lerp_(variance * (n / max(n - 1, 1)), self.momentum)
-        shape = [1, self.features] + [1] * (x.dim() - 2)
         normal = (x - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
         if self.scale is None or self.shift is None:
             return normal
@@ -149,6 +150,11 @@ def enlarged(picture: Tensor) -> Tensor:
 def has_batch_norm(module: nn.Module) -> bool:
     """Whether a module has batch normalisation, this file's or torch's, which needs more than a row."""
     return any(isinstance(part, _NORMS) for part in module.modules())
+
+
+def has_torch_norm(*modules: nn.Module) -> bool:
+    """Whether a module has torch's own batch normalisation, whose statistics are those of a process's rows."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for module in modules for part in module.modules())
 
 
 def running_statistics(module: nn.Module) -> list[Tensor]:

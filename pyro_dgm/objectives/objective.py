@@ -55,9 +55,13 @@ class Objective(ABC):
     def attach(self, model: Any) -> None:
         """Bind the model that is to be trained; called once, before training."""
 
-    def check_batches(self, model: Any, batch_size: int, rows: int) -> None:
-        """Raise ``ValueError`` where batches of this size, of so many training rows, cannot train a model; by default all can."""
+    def check_fit(self, model: Any, rows: int, batch_size: int, epochs: int) -> None:
+        """Raise ``ValueError`` where a model cannot be trained by such batches of so many rows; by default all can."""
         return None
+
+    def judges(self) -> bool:
+        """Whether the epoch may be judged the best one, or count against ``patience``; by default every one."""
+        return True
 
     def loss(self, x: Tensor) -> Tensor:
         """The mean loss of a batch, in nats per row.

@@ -131,7 +131,7 @@ def fit(
             model.check_data(split.x)
     world = check_devices(device, devices)
     _check_monitored(model, data, objective, settings)
-    objective.check_batches(model, settings.batch_size, len(data.train))
+    objective.check_fit(model, len(data.train), settings.batch_size, settings.epochs)
     folder = None if out is None else Path(out)
     if folder is not None:
         check_rebuilt(model)

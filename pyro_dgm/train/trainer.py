@@ -271,6 +271,8 @@ class Trainer:
 
     def _judge(self, epoch: int, losses: dict[str, float], figures: dict[str, float]) -> None:
         """Judge whether the weights are the best so far, by the first figure on validation rows, else by the first loss."""
+        if not self.objective.judges():
+            return
         valid = next((value for name, value in figures.items() if name.startswith("valid_")), None)
         monitored = -next(iter(losses.values())) if valid is None else valid
         improved = monitored > self.best

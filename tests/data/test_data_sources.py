@@ -18,7 +18,7 @@ FILES |= {name: f"{name}.npz" for name in ("frey_faces", "dna", "jsb_chorales", 
 
 
 def test_names_have_descriptions_of_one_line() -> None:
-    assert set(names()) == {"digits", "natural_patches", "natural_windows", "shifted_dots", *FILES}
+    assert set(names()) == {"digits", "natural_patches", "natural_windows", "shifted_dots", "heartbeat", *FILES}
     assert all(text and "\n" not in text for text in names().values())
 
 
@@ -81,7 +81,7 @@ def test_missing_path_and_unknown_name(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(FileNotFoundError, match=r"No file gone\.npz: looked in .*--data-dir"):
         load(tmp_path / "gone.npz")
     with pytest.raises(
-        ValueError, match=r"'minst'; expected one of: digits, mnist, .*mocap_mit; or a path that ends in \.npz"
+        ValueError, match=r"'minst'; expected one of: digits, mnist, .*heartbeat; or a path that ends in \.npz"
     ):
         load("minst")
     monkeypatch.chdir(tmp_path)

@@ -81,6 +81,23 @@ def test_balls_of_copies_are_closed():
     assert precision_recall(twice, twice, 1).density == 0.0
 
 
+def test_rows_of_bits_have_ties():
+    """Distances of bits are whole numbers, many of them equal; rounding must not part them."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(2, 300, 64, generator=generator) < 0.3).float().unbind(0)
+
+    def hamming(x, y):
+        return (x.numpy()[:, None] != y.numpy()[None]).sum(2)
+
+    of_a, of_b = (np.sort(hamming(x, x), 1)[:, 3] for x in (a, b))  # the first is the row itself
+    between = hamming(a, b)
+    found = precision_recall(a, b)
+    assert found.precision == pytest.approx((between <= of_b).any(1).mean(), abs=1e-12)
+    assert found.recall == pytest.approx((between <= of_a[:, None]).any(0).mean(), abs=1e-12)
+    assert found.density == pytest.approx((between < of_b).sum(1).mean() / 3, abs=1e-12)
+    assert found.coverage == pytest.approx((between < of_b).any(0).mean(), abs=1e-12)
+
+
 def test_precision_and_recall_by_scikit_learn():
     generator = torch.Generator().manual_seed(0)
     real, made = torch.randn(1300, 5, generator=generator), 1.3 * torch.randn(1300, 5, generator=generator)

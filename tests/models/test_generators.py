@@ -188,10 +188,32 @@ def test_codes_are_matched_once_the_autoencoder_is_trained():
     assert "discrepancy" in names[-1]
 
 
+def test_reconstruction_is_not_judged():
+    """Patience counts from the first epoch that matches; a single epoch does both."""
+    x = torch.rand(200, 4)
+    for options in ({"epochs": 12, "patience": 1}, {"epochs": 12, "keep": "best"}, {"epochs": 1}):
+        model = dgm.GMMN(4, latent=2, hidden=(8,), code=3, code_hidden=(5,))
+        before = model.generator[0].weight.detach().clone()
+        run = dgm.fit(model, x, batch_size=100, progress=False, learning_rate=0.01, **options)
+        assert "discrepancy" in run.history[-1]
+        assert not torch.equal(model.generator[0].weight.detach(), before)
+
+
+def test_columns_outside_the_output_are_refused():
+    for model in (dgm.GAN(4, hidden=(3,)), dgm.GMMN(4, hidden=(3,), code=2), dgm.GAN(4, hidden=(3,), output="tanh")):
+        with pytest.raises(ValueError, match="output='linear'"):
+            dgm.fit(model, torch.rand(20, 4) + 3, progress=False)
+    dgm.GAN(4, hidden=(3,), output="linear").check_data(torch.rand(20, 4) + 3)
+    dgm.GAN(4, hidden=(3,), noise=0.5).check_data(torch.rand(20, 4) + 1.5)
+
+
 def test_a_network_of_one_s_own():
     own = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 5))
     gan = dgm.GAN(5, latent=3, generator=own)
     assert gan.sample(2).shape == (2, 5)
+    bias = own[-1].bias.detach().clone()
+    gan.initialise(torch.rand(10, 5))
+    assert torch.equal(own[-1].bias.detach(), bias)
     with pytest.raises(ValueError, match="expected"):
         dgm.GAN(5, latent=3, generator=nn.Linear(3, 4))
 

@@ -140,7 +140,10 @@ def orbit(eta, play, steps=100):
 
 
 def test_orbits():
-    """Simultaneous steps spiral out, alternating ones stay on an ellipse, extragradient ones contract."""
+    """Extragradient steps contract where simultaneous ones spiral out and alternating ones stay on an ellipse.
+
+    Those two, through ``fit``, are in tests/train/test_turns.py; here they are what the formulas are held against.
+    """
     a, b = orbit(0.1, "simultaneous")
     assert (a, b) == pytest.approx((-1.408846983, -0.8485069288))
     assert a * a + b * b == pytest.approx(1.01**100)

@@ -89,6 +89,26 @@ def test_only_one_unit_learns_at_a_time():
         assert slopes[1] is None or not bool(slopes[1].any())
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_momentum_moves_no_unit_whose_turn_is_over(optimiser):
+    """The weights after every step of training, with momentum that goes on."""
+    rbm, x = dgm.RBM.example()
+    boosting = dgm.SelfSupervisedBoosting(dgm.PCD(chains=8), refresh=5, units="in turn")
+    boosting.attach(rbm)
+    step = {
+        "adam": lambda: torch.optim.Adam(rbm.parameters(), lr=0.05, weight_decay=0.1),
+        "sgd": lambda: torch.optim.SGD(rbm.parameters(), lr=0.05, momentum=0.9),
+    }[optimiser]()
+    for number in range(5 * rbm.hidden):
+        before = rbm.weight.detach().clone()
+        for turn in boosting.turns(x):
+            step.zero_grad(set_to_none=True)
+            turn.loss().backward()
+            step.step()
+        moved = (rbm.weight.detach() - before).abs().sum(0) > 0
+        assert moved.tolist() == [unit == number // 5 for unit in range(rbm.hidden)]
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="phase got"):
         dgm.SelfSupervisedBoosting(phase=3)

@@ -14,6 +14,9 @@ from .rows import check_same_width, rows_of
 
 ROWS_AT_ONCE = 1000
 
+TIE = 1e-9
+"""Squared distances are equal up to this share of the largest row's square."""
+
 
 class PrecisionRecall(NamedTuple):
     """The shares of samples near data and of data near samples.
@@ -74,16 +77,20 @@ def precision_recall(samples: Any, data: Any, k: int = 3, n: int | None = None) 
     check_count("k", k)
     if min(len(real), len(made)) <= k:
         raise ValueError(f"got {len(made)} samples and {len(real)} rows of data; expected more than k={k} of either")
+    real, made = real.double(), made.double()
+    # Rows of bits have many equal distances, which rounding must not part.
+    tie = TIE * float(torch.cat([real, made]).square().sum(1).max())
     of_real, of_made = _radii(real, k), _radii(made, k)
     balls, covered = torch.zeros(len(made), dtype=torch.int64), torch.zeros(len(real), dtype=torch.bool)
     precise, recalled = torch.zeros(len(made), dtype=torch.bool), torch.zeros(len(real), dtype=torch.bool)
     for start in range(0, len(made), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
         squares = squared_distances(made[part], real)
-        precise[part] = (squares <= of_real).any(1)
-        recalled |= (squares <= of_made[part].unsqueeze(1)).any(0)
-        balls[part] = (squares < of_real).sum(1)
-        covered |= (squares < of_real).any(0)
+        precise[part] = (squares <= of_real + tie).any(1)
+        recalled |= (squares <= of_made[part].unsqueeze(1) + tie).any(0)
+        within = squares < of_real - tie
+        balls[part] = within.sum(1)
+        covered |= within.any(0)
     shares = (precise, recalled, balls.double() / k, covered)
     return PrecisionRecall(*(float(share.double().mean()) for share in shares))
 

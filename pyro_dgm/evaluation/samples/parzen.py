@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,7 +118,7 @@ def parzen(
     stated = str(test.space) if isinstance(test, Split) and space is None else space
     centres, rows, chosen_by = rows_of(samples, "samples", n), rows_of(test, "test"), rows_of(valid, "valid")
     check_same_width(samples=centres, test=rows, valid=chosen_by)
-    tried = sorted(float(w) for w in widths)
+    tried = sorted(float(w) for w in np.atleast_1d(np.asarray(widths, dtype=float)))
     if not tried or tried[0] <= 0:
         raise ValueError(f"widths got {list(widths)}; expected positive numbers")
     means = [float(values.mean()) for values in _log_densities(centres, chosen_by[:CHOOSING_ROWS], tried)]

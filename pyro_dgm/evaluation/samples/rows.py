@@ -43,7 +43,7 @@ def rows_of(rows: Any, name: str, n: int | None = None) -> Tensor:
         found = found[:n]
     if not len(found) or not bool(found.isfinite().all()):
         raise ValueError(f"{name} holds no rows, or values that are not finite; expected a matrix of numbers")
-    return found.detach()
+    return found.detach().cpu()
 
 
 def check_same_width(**sets: Tensor) -> None:

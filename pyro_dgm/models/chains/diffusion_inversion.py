@@ -55,9 +55,9 @@ class DiffusionInversion(LatentVariableModel):
         output: ``"binary"`` or ``"gaussian"``.
         hidden: units of the dense network's hidden layers.
         activation: the non-linearity.
-        schedule: ``"linear"`` ($\beta_t = 1/(T - t + 1)$, after which nothing of the row is left), ``"geometric"`` (which
-        leaves a
-            thousandth), or T numbers in (0, 1].
+        schedule: ``"linear"`` ($\beta_t = 1/(T - t + 1)$: nothing of the row is left), ``"geometric"`` (a thousandth is left),
+        or T
+            numbers in (0, 1].
         rate: of binary rows, the share r of ones in noise.
         last_step: ``"learned"`` or ``"fixed"``.
         body: ``"dense"`` or ``"convolutional"``: convolutions at three scales.
@@ -67,7 +67,7 @@ class DiffusionInversion(LatentVariableModel):
     Raises:
         ValueError: no step, a schedule that does not destroy the data, or an unknown option.
 
-    Note: the ELBO of (20.76) is what the bound is called for one latent layer.
+    The bound is the evidence lower bound (20.76) of all steps together.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -75,7 +75,7 @@ class DiffusionInversion(LatentVariableModel):
         torch.Size([3, 6])
     """
 
-    evidence_methods: ClassVar[dict[str, dict[str, Any]]] = {"steps": {"rounds": 1}, "paths": {"particles": 50}}
+    evidence_methods: ClassVar[dict[str, dict[str, Any]]] = {"steps": {"rounds": 2}, "paths": {"particles": 50}}
 
     # The end of a path tells nothing of a row.
     hidden_features = Abilities.hidden_features
@@ -165,19 +165,25 @@ class DiffusionInversion(LatentVariableModel):
             noise = corruption.step(before, time, noisy)
             own = (1 - noise) * noisy + noise * self.rate
             found = torch.where((before == 0).unsqueeze(-1), own, found)
-        return found.clamp(_LEAST, 1 - _LEAST)
+        return (
+            found * (1 - 2 * _LEAST) + _LEAST
+        )  # not a clamp, which would have no gradient where the model is most wrong
 
     def _moments(self, noisy: Tensor, time: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         corruption = self.corruption
         shift, spread = self._guess(noisy, time).chunk(2, -1)
         share, noise = corruption.share(time, noisy), corruption.step(before, time, noisy)
         # Where the columns are independent normals of variance one, the clean row's mean is the first term.
-        clean = share.sqrt() * noisy + (1 - share).sqrt() * (shift + self.offset)
-        mean, _ = corruption.back(noisy, clean, before, time)
+        clean = share.sqrt() * noisy + corruption.rest(time, noisy).sqrt() * (shift + self.offset)
+        mean, variance = corruption.back(noisy, clean, before, time)
+        # Over several steps at once the posterior's variance, and at the clean row that of the last step.
+        several = (before < time - 1).unsqueeze(-1)
+        last = (before == 0).unsqueeze(-1)
+        jump = torch.where(last, corruption.rest(torch.ones_like(before), noisy), variance)
+        noise = torch.where(several, jump, noise)
         log_odds = noise.log() - torch.log1p(-noise)
         variance = torch.sigmoid(log_odds + spread / self.steps**0.5).expand_as(mean)
         if self.last_step == "fixed":
-            last = (before == 0).unsqueeze(-1)
             mean = torch.where(last, (1 - noise).sqrt() * noisy, mean)
             variance = torch.where(last, noise.expand_as(variance), variance)
         return mean, variance
@@ -362,6 +368,7 @@ class DiffusionInversion(LatentVariableModel):
             known: booleans, of a row or of all rows.
         """
         corruption, known = self.corruption, known.expand(x.shape)
+        x = torch.where(known, x, 0.0)
         clean = self.clean(x)
         with torch.no_grad():
             state = corruption.end(x).sample()

@@ -71,6 +71,7 @@ class ConditionalGAN(GivenLabels, NetworkGenerator):
 
     latents = NetworkGenerator.latents
     density_columns = NetworkGenerator.density_columns
+    check_columns = NetworkGenerator.check_columns
 
     def observe(self, z: Tensor, label: Tensor) -> Any:
         both = torch.cat([z, label.expand(*z.shape[:-1], self.classes)], -1)
@@ -105,9 +106,6 @@ class ConditionalGAN(GivenLabels, NetworkGenerator):
             label = self.label_given(latents["z"], x, known, allowed)
             drawn = torch.cat([self.observe(latents["z"], label).sample(), label], 1)
             yield Step(torch.where(known, x, drawn), accepted, log_joint)
-
-    def check_columns(self, x: Tensor) -> None:
-        """Columns may hold any number."""
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "classes": self.classes}

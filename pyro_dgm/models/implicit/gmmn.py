@@ -96,28 +96,41 @@ class GMMN(GeneratorModel):
         root: bool | None = None,
         unbiased: bool = False,
         samples: int | None = None,
-        dropout: Sequence[float] = (0.2, 0.5),
-        reconstruction: float = 0.3,
+        dropout: Sequence[float] | None = None,
+        reconstruction: float | None = None,
     ) -> Objective:
         """``dgm.MomentMatching`` with a sum of Gaussian kernels; with codes of an autoencoder that is trained first.
 
         Args:
             squared_widths: the squares of the kernels' widths; by default 2, 5, 10, 20, 40 and 80, or 1 with codes.
             root, unbiased, samples: as for ``dgm.MomentMatching``.
-            dropout: with codes, the shares of the encoder's inputs and of its hidden units that are dropped.
-            reconstruction: with codes, the share of the training in which the autoencoder learns.
+            dropout: with codes, the shares of the encoder's inputs and of its hidden units that are dropped; (0.2, 0.5) by
+            default.
+            reconstruction: with codes, the share of the training in which the autoencoder learns; 0.3 by default.
+
+        Raises:
+            ValueError: ``samples`` with codes, or ``dropout`` or ``reconstruction`` without.
         """
+        kind = "codes" if self.code else "rows"
+        check_belongs("what is matched", kind, ["codes"], dropout=dropout, reconstruction=reconstruction)
+        check_belongs("what is matched", kind, ["rows"], samples=samples)
         kernel = None if squared_widths is None else GaussianKernels(squared_widths)
         if not self.code:
             return MomentMatching(kernel, root, unbiased, samples)
-        return CodeMatching(self.encoder(dropout), reconstruction, kernel, root, unbiased)
+        share = 0.3 if reconstruction is None else reconstruction
+        return CodeMatching(self.encoder((0.2, 0.5) if dropout is None else dropout), share, kernel, root, unbiased)
 
     def encoder(self, dropout: Sequence[float] = (0.2, 0.5)) -> nn.Module:
         """A fresh encoder from rows to codes, the decoder's mirror image.
 
         Args:
             dropout: the shares of its inputs and of its hidden units that are dropped in training.
+
+        Raises:
+            ValueError: not two shares.
         """
+        if not isinstance(dropout, Sequence) or len(dropout) != 2:
+            raise ValueError(f"dropout got {dropout!r}; expected two shares, of inputs and of hidden units: (0.2, 0.5)")
         layers: list[nn.Module] = [nn.Dropout(dropout[0])]
         below = self.visible
         for units in reversed(self.code_hidden):

@@ -94,8 +94,8 @@ class Abilities:
             ValueError: the model has no latent variables.
         """
         raise ValueError(
-            f"{type(self).__name__} has neither chains to run nor latent variables to draw; look at its samples "
-            "(pyro-dgm sample)"
+            f"{type(self).__name__} has neither chains to run nor latent variables to draw from a guide near their "
+            "posterior; look at its samples (pyro-dgm sample)"
         )
 
     def hidden_features(self, x: Tensor) -> Tensor:

@@ -30,6 +30,10 @@ class Corruption(ABC):
         """$A_t$ for every row, to broadcast with columns."""
         return self.signal[time].to(like).unsqueeze(-1)
 
+    def rest(self, time: Tensor, like: Tensor) -> Tensor:
+        """$1 - A_t$, taken before it is rounded: in single precision little would be left of a small one."""
+        return (1 - self.signal[time]).to(like).unsqueeze(-1)
+
     def step(self, before: Tensor, after: Tensor, like: Tensor) -> Tensor:
         r"""$1 - A_t / A_s$, the noise of the steps from s to t: $\beta_t$ where s is t - 1."""
         return (1 - self.signal[after] / self.signal[before]).to(like).unsqueeze(-1)
@@ -64,10 +68,12 @@ class GaussianCorruption(Corruption):
 
     def back(self, noisy: Tensor, clean: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of ``between``; the variance is zero where s is 0."""
-        noise, here, there = self.step(before, after, noisy), self.share(after, noisy), self.share(before, noisy)
-        rest = 1 - here
-        mean = (there.sqrt() * noise * clean + (1 - noise).sqrt() * (1 - there) * noisy) / rest
-        return mean, noise * (1 - there) / rest
+        there, kept = self.signal[before], self.signal[after] / self.signal[before]
+        rest = 1 - self.signal[after]
+        of_clean, of_noisy = there.sqrt() * (1 - kept) / rest, kept.sqrt() * (1 - there) / rest
+        variance = (1 - kept) * (1 - there) / rest
+        a, b, variance = (t.to(noisy).unsqueeze(-1) for t in (of_clean, of_noisy, variance))
+        return a * clean + b * noisy, variance
 
     def end(self, like: Tensor) -> Any:
         return dist.Normal(torch.zeros_like(like), 1.0).to_event(1)
@@ -100,21 +106,20 @@ class BinomialCorruption(Corruption):
 
     def back(self, noisy: Tensor, clean: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """The probability of a one at s given the bit at t and at 0."""
-        noise, there = self.step(before, after, noisy), self.share(before, noisy)
-        one = there * clean + (1 - there) * self.rate
-        of_one = (1 - noise) + noise * self.rate
-        of_zero = noise * self.rate
-        seen = noisy * of_one + (1 - noisy) * (1 - of_one)
-        other = noisy * of_zero + (1 - noisy) * (1 - of_zero)
-        return one * seen / (one * seen + (1 - one) * other)
+        noise, there, lost = self.step(before, after, noisy), self.share(before, noisy), self.rest(before, noisy)
+        one = there * clean + lost * self.rate
+        zero = there * (1 - clean) + lost * (1 - self.rate)
+        seen = noisy * (1 - noise * (1 - self.rate)) + (1 - noisy) * noise * (1 - self.rate)
+        other = noisy * noise * self.rate + (1 - noisy) * (1 - noise * self.rate)
+        return one * seen / (one * seen + zero * other)
 
     def evidence(self, noisy: Tensor, time: Tensor) -> Tensor:
         """The log ratio of a noisy bit's probability where the clean one is 1 and where it is 0."""
-        share = self.share(time, noisy)
-        of_one, of_zero = share + (1 - share) * self.rate, (1 - share) * self.rate
-        least = torch.finfo(noisy.dtype).tiny
-        ones = of_one.clamp_min(least).log() - of_zero.clamp_min(least).log()
-        zeros = (1 - of_one).clamp_min(least).log() - (1 - of_zero).clamp_min(least).log()
+        share = self.signal[time]
+        kept, lost = share + (1 - share) * self.rate, (1 - share) * self.rate
+        ones = kept.log() - lost.log()
+        zeros = ((1 - share) * (1 - self.rate)).log() - torch.log1p(-lost)
+        ones, zeros = (t.to(noisy).unsqueeze(-1) for t in (ones, zeros))
         return noisy * ones + (1 - noisy) * zeros
 
     def end(self, like: Tensor) -> Any:

@@ -19,7 +19,7 @@ from ...nets.modes import evaluating
 from .abilities import Abilities
 from .chain_details import Step
 from .evidence import Evidence
-from .latent import METHODS, LatentVariableModel
+from .latent import LatentVariableModel
 from .rows import PROGRESS_ROWS, check_rows, known_alone
 
 PRIORS = ("normal", "uniform")
@@ -47,7 +47,7 @@ class GeneratorModel(LatentVariableModel):
         ValueError: no column, a negative noise, or an unknown prior or output.
     """
 
-    evidence_methods: ClassVar[dict[str, dict[str, Any]]] = {name: METHODS[name] for name in ("ais", "importance")}
+    default_method: ClassVar[str] = "ais"
 
     # A prior tells nothing of a row: it has no features, nor draws that posterior ones could be chosen from.
     hidden_features = Abilities.hidden_features
@@ -107,7 +107,8 @@ class GeneratorModel(LatentVariableModel):
             ValueError: there is no output noise, so that no row has a density; another method or option.
         """
         self._check_density("log_likelihood is not defined")
-        return super().evidence(x, method, **options)
+        with evaluating(self):
+            return super().evidence(x, method, **options)
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
         r"""Yield the state after every step of one chain per row: z by Hamiltonian Monte Carlo, x from $p(x \mid z)$.
@@ -136,7 +137,7 @@ class GeneratorModel(LatentVariableModel):
     def initialise(self, x: Tensor) -> None:
         """Start the bias of the network's last layer at the means of the columns."""
         bias = self.last_bias()
-        if bias is None:
+        if bias is None or self.own_networks:
             return
         with torch.no_grad():
             bias.copy_(self.inverse(x[:, : self.visible].mean(0)))
@@ -160,6 +161,17 @@ class GeneratorModel(LatentVariableModel):
 
     def check_data(self, x: Tensor) -> None:
         check_rows(x, self.data_shape(), type(self).__name__)
+        self.check_columns(x)
+
+    def check_columns(self, x: Tensor) -> None:
+        """Raise ``ValueError`` where columns are further outside the output's range than its noise reaches."""
+        low, high = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}.get(self.output, (-torch.inf, torch.inf))
+        reach = 4 * self.noise
+        if bool(((x < low - reach) | (x > high + reach)).any()):
+            raise ValueError(
+                f"{type(self).__name__} with output={self.output!r} generates columns in [{low:g}, {high:g}]; the data "
+                f"reach from {float(x.min()):g} to {float(x.max()):g}. Scale them, or make it with output='linear'"
+            )
 
     def _check_density(self, what: str) -> None:
         if not self.noise:

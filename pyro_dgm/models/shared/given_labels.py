@@ -68,7 +68,10 @@ class GivenLabels(LatentVariableModel):
         """
         if labels is None:
             return super().sample(n)
-        chosen = torch.as_tensor(labels, device=next(self.parameters()).device)
+        try:
+            chosen = torch.as_tensor(labels, device=next(self.parameters()).device)
+        except (TypeError, ValueError, RuntimeError):
+            chosen = torch.zeros(0)
         wrong = chosen.is_floating_point() or chosen.shape not in ((), (n,))
         if wrong or ((chosen < 0) | (chosen >= self.classes)).any():
             raise ValueError(
@@ -98,7 +101,8 @@ class GivenLabels(LatentVariableModel):
         r"""Draw labels from $p(y \mid x_b, z)$ under a uniform prior: ``rows x classes``, one-hot."""
         by_class = self.observe(z.unsqueeze(1).expand(-1, self.classes, -1), torch.eye(self.classes).to(x)).base_dist
         columns = slice(None, self.visible)
-        scores = (by_class.log_prob(x[:, None, columns]) * known[:, None, columns]).sum(-1)
+        seen = known[:, None, columns]
+        scores = torch.where(seen, by_class.log_prob(torch.where(seen, x[:, None, columns], 0.0)), 0.0).sum(-1)
         return dist.OneHotCategorical(logits=allowed + scores).sample()
 
     def evidence_given(self) -> str:

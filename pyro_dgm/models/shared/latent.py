@@ -51,11 +51,12 @@ class LatentVariableModel(ChainModel):
     """A Pyro model with latent sites and a guide for them.
 
     Attributes:
-        evidence_methods: the methods of ``evidence`` and their options with defaults, the default method first; a subclass that
-            adds one lists it here.
+        evidence_methods: the methods of ``evidence`` and their options with defaults; a subclass that adds one lists it here.
+        default_method: the one that is taken where none is named.
     """
 
     evidence_methods: ClassVar[dict[str, dict[str, Any]]] = METHODS
+    default_method: ClassVar[str] = "importance"
 
     def sample(self, n: int) -> Tensor:
         """Draw ``n`` independent rows by ancestral sampling."""
@@ -139,7 +140,7 @@ class LatentVariableModel(ChainModel):
 
         Args:
             x: data.
-            method: ``"importance"`` or ``"ais"``; by default the first of ``evidence_methods``.
+            method: ``"importance"`` or ``"ais"``; by default ``default_method``.
             options: for ``"importance"`` the number ``particles``, K (with one the error is unknown, and the figure says
                 so). For ``"ais"`` ``temperatures``, the number ``chains``, K (at least 2), and ``num_steps``. For both
                 ``rows``, decoder rows of one pass, which bounds the memory and changes nothing else.
@@ -147,7 +148,7 @@ class LatentVariableModel(ChainModel):
         Raises:
             ValueError: another method or option, or a count out of range.
         """
-        method = method or next(iter(self.evidence_methods))
+        method = method or self.default_method
         chosen = self.method_options(method, options)
         if method == "ais":
             return self._annealed(x, **chosen)

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from ... import processes
 from ...checks import check_choice, check_count, check_positive
 from ...inference.random_state import untouched
-from ...nets.layers import has_batch_norm
+from ...nets.layers import has_batch_norm, has_torch_norm
 from ...nets.modes import evaluating
 from ..objective import Objective, Turn
 from .games import Game, discriminator_loss, extrapolated, generator_loss, held
@@ -117,13 +118,16 @@ class Adversarial(Objective):
                 f"Adversarial got discriminators for {sorted(self.discriminators)}; {type(model).__name__} has matches "
                 f"{sorted(self.matches)}"
             )
+        # Torch's own has the statistics of a process's part, which then needs two rows.
         self.fewest_rows = 2 if self._normalises(model) else 1
+        if has_torch_norm(model, *self.discriminators.values()):
+            self.fewest_rows *= processes.world()
         with evaluating(model):
             for name, match in self.matches.items():
                 self.discriminators[name].to(shown)
                 _check_log_odds(self.discriminators[name], match, shown)
 
-    def check_batches(self, model: Any, batch_size: int, rows: int) -> None:
+    def check_fit(self, model: Any, rows: int, batch_size: int, epochs: int) -> None:
         if self._normalises(model) and min(batch_size, rows) < 2:
             raise ValueError(f"got batches of {min(batch_size, rows)} row; batch normalisation needs at least two")
 

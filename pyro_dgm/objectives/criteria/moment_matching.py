@@ -86,7 +86,7 @@ class MomentMatching(Objective):
             )
         self._model = model
 
-    def check_batches(self, model: Any, batch_size: int, rows: int) -> None:
+    def check_fit(self, model: Any, rows: int, batch_size: int, epochs: int) -> None:
         least = min(batch_size, rows)
         if least < 2:
             raise ValueError(
@@ -144,7 +144,7 @@ class CodeMatching(MomentMatching):
             raise ValueError(f"encoder got {encoder!r}; expected a torch.nn.Module from rows to codes")
         check_share("reconstruction", reconstruction, "the share of the training in which the autoencoder learns")
         self.encoder, self.reconstruction = encoder, reconstruction
-        self.reconstructing = True
+        self.reconstructing, self._once = True, False
 
     def owned(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder}
@@ -160,6 +160,13 @@ class CodeMatching(MomentMatching):
         check_differentiable(model, type(self).__name__, "code")
         self._model = model
 
+    def check_fit(self, model: Any, rows: int, batch_size: int, epochs: int) -> None:
+        super().check_fit(model, rows, batch_size, epochs)
+        self._once = epochs == 1  # which then does both
+
+    def judges(self) -> bool:
+        return not self.reconstructing
+
     def schedule(self, share: float) -> None:
         """Reconstruct until the share is over."""
         self.reconstructing = share < self.reconstruction
@@ -173,7 +180,7 @@ class CodeMatching(MomentMatching):
     def turns(self, x: Tensor) -> Iterator[Turn]:
         if self.reconstructing:
             yield Turn("reconstruction", lambda: self.reconstruct(x), ("decoder", "encoder"))
-        else:
+        if not self.reconstructing or self._once:
             yield Turn("discrepancy", lambda: self.loss(x), ("generator",))
 
     def reconstruct(self, x: Tensor) -> Tensor:

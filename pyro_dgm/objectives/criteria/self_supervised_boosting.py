@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,7 +13,7 @@ from torch.func import functional_call
 from ...checks import check_choice, check_count
 from ...energy import EnergyDistribution
 from ...inference.registration import unregistered
-from ..objective import Objective
+from ..objective import Objective, Turn
 from ..phases.chains import ChainsPhase
 from ..phases.persistent import PCD
 from .conditionals import distribution_of
@@ -83,6 +84,23 @@ class SelfSupervisedBoosting(Objective):
             {"params": [self.log_ratio], "name": "log_ratio", "weight_decay": 0.0},
         ]
 
+    def turns(self, x: Tensor) -> Iterator[Turn]:
+        yield Turn(self.loss_name(), lambda: self.loss(x))
+        if self.units == "in turn":
+            self._put_back()
+
+    def _put_back(self) -> None:
+        """Undo what an optimiser's momentum or decay did to parameters whose turn it is not."""
+        mine = self._turn()
+        with torch.no_grad():
+            for (name, p), was in zip(self._model.named_parameters(), self._former.parameters(), strict=True):
+                p.copy_(torch.where(mine, p, was) if name in ("weight", "hidden_bias") else was)
+
+    def _turn(self) -> Tensor:
+        """Booleans that mark the hidden unit that learns now."""
+        bias = self._model.hidden_bias
+        return torch.arange(len(bias), device=bias.device) == (self.copies - 1) % len(bias)
+
     def loss(self, x: Tensor) -> Tensor:
         with unregistered():
             if self.steps % self.refresh == 0:
@@ -103,9 +121,7 @@ class SelfSupervisedBoosting(Objective):
         """The model's distribution, whose gradient reaches what learns now."""
         if self.units == "all":
             return self._model()
-        bias = self._model.hidden_bias
-        mine = torch.zeros_like(bias)
-        mine[(self.copies - 1) % len(bias)] = 1.0
+        mine = self._turn().to(self._model.hidden_bias)
         held = {name: p.detach() for name, p in self._model.named_parameters()}
         for name in ("weight", "hidden_bias"):
             p = getattr(self._model, name)

@@ -118,3 +118,32 @@ def test_runs_are_kept_and_resumed(cls, tmp_path):
             weights.append([p.detach().cpu() for p in run.model.parameters()])
     for one, other in zip(*weights, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_figures_of_samples():
+    """Rows and models from elsewhere, in any mixture, are compared on the processor."""
+    with elsewhere() as device:
+        gan, x = moved(dgm.GAN, device)
+        rows = torch.rand(30, 4)
+        for samples in (gan, rows.to(device), rows):
+            for data in (rows.to(device), rows):
+                assert dgm.evaluation.precision_recall(samples, data, n=30).precision >= 0
+                assert dgm.evaluation.mmd_test(samples, data, permutations=9, n=30).p_value > 0
+                assert dgm.evaluation.nearest_neighbours(samples, data, rows, n=5).nearest.device.type == "cpu"
+                assert dgm.evaluation.parzen(samples, data, rows, n=30, widths=[0.3]).samples == 30
+        assert x.device == device
+
+
+def test_games_and_moments_elsewhere():
+    with elsewhere() as device:
+        for cls, objective in [
+            (dgm.GAN, dgm.Adversarial(dgm.Discriminator(4, hidden=(3,)))),
+            (dgm.GMMN, dgm.MomentMatching()),
+        ]:
+            model, x = moved(cls, device)
+            for module in objective.owned().values():
+                module.to(device)
+            objective.attach(model)
+            for turn in objective.turns(x):
+                turn.loss().backward()
+            assert all(p.grad.device == device for p in model.parameters())

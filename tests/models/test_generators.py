@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pyro_dgm as dgm
+from pyro_dgm.nets import layers
 from pyro_dgm.nets.bodies import TransposedConvolutions
 from pyro_dgm.nets.layers import BatchNorm, UnPool, enlarged
 
@@ -162,6 +163,18 @@ def test_batch_norm_is_torch_s():
         torch.testing.assert_close(ours.eval()(x[:1]), theirs.eval()(x[:1]))
     with pytest.raises(ValueError, match="one row in training"):
         BatchNorm(3)(torch.zeros(1, 3))
+
+
+def test_batch_norm_over_processes_keeps_digits_of_columns_far_from_zero(monkeypatch):
+    """The path of several processes, of which the others have no rows: means first, then squares about them."""
+    monkeypatch.setattr(layers.processes, "world", lambda: 2)
+    x = 3000 + torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    ours, theirs = BatchNorm(3), nn.BatchNorm1d(3).double()
+    monkeypatch.setattr(layers.processes, "total", lambda value: value)
+    right = theirs(x.double())
+    # rows are rounded to 3000 * 2^-24 of a deviation, and means of 500 of them likewise
+    torch.testing.assert_close(ours(x).double(), right, atol=1e-3, rtol=0)
+    torch.testing.assert_close(ours.running_variance.double(), theirs.running_var, rtol=1e-3, atol=0)
 
 
 def test_codes_are_matched_once_the_autoencoder_is_trained():

@@ -66,6 +66,31 @@ def test_its_gradient_is_half_of_maximum_likelihood():
         torch.testing.assert_close(a, b / 2, atol=5 * 0.5 * 0.5 / 200_000**0.5, rtol=0)
 
 
+def test_between_copies_its_loss_is_the_game_s_against_the_former_self():
+    """Log odds of the moved model over its former self, up to c; value and gradients by sums over all states."""
+    torch.manual_seed(0)
+    rbm = dgm.RBM(3, 2).double()
+    with torch.no_grad():
+        rbm.weight.normal_()
+    x = BITS.repeat_interleave((P * 30).long(), 0)
+    boosting = dgm.SelfSupervisedBoosting(Exact(), refresh=10)
+    boosting.attach(rbm)
+    boosting.loss(x)  # copies
+    former = rbm().free_energy(BITS).detach()
+    q = torch.softmax(-former, 0)
+    with torch.no_grad():
+        rbm.weight += 0.4
+        boosting.log_ratio += 0.3
+    found = boosting.loss(x)
+    log_odds = former - rbm().free_energy(BITS) - 0.3
+    right = (P * torch.nn.functional.softplus(-log_odds)).sum() + (q * torch.nn.functional.softplus(log_odds)).sum()
+    # the mean of a softplus below 3 over 200,000 draws
+    assert float(found.detach()) == pytest.approx(float(right.detach()), abs=5 * 1.5 / 200_000**0.5)
+    own, listed = (torch.autograd.grad(loss, [rbm.weight, rbm.hidden_bias]) for loss in (found, right))
+    for a, b in zip(own, listed, strict=True):
+        torch.testing.assert_close(a, b, atol=5 * 0.5 / 200_000**0.5, rtol=0)
+
+
 def test_it_lowers_the_divergence_from_data():
     """The log-likelihood rises on a toy that one hidden unit cannot hold, with all units and with one at a time."""
     x = torch.tensor([[0.0, 0, 1, 1]] * 40 + [[1.0, 1, 0, 0]] * 40)

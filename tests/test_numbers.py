@@ -14,6 +14,7 @@ from pyro import poutine
 import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.columns import location_and_variance
+from pyro_dgm.energy.distribution import NoNormaliser
 from pyro_dgm.models.shared.energy_based import EnergyModel
 from pyro_dgm.models.shared.free_energy import FreeEnergyModel
 
@@ -130,8 +131,13 @@ def rounding(x):
 @CASES
 def test_figures_and_gradients_as_in_double_precision(cls, options, x, weights):
     single, double = started(cls, options, x, weights)
-    given = latents(single, x)
-    found = figure(single, x, given)
+    try:
+        given = latents(single, x)
+        found = figure(single, x, given)
+    except NoNormaliser:  # real-valued layers that huge weights couple to each other: refused in either precision
+        with pytest.raises(NoNormaliser):
+            figure(double, x.double(), {})
+        return
     right = figure(double, x.double(), {name: z.double() for name, z in given.items()})
     unit = 1 + float(location_and_variance(x)[1].rsqrt().max())  # locations are measured in standard deviations
     if weights > 1 and not isinstance(single, EnergyModel):

@@ -202,7 +202,8 @@ def shortened(value: Any) -> str:
 def read(text: str, hint: Any, name: str) -> Any:
     """The value that a text says, of a type.
 
-    Booleans are true, yes, on, 1 and their opposites, None is none; numbers, lists and dictionaries are Python literals.
+    Booleans are true, yes, on, 1 and their opposites, None is none; numbers, lists and dictionaries are Python literals; one
+    value is a list of one where a list is wanted.
 
     Raises:
         ValueError: the text says no value of the type.
@@ -210,6 +211,8 @@ def read(text: str, hint: Any, name: str) -> Any:
     Example:
         >>> read("(200, 100)", Sequence[int], "hidden"), read("no", bool, "centred"), read("none", int | None, "k")
         ((200, 100), False, None)
+        >>> read("16", Sequence[int], "hidden")
+        (16,)
     """
     members, word = _members(hint), text.strip().lower()
     if bool in members and word in ("1", "0"):
@@ -219,7 +222,7 @@ def read(text: str, hint: Any, name: str) -> Any:
     literal: Any = text
     with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         literal = ast.literal_eval(text.strip()) if len(text) <= _LONGEST else text
-    for candidate in (literal, text):
+    for candidate in (literal, text, (literal,)):
         if any(_fits(candidate, member) for member in members):
             return candidate
     raise ValueError(f"{name} got {shortened(text)}; expected {words(hint)}")

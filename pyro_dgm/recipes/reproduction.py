@@ -15,7 +15,7 @@ from ..native import processor_name
 from .measures import Outcome, Trained, measured
 from .stored import recipes
 
-FAST_ROWS, FAST_TRAINING = 100, 5
+FAST_ROWS, FAST_TRAINING = 60, 5
 """Rows of a split in a fast run, enough to see that a recipe works, and how many times as many it trains on.
 
 A recipe of long rows (whole sequences) has a number of its own, ``fast_rows``.

@@ -33,7 +33,7 @@ def test_values_of_the_best_discriminator():
     divergence = 0.5 * ((P * (P / middle).log()).sum() + (q * (q / middle).log()).sum())
     assert float(value) == pytest.approx(-1.137887555, abs=1e-9)
     assert float(value) == pytest.approx(float(2 * divergence - math.log(4)), abs=1e-12)
-    every = torch.cat([best.repeat_interleave(torch.tensor([1, 2, 3, 4]))])  # p exactly, as ten rows
+    every = best.repeat_interleave(torch.tensor([1, 2, 3, 4]))  # p exactly, as ten rows
     assert float(discriminator_loss(every, every) - nn.functional.softplus(every).mean()) == pytest.approx(
         float(expected_loss(lambda a: nn.functional.softplus(-a), best, P)), abs=1e-12
     )

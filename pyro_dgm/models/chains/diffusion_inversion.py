@@ -21,6 +21,7 @@ from ..shared.abilities import Abilities
 from ..shared.chain_details import Step
 from ..shared.decoded import check_body
 from ..shared.diffusion import BinomialCorruption, GaussianCorruption, schedule_of
+from ..shared.diffusion_paths import metropolis_over_paths, overwritten
 from ..shared.evidence import WIDTH, Evidence
 from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
@@ -165,9 +166,8 @@ class DiffusionInversion(LatentVariableModel):
             noise = corruption.step(before, time, noisy)
             own = (1 - noise) * noisy + noise * self.rate
             found = torch.where((before == 0).unsqueeze(-1), own, found)
-        return (
-            found * (1 - 2 * _LEAST) + _LEAST
-        )  # not a clamp, which would have no gradient where the model is most wrong
+        # Not clamped, which would have no gradient where the model is most wrong.
+        return found * (1 - 2 * _LEAST) + _LEAST
 
     def _moments(self, noisy: Tensor, time: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         corruption = self.corruption
@@ -329,34 +329,8 @@ class DiffusionInversion(LatentVariableModel):
         return total + corruption.end(state).log_prob(state)
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
-        r"""Yield the state after every step of one chain per row, exact in the limit: Metropolis over paths.
-
-        Keep $x_s$ for a random s, draw $x_{s-1}, \dots, x_1$ anew by the model, and accept with the ratio of the known columns'
-        $p(x_o \mid x_1)$; s = T + 1 draws the whole path. Then unknown columns come from $p(x_f \mid x_1)$.
-        """
-        known = known.expand(x.shape)
-        path = [x] * (self.steps + 1)
-        path[self.steps] = self.corruption.end(x).sample()
-        for t in range(self.steps, 1, -1):
-            path[t - 1] = self.reverse(path[t], self._time(t)).sample()
-        law = self.reverse(path[1], self._time(1))
-        seen = self._seen(law, x, known)
-        while True:
-            s = int(torch.randint(2, self.steps + 2, ()))
-            moved = list(path)
-            if s > self.steps:
-                moved[self.steps] = self.corruption.end(x).sample()
-            for t in range(min(s, self.steps), 1, -1):
-                moved[t - 1] = self.reverse(moved[t], self._time(t)).sample()
-            proposed = self.reverse(moved[1], self._time(1))
-            then = self._seen(proposed, x, known)
-            accept = torch.rand_like(seen).log() < then - seen
-            path = [torch.where(accept.unsqueeze(-1), b, a) for a, b in zip(path, moved, strict=True)]
-            law, seen = self.reverse(path[1], self._time(1)), torch.where(accept, then, seen)
-            yield Step(torch.where(known, x, law.sample()), accept.to(x.dtype), seen)
-
-    def _seen(self, law: Any, x: Tensor, known: Tensor) -> Tensor:
-        return torch.where(known, law.base_dist.log_prob(x), 0.0).sum(-1)
+        """Yield the state after every step of one chain per row, exact in the limit: Metropolis over paths."""
+        return metropolis_over_paths(self, x, known.expand(x.shape))
 
     def overwritten(self, x: Tensor, known: Tensor) -> Tensor:
         """Unknown columns by the published in-painting rule: known ones are put back, noised to their time, after every step.
@@ -367,16 +341,8 @@ class DiffusionInversion(LatentVariableModel):
             x: rows, ``rows x visible``.
             known: booleans, of a row or of all rows.
         """
-        corruption, known = self.corruption, known.expand(x.shape)
-        x = torch.where(known, x, 0.0)
-        clean = self.clean(x)
         with torch.no_grad():
-            state = corruption.end(x).sample()
-            for t in range(self.steps, 0, -1):
-                state = self.reverse(state, self._time(t)).sample()
-                held = x if t == 1 else corruption.after(clean, self._time(0), self._time(t - 1)).sample()
-                state = torch.where(known, held, state)
-        return state
+            return overwritten(self, x, known.expand(x.shape))
 
     def data_shape(self) -> torch.Size:
         return torch.Size([self.visible])

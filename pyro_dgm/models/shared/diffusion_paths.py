@@ -1,0 +1,83 @@
+"""Unknown columns of rows under a diffusion: exactly by chains over its paths, and by the published rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .chain_details import Step
+
+
+class Diffusion(Protocol):
+    """A model that goes back from noise to rows in ``steps`` steps."""
+
+    steps: int
+
+    @property
+    def corruption(self) -> Any:
+        """The way from rows to noise (``Corruption``)."""
+        ...
+
+    def reverse(self, noisy: Tensor, time: Tensor) -> Any:
+        """$p(x_{t-1} | x_t)$."""
+        ...
+
+    def clean(self, x: Tensor) -> Tensor:
+        """Rows as the corruption takes them."""
+        ...
+
+
+def metropolis_over_paths(model: Diffusion, x: Tensor, known: Tensor) -> Iterator[Step]:
+    r"""Yield the state after every step of one chain per row over $x_T, \dots, x_1$ given known columns.
+
+    Keep $x_s$ for a random s, draw $x_{s-1}, \dots, x_1$ anew by the model, and accept with the ratio of the known columns'
+    $p(x_o \mid x_1)$; s = T + 1 draws the whole path. Then unknown columns come from $p(x_f \mid x_1)$.
+
+    Args:
+        model: the diffusion.
+        x: rows.
+        known: booleans, of the rows' shape.
+    """
+    path = _drawn(model, [x] * (model.steps + 1), model.steps + 1)
+    law = model.reverse(path[1], _time(1, x))
+    seen = _seen(law, x, known)
+    while True:
+        moved = _drawn(model, path, int(torch.randint(2, model.steps + 2, ())))
+        proposed = model.reverse(moved[1], _time(1, x))
+        then = _seen(proposed, x, known)
+        accept = torch.rand_like(seen).log() < then - seen
+        path = [torch.where(accept.unsqueeze(-1), b, a) for a, b in zip(path, moved, strict=True)]
+        law, seen = model.reverse(path[1], _time(1, x)), torch.where(accept, then, seen)
+        yield Step(torch.where(known, x, law.sample()), accept.to(x.dtype), seen)
+
+
+def overwritten(model: Diffusion, x: Tensor, known: Tensor) -> Tensor:
+    """Rows whose known columns were put back, noised to their time, after every step from noise; not the conditional law."""
+    x, corruption = torch.where(known, x, 0.0), model.corruption
+    clean, state = model.clean(x), corruption.end(x).sample()
+    for t in range(model.steps, 0, -1):
+        state = model.reverse(state, _time(t, x)).sample()
+        held = x if t == 1 else corruption.after(clean, _time(0, x), _time(t - 1, x)).sample()
+        state = torch.where(known, held, state)
+    return state
+
+
+def _drawn(model: Diffusion, path: list[Tensor], below: int) -> list[Tensor]:
+    """The path with its states before a time drawn anew, those after it kept; index 0 is not used."""
+    moved = list(path)
+    if below > model.steps:
+        moved[model.steps] = model.corruption.end(path[0]).sample()
+    for t in range(min(below, model.steps), 1, -1):
+        moved[t - 1] = model.reverse(moved[t], _time(t, path[0])).sample()
+    return moved
+
+
+def _seen(law: Any, x: Tensor, known: Tensor) -> Tensor:
+    return torch.where(known, law.base_dist.log_prob(x), 0.0).sum(-1)
+
+
+def _time(t: int, like: Tensor) -> Tensor:
+    return torch.tensor(t, device=like.device)

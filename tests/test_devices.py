@@ -78,7 +78,7 @@ def test_kernels_advance_chains(cls, make):
         mcmc = dgm.VectorizedMCMC(make(moved(cls, device)[0]()), 3, 2, num_chains=4, disable_progbar=True)
         mcmc.run()
         assert all(x.device == device for x in mcmc.get_samples().values())
-        assert all(e.device == device for e in mcmc.chain_energies().values())
+        assert all(e.device == device for e in mcmc.chain_scalars().values())
 
 
 @pytest.mark.parametrize("options", [{"method": "ais"}, {"method": "bridge"}, {"method": "exact"}], ids=str)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..annealing import log_partition
-from ..mcmc import VectorizedMCMC
+from ..mcmc import EnergyKernel, VectorizedMCMC
 from ..models.shared.arguments import rows_for
 from ..models.shared.model import Model
 from ..nets.modes import evaluating
@@ -25,8 +25,9 @@ def to_arviz(
 ) -> Any:
     r"""ArviZ ``InferenceData`` (a ``DataTree`` from ArviZ 1.0 on) of chains or of a latent-variable model.
 
-    For chains, the posterior group holds ``energy`` and ``free_energy`` (chains x draws, in nats), because single units may
-    be constant and have no R-hat; the visible draws are the posterior predictive ``x``. Kernels with gradients give
+    For chains, the posterior group holds the kernel's scalars (chains x draws; ``energy`` and ``free_energy`` in nats where
+    there is an energy), because single units may be constant and have no R-hat; the visible draws are the posterior predictive
+    ``x``. Kernels with gradients give
     ``sample_stats`` (which draws diverged, and the step size). With ``observed`` rows it also
     holds their ``log_likelihood``, whose draws differ by the uncertainty of log Z alone.
 
@@ -99,16 +100,22 @@ def _from_chains(
     mcmc: VectorizedMCMC, observed: Tensor | None, options: dict[str, Any]
 ) -> dict[str, dict[str, np.ndarray]]:
     """The groups of chains that have run: energies, visible draws, and log-likelihoods of observed rows."""
-    energies = mcmc.chain_energies()
-    groups = {"posterior": {name: _numpy(value) for name, value in energies.items()}}
+    scalars = mcmc.chain_scalars()
+    groups = {"posterior": {name: _numpy(value) for name, value in scalars.items()}}
     if stats := mcmc.sample_stats():
         groups["sample_stats"] = {name: _numpy(value) for name, value in stats.items()}
-    dist = mcmc.kernel.dist
-    visible = mcmc.get_samples(group_by_chain=True).get(dist.visible) if mcmc.keep == "draws" else None
+    kernel = mcmc.kernel
+    visible = mcmc.get_samples(group_by_chain=True).get(kernel.visible) if mcmc.keep == "draws" else None
     if visible is not None:
         groups["posterior_predictive"] = {"x": _numpy(visible)}
     if observed is not None:
-        chains, draws = next(iter(energies.values())).shape[:2]
+        if not isinstance(kernel, EnergyKernel):
+            raise ValueError(
+                f"observed rows were given with chains of {type(kernel).__name__}, whose law has no density that can be "
+                "computed; leave observed out, and compare samples (dgm.evaluation)"
+            )
+        dist = kernel.dist
+        chains, draws = next(iter(scalars.values())).shape[:2]
         with torch.no_grad():
             log_z = log_partition(dist, **options)
             noise = log_z.stderr * torch.randn(chains, draws, 1, device=log_z.value.device)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..energy import EnergyDistribution
 from .gibbs import BlockGibbs
 from .hamiltonian import HMC, GibbsLangevin
-from .kernel import ChainsKernel
+from .kernel import ChainsKernel, EnergyKernel
 from .tempering import ParallelTempering
 from .transitions import TemperedTransitions
 from .vectorized import VectorizedMCMC
@@ -16,6 +16,7 @@ __all__ = [
     "HMC",
     "BlockGibbs",
     "ChainsKernel",
+    "EnergyKernel",
     "GibbsLangevin",
     "ParallelTempering",
     "TemperedTransitions",
@@ -24,6 +25,6 @@ __all__ = [
 ]
 
 
-def default_kernel(dist: EnergyDistribution) -> Callable[..., ChainsKernel]:
+def default_kernel(dist: EnergyDistribution) -> Callable[..., EnergyKernel]:
     """The kernel that fits a distribution: block Gibbs if it has units to draw, HMC if it has a free energy alone."""
     return BlockGibbs if dist.layered else HMC

@@ -11,12 +11,12 @@ from torch import Tensor
 from ..energy import Block, BoltzmannDistribution, Clamp, NotEnumerable, State
 from ..native import PRECISIONS, check_precision
 from .clamping import by_layer, expanded
-from .kernel import ChainsKernel, check_layers, fitted
+from .kernel import EnergyKernel, check_layers, fitted
 
 Clamping = Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None
 
 
-class BlockGibbs(ChainsKernel):
+class BlockGibbs(EnergyKernel):
     r"""Draws every colour of the graph in turn from its conditional (20.7-16; 20.26-28 where layers alternate).
 
     Args:
@@ -55,7 +55,6 @@ class BlockGibbs(ChainsKernel):
         check_precision(precision, dist.parameters()[0])
         self.precision = precision
         self.machine = dist.machine
-        self.visible = dist.visible
         self.clamp = checked_clamp(dist, clamp)
 
     def start(self, chains: int) -> State:
@@ -78,7 +77,7 @@ class BlockGibbs(ChainsKernel):
             weight = machine.collapsed(machine.colours[0], witnesses, witness_fields)
             return machine.sweep(params, first=fields), weight
 
-    def energies(self, params: State) -> dict[str, Tensor]:
+    def scalars(self, params: State) -> dict[str, Tensor]:
         with torch.no_grad():
             scalars = {"energy": self.dist.energy(params)}
             with contextlib.suppress(NotEnumerable):

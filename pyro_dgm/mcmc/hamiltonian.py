@@ -74,7 +74,7 @@ class HMC(GradientKernel):
             x = self._held(params[self.visible])
             return {self.visible: self._propose(self.dist.free_energy, x, self.num_steps, known)}
 
-    def energies(self, params: State) -> dict[str, Tensor]:
+    def scalars(self, params: State) -> dict[str, Tensor]:
         with torch.no_grad():
             free_energy = self.dist.free_energy(params[self.visible])
         return {"energy": free_energy, "free_energy": free_energy}
@@ -132,8 +132,8 @@ class GibbsLangevin(GradientKernel):
             x = self._propose(lambda y: self._gibbs.machine.energy({**state, self.visible: y}), x, 1, known)
         return {**state, self.visible: x}
 
-    def energies(self, params: State) -> dict[str, Tensor]:
-        return self._gibbs.energies(params)
+    def scalars(self, params: State) -> dict[str, Tensor]:
+        return self._gibbs.scalars(params)
 
 
 def _checked(dist: EnergyDistribution, clamp: Clamping) -> Clamp | None:

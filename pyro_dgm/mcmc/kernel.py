@@ -16,25 +16,21 @@ from ..energy import Clamp, EnergyDistribution, State
 
 
 class ChainsKernel(MCMCKernel):
-    """A Pyro ``MCMCKernel`` over ``{layer: chains x batch_shape x layer shape}``.
+    """A Pyro ``MCMCKernel`` over many chains at once, whose state is ``{layer: chains x batch_shape x layer shape}``.
 
-    The kernel holds the distribution that it samples, and no state of the chains. Whatever a kernel learns while it runs
-    (step sizes, temperatures) is in ``tuning``, so that it can be saved and given to another instance.
-
-    Args:
-        dist: the energy distribution that the chains converge to.
+    The kernel holds what it samples, and no state of the chains. Whatever a kernel learns while it runs (step sizes,
+    temperatures) is in ``tuning``, so that it can be saved and given to another instance. Kernels of an energy distribution
+    are ``EnergyKernel``; those of a chain that has no distribution to name, only a law that it tends to, are of this class.
 
     Attributes:
-        clamp: ``{layer: (mask, value)}``, as ``fitted`` returns them: the entries that are held; None if all are free.
+        visible: the layer whose draws are rows of data.
+        clamp: ``{layer: (mask, value)}``: the entries that are held; None if all are free.
     """
 
     model = None
+    visible: str = "visible"
 
-    def __init__(self, dist: EnergyDistribution) -> None:
-        if not isinstance(dist, EnergyDistribution):
-            hint = " (call the model: BlockGibbs(rbm()))" if callable(dist) else ""
-            raise ValueError(f"{type(self).__name__} got {type(dist).__name__}; expected an energy distribution{hint}")
-        self.dist = dist
+    def __init__(self) -> None:
         self.transforms: dict[str, object] = {}
         self.tuning: dict[str, Tensor] = {}
         self.clamp: Clamp | None = None
@@ -76,6 +72,41 @@ class ChainsKernel(MCMCKernel):
     def sample(self, params: State) -> State:
         """One step of every chain; no gradient is recorded."""
 
+    @abstractmethod
+    def scalars(self, params: State) -> dict[str, Tensor]:
+        """Scalars of a draw that are worth diagnosing, by name: ``chains x batch_shape``."""
+
+    def draws(self, params: State) -> State:
+        """The part of the chains' state that is distributed as the target: ``params`` itself, unless a kernel keeps more."""
+        return params
+
+    def misfit(self, layer: str, value: Tensor) -> str | None:
+        """The reason why the states of a layer are impossible, to follow its name; None if they are possible."""
+        return None
+
+    def chain_diagnostics(self, chains: int) -> list[dict[str, Any]]:
+        """``diagnostics`` for each of a number of chains, with the figures of that chain alone where the kernel has them."""
+        return [self.diagnostics()] * chains
+
+
+class EnergyKernel(ChainsKernel):
+    """A kernel whose chains converge to an energy distribution.
+
+    Args:
+        dist: the energy distribution that the chains converge to.
+    """
+
+    def __init__(self, dist: EnergyDistribution) -> None:
+        if not isinstance(dist, EnergyDistribution):
+            hint = " (call the model: BlockGibbs(rbm()))" if callable(dist) else ""
+            raise ValueError(f"{type(self).__name__} got {type(dist).__name__}; expected an energy distribution{hint}")
+        self.dist = dist
+        self.visible = dist.visible
+        super().__init__()
+
+    def misfit(self, layer: str, value: Tensor) -> str | None:
+        return self.dist.misfit(layer, value)
+
     def around(self, x: Tensor) -> State:
         """A state of the chains whose visible units are at given rows, one chain per row.
 
@@ -89,20 +120,8 @@ class ChainsKernel(MCMCKernel):
         witnesses = {layer: x[first:] for layer, x in self.draws(params).items()}
         return self.sample(params), self.dist.collapsed(witnesses)
 
-    def draws(self, params: State) -> State:
-        """The part of the chains' state that is distributed as the target: ``params`` itself, unless a kernel keeps more."""
-        return params
 
-    def chain_diagnostics(self, chains: int) -> list[dict[str, Any]]:
-        """``diagnostics`` for each of a number of chains, with the figures of that chain alone where the kernel has them."""
-        return [self.diagnostics()] * chains
-
-    @abstractmethod
-    def energies(self, params: State) -> dict[str, Tensor]:
-        """Scalars of a draw that are worth diagnosing, ``energy`` and ``free_energy``: ``chains x batch_shape``."""
-
-
-def check_layers(kernel: ChainsKernel, dist: EnergyDistribution) -> None:
+def check_layers(kernel: EnergyKernel, dist: EnergyDistribution) -> None:
     """Refuse a distribution without layers, in the name of the kernel that would draw them."""
     if not dist.layered:
         raise ValueError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ..energy import EnergyDistribution
-from .kernel import ChainsKernel
+from .kernel import EnergyKernel
 
 Potential = Callable[[Tensor], Tensor]
 """From positions, ``chains x batch_shape x event_shape``, to energies in nats, ``chains x batch_shape``."""
@@ -20,7 +20,7 @@ SLOW = 0.05
 """The rate at which the log step size follows the acceptance outside a warm-up."""
 
 
-class GradientKernel(ChainsKernel):
+class GradientKernel(EnergyKernel):
     """The base of kernels with leapfrog proposals: a step size that adapts, a decision per chain, and counts.
 
     The log step size is in ``tuning["log_step_size"]``. It follows the mean acceptance of all chains: fast between
@@ -44,7 +44,6 @@ class GradientKernel(ChainsKernel):
             raise ValueError(
                 f"target_acceptance got {target_acceptance!r}; expected a rate between 0 and 1, or None to keep the step size"
             )
-        self.visible = dist.visible
         self.step_size, self.target_acceptance = float(step_size), target_acceptance
         self._warm_up: int | None = None
         self._fixed = target_acceptance is None

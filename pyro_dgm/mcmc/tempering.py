@@ -12,12 +12,12 @@ from ..energy import BoltzmannDistribution, State
 from ..energy.temperatures import evenly
 from ..energy.temperatures import temperatures as ladder
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
-from .kernel import ChainsKernel, check_layers
+from .kernel import EnergyKernel, check_layers
 from .replicas import Natural, Remade, Replicas, at_every_temperature, average, leading_shape, product_base
 from .swapping import equalised, exchange, swaps
 
 
-class ParallelTempering(ChainsKernel):
+class ParallelTempering(EnergyKernel):
     r"""Block Gibbs at several inverse temperatures at once, with swaps of neighbouring replicas.
 
     Replica t of every chain follows $p_t \propto e^{-E_t}$, where $-E_t = \langle\text{base}, T\rangle + \beta_t D$ goes from
@@ -168,8 +168,8 @@ class ParallelTempering(ChainsKernel):
     def draws(self, params: State) -> State:
         return {layer: x[:, -1] for layer, x in params.items()}
 
-    def energies(self, params: State) -> dict[str, Tensor]:
-        return self.gibbs.energies(params)
+    def scalars(self, params: State) -> dict[str, Tensor]:
+        return self.gibbs.scalars(params)
 
     def diagnostics(self) -> dict[str, Any]:
         """The temperatures, swap rates of neighbours, and the mean number of restarts per chain."""

@@ -13,11 +13,11 @@ from ..energy import BoltzmannDistribution, Clamp, Colour, Machine, State
 from ..energy.temperatures import evenly
 from ..energy.temperatures import temperatures as ladder
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
-from .kernel import ChainsKernel, check_layers
+from .kernel import EnergyKernel, check_layers
 from .replicas import Fields, Natural, Remade, Replicas, at_every_temperature, average, leading_shape, product_base
 
 
-class TemperedTransitions(ChainsKernel):
+class TemperedTransitions(EnergyKernel):
     r"""Steps that go up to a high temperature and down again, accepted as a whole (Neal 1996; Salakhutdinov 2009).
 
     From $x$ a step makes a Gibbs sweep at each inverse temperature from just below 1 to the lowest. Then it makes the same
@@ -114,8 +114,8 @@ class TemperedTransitions(ChainsKernel):
             level.draw(colour, fields, state, statistics, clamp)
         return level.fields(colours[0], statistics, leading_shape(statistics))
 
-    def energies(self, params: State) -> dict[str, Tensor]:
-        return self.gibbs.energies(params)
+    def scalars(self, params: State) -> dict[str, Tensor]:
+        return self.gibbs.scalars(params)
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         self.end_warmup()

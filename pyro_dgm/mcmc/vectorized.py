@@ -56,7 +56,7 @@ class VectorizedMCMC(MCMC):
         initial_params: first states, ``{layer: num_chains x batch_shape x layer shape}``.
         save_params: the layers to keep (default: all).
         keep: ``"draws"``; or ``"moments"``, which keeps the count, mean and variance of every chain's states, and draws of
-            their energies alone.
+            their scalars (energies) alone.
         disable_progbar: no progress bar.
         engine: ``"torch"`` calls the kernel for every sweep. ``"compiled"`` is the fastest for ``dgm.BlockGibbs`` and
             ``dgm.ParallelTempering``: a loop of this package for at least 32 states (chains, at all temperatures) of a large
@@ -111,7 +111,7 @@ class VectorizedMCMC(MCMC):
         self.num_chains = num_chains
         self.thinning = thinning
         self.keep = keep
-        self.energies: dict[str, Tensor] = {}
+        self.scalars: dict[str, Tensor] = {}
         self._layers = None if save_params is None else list(save_params)
         self._progress = not disable_progbar
         kernel.num_chains = num_chains
@@ -147,7 +147,7 @@ class VectorizedMCMC(MCMC):
 
     def _gather(self) -> None:
         """Put the chains of all processes together, in the same order in every process."""
-        for kept in (self.last_params, self._samples or {}, self.energies):
+        for kept in (self.last_params, self._samples or {}, self.scalars):
             kept.update({name: processes.gather(kept[name]) for name in sorted(kept)})
         for _, stats in sorted(self.moments.stats.items()):
             running = stats.welford
@@ -184,7 +184,7 @@ class VectorizedMCMC(MCMC):
                 self._store(draws, kept, start)
         self.last_params = params
         self._samples = draws if self.keep == "draws" else {}
-        self.energies = draws if self.keep == "moments" else {}
+        self.scalars = draws if self.keep == "moments" else {}
         self._diagnostics: list[Any] = [self._by_draw(d) for d in kernel.chain_diagnostics(self.num_chains)]
         kernel.cleanup()
 
@@ -228,7 +228,7 @@ class VectorizedMCMC(MCMC):
                     raise ValueError(
                         f"initial_params[{layer!r}] has shape {tuple(value.shape)}; expected {tuple(expected[layer].shape)}"
                     )
-                if reason := self.kernel.dist.misfit(layer, value):
+                if reason := self.kernel.misfit(layer, value):
                     raise ValueError(f"initial_params[{layer!r}] {reason}")
         drawn = self.kernel.draws(params)
         unknown = set(self._layers or ()) - set(drawn)
@@ -259,23 +259,23 @@ class VectorizedMCMC(MCMC):
         self._drawn()
         super().summary(prob)
 
-    def chain_energies(self, rows: int = 4096) -> dict[str, Tensor]:
-        """Energies and free energies of the kept draws, ``chains x draws x batch_shape``.
+    def chain_scalars(self, rows: int = 4096) -> dict[str, Tensor]:
+        """Scalars of the kept draws, ``chains x draws x batch_shape``: energies and free energies where there is an energy.
 
         Args:
-            rows: about how many draws go through the energy at once; it bounds the memory and changes nothing else.
+            rows: about how many draws go through the kernel at once; it bounds the memory and changes nothing else.
         """
         draws = self._drawn()
-        if self.energies:
-            return self.energies
+        if self.scalars:
+            return self.scalars
         missing = set(self.kernel.draws(self.last_params)) - set(draws)
         if missing:
-            raise ValueError(f"energies need all layers; save_params left out {sorted(missing)}")
+            raise ValueError(f"scalars of draws need all layers; save_params left out {sorted(missing)}")
         per_chain = max(rows // self.num_chains, 1)
-        energies: list[dict[str, Tensor]] = []
+        kept: list[dict[str, Tensor]] = []
         for start in range(0, self.num_samples, per_chain):
             chunk = {name: x[:, start : start + per_chain] for name, x in draws.items()}
             flat = {name: x.flatten(0, 1) for name, x in chunk.items()}
             shape = next(iter(chunk.values())).shape[:2]
-            energies.append({name: e.unflatten(0, shape) for name, e in self.kernel.energies(flat).items()})
-        return {name: torch.cat([chunk[name] for chunk in energies], 1) for name in energies[0]}
+            kept.append({name: e.unflatten(0, shape) for name, e in self.kernel.scalars(flat).items()})
+        return {name: torch.cat([chunk[name] for chunk in kept], 1) for name in kept[0]}

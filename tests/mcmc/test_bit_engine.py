@@ -199,8 +199,8 @@ def test_runs_have_the_torch_engine_s_draws_where_nothing_is_random(keep):
     if keep == "draws":
         for name, x in theirs.get_samples(group_by_chain=True).items():
             assert torch.equal(ours.get_samples(group_by_chain=True)[name], x)
-    for name, x in theirs.energies.items():
-        torch.testing.assert_close(ours.energies[name], x)
+    for name, x in theirs.scalars.items():
+        torch.testing.assert_close(ours.scalars[name], x)
 
 
 def run(dist, start=None, engine="compiled"):

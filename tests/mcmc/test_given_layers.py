@@ -88,7 +88,7 @@ def test_engines_draw_the_conditional_law(engine, make):
     mcmc = run(make(dist), engine=engine, keep="moments")
     p = conditional(dbm)
     assert close(frequencies(mcmc.kernel.draws(mcmc.last_params)), p, CHAINS)
-    energies, visible = mcmc.chain_energies(), mcmc.kernel.draws(mcmc.last_params)["visible"]
+    energies, visible = mcmc.chain_scalars(), mcmc.kernel.draws(mcmc.last_params)["visible"]
     assert torch.allclose(energies["free_energy"][:, -1], dist.free_energy(visible))
 
 

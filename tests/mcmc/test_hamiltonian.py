@@ -246,7 +246,7 @@ class Halves(GradientKernel):
         self._learn(none, none > 0, ~odd | (self._steps % 2 == 0))
         return {"visible": params["visible"] + torch.randn(len(odd), 1)}
 
-    def energies(self, params):
+    def scalars(self, params):
         return {"energy": params["visible"][:, 0]}
 
 
@@ -378,7 +378,7 @@ class TestGibbsLangevin:
         mcmc = dgm.VectorizedMCMC(dgm.GibbsLangevin(self.exact.dist(), 50.0), 20, 100, 50, disable_progbar=True)
         mcmc.run()
         assert 0.4 < mcmc.diagnostics()["acceptance rate"]["chain 3"] < 0.75
-        assert set(mcmc.chain_energies()) == {"energy", "free_energy"}
+        assert set(mcmc.chain_scalars()) == {"energy", "free_energy"}
 
     def test_is_a_gradient_kernel(self):
         assert issubclass(dgm.GibbsLangevin, GradientKernel)

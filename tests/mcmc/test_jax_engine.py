@@ -106,7 +106,7 @@ def test_machines_in_double_precision_run_in_it(kernel, keep):
         mcmc = run(dist, kernel=kernel, chains=10, num_samples=20, warmup_steps=3, keep=keep)
         found = [mcmc.last_params["visible"]]
         if keep == "moments":
-            found += [mcmc.chain_energies()["free_energy"], mcmc.moments.get()["visible"]["mean"]]
+            found += [mcmc.chain_scalars()["free_energy"], mcmc.moments.get()["visible"]["mean"]]
         else:
             found.append(mcmc.get_samples()["visible"])
         for x in found[:2]:
@@ -144,15 +144,15 @@ def test_moments_are_those_of_the_draws_and_energies_those_of_torch():
     assert found["count"] == 250
     torch.testing.assert_close(found["mean"], draws.mean(1), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found["variance"], draws.var(1), rtol=1e-4, atol=1e-5)
-    for name, energy in kept.chain_energies().items():
-        torch.testing.assert_close(moments.chain_energies()[name], energy.detach(), rtol=1e-4, atol=1e-4)
+    for name, energy in kept.chain_scalars().items():
+        torch.testing.assert_close(moments.chain_scalars()[name], energy.detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_free_energies_of_coupled_slabs_are_those_of_torch():
     dist = dgm.CoupledSlabRBM.example()[0]()
     mcmc = run(dist, num_samples=5, chains=20, seed=3, keep="moments")
     theirs = dist.free_energy(mcmc.last_params["visible"]).detach()
-    torch.testing.assert_close(mcmc.chain_energies()["free_energy"][:, -1], theirs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(mcmc.chain_scalars()["free_energy"][:, -1], theirs, rtol=1e-4, atol=1e-4)
 
 
 @QUICK

@@ -388,7 +388,7 @@ def test_contexts_and_a_clamp_for_every_chain():
         free = visible[:, :, [0, 1, 2, 4, 5]]
         assert float(free[:, 0].mean()) > 0.95
         assert float(free[:, 1].mean()) < 0.05
-        assert kernel.energies(kernel.draws(state))["energy"].shape == (7, 2)
+        assert kernel.scalars(kernel.draws(state))["energy"].shape == (7, 2)
 
 
 @pytest.mark.parametrize("kernel", [dgm.ParallelTempering, dgm.TemperedTransitions])

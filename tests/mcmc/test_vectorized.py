@@ -66,7 +66,7 @@ def test_first_states_and_saved_layers():
     mcmc = run(num_samples=2, warmup_steps=0, num_chains=3, initial_params=first, save_params=["hidden"])
     assert list(mcmc.get_samples()) == ["hidden"]
     with pytest.raises(ValueError, match="save_params left out"):
-        mcmc.chain_energies()
+        mcmc.chain_scalars()
 
 
 def test_moments_are_those_of_the_draws():
@@ -78,8 +78,8 @@ def test_moments_are_those_of_the_draws():
     found = moments.moments.get()["visible"]
     torch.testing.assert_close(found["mean"], draws.mean(1))
     torch.testing.assert_close(found["variance"], draws.var(1))
-    for name, energy in kept.chain_energies().items():
-        torch.testing.assert_close(moments.chain_energies()[name], energy)
+    for name, energy in kept.chain_scalars().items():
+        torch.testing.assert_close(moments.chain_scalars()[name], energy)
 
 
 @pytest.mark.parametrize("engine", ["torch", "compiled", "jax"])
@@ -121,7 +121,7 @@ def test_bad_options(options, message):
         run(**{"warmup_steps": 0} | options)
 
 
-@pytest.mark.parametrize("ask", ["get_samples", "diagnostics", "summary", "chain_energies"])
+@pytest.mark.parametrize("ask", ["get_samples", "diagnostics", "summary", "chain_scalars"])
 def test_nothing_to_tell_before_the_run(ask):
     mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(dgm.RBM.example()[0]()), 5)
     with pytest.raises(ValueError, match="nothing was drawn yet; call run"):

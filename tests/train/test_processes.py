@@ -231,7 +231,7 @@ def chains():
         "ranks": [found["rank"] for found in still._diagnostics],
         "draws": draws.get_samples(group_by_chain=True)["visible"],
         "moments": moments.moments.get()["visible"]["mean"],
-        "energies": moments.chain_energies()["energy"],
+        "energies": moments.chain_scalars()["energy"],
         "imputed": machine().impute(rows(5).float(), known, draws=4),
     }
 

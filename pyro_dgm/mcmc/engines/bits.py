@@ -12,7 +12,7 @@ from torch import Tensor
 from ...energy import Binary, BoltzmannDistribution, Dense, EnergyDistribution, Machine, State
 from ...native import PackedBits, moves_bits, sweeps_pay
 from ..gibbs import BlockGibbs
-from ..kernel import ChainsKernel
+from ..kernel import ChainsKernel, EnergyKernel
 from ..tempering import ParallelTempering
 from .engine import Collected, Engine, one_draw, steps_at_once
 
@@ -23,13 +23,14 @@ class BitEngine(Engine):
     Weights are copied when a run begins. Words of torch's generator seed every call, whatever the number of threads.
     """
 
+    kernel: EnergyKernel
     block = 10
 
     @classmethod
     def of(cls, kernel: ChainsKernel) -> BitEngine | None:
         """The engine of a kernel; None if the loop cannot run its machine, or would not be faster."""
         engines: dict[type, type[BitEngine]] = {BlockGibbs: BitGibbs, ParallelTempering: BitTempering}
-        if type(kernel) not in engines:
+        if not isinstance(kernel, EnergyKernel) or type(kernel) not in engines:
             return None
         engine = engines[type(kernel)](kernel)
         if not engine.knows():

@@ -10,7 +10,7 @@ from pyro.ops.streaming import StreamingStats
 from torch import Tensor
 
 from ...energy import State
-from ..kernel import ChainsKernel
+from ..kernel import ChainsKernel, EnergyKernel
 
 
 class Collected(NamedTuple):
@@ -18,7 +18,7 @@ class Collected(NamedTuple):
 
     Attributes:
         params: the chains' state.
-        kept: the layers asked for, or the energies if moments are taken, ``chains x draws x ...``.
+        kept: the layers asked for, or the scalars if moments are taken, ``chains x draws x ...``.
         moments: the moments passed in, with the draws added to them; None if none were passed in.
     """
 
@@ -31,7 +31,7 @@ WORK = 1e9
 """The most multiplications of one call of compiled code, a fraction of a second: Ctrl-C waits for its end."""
 
 
-def steps_at_once(kernel: ChainsKernel, states: int) -> int:
+def steps_at_once(kernel: EnergyKernel, states: int) -> int:
     """The number of sweeps of some states whose work is about ``WORK``: a function of sizes alone, so that runs repeat.
 
     Args:
@@ -93,4 +93,4 @@ def one_draw(kernel: ChainsKernel, params: State, layers: Sequence[str], moments
     if moments is None:
         return Collected(params, {layer: drawn[layer].unsqueeze(1) for layer in layers}, None)
     moments.update({layer: drawn[layer].double() for layer in layers})
-    return Collected(params, {name: e.unsqueeze(1) for name, e in kernel.energies(drawn).items()}, moments)
+    return Collected(params, {name: e.unsqueeze(1) for name, e in kernel.scalars(drawn).items()}, moments)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...energy import BoltzmannDistribution, State
 from ..gibbs import BlockGibbs
-from ..kernel import ChainsKernel
+from ..kernel import ChainsKernel, EnergyKernel
 from ..replicas import at_every_temperature
 from ..tempering import ParallelTempering
 from .engine import Collected, Engine, steps_at_once
@@ -38,7 +38,7 @@ def jax_engine(kernel: ChainsKernel) -> Engine:
         ImportError: JAX or NumPyro is not installed.
     """
     engines: dict[type, type[JaxEngine]] = {BlockGibbs: JaxGibbs, ParallelTempering: JaxTempering}
-    if type(kernel) not in engines:
+    if not isinstance(kernel, EnergyKernel) or type(kernel) not in engines:
         raise ValueError(
             f"engine='jax' got the kernel {type(kernel).__name__}; expected BlockGibbs or ParallelTempering. Others run "
             "with engine='torch'"
@@ -52,7 +52,9 @@ class JaxEngine(Engine):
     A machine in double precision is run in double precision; JAX's own setting is restored afterwards.
     """
 
-    def __init__(self, kernel: ChainsKernel) -> None:
+    kernel: EnergyKernel
+
+    def __init__(self, kernel: EnergyKernel) -> None:
         super().__init__(kernel)
         if not isinstance(kernel.dist, BoltzmannDistribution):
             raise ValueError(f"engine='jax' got a {type(kernel.dist).__name__}; expected a Boltzmann distribution")

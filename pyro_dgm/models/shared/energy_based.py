@@ -56,7 +56,7 @@ class EnergyModel(ProbabilisticModel):
         mcmc = self._clamped(dist, x.nan_to_num(), known, draws, draws, keep="moments")
         means = {layer: moments["mean"] for layer, moments in mcmc.moments.get().items()}
         filled = torch.where(known, x, self.joined(means).to(x))
-        energies = torch.stack(list(mcmc.energies.values()), -1).transpose(0, 1)
+        energies = torch.stack(list(mcmc.scalars.values()), -1).transpose(0, 1)
         return filled, self._details(mcmc, energies)
 
     def condition(

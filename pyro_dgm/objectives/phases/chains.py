@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ...energy import EnergyDistribution, State
-from ...mcmc import ChainsKernel, default_kernel
+from ...mcmc import EnergyKernel, default_kernel
 from .centring import Centring
 from .phase import NegativePhase
 from .positive import Positive, check_positive_phase, data_free_energy
 
-MakeKernel = Callable[[EnergyDistribution], ChainsKernel]
+MakeKernel = Callable[[EnergyDistribution], EnergyKernel]
 
 
 class ChainsPhase(NegativePhase):
@@ -99,7 +99,7 @@ class ChainsPhase(NegativePhase):
         """The negatives' log-probabilities up to log Z."""
         return fn.collapsed(state)
 
-    def chains_kernel(self, site: str, fn: EnergyDistribution) -> ChainsKernel:
+    def chains_kernel(self, site: str, fn: EnergyDistribution) -> EnergyKernel:
         """The kernel for the present distribution of a site, with the tuning that earlier kernels have learnt."""
         make = default_kernel(fn) if self.kernel is None else self.kernel
         # One set of chains, however many rows the plate has; and of all layers, since log Z is that of their joint law.

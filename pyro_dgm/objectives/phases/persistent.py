@@ -12,7 +12,7 @@ from ... import processes
 from ...checks import check_count, check_positive, check_share
 from ...energy import EnergyDistribution, State
 from ...energy.mean_field import mean_field
-from ...mcmc import ChainsKernel
+from ...mcmc import EnergyKernel
 from .chains import ChainsPhase, MakeKernel
 from .fast_weights import FastWeights, average_to
 from .positive import Positive
@@ -107,7 +107,7 @@ class PCD(ChainsPhase):
         return kernel.draws(state)
 
     def _fast_step(
-        self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor
+        self, site: str, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor
     ) -> tuple[State, Tensor]:
         """Move the chains with the fast weights and the witnesses without them, and let the fast weights learn.
 
@@ -168,7 +168,7 @@ class PCD(ChainsPhase):
             means = mean_field(machine, {}, self.mean_field, start=machine.statistics(state)).statistics
         return machine.value(means)
 
-    def _fits(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel) -> bool:
+    def _fits(self, site: str, fn: EnergyDistribution, kernel: EnergyKernel) -> bool:
         if site not in self.chains:
             return False
         leading_shape = (self.number + self.witnesses, *fn.parameter_batch_shape)
@@ -177,14 +177,14 @@ class PCD(ChainsPhase):
         known = fn.visible in shapes and shapes.keys() <= fn.shapes.keys()
         return known and all(shape == leading_shape + fn.shapes[layer] for layer, shape in shapes.items())
 
-    def _start(self, site: str, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> None:
+    def _start(self, site: str, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor) -> None:
         state = self.chains[site] = self._first(fn, kernel, value)
         self.fast_weights.pop(site, None)
         witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
         self.tracking[site] = Tracking()
         self.tracking[site].begin(fn, value, fn.collapsed(witnesses))
 
-    def _first(self, fn: EnergyDistribution, kernel: ChainsKernel, value: Tensor) -> State:
+    def _first(self, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor) -> State:
         """The first states of the chains: data rows, which a trained machine's chains would be near, or the kernel's start."""
         number, rows = self.number + self.witnesses, value.detach().reshape(-1, *fn.event_shape)
         if self.kernel is not None or not fn.layered or fn.parameter_batch_shape or not len(rows):

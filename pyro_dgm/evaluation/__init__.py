@@ -3,7 +3,17 @@
 from .idata import to_arviz
 from .latents import SiteActivity, SiteKL, active_units, kl_per_latent
 from .likelihood import LogLikelihood, log_likelihood
-from .samples import ParzenFigure, mmd_test, nearest_neighbours, parzen, precision_recall
+from .samples import (
+    ParzenFigure,
+    mmd_test,
+    nearest_neighbours,
+    parzen,
+    parzen_references,
+    prd_of_laws,
+    precision_curve,
+    precision_recall,
+    two_sample_test,
+)
 
 __all__ = [
     "LogLikelihood",
@@ -16,6 +26,10 @@ __all__ = [
     "mmd_test",
     "nearest_neighbours",
     "parzen",
+    "parzen_references",
+    "prd_of_laws",
+    "precision_curve",
     "precision_recall",
     "to_arviz",
+    "two_sample_test",
 ]

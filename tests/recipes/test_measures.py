@@ -34,3 +34,16 @@ def test_a_prediction_is_judged_by_its_mean_and_by_its_density():
 def test_an_unknown_measure_is_refused():
     with pytest.raises(ValueError, match="measure got 'beauty'; expected one of likelihood"):
         measured("beauty", trained(*dgm.RBM.example()), {})
+
+
+def test_samples_are_measured_in_every_way():
+    """Samples of the data's own law: no test tells them from test rows."""
+    torch.manual_seed(0)
+    model = dgm.GMMN.example()[0]
+    rows = model.sample(400).detach()
+    parts = [dgm.data.Split(part, dgm.data.Space("unit interval", "toy")) for part in rows.split([200, 100, 100])]
+    toy = Trained(model, dgm.data.Dataset("toy", *parts, (rows.shape[1],)), None, False)
+    widths = [0.005 * 2**i for i in range(10)]
+    _, _, details = measured("parzen", toy, {"samples": 100, "widths": widths})
+    assert min(details["logistic_p_value"], details["mmd_p_value"]) > 0.001
+    assert {"training_rows", "k_means_centres", "density", "coverage", "neighbour_accuracy_on_data"} <= details.keys()

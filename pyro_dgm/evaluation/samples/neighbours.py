@@ -78,8 +78,7 @@ def precision_recall(samples: Any, data: Any, k: int = 3, n: int | None = None) 
     if min(len(real), len(made)) <= k:
         raise ValueError(f"got {len(made)} samples and {len(real)} rows of data; expected more than k={k} of either")
     real, made = real.double(), made.double()
-    # Rows of bits have many equal distances, which rounding must not part.
-    tie = TIE * float(torch.cat([real, made]).square().sum(1).max())
+    tie = tie_of(torch.cat([real, made]))
     of_real, of_made = _radii(real, k), _radii(made, k)
     balls, covered = torch.zeros(len(made), dtype=torch.int64), torch.zeros(len(real), dtype=torch.bool)
     precise, recalled = torch.zeros(len(made), dtype=torch.bool), torch.zeros(len(real), dtype=torch.bool)
@@ -120,6 +119,11 @@ def nearest_neighbours(samples: Any, train: Any, held_out: Any, n: int = 1000) -
     rest = rest[: len(made)]
     (index, distances), (_, others) = _nearest(made, trained), _nearest(rest, trained)
     return NearestNeighbours(index, distances, others, float(distances.median() / others.median()))
+
+
+def tie_of(rows: Tensor) -> float:
+    """The difference up to which squared distances between rows are equal: those of bits often are, and rounding parts them."""
+    return TIE * float(rows.square().sum(1).max())
 
 
 def _nearest(rows: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:

@@ -139,7 +139,7 @@ def _add_fit(add: Adder, stored: Mapping[str, Any]) -> None:
 
 
 def _add_commands_on_runs(add: Adder) -> None:
-    """``evaluate``, ``sample``, ``impute`` and ``diagnose``, which take the folder of a run."""
+    """``evaluate``, ``sample``, ``impute``, ``rank`` and ``diagnose``, which take the folder of a run."""
     evaluate = add("evaluate", "the log-likelihood of a run on its test rows, or on other rows")
     option = evaluate.add_argument
     option("--json", action="store_true", help="print the fields of LogLikelihood")
@@ -169,6 +169,24 @@ def _add_commands_on_runs(add: Adder) -> None:
     option("--known", type=share, help="share of the test rows' columns, from the first, that is known (default: 0.5)")
     option("--draws", type=whole(2), default=500, help="draws or particles that are averaged (default: %(default)s)")
 
+    rank = add("rank", "rank rows by how strange they are to a run; with known anomalies, tell how well they are found")
+    option = rank.add_argument
+    option("--json", action="store_true", help="print JSON")
+    option("--rows", metavar="DATA", required=True, help="the rows: a dataset, .npz, .npy or .csv")
+    option("--split", default="test", choices=["train", "valid", "test"], help="its rows (default: %(default)s)")
+    option(
+        "--anomalies",
+        type=whole(0),
+        nargs="+",
+        metavar="LABEL",
+        help="rows with these labels are anomalies (labels of an npz's rows x are x_labels)",
+    )
+    option("--among-test", action="store_true", help="all rows are anomalies, among the run's test rows")
+    option("--by", help="free energy, likelihood or reconstruction (default: the first that the model has)")
+    option("--method", help="with --by likelihood: as for evaluate")
+    option("--first", type=whole(1), help="take so many rows of the highest scores for anomalies")
+    option("--threshold", type=real(-math.inf, math.inf, "a number"), help="take rows of this score or more")
+
     diagnose = add("diagnose", "run chains and print ArviZ diagnostics")
     option = diagnose.add_argument
     option(
@@ -179,9 +197,9 @@ def _add_commands_on_runs(add: Adder) -> None:
 
     for command in (evaluate, diagnose):
         command.add_argument("--engine", help="for Boltzmann machines: torch (default), compiled (fastest) or jax")
-    for command in (sample, impute, diagnose):
+    for command in (sample, impute, rank, diagnose):
         command.add_argument("--out", type=Path, help="folder for what is written (default: the run's)")
-    for command in (evaluate, sample, impute, diagnose):
+    for command in (evaluate, sample, impute, rank, diagnose):
         command.add_argument("run", help="the folder of a run")
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
         command.add_argument("--quiet", action="store_true", help="no progress bar")

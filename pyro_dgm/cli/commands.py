@@ -14,6 +14,7 @@ from .. import data, processes, progress, recipes, registry, signatures, train
 from .arguments import parser
 from .explain import columns, summary
 from .latents import print_latents
+from .ranking import rank as rank
 from .runs import Opened, load, open_run, other_rows, scratch, write_npz
 from .show import print_details, print_json, wide_tables, write_idata
 

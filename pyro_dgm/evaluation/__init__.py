@@ -1,5 +1,6 @@
 """Figures with their uncertainty, ArviZ conversion, pictures."""
 
+from .anomalies import Ranking, anomaly_scores, rank
 from .idata import to_arviz
 from .latents import SiteActivity, SiteKL, active_units, kl_per_latent
 from .likelihood import LogLikelihood, log_likelihood
@@ -18,9 +19,11 @@ from .samples import (
 __all__ = [
     "LogLikelihood",
     "ParzenFigure",
+    "Ranking",
     "SiteActivity",
     "SiteKL",
     "active_units",
+    "anomaly_scores",
     "kl_per_latent",
     "log_likelihood",
     "mmd_test",
@@ -30,6 +33,7 @@ __all__ = [
     "prd_of_laws",
     "precision_curve",
     "precision_recall",
+    "rank",
     "to_arviz",
     "two_sample_test",
 ]

@@ -1,0 +1,74 @@
+"""``rank``: rows in order of how strange they are to a run's model."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import torch
+from torch import Tensor
+
+from .. import progress
+from .runs import Opened, open_run, other_rows, write_npz
+from .show import print_json
+
+SHOWN = 50
+"""The most rows that the picture shows."""
+
+NAMED = 10
+"""The strangest rows that are printed."""
+
+
+def rank(options: Namespace) -> None:
+    """Rank rows by a score of the model; save scores and a picture of the strangest rows."""
+    from ..evaluation import pictures
+    from ..evaluation.anomalies import anomaly_scores
+    from ..evaluation.anomalies import rank as ranked
+
+    opened = open_run(options)
+    x, anomalies = _rows(opened, options)
+    chosen = {} if options.method is None else {"method": options.method}
+    with progress.shown(not options.quiet):
+        scores = anomaly_scores(opened.model, x.to(options.device), options.by, **chosen)
+    order = scores.values.argsort(descending=True, stable=True)
+    found = None
+    if anomalies is not None:
+        found = ranked(scores.values, anomalies, options.threshold, options.first, seed=options.seed)
+    elif options.first is not None or options.threshold is not None:
+        raise ValueError("--first and --threshold are for known anomalies: say which with --anomalies or --among-test")
+    file = opened.folder / "ranking.npz"
+    known = {} if anomalies is None else {"anomalies": anomalies.numpy()}
+    write_npz(file, scores=scores.values.numpy(), order=order.numpy(), **known)
+    if opened.is_picture:
+        strangest = opened.grey(opened.pixels(x[order[:SHOWN]]))
+        pictures.sample_grid(strangest, opened.shape, title="the strangest rows first", path=file.with_suffix(".png"))
+    strange = [{"row": int(row), "score": float(scores.values[row])} for row in order[:NAMED]]
+    if options.json:
+        ranking = None if found is None else found.as_dict()
+        print_json({"by": scores.by, "score": scores.text, "ranking": ranking, "strangest": strange})
+        return
+    print(f"{len(x)} rows by {scores.text}")
+    if found is not None:
+        print(found)
+    print("strangest: " + ", ".join(f"row {entry['row']} ({entry['score']:.4g})" for entry in strange))
+    print(f"scores in {file}")
+
+
+def _rows(opened: Opened, options: Namespace) -> tuple[Tensor, Tensor | None]:
+    """The rows, and booleans of which are anomalies; None where that is not known.
+
+    Raises:
+        ValueError: both ways to say which, or labels that the rows do not have.
+    """
+    split = other_rows(options.rows, options, opened)
+    if options.among_test:
+        if options.anomalies is not None:
+            raise ValueError("--anomalies and --among-test both say which rows are anomalies; leave one out")
+        test = opened.dataset.test.x
+        return torch.cat([split.x, test]), torch.arange(len(split.x) + len(test)) < len(split.x)
+    if options.anomalies is None:
+        return split.x, None
+    if split.labels is None:
+        raise ValueError(
+            f"{options.rows} has no labels, which --anomalies needs; give an npz file with the rows x and their x_labels"
+        )
+    return split.x, torch.isin(split.labels, torch.tensor(options.anomalies))

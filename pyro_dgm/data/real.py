@@ -55,7 +55,12 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
     changed = _with_rows(
         dataset,
         lambda part, _: (spread[part] - mean) / scale,
-        "dequantised, standardised" if steps else "standardised",
+        Space(
+            "real",
+            "dequantised, standardised" if steps else "standardised",
+            -float(scale.double().log().sum()),
+            "unit interval (dequantised)" if steps else str(dataset.test.space),
+        ),
         dataset.shape,
     )
     return replace(changed, grey=lambda rows: rows * scale + mean) if steps else changed
@@ -144,7 +149,8 @@ def whiten(dataset: Dataset, components: int = 32, scale: float = 1.0) -> Datase
     whitening = Whitening.of(dataset.train.x, components, scale)
     scaled = "" if scale == 1 else f" times {scale:g}"
     text = f"normalised, {components} whitened components{scaled}"
-    return _with_rows(dataset, lambda _, x: whitening.apply(x), text, (components,))
+    space = Space("real", text, whitening.log_determinant, f"real (normalised, {components} components)")
+    return _with_rows(dataset, lambda _, x: whitening.apply(x), space, (components,))
 
 
 def whiten_pixels(dataset: Dataset, epsilon: float = 0.01, scale: float = 1.0, seed: int = 0) -> Dataset:
@@ -182,7 +188,10 @@ def whiten_pixels(dataset: Dataset, epsilon: float = 0.01, scale: float = 1.0, s
         return whitening.apply(x) @ whitening.components.T + scale * noise / columns**0.5
 
     scaled = "" if scale == 1 else f" times {scale:g}"
-    return _with_rows(dataset, change, f"normalised, whitened pixels{scaled}, epsilon {epsilon:g}", dataset.shape)
+    text = f"normalised, whitened pixels{scaled}, epsilon {epsilon:g}"
+    log_determinant = whitening.log_determinant + math.log(scale)
+    before = f"real (normalised, {columns - 1} components, and one of noise)"
+    return _with_rows(dataset, change, Space("real", text, log_determinant, before), dataset.shape)
 
 
 def _splits(dataset: Dataset) -> dict[str, Split]:
@@ -204,9 +213,8 @@ def _check_grey(dataset: Dataset) -> None:
 
 
 def _with_rows(
-    dataset: Dataset, change: Callable[[str, Tensor], Tensor], preprocessing: str, shape: tuple[int, ...]
+    dataset: Dataset, change: Callable[[str, Tensor], Tensor], space: Space, shape: tuple[int, ...]
 ) -> Dataset:
     """The dataset with every split's rows changed; ``change`` gets the split's name and its rows."""
-    space = Space("real", preprocessing)
     train, valid, test = (Split(change(part, split.x), space, split.labels) for part, split in _splits(dataset).items())
     return Dataset(dataset.name, train, valid, test, shape)

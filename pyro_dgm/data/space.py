@@ -1,6 +1,6 @@
 """The space that a figure such as a log-likelihood refers to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -10,6 +10,9 @@ class Space:
     Args:
         support: the set of values, such as "binary", "unit interval" or "real".
         preprocessing: how the values were made, such as "fixed" or "standardised".
+        log_determinant: the log-determinant, in nats a row, of the map that made the values from those before: the mean
+            log-density of the latter is that of these values plus this.
+        before: the name of the space of the values before, or None where the map has no log-determinant.
 
     Raises:
         ValueError: if `support` is empty.
@@ -22,6 +25,8 @@ class Space:
 
     support: str
     preprocessing: str = ""
+    log_determinant: float = field(default=0.0, compare=False)
+    before: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.support.strip():

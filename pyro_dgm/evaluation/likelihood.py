@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from ..checks import shown
-from ..columns import constant
 from ..data import Space, Split
 from ..inference.registration import unregistered
 from ..models.shared.arguments import rows_for
@@ -18,12 +17,10 @@ from ..models.shared.evidence import Evidence
 from ..models.shared.model import Model
 from ..models.shared.rows import not_finite
 from ..nets.modes import evaluating
+from .constant_columns import constant_columns, nats_of_columns, warning_of
 
 _ADVICE = "Go back to the last good checkpoint, or train with a smaller learning rate"
 """The advice in messages about parameters or figures that are not finite."""
-
-NAMED = 10
-"""The most columns that a message names."""
 
 KINDS = ("exact", "estimate", "lower bound", "upper bound")
 
@@ -82,6 +79,30 @@ class LogLikelihood:
     def as_dict(self) -> dict[str, Any]:
         """The fields, with infinities and NaN as None, as JSON needs them."""
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+    def before(self, space: Space) -> LogLikelihood:
+        """The figure of the same rows as they were before the preprocessing of a space: the log-determinant added.
+
+        Args:
+            space: the space of this figure.
+
+        Raises:
+            ValueError: the figure is of another space or no density, or the preprocessing has no log-determinant.
+
+        Example:
+            >>> from pyro_dgm.data import Space
+            >>> doubled = Space("real", "doubled", log_determinant=0.6931, before="real (as given)")
+            >>> figure = LogLikelihood(-2.0, 0.0, 0.1, -2.0, -2.0, "exact", "formula", "real (doubled)", 9, "density")
+            >>> str(figure.before(doubled))
+            '-1.31 nats (exact), formula, real (as given)'
+        """
+        if str(space) != self.space or self.measure != "density" or space.before is None:
+            raise ValueError(
+                f"a {self.measure or 'figure'} over {self.space!r} cannot be brought to the space before {str(space)!r}; "
+                "expected a density over a space whose preprocessing has a log-determinant, such as standardised"
+            )
+        ends = {name: getattr(self, name) + space.log_determinant for name in ("value", "lower", "upper")}
+        return replace(self, **ends, space=space.before)
 
     def __sub__(self, other: LogLikelihood) -> float:
         """The difference of two values, if they are comparable.
@@ -155,7 +176,8 @@ def log_likelihood(
         ValueError: the rows do not fit the model, or the model has no likelihood; parameters or figures that are not finite.
 
     Warns:
-        UserWarning: the figure is a density, and a column holds one value in all rows, so that it could grow without limit.
+        UserWarning: the figure is a density, and columns hold one value in all or nearly all rows, so that it could grow
+            without limit; the message says which columns, and how many nats of the figure are theirs.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -164,29 +186,6 @@ def log_likelihood(
         'exact'
     """
     return with_details(model, x, space, method, **options)[0]
-
-
-def constant_columns(x: Tensor, among: Tensor) -> str | None:
-    """A sentence about columns of a density that hold one value in all of two rows or more; None where there are none.
-
-    Args:
-        x: rows, ``n x event_shape``.
-        among: booleans that mark the columns with a density.
-
-    Example:
-        >>> import torch
-        >>> constant_columns(torch.tensor([[0.0, 3.0], [1.0, 3.0]]), torch.tensor([True, True]))[:43]
-        'the column 1 holds one value in all 2 rows,'
-    """
-    columns = [] if len(x) < 2 else (constant(x) & among).flatten().nonzero().flatten().tolist()
-    if not columns:
-        return None
-    named = ", ".join(map(str, columns[:NAMED])) + (f" and {len(columns) - NAMED} more" if len(columns) > NAMED else "")
-    holds = f"the column {named} holds" if len(columns) == 1 else f"the columns {named} hold"
-    return (
-        f"{holds} one value in all {len(x)} rows, where a density can grow without limit: the figure is not to be trusted, "
-        "nor compared with another. Leave out such columns, or add noise of the size of a step (dequantisation)"
-    )
 
 
 def with_details(
@@ -211,10 +210,24 @@ def with_details(
         model.check_data(x)
         evidence = model.evidence(x, method, **options)
         measure = model.measure(x[:1])
-        if measure == "density" and (columns := constant_columns(x, model.density_columns(x))):
-            warnings.warn(f"{type(model).__name__}: {columns}", UserWarning, stacklevel=3)
+        details = dict(evidence.details)
+        if measure == "density":
+            details |= _of_constant_columns(model, x)
     figure = figure_of(evidence, model, x, space, measure, model.evidence_given())
-    return figure, evidence.details
+    if measure == "density" and isinstance(space, Space) and space.before is not None:
+        details["value_before_preprocessing"] = figure.before(space).value
+    return figure, details
+
+
+def _of_constant_columns(model: Model, x: Tensor) -> dict[str, float]:
+    """How many columns of a density hold one value, and their share of the figure; warns of them."""
+    columns = constant_columns(x, model.density_columns(x))
+    if not bool(columns.any()):
+        return {}
+    nats = nats_of_columns(model, x, columns)
+    warnings.warn(f"{type(model).__name__}: {warning_of(x, columns, nats)}", UserWarning, stacklevel=4)
+    found = {"constant_columns": float(columns.sum())}
+    return found if nats is None else found | {"nats_of_constant_columns": nats}
 
 
 def figure_of(

@@ -8,6 +8,7 @@ from ..energy import EnergyDistribution
 from .gibbs import BlockGibbs
 from .hamiltonian import HMC, GibbsLangevin
 from .kernel import ChainsKernel, EnergyKernel
+from .model_chain import ModelChain
 from .tempering import ParallelTempering
 from .transitions import TemperedTransitions
 from .vectorized import VectorizedMCMC
@@ -18,6 +19,7 @@ __all__ = [
     "ChainsKernel",
     "EnergyKernel",
     "GibbsLangevin",
+    "ModelChain",
     "ParallelTempering",
     "TemperedTransitions",
     "VectorizedMCMC",

@@ -248,6 +248,8 @@ class Trainer:
         train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
         try:
             with evaluating(self.model):
+                with processes.one_stream():
+                    self.model.settle(self.data.valid.x)
                 figures, clocks = processes.from_first((self.model.progress(train, self.data.valid.x), clocks))
             self._judge(epoch, losses, figures)
         except NotFinite as error:

@@ -14,7 +14,7 @@ from ... import processes
 from ...autoregressive.conditionals import check_known
 from ...checks import check_count
 from .chain_details import Step, step_details
-from .model import ProbabilisticModel
+from .model import Model, ProbabilisticModel
 
 
 def check_condition(
@@ -58,7 +58,7 @@ def check_imputation(
     check_count("draws", draws, 2, what)
 
 
-class ChainModel(ProbabilisticModel):
+class ConditionalsByChain(Model):
     """A model that draws and imputes unknown entries by Markov chains, one per row."""
 
     @abstractmethod
@@ -128,3 +128,7 @@ class ChainModel(ProbabilisticModel):
             # Unknown entries may be NaN.
             chain = self.conditional_chain(x.nan_to_num(), known, warmup)
             return list(itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning))
+
+
+class ChainModel(ConditionalsByChain, ProbabilisticModel):
+    """A model with Pyro programs that draws and imputes unknown entries by Markov chains, one per row."""

@@ -156,8 +156,8 @@ class LabelledModel(LabelColumns):
             if len(rows):
                 seen = self.observed(rows)
                 log_p, truth = torch.log_softmax(self.scores(seen["visible"]), -1), seen["label"].squeeze(-2)
-                figures["valid_error"] = float((log_p.argmax(-1) != truth.argmax(-1)).double().mean())
                 figures["valid_log_label"] = float((log_p * truth).sum(-1).mean())
+                figures["valid_error"] = float((log_p.argmax(-1) != truth.argmax(-1)).double().mean())
         return figures
 
     def check_data(self, x: Tensor) -> None:

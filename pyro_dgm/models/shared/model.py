@@ -167,8 +167,15 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     def initialise(self, x: Tensor) -> None:
         """Set parameters of a fresh model from data, before its first ``fit``; by default none."""
 
+    def settle(self, valid: Tensor) -> None:
+        """Set what belongs to the trained weights and is measured on held-out rows, after every epoch; by default nothing."""
+        return None
+
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
-        """Figures beyond the loss that show whether training works; by default none."""
+        """Figures beyond the loss that show whether training works; by default none.
+
+        The first one whose name begins with ``valid_`` tells which epoch is best: the larger it is, the better.
+        """
         return {}
 
 

@@ -67,6 +67,7 @@ from .inference.saul_bound import SaulBound as SaulBound
 from .mcmc import BlockGibbs as BlockGibbs
 from .mcmc import GibbsLangevin as GibbsLangevin
 from .mcmc import HMC as HMC
+from .mcmc import ModelChain as ModelChain
 from .mcmc import ParallelTempering as ParallelTempering
 from .mcmc import TemperedTransitions as TemperedTransitions
 from .mcmc import VectorizedMCMC as VectorizedMCMC
@@ -83,7 +84,10 @@ from .models.boltzmann.boltzmann_machine import BoltzmannMachine as BoltzmannMac
 from .models.boltzmann.deep_belief_network import DBN as DBN
 from .models.boltzmann.deep_boltzmann_machine import DBM as DBM
 from .models.boltzmann.rbm import RBM as RBM
+from .models.chains.contractive_autoencoder import ContractiveAutoencoder as ContractiveAutoencoder
+from .models.chains.denoising_autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
 from .models.chains.diffusion_inversion import DiffusionInversion as DiffusionInversion
+from .models.chains.gsn import GSN as GSN
 from .models.directed.conditional_vae import ConditionalVAE as ConditionalVAE
 from .models.directed.draw import DRAW as DRAW
 from .models.directed.generator_networks import AffineGenerator as AffineGenerator
@@ -132,6 +136,7 @@ from .objectives import RatioMatching as RatioMatching
 from .objectives import negative_phase as negative_phase
 from .objectives import pseudo_log_likelihood as pseudo_log_likelihood
 from .objectives.criteria.adversarial import Adversarial as Adversarial
+from .objectives.criteria.contractive import Contractive as Contractive
 from .objectives.criteria.labelled import Hybrid as Hybrid
 from .objectives.criteria.moment_matching import MomentMatching as MomentMatching
 from .objectives.criteria.multi_prediction import MultiPrediction as MultiPrediction
@@ -139,6 +144,8 @@ from .objectives.criteria.multi_prediction import predictions as predictions
 from .objectives.criteria.next_mask import NextMask as NextMask
 from .objectives.criteria.order_agnostic import OrderAgnostic as OrderAgnostic
 from .objectives.criteria.self_supervised_boosting import SelfSupervisedBoosting as SelfSupervisedBoosting
+from .objectives.criteria.walkback import Denoising as Denoising
+from .objectives.criteria.walkback import Walkback as Walkback
 from .objectives.estimators.multi_sample import BidirectionalHelmholtz as BidirectionalHelmholtz
 from .objectives.estimators.multi_sample import DReG as DReG
 from .objectives.estimators.multi_sample import IWAE as IWAE
@@ -177,6 +184,8 @@ __all__ = [
     "ConditionalGAN",
     "ConditionalRBM",
     "ConditionalVAE",
+    "Contractive",
+    "ContractiveAutoencoder",
     "Convolution",
     "ConvolutionalDBM",
     "ConvolutionalDBN",
@@ -189,6 +198,8 @@ __all__ = [
     "DBN",
     "DRAW",
     "DReG",
+    "Denoising",
+    "DenoisingAutoencoder",
     "Dense",
     "DiffusionInversion",
     "DiscretisedLogistic",
@@ -203,6 +214,7 @@ __all__ = [
     "FreeEnergyDistribution",
     "GAN",
     "GMMN",
+    "GSN",
     "GatedRBM",
     "Gaussian",
     "GaussianRBM",
@@ -225,6 +237,7 @@ __all__ = [
     "MeanCovarianceRBM",
     "MeanProductOfT",
     "MixtureRBM",
+    "ModelChain",
     "MomentMatching",
     "MultiPrediction",
     "NADE",
@@ -278,6 +291,7 @@ __all__ = [
     "VariationalRNN",
     "VectorizedMCMC",
     "WakeSleep",
+    "Walkback",
     "active_units",
     "annealed_log_weights",
     "bidirectional_gap",

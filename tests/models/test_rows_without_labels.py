@@ -156,3 +156,10 @@ def test_labels_that_are_no_numbers_of_classes(tmp_path, wrong):
         dgm.data.load(semi(tmp_path, labels))
     with pytest.raises(ValueError, match=r"needs labels 0 to 2 for every row of 'semi', or -1"):
         dgm.data.load(semi(tmp_path, np.arange(60) % 3 - 2)).labelled(3)
+
+
+def test_the_best_epoch_is_not_the_one_with_most_errors():
+    """The larger the first figure on validation rows, the better the epoch: it is the labels' log-probability."""
+    model, x = dgm.ClassRBM.example()
+    names = [name for name in model.progress(x, x) if name.startswith("valid_")]
+    assert names[0] == "valid_log_label"

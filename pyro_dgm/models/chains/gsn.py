@@ -99,7 +99,7 @@ class GSN(RebuildingModel):
     def rebuild(self, state: State, clean: Mapping[str, Tensor] | None = None) -> tuple[State, dict[str, Any]]:
         x = state["visible"]
         noisy = self.columns.corrupt(x)
-        if clean is not None:
+        if clean is not None and "visible" in clean:
             noisy = torch.where(clean["visible"], x, noisy)
         hidden = self.layers(self.columns.seen(noisy), state, self.noise)
         values = {f"hidden_{layer + 1}": value for layer, value in enumerate(hidden)}
@@ -195,14 +195,20 @@ class GSN(RebuildingModel):
         return self.ladder.biases[0]
 
     def objective(
-        self, steps: int = 4, visible: float = 1.0, label: float = 1.0, costs: Costs = "all", geometric: bool = False
+        self,
+        steps: int = 4,
+        visible: float = 1.0,
+        label: float = 1.0,
+        given: float = 0.0,
+        costs: Costs = "all",
+        geometric: bool = False,
     ) -> Objective:
         """Walkback over a chain from every row (``dgm.Walkback``).
 
         Args:
-            steps, visible, label, costs, geometric: as for ``dgm.Walkback``.
+            steps, visible, label, given, costs, geometric: as for ``dgm.Walkback``.
         """
-        return Walkback(steps, visible, label, costs, geometric)
+        return Walkback(steps, visible, label, given, costs, geometric)
 
     def options(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from ...checks import check_choice, check_count, check_positive
+from ...checks import check_choice, check_count, check_positive, check_share
 from ...inference.registration import unregistered
 from ..objective import Objective
 
@@ -63,17 +63,18 @@ class RebuildingObjective(Objective):
     def weights(self) -> Mapping[str, float]:
         """The weights of the layers' costs, 1 where nothing is said; a layer of weight 0 stays at the data."""
 
-    def known(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """The entries that are left uncorrupted in training; by default none."""
-        return None
+    def known(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Booleans of entries, by layer, that are held at the data and not corrupted; by default none."""
+        return {}
 
     def loss(self, x: Tensor) -> Tensor:
         with unregistered():
             model, rows, weights = self._model, self._model.observed(x), self.weights()
             state, costs = model.opening(rows["visible"]), []
             known = self.known(rows)
+            state |= _held(known, rows, state)
             for _ in range(steps := self._length()):
-                hidden, laws = model.rebuild(state, known)
+                hidden, laws = model.rebuild(state, known or None)
                 charged = {layer: law for layer, law in laws.items() if weights.get(layer, 1.0)}
                 costs.append(
                     -sum(weights.get(layer, 1.0) * law.log_prob(rows[layer]) for layer, law in charged.items())
@@ -81,9 +82,7 @@ class RebuildingObjective(Objective):
                 state = state | hidden
                 if len(costs) < steps:
                     state |= {layer: law.sample().detach() for layer, law in charged.items()}
-                    state |= {
-                        layer: torch.where(mask, rows[layer], state[layer]) for layer, mask in (known or {}).items()
-                    }
+                    state |= _held(known, rows, state)
             return costs[-1].mean() if self.costs == "last" else torch.stack(costs).mean()
 
     def _length(self) -> int:
@@ -93,6 +92,11 @@ class RebuildingObjective(Objective):
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "steps": self.steps, "costs": self.costs, "geometric": self.geometric}
+
+
+def _held(known: Mapping[str, Tensor], rows: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The layers that have known entries, with these at the data."""
+    return {layer: torch.where(mask, rows[layer], state[layer]) for layer, mask in known.items()}
 
 
 class Denoising(RebuildingObjective):
@@ -125,10 +129,10 @@ class Denoising(RebuildingObjective):
     def weights(self) -> Mapping[str, float]:
         return {}
 
-    def known(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    def known(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """For a model that takes masks, in half of the rows a random share of the entries."""
         if not getattr(self._model, "masks", False):
-            return None
+            return {}
         x = rows["visible"]
         share = torch.rand(len(x), 1, device=x.device) * (torch.rand(len(x), 1, device=x.device) < 0.5)
         return {"visible": self._model.columns.whole(torch.rand_like(x) < share)}  # type: ignore[attr-defined]
@@ -145,11 +149,13 @@ class Walkback(RebuildingObjective):
         steps: K.
         visible: the weight of the visible columns.
         label: the weight of the label, where there is one.
+        given: the share of rows whose label is held from the start, so that the chain learns to draw rows of a class; in the
+            others it starts from zero.
         costs: ``"all"`` averages the costs of all steps, ``"last"`` takes that of the last one.
         geometric: draw K for every batch from a geometric law of mean ``steps``.
 
     Raises:
-        ValueError: no step, a negative weight, no weight at all, or unknown costs.
+        ValueError: no step, a negative weight, no weight at all, a share outside [0, 1), or unknown costs.
 
     Source: Bengio, Thibodeau-Laufer, Alain and Yosinski (2014); Zhou and Troyanskaya (2014).
 
@@ -161,14 +167,21 @@ class Walkback(RebuildingObjective):
     """
 
     def __init__(
-        self, steps: int = 4, visible: float = 1.0, label: float = 1.0, costs: Costs = "all", geometric: bool = False
+        self,
+        steps: int = 4,
+        visible: float = 1.0,
+        label: float = 1.0,
+        given: float = 0.0,
+        costs: Costs = "all",
+        geometric: bool = False,
     ) -> None:
         super().__init__(steps, costs, geometric)
         for name, weight in (("visible", visible), ("label", label)):
             check_positive(name, weight, "the weight of a layer", zero=True)
         if not visible and not label:
             raise ValueError("visible and label got the weight 0; expected one above it")
-        self.visible, self.label = float(visible), float(label)
+        check_share("given", given, "the share of rows whose label is held", zero=True)
+        self.visible, self.label, self.given = float(visible), float(label), float(given)
 
     def attach(self, model: Any) -> None:
         super().attach(model)
@@ -179,4 +192,11 @@ class Walkback(RebuildingObjective):
         return {"visible": self.visible, "label": self.label}
 
     def options(self) -> dict[str, Any]:
-        return {**super().options(), "visible": self.visible, "label": self.label}
+        return {**super().options(), "visible": self.visible, "label": self.label, "given": self.given}
+
+    def known(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The labels of a share of the rows."""
+        if not self.given or "label" not in rows:
+            return {}
+        held = torch.rand(len(rows["label"]), 1, device=rows["label"].device) < self.given
+        return {"label": held.expand(rows["label"].shape)}

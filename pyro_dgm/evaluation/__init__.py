@@ -1,6 +1,7 @@
 """Figures with their uncertainty, ArviZ conversion, pictures."""
 
 from .anomalies import Ranking, anomaly_scores, rank
+from .divergences import Divergence, Divergences, kl_divergences
 from .idata import to_arviz
 from .latents import SiteActivity, SiteKL, active_units, kl_per_latent
 from .likelihood import LogLikelihood, log_likelihood
@@ -17,6 +18,8 @@ from .samples import (
 )
 
 __all__ = [
+    "Divergence",
+    "Divergences",
     "LogLikelihood",
     "ParzenFigure",
     "Ranking",
@@ -24,6 +27,7 @@ __all__ = [
     "SiteKL",
     "active_units",
     "anomaly_scores",
+    "kl_divergences",
     "kl_per_latent",
     "log_likelihood",
     "mmd_test",

@@ -167,13 +167,13 @@ class _Reproduction:
         """Evaluate the model by the recipe's measure: the figure, its text and its details."""
         options = dict(self.recipe["evaluation"])
         if self.fast:
-            counts = ("chains", "temperatures", "warmup", "particles", "sweeps")
+            counts = ("chains", "temperatures", "warmup", "particles", "sweeps", "steps", "samples")
             options |= {key: min(options[key], FAST_COUNT) for key in counts if key in options}
             if "orders" in options:
                 options["orders"] = [min(count, 2) for count in options["orders"]]
-        return measured(
-            options.pop("measure", "likelihood"), Trained(model, self.dataset, classify, self.fast), options
-        )
+        other = self.recipe.get("measured_on")
+        data = self.dataset if other is None else self._load({"data": other, "options": {}})
+        return measured(options.pop("measure", "likelihood"), Trained(model, data, classify, self.fast), options)
 
 
 class Times(TypedDict):

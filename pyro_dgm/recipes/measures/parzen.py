@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from .trained import Outcome, Trained
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COMPARED = 3000
 """Samples and test rows for precision and recall."""
 
 
-def measure(trained: Trained, samples: int = 10_000, widths: Sequence[float] | None = None) -> Outcome:
+def measure(
+    trained: Trained,
+    samples: int = 10_000,
+    widths: Sequence[float] | None = None,
+    means: bool = False,
+    steps: int | None = None,
+) -> Outcome:
     """The Parzen figure of the test rows under windows around samples.
 
     The details have the figures of as many training rows and of their k-means centres under the same protocol, the
@@ -21,6 +31,8 @@ def measure(trained: Trained, samples: int = 10_000, widths: Sequence[float] | N
         trained: a model and its data.
         samples: the number of windows, at most that of the training rows.
         widths: the widths that are tried; by default those of published figures, 0.1 to 1.
+        means: put the windows around the means of a chain's last step, as published figures of chains do, in place of draws.
+        steps: the steps of every chain, for a model that draws by chains; the details then say how well these mix.
     """
     import torch
 
@@ -33,7 +45,6 @@ def measure(trained: Trained, samples: int = 10_000, widths: Sequence[float] | N
         two_sample_test,
     )
     from ...evaluation.samples.parzen import WIDTHS
-    from ...evaluation.samples.rows import rows_of
 
     data, columns = trained.data, getattr(trained.model, "visible", None)
     tried = WIDTHS if widths is None else tuple(widths)
@@ -42,7 +53,7 @@ def measure(trained: Trained, samples: int = 10_000, widths: Sequence[float] | N
     train, valid, test = (split.x[:, :columns] for split in (data.train, data.valid, data.test))
     shuffled = test[torch.randperm(len(test), generator=generator)]
     count = min(samples, len(train))
-    drawn = rows_of(trained.model, "samples", count)[:, :columns]
+    drawn = _drawn(trained.model, count, means, steps)[:, :columns]
     figure = parzen(drawn, test, valid, count, tried, space=str(data.test.space))
     compared = min(COMPARED, len(test))
     discrepancy = mmd_test(drawn, shuffled)
@@ -68,4 +79,32 @@ def measure(trained: Trained, samples: int = 10_000, widths: Sequence[float] | N
         "neighbour_accuracy_on_samples": neighbours.on_samples,
         "nearest_neighbour_ratio": nearest_neighbours(drawn, train, shuffled, min(1000, compared)).ratio,
     }
-    return figure.as_dict() | {"method": f"{count} windows"}, str(figure), details
+    if steps is not None:
+        details |= _mixing(trained.model, steps)
+    around = "windows around means" if means else "windows"
+    return figure.as_dict() | {"method": f"{count} {around}"}, str(figure), details
+
+
+def _drawn(model: Any, count: int, means: bool, steps: int | None) -> Tensor:
+    """Samples or means of a model, by chains of so many steps where there are any."""
+    import torch
+
+    from ...evaluation.samples.rows import SAMPLED_AT_ONCE, rows_of
+    from ...nets.modes import evaluating
+
+    if steps is None:
+        return rows_of(model, "samples", count)
+    draw = model.sample_means if means else model.sample
+    with evaluating(model):
+        sizes = [min(SAMPLED_AT_ONCE, count - start) for start in range(0, count, SAMPLED_AT_ONCE)]
+        return torch.cat([draw(size, steps=steps) for size in sizes])
+
+
+def _mixing(model: Any, steps: int) -> dict[str, float]:
+    """The worst R-hat and effective sample size of the scalars of 20 chains, after so many steps of warm-up."""
+    import arviz
+
+    from ...evaluation import to_arviz
+
+    table = arviz.summary(to_arviz(model.chains(draws=steps, warmup=steps, chains=20)), kind="diagnostics")
+    return {"chain_r_hat": float(table["r_hat"].max()), "chain_effective_draws": float(table["ess_bulk"].min())}

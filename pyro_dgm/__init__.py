@@ -37,6 +37,7 @@ _ROOMS = {
     "objectives.criteria.self_supervised_boosting": ["SelfSupervisedBoosting"],
     "objectives.criteria.multi_prediction": ["MultiPrediction", "predictions"],
     "objectives.criteria.contractive": ["Contractive"],
+    "objectives.criteria.shaping": ["Shaping"],
     "objectives.criteria.walkback": ["Denoising", "Walkback"],
     "objectives.criteria.next_mask": ["NextMask"],
     "objectives.criteria.order_agnostic": ["OrderAgnostic"],

@@ -88,6 +88,7 @@ from .models.chains.contractive_autoencoder import ContractiveAutoencoder as Con
 from .models.chains.denoising_autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
 from .models.chains.diffusion_inversion import DiffusionInversion as DiffusionInversion
 from .models.chains.gsn import GSN as GSN
+from .models.chains.shaped_gsn import ShapedGSN as ShapedGSN
 from .models.directed.conditional_vae import ConditionalVAE as ConditionalVAE
 from .models.directed.draw import DRAW as DRAW
 from .models.directed.generator_networks import AffineGenerator as AffineGenerator
@@ -144,6 +145,7 @@ from .objectives.criteria.multi_prediction import predictions as predictions
 from .objectives.criteria.next_mask import NextMask as NextMask
 from .objectives.criteria.order_agnostic import OrderAgnostic as OrderAgnostic
 from .objectives.criteria.self_supervised_boosting import SelfSupervisedBoosting as SelfSupervisedBoosting
+from .objectives.criteria.shaping import Shaping as Shaping
 from .objectives.criteria.walkback import Denoising as Denoising
 from .objectives.criteria.walkback import Walkback as Walkback
 from .objectives.estimators.multi_sample import BidirectionalHelmholtz as BidirectionalHelmholtz
@@ -275,6 +277,8 @@ __all__ = [
     "SBN",
     "SaulBound",
     "SelfSupervisedBoosting",
+    "ShapedGSN",
+    "Shaping",
     "Sparse",
     "Sparsity",
     "SpikeSlab",

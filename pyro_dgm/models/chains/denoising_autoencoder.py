@@ -44,7 +44,7 @@ class DenoisingAutoencoder(RebuildingModel):
         output: ``"binary"``, ``"gaussian"`` or ``"categorical"`` (one-hot groups of ``levels`` columns).
         corruption: of binary columns ``"salt_and_pepper"`` (a fair bit in place of a share of the entries), ``"flip"`` or
             ``"masking"``; of Gaussian ones ``"gaussian"`` or ``"masking"``; of categorical ones ``"replace"`` or ``"masking"``;
-            the first by default. Or a function of rows that returns corrupted ones, with the random numbers of torch.
+            the first by default; or ``"none"``. Or a function of rows that returns corrupted ones, by torch's random numbers.
         level: the share of entries that are hit, or the standard deviation of Gaussian noise in units of the columns'.
         levels: the columns of a one-hot group.
         shared_noise: of Gaussian columns, one variance of P for all.
@@ -149,7 +149,7 @@ class DenoisingAutoencoder(RebuildingModel):
             raise ValueError(f"score needs corruption='gaussian'; this autoencoder has {self.corruption!r}")
         with torch.no_grad(), evaluating(self):
             scaling: Any = self.columns.scaling
-            return (self._rebuilt(x) - x) / (self.level * scaling.scale).square()
+            return (self.columns.law(self._output(x)).mean - x) / (self.level * scaling.scale).square()
 
     def hidden_features(self, x: Tensor) -> Tensor:
         """The code f(x) of rows without corruption: ``rows x features``.

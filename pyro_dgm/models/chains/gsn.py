@@ -85,6 +85,7 @@ class GSN(RebuildingModel):
         for width in each:
             check_positive("noise", width, "the standard deviation of a layer's noise", zero=True)
         self.noise = [float(width) for width in each]
+        self.depth = len(self.hidden)
         self.nonlinear = ACTIVATIONS[activation]()
         self.ladder = Ladder((self.visible, *self.hidden), self.tied)
         self.top = Ladder((self.hidden[-1], classes), self.tied) if classes else None
@@ -117,7 +118,7 @@ class GSN(RebuildingModel):
             noise: the standard deviation of every layer's noise.
         """
         values = [seen, *(state[f"hidden_{layer + 1}"] for layer in range(len(self.hidden)))]
-        depth = len(self.hidden)
+        depth = self.depth
         for layer in (*range(1, depth + 1, 2), *range(2, depth + 1, 2)):
             total = self.ladder.up(layer, values[layer - 1])
             if layer < depth:
@@ -138,7 +139,7 @@ class GSN(RebuildingModel):
     def _quiet(self, x: Tensor) -> list[Tensor]:
         """The hidden layers of rows that are held, after as many steps as there are layers, without any noise."""
         state, seen = self.opening(x), self.columns.seen(x)
-        for _ in self.hidden:
+        for _ in range(self.depth):
             layers = self.layers(seen, state, [0.0] * len(self.hidden))
             state |= {f"hidden_{number + 1}": value for number, value in enumerate(layers)}
         return layers
@@ -173,7 +174,7 @@ class GSN(RebuildingModel):
 
     def _label_law(self, x: Tensor, steps: int, noisy: bool) -> Tensor:
         state, total = self.opening(x), x.new_zeros(len(x), self.classes)
-        for step in range(-len(self.hidden), steps):
+        for step in range(-self.depth, steps):
             seen = self.columns.seen(self.columns.corrupt(x) if noisy else x)
             layers = self.layers(seen, state, self.noise if noisy else [0.0] * len(self.hidden))
             law = torch.softmax(self.top.up(1, layers[-1]), -1)  # type: ignore[union-attr]

@@ -31,9 +31,14 @@ class RebuildingModel(WalkingModel):
         levels: of categorical columns, the columns of a group.
         shared_noise: of Gaussian columns, one variance for all.
 
+    Attributes:
+        depth: the steps until all hidden units have seen a row.
+
     Raises:
         ValueError: an unknown output or corruption, or an option of another one.
     """
+
+    depth = 1
 
     def __init__(
         self,
@@ -134,12 +139,14 @@ class RebuildingModel(WalkingModel):
         return None
 
     def settle(self, valid: Tensor) -> None:
-        """Measure the variance of Gaussian columns on held-out rows."""
+        """Measure the variance of Gaussian columns on held-out rows, at the noise of the chain."""
+        rows = valid[:, : self.visible]
         with torch.no_grad():
-            self.columns.settle(valid[:, : self.visible], self._rebuilt)
-
-    def _rebuilt(self, noisy: Tensor) -> Tensor:
-        return self.columns.law(self.output_at(noisy)).mean
+            state = self.opening(rows)
+            for _ in range(self.depth):
+                hidden, laws = self.rebuild(state)
+                state = state | hidden
+            self.columns.settle(rows, laws["visible"].mean)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The log-probability of validation rows rebuilt from corrupted ones, in nats per row."""

@@ -26,7 +26,7 @@ class RebuiltColumns(nn.Module, ABC):
 
     Args:
         visible: the number of columns.
-        corruption: a name in ``corruptions``, or a function of rows that returns corrupted ones.
+        corruption: a name in ``corruptions``, ``"none"``, or a function of rows that returns corrupted ones.
         level: the strength of a named corruption, by default that in ``corruptions``.
 
     Attributes:
@@ -45,9 +45,13 @@ class RebuiltColumns(nn.Module, ABC):
         super().__init__()
         self.visible = self.outputs = check_columns(visible)
         named = next(iter(self.corruptions)) if corruption is None else corruption
-        if isinstance(named, str):
-            check_choice("corruption", named, self.corruptions)
-            self.level: float | None = self.corruptions[named] if level is None else float(level)
+        if named == "none":
+            if level is not None:
+                raise ValueError(f"level got {level!r} with corruption='none', which has no strength")
+            self.level: float | None = None
+        elif isinstance(named, str):
+            check_choice("corruption", named, (*self.corruptions, "none"))
+            self.level = self.corruptions[named] if level is None else float(level)
             self.check_level(named, self.level)
         elif not callable(named):
             raise ValueError(
@@ -66,6 +70,8 @@ class RebuiltColumns(nn.Module, ABC):
 
     def corrupt(self, x: Tensor) -> Tensor:
         """A corrupted copy of each row, in the data's units."""
+        if self.corruption == "none":
+            return x
         if not isinstance(self.corruption, str):
             return self.corruption(x)
         return self.corrupted(x, self.corruption, self.level or 0.0)
@@ -106,8 +112,8 @@ class RebuiltColumns(nn.Module, ABC):
         """Booleans of entries, made such that entries which are known together are so."""
         return known
 
-    def settle(self, x: Tensor, mean: Callable[[Tensor], Tensor]) -> None:
-        """Measure on held-out rows what the law takes from them, given the mean of rows rebuilt from corrupted ones."""
+    def settle(self, x: Tensor, rebuilt: Tensor) -> None:
+        """Measure what the law takes from held-out rows and their means when rebuilt from corrupted ones."""
         return None
 
 
@@ -184,8 +190,8 @@ class GaussianColumns(RebuiltColumns):
     def check(self, x: Tensor, name: str) -> None:
         """All real numbers can be rebuilt."""
 
-    def settle(self, x: Tensor, mean: Callable[[Tensor], Tensor]) -> None:
-        error = (self.seen(x) - self.seen(mean(self.corrupt(x)))).square().mean(0)
+    def settle(self, x: Tensor, rebuilt: Tensor) -> None:
+        error = (self.seen(x) - self.seen(rebuilt)).square().mean(0)
         self.variance.copy_((error.mean() if self.shared else error).clamp_min(SMALLEST_VARIANCE))
 
 

@@ -171,7 +171,7 @@ class Adversarial(Objective):
         return [group | ({"rate": self.rate} if group["name"] in own else {}) for group in super().all_groups(model)]
 
     def options(self) -> dict[str, Any]:
-        players = {name or "rows": _described(module) for name, module in self.discriminators.items()}
+        players = {name or "rows": described_module(module) for name, module in self.discriminators.items()}
         ahead = {"ahead": self.ahead} if self.play == "extragradient" else {}
         return {
             **super().options(), "game": self.game, "steps": self.steps, "play": self.play, "rate": self.rate, **ahead,
@@ -189,7 +189,8 @@ def _named(player: str, match: str) -> str:
     return f"{player} {match}".strip()
 
 
-def _described(module: nn.Module) -> dict[str, Any]:
+def described_module(module: nn.Module) -> dict[str, Any]:
+    """The class of a network and its options, as a run on disk states them."""
     options: Any = getattr(module, "options", dict)
     return {"class": type(module).__name__, **options()}
 

@@ -167,12 +167,20 @@ def heartbeat():
     return rows
 
 
-@pytest.mark.parametrize("last", ["learned", "fixed"])
-@pytest.mark.parametrize("output", ["binary", "gaussian"])
-def test_terms_have_the_value_and_gradient_of_the_elbo(output, last):
+@pytest.mark.parametrize(
+    ("output", "last", "schedule"),
+    [
+        ("binary", "learned", "linear"),
+        ("binary", "fixed", "linear"),
+        ("gaussian", "learned", "linear"),
+        ("gaussian", "fixed", "linear"),
+        ("gaussian", "learned", "learned"),
+    ],
+)
+def test_terms_have_the_value_and_gradient_of_the_elbo(output, last, schedule):
     """Stock Trace_ELBO over the whole program, and one term a row at a random time: means over many draws."""
     pyro.set_rng_seed(0)
-    model = dgm.DiffusionInversion(2, steps=3, output=output, hidden=(4,), last_step=last).double()
+    model = dgm.DiffusionInversion(2, steps=3, output=output, hidden=(4,), last_step=last, schedule=schedule).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.5)
@@ -200,6 +208,26 @@ def test_terms_have_the_value_and_gradient_of_the_elbo(output, last):
     ours, error = estimates(criterion.loss(part) for part in parts)
     stock, other = estimates(elbo.differentiable_loss(model.model, model.guide, part) / len(part) for part in parts)
     assert bool(((ours - stock).abs() <= 5 * (error**2 + other**2).sqrt() + 1e-9).all())
+
+
+def test_a_learned_schedule_keeps_its_first_step_and_moves_the_others(tmp_path):
+    """It starts geometric, is trained in double precision, and comes back from a run on disk."""
+    torch.manual_seed(0)
+    x = 0.5 + 0.25 * torch.randn(200, 2)
+    model = dgm.DiffusionInversion(2, steps=4, output="gaussian", hidden=(8,), schedule="learned")
+    before = model.signal.detach()
+    geometric = dgm.DiffusionInversion(2, steps=4, output="gaussian", hidden=(8,), schedule="geometric").signal
+    torch.testing.assert_close(before, geometric, rtol=1e-6, atol=1e-8)
+    dgm.fit(model, x, epochs=5, learning_rate=0.02, out=tmp_path / "run", progress=False)
+    after = model.signal.detach()
+    assert after.dtype == torch.float64
+    assert torch.equal(after[:2], before[:2])
+    assert bool(((after[2:] / before[2:]).log().abs() > 1e-3).all())
+    assert bool((after[1:] < after[:-1]).all())
+    assert torch.equal(dgm.load(tmp_path / "run").signal.detach(), after)
+    for options in ({"output": "binary"}, {"output": "gaussian", "steps": 1}):
+        with pytest.raises(ValueError, match="schedule got 'learned'"):
+            dgm.DiffusionInversion(2, schedule="learned", **options)
 
 
 def test_times_are_stratified():

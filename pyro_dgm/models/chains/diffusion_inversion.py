@@ -20,7 +20,7 @@ from ...objectives.objective import Objective
 from ..shared.abilities import Abilities
 from ..shared.chain_details import Step
 from ..shared.decoded import check_body
-from ..shared.diffusion import BinomialCorruption, GaussianCorruption, schedule_of
+from ..shared.diffusion import BinomialCorruption, GaussianCorruption, schedule_of, signal_of
 from ..shared.diffusion_paths import metropolis_over_paths, overwritten
 from ..shared.evidence import WIDTH, Evidence
 from ..shared.examples import bits, seeded
@@ -57,8 +57,8 @@ class DiffusionInversion(LatentVariableModel):
         hidden: units of the dense network's hidden layers.
         activation: the non-linearity.
         schedule: ``"linear"`` ($\beta_t = 1/(T - t + 1)$: nothing of the row is left), ``"geometric"`` (a thousandth is left),
-        or T
-            numbers in (0, 1].
+            ``"learned"`` (of Gaussian columns: it starts geometric, and all but $\beta_1$, which would go to zero, are trained
+            with the network), or T numbers in (0, 1].
         rate: of binary rows, the share r of ones in noise.
         last_step: ``"learned"`` or ``"fixed"``.
         body: ``"dense"`` or ``"convolutional"``: convolutions at three scales.
@@ -110,10 +110,17 @@ class DiffusionInversion(LatentVariableModel):
         self.hidden = check_counts("hidden", hidden, "the units of at least one hidden layer", "(500, 500)")
         self.channels = check_body(body, shape, channels, self.visible)
         self.body, self.shape = body, shape
-        beta = schedule_of(schedule, self.steps, 1e-3)
+        learned = isinstance(schedule, str) and schedule == "learned"
+        if learned and (output == "binary" or self.steps == 1):
+            raise ValueError(
+                "schedule got 'learned', for which there must be several steps and a gradient through their noise; take "
+                "output='gaussian' and steps above 1, or a fixed schedule"
+            )
+        beta = schedule_of("geometric" if learned else schedule, self.steps, 1e-3)
         self.schedule = schedule if isinstance(schedule, str) else beta.tolist()
         # No buffer: it stays in double precision, whatever the model's is.
-        self._signals = {torch.device("cpu"): torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)])}
+        self._signals = {torch.device("cpu"): signal_of(beta)}
+        self.log_odds = nn.Parameter(torch.logit(beta[1:]).float()) if learned else None
         each = 1 if output == "binary" else 2
         self.network: nn.Module = (
             TimedPerceptron(self.visible, self.hidden, each * self.visible, activation)
@@ -127,6 +134,9 @@ class DiffusionInversion(LatentVariableModel):
     def signal(self) -> Tensor:
         """$A_0$ to $A_T$, in double precision."""
         device = self.offset.device
+        if self.log_odds is not None:
+            first = 1 - self._signals[torch.device("cpu")][1:2].to(device)
+            return signal_of(torch.cat([first, torch.sigmoid(self.log_odds.double())]))
         if device not in self._signals:
             self._signals[device] = self._signals[torch.device("cpu")].to(device)
         return self._signals[device]
@@ -226,7 +236,8 @@ class DiffusionInversion(LatentVariableModel):
             time: t from 1 to T, ``rows``.
         """
         clean, corruption, start = self.clean(x), self.corruption, torch.zeros_like(time)
-        noisy = corruption.after(clean, start, time).sample()
+        law = corruption.after(clean, start, time)
+        noisy = law.sample() if self.log_odds is None else law.rsample()
         reverse = self.reverse(noisy, time)
         last = time == 1
         # At t = 1 the posterior is a point; any other time stands in for it where it is not used.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -79,10 +78,10 @@ class GaussianCorruption(Corruption):
         return dist.Normal(torch.zeros_like(like), 1.0).to_event(1)
 
     def end_divergence(self, clean: Tensor) -> Tensor:
-        signal = float(self.signal[-1])
-        if signal == 0.0:
+        signal = self.signal[-1]
+        if float(signal.detach()) == 0.0:
             return torch.zeros_like(clean[..., 0])
-        return 0.5 * (signal * clean.square() - signal - math.log1p(-signal)).sum(-1)
+        return 0.5 * (signal.to(clean) * clean.square() - (signal + torch.log1p(-signal)).to(clean)).sum(-1)
 
 
 class BinomialCorruption(Corruption):
@@ -129,6 +128,11 @@ class BinomialCorruption(Corruption):
         last = torch.tensor(len(self.signal) - 1, device=clean.device)
         law = self.after(clean, torch.zeros_like(last), last).base_dist
         return dist.kl.kl_divergence(law, self.end(clean).base_dist).sum(-1)
+
+
+def signal_of(beta: Tensor) -> Tensor:
+    r"""$A_0 = 1$ to $A_T$ of a schedule $\beta_1 \dots \beta_T$."""
+    return torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)])
 
 
 def schedule_of(schedule: str | Sequence[float], steps: int, rest: float) -> Tensor:

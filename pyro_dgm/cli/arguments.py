@@ -139,7 +139,7 @@ def _add_fit(add: Adder, stored: Mapping[str, Any]) -> None:
 
 
 def _add_commands_on_runs(add: Adder) -> None:
-    """``evaluate``, ``sample``, ``impute``, ``rank`` and ``diagnose``, which take the folder of a run."""
+    """``evaluate``, ``sample`` and the others, which take the folder of a run."""
     evaluate = add("evaluate", "the log-likelihood of a run on its test rows, or on other rows")
     option = evaluate.add_argument
     option("--json", action="store_true", help="print the fields of LogLikelihood")
@@ -195,11 +195,17 @@ def _add_commands_on_runs(add: Adder) -> None:
     option("--draws", type=whole(4), default=500, help="draws per chain (default: %(default)s)")
     option("--warmup", type=whole(0), help="steps of the chains before the first draw (default: 500)")
 
+    report = add("report", "write one page of HTML with all that can be said of a run")
+    option = report.add_argument
+    option("-n", type=whole(16), default=1000, help="number of samples that are judged (default: %(default)s)")
+    option("--method", help="of the log-likelihood, as for evaluate")
+    option("--out", dest="page", metavar="FILE", type=Path, help="the page (default: report.html in the run's folder)")
+
     for command in (evaluate, diagnose):
         command.add_argument("--engine", help="for Boltzmann machines: torch (default), compiled (fastest) or jax")
     for command in (sample, impute, rank, diagnose):
         command.add_argument("--out", type=Path, help="folder for what is written (default: the run's)")
-    for command in (evaluate, sample, impute, rank, diagnose):
+    for command in (evaluate, sample, impute, rank, diagnose, report):
         command.add_argument("run", help="the folder of a run")
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
         command.add_argument("--quiet", action="store_true", help="no progress bar")

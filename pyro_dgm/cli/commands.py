@@ -14,7 +14,9 @@ from .. import data, processes, progress, recipes, registry, signatures, train
 from .arguments import parser
 from .explain import columns, summary
 from .latents import print_latents
+from .parts import imputed_picture, likelihood, partly_known
 from .ranking import rank as rank
+from .report import report as report
 from .runs import Opened, load, open_run, other_rows, scratch, write_npz
 from .show import print_details, print_json, wide_tables, write_idata
 
@@ -94,17 +96,14 @@ def fit(options: Namespace) -> None:
 
 def evaluate(options: Namespace) -> None:
     """Print the log-likelihood of a run."""
-    from ..evaluation.likelihood import with_details
-
     opened = open_run(options)
-    model, dataset = opened.model, opened.dataset
+    dataset = opened.dataset
     split = getattr(dataset, options.split) if options.data is None else other_rows(options.data, options, opened)
     if options.data is None and options.split == "train" and dataset.redraw is not None:
         raise ValueError("the training rows are drawn anew in every batch; evaluate --split valid or test")
     stated = {name: value for name, value in (("orders", options.orders), ("engine", options.engine)) if value}
-    defaults = {} if dataset.redraw is not None else model.evidence_options(dataset.train.x, options.method)
     with progress.shown(not options.quiet):
-        figure, details = with_details(model, split.to(options.device), method=options.method, **defaults, **stated)
+        figure, details = likelihood(opened, split.to(options.device), options.method, **stated)
     if options.json:
         print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})
         return
@@ -161,7 +160,6 @@ def _sample_pictures(opened: Opened, x: Tensor) -> None:
 def impute(options: Namespace) -> None:
     """Fill in the unknown columns of test rows, or the holes in rows of a file; save them and a picture."""
     from ..data.row_files import incomplete_rows
-    from ..evaluation import pictures
 
     opened = open_run(options)
     model, dataset, wide = opened.model, opened.dataset, opened.dataset.visible - opened.classes
@@ -173,20 +171,13 @@ def impute(options: Namespace) -> None:
         known, x = ~x.isnan(), x.nan_to_num()
         opened.check_known(options.rows, x, known)
     else:
-        count, share = options.n or 10, options.known or 0.5
-        spread = torch.linspace(0, len(dataset.test) - 1, min(count, len(dataset.test))).long()
-        x = dataset.test.x[spread].to(options.device)
-        known = opened.known(torch.arange(wide, device=x.device) < math.ceil(share * wide))
+        x, known = partly_known(opened, options.device, options.n or 10, options.known or 0.5)
     with progress.shown(not options.quiet):
         means, details = model.impute_with_details(x, known, draws=options.draws)
     file = opened.folder / "imputed.npz"
     write_npz(file, x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details)
     if opened.is_picture:
-        truth, filled = (opened.grey(opened.pixels(rows)) for rows in (x, means))
-        shown = opened.pixels(known.expand(x.shape))
-        pictures.imputations(
-            truth if options.rows is None else None, shown, filled, opened.shape, path=opened.folder / "imputed.png"
-        )
+        imputed_picture(opened, x, known, means, options.rows is None, path=opened.folder / "imputed.png")
     unit = "unknown values" if options.rows is not None else f"of {wide} columns"
     print(f"{len(x)} rows with {int((~known).sum())} {unit} imputed in {file}")
     print_details(details)

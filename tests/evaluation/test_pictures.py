@@ -122,7 +122,8 @@ def inference_data(variables):
 
 
 def data_tree(variables):
-    group = xarray.Dataset({name: (("chain", "draw"), value) for name, value in variables.items()})
+    dims = ("chain", "draw", "unit")
+    group = xarray.Dataset({name: (dims[: value.ndim], value) for name, value in variables.items()})
     return xarray.DataTree.from_dict({"/posterior": group})
 
 
@@ -151,6 +152,21 @@ def test_ranks_show_a_chain_that_stays_apart():
     np.testing.assert_allclose(found.sum(1), 0, atol=1e-9)
 
 
+def test_ranks_of_few_values_are_those_that_all_chains_have():
+    """Of whole numbers most bins are empty; chains of one law still differ by a few deviations alone."""
+    values = np.random.default_rng(0).integers(0, 4, (6, 400)).astype(float)
+    ranks = pictures.energy_trace(data_tree({"sum": values})).axes[1].images[0].get_array()
+    assert 0.5 < np.abs(ranks).max() < 4.5
+
+
+def test_chains_without_an_energy_are_shown_by_what_they_have():
+    values = np.random.default_rng(0).normal(size=(3, 20))
+    figure = pictures.energy_trace(data_tree({"log_step": values, "x": np.zeros((3, 20, 2)), "sum": values}))
+    assert [axes.get_ylabel() for axes in figure.axes if axes.get_xlabel() == "draw"] == ["log step", "sum"]
+    beside = pictures.energy_trace(data_tree({"energy": values, "sum": values}))
+    assert [axes.get_ylabel() for axes in beside.axes if axes.get_xlabel() == "draw"] == ["energy (nats)"]
+
+
 def test_one_chain_or_chains_that_stand_still_have_no_rhat():
     for variables in (chains(count=1), {"energy": np.zeros((4, 20))}):
         figure = pictures.energy_trace(data_tree(variables))
@@ -160,7 +176,7 @@ def test_one_chain_or_chains_that_stand_still_have_no_rhat():
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"h": np.zeros((2, 9))}, r"\['h'\]; expected energy"),
+        ({"h": np.zeros((2, 9, 3))}, r"\['h'\]; expected energy"),
         ({"energy": np.zeros((2, 3))}, "at least 4 draws"),
         ({"energy": np.full((2, 9), np.nan)}, "18 values that are NaN"),
     ],

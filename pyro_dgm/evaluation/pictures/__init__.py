@@ -3,7 +3,7 @@
 from .comparisons import imputations, samples_and_data
 from .drawing import drawing_animation, drawing_sequence
 from .energies import energy_trace
-from .grids import filters, latent_manifold, reconstructions, sample_grid, training_curve
+from .grids import filters, latent_manifold, reconstructions, sample_grid, samples_and_neighbours, training_curve
 from .latent_bars import latent_bars
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "reconstructions",
     "sample_grid",
     "samples_and_data",
+    "samples_and_neighbours",
     "training_curve",
 ]

@@ -1,4 +1,4 @@
-"""A picture of the energies of chains: traces, ranks and autocorrelations."""
+"""A picture of the energies of chains, or of other figures of their states: traces, ranks and autocorrelations."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from .canvas import File, as_array, save
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ENERGIES = ("energy", "free_energy")
+
 TRACED = 3
 """The most chains whose traces are drawn: more hide one another."""
 
@@ -21,11 +23,14 @@ BINS = 20
 def energy_trace(idata: Any, path: File = None) -> Figure:
     """Energies of chains: traces of a few, ranks of all, and the autocorrelation; R-hat is that of all chains.
 
+    Chains without an energy are shown by the figures of their states that they have instead.
+
     Ranks are those of a chain's draws among the draws of all chains. If the chains have mixed, they spread evenly; the colours
     tell by how many standard deviations of independent draws a bin has more (red) or fewer (blue) of them.
 
     Args:
-        idata: an ArviZ InferenceData or DataTree; its posterior has energy or free_energy or both, chain x draw.
+        idata: an ArviZ InferenceData or DataTree; its posterior has energy or free_energy or both, chain x draw, or else other
+            figures of that shape.
         path: a PNG file to write as well.
 
     Raises:
@@ -35,9 +40,13 @@ def energy_trace(idata: Any, path: File = None) -> Figure:
     from matplotlib.figure import Figure
 
     posterior = idata["posterior"] if hasattr(idata, "posterior") else {}
-    names = [name for name in ("energy", "free_energy") if name in posterior]
+    others = [name for name in posterior if set(posterior[name].dims) == {"chain", "draw"}]
+    names = [name for name in ENERGIES if name in posterior] or others
     if not names:
-        raise ValueError(f"idata got posterior variables {list(posterior)}; expected energy, free_energy or both")
+        raise ValueError(
+            f"idata got posterior variables {list(posterior)}; expected energy, free_energy or both, or others that are chain x "
+            "draw"
+        )
     figure = Figure((11, 2.7 * len(names)), 100, facecolor="white", layout="constrained")
     grid = figure.subplots(len(names), 3, squeeze=False, width_ratios=(2, 1.4, 1))
     for name, (trace, ranks, decay) in zip(names, grid, strict=True):
@@ -51,7 +60,7 @@ def energy_trace(idata: Any, path: File = None) -> Figure:
         trace.set_title(
             f"{label}: {rhat} ({min(len(chains), TRACED)} of {len(chains)} chains)", fontsize=10, loc="left"
         )
-        trace.set(xlabel="draw", ylabel=f"{label} (nats)", xlim=(0, sizes["draw"] - 1))
+        trace.set(xlabel="draw", ylabel=f"{label} (nats)" if name in ENERGIES else label, xlim=(0, sizes["draw"] - 1))
         _ranks(ranks, chains)
         _decay(decay, chains)
     return save(figure, path)
@@ -63,9 +72,10 @@ def _ranks(axes: Any, chains: np.ndarray) -> None:
     # Equal values share the middle of their ranks.
     places = sum(np.searchsorted(ordered, chains, side) for side in ("left", "right")) / 2 / chains.size * bins
     counts = np.stack([np.bincount(row.astype(int).clip(0, bins - 1), minlength=bins) for row in places])
-    expected = chains.shape[1] / bins
+    expected = counts.mean(0)  # all alike, unless values are few, as counts are
+    deviations = np.where(expected > 0, (counts - expected) / np.maximum(expected, 1e-9) ** 0.5, 0.0)
     image = axes.imshow(
-        (counts - expected) / expected**0.5, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto", interpolation="nearest",
+        deviations, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto", interpolation="nearest",
         extent=(0, 1, len(chains) + 0.5, 0.5),
     )  # fmt: skip
     axes.set_title("ranks: red many, blue few (±4 deviations)", fontsize=9, loc="left")

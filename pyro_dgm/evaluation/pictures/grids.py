@@ -54,14 +54,43 @@ def reconstructions(x: Tensor, means: Tensor, shape: Shape, columns: int = 10, p
     Raises:
         ValueError: as `sample_grid`, or if `x` and `means` differ in length.
     """
-    above, below = as_pictures("x", x, shape), as_pictures("means", means, shape)
+    title = "data above, reconstruction below"
+    return _pairs({"x": x, "means": means}, shape, columns, title, path)
+
+
+def samples_and_neighbours(
+    samples: Tensor, nearest: Tensor, shape: Shape, columns: int = 10, path: File = None
+) -> Figure:
+    """Pairs of rows of pictures: samples above, their nearest training rows below.
+
+    Args:
+        samples: samples in [0, 1], ``n x D``.
+        nearest: the training row of each that is nearest, as ``nearest_neighbours`` finds it, ``n x D``.
+        shape: the shape of one picture, as for `sample_grid`.
+        columns: pictures per row.
+        path: a PNG file to write as well.
+
+    Raises:
+        ValueError: as `reconstructions`.
+
+    Example:
+        >>> samples_and_neighbours(torch.eye(4), torch.eye(4), shape=(2, 2)).axes[0].images[0].get_array().shape
+        (7, 13)
+    """
+    title = "samples above, nearest training row below"
+    return _pairs({"samples": samples, "nearest": nearest}, shape, columns, title, path)
+
+
+def _pairs(sets: Mapping[str, Tensor], shape: Shape, columns: int, title: str, path: File) -> Figure:
+    """Pictures of two sets of rows, each of the second below its partner of the first."""
+    (first, above), (second, below) = ((name, as_pictures(name, x, shape)) for name, x in sets.items())
     if len(above) != len(below):
-        raise ValueError(f"means got {len(below)} rows for {len(above)} rows of x; give one reconstruction per row")
+        raise ValueError(f"{second} got {len(below)} rows for {len(above)} rows of {first}; give one for every row")
     columns, rows = min(check_some("columns", columns), len(above)), []
     for start in range(0, len(above), columns):
-        data, mean = (tile(pictures[start : start + columns], columns) for pictures in (above, below))
-        rows += [data, mean[1:], np.ones_like(data[:2])]  # a pair shares a frame; white separates it from the next
-    return save(show_image(np.concatenate(rows[:-1]), "data above, reconstruction below"), path)
+        top, bottom = (tile(pictures[start : start + columns], columns) for pictures in (above, below))
+        rows += [top, bottom[1:], np.ones_like(top[:2])]  # a pair shares a frame; white separates it from the next
+    return save(show_image(np.concatenate(rows[:-1]), title), path)
 
 
 def filters(weight: Tensor, shape: Shape, count: int = 64, path: File = None) -> Figure:

@@ -4,6 +4,7 @@ from .classifiers import TwoSampleTest, two_sample_test
 from .neighbours import NearestNeighbours, PrecisionRecall, nearest_neighbours, precision_recall
 from .parzen import ParzenFigure, parzen, parzen_references
 from .precision_curve import PrecisionCurve, prd_of_laws, precision_curve
+from .summary import SampleFigure, sample_summary
 from .two_sample import MMDTest, mmd_test
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ParzenFigure",
     "PrecisionCurve",
     "PrecisionRecall",
+    "SampleFigure",
     "TwoSampleTest",
     "mmd_test",
     "nearest_neighbours",
@@ -20,5 +22,6 @@ __all__ = [
     "prd_of_laws",
     "precision_curve",
     "precision_recall",
+    "sample_summary",
     "two_sample_test",
 ]

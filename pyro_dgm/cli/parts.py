@@ -1,0 +1,40 @@
+"""Parts of results that several commands show."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import Split
+from .runs import Opened
+
+
+def likelihood(opened: Opened, split: Split, method: str | None = None, **options: Any) -> tuple[Any, dict[str, float]]:
+    """The log-likelihood of rows under a run's model, with its details; annealing may start from the training rows."""
+    from ..evaluation.likelihood import with_details
+
+    model, dataset = opened.model, opened.dataset
+    defaults = {} if dataset.redraw is not None else model.evidence_options(dataset.train.x, method)
+    return with_details(model, split, method=method, **defaults, **options)
+
+
+def partly_known(opened: Opened, device: str, n: int = 10, share: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Test rows from all over the split, and booleans of the first share of their columns and of their labels."""
+    test, wide = opened.dataset.test, opened.dataset.visible - opened.classes
+    spread = torch.linspace(0, len(test) - 1, min(n, len(test))).long()
+    x = test.x[spread].to(device)
+    return x, opened.known(torch.arange(wide, device=x.device) < math.ceil(share * wide))
+
+
+def imputed_picture(
+    opened: Opened, x: Tensor, known: Tensor, means: Tensor, whole: bool = True, path: Any = None
+) -> Any:
+    """A picture of rows that were filled in, below the rows themselves where they are known."""
+    from ..evaluation import pictures
+
+    truth, filled = (opened.grey(opened.pixels(rows)) for rows in (x, means))
+    shown = opened.pixels(known.expand(x.shape))
+    return pictures.imputations(truth if whole else None, shown, filled, opened.shape, path=path)

@@ -1,0 +1,234 @@
+"""``report``: one page of HTML that holds all that can be said of a run."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import progress
+from ..evaluation.pages import Page, code, facts, note, picture, table
+from ..files import write_atomically
+from ..train.checkpoint import load_state, read_config
+from .parts import imputed_picture, likelihood, partly_known
+from .repeat import stored_arguments
+from .runs import Opened, open_run
+
+SHOWN = 20
+"""Samples and rows that pictures show."""
+
+LATENT_ROWS = 500
+"""Test rows whose latents are examined."""
+
+CHAINS = {"draws": 300, "warmup": 200, "chains": 10}
+
+IMPUTATION_DRAWS = 500
+
+Section = Callable[[Opened, Namespace, Tensor], list[str]]
+
+
+def report(options: Namespace) -> None:
+    """Write the page."""
+    page_file = options.page or Path(options.run) / "report.html"
+    opened = open_run(Namespace(**vars(options), out=page_file.parent))
+    config = read_config(options.run)
+    page = Page(f"{type(opened.model).__name__} on {config['data'].get('name', 'data')}")
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page.section("", note(f"{options.run}, {made}; random numbers from seed {options.seed}"))
+    page.section("Run", facts(_about(opened, config)))
+    with progress.shown(not options.quiet):
+        drawn = opened.model.sample(options.n).cpu()
+        for heading, section in SECTIONS.items():
+            page.section(heading, *_parts(section, opened, options, drawn))
+    target = opened.folder / page_file.name
+    write_atomically(target, lambda file: file.write(page.html().encode()))
+    print(f"report in {target}")
+
+
+def _parts(section: Section, opened: Opened, options: Namespace, drawn: Tensor) -> list[str]:
+    """A section's parts with its warnings, or the reason why it has none."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            parts = section(opened, options, drawn)
+        except (ValueError, NotImplementedError) as error:
+            parts = [note(f"Not available: {' '.join(str(error).split())}")]
+    told = dict.fromkeys(" ".join(str(entry.message).split()) for entry in caught if entry.category is UserWarning)
+    return [*parts, *(note(text, warning=True) for text in told)]
+
+
+def _about(opened: Opened, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What was trained on what."""
+    parameters = sum(parameter.numel() for parameter in opened.model.parameters())
+    rows, training = config["data"], config["training"]
+    return {
+        "model": ", ".join([config["model"], *(f"{name} {value}" for name, value in config["options"].items())]),
+        "parameters": f"{parameters:,}",
+        "objective": ", ".join(f"{name} {value}" for name, value in config["objective"].items()),
+        "training": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in training.items() if value),
+        "data": f"{rows.get('name')}, {rows.get('space')}",
+        "rows": ", ".join(
+            f"{count} {part}" for part, count in zip(("training", "validation", "test"), rows.get("rows", ()), strict=False)
+        ),
+    }  # fmt: skip
+
+
+def _likelihood(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
+    figure, details = likelihood(opened, opened.dataset.test.to(options.device), options.method)
+    stated = {name.replace("_", " "): value for name, value in figure.as_dict().items() if value is not None}
+    more = {name.replace("_", " "): value for name, value in details.items()}
+    return [code(str(figure)), facts(stated), facts(more) if more else ""]
+
+
+def _samples(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
+    from ..evaluation import nearest_neighbours, pictures
+
+    dataset = opened.dataset
+    made, train, test = (opened.pixels(rows) for rows in (drawn[:SHOWN], dataset.train.x, dataset.test.x))
+    found = nearest_neighbours(made, train, test, len(made))
+    nearest, shape = train[found.nearest], _picture_shape(opened)
+    grid = pictures.samples_and_neighbours(opened.grey(made), opened.grey(nearest), shape, columns=10)
+    data = pictures.sample_grid(opened.grey(test[:SHOWN]), shape, title="test rows")
+    text = f"Distances of samples to their nearest training rows over those of test rows: {found.ratio:.2f} (medians)."
+    return [picture(grid, "samples and the training rows nearest to them"), picture(data, "test rows"), note(text)]
+
+
+def _picture_shape(opened: Opened) -> tuple[int, ...]:
+    """The shape of pictures of rows: of rows that are no pictures, strips one pixel high."""
+    columns = opened.dataset.visible - opened.classes
+    return opened.shape if opened.is_picture else (1, columns)
+
+
+def _against_data(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
+    from ..evaluation.samples import sample_summary
+
+    dataset = opened.dataset
+    made, train, test = (opened.pixels(part) for part in (drawn, dataset.train.x, dataset.test.x))
+    found = sample_summary(made, train, test, len(drawn))
+    cells = [(figure.name, figure.samples, figure.training_rows, figure.meaning) for figure in found]
+    return [table(["figure", "samples", "training rows in their place", "meaning"], cells)]
+
+
+def _parzen(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
+    from ..evaluation import parzen, parzen_references
+
+    dataset = opened.dataset
+    if dataset.test.space.support == "binary":
+        raise ValueError(
+            "windows around rows of bits tell nothing; look at the likelihood, or at the figures of samples"
+        )
+    made, train, test, valid = (
+        opened.pixels(part) for part in (drawn, dataset.train.x, dataset.test.x, dataset.valid.x)
+    )
+    count, space = min(len(made), len(train)), str(dataset.test.space)
+    references = parzen_references(train, test, valid, count, space=space)
+    found = {"samples": parzen(made, test, valid, count, space=space)} | references
+    cells = [(name, figure.value, figure.stderr, figure.median, figure.width) for name, figure in found.items()]
+    return [
+        table(["windows around", "mean (nats)", "standard error", "median", "width"], cells),
+        note(f"{count} windows; no likelihood of the model, and comparable for the same number of windows alone."),
+    ]
+
+
+def _training(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
+    from ..evaluation import pictures
+
+    history = load_state(options.run)["history"]
+    return [picture(pictures.training_curve(history), "training")]
+
+
+def _chains(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
+    import arviz
+
+    from ..evaluation import pictures, to_arviz
+
+    model = opened.model
+    if "chains" not in model.abilities():
+        return _latents(opened, options)
+    idata = to_arviz(model.chains(**CHAINS))
+    summary: Any = arviz.summary(idata)
+    cells = [(name, *(float(value) for value in row)) for name, row in zip(summary.index, summary.values, strict=True)]
+    return [
+        picture(pictures.energy_trace(idata), f"{CHAINS['chains']} chains of {CHAINS['draws']} draws"),
+        table(["", *summary.columns], cells),
+    ]
+
+
+def _latents(opened: Opened, options: Namespace) -> list[str]:
+    from ..evaluation import active_units, kl_per_latent
+    from ..evaluation.pictures import latent_bars
+
+    model = opened.model
+    if not hasattr(model, "guide") or "posterior_draws" not in model.abilities():
+        raise ValueError(f"{type(model).__name__} has neither chains to run nor latent variables to examine")
+    x = opened.dataset.test.x[:LATENT_ROWS].to(options.device)
+    figure = latent_bars(kl_per_latent(model.model, model.guide, x), active_units(model.model, model.guide, x))
+    return [picture(figure, f"latents of {len(x)} test rows"), note("No chains: latents are drawn from the guide.")]
+
+
+def _imputation(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
+    x, known = partly_known(opened, options.device)
+    means, details = opened.model.impute_with_details(x, known, draws=IMPUTATION_DRAWS)
+    shown = [facts({name.replace("_", " "): value for name, value in details.items()})] if details else []
+    if not opened.is_picture:
+        errors = (means - x)[~known.expand(x.shape)].square().mean().sqrt()
+        return [note(f"Root mean squared error of the second half of the columns: {float(errors):.4g}."), *shown]
+    return [picture(imputed_picture(opened, x, known, means), "the lower half filled in"), *shown]
+
+
+def _reconstructions(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
+    from ..evaluation import pictures
+
+    x = opened.dataset.test.x[:SHOWN].to(options.device)
+    with torch.no_grad():
+        whole, means = (opened.grey(opened.pixels(part)) for part in (x, opened.model.reconstruct(x)))
+    figure = pictures.reconstructions(whole, means, _picture_shape(opened))
+    return [picture(figure, "test rows and their reconstructions")]
+
+
+def _again(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
+    config = read_config(options.run)
+    try:
+        command = code(command_of(stored_arguments(options.run)))
+    except ValueError as error:
+        command = note(f"No command: {error}")
+    return [command, code(json.dumps(config, indent=2))]
+
+
+def command_of(arguments: Mapping[str, Any]) -> str:
+    """The command line of ``fit`` with these arguments, as ``stored_arguments`` finds them."""
+    words = ["pyro-dgm", "fit", str(arguments.get("model", "MODEL"))]
+    for name, value in arguments.items():
+        if name.startswith("stored_"):
+            flag = "--set" if name == "stored_options" else "--objective"
+            words += [word for key, entry in value.items() for word in (flag, f"{key}={_written(entry)}")]
+        elif name != "model" and value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _written(value: Any) -> str:
+    """An option's value as ``--set`` reads it."""
+    return str(tuple(value)) if isinstance(value, list) else str(value)
+
+
+SECTIONS: dict[str, Section] = {
+    "Log-likelihood of the test rows": _likelihood,
+    "Samples": _samples,
+    "Samples against test rows": _against_data,
+    "Parzen windows": _parzen,
+    "Training": _training,
+    "Chains and latents": _chains,
+    "Imputation": _imputation,
+    "Reconstructions": _reconstructions,
+    "To repeat it": _again,
+}
+"""The sections of the page by heading, in their order."""

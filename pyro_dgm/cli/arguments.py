@@ -201,11 +201,18 @@ def _add_commands_on_runs(add: Adder) -> None:
     option("--method", help="of the log-likelihood, as for evaluate")
     option("--out", dest="page", metavar="FILE", type=Path, help="the page (default: report.html in the run's folder)")
 
+    turing = add("turing", "write a page on which people judge which pictures are real, or score their answers")
+    option = turing.add_argument
+    option("-n", type=whole(1), default=40, help="number of pictures (default: %(default)s)")
+    option("--answers", type=Path, nargs="+", metavar="FILE", help="score these answers, one file a judge")
+    option("--key", type=Path, metavar="FILE", help="with --answers: the key (default: turing-key.json of the folder)")
+    option("--json", action="store_true", help="with --answers: print JSON")
+
     for command in (evaluate, diagnose):
         command.add_argument("--engine", help="for Boltzmann machines: torch (default), compiled (fastest) or jax")
-    for command in (sample, impute, rank, diagnose):
+    for command in (sample, impute, rank, diagnose, turing):
         command.add_argument("--out", type=Path, help="folder for what is written (default: the run's)")
-    for command in (evaluate, sample, impute, rank, diagnose, report):
+    for command in (evaluate, sample, impute, rank, diagnose, report, turing):
         command.add_argument("run", help="the folder of a run")
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
         command.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -19,6 +19,7 @@ from .ranking import rank as rank
 from .report import report as report
 from .runs import Opened, load, open_run, other_rows, scratch, write_npz
 from .show import print_details, print_json, wide_tables, write_idata
+from .turing import turing as turing
 
 
 def list(options: Namespace) -> None:

@@ -80,8 +80,13 @@ def picture(figure: Figure, caption: str) -> str:
 
 def image(png: bytes, caption: str) -> str:
     """The bytes of a PNG within the page, with a line below it."""
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return f'<figure><img src="{source}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    said = escape(caption)
+    return f'<figure><img src="{source_of(png)}" alt="{said}"><figcaption>{said}</figcaption></figure>'
+
+
+def source_of(png: bytes) -> str:
+    """The address under which a page holds the bytes of a PNG."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 class Page:
@@ -90,6 +95,7 @@ class Page:
     Args:
         title: the title, which stands on top too.
         script: a program of JavaScript at the end of the page.
+        style: rules of style beside those of all pages.
 
     Example:
         >>> page = Page("Digits")
@@ -98,8 +104,8 @@ class Page:
         1
     """
 
-    def __init__(self, title: str, script: str = "") -> None:
-        self.title, self.script = title, script
+    def __init__(self, title: str, script: str = "", style: str = "") -> None:
+        self.title, self.script, self.style = title, script, style
         self._parts: list[str] = []
 
     def section(self, heading: str, *parts: str) -> None:
@@ -114,6 +120,6 @@ class Page:
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head>\n"
+            f"<title>{escape(self.title)}</title><style>{STYLE}{self.style}</style></head>\n"
             f"<body><h1>{escape(self.title)}</h1>\n" + "\n".join(self._parts) + f"\n{script}</body></html>\n"
         )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
+from pyro_dgm.nets.ladder import Ladder, SequenceLadder
 
 
 def by_loops(gsn, seen, state):
@@ -141,6 +142,58 @@ def test_the_best_epoch_is_the_one_with_the_most_probable_labels():
     assert next(name for name in names if name.startswith("valid_")) == "valid_log_label"
 
 
+def test_a_ladder_of_sequences_is_a_dense_one_with_shared_filters():
+    """Upwards against plain loops; downwards is the transpose, <up(x) - b, h> = <x, down(h)>."""
+    torch.manual_seed(0)
+    ladder = SequenceLadder((2, 3), frames=4, kernel=3).double()
+    x, h = torch.randn(5, 8).double(), torch.randn(5, 12).double()
+    up = ladder.up(1, x)
+    filters = ladder.weights[0]
+    for frame in range(4):
+        for unit in range(3):
+            total = sum(
+                (
+                    x[:, 2 * (frame + k - 1) + c] * filters[unit, c, k]
+                    for k in range(3)
+                    for c in range(2)
+                    if 0 <= frame + k - 1 < 4
+                ),
+                ladder.biases[1][unit],
+            )
+            torch.testing.assert_close(up[:, 3 * frame + unit], total)
+    inner = ((up - ladder.bias(1)) * h).sum()
+    torch.testing.assert_close(inner, (x * ladder.down(1, h)).sum())
+    one = SequenceLadder((2, 3), frames=1, kernel=1).double()
+    dense = Ladder((2, 3)).double()
+    with torch.no_grad():
+        dense.weights[0].copy_(one.weights[0][..., 0].t())
+    torch.testing.assert_close(one.up(1, x[:, :2]), dense.up(1, x[:, :2]))
+    torch.testing.assert_close(one.down(1, h[:, :3]), dense.down(1, h[:, :3]))
+
+
+@pytest.mark.parametrize(("kernel", "known"), [(3, True), (1, False)])
+def test_labels_of_frames_see_neighbours_as_far_as_the_filters_reach(kernel, known):
+    """Every frame's class is the bit of the frame before: filters of three frames tell it, those of one cannot."""
+    torch.manual_seed(0)
+    x = torch.randint(0, 2, (500, 6)).float()
+    before = torch.cat([torch.zeros(500, 1), x[:, :-1]], 1).long()
+    rows = torch.cat([x, torch.eye(2)[before].flatten(1)], 1)
+    gsn = dgm.GSN(6, hidden=(12,), classes=2, frames=6, kernel=kernel, noise=0.1, level=0.02)
+    assert gsn.sample(2, steps=2).shape == (2, 18)
+    objective = gsn.objective(steps=2, visible=0.0)
+    dgm.fit(gsn, rows, objective=objective, epochs=15, learning_rate=0.02, progress=False)
+    law = gsn.predict_proba(rows)
+    assert law.shape == (500, 6, 2)
+    torch.testing.assert_close(law.sum(-1), torch.ones(500, 6))
+    right = float((law.argmax(-1) == before)[:, 1:].float().mean())
+    assert right > 0.95 if known else right < 0.6
+    again = dgm.GSN(**gsn.options())
+    again.load_state_dict(gsn.state_dict())
+    assert torch.equal(again.predict_proba(x, noisy=False), gsn.predict_proba(x, noisy=False))
+    held = gsn.impute(rows, torch.arange(18) < 6, draws=5)
+    assert torch.equal(held[:, :6], x)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -150,6 +203,9 @@ class TestRefusals:
             ({"classes": 1}, "classes got 1"),
             ({"activation": "maxout"}, "activation got 'maxout'"),
             ({"hidden": []}, "hidden got"),
+            ({"frames": 3}, "expected a number that divides them"),
+            ({"kernel": 3}, "kernel got 3 without frames"),
+            ({"frames": 2, "kernel": 4}, "expected an odd side"),
         ],
     )
     def test_options(self, options, message):

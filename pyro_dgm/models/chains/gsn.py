@@ -12,13 +12,13 @@ from torch import Tensor
 from ...checks import check_choice, check_count, check_counts, check_positive
 from ...energy import State
 from ...nets.bodies import ACTIVATIONS
-from ...nets.ladder import Ladder
+from ...nets.ladder import Ladder, SequenceLadder
 from ...nets.modes import evaluating
 from ...objectives.criteria.walkback import Costs, Walkback
 from ...objectives.objective import Objective
 from ..shared.examples import bits, seeded
 from ..shared.rebuilding import RebuildingModel
-from ..shared.rebuilt import Corruption
+from ..shared.rebuilt import Corruption, FlatOneHot
 from ..shared.rows import ROWS_AT_ONCE, check_rows
 
 
@@ -46,9 +46,13 @@ class GSN(RebuildingModel):
         activation: the non-linearity: tanh, relu, silu, softplus, sigmoid or leaky_relu.
         noise: $\sigma$ of the top layer alone, or one number for every hidden layer.
         tied: each pair of layers has one matrix for both directions.
+        frames: rows are sequences of so many frames, side by side: layers are convolutions along them, ``hidden`` counts the
+            units of a frame, and with ``classes`` every frame has a label (of a residue in a protein, say; Zhou and Troyanskaya
+            2014). All sequences have the same length: cut longer ones into windows.
+        kernel: the frames that a unit sees, odd; 5 by default.
 
     Raises:
-        ValueError: a number below one, a negative noise, or an unknown option.
+        ValueError: a number below one, a negative noise, columns that are not whole frames, or an unknown option.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -69,11 +73,18 @@ class GSN(RebuildingModel):
         activation: str = "tanh",
         noise: float | Sequence[float] = 2.0,
         tied: bool = True,
+        frames: int | None = None,
+        kernel: int | None = None,
     ) -> None:
         classes = check_count("classes", classes, 0, "the number of classes, 0 for rows without labels")
         if classes == 1:
             raise ValueError("classes got 1; expected at least 2, or 0 for rows without labels")
         super().__init__(visible, classes, output, corruption, level, levels, shared_noise)
+        if frames is None and kernel is not None:
+            raise ValueError(f"kernel got {kernel!r} without frames; it counts frames of sequences, as in frames=100")
+        if frames is not None and self.visible % check_count("frames", frames):
+            raise ValueError(f"frames got {frames} with {self.visible} columns; expected a number that divides them")
+        self.frames, self.kernel = frames, 5 if kernel is None else kernel
         self.hidden = check_counts("hidden", hidden, "the units of at least one hidden layer", "(1500, 1500)")
         check_choice("activation", activation, ACTIVATIONS)
         self.activation, self.tied = activation, bool(tied)
@@ -87,14 +98,23 @@ class GSN(RebuildingModel):
         self.noise = [float(width) for width in each]
         self.depth = len(self.hidden)
         self.nonlinear = ACTIVATIONS[activation]()
-        self.ladder = Ladder((self.visible, *self.hidden), self.tied)
-        self.top = Ladder((self.hidden[-1], classes), self.tied) if classes else None
+        self.ladder = self._ladder((self.visible // (frames or 1), *self.hidden), self.kernel)
+        self.top = self._ladder((self.hidden[-1], classes), 1) if classes else None
         if self.top is not None:
             self.top.biases[0].requires_grad_(False)  # the top layer has its bias already
 
+    def _ladder(self, sizes: Sequence[int], kernel: int) -> Ladder | SequenceLadder:
+        if self.frames is None:
+            return Ladder(sizes, self.tied)
+        return SequenceLadder(sizes, self.frames, kernel, self.tied)
+
+    def sizes(self) -> dict[str, int]:
+        labels = self.classes * (self.frames or 1)
+        return {"visible": self.visible} | ({"label": labels} if labels else {})
+
     def opening(self, x: Tensor) -> State:
-        hidden = {f"hidden_{layer + 1}": x.new_zeros(len(x), size) for layer, size in enumerate(self.hidden)}
-        label = {"label": x.new_zeros(len(x), self.classes)} if self.classes else {}
+        hidden = {f"hidden_{k}": x.new_zeros(len(x), self.ladder.width(k)) for k in range(1, self.depth + 1)}
+        label = {"label": x.new_zeros(len(x), self.sizes()["label"])} if self.classes else {}
         return {"visible": x, **hidden, **label, "log_step": x.new_zeros(len(x))}
 
     def rebuild(self, state: State, clean: Mapping[str, Tensor] | None = None) -> tuple[State, dict[str, Any]]:
@@ -106,8 +126,14 @@ class GSN(RebuildingModel):
         values = {f"hidden_{layer + 1}": value for layer, value in enumerate(hidden)}
         laws: dict[str, Any] = {"visible": self.columns.law(self._output(hidden))}
         if self.top is not None:
-            laws["label"] = dist.OneHotCategorical(logits=self.top.up(1, hidden[-1]))
+            laws["label"] = self._label(self.top.up(1, hidden[-1]))
         return values, laws
+
+    def _label(self, logits: Tensor) -> dist.TorchDistribution:
+        """The law of the label, or of the labels of all frames side by side."""
+        if self.frames is None:
+            return dist.OneHotCategorical(logits=logits)
+        return FlatOneHot(logits.unflatten(-1, (self.frames, self.classes)))
 
     def layers(self, seen: Tensor, state: State, noise: Sequence[float]) -> list[Tensor]:
         """The hidden layers after one step: odd ones from their neighbours, then even ones.
@@ -134,7 +160,7 @@ class GSN(RebuildingModel):
         return values[1:]
 
     def _output(self, hidden: Sequence[Tensor]) -> Tensor:
-        return self.ladder.down(1, hidden[0]) + self.ladder.biases[0]
+        return self.ladder.down(1, hidden[0]) + self.ladder.bias(0)
 
     def _quiet(self, x: Tensor) -> list[Tensor]:
         """The hidden layers of rows that are held, after as many steps as there are layers, without any noise."""
@@ -155,6 +181,8 @@ class GSN(RebuildingModel):
     def predict_proba(self, x: Tensor, steps: int = 20, noisy: bool = True) -> Tensor:
         r"""The label's law averaged over a chain whose visible columns are held: ``rows x classes``.
 
+        With frames it is ``rows x frames x classes``.
+
         Args:
             x: rows; a label behind the visible columns is ignored.
             steps: the steps that are averaged, after as many first ones as there are hidden layers.
@@ -166,34 +194,38 @@ class GSN(RebuildingModel):
         if self.top is None:
             raise ValueError("this GSN has no classes; make it with classes=10, say, and train it on labelled rows")
         check_count("steps", steps, what="the steps that are averaged")
-        if isinstance(x, Tensor) and x.shape[1:] == (self.visible + self.classes,):
+        if isinstance(x, Tensor) and x.shape[1:] == self.data_shape():
             x = x[:, : self.visible]
         check_rows(x, torch.Size([self.visible]), type(self).__name__)
         with torch.no_grad(), evaluating(self):
             return torch.cat([self._label_law(rows, steps, noisy) for rows in x.split(ROWS_AT_ONCE)])
 
     def _label_law(self, x: Tensor, steps: int, noisy: bool) -> Tensor:
-        state, total = self.opening(x), x.new_zeros(len(x), self.classes)
+        state, total = self.opening(x), x.new_zeros(len(x), self.sizes()["label"])
         for step in range(-self.depth, steps):
             seen = self.columns.seen(self.columns.corrupt(x) if noisy else x)
             layers = self.layers(seen, state, self.noise if noisy else [0.0] * len(self.hidden))
-            law = torch.softmax(self.top.up(1, layers[-1]), -1)  # type: ignore[union-attr]
-            total += law if step >= 0 else 0.0
+            label = self._label(self.top.up(1, layers[-1]))  # type: ignore[union-attr]
+            total += label.mean if step >= 0 else 0.0
             state |= {f"hidden_{number + 1}": value for number, value in enumerate(layers)}
-            state["label"] = dist.OneHotCategorical(law).sample() if noisy else law
-        return total / steps
+            state["label"] = label.sample() if noisy else label.mean
+        return self._by_frame(total / steps)
+
+    def _by_frame(self, labels: Tensor) -> Tensor:
+        """The columns of labels, by frame where there are frames."""
+        return labels if self.frames is None else labels.unflatten(-1, (self.frames, self.classes))
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The log-probability of rebuilt validation rows, in nats per row, and with classes the share that is misclassified."""
         figures = super().progress(train, valid)
         if self.top is None:
             return figures
-        law, truth = self.predict_proba(valid), valid[:, self.visible :].argmax(1)
-        found = {"valid_log_label": float(law.gather(1, truth.unsqueeze(1)).log().mean())}
-        return found | {"valid_error": float((law.argmax(1) != truth).double().mean()), **figures}
+        law, truth = self.predict_proba(valid), self._by_frame(valid[:, self.visible :]).argmax(-1)
+        found = {"valid_log_label": float(law.gather(-1, truth.unsqueeze(-1)).log().mean())}
+        return found | {"valid_error": float((law.argmax(-1) != truth).double().mean()), **figures}
 
-    def last_bias(self) -> Tensor:
-        return self.ladder.biases[0]
+    def last_bias(self) -> Tensor | None:
+        return self.ladder.biases[0] if self.frames is None else None
 
     def objective(
         self,
@@ -215,6 +247,7 @@ class GSN(RebuildingModel):
         return {
             "visible": self.visible, "hidden": list(self.hidden), "classes": self.classes, **self.column_options(),
             "activation": self.activation, "noise": self.noise, "tied": self.tied,
+            **({} if self.frames is None else {"frames": self.frames, "kernel": self.kernel}),
         }  # fmt: skip
 
     @classmethod

@@ -159,11 +159,12 @@ class RebuildingModel(WalkingModel):
         super().check_held(layer, known, value)
         name = f"the clamp of {layer!r} of {type(self).__name__}"
         if layer == "label":
-            whole = known.all(-1)
-            if bool((known.any(-1) & ~whole).any()):
+            each, labels = (t.unflatten(-1, (-1, self.classes)) for t in (known, value))
+            whole = each.all(-1)
+            if bool((each.any(-1) & ~whole).any()):
                 raise ValueError(f"{name} knows a part of a label; mark all its columns alike")
             if bool(whole.any()):
-                check_one_hot(value[whole], name)
+                check_one_hot(labels[whole], name)
         else:
             self.columns.check_known(known, name)
             self.columns.check(torch.where(known, value, self.columns.first(len(known))), name)
@@ -172,7 +173,7 @@ class RebuildingModel(WalkingModel):
         super().check_data(x)
         self.columns.check(x[:, : self.visible], type(self).__name__)
         if self.classes:
-            check_one_hot(x[:, self.visible :], type(self).__name__)
+            check_one_hot(x[:, self.visible :].reshape(-1, self.classes), type(self).__name__)
 
     def column_options(self) -> dict[str, Any]:
         """The options of this class."""

@@ -126,7 +126,8 @@ class WalkingModel(ConditionalsByChain):
         Args:
             n: the number of rows.
             steps: the steps of each chain; ``chains`` shows whether they are enough.
-            labels: the class of every row, or one class for all, from 0, held fixed; by default it is drawn with the rows.
+            labels: the class of every row (and of all its frames), or one class for all, from 0, held fixed; by default it is
+                drawn with the rows.
 
         Raises:
             ValueError: a number below one; labels outside the classes, or of a model without classes.
@@ -150,7 +151,7 @@ class WalkingModel(ConditionalsByChain):
             raise ValueError(
                 f"labels got {labels!r}; expected {n} integers from 0 to {self.classes - 1}, or one of them"
             )
-        value = torch.eye(self.classes)[chosen.long().expand(n)]
+        value = torch.eye(self.classes)[chosen.long().expand(n)].repeat(1, self.sizes()["label"] // self.classes)
         return {"label": (torch.ones_like(value, dtype=torch.bool), value)}
 
     def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "torch") -> VectorizedMCMC:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -139,6 +139,11 @@ def log_partition(
     names = {"bridge": "bridge sampling", "ais": "AIS and reverse AIS" if reverse else "AIS"}
     name = names[method] + (DEPENDS if depends else "")
     return LogPartition.annealed(log_base + mean, stderr, (lower, stderr_lower), (upper, stderr_upper), name)
+
+
+def asks_to_anneal(options: Mapping[str, Any]) -> bool:
+    """True where options of ``log_partition`` imply annealing: all do except ``base``, the rows that it starts from."""
+    return bool(set(options) - {"base"})
 
 
 def _log_weights(engine: str) -> Callable[..., tuple[Tensor, Tensor, Tensor | None]]:

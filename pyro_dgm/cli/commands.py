@@ -149,7 +149,11 @@ def _sample_pictures(opened: Opened, x: Tensor) -> None:
     model, shape, folder = opened.model, opened.shape, opened.folder
     shown = opened.pixels(x[:SHOWN_SAMPLES]), opened.pixels(opened.dataset.test.x[:SHOWN_SAMPLES])
     pictures.samples_and_data(
-        opened.grey(shown[0]), opened.grey(shown[1]), shape, type(model).__name__, path=folder / "samples.png"
+        opened.grey(shown[0]),
+        opened.grey(shown[1]).nan_to_num(0.5),
+        shape,
+        type(model).__name__,
+        path=folder / "samples.png",
     )
     weight = getattr(model, "weight", None)
     if isinstance(weight, Tensor) and weight.dim() == 2 and len(weight) == math.prod(shape):
@@ -179,7 +183,7 @@ def impute(options: Namespace) -> None:
     write_npz(file, x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details)
     if opened.is_picture:
         imputed_picture(opened, x, known, means, options.rows is None, path=opened.folder / "imputed.png")
-    unit = "unknown values" if options.rows is not None else f"of {wide} columns"
+    unit = "unknown values" if known.dim() > 1 else f"of {wide} columns"
     print(f"{len(x)} rows with {int((~known).sum())} {unit} imputed in {file}")
     print_details(details)
 

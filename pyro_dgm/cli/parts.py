@@ -22,11 +22,15 @@ def likelihood(opened: Opened, split: Split, method: str | None = None, **option
 
 
 def partly_known(opened: Opened, device: str, n: int = 10, share: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Test rows from all over the split, and booleans of the first share of their columns and of their labels."""
+    """Test rows from all over the split, and booleans of the first share of their columns and of their labels.
+
+    Missing values (NaN) are never known; the booleans are then those of every row.
+    """
     test, wide = opened.dataset.test, opened.dataset.visible - opened.classes
     spread = torch.linspace(0, len(test) - 1, min(n, len(test))).long()
     x = test.x[spread].to(device)
-    return x, opened.known(torch.arange(wide, device=x.device) < math.ceil(share * wide))
+    known = opened.known(torch.arange(wide, device=x.device) < math.ceil(share * wide))
+    return x, known & ~x.isnan() if bool(x.isnan().any()) else known
 
 
 def imputed_picture(
@@ -37,4 +41,6 @@ def imputed_picture(
 
     truth, filled = (opened.grey(opened.pixels(rows)) for rows in (x, means))
     shown = opened.pixels(known.expand(x.shape))
-    return pictures.imputations(truth if whole else None, shown, filled, opened.shape, path=path)
+    return pictures.imputations(
+        truth if whole and not bool(truth.isnan().any()) else None, shown, filled, opened.shape, path=path
+    )

@@ -16,6 +16,8 @@ BINARISATIONS = ("threshold", "fixed", "stochastic")
 def draw(grey: Tensor, generator: torch.Generator) -> Tensor:
     """Bits that are 1 with probability `grey`, drawn on the generator's device so that every device gets the same.
 
+    NaN stays NaN.
+
     Args:
         grey: probabilities in [0, 1].
         generator: the source of the uniform numbers.
@@ -24,7 +26,12 @@ def draw(grey: Tensor, generator: torch.Generator) -> Tensor:
     tensor([0., 1.])
     """
     uniform = torch.rand(grey.shape, dtype=grey.dtype, generator=generator, device=generator.device)
-    return (uniform.to(grey.device) < grey).to(grey.dtype)
+    return _as_bits(uniform.to(grey.device) < grey, grey)
+
+
+def _as_bits(bits: Tensor, grey: Tensor) -> Tensor:
+    """Booleans as bits in the precision of the grey levels, and NaN where these have no value."""
+    return torch.where(grey.isnan(), grey, bits.to(grey.dtype))
 
 
 def check_name(how: str) -> None:
@@ -62,7 +69,7 @@ def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
     redrawn = ("train",) if how == "stochastic" else ()
     if how == "threshold":
         space = Space("binary", "threshold 0.5")
-        bits = {part: (split.x > 0.5).to(split.x.dtype) for part, split in splits.items()}
+        bits = {part: _as_bits(split.x > 0.5, split.x) for part, split in splits.items()}
     else:
         space = Space("binary", f"{how}, seed {seed}")
         bits = {
@@ -80,7 +87,8 @@ def _check_grey(name: str, part: str, split: Split, how: str) -> None:
         raise ValueError(
             f"{where} is already {split.space}; binarisation {how!r} needs grey levels: leave the binarisation out."
         )
-    low, high = float(split.x.min()), float(split.x.max())
+    known = split.x[~split.x.isnan()]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     if low < 0 or high > 1:
         raise ValueError(
             f"{where} has values from {low:g} to {high:g}; binarisation {how!r} needs grey levels in [0, 1]: "

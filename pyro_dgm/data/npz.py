@@ -41,8 +41,8 @@ def read_npz(path: Path) -> Dataset:
     """Read `train`, and `valid` and `test` where present, from an npz file.
 
     An array with a companion scalar such as `train_width` holds packed bits; any other array holds N rows of numbers of
-    any shape. `train_labels` and so on are optional; NaN or -1 there is a row without label. A missing `valid` or `test` is a
-    tenth of `train`, split off by a fixed permutation. The space is that of `infer_space`.
+    any shape, NaN where a value is missing. `train_labels` and so on are optional; NaN or -1 there is a row without label. A
+    missing `valid` or `test` is a tenth of `train`, split off by a fixed permutation. The space is that of `infer_space`.
 
     Args:
         path: the file.
@@ -81,11 +81,12 @@ def dataset_of(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
 
 
 def infer_space(parts: list[torch.Tensor]) -> Space:
-    """The smallest space of binary, unit interval, whole numbers and real that holds all values, marked "as given".
+    """The smallest space of binary, unit interval, whole numbers and real that holds all known values, marked "as given".
 
     >>> str(infer_space([torch.tensor([0.0, 0.5]), torch.tensor([1.0])]))
     'unit interval (as given)'
     """
+    parts = [x[~x.isnan()] for x in parts]
     if all(bool(((x == 0) | (x == 1)).all()) for x in parts):
         return Space("binary", "as given")
     if all(bool(((x >= 0) & (x <= 1)).all()) for x in parts):
@@ -108,12 +109,11 @@ def rows_of(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
             "of one or more axes, none of them empty."
         )
     # Dataset checks this too, but counts rows within splits; here the row number is that in the file.
-    finite = np.isfinite(array).reshape(len(array), -1).all(1)
-    if not finite.all():
+    infinite = np.isinf(array).reshape(len(array), -1).any(1)
+    if infinite.any():
         raise ValueError(
-            f"{path}: array {part!r} has a NaN or infinite value, first in row {int(np.argmin(finite))}; every value "
-            "must be finite: train on complete rows; then pyro-dgm impute RUN --rows FILE (model.impute) fills in the "
-            "others."
+            f"{path}: array {part!r} has an infinite value, first in row {int(np.argmax(infinite))}; expected finite values, or "
+            "NaN where one is missing."
         )
     return array
 

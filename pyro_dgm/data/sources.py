@@ -86,8 +86,20 @@ def load(
             raise ValueError(f"load got binarisation {binarisation!r} and preprocessing {preprocessing!r}; choose one.")
     dataset = _read(os.fspath(name_or_path), data_folder(data_dir))
     if preprocessing is not None:
+        _check_complete(dataset)
         return preprocess(dataset, **({"how": preprocessing} if isinstance(preprocessing, str) else preprocessing))
     return dataset if binarisation is None else binarise(dataset, binarisation, seed)
+
+
+def _check_complete(dataset: Dataset) -> None:
+    """Refuse a preprocessing of rows with missing values, which would mix them with known ones."""
+    for part in ("train", "valid", "test"):
+        holes = getattr(dataset, part).x.isnan().any(1)
+        if holes.any():
+            raise ValueError(
+                f"Dataset {dataset.name!r}: split {part!r} has missing values, first in row {int(holes.nonzero()[0])}; "
+                "preprocess complete rows, or leave the preprocessing out"
+            )
 
 
 def _read(name: str, folder: Path | None) -> Dataset:

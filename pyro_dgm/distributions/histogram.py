@@ -12,17 +12,24 @@ from torch import Tensor
 
 
 class Histogram(dist.TorchDistribution):
+    """Independent columns of that ``event_shape``; of values, ``known`` marks those that have a share in ``log_prob``."""
+
     arg_constraints: dict[str, Any] = {}
     support = dist.constraints.real_vector
 
     def __init__(
-        self, knots: Tensor, logits: Tensor, batch_shape: Sequence[int] = (), validate_args: bool | None = None
+        self,
+        knots: Tensor,
+        logits: Tensor,
+        batch_shape: Sequence[int] = (),
+        validate_args: bool | None = None,
+        known: Tensor | None = None,
     ) -> None:
-        self.knots, self.logits = knots, logits
+        self.knots, self.logits, self.known = knots, logits, known
         super().__init__(torch.Size(batch_shape), knots.shape[:1], validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Histogram:
-        return Histogram(self.knots, self.logits, batch_shape, self._validate_args)
+        return Histogram(self.knots, self.logits, batch_shape, self._validate_args, self.known)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -35,7 +42,10 @@ class Histogram(dist.TorchDistribution):
         inside = height.gather(1, index.clamp(0, self.logits.shape[1] - 1))
         column_log_probs = torch.where(beyond > 0, math.log(TAIL) - scale.log() - beyond / scale, inside)
         column_log_probs = torch.where(flat.isnan(), flat, column_log_probs)
-        rows = column_log_probs.sum(0).reshape(value.shape[:-1])
+        column_log_probs = column_log_probs.T.reshape(value.shape)
+        if self.known is not None:
+            column_log_probs = torch.where(self.known, column_log_probs, 0.0)
+        rows = column_log_probs.sum(-1)
         return rows.expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:

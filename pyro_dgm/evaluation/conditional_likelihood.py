@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checks import shown
+from ..checks import check_rows, shown
 from ..data import Space, Split
 from ..inference.registration import unregistered
 from ..models.shared.arguments import rows_for
@@ -62,5 +62,6 @@ def conditional_log_likelihood(
     x = rows_for(model, x, type(model).__name__)
     with evaluating(model), unregistered():
         model.check_data(x)
+        check_rows(x, x.shape[1:], type(model).__name__)
         evidence = conditional_evidence(model, x, known, method, **options)
     return figure_of(evidence, model, x, space, "probability", given)

@@ -39,10 +39,12 @@ class Objective(ABC):
     Attributes:
         arguments: the arguments of the model's ``objective`` that made it, as plain data, where they are known.
         fewest_rows: the rows below which a batch tells nothing; ``fit`` leaves a smaller last batch out.
+        needs_whole_rows: the reason why it takes no rows with missing values (NaN), whatever the model; None where it does.
     """
 
     arguments: dict[str, Any] | None = None
     fewest_rows: int = 1
+    needs_whole_rows: str | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -20,6 +20,7 @@ from ..files import locked, remove_drafts, write_json
 from ..inference.random_state import restored, seeded
 from ..inference.registration import unregistered
 from ..models.shared.model import Model
+from ..models.shared.rows import filled_by_others
 from ..nets.modes import evaluating, frozen_stay
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, load_state, read_config
@@ -127,7 +128,7 @@ def fit(
     for name in ("train", "valid"):
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:
-            _check_missing(model, split.x, name)
+            _check_missing(model, objective, split.x, name)
             model.check_data(split.x)
     world = check_devices(device, devices)
     _check_monitored(model, data, objective, settings)
@@ -166,7 +167,7 @@ def fit(
                 pyro.set_rng_seed(settings.seed)
                 if model.fresh:
                     with frozen_stay(model):
-                        model.initialise(data.train.x.to(trainer.device))
+                        model.initialise(filled_by_others(data.train.x.to(trainer.device)))
                 if processes.rank():
                     pyro.set_rng_seed(processes.own_seed(settings.seed))
             first = 0 if state is None else trainer.restore(state)
@@ -180,14 +181,22 @@ def fit(
             return trainer.run(first)
 
 
-def _check_missing(model: Model, x: torch.Tensor, split: str) -> None:
-    """Refuse missing values in rows for a model that cannot sum them out."""
+def _check_missing(model: Model, objective: Objective, x: torch.Tensor, split: str) -> None:
+    """Refuse missing values in rows for a model that cannot sum them out, or for a criterion of whole rows."""
     holes = x.isnan().flatten(1).any(1)
-    if not model.takes_missing and bool(holes.any()):
+    if not bool(holes.any()):
+        return
+    if not model.takes_missing:
         raise ValueError(
             f"{type(model).__name__} got NaN, first in row {int(holes.nonzero()[0])} of {split!r}, and cannot sum missing values "
-            "out of its likelihood; fit it on rows without, then impute(x, known=~x.isnan()) fills in the others. Orderless "
-            "autoregressive models and variational autoencoders are trained on incomplete rows"
+            "out of its likelihood; fit it on rows without, then impute(x, known=~x.isnan()) fills in the others. Boltzmann "
+            "machines, orderless autoregressive models and variational autoencoders are trained on incomplete rows"
+        )
+    if objective.needs_whole_rows is not None:
+        raise ValueError(
+            f"rows have NaN, first in row {int(holes.nonzero()[0])} of {split!r}, and {type(objective).__name__} "
+            f"{objective.needs_whole_rows}; train by a criterion that leaves missing values out, as the model's default does, or "
+            "on complete rows"
         )
 
 

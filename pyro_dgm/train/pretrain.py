@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checks import check_seed
+from ..checks import check_rows, check_seed
 from ..data import Dataset, Space, Split
 from ..data.binarise import draw
 from ..data.rows import as_dataset
@@ -68,6 +68,7 @@ def pretrain(
     data = replace(data, train=data.train.to(dtype), valid=data.valid.to(dtype), test=data.test.to(dtype))
     for split in (data.valid, data.test) if data.redraw else (data.train, data.valid):
         model.check_data(split.x)
+        check_rows(split.x, split.x.shape[1:], "pretrain")  # the layers above learn features, which need whole rows
     common = {"objective": objective or {}, **options}
     if layers is not None and len(layers) != len(model.hidden):
         raise ValueError(f"layers got {len(layers)} entries; expected {len(model.hidden)}, one for every hidden layer")

@@ -93,7 +93,7 @@ def test_permutation_never_changes() -> None:
         ({"train": np.ones((9, 2), np.uint8), "train_width": 17}, r"17 packed bits need uint8 of shape \(N, 3\)"),
         ({"train": np.ones((9, 2), np.uint8), "train_width": 8}, r"8 packed bits need uint8 of shape \(N, 1\)"),
         ({"train": np.ones((9, 2), np.uint8), "train_width": 1.5}, "'train_width' is .*expected a whole number"),
-        ({"train": np.diag([1, 1, np.inf, np.nan])}, "array 'train' has a NaN.*row 2;.*impute"),
+        ({"train": np.diag([1, 1, np.inf, np.nan])}, "array 'train' has an infinite.*row 2;.*NaN where"),
         ({"train": np.array([[None]], dtype=object)}, "cannot be read as an npz file.*Python objects"),
     ],
 )

@@ -19,7 +19,7 @@ from ...nets.recurrent import Cell, State
 from ...objectives.objective import Objective
 from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel, bound_objective
-from ..shared.rows import check_binary, check_rows
+from ..shared.rows import check_binary, check_rows, known_alone
 
 
 class DRAW(LatentVariableModel):
@@ -33,7 +33,8 @@ class DRAW(LatentVariableModel):
 
     It is trained on $\mathcal L(q) = E_q \log p(x \mid z) - \sum_t E_q\,\mathrm{KL}(q(z_t \mid x, z_{<t}) \,\|\,
     \mathcal N(0, I)) \le \log p(x)$ (20.76-78), in nats, each KL in closed form given the steps before it. The prior of $z_t$
-    has no parents, so that this is exact although the guide is not factorial.
+    has no parents, so that this is exact although the guide is not factorial. Missing values (NaN) are left out of the
+    likelihood; the guide sees zeros there, and no error.
 
     ``model(x)`` has the sites ``"z1"`` to ``"zT"``, ``rows x latent``, and ``"x"``, ``rows x visible``. The canvas $c_0$ and the
     initial states are learned. The paper's MNIST model is ``steps=64, attention=(2, 5)`` with the other defaults.
@@ -63,6 +64,7 @@ class DRAW(LatentVariableModel):
     """
 
     guide_needs_rows = True
+    takes_missing = True
 
     network: _Network
 
@@ -91,11 +93,16 @@ class DRAW(LatentVariableModel):
         with self.data_plate(x, size):
             for step in range(self.steps):
                 canvas, decoder, _ = network.stroke(pyro.sample(f"z{step + 1}", prior), canvas, decoder)
-            return pyro.sample("x", dist.Bernoulli(logits=canvas).to_event(1), obs=x)
+            columns, known = known_alone(dist.Bernoulli(logits=canvas).to_event(1), x)
+            return pyro.sample("x", columns, obs=known)
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
         network = self.network
-        (canvas, decoder), encoder, seen = network.start(), network.encoder.start(), network.see(x)
+        (canvas, decoder), encoder, seen = (
+            network.start(),
+            network.encoder.start(),
+            network.see(torch.where(x.isnan(), 0.0, x)),
+        )
         with self.data_plate(x, size):
             for step in range(self.steps):
                 encoder = network.look(x, seen, canvas, decoder, encoder)
@@ -155,7 +162,7 @@ class DRAW(LatentVariableModel):
         )
 
     def check_data(self, x: Tensor) -> None:
-        check_rows(x, torch.Size([self.visible]), "DRAW")
+        check_rows(x, torch.Size([self.visible]), "DRAW", missing=True)
         check_binary(x, "DRAW")
 
     def options(self) -> dict[str, Any]:
@@ -223,7 +230,8 @@ class _Network(nn.Module):
 
     def look(self, x: Tensor, seen: Tensor | None, canvas: Tensor, decoder: State, encoder: State) -> State:
         """The encoder's next state, after reading the picture and its difference from the canvas."""
-        error = x - canvas.sigmoid()
+        missing = x.isnan()
+        error, x = torch.where(missing, 0.0, x - canvas.sigmoid()), torch.where(missing, 0.0, x)
         if self.reader is not None:
             filters = self.reader(decoder.shown)
             seen, error = self.encoder.weigh(0, filters.read(x)), filters.read(error)

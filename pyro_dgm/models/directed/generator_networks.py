@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -22,7 +23,8 @@ class AffineGenerator(ExplicitModel):
     r"""Gaussian rows from standard normal noise by an affine map, $x = \mu + L z$ (20.71).
 
     The model is the map of the noise; since the map is invertible the density is $\mathcal N(\mu, L L^\top)$. A first
-    ``fit`` starts at the maximum-likelihood solution, which has a closed form.
+    ``fit`` starts at the maximum-likelihood solution, which has a closed form; on rows with missing values (NaN), whose
+    likelihood is the density of the known ones, near it.
 
     Args:
         visible: the number of columns.
@@ -41,6 +43,8 @@ class AffineGenerator(ExplicitModel):
         torch.Size([2, 3])
     """
 
+    takes_missing = True
+
     def __init__(self, visible: int) -> None:
         super().__init__()
         visible = check_columns(visible)
@@ -53,6 +57,15 @@ class AffineGenerator(ExplicitModel):
         scale = self.factor.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
         noise = dist.Normal(torch.zeros_like(self.mean), 1.0).to_event(1)
         return dist.TransformedDistribution(noise, [LowerCholeskyAffine(self.mean, scale)])
+
+    def of_rows(self, x: Any) -> tuple[dist.TorchDistribution, Any]:
+        if x is None or not bool((missing := x.isnan()).any()):
+            return self(), x
+        scale = self.factor.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
+        rows = torch.where(missing.unsqueeze(-1), 0.0, scale)
+        # A missing value stands at the mean of a normal of its own, whose density there is one.
+        covariance = rows @ rows.mT + torch.diag_embed(missing / (2 * math.pi))
+        return dist.MultivariateNormal(self.mean, covariance), torch.where(missing, self.mean.detach(), x)
 
     def initialise(self, x: Tensor) -> None:
         """Start at the rows' mean and covariance.
@@ -89,7 +102,7 @@ class InverseTransform(ExplicitModel):
 
     $F$ of a column is piecewise linear between knots. Its density is a histogram with learned masses of the bins and an
     exponential tail at either end, which has a mass of a thousandth and the scale of the whole range. A first ``fit`` puts
-    the knots at the data's quantiles.
+    the knots at the data's quantiles. Missing values (NaN) are left out of the likelihood.
 
     Args:
         visible: the number of columns.
@@ -111,6 +124,7 @@ class InverseTransform(ExplicitModel):
         [-0.002, -7.908]
     """
 
+    takes_missing = True
     knots: Tensor
 
     def __init__(self, visible: int, bins: int = 20) -> None:
@@ -123,6 +137,11 @@ class InverseTransform(ExplicitModel):
 
     def forward(self) -> dist.TorchDistribution:
         return Histogram(self.knots, self.logits)
+
+    def of_rows(self, x: Any) -> tuple[dist.TorchDistribution, Any]:
+        if x is None or not bool((missing := x.isnan()).any()):
+            return self(), x
+        return Histogram(self.knots, self.logits, known=~missing), torch.where(missing, self.knots[:, 0], x)
 
     def initialise(self, x: Tensor) -> None:
         """Put the knots at the data's quantiles, and the outermost a little beyond its ends."""

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...annealing import log_partition
+from ...annealing.partition import asks_to_anneal
 from ...checks import check_belongs, check_count
 from ...distributions.hidden_sites import HiddenSite, JointDraw
 from ...energy import BoltzmannDistribution, Dense, Gaussian, Graph, LogPartition, Sparse, SpikeSlab
 from ...energy.interactions.sparse import check_edges, edge_list
 from ...energy.mean_field import mean_field
 from ..shared.abilities import check_options
-from ..shared.boltzmann import asks_to_anneal, visible_given
+from ..shared.boltzmann import visible_given
 from ..shared.evidence import Evidence, between, bounded
 from ..shared.examples import seeded
-from ..shared.rows import PROGRESS_ROWS, ROWS_AT_ONCE
+from ..shared.rows import ROWS_AT_ONCE
 from ..shared.slabs import SLACK, SlabMachine
 from ._sums_over_spikes import LARGEST, SumsOverSpikes
 
@@ -217,6 +218,8 @@ class CoupledSlabRBM(SlabMachine):
             x: rows.
             method: ``"exact"``, or ``"ais"`` (``"bridge"``) with the options of ``dgm.log_partition``, which gives the bound.
         """
+        if bool(x.isnan().any()):
+            return super().evidence(x, method, **options)
         check_options(self, options, log_partition)
         if method == "exact":
             check_belongs("method", method, ["ais", "bridge"], **options)
@@ -230,7 +233,7 @@ class CoupledSlabRBM(SlabMachine):
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """Log-density of validation rows given their hidden means, and the gap between the splits' bounds, in nats per row."""
-        rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
+        rows = self.first_rows(train, valid)
         gap = [-float(self.bound(r, self.rounds).mean()) for r in rows]
         with torch.no_grad():
             machine = self().machine

@@ -17,7 +17,8 @@ from ...native import out_of_autocast
 
 TAKE_ROWS = (
     "bound", "classifier_input", "complete", "condition", "condition_with_details", "conditional_log_prob", "evidence",
-    "hidden_features", "impute", "impute_with_details", "log_partition", "posterior_draws", "predict_proba", "reconstruct",
+    "filled", "hidden_features", "impute", "impute_with_details", "log_partition", "posterior_draws", "predict_proba",
+    "reconstruct",
 )  # fmt: skip
 """Methods of models whose first argument, ``x`` or ``rows``, holds rows, and ``known`` (if they have it) booleans."""
 

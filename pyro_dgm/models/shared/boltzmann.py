@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...annealing import log_partition
+from ...annealing.partition import asks_to_anneal
 from ...annealing.raise_bound import RaiseBound, raise_bound
 from ...checks import advice_on_bits, check_belongs, check_choice
 from ...energy import Block, BoltzmannDistribution, LogPartition, Machine, Unit, summable
@@ -24,13 +25,14 @@ from ...objectives.criteria.multi_prediction import MultiPrediction
 from ...objectives.criteria.pseudolikelihood import pseudo_log_likelihood
 from ...objectives.objective import Objective
 from ...objectives.phases.coordinates import why_not_centred
-from ...objectives.phases.objective import NegativePhaseObjective
+from ...objectives.phases.objective import SWEEPS, NegativePhaseObjective
 from ...objectives.phases.positive import Positive
 from ...objectives.sparsity import Sparsity
 from .abilities import check_options
 from .energy_based import EnergyModel
 from .evidence import WIDTH, Evidence, between, bounded
-from .rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows, check_support
+from .known_evidence import known_evidence
+from .rows import ROWS_AT_ONCE, check_rows, check_support, filled_by_others
 
 Kind = Literal["pcd", "cd", "exact", "pseudolikelihood", "ratio-matching", "nce", "multi-prediction"]
 """The criteria that machines are trained by."""
@@ -63,6 +65,7 @@ class BoltzmannModel(EnergyModel):
         positive: Positive | None = None,
         sparsity: float | dict[str, float] | None = None,
         sparsity_weight: float | None = None,
+        missing_sweeps: int | None = None,
     ) -> Objective:
         """The likelihood's gradient with a negative phase, or a criterion that needs no chain.
 
@@ -85,6 +88,8 @@ class BoltzmannModel(EnergyModel):
             sparsity: of pcd, cd and exact, the share of rows in which hidden units are to be on (``dgm.Sparsity``), or one per
                 layer by name.
             sparsity_weight: its weight, 1 by default.
+            missing_sweeps: of pcd, cd and exact, sweeps of the chains that fill in missing values (NaN) at every visit of a
+                row, 10 by default (``dgm.NegativePhaseObjective``).
 
         Raises:
             ValueError: an unknown kind, an option of another kind, or a gradient that cannot be centred.
@@ -97,7 +102,9 @@ class BoltzmannModel(EnergyModel):
         check_belongs("kind", kind, ["pcd"], chains=chains)
         check_belongs("kind", kind, ["pcd", "cd"], centred=centred or None)
         check_belongs("kind", kind, ["pcd", "cd"], precision=None if precision == "float32" else precision)
-        check_belongs("kind", kind, ["pcd", "cd", "exact"], rates=rates, sparsity=sparsity)
+        check_belongs(
+            "kind", kind, ["pcd", "cd", "exact"], rates=rates, sparsity=sparsity, missing_sweeps=missing_sweeps
+        )
         check_belongs("kind", kind, ["pseudolikelihood", "ratio-matching"], entries=entries)
         check_belongs("kind", kind, ["nce"], ratio=ratio)
         check_belongs("kind", kind, ["multi-prediction"], rounds=rounds, known=known, weights=weights)
@@ -120,7 +127,9 @@ class BoltzmannModel(EnergyModel):
         else:
             return PseudoLikelihood(entries) if kind == "pseudolikelihood" else RatioMatching(entries)
         factors = None if rates is None else self.rate_factors(rates)
-        return NegativePhaseObjective(phase, rates=factors, sparsity=Sparsity.of(sparsity, sparsity_weight))
+        targets = Sparsity.of(sparsity, sparsity_weight)
+        sweeps = SWEEPS if missing_sweeps is None else missing_sweeps
+        return NegativePhaseObjective(phase, rates=factors, sparsity=targets, missing_sweeps=sweeps)
 
     def rate_factors(self, rates: Sequence[float]) -> dict[str, float]:
         """Factors of the learning rates of single parameters, by name, from one per hidden layer.
@@ -147,7 +156,7 @@ class BoltzmannModel(EnergyModel):
 
     def check_data(self, x: Tensor) -> None:
         dist = self()
-        check_rows(x, dist.event_shape, type(self).__name__)
+        check_rows(x, dist.event_shape, type(self).__name__, missing=self.takes_missing)
         check_states(dist.machine.graph.layers[dist.visible], x, type(self).__name__)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
@@ -158,7 +167,7 @@ class BoltzmannModel(EnergyModel):
         """
         with torch.no_grad():
             dist = self()
-            rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
+            rows = self.first_rows(train, valid)
             if not quickly_summable(dist.machine, {dist.visible: rows[0][:1]}):
                 return self._reconstruction_progress(*rows)
             free_energies = [dist.free_energy(r).mean() for r in rows]
@@ -197,6 +206,7 @@ class BoltzmannModel(EnergyModel):
         Raises:
             ValueError: the machine has no hidden units.
         """
+        check_rows(x, x.shape[1:], type(self).__name__)
         machine, layers = self.machine_of(x)
         if layers.keys() == machine.graph.layers.keys():
             return super().hidden_features(x)
@@ -211,6 +221,7 @@ class BoltzmannModel(EnergyModel):
             x: rows.
             rounds: rounds of mean field.
         """
+        check_rows(x, x.shape[1:], type(self).__name__)
         machine, layers = self.machine_of(x)
         statistics = dict(machine.statistics(layers))
         if layers.keys() != machine.graph.layers.keys():
@@ -225,6 +236,10 @@ class BoltzmannModel(EnergyModel):
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$-F(x) - \log Z$ for every row, of all layers that it observes; log Z exact, or between annealing both ways.
 
+        Of rows with missing values (NaN) it is that of the known entries, $\log p(x_k)$: exact where the states of the hidden
+        units or of the missing entries can be listed, else both the sum over what is missing (a row with ten chains, unless
+        ``chains`` says otherwise) and log Z are annealed, which takes long for many rows.
+
         The interval goes from the mean log weight of forward annealing to that of reverse annealing, widened by ``WIDTH``
         standard errors of those means, and always contains the value. Where the hidden states are too many to be summed, the
         figure is the variational bound (20.35) less log Z.
@@ -237,6 +252,8 @@ class BoltzmannModel(EnergyModel):
             options: those of ``dgm.log_partition`` or ``dgm.raise_bound``.
         """
         check_options(self, options, raise_bound if method == "raise" else log_partition)
+        if bool(x.isnan().any()):
+            return self._evidence_of_known(x, method, **options)
         if method == "raise":
             if options.get("base") is not None:
                 options["base"] = self.observed(options["base"])["visible"]
@@ -248,6 +265,19 @@ class BoltzmannModel(EnergyModel):
                 return bounded(torch.cat([-self._bound(rows) for rows in x.split(ROWS_AT_ONCE)]), log_z)
             values = torch.cat([-dist.free_energy(visible) for dist, visible in pairs]) - log_z.value
         return between(values, log_z)
+
+    def _evidence_of_known(self, x: Tensor, method: str | None, **options: Any) -> Evidence:
+        """The evidence of rows with missing values, $\\log p(x_k)$."""
+        if method == "raise":
+            raise ValueError("method got 'raise', a bound for complete rows; leave it out, or use 'ais'")
+        annealing = {name: value for name, value in options.items() if name != "base"}
+        return known_evidence(
+            self(),
+            x,
+            lambda: self.log_partition(x, method, **options),
+            method,
+            **(annealing if method != "exact" else {}),
+        )
 
     def _bound(self, x: Tensor) -> Tensor:
         """The variational bound of the free energy of rows, in nats: one figure per row."""
@@ -277,13 +307,8 @@ class BoltzmannModel(EnergyModel):
                 method = "ais" if asks_to_anneal(options) or not summable(dist.machine, {}) else "exact"
                 options = {} if method == "exact" else options
             if method != "exact":
-                options["base"] = self.observed(options.get("base", rows))["visible"]
+                options["base"] = filled_by_others(self.observed(options.get("base", rows))["visible"])
             return log_partition(dist, method, **options)
-
-
-def asks_to_anneal(options: Mapping[str, Any]) -> bool:
-    """True where options of ``log_partition`` imply annealing: all do except ``base``, the rows that it starts from."""
-    return bool(set(options) - {"base"})
 
 
 def check_states(unit: Unit, x: Tensor, name: str) -> None:

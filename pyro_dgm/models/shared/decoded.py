@@ -93,7 +93,7 @@ class DecodedModel(LatentVariableModel):
 
     def check_columns(self, x: Tensor) -> None:
         """Raise ``ValueError`` where observed columns hold values that they cannot take."""
-        name, x = type(self).__name__, torch.where(x.isnan(), 0.0, x)
+        name = type(self).__name__
         if self.output == "binary":
             check_binary(x, f"{name} with binary output", "; or choose output='gaussian'")
         if self.output == "logistic":

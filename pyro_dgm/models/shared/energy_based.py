@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 
 from ...energy import EnergyDistribution
-from ...mcmc import VectorizedMCMC, default_kernel
+from ...mcmc import ChainsKernel, VectorizedMCMC, default_kernel
+from ...objectives.phases.objective import SWEEPS
 from .chain_details import chain_figures, projections
 from .conditioning import check_condition, check_imputation
 from .model import ProbabilisticModel
+from .rows import PROGRESS_ROWS
 
 
 class EnergyModel(ProbabilisticModel):
     """A model whose call returns an energy distribution over the visible layer."""
+
+    takes_missing = True
 
     @abstractmethod
     def forward(self, *context: Any, **shifts: Any) -> EnergyDistribution:
@@ -81,6 +85,33 @@ class EnergyModel(ProbabilisticModel):
         rates = [float(d["acceptance rate"]) for d in mcmc.kernel.chain_diagnostics(1) if "acceptance rate" in d]
         return found | ({"acceptance": min(rates)} if rates else {})
 
+    @torch.no_grad()
+    def filled(self, x: Tensor, sweeps: int = SWEEPS) -> Tensor:
+        """Rows with every missing value (NaN) drawn given the known ones, by one clamped chain per row.
+
+        The chains start at the biases and take ``sweeps`` steps of the distribution's default kernel. Where these are too few,
+        the draws are between the law without couplings and the law given the known values.
+
+        Args:
+            x: rows.
+            sweeps: the length of the chains.
+        """
+        holes = x.isnan().flatten(1).any(1)
+        if not bool(holes.any()):
+            return x
+        rows, dist = x[holes], self()
+        kernel = self._clamped_kernel(dist, rows.nan_to_num(), ~rows.isnan())
+        state = kernel.start(len(rows))
+        for _ in range(sweeps):
+            state = kernel.sample(state)
+        whole = x.clone()
+        whole[holes] = torch.where(rows.isnan(), self.joined(state).to(x), rows)
+        return whole
+
+    def first_rows(self, *splits: Tensor) -> tuple[Tensor, ...]:
+        """The first rows of splits, for figures of progress, with missing values filled in by draws."""
+        return tuple(self.filled(x[:PROGRESS_ROWS]) for x in splits)
+
     def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "torch") -> VectorizedMCMC:
         """Run chains without clamping, with the default kernel of the distribution."""
         dist = self()
@@ -92,14 +123,18 @@ class EnergyModel(ProbabilisticModel):
         """The training rows as ``base``: annealing starts from their means."""
         return {"base": train} if method in (None, "ais", "bridge") else {}
 
+    def _clamped_kernel(self, dist: EnergyDistribution, x: Tensor, known: Tensor) -> ChainsKernel:
+        """The kernel of chains, one per row, with the known entries of the layers that rows observe clamped."""
+        values, masks = self.observed(x), self.observed(known.expand(x.shape))
+        clamp = {layer: (masks[layer], value) for layer, value in values.items()}
+        return default_kernel(dist)(dist, clamp=clamp)
+
     def _clamped(
         self, dist: EnergyDistribution, x: Tensor, known: Tensor, draws: int, warmup: int, **options: Any
     ) -> VectorizedMCMC:
         """Run chains of the layers that rows observe, one per row, with the known entries clamped."""
-        values, masks = self.observed(x), self.observed(known.expand(x.shape))
-        clamp = {layer: (masks[layer], value) for layer, value in values.items()}
         mcmc = VectorizedMCMC(
-            default_kernel(dist)(dist, clamp=clamp), draws, warmup, num_chains=len(x), save_params=list(values),
+            self._clamped_kernel(dist, x, known), draws, warmup, num_chains=len(x), save_params=list(self.observed(x)),
             disable_progbar=True, **options,
         )  # fmt: skip
         mcmc.run()

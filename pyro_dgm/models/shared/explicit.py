@@ -27,9 +27,14 @@ class ExplicitModel(ChainModel):
     def forward(self) -> TorchDistribution:
         """The distribution of a row."""
 
+    def of_rows(self, x: Any) -> tuple[TorchDistribution, Any]:
+        """The distribution of rows, and the rows; of models that take missing values (NaN), that of the known ones alone."""
+        return self(), x
+
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
+        fn, rows = self.of_rows(x)
         with self.data_plate(x, size):
-            return pyro.sample("x", self(), obs=x)
+            return pyro.sample("x", fn, obs=rows)
 
     def infer(self, *args: Any, **kwargs: Any) -> Any:
         """The guide is empty, since there are no latent sites."""
@@ -54,9 +59,8 @@ class ExplicitModel(ChainModel):
                 f"got method={method!r} and {sorted(options)}; {type(self).__name__} has method='exact' alone"
             )
         with torch.no_grad():
-            values = torch.cat(
-                [self().log_prob(rows) for rows in progress.steps(x.split(ROWS_AT_ONCE), "batches of rows")]
-            )
+            parts = progress.steps(x.split(ROWS_AT_ONCE), "batches of rows")
+            values = torch.cat([fn.log_prob(rows) for fn, rows in map(self.of_rows, parts)])
         return Evidence.exact(values, "density")
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
@@ -64,7 +68,7 @@ class ExplicitModel(ChainModel):
         return {"valid_log_likelihood": float(self.evidence(valid[:ROWS_AT_ONCE]).values.mean())}
 
     def check_data(self, x: Tensor) -> None:
-        check_rows(x, self.data_shape(), type(self).__name__)
+        check_rows(x, self.data_shape(), type(self).__name__, missing=self.takes_missing)
 
     def data_shape(self) -> torch.Size:
         return torch.Size(self().event_shape)

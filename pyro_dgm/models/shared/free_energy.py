@@ -20,11 +20,11 @@ from ...energy.free import FreeEnergyDistribution
 from ...mcmc import HMC, VectorizedMCMC
 from ...objectives import CD, PCD
 from ...objectives.objective import Objective
-from ...objectives.phases.objective import NegativePhaseObjective
+from ...objectives.phases.objective import SWEEPS, NegativePhaseObjective
 from .abilities import check_options
 from .energy_based import EnergyModel
 from .evidence import Evidence, between
-from .rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows, not_finite
+from .rows import ROWS_AT_ONCE, check_rows, filled_by_others, not_finite
 
 
 class FreeEnergyModel(EnergyModel):
@@ -90,6 +90,7 @@ class FreeEnergyModel(EnergyModel):
         step_size: float = 0.1,
         num_steps: int = 20,
         target_acceptance: float | None = 0.65,
+        missing_sweeps: int = SWEEPS,
     ) -> Objective:
         """The likelihood's gradient with a negative phase of HMC chains: ``"pcd"``, or ``"cd"``.
 
@@ -100,6 +101,8 @@ class FreeEnergyModel(EnergyModel):
             step_size: the first leapfrog step; it is adapted towards ``target_acceptance``.
             num_steps: leapfrog steps per proposal.
             target_acceptance: the acceptance rate that the step size is adapted to; None keeps the step size.
+            missing_sweeps: HMC proposals of the chains that fill in missing values (NaN) at every visit of a row
+                (``dgm.NegativePhaseObjective``).
 
         Raises:
             ValueError: an unknown kind, or persistent chains for another kind than ``"pcd"``.
@@ -107,12 +110,13 @@ class FreeEnergyModel(EnergyModel):
         kernel = functools.partial(HMC, step_size=step_size, num_steps=num_steps, target_acceptance=target_acceptance)
         check_choice("kind", kind, ("pcd", "cd"))
         if kind == "pcd":
-            return NegativePhaseObjective(PCD(k, 100 if chains is None else chains, kernel=kernel))
+            phase = PCD(k, 100 if chains is None else chains, kernel=kernel)
+            return NegativePhaseObjective(phase, missing_sweeps=missing_sweeps)
         check_belongs("kind", kind, ["pcd"], chains=chains)
-        return NegativePhaseObjective(CD(k, kernel=kernel))
+        return NegativePhaseObjective(CD(k, kernel=kernel), missing_sweeps=missing_sweeps)
 
     def check_data(self, x: Tensor) -> None:
-        check_rows(x, self().event_shape, type(self).__name__)
+        check_rows(x, self().event_shape, type(self).__name__, missing=True)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         r"""Minus the score-matching loss on both splits, higher for a better fit, and the gap in F in nats.
@@ -121,7 +125,7 @@ class FreeEnergyModel(EnergyModel):
         random projection per row. It does not need log Z.
         """
         dist = self()
-        train, valid = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
+        train, valid = self.first_rows(train, valid)
         with torch.no_grad():
             gap = dist.free_energy(valid).mean() - dist.free_energy(train).mean()
         return {
@@ -143,8 +147,8 @@ class FreeEnergyModel(EnergyModel):
         """
         self._refuse()
         dist = self()
-        check_rows(rows, dist.event_shape, "base")
-        rows = rows.to(dist.parameters()[0])
+        check_rows(rows, dist.event_shape, "base", missing=True)
+        rows = filled_by_others(rows).to(dist.parameters()[0])
         with torch.no_grad():
             location, variance = location_and_variance(rows)
             return hamiltonian_ais(dist, self.annealing_base(location, variance.clamp_min(0.1)), rows=rows, **options)
@@ -161,6 +165,11 @@ class FreeEnergyModel(EnergyModel):
         if method not in (None, "ais"):
             raise ValueError(f"method got {method!r}; {type(self).__name__} has only a free energy, expected 'ais'")
         check_options(self, options, hamiltonian_ais)
+        if bool(x.isnan().any()):
+            raise ValueError(
+                f"{type(self).__name__} has only a free energy of complete rows, and no sum over missing values: it is trained "
+                "on rows with NaN, and evaluated on complete ones"
+            )
         log_z = self.log_partition(x if base is None else base, **options)
         with torch.no_grad():
             dist = self()

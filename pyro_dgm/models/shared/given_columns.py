@@ -33,6 +33,7 @@ class PairColumns(BoltzmannModel):
         inputs: the number of its first columns, the inputs.
     """
 
+    takes_missing = False
     visible: int
     inputs: int
 

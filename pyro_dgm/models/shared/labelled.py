@@ -162,7 +162,13 @@ class LabelledModel(LabelColumns):
 
     def check_data(self, x: Tensor) -> None:
         labelled = isinstance(x, Tensor) and x.shape[1:] == (self.visible + self.classes,)
-        super().check_data(x[:, : self.visible] if labelled else x)
+        columns = x[:, : self.visible] if labelled else x
+        super().check_data(columns)
+        if (holes := columns.isnan().any(1)).any():
+            raise ValueError(
+                f"{type(self).__name__} got NaN in visible columns, first in row {int(holes.nonzero()[0])}; p(label | x) needs "
+                "them all, and only labels may be missing. Drop or impute those rows"
+            )
         if labelled:
             label = x[:, self.visible :]
             known = ~label.isnan().all(1)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ...annealing import log_partition
+from ...annealing.partition import asks_to_anneal
 from ...energy import BoltzmannDistribution, LogPartition, log_states
-from .boltzmann import asks_to_anneal
 
 LISTED = 26 * math.log(2.0)
 """The largest log-number of states, over all machines, that are listed by default."""

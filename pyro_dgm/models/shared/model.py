@@ -164,6 +164,17 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     def check_data(self, x: Tensor) -> None:
         """Raise ``ValueError`` where ``x`` is not data for this model: wrong shape, NaN, values outside the support."""
 
+    def filled(self, x: Tensor, sweeps: int = 1) -> Tensor:
+        """Rows as a negative phase takes them: those of machines with every missing value (NaN) drawn given the known ones.
+
+        By default unchanged: other models leave missing values out of their likelihood.
+
+        Args:
+            x: rows.
+            sweeps: the length of the chains that draw.
+        """
+        return x
+
     def initialise(self, x: Tensor) -> None:
         """Set parameters of a fresh model from data, before its first ``fit``; by default none."""
 
@@ -236,6 +247,7 @@ class ProbabilisticModel(Model):
     def measure(self, row: Tensor) -> str:
         """``"probability"`` where the support of the site ``"x"`` is discrete, else ``"density"``."""
         with untouched():
+            row = self.filled(row)
             latents = poutine.trace(self.guide).get_trace(row)
             site = poutine.trace(poutine.replay(self.model, trace=latents)).get_trace(row).nodes["x"]
         fn: Any = site["fn"]

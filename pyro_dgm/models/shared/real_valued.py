@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ...energy.mean_field import mean_field
 from .boltzmann import BoltzmannModel, visible_given
-from .rows import PROGRESS_ROWS
 
 
 class RealValuedModel(BoltzmannModel):
@@ -24,10 +23,11 @@ class RealValuedModel(BoltzmannModel):
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The log-density of validation rows given their hidden means, and the gap between the splits' free energies."""
+        rows = self.first_rows(train, valid)
         with torch.no_grad():
             dist = self()
-            free_energies = [float(dist.free_energy(rows[:PROGRESS_ROWS]).mean()) for rows in (train, valid)]
+            free_energies = [float(dist.free_energy(part).mean()) for part in rows]
         return {
-            "valid_reconstruction": float(self.visible_given_means(valid[:PROGRESS_ROWS]).mean()),
+            "valid_reconstruction": float(self.visible_given_means(rows[1]).mean()),
             "free_energy_gap": free_energies[1] - free_energies[0],
         }

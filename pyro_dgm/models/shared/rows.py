@@ -49,8 +49,8 @@ def not_finite(model: Model) -> str | None:
 
 
 def check_support(x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, expected: str, hint: str) -> None:
-    """Refuse values outside a support, and name the first."""
-    outside = ~allowed(x)
+    """Refuse values outside a support, and name the first; missing ones (NaN) are for ``check_rows``."""
+    outside = ~(allowed(x) | x.isnan())
     if outside.any():
         value = float(x[outside][0])
         raise ValueError(f"{name} got the value {value:g}; expected {expected}. {hint}")

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from ...annealing import log_partition
+from ...annealing.partition import asks_to_anneal
 from ...distributions.hidden_sites import HiddenSite, JointDraw
 from ...energy import MeanField, log_states
 from ...energy.enumeration import LARGEST
 from ...energy.mean_field import mean_field
 from .abilities import check_options
-from .boltzmann import asks_to_anneal, visible_given
+from .boltzmann import visible_given
 from .evidence import Evidence, bounded
 from .label_columns import LabelColumns
-from .rows import PROGRESS_ROWS, ROWS_AT_ONCE
+from .rows import ROWS_AT_ONCE
 
 
 class VariationalMachine(LabelColumns):
@@ -79,6 +80,8 @@ class VariationalMachine(LabelColumns):
             x: data.
             method: ``"exact"``, or ``"ais"`` with the options of ``dgm.log_partition``.
         """
+        if bool(x.isnan().any()):
+            return super().evidence(x, method, **options)
         machine = self().machine
         small = max(log_states(machine, {}), log_states(machine, self.observed(x[:1]))) <= LARGEST
         if method == "exact" or (method is None and small and not asks_to_anneal(options)):
@@ -89,7 +92,7 @@ class VariationalMachine(LabelColumns):
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The gap between the splits' variational bounds, and the validation rows' mean-field reconstruction, in nats per row."""
-        rows = train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS]
+        rows = self.first_rows(train, valid)
         gap = [-self.bound(r, self.rounds).mean() for r in rows]
         with torch.no_grad():
             posterior = self.mean_field(rows[1], self.rounds)

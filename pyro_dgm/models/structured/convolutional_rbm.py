@@ -16,7 +16,6 @@ from ...energy.mean_field import mean_field
 from ..shared.boltzmann import BoltzmannModel
 from ..shared.examples import bits, seeded
 from ..shared.pictures import picture_of, resized_picture
-from ..shared.rows import PROGRESS_ROWS
 
 _UNITS: dict[str, type[Unit]] = {"binary": Binary, "gaussian": Gaussian}
 _POOLINGS: dict[str, type[Unit]] = {"probabilistic": AtMostOne, "max": MaxPooled}
@@ -205,7 +204,7 @@ class ConvolutionalRBM(BoltzmannModel):
         """As other machines; of real pixels, whose conditional densities are long sums, validation rows' reconstruction."""
         if self.unit == "binary":
             return super().progress(train, valid)
-        return self._reconstruction_progress(train[:PROGRESS_ROWS], valid[:PROGRESS_ROWS])
+        return self._reconstruction_progress(*self.first_rows(train, valid))
 
     def visible_biases(self) -> tuple[Tensor, ...]:
         return (self.visible_bias,)

@@ -70,6 +70,8 @@ class Adversarial(Objective):
         ['discriminator', 'epoch', 'generator']
     """
 
+    needs_whole_rows = "tells whole rows from draws"
+
     def __init__(
         self,
         discriminator: nn.Module | Mapping[str, nn.Module],

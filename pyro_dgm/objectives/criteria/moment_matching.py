@@ -52,6 +52,8 @@ class MomentMatching(Objective):
         True
     """
 
+    needs_whole_rows = "compares whole rows with draws"
+
     fewest_rows = 2
 
     def __init__(

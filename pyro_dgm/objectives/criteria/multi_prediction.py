@@ -40,6 +40,8 @@ class MultiPrediction(Objective):
         1
     """
 
+    needs_whole_rows = "hides known entries itself"
+
     def __init__(
         self, rounds: int = 10, known: float | Mapping[str, float] = 0.5, weights: Mapping[str, float] | None = None
     ) -> None:

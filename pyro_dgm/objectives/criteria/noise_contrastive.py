@@ -49,6 +49,8 @@ class NoiseContrastive(Objective):
         torch.Size([])
     """
 
+    needs_whole_rows = "weighs whole rows against noise"
+
     def __init__(self, noise: Any = None, ratio: int = 1) -> None:
         ratio = check_count("ratio", ratio, what="the number of noise rows per datum")
         if noise is not None and not (hasattr(noise, "log_prob") and hasattr(noise, "sample")):

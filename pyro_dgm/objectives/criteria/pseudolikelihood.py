@@ -67,6 +67,8 @@ class PseudoLikelihood(Objective):
         >>> run = dgm.fit(rbm, x, objective=dgm.PseudoLikelihood(), epochs=1, progress=False)
     """
 
+    needs_whole_rows = "flips every unit given all others"
+
     def __init__(self, entries: int | None = None) -> None:
         self.entries = checked_entries(entries)
 

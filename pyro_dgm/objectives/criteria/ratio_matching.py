@@ -36,6 +36,8 @@ class RatioMatching(Objective):
         >>> run = dgm.fit(rbm, x, objective=dgm.RatioMatching(entries=3), epochs=1, progress=False)
     """
 
+    needs_whole_rows = "flips every unit given all others"
+
     def __init__(self, entries: int | None = None) -> None:
         self.entries = checked_entries(entries)
 

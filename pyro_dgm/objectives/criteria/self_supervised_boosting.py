@@ -51,6 +51,8 @@ class SelfSupervisedBoosting(Objective):
         1.3863
     """
 
+    needs_whole_rows = "tells whole rows from draws"
+
     def __init__(self, phase: ChainsPhase | None = None, refresh: int = 1, units: Units = "all") -> None:
         if phase is not None and not isinstance(phase, ChainsPhase):
             raise ValueError(f"phase got {phase!r}; expected dgm.PCD(...) or dgm.CD(...), which draw samples")

@@ -127,3 +127,14 @@ def test_densities_without_such_columns_say_nothing():
         _, details = with_details(independent(3, 1.0), torch.randn(200, 3), "toy", method="exact")
     assert "constant_columns" not in details
     assert "value_before_preprocessing" not in details
+
+
+def test_the_constant_pixels_of_mnist(data_dir):
+    """67 in all training rows; one test row breaks two of them."""
+    mnist = dgm.data.load("mnist", data_dir)
+    every = torch.ones(784, dtype=torch.bool)
+    train, test = (constant_columns(rows, every) for rows in (mnist.train.x[:, :], mnist.test.x))
+    always = mnist.train.x.amax(0) == mnist.train.x.amin(0)
+    assert int(always.sum()) == 67
+    assert bool((train & test)[always].all())  # nearly all test rows hold them too
+    assert int((mnist.test.x[:, always] != mnist.train.x[0, always]).sum()) == 2

@@ -151,6 +151,21 @@ def test_p_values_of_one_law_are_uniform_and_of_two_are_small():
     assert mmd_test(x, y, permutations=199).p_value == pytest.approx(1 / 200)
 
 
+def test_parts_of_ordered_data_are_taken_at_random():
+    """Data of two far halves in order: its first rows alone would be told from rows of both."""
+    generator = torch.Generator().manual_seed(0)
+    data = torch.cat([torch.zeros(300, 2), torch.full((300, 2), 9.0)]) + torch.randn(600, 2, generator=generator)
+    mixed = data[torch.randperm(600, generator=generator)]
+    others = mixed[:300]
+    assert mmd_test(others, data, n=100, permutations=99).p_value > 0.05
+    assert precision_recall(others, data, n=100).recall > 0.8
+    held_out = mixed[400:][mixed[400:, 0].argsort()]  # far rows last, which are nearest to wider ones
+    train = torch.cat([others[others[:, 0] < 4], 9 + 5 * (others[others[:, 0] > 4] - 9)])
+    assert 0.7 < nearest_neighbours(mixed[300:400], train, held_out, n=100).ratio < 1.4
+    first = mmd_test(others, data, n=100, seed=1)
+    assert first == mmd_test(others, data, n=100, seed=1)
+
+
 def test_models_are_sampled():
     gan, _ = dgm.GAN.example()
     assert math.isfinite(precision_recall(gan, torch.rand(50, 4)).precision)

@@ -165,3 +165,12 @@ def test_models_are_tested():
 def test_what_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_mnist_is_ordered(data_dir):
+    """Its first test rows are of easier writers: told from training rows, as rows from everywhere are not."""
+    mnist = dgm.data.load("mnist", data_dir)
+    generator = torch.Generator().manual_seed(0)
+    train, mixed = (rows[torch.randperm(len(rows), generator=generator)] for rows in (mnist.train.x, mnist.test.x))
+    assert two_sample_test(train[:2000], mnist.test.x[:2000]).p_value < 1e-6
+    assert two_sample_test(train[:2000], mixed[:2000]).p_value > 0.001

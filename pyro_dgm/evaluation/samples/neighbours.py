@@ -10,7 +10,7 @@ from torch import Tensor
 from ...checks import check_count
 from ...discrepancy import squared_distances
 from ...models.shared.model import Model
-from .rows import check_same_width, rows_of
+from .rows import at_random, check_same_width, rows_of
 
 ROWS_AT_ONCE = 1000
 
@@ -50,7 +50,7 @@ class NearestNeighbours(NamedTuple):
     ratio: float
 
 
-def precision_recall(samples: Any, data: Any, k: int = 3, n: int | None = None) -> PrecisionRecall:
+def precision_recall(samples: Any, data: Any, k: int = 3, n: int | None = None, seed: int = 0) -> PrecisionRecall:
     """Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020) of samples against data.
 
     Copies of the data look perfect: see ``nearest_neighbours``.
@@ -59,7 +59,8 @@ def precision_recall(samples: Any, data: Any, k: int = 3, n: int | None = None) 
         samples: a model, or rows.
         data: rows; both sets should be of one size.
         k: the neighbour whose distance is a row's radius.
-        n: the number of rows of either set that are taken; by default as many as there are data.
+        n: the number of rows of either set that are taken, at random; by default as many as there are data.
+        seed: the seed of their choice.
 
     Raises:
         ValueError: rows of other widths, or not more than k of them.
@@ -70,10 +71,12 @@ def precision_recall(samples: Any, data: Any, k: int = 3, n: int | None = None) 
         >>> dgm.evaluation.precision_recall(x, x)[:2]
         (1.0, 1.0)
     """
-    real = rows_of(data, "data", n)
-    wanted = len(real) if n is None and isinstance(samples, Model) else n
-    made = rows_of(samples, "samples", wanted)
+    real = rows_of(data, "data")
+    made = rows_of(samples, "samples", (n or len(real)) if isinstance(samples, Model) else None)
     check_same_width(samples=made, data=real)
+    if n is not None and min(len(real), len(made)) < check_count("n", n):
+        raise ValueError(f"got {len(made)} samples and {len(real)} rows of data; expected at least n={n} of either")
+    made, real = at_random(made, n, seed), at_random(real, n, seed)
     check_count("k", k)
     if min(len(real), len(made)) <= k:
         raise ValueError(f"got {len(made)} samples and {len(real)} rows of data; expected more than k={k} of either")
@@ -94,7 +97,7 @@ def precision_recall(samples: Any, data: Any, k: int = 3, n: int | None = None) 
     return PrecisionRecall(*(float(share.double().mean()) for share in shares))
 
 
-def nearest_neighbours(samples: Any, train: Any, held_out: Any, n: int = 1000) -> NearestNeighbours:
+def nearest_neighbours(samples: Any, train: Any, held_out: Any, n: int = 1000, seed: int = 0) -> NearestNeighbours:
     """The nearest training rows of samples, beside those of rows that no model saw.
 
     Small shifts of pictures are large distances: copies that were moved by a pixel are not found.
@@ -102,8 +105,9 @@ def nearest_neighbours(samples: Any, train: Any, held_out: Any, n: int = 1000) -
     Args:
         samples: a model, or rows.
         train: the training rows.
-        held_out: rows that were held out, of which as many are compared.
-        n: the number of samples.
+        held_out: rows that were held out, of which as many are compared, taken at random.
+        n: the number of samples, the first of them.
+        seed: the seed of the choice of held-out rows.
 
     Raises:
         ValueError: rows of other widths, or too few.
@@ -116,7 +120,7 @@ def nearest_neighbours(samples: Any, train: Any, held_out: Any, n: int = 1000) -
     """
     made, trained, rest = rows_of(samples, "samples", n), rows_of(train, "train"), rows_of(held_out, "held_out")
     check_same_width(samples=made, train=trained, held_out=rest)
-    rest = rest[: len(made)]
+    rest = at_random(rest, len(made), seed)
     (index, distances), (_, others) = _nearest(made, trained), _nearest(rest, trained)
     return NearestNeighbours(index, distances, others, float(distances.median() / others.median()))
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checks import check_count
+from ...checks import check_count, check_seed
 from ...data import Split
 from ...data.rows import as_rows
 from ...inference.registration import unregistered
@@ -44,6 +44,17 @@ def rows_of(rows: Any, name: str, n: int | None = None) -> Tensor:
     if not len(found) or not bool(found.isfinite().all()):
         raise ValueError(f"{name} holds no rows, or values that are not finite; expected a matrix of numbers")
     return found.detach().cpu()
+
+
+def at_random(rows: Tensor, n: int | None, seed: int) -> Tensor:
+    """The rows, or ``n`` of them where there are more: at random, since the first rows of a file have a law of their own.
+
+    >>> at_random(torch.arange(3.0), 5, seed=0), len(at_random(torch.arange(9.0), 5, seed=0))
+    (tensor([0., 1., 2.]), 5)
+    """
+    if n is None or n >= len(rows):
+        return rows
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(check_seed(seed)))[:n]]
 
 
 def check_same_width(**sets: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...checks import check_count
 from ...discrepancy import GaussianKernels, Kernel, median_squared_width
 from ...models.shared.model import Model
-from .rows import check_same_width, rows_of
+from .rows import at_random, check_same_width, rows_of
 
 
 class MMDTest(NamedTuple):
@@ -39,8 +39,8 @@ def mmd_test(
         data: rows.
         kernel: by default a Gaussian one whose squared width is the median squared distance of the data.
         permutations: the number of random relabellings.
-        n: the most rows of either set.
-        seed: seed of the permutations.
+        n: the most rows of either set, taken at random.
+        seed: seed of the permutations, and of the choice of rows.
 
     Raises:
         ValueError: rows of other widths, or fewer than two of either set.
@@ -52,8 +52,8 @@ def mmd_test(
         True
     """
     check_count("permutations", permutations)
-    real = rows_of(data, "data")[:n]
-    made = rows_of(samples, "samples", n if isinstance(samples, Model) else None)[:n]
+    real = at_random(rows_of(data, "data"), n, seed)
+    made = at_random(rows_of(samples, "samples", n if isinstance(samples, Model) else None), n, seed)
     check_same_width(samples=made, data=real)
     if min(len(made), len(real)) < 2:
         raise ValueError(f"got {len(made)} samples and {len(real)} rows of data; expected at least two of either")

@@ -240,14 +240,12 @@ class DiffusionInversion(LatentVariableModel):
         noisy = law.sample() if self.log_odds is None else law.rsample()
         reverse = self.reverse(noisy, time)
         last = time == 1
+        if bool(last.all()):
+            return -reverse.log_prob(x)
         # At t = 1 the posterior is a point; any other time stands in for it where it is not used.
-        inner = torch.where(last, torch.full_like(time, 2).clamp_max(self.steps), time)
-        losses = -reverse.log_prob(x)
-        if self.steps == 1:
-            return losses
-        posterior = corruption.between(noisy, clean, inner - 1, inner).base_dist
-        divergence = dist.kl.kl_divergence(posterior, reverse.base_dist).sum(-1)
-        return torch.where(last, losses, divergence)
+        inner = torch.where(last, torch.full_like(time, 2), time)
+        divergence = corruption.divergence(corruption.between(noisy, clean, inner - 1, inner), reverse)
+        return torch.where(last, -reverse.log_prob(x), divergence) if bool(last.any()) else divergence
 
     def end_terms(self, x: Tensor) -> Tensor:
         r"""$\mathrm{KL}(q(x_T \mid x_0) \| \pi)$ of every row."""

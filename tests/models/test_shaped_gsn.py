@@ -42,18 +42,19 @@ def model():
 X = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
 
 
-def by_hand(gsn, x, steps, noise, discount, kl_weight, weight, guide):
-    """The loss from its formula, with given noise of the codes."""
+def by_hand(gsn, x, steps, discount, kl_weight, weight, guide):
+    """The loss from its formula, drawing codes and then bits."""
     at, total, weights, pushed = x, 0.0, 0.0, []
     for i in range(steps):
         mean, log_scale = gsn.encoder(at).chunk(2, -1)
-        z = mean + log_scale.exp() * noise[i]
+        z = mean + log_scale.exp() * torch.randn(2, 2, dtype=torch.float64)
         at = torch.sigmoid(gsn.decoder(z))
+        drawn = at + (torch.bernoulli(at.detach()) - at.detach())
         cost = -(x * at.log() + (1 - x) * (1 - at).log()).sum(-1)
         divergence = 0.5 * (mean**2 + (2 * log_scale).exp() - 1 - 2 * log_scale).sum(-1)
         total = total + discount**i * (cost + kl_weight * divergence).mean()
         weights += discount**i
-        f = at @ guide
+        f = drawn @ guide
         pushed.append(torch.where(f < 0, (-f + f**2) / 2, 0.0))
     return total / weights + weight * torch.cat(pushed).mean()
 
@@ -71,21 +72,21 @@ def test_costs_of_the_loop_and_their_gradients():
     found = {name: p.grad.clone() for name, p in gsn.named_parameters()}
     assert guide.slope.grad is None
     torch.manual_seed(1)
-    noise = [torch.randn(2, 2, dtype=torch.float64) for _ in range(3)]
     gsn.zero_grad()
-    expected = by_hand(gsn, X, 3, noise, 0.4, 0.7, 5.0, guide.slope.detach())
+    expected = by_hand(gsn, X, 3, 0.4, 0.7, 5.0, guide.slope.detach())
     expected.backward()
     torch.testing.assert_close(loss, expected)
     for name, p in gsn.named_parameters():
         torch.testing.assert_close(found[name], p.grad)
     torch.manual_seed(1)
     loss = turns[0].loss()
-    at = X
-    generated = []
-    for i in range(3):
+    torch.manual_seed(1)
+    at, generated = X, []
+    for _ in range(3):
         mean, log_scale = gsn.encoder(at).chunk(2, -1)
-        at = torch.sigmoid(gsn.decoder(mean + log_scale.exp() * noise[i]))
-        generated.append(at @ guide.slope)
+        z = mean + log_scale.exp() * torch.randn(2, 2, dtype=torch.float64)
+        at = torch.sigmoid(gsn.decoder(z)).detach()
+        generated.append(torch.bernoulli(at) @ guide.slope)
     f, g = X @ guide.slope, torch.cat(generated)
     by_formula = (1 + (-f).exp()).log().mean() + (1 + g.exp()).log().mean() + 0.05 * ((f**2).mean() + (g**2).mean())
     torch.testing.assert_close(loss, by_formula)

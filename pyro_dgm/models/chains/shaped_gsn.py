@@ -83,14 +83,18 @@ class ShapedGSN(RebuildingModel):
         return self.columns.law(self.decoder(z))
 
     def loop(self, x: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        r"""By step, with gradients: $-\log p(x \mid z_i)$, $\mathrm{KL}(q(z_i \mid x_{i-1}) \| p(z))$, and $x_i$, one per row."""
+        r"""By step, with gradients: $-\log p(x \mid z_i)$, $\mathrm{KL}(q(z_i \mid x_{i-1}) \| p(z))$, and rows around $x_i$.
+
+        Drawn bits have the gradient of their means (straight through), which is biased.
+        """
         at = x
         for _ in range(steps):
             code = self.encode(at)
             prior = dist.Normal(torch.zeros_like(code.mean), 1.0).to_event(1)
             law = self.observe(code.rsample())
             at = law.mean
-            yield -law.log_prob(x), kl_divergence(code, prior), at
+            drawn = law.rsample() if law.has_rsample else at + (law.sample() - at).detach()
+            yield -law.log_prob(x), kl_divergence(code, prior), drawn
 
     def opening(self, x: Tensor) -> State:
         return {"visible": x, "mean": x, "log_step": x.new_zeros(len(x))}

@@ -19,7 +19,7 @@ class Looped(Protocol):
     """An autoencoder whose output is its next input."""
 
     def loop(self, x: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """By step, with gradients: what it costs to tell the first rows by the code, the code's KL divergence, and the means."""
+        """By step, with gradients: what it costs to tell the first rows by the code, the code's KL divergence, and drawn rows."""
         ...
 
 
@@ -32,7 +32,7 @@ def shaping(log_ratio: Tensor) -> Tensor:
         >>> shaping(torch.tensor([-2.0, 1.0]))
         tensor([3., 0.])
     """
-    excess = (-log_ratio).clamp_min(0.0)
+    excess = torch.relu(-log_ratio)
     return 0.5 * (excess + excess.square())
 
 
@@ -43,8 +43,8 @@ class Shaping(Objective):
     + \gamma\, \overline{s(x_i)}, \quad w_i = \rho^{i - 1}$,
 
     over a chain $x_0 = x$, $z_i \sim q(z \mid x_{i-1})$, $x_i = g(z_i)$ through which gradients go, with the shaping cost s of
-    ``shaping``. The guide f learns the log-ratio of data to the chain's rows by logistic loss, with a small penalty on f^2, in
-    turns of its own; it belongs to the criterion.
+    ``shaping`` at rows drawn around $x_i$. The guide f learns the log-ratio of data to such rows by logistic loss, with a small
+    penalty on f^2, in turns of its own; it belongs to the criterion.
 
     Args:
         guide: a module from rows to log-ratios, ``rows x visible`` to ``rows``, as ``dgm.Discriminator`` is.
@@ -106,7 +106,7 @@ class Shaping(Objective):
 
     def _guide_loss(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            made = torch.cat([means for *_, means in self._model.loop(x, self.steps)])
+            made = torch.cat([drawn for *_, drawn in self._model.loop(x, self.steps)])
         data, generated = self.guide(x), self.guide(made)
         penalty = data.square().mean() + generated.square().mean()
         return discriminator_loss(data, generated) + self.penalty * penalty
@@ -114,10 +114,10 @@ class Shaping(Objective):
     def _model_loss(self, x: Tensor) -> Tensor:
         with unregistered():
             total, weights, weight, made = x.new_zeros(()), 0.0, 1.0, []
-            for cost, divergence, means in self._model.loop(x, self.steps):
+            for cost, divergence, drawn in self._model.loop(x, self.steps):
                 total = total + weight * (cost + self.kl_weight * divergence).mean()
                 weights, weight = weights + weight, weight * self.discount
-                made.append(means)
+                made.append(drawn)
             pushed = shaping(held(self.guide, torch.cat(made))).mean() if self.weight else 0.0
             return total / weights + self.weight * pushed
 

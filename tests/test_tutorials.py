@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
@@ -32,18 +33,59 @@ def test_there_are_tutorials():
     } <= {path.stem for path in NOTEBOOKS}
 
 
+AFRESH = """
+import os, warnings
+import matplotlib.pyplot, pyro, torch
+matplotlib.pyplot.close("all")
+matplotlib.rcdefaults()
+pyro.clear_param_store()
+torch.set_default_dtype(torch.float32)
+torch.set_grad_enabled(True)
+warnings.resetwarnings()
+os.chdir({folder!r})
+%reset -f
+"""
+"""What a kernel runs before a notebook: names, figures, parameters and folder of the one before are gone, and imports stay."""
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """A manager of one kernel and its client, for all notebooks: imports take as long as the cells of one of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYRO_DGM_FAST", "1")
+        manager, client = start_new_kernel(kernel_name="python3")
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.slow
 @names
-def test_every_cell_runs(path, monkeypatch, tmp_path):
-    """In fast mode, in a fresh kernel and an empty folder; an error in a cell raises here."""
-    monkeypatch.setenv("PYRO_DGM_FAST", "1")
+def test_every_cell_runs(path, kernel, tmp_path):
+    """In fast mode, with no name of another notebook and in an empty folder; an error in a cell raises here."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    )
+    first = nbformat.v4.new_code_cell(AFRESH.format(folder=str(tmp_path)))
+    notebook.cells.insert(0, first)
+    client = NotebookClient(notebook, km=kernel[0], timeout=300)
+    client.kc = kernel[1]
     client.execute()
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
     assert not [o for cell in notebook.cells for o in cell.get("outputs", ()) if o.output_type == "error"]
+
+
+def test_nothing_is_left_of_the_notebook_before(kernel, tmp_path):
+    def run(*sources):
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        client = NotebookClient(nbformat.v4.new_notebook(cells=cells), km=kernel[0], timeout=60)
+        client.kc = kernel[1]
+        return client.execute().cells
+
+    run("left = 1", "import pyro; pyro.param('weight', pyro.distributions.Normal(0, 1).sample())")
+    (_, found) = run(
+        AFRESH.format(folder=str(tmp_path)),
+        "import os, pyro; print('left' in globals(), len(pyro.get_param_store()), os.getcwd())",
+    )
+    assert found.outputs[0].text.split() == ["False", "0", str(tmp_path)]
 
 
 @names

@@ -15,7 +15,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -207,8 +207,10 @@ def _checked(cls: Any, origin: str) -> type:
     return cls
 
 
-def build(name: str, settings: dict[str, Any], visible: int, seed: int) -> Any:
+def build(name: str, settings: dict[str, Any], visible: int, seed: int, shape: Sequence[int] | None = None) -> Any:
     """An instance of the model of that name, for data with ``visible`` columns.
+
+    A model that cannot do without the ``shape`` of pictures gets that of the data, if it is known and not among the settings.
 
     Raises:
         ValueError: there is no such model, it has no such option, or it refuses a value.
@@ -218,6 +220,8 @@ def build(name: str, settings: dict[str, Any], visible: int, seed: int) -> Any:
     cls = model(name)
     if "visible" in signatures.options(cls):
         settings = {"visible": visible, **settings}
+    if shape is not None and len(shape) > 1 and "shape" in signatures.missing(cls, settings):
+        settings = {**settings, "shape": list(shape)}
     pyro.set_rng_seed(check_seed(seed))
     return call(cls, settings, cls.__name__, visible)
 

@@ -261,3 +261,9 @@ def test_advice_fits_the_rows(tmp_path, capsys):
     np.savez(tmp_path / "own.npz", train=bits)
     assert fit("boltzmannmachine", "--data", tmp_path / "own.npz", "--set", "unit=spin", "--out", tmp_path / "run") == 2
     assert "Rows of 0 and 1 are bits: give 2 x - 1" in capsys.readouterr().err
+
+
+def test_a_model_that_needs_the_shape_of_pictures_takes_that_of_the_data(tmp_path):
+    out = tmp_path / "run"
+    assert fit("lapgan", "--out", out, "--binarisation", "none", "--set", "hidden=8") == 0
+    assert tuple(dgm.load(out).shape) == (8, 8)

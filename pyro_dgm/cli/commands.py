@@ -60,7 +60,7 @@ def fit(options: Namespace) -> None:
     source |= {name: value for name in ("preprocessing", "classes") if (value := getattr(options, name))}
     dataset, _ = load(source, options.data_dir)
     visible = dataset.visible - (options.classes or 0)
-    model = registry.build(options.model, chosen, visible, options.seed)
+    model = registry.build(options.model, chosen, visible, options.seed, dataset.shape)
     out = options.out or f"runs/{cls.__name__.lower()}"
     run = train.fit(
         model,

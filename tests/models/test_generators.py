@@ -12,6 +12,7 @@ import pyro_dgm as dgm
 from pyro_dgm.nets import layers
 from pyro_dgm.nets.bodies import TransposedConvolutions
 from pyro_dgm.nets.layers import BatchNorm, UnPool, enlarged
+from pyro_dgm.train.trainer import Trainer
 
 GENERATORS = [dgm.GAN, dgm.ConditionalGAN, dgm.GMMN, dgm.LAPGAN]
 
@@ -275,3 +276,33 @@ def test_moments_of_single_rows_are_refused():
     with pytest.raises(ValueError, match="Leave samples out"):
         dgm.fit(dgm.ConditionalGAN.example()[0], dgm.ConditionalGAN.example()[1], progress=False,
                 objective=dgm.MomentMatching(samples=20))  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:CodeMatching got batches")
+def test_codes_that_were_interrupted_go_on_bit_for_bit(tmp_path, monkeypatch):
+    """A run of two stages, stopped in the second, ends as one that was not: weights, encoder and which stage it is."""
+    torch.manual_seed(0)
+    x = torch.rand(60, 5)
+
+    def trained(out, resume=False):
+        torch.manual_seed(1)
+        model = dgm.GMMN(5, latent=2, hidden=(4,), code=3)
+        objective = model.objective()
+        dgm.fit(model, x, objective=objective, epochs=6, batch_size=20, out=out, resume=resume, progress=False)
+        return {**model.state_dict(), **{f"encoder.{k}": v for k, v in objective.encoder.state_dict().items()}}
+
+    whole = trained(tmp_path / "whole")
+    kept = Trainer._checkpoint
+
+    def interrupted(self, epoch):
+        kept(self, epoch)
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "parts")
+    monkeypatch.setattr(Trainer, "_checkpoint", kept)
+    parts = trained(tmp_path / "parts", resume=True)
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -10,6 +10,7 @@ from torch import nn
 
 import pyro_dgm as dgm
 from pyro_dgm.objectives.criteria.games import discriminator_loss, extrapolated, generator_loss, held
+from pyro_dgm.train.checkpoint import load_state
 
 GAMES = ("zero-sum", "non-saturating", "maximum-likelihood")
 P = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -169,27 +170,21 @@ class Shift(dgm.GAN):
 
 
 @pytest.mark.parametrize("play", ["alternating", "simultaneous"])
-def test_who_is_stepped(play):
-    """Adam's moments and counts of a player move in its own turns alone, k times as often for the discriminator."""
-    x = torch.randn(64, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+def test_who_is_stepped(play, tmp_path):
+    """Under fit Adam's moments and counts of a player move in its own turns alone, k times as often for the discriminator."""
+    torch.manual_seed(0)
+    model = dgm.GAN(1, latent=1, hidden=(2,), output="linear").double()
     player = Quadratic(0.1, -0.2, 0.0)
     game = dgm.Adversarial(player, "zero-sum", steps=2 if play == "alternating" else 1, play=play)
-    model = Shift()
-    game.attach(model)
-    optimiser = torch.optim.Adam(game.all_groups(model), lr=1e-2)
-    for turn in game.turns(x):
-        optimiser.zero_grad(set_to_none=True)
-        turn.loss().backward()
-        for group in optimiser.param_groups:
-            if group["name"] not in turn.groups:
-                for p in group["params"]:
-                    p.grad = None
-        optimiser.step()
-    steps = {
-        name: int(optimiser.state[p]["step"])
-        for name, p in [("d", player.coefficients), ("g", model.generator[0].bias)]
+    rows = torch.randn(70, 1, dtype=torch.float64)
+    dgm.fit(model, rows, objective=game, epochs=1, batch_size=21, out=tmp_path / "run", progress=False)
+    optimiser = load_state(tmp_path / "run")["optimiser"]
+    counts = {
+        group["name"]: {int(optimiser["state"][p]["step"]) for p in group["params"]}
+        for group in optimiser["param_groups"]
     }
-    assert steps == ({"d": 2, "g": 1} if play == "alternating" else {"d": 1, "g": 1})
+    batches = 3  # of the 63 rows that are not held out
+    assert counts == {"discriminator": {2 * batches if play == "alternating" else batches}, "generator": {batches}}
 
 
 @pytest.mark.parametrize("game", GAMES)

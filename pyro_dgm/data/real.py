@@ -52,17 +52,13 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
     }
     mean, scale = spread["train"].mean(0), spread["train"].std(0, correction=0)
     scale = scale.clamp_min(1 / LEVELS) if steps else torch.where(scale > 0, scale, 1.0)
-    changed = _with_rows(
-        dataset,
-        lambda part, _: (spread[part] - mean) / scale,
-        Space(
-            "real",
-            "dequantised, standardised" if steps else "standardised",
-            -float(scale.double().log().sum()),
-            "unit interval (dequantised)" if steps else str(dataset.test.space),
-        ),
-        dataset.shape,
-    )
+    log_determinant = -float(scale.double().log().sum())
+    space = Space("real", "standardised", log_determinant, str(dataset.test.space))
+    if steps:
+        # The law of dequantised rows has a density of 256 a column at most; on its rows no other law has a higher mean.
+        ceiling = scale.numel() * math.log(LEVELS) - log_determinant
+        space = Space("real", "dequantised, standardised", log_determinant, "unit interval (dequantised)", ceiling)
+    changed = _with_rows(dataset, lambda part, _: (spread[part] - mean) / scale, space, dataset.shape)
     return replace(changed, grey=lambda rows: rows * scale + mean) if steps else changed
 
 

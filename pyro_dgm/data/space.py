@@ -1,5 +1,6 @@
 """The space that a figure such as a log-likelihood refers to."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -13,6 +14,8 @@ class Space:
         log_determinant: the log-determinant, in nats a row, of the map that made the values from those before: the mean
             log-density of the latter is that of these values plus this.
         before: the name of the space of the values before, or None where the map has no log-determinant.
+        ceiling: the mean log-density, in nats a row, that no law passes on rows that it has not seen; of dequantised columns of
+            256 levels before their scaling it is log 256 a column.
 
     Raises:
         ValueError: if `support` is empty.
@@ -27,6 +30,7 @@ class Space:
     preprocessing: str = ""
     log_determinant: float = field(default=0.0, compare=False)
     before: str | None = field(default=None, compare=False)
+    ceiling: float = field(default=math.inf, compare=False)
 
     def __post_init__(self) -> None:
         if not self.support.strip():

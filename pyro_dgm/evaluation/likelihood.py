@@ -214,8 +214,16 @@ def with_details(
         if measure == "density":
             details |= _of_constant_columns(model, x)
     figure = figure_of(evidence, model, x, space, measure, model.evidence_given())
-    if measure == "density" and isinstance(space, Space) and space.before is not None:
-        details["value_before_preprocessing"] = figure.before(space).value
+    if measure == "density" and isinstance(space, Space):
+        if space.before is not None:
+            details["value_before_preprocessing"] = figure.before(space).value
+        if figure.value > space.ceiling:
+            warnings.warn(
+                f"{type(model).__name__}: {figure.value:.2f} nats are above {space.ceiling:.2f}, which no law passes on rows of "
+                f"{space} that it has not seen: it has seen these rows, noise included, or its figure is wrong",
+                UserWarning,
+                stacklevel=3,
+            )
     return figure, details
 
 

@@ -112,6 +112,23 @@ def test_dequantised_grey_levels_and_whitened_ones():
         assert -found.test.space.log_determinant == pytest.approx(shift, abs=0.15 if columns == 9 else 1e-3)
 
 
+def test_a_density_above_the_ceiling_warns():
+    """784 columns of 256 levels: 784 log 256 before their scaling. A law near its rows passes it, and is named."""
+    rows = (torch.rand(400, 784, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
+    standard = preprocess(data(rows, Space("unit interval", "grey levels")), "standardised")
+    space = standard.test.space
+    assert space.ceiling + space.log_determinant == pytest.approx(4347.419116, abs=1e-4)
+    one = standard.test[:2]
+    near = independent(784, 1e-4)
+    with torch.no_grad():
+        near.visible_bias.copy_(one.x[0])
+    with pytest.warns(UserWarning, match="which no law passes on rows of real"):
+        dgm.log_likelihood(near, one[:1], method="exact")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dgm.log_likelihood(independent(784, 1.0), standard.test, method="exact")
+
+
 @pytest.mark.parametrize(
     "space", [Space("real", "as given"), Space("binary", "fixed"), Space("real", "other", 1.0, "real")]
 )

@@ -19,7 +19,8 @@ from ..samples.rows import check_same_width, rows_of
 
 STYLE = """
 #items { display: flex; flex-wrap: wrap; gap: .8rem; } fieldset { border: 1px solid #ccc; padding: .5rem; text-align: center; }
-fieldset img { width: 8rem; image-rendering: pixelated; display: block; margin: 0 auto .4rem; } label { margin: 0 .3rem; }
+fieldset img { width: 8rem; image-rendering: pixelated; display: block; margin: 0 auto .4rem; }
+label { margin: 0 .3rem; white-space: nowrap; }
 textarea { width: 100%; height: 6rem; } #bar { position: sticky; top: 0; background: #fff; padding: .5rem 0; }
 """
 

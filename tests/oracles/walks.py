@@ -96,7 +96,8 @@ class JointDenoiser(RebuildingModel):
     def draw(self, layer, law, held):
         if held is not None and self.rule == "conditional":
             return law.given(*(t.expand(len(law.probs), -1) for t in held)).sample()
-        return super().draw(layer, law, held)
+        value = law.sample()
+        return value if held is None else torch.where(*held, value)
 
     def clean(self, clamp):
         return {layer: mask for layer, (mask, _) in clamp.items()} if clamp and self.rule == "clean" else None

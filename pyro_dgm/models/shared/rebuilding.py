@@ -89,7 +89,7 @@ class RebuildingModel(WalkingModel):
 
     def draw(self, layer: str, law: Any, held: tuple[Tensor, Tensor] | None) -> Tensor:
         """Draw a layer from its law given its known entries; columns are independent, so that these are put back."""
-        value = law.sample()
+        value = self.columns.drawn(law) if layer == "visible" else law.sample()
         return value if held is None else torch.where(held[0], held[1], value)
 
     def clean(self, clamp: Clamp | None) -> dict[str, Tensor] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -12,6 +12,7 @@ from pyro.distributions.transforms import ReshapeTransform
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_columns, check_count, check_one_hot, check_positive, check_share
+from ...native import bernoulli
 from ...nets.scaling import ColumnScaling
 from .rows import check_binary
 
@@ -88,6 +89,10 @@ class RebuiltColumns(nn.Module, ABC):
     def law(self, output: Tensor) -> dist.TorchDistribution:
         """The law of rows from a network's output: ``event_shape`` (visible,)."""
 
+    def drawn(self, law: Any) -> Tensor:
+        """A row from each law of ``law``."""
+        return law.sample()
+
     @abstractmethod
     def first(self, n: int) -> Tensor:
         """Rows with independent columns of the data's means."""
@@ -123,13 +128,17 @@ class Bits(RebuiltColumns):
     corruptions: ClassVar[dict[str, float]] = {"salt_and_pepper": 0.4, "flip": 0.2, "masking": 0.3}
 
     def corrupted(self, x: Tensor, corruption: str, level: float) -> Tensor:
-        hit = torch.rand_like(x) < level
+        chance = torch.rand_like(x)
         if corruption == "flip":
-            return torch.where(hit, 1 - x, x)
-        return torch.where(hit, torch.rand_like(x).round() if corruption == "salt_and_pepper" else 0.0, x)
+            return torch.where(chance < level, 1 - x, x)
+        noise = (chance < level / 2).to(x) if corruption == "salt_and_pepper" else 0.0
+        return torch.where(chance < level, noise, x)
 
     def law(self, output: Tensor) -> dist.TorchDistribution:
         return dist.Bernoulli(logits=output).to_event(1)
+
+    def drawn(self, law: Any) -> Tensor:
+        return bernoulli(law.base_dist.logits.detach())
 
     def first(self, n: int) -> Tensor:
         return torch.bernoulli(self.mean.expand(n, -1))

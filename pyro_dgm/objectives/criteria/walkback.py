@@ -33,6 +33,10 @@ class Rebuilding(Protocol):
         """Hidden units with their gradient, and the laws of the layers that rows hold."""
         ...
 
+    def draw(self, layer: str, law: Any, held: tuple[Tensor, Tensor] | None) -> Tensor:
+        """A draw of a layer, with known entries put back."""
+        ...
+
 
 class RebuildingObjective(Objective):
     """The base of criteria that let a chain walk away from a row and ask every step for the row.
@@ -81,7 +85,8 @@ class RebuildingObjective(Objective):
                 )
                 state = state | hidden
                 if len(costs) < steps:
-                    state |= {layer: law.sample().detach() for layer, law in charged.items()}
+                    with torch.no_grad():
+                        state |= {layer: model.draw(layer, law, None) for layer, law in charged.items()}
                     state |= _held(known, rows, state)
             return costs[-1].mean() if self.costs == "last" else torch.stack(costs).mean()
 

@@ -209,7 +209,9 @@ def _add_commands_on_runs(add: Adder) -> None:
     option("--json", action="store_true", help="with --answers: print JSON")
 
     for command in (evaluate, diagnose):
-        command.add_argument("--engine", help="for Boltzmann machines: torch (default), compiled (fastest) or jax")
+        command.add_argument(
+            "--engine", help="for Boltzmann machines: auto (default), torch, compiled (fastest in long runs) or jax"
+        )
     for command in (sample, impute, rank, diagnose, turing):
         command.add_argument("--out", type=Path, help="folder for what is written (default: the run's)")
     for command in (evaluate, sample, impute, rank, diagnose, report, turing):

@@ -27,11 +27,13 @@ _ONE_RUN = threading.RLock()
 
 
 def _engine(kernel: ChainsKernel, name: str) -> Engine:
-    """The engine of a name; ``"compiled"`` is the loop over bits if it can run the machine faster, else JAX."""
+    """The engine of a name: the loop over bits if it can run the machine faster, for ``"auto"`` else torch, else JAX."""
     if name == "torch":
         return TorchEngine(kernel)
-    if name == "compiled" and (bits := BitEngine.of(kernel)) is not None:
+    if name != "jax" and (bits := BitEngine.of(kernel)) is not None:
         return bits
+    if name == "auto":
+        return TorchEngine(kernel)
     from .engines.jax import jax_engine
 
     return jax_engine(kernel)
@@ -58,12 +60,12 @@ class VectorizedMCMC(MCMC):
         keep: ``"draws"``; or ``"moments"``, which keeps the count, mean and variance of every chain's states, and draws of
             their scalars (energies) alone.
         disable_progbar: no progress bar.
-        engine: ``"torch"`` calls the kernel for every sweep. ``"compiled"`` is the fastest for ``dgm.BlockGibbs`` and
-            ``dgm.ParallelTempering``: a loop of this package for at least 32 states (chains, at all temperatures) of a large
-            machine of bits with dense couplings and without a clamp, with moments taken between its calls; else JAX.
-            ``"jax"`` is always JAX: it takes the parameters when a run begins, and does thinning and moments inside the
-            compiled steps. Draws differ from torch's; their law and precision do not. The first run of a shape compiles for
-            some seconds.
+        engine: ``"torch"`` calls the kernel for every sweep. ``"auto"`` is a compiled loop of this package where it is faster,
+            for ``dgm.BlockGibbs`` and ``dgm.ParallelTempering`` of at least 32 states (chains, at all temperatures) of a large
+            machine of bits with dense couplings and without a clamp, with moments taken between its calls; else torch.
+            ``"compiled"`` is that loop too, but else JAX. ``"jax"`` is always JAX: it takes the parameters when a run begins, and
+            does thinning and moments inside the compiled steps; the first run of a shape compiles for some seconds. Draws differ
+            from engine to engine; their law and precision do not.
 
     Raises:
         ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a clamp for
@@ -90,7 +92,7 @@ class VectorizedMCMC(MCMC):
         save_params: Sequence[str] | None = None,
         keep: str = "draws",
         disable_progbar: bool = False,
-        engine: str = "torch",
+        engine: str = "auto",
     ) -> None:
         num_samples = check_count("num_samples", num_samples)
         num_chains = check_count("num_chains", num_chains)
@@ -116,7 +118,7 @@ class VectorizedMCMC(MCMC):
         self._progress = not disable_progbar
         kernel.num_chains = num_chains
         kernel.initial_params = initial_params  # type: ignore[assignment]
-        self._engine = _engine(kernel, engine)
+        self._engine = None if engine == "auto" else _engine(kernel, engine)
 
     @out_of_autocast
     def run(self, *args: Any, **kwargs: Any) -> None:
@@ -164,7 +166,7 @@ class VectorizedMCMC(MCMC):
         layers = self._layers or sorted(kernel.draws(params))
         self.moments: Any = StatsOfDict(default=CountMeanVarianceStats)
         draws: dict[str, Tensor] = {}
-        engine = self._engine
+        engine = self._engine or _engine(kernel, "auto")
         engine.begin()
         with tqdm(total=self.warmup_steps + self.num_samples * self.thinning, disable=not self._progress) as bar:
             bar.set_description("warmup")

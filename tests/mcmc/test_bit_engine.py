@@ -12,6 +12,8 @@ from oracles.small_machines import CHAINS, Table, colours, full, joined, labels,
 import pyro_dgm as dgm
 from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph
 from pyro_dgm.mcmc.engines.bits import BitEngine, BitGibbs, BitTempering
+from pyro_dgm.mcmc.engines.engine import TorchEngine
+from pyro_dgm.mcmc.vectorized import _engine
 from pyro_dgm.native import processor
 from pyro_dgm.native import team as loops
 
@@ -470,3 +472,20 @@ def test_states_without_temperatures_are_refused():
         engine.advance(rbm().machine.neutral_state((50,)), 1)
     start = {name: x + 0.5 for name, x in engine.kernel.start(50).items()}
     assert {float(x) for x in engine.advance(start, 2)["visible"].unique()} == {0.0, 1.0}
+
+
+def test_by_default_the_loop_runs_where_it_pays_and_torch_elsewhere() -> None:
+    """A clamp that is put on after the run was made, or too few chains, go to torch without a word."""
+    rbm = dgm.RBM(visible=784, hidden=500)
+    kernel = dgm.BlockGibbs(rbm())
+    mcmc = dgm.VectorizedMCMC(kernel, 2, 1, num_chains=64, disable_progbar=True)
+    pays = BitEngine.of(kernel) is not None
+    assert isinstance(_engine(kernel, "auto"), BitEngine if pays else TorchEngine)
+    mcmc.run()
+    assert set(mcmc.get_samples()["visible"].unique().tolist()) == {0.0, 1.0}
+    kernel.clamp = {"visible": (torch.ones(1, 784, dtype=torch.bool), torch.ones(1, 784))}
+    assert isinstance(_engine(kernel, "auto"), TorchEngine)
+    mcmc.run()
+    assert mcmc.get_samples()["visible"].eq(1).all()
+    small, _ = dgm.RBM.example()
+    assert isinstance(_engine(dgm.BlockGibbs(small()), "auto"), TorchEngine)

@@ -8,7 +8,7 @@ from ...energy import EnergyDistribution
 from ...native import sweeps_pay
 from .bits import holds_bits
 
-ENGINES = ("torch", "compiled", "jax")
+ENGINES = ("auto", "torch", "compiled", "jax")
 
 
 def checked_engine(engine: str) -> str:
@@ -29,7 +29,7 @@ def engine_for(dist: EnergyDistribution, engine: str, rows: int) -> str:
     """The engine that anneals states of a distribution, ``"torch"`` or ``"jax"``.
 
     ``"compiled"`` is torch for large machines of bits, whose products and draws are compiled loops of this package, and JAX
-    for all others.
+    for all others; ``"auto"`` is torch, which compiles nothing that takes seconds.
 
     Args:
         dist: an energy distribution.
@@ -38,7 +38,7 @@ def engine_for(dist: EnergyDistribution, engine: str, rows: int) -> str:
     """
     engine = checked_engine(engine)
     if engine != "compiled":
-        return engine
+        return "torch" if engine == "auto" else engine
     if not holds_bits(dist):
         return "jax"
     return "torch" if sweeps_pay(rows, sum(weight.numel() for weight in dist.machine.weights)) else "jax"

@@ -79,7 +79,7 @@ class Abilities:
         """Booleans that mark the columns which are always known (lengths, labels); None where there are none."""
         return None
 
-    def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "torch") -> VectorizedMCMC:
+    def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "auto") -> VectorizedMCMC:
         """Run Markov chains of the model, for diagnosis.
 
         Raises:

@@ -112,7 +112,7 @@ class EnergyModel(ProbabilisticModel):
         """The first rows of splits, for figures of progress, with missing values filled in by draws."""
         return tuple(self.filled(x[:PROGRESS_ROWS]) for x in splits)
 
-    def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "torch") -> VectorizedMCMC:
+    def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "auto") -> VectorizedMCMC:
         """Run chains without clamping, with the default kernel of the distribution."""
         dist = self()
         mcmc = VectorizedMCMC(default_kernel(dist)(dist), draws, warmup, num_chains=chains, engine=engine)

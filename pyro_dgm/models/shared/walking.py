@@ -154,7 +154,7 @@ class WalkingModel(ConditionalsByChain):
         value = torch.eye(self.classes)[chosen.long().expand(n)].repeat(1, self.sizes()["label"] // self.classes)
         return {"label": (torch.ones_like(value, dtype=torch.bool), value)}
 
-    def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "torch") -> VectorizedMCMC:
+    def chains(self, draws: int = 500, warmup: int = 500, chains: int = 20, engine: str = "auto") -> VectorizedMCMC:
         """Run chains of the model's steps without a clamp."""
         mcmc = VectorizedMCMC(ModelChain(self), draws, warmup, num_chains=chains, engine=engine)
         mcmc.run()

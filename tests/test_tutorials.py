@@ -30,6 +30,7 @@ def test_there_are_tutorials():
         "sequences",
         "stochastic-back-propagation",
         "games-and-moments",
+        "chains-that-learn-to-generate",
     } <= {path.stem for path in NOTEBOOKS}
 
 

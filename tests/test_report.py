@@ -75,8 +75,6 @@ def test_the_report_of_a_run(tmp_path, short, capsys):
     assert any(f"{value:.2f} nats" in part for part in reader.texts)
     assert re.search(r"(src|href)=\"?http|url\(|<link", text) is None
     assert "tell nothing" in text  # windows around bits
-    assert main(["report", str(out), "-n", "60", "--quiet", "--out", str(tmp_path / "other" / "page.html")]) == 0
-    assert (tmp_path / "other" / "page.html").is_file()
     assert main(["report", str(out), "-n", "3"]) == 2
     assert "-n got 3; expected a whole number of at least 16" in capsys.readouterr().err
 
@@ -93,8 +91,9 @@ def test_the_command_of_a_report_repeats_the_run(tmp_path, short):
 
 def test_a_report_says_why_a_model_has_no_likelihood(tmp_path, short):
     out = fit(tmp_path / "gan", "gan", "--binarisation", "none", "--set", "hidden=(8,)", "--set", "latent=3")
-    assert main(["report", str(out), "-n", "40", "--quiet"]) == 0
-    text = "".join(read((out / "report.html").read_text()).texts)
+    page = tmp_path / "other" / "page.html"
+    assert main(["report", str(out), "-n", "40", "--quiet", "--out", str(page)]) == 0
+    text = "".join(read(page.read_text()).texts)
     assert "Not available: log_likelihood is not defined: GAN without output noise" in text
     assert "k-means centres" in text
 
@@ -108,6 +107,7 @@ KINDS = {
 
 @pytest.mark.parametrize("cls", KINDS.values(), ids=[cls.__name__ for cls in KINDS.values()])
 def test_every_kind_of_model_has_every_section_or_a_reason(cls, short, monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "picture", lambda figure, caption: note(caption))  # drawn, but not written
     model, x = cls.example()
     if "evidence" in model.abilities():  # which other tests compute
         monkeypatch.setattr(

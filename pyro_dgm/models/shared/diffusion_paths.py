@@ -33,8 +33,11 @@ class Diffusion(Protocol):
 def metropolis_over_paths(model: Diffusion, x: Tensor, known: Tensor) -> Iterator[Step]:
     r"""Yield the state after every step of one chain per row over $x_T, \dots, x_1$ given known columns.
 
-    Keep $x_s$ for a random s, draw $x_{s-1}, \dots, x_1$ anew by the model, and accept with the ratio of the known columns'
-    $p(x_o \mid x_1)$; s = T + 1 draws the whole path. Then unknown columns come from $p(x_f \mid x_1)$.
+    A step has three parts, each of which keeps the law of paths and rows given $x_o$. Keep $x_s$ for a random s, draw
+    $x_{s-1}, \dots, x_1$ anew by the model, and accept with the ratio of the known columns' $p(x_o \mid x_1)$; s = T + 1 draws
+    the whole path. Then unknown columns come from $p(x_f \mid x_1)$. Then the states between the row and another $x_s$ are
+    proposed by the diffusion, $q(x_{t-1} \mid x_t, x_0)$, and accepted with the ratio of
+    $\prod_{t \le s} p(x_{t-1} \mid x_t) / q(x_{t-1} \mid x_t, x_0)$.
 
     Args:
         model: the diffusion.
@@ -42,16 +45,17 @@ def metropolis_over_paths(model: Diffusion, x: Tensor, known: Tensor) -> Iterato
         known: booleans, of the rows' shape.
     """
     path = _drawn(model, [x] * (model.steps + 1), model.steps + 1)
-    law = model.reverse(path[1], _time(1, x))
-    seen = _seen(law, x, known)
+    seen = _seen(model.reverse(path[1], _time(1, x)), x, known)
     while True:
         moved = _drawn(model, path, int(torch.randint(2, model.steps + 2, ())))
         proposed = model.reverse(moved[1], _time(1, x))
         then = _seen(proposed, x, known)
         accept = torch.rand_like(seen).log() < then - seen
-        path = [torch.where(accept.unsqueeze(-1), b, a) for a, b in zip(path, moved, strict=True)]
-        law, seen = model.reverse(path[1], _time(1, x)), torch.where(accept, then, seen)
-        yield Step(torch.where(known, x, law.sample()), accept.to(x.dtype), seen)
+        path = _chosen(accept, moved, path)
+        rows = torch.where(known, x, model.reverse(path[1], _time(1, x)).sample())
+        path, refreshed = _refreshed(model, path, rows)
+        seen = _seen(model.reverse(path[1], _time(1, x)), x, known)
+        yield Step(rows, 0.5 * (accept.to(x) + refreshed.to(x)), seen)
 
 
 def overwritten(model: Diffusion, x: Tensor, known: Tensor) -> Tensor:
@@ -73,6 +77,29 @@ def _drawn(model: Diffusion, path: list[Tensor], below: int) -> list[Tensor]:
     for t in range(min(below, model.steps), 1, -1):
         moved[t - 1] = model.reverse(moved[t], _time(t, path[0])).sample()
     return moved
+
+
+def _refreshed(model: Diffusion, path: list[Tensor], rows: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The path with its states before a random time proposed by the diffusion, where accepted, and which rows were."""
+    if model.steps == 1:
+        return path, torch.ones_like(rows[:, 0], dtype=torch.bool)
+    below, clean = int(torch.randint(2, model.steps + 1, ())), model.clean(rows)
+    moved, log_ratio = list(path), torch.zeros_like(rows[:, 0])
+    for t in range(below, 1, -1):
+        time = _time(t, rows)
+        proposal = model.corruption.between(moved[t], clean, time - 1, time)
+        present = model.corruption.between(path[t], clean, time - 1, time)
+        moved[t - 1] = proposal.sample()
+        log_ratio += model.reverse(moved[t], time).log_prob(moved[t - 1]) - proposal.log_prob(moved[t - 1])
+        log_ratio -= model.reverse(path[t], time).log_prob(path[t - 1]) - present.log_prob(path[t - 1])
+    last = _time(1, rows)
+    log_ratio += model.reverse(moved[1], last).log_prob(rows) - model.reverse(path[1], last).log_prob(rows)
+    accept = torch.rand_like(log_ratio).log() < log_ratio
+    return _chosen(accept, moved, path), accept
+
+
+def _chosen(accept: Tensor, moved: list[Tensor], path: list[Tensor]) -> list[Tensor]:
+    return [torch.where(accept.unsqueeze(-1), b, a) for a, b in zip(path, moved, strict=True)]
 
 
 def _seen(law: Any, x: Tensor, known: Tensor) -> Tensor:

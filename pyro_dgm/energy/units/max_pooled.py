@@ -23,7 +23,7 @@ class MaxPooled(Unit):
     whose terms are sorted by the first detector that is on:
 
     $$A(z, t) = \log\Big(1 + \sum_i e^{t + z_i} \prod_{j > i} (1 + e^{z_j})\Big)
-      = \log\big(1 + e^t (\textstyle\prod_i (1 + e^{z_i}) - 1)\big).$$
+      = \log\big(1 + e^t ({\textstyle\prod_i (1 + e^{z_i})} - 1)\big).$$
 
     Probabilistic max pooling (``AtMostOne``) is another model: there at most one detector of a region is on.
 

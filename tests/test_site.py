@@ -1,0 +1,96 @@
+"""The documentation site is built without warnings, and what its pages name and link to is there."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import pyro_dgm as dgm
+
+pytest.importorskip("sphinx")
+pytest.importorskip("furo")
+pytest.importorskip("myst_nb")
+
+from sphinx.util.inventory import InventoryFile
+
+SOURCE = Path(__file__).parents[1] / "tutorials"
+
+
+class Page(HTMLParser):
+    """What a page links to, and the places in it that links can name."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.places, self.formulas = [], {""}, 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.places |= {attrs[key] for key in ("id", "name") if attrs.get(key)}
+        self.links += [attrs[key] for key in ("href", "src") if attrs.get(key)]
+        self.formulas += tag == "math"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site; the folder of its source is left as it was."""
+    out = tmp_path_factory.mktemp("site")
+    before = sorted(path for path in SOURCE.rglob("*") if "__pycache__" not in path.parts)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(SOURCE), str(out)]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert sorted(path for path in SOURCE.rglob("*") if "__pycache__" not in path.parts) == before
+    return out
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+
+
+@pytest.mark.slow
+def test_links_within_the_site_lead_somewhere(site, pages):
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            places = pages[target].places if target in pages else {unquote(parts.fragment)}
+            if not target.is_file() or unquote(parts.fragment) not in places:
+                broken.append(f"{path.relative_to(site)}: {link}")
+    assert broken == []
+
+
+@pytest.mark.slow
+def test_pages_need_no_network(site, pages):
+    """Scripts, styles and pictures come from the site itself."""
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        loaded = re.findall(r"<(?:script|img)[^>]*\bsrc=\"(.*?)\"|<link[^>]*stylesheet[^>]*href=\"(.*?)\"", text)
+        assert not [link for link in map("".join, loaded) if urlsplit(link).netloc], path
+    assert sum(page.formulas for page in pages.values()) > 500
+
+
+@pytest.mark.slow
+def test_every_public_name_is_in_the_reference(site):
+    with (site / "objects.inv").open("rb") as stream:
+        inventory = InventoryFile.load(stream, "", lambda base, uri: uri)
+    found = {name for kind in ("py:class", "py:function", "py:exception") for name in inventory[kind]}
+    assert {f"pyro_dgm.{name}" for name in dgm.__all__} <= found
+
+
+@pytest.mark.slow
+def test_no_mathematics_is_left_as_text(site):
+    """Dollars and roles that were not understood stay in the text of a page."""
+    for path in (site / "api").glob("*.html"):
+        text = re.sub(r"<(pre|code|script|style)\b.*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.S)
+        text = re.sub(r"<[^>]*>", "", text)
+        assert not re.findall(r"\$[^$\n]*\\[^$\n]*\$|:math:", text), path

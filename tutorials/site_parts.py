@@ -1,0 +1,159 @@
+"""The parts of the site that are made from the package: the reference by room, the results, mathematics in docstrings.
+
+Mathematics becomes MathML, which browsers show without a script and without the network; an expression that docutils cannot
+convert is a warning, and so an error of a build with ``-W``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from html import escape
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from docutils.statemachine import StringList
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
+
+import pyro_dgm
+from pyro_dgm import recipes
+
+LOG = logging.getLogger(__name__)
+
+MARKS = re.compile(r"``.+?``|^\s*>>>.*?(?=^\s*$)|( *)\$\$(.+?)\$\$[ \n]*|\$([^$]+)\$", re.MULTILINE | re.DOTALL)
+"""Literals and doctests, which stay as they are, and mathematics between dollars."""
+
+
+def with_roles(text: str) -> str:
+    """A docstring in which ``$...$`` is the role of mathematics and ``$$...$$`` the directive."""
+
+    def marked(match: re.Match[str]) -> str:
+        indent, display, inline = match.groups()
+        if display is not None:
+            return f"\n{indent}.. math:: {' '.join(display.split())}\n\n{indent}"
+        if inline is None:
+            return match[0]
+        before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
+        role = f":math:`{' '.join(inline.split())}`"
+        return "\\ " * before.isalnum() + role + "\\ " * after.isalnum()
+
+    return MARKS.sub(marked, text + "\n\n").rstrip()
+
+
+def process_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = [*with_roles("\n".join(lines)).split("\n"), ""]
+
+
+OTHER_SPELLINGS = (
+    (re.compile(r"\\tag\{(.+?)\}"), r"\\qquad\\text{(\1)}"),
+    (re.compile(r"\\(begin|end)\{align\*?\}"), r"\\\1{aligned}"),
+    (re.compile(r"\\dots\b"), r"\\ldots"),
+    (re.compile(r"\\([bB]igg?)(?=\s*(?:[(\[]|\\\{|\\l))"), r"\\\1l"),
+    (re.compile(r"\\([bB]igg?)(?=[^a-zA-Z])"), r"\\\1r"),
+    (re.compile(r"\\([td]?frac)(\d)(\d)"), r"\\\1{\2}{\3}"),
+)
+"""Spellings of LaTeX that docutils lacks, and those that it has."""
+
+
+def mathml(node: nodes.Element, display: bool) -> str:
+    """The formula of a node as MathML."""
+    formula = converted = node.astext()
+    for other, known in OTHER_SPELLINGS:
+        converted = other.sub(known, converted)
+    try:
+        return tex2mathml(converted, as_block=display)
+    except (MathError, SyntaxError) as error:
+        LOG.warning("mathematics cannot be shown (%s): %s", error, formula, location=node)
+        return f"<code>{escape(formula)}</code>"
+
+
+def visit_inline(self: Any, node: nodes.Element) -> None:
+    self.body.append(mathml(node, display=False))
+    raise nodes.SkipNode
+
+
+def visit_display(self: Any, node: nodes.Element) -> None:
+    self.body.append(self.starttag(node, "div", CLASS="math") + mathml(node, display=True) + "</div>\n")
+    raise nodes.SkipNode
+
+
+def names_of(room: str) -> list[str]:
+    """The public names whose home is a room or a file in it."""
+    return [name for name in pyro_dgm.__all__ if (pyro_dgm._HOME[name] + ".").startswith(room + ".")]
+
+
+def listed(room: str) -> list[str]:
+    """The names in the ``__all__`` of a room that neither the package nor the room around it lists."""
+    around = {"pyro_dgm", f"pyro_dgm.{room}".rpartition(".")[0]}
+    above = {name for module in around for name in getattr(importlib.import_module(module), "__all__", ())}
+    return [name for name in importlib.import_module(f"pyro_dgm.{room}").__all__ if name not in above]
+
+
+class Room(Directive):
+    """``.. room:: energy``: the reference of all public names of one room, as ``pyro_dgm.name``.
+
+    With ``:all:`` also what the room itself lists in its ``__all__``, as ``pyro_dgm.room.name``.
+    """
+
+    required_arguments = 1
+    optional_arguments = 9
+    option_spec: ClassVar[dict[str, Any]] = {"all": lambda text: True}
+
+    def run(self) -> list[nodes.Node]:
+        paths = [f"pyro_dgm.{name}" for room in self.arguments for name in names_of(room)]
+        if "all" in self.options:
+            paths += [f"pyro_dgm.{room}.{name}" for room in self.arguments for name in listed(room)]
+        return parsed(self, [line for path in paths for line in documented(path)])
+
+
+def documented(path: str) -> list[str]:
+    """The lines of reStructuredText that document a class or function of the package; aliases of types have none."""
+    home, name = path.rsplit(".", 1)
+    value = getattr(importlib.import_module(home), name)
+    if not getattr(value, "__module__", "").startswith("pyro_dgm"):
+        return []
+    if isinstance(value, type):
+        kind = "autoexception" if issubclass(value, Exception) else "autoclass"
+        return [f".. {kind}:: {path}", "   :members:", "   :show-inheritance:", ""]
+    return [f".. autofunction:: {path}", ""]
+
+
+def parsed(directive: Directive, lines: list[str]) -> list[nodes.Node]:
+    """The nodes of lines in the markup of the page that a directive stands in."""
+    container = nodes.section()
+    container.document = directive.state.document
+    text = StringList(lines, source=directive.name)
+    directive.state.nested_parse(text, directive.content_offset, container)
+    return container.children
+
+
+def skip_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what other packages put into classes, such as scikit-learn's requests of metadata."""
+    return True if not str(getattr(obj, "__module__", "pyro_dgm")).startswith("pyro_dgm") else None
+
+
+class Results(Directive):
+    """The table of recorded results, as ``python -m pyro_dgm.recipes`` prints it."""
+
+    def run(self) -> list[nodes.Node]:
+        return parsed(self, recipes.table().split("\n"))
+
+
+def read_source(app: Any, page: str, text: list[str]) -> None:
+    """Fit pages that are read in the repository too into the site: the decisions' tree of pages, the README's results."""
+    if page == "decisions/README":
+        text[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
+    text[0] = text[0].replace("(../../README.md#results)", "(../results.md)")
+
+
+def setup(app: Any) -> dict[str, Any]:
+    app.add_directive("room", Room)
+    app.add_directive("results", Results)
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
+    app.connect("autodoc-process-docstring", process_docstring, priority=400)
+    app.connect("source-read", read_source)
+    app.connect("autodoc-skip-member", skip_member)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

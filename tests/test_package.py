@@ -1,6 +1,7 @@
 """The shape of the package: imports one way, light and without side effects, documents that are true."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from benchmarks import scale, speed
 
 import pyro_dgm as dgm
 from pyro_dgm import recipes, registry
+from pyro_dgm.data import sources
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pyro_dgm"
@@ -151,7 +153,16 @@ def test_constraints_pin_what_the_project_asks_for():
     assert wanted <= pinned
 
 
-@pytest.mark.usefixtures("short_anchor")
+@pytest.fixture(scope="module")
+def files_read_once():
+    """Data sets stay in memory from recipe to recipe; no recipe writes into their tensors."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (description, read) in sources._SOURCES.items():
+            patch.setitem(sources._SOURCES, name, (description, functools.cache(read)))
+        yield
+
+
+@pytest.mark.usefixtures("short_anchor", "files_read_once")
 @pytest.mark.parametrize("name", recipes.recipes())
 def test_recipes_run_in_fast_mode(name, tmp_path, data_dir):
     result = recipes.reproduce(name, tmp_path, data_dir=data_dir, fast=True, progress=False)

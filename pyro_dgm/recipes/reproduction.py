@@ -82,8 +82,7 @@ class _Reproduction:
         self.spent: dict[str, float] = {}
 
     def _load(self, recipe: dict[str, Any]) -> Any:
-        dataset = _dataset(recipe, self.data_dir)
-        return _first_rows(dataset, recipe.get("fast_rows", FAST_ROWS)) if self.fast else dataset
+        return _dataset(recipe, self.data_dir, recipe.get("fast_rows", FAST_ROWS) if self.fast else None)
 
     def result(self) -> dict[str, Any]:
         """Train and evaluate the model; write the result file and return its content."""
@@ -214,11 +213,18 @@ def _added(spent: dict[str, float], more: dict[str, float]) -> dict[str, float]:
     return {name: value + more.get(name, 0.0) for name, value in spent.items()}
 
 
-def _dataset(recipe: dict[str, Any], data_dir: str | None) -> Any:
-    """The recipe's data: validation rows join the training rows, then grey levels become bits or real numbers."""
+def _dataset(recipe: dict[str, Any], data_dir: str | None, count: int | None = None) -> Any:
+    """The recipe's data: validation rows join the training rows, then grey levels become bits or real numbers.
+
+    With a count only the first rows of every split are taken, before anything is done to them.
+    """
     from .. import data
 
-    dataset = data.load(recipe["data"], data_dir=data_dir)
+    def load(name: str) -> Any:
+        dataset = data.load(name, data_dir=data_dir)
+        return dataset if count is None else _first_rows(dataset, count)
+
+    dataset = load(recipe["data"])
     if recipe.get("train_on") == "train and valid":
         dataset = dataset.with_validation_in_training()
     if "binarisation" in recipe:
@@ -226,7 +232,7 @@ def _dataset(recipe: dict[str, Any], data_dir: str | None) -> Any:
     if "preprocessing" in recipe:
         dataset = data.preprocess(dataset, **recipe["preprocessing"])
     if "test_on" in recipe:
-        test = data.load(recipe["test_on"], data_dir=data_dir).test
+        test = load(recipe["test_on"]).test
         dataset = replace(dataset, test=test)
     return dataset.labelled(recipe["options"]["classes"]) if "classes" in recipe["options"] else dataset
 

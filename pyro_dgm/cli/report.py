@@ -209,15 +209,10 @@ def command_of(arguments: Mapping[str, Any]) -> str:
     for name, value in arguments.items():
         if name.startswith("stored_"):
             flag = "--set" if name == "stored_options" else "--objective"
-            words += [word for key, entry in value.items() for word in (flag, f"{key}={_written(entry)}")]
+            words += [word for key, entry in value.items() for word in (flag, f"{key}={entry}")]
         elif name != "model" and value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
-
-
-def _written(value: Any) -> str:
-    """An option's value as ``--set`` reads it."""
-    return str(tuple(value)) if isinstance(value, list) else str(value)
 
 
 SECTIONS: dict[str, Section] = {

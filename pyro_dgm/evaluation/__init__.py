@@ -1,6 +1,7 @@
 """Figures with their uncertainty, ArviZ conversion, pictures."""
 
 from .anomalies import Ranking, anomaly_scores, rank
+from .blind import blind_test, score_answers
 from .divergences import Divergence, Divergences, kl_divergences
 from .idata import to_arviz
 from .latents import SiteActivity, SiteKL, active_units, kl_per_latent
@@ -14,6 +15,7 @@ from .samples import (
     prd_of_laws,
     precision_curve,
     precision_recall,
+    sample_summary,
     two_sample_test,
 )
 
@@ -27,6 +29,7 @@ __all__ = [
     "SiteKL",
     "active_units",
     "anomaly_scores",
+    "blind_test",
     "kl_divergences",
     "kl_per_latent",
     "log_likelihood",
@@ -38,6 +41,8 @@ __all__ = [
     "precision_curve",
     "precision_recall",
     "rank",
+    "sample_summary",
+    "score_answers",
     "to_arviz",
     "two_sample_test",
 ]

@@ -39,6 +39,7 @@ def test_every_picture_is_what_the_key_says():
     test = blind_test(MADE, REAL, (2, 2), n=50)
     found = [bool(picture.mean() < 128) for picture in pictures(test.page)]
     assert found == test.key["real"]
+    assert re.findall(r'data-number="(\d+)"', test.page) == [str(number) for number in range(50)]
     assert 10 < sum(found) < 40  # fair coins: 25 with a deviation of 3.5
     assert blind_test(MADE, REAL, (2, 2), n=50, seed=1).key["real"] != test.key["real"]
     again = blind_test(MADE, REAL, (2, 2), n=50)

@@ -64,6 +64,19 @@ def test_rows_of_bits_share_their_neighbours():
     assert found.p_value == 1.0
 
 
+def test_equal_distances_of_bits_are_equal_whatever_the_rounding():
+    generator = torch.Generator().manual_seed(0)
+    made, real = (torch.rand(2, 120, 64, generator=generator) < 0.3).float().unbind(0)
+    rows, labels = torch.cat([made, real]).bool().numpy(), np.arange(240) < 120
+    hamming = (rows[:, None] != rows[None]).sum(2) + 1000 * np.eye(240, dtype=int)
+    nearest = hamming == hamming.min(1, keepdims=True)
+    assert nearest.sum(1).max() > 1
+    own = (nearest * (labels[:, None] == labels)).sum(1) / nearest.sum(1)
+    # Tenths are no binary fractions: squares of their sums are rounded.
+    found = two_sample_test(0.1 * made, 0.1 * real, "nearest neighbour", permutations=1)
+    assert (found.on_samples, found.on_data) == pytest.approx((own[:120].mean(), own[120:].mean()), abs=1e-6)
+
+
 def test_the_p_value_of_logistic_regression_is_binomial():
     assert float(binom.sf(59, 100, 0.5)) == pytest.approx(0.0284439668, abs=1e-9)
     assert float(norm.sf(2)) == pytest.approx(0.0227501319, abs=1e-9)  # what the exact one is near

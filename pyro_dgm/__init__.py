@@ -52,6 +52,7 @@ _ROOMS = {
     "classifier": ["RBMClassifier"],
     "transformer": ["RBMTransformer"],
     "train": ["TrainingDiverged", "fit", "load", "pretrain"],
+    "train.tune": ["tune"],
     "train.classify": ["error_rate", "fine_tune", "fit_classifier"],
 }  # fmt: skip
 """Public names by the room that has them; models are found by looking into their folders."""

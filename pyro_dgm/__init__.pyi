@@ -165,6 +165,7 @@ from .train import pretrain as pretrain
 from .train.classify import error_rate as error_rate
 from .train.classify import fine_tune as fine_tune
 from .train.classify import fit_classifier as fit_classifier
+from .train.tune import tune as tune
 from .transformer import RBMTransformer as RBMTransformer
 
 __version__: str
@@ -319,4 +320,5 @@ __all__ = [
     "spike_slab_validity",
     "to_arviz",
     "to_numpyro",
+    "tune",
 ]

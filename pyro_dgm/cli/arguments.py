@@ -130,6 +130,13 @@ def _add_fit(add: Adder, stored: Mapping[str, Any]) -> None:
     option("--average", type=share, help="decay of a moving average of the weights, as 0.999 (default: no average)")
     option("--patience", type=whole(1), help="epochs without improvement before stopping (default: never stop early)")
     option("--keep", default="last", choices=["last", "best"], help="epoch whose weights stay (default: %(default)s)")
+    minutes = real(0, math.inf, "a number of minutes above 0")
+    option(
+        "--tune",
+        type=minutes,
+        metavar="MINUTES",
+        help="choose learning rate, batch size and epochs by validation rows, and train, in about so many minutes",
+    )
     option("--logger", default="csv", help="csv or tensorboard (default: %(default)s)")
     option("--resume", action="store_true", help="go on with the run in --out")
     option("--quiet", action="store_true", help="no progress bar")

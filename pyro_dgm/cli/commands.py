@@ -60,21 +60,25 @@ def fit(options: Namespace) -> None:
     source |= {name: value for name in ("preprocessing", "classes") if (value := getattr(options, name))}
     dataset, _ = load(source, options.data_dir)
     visible = dataset.visible - (options.classes or 0)
-    model = registry.build(options.model, chosen, visible, options.seed, dataset.shape)
     out = options.out or f"runs/{cls.__name__.lower()}"
+
+    def make() -> tuple[Any, Any]:
+        model = registry.build(options.model, chosen, visible, options.seed, dataset.shape)
+        return model, registry.criterion(model, of_objective, visible)
+
+    settings = {
+        "epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate,
+        "optimiser": options.optimiser, "decay": options.decay, "average": options.average, "patience": options.patience,
+        "keep": options.keep, "seed": options.seed,
+    }  # fmt: skip
+    if options.tune is not None:
+        settings |= _tuned(options, make, dataset, out)
+    model, objective = make()
     run = train.fit(
         model,
         dataset,
-        objective=registry.criterion(model, of_objective, visible),
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        optimiser=options.optimiser,
-        decay=options.decay,
-        average=options.average,
-        patience=options.patience,
-        keep=options.keep,
-        seed=options.seed,
+        objective=objective,
+        **settings,
         out=out,
         resume=options.resume,
         device=options.device,
@@ -93,6 +97,29 @@ def fit(options: Namespace) -> None:
         folder = Path(out) if processes.first() else scratch()
         pictures.training_curve(run.history, path=folder / "training.png")
     print(f"run written to {out}")
+
+
+def _tuned(options: Namespace, make: Any, dataset: Any, out: str) -> dict[str, Any]:
+    """The settings that a search by validation rows found; its trials are printed."""
+    if options.resume or options.devices not in (None, 1) or processes.several():
+        raise ValueError(
+            "--tune searches in one process and from the beginning; leave --resume and --devices out (a run that it began is "
+            "resumed without --tune, with the settings in its config.json)"
+        )
+    if Path(out).exists() and any(Path(out).iterdir()):
+        raise ValueError(f"{out} is not empty; name another folder by --out before the search begins")
+    from ..train.tune import tune
+
+    found = tune(
+        make, dataset, minutes=options.tune, seed=options.seed, optimiser=options.optimiser, average=options.average,
+        device=options.device,
+    )  # fmt: skip
+    for trial in found.trials:
+        print(
+            f"learning rate {trial.learning_rate:g}, batches of {trial.batch_size}, {trial.epochs} epochs: "
+            f"{trial.figure:.4g} on validation rows ({trial.seconds:.1f} s)"
+        )
+    return {name: value for name, value in found.settings.items() if name != "device"}
 
 
 def evaluate(options: Namespace) -> None:

@@ -89,6 +89,21 @@ def test_the_command_of_a_report_repeats_the_run(tmp_path, short):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_a_command_that_cannot_be_written_names_the_configuration():
+    stored = {
+        "model": "rbm",
+        "preprocessing": {"how": "zca", "epsilon": 0.1},
+        "stored_options": {},
+        "stored_objective": {},
+    }
+    assert report.command_of(stored, "my runs/a") == "pyro-dgm fit --config 'my runs/a'"
+    own = {"data": "digits", "stored_options": {"hidden": (9, 7)}, "stored_objective": {"kind": "cd"}}
+    assert (
+        report.command_of(own, "x")
+        == "pyro-dgm fit FILE.py:CLASS --data digits --set 'hidden=(9, 7)' --objective kind=cd"
+    )
+
+
 def test_a_report_says_why_a_model_has_no_likelihood(tmp_path, short):
     out = fit(tmp_path / "gan", "gan", "--binarisation", "none", "--set", "hidden=(8,)", "--set", "latent=3")
     page = tmp_path / "other" / "page.html"

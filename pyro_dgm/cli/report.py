@@ -197,19 +197,28 @@ def _reconstructions(opened: Opened, options: Namespace, _: Tensor) -> list[str]
 def _again(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
     config = read_config(options.run)
     try:
-        command = code(command_of(stored_arguments(options.run)))
+        command = code(command_of(stored_arguments(options.run), options.run))
     except ValueError as error:
         command = note(f"No command: {error}")
     return [command, code(json.dumps(config, indent=2))]
 
 
-def command_of(arguments: Mapping[str, Any]) -> str:
-    """The command line of ``fit`` with these arguments, as ``stored_arguments`` finds them."""
-    words = ["pyro-dgm", "fit", str(arguments.get("model", "MODEL"))]
+def command_of(arguments: Mapping[str, Any], run: str) -> str:
+    """The command line of ``fit`` with the arguments of a run, as ``stored_arguments`` finds them.
+
+    Where one of them has no form on the command line (options of preprocessing), the run's configuration stands for all.
+
+    Example:
+        >>> command_of({"model": "rbm", "epochs": 3, "patience": None, "stored_options": {"hidden": 9}}, "runs/rbm")
+        'pyro-dgm fit rbm --epochs 3 --set hidden=9'
+    """
+    words = ["pyro-dgm", "fit", str(arguments.get("model", "FILE.py:CLASS"))]
     for name, value in arguments.items():
         if name.startswith("stored_"):
             flag = "--set" if name == "stored_options" else "--objective"
             words += [word for key, entry in value.items() for word in (flag, f"{key}={entry}")]
+        elif isinstance(value, Mapping):
+            return shlex.join(["pyro-dgm", "fit", "--config", str(run)])
         elif name != "model" and value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)

@@ -28,6 +28,9 @@ KEPT = 3
 SEARCH = 2 / 3
 """The share of the time that goes into the search; the rest is for the training with what it found."""
 
+RISING = 0.8
+"""A training whose best epoch lies behind this share of its epochs would go on to improve."""
+
 Make = Callable[[], tuple[Model, Objective | None]]
 """Makes a fresh model and its criterion, None for the model's own."""
 
@@ -39,6 +42,7 @@ class Trial(NamedTuple):
         learning_rate, batch_size, epochs: its settings.
         figure: the first ``valid_`` figure of the model's progress, at its best epoch; minus infinity where it diverged.
         seconds: the time that it took.
+        best: its best epoch, from 1.
     """
 
     learning_rate: float
@@ -46,6 +50,7 @@ class Trial(NamedTuple):
     epochs: int
     figure: float
     seconds: float
+    best: int
 
 
 class Tuned(NamedTuple):
@@ -73,8 +78,9 @@ def tune(
     """Find a learning rate, a batch size and a number of epochs for data that nobody tuned on, by successive halving.
 
     All candidates are trained for a few epochs; the best third by the model's figure on validation rows is trained anew for
-    three times as many, and so on until one is left. Test rows are never looked at. Two thirds of the time go into the search;
-    the settings that come back fill the rest.
+    three times as many, and so on until one is left. Test rows are never looked at. Two thirds of the time go into the search.
+    The settings that come back are those of the best training of all; if it was best near its end, with as many epochs as the
+    rest of the time allows, else with its own, beyond which it overfits.
 
     Args:
         make: makes a fresh model and its criterion (None for the model's own), as ``lambda: (dgm.NADE(784), None)``.
@@ -117,24 +123,25 @@ def tune(
     rounds = max(1, math.ceil(math.log(len(alive), KEPT)))
     share = max(SEARCH * budget - (time.perf_counter() - start), 0.0) / rounds
     alive = _affordable(alive, clocks, share)
-    best = max(trials, key=lambda t: t.figure)
     for _ in range(rounds):
         epochs = int(share / sum(clocks[size] for size, _ in alive))
         if epochs < 1:
             break
         found = {candidate: trial(candidate, epochs) for candidate in alive}
         alive = sorted(alive, key=lambda candidate: -found[candidate].figure)[: max(1, len(alive) // KEPT)]
-        best = found[alive[0]]
         if len(found) == 1:
             break
+    best = max(trials, key=lambda t: t.figure)
     if best.figure == -math.inf:
         raise ValueError(
             "every training of the search diverged; look at the data (constant columns, units), or try lower rates"
         )
     left = budget - (time.perf_counter() - start)
+    rises = best.best > RISING * best.epochs
+    epochs = max(best.epochs, int(left / clocks[best.batch_size])) if rises else best.epochs
     settings = {
         "learning_rate": best.learning_rate, "batch_size": best.batch_size, "decay": "linear", "keep": "best",
-        "epochs": max(best.epochs, int(left / clocks[best.batch_size])), "seed": seed, **options,
+        "epochs": epochs, "seed": seed, **options,
     }  # fmt: skip
     return Tuned(settings, trials)
 
@@ -163,7 +170,7 @@ def _trained(make: Make, data: Any, rate: float, size: int, epochs: int, seed: i
             seed=seed, progress=False, **{k: v for k, v in options.items() if k != "progress"},
         )  # fmt: skip
     except TrainingDiverged:
-        return Trial(rate, size, epochs, -math.inf, time.perf_counter() - start)
+        return Trial(rate, size, epochs, -math.inf, time.perf_counter() - start, 0)
     row = run.history[run.epoch - 1]
     figure = next(value for name, value in row.items() if name.startswith("valid_"))
-    return Trial(rate, size, epochs, figure, time.perf_counter() - start)
+    return Trial(rate, size, epochs, figure, time.perf_counter() - start, run.epoch)

@@ -14,8 +14,7 @@ from pyro_dgm.train.tune import Trial, tune
 @pytest.fixture
 def paper(monkeypatch):
     """Trainings on paper: a batch size costs so many seconds an epoch, and figures are a formula of the settings."""
-    clock = [0.0]
-    asked = []
+    clock, asked, overfits = [0.0], [], [10_000]
 
     def trained(make, data, rate, size, epochs, seed, options):
         seconds = epochs * {100: 1.0, 20: 2.0}[size]
@@ -23,11 +22,11 @@ def paper(monkeypatch):
         asked.append((rate, size, epochs))
         # The best rate is 3e-3; it shows after some epochs alone, and the highest one diverges.
         figure = -math.inf if rate > 1e-2 else -abs(math.log(rate / 3e-3)) - 10 / epochs - 0.1 * (size == 20)
-        return Trial(rate, size, epochs, figure, seconds)
+        return Trial(rate, size, epochs, figure, seconds, min(epochs, overfits[0]))
 
     monkeypatch.setattr(room, "_trained", trained)
     monkeypatch.setattr(room.time, "perf_counter", lambda: clock[0])
-    return asked, clock
+    return asked, clock, overfits
 
 
 X = torch.randint(0, 2, (40, 4), generator=torch.Generator().manual_seed(0)).float()
@@ -38,7 +37,7 @@ def nothing():
 
 
 def test_a_third_goes_on_with_three_times_the_epochs(paper):
-    asked, clock = paper
+    asked, clock, _ = paper
     found = tune(nothing, X, minutes=10)
     first = 1 + 2  # the warm-up, and an epoch of both sizes
     twelve, four, one = asked[first : first + 12], asked[first + 12 : first + 16], asked[first + 16 :]
@@ -57,8 +56,16 @@ def test_a_third_goes_on_with_three_times_the_epochs(paper):
     assert found.settings["epochs"] > 190
 
 
+def test_a_training_that_was_best_long_before_its_end_is_not_made_longer(paper):
+    asked, _, overfits = paper
+    overfits[0] = 20
+    found = tune(nothing, X, minutes=10)
+    assert found.settings["epochs"] == asked[-1][2]
+    assert asked[-1][2] > 30
+
+
 def test_little_time_tries_the_likeliest_alone(paper):
-    asked, _ = paper
+    asked, *_ = paper
     found = tune(nothing, X, minutes=0.3)
     assert {rate for rate, *_ in asked} <= set(room.RATES[:3])
     assert found.settings["epochs"] >= 1

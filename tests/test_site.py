@@ -1,7 +1,9 @@
 """The documentation site is built without warnings, and what its pages name and link to is there."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -11,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import pyro_dgm as dgm
+from pyro_dgm.registry import model_classes
 
 pytest.importorskip("sphinx")
 pytest.importorskip("furo")
@@ -94,3 +97,39 @@ def test_no_mathematics_is_left_as_text(site):
         text = re.sub(r"<(pre|code|script|style)\b.*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.S)
         text = re.sub(r"<[^>]*>", "", text)
         assert not re.findall(r"\$[^$\n]*\\[^$\n]*\$|:math:", text), path
+
+
+@pytest.mark.slow
+def test_every_model_has_a_card(pages, site):
+    links = {urlsplit(link).fragment for link in pages[site / "gallery.html"].links}
+    assert {f"pyro_dgm.{name}" for name in model_classes()} <= links
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+LOOK = """<script>addEventListener("load", () => {
+  const places = [...document.querySelectorAll("mfrac")].map(f => [...f.children].map(c => c.getBoundingClientRect().top));
+  document.documentElement.dataset.places = JSON.stringify(places);
+  document.documentElement.dataset.wide = document.documentElement.scrollWidth;
+})</script></body>"""
+"""A script that writes down where the parts of fractions are, and how wide the page is."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [1400, 500])
+@pytest.mark.parametrize("name", ["index", "gallery", "api/models-real-valued", "belief-networks", "guides/own-data"])
+def test_a_browser_shows_the_page(site, tmp_path, name, width):
+    """Without an error on the console, with numerators above denominators, and no wider than the window."""
+    page = site / f"{name}.html"
+    looked = page.with_name(f"looked-at-{page.name}")
+    looked.write_text(page.read_text(encoding="utf-8").replace("</body>", LOOK), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}"]
+    command = [BROWSER, *options, f"--window-size={width},900", "--dump-dom", looked.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    looked.unlink()
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    html = re.search(r"<html[^>]*>", done.stdout)[0]
+    assert int(re.search(r'data-wide="(\d+)"', html)[1]) <= width
+    places = json.loads(re.search(r'data-places="(.*?)"', html)[1])
+    assert all(over < under for over, under in places)
+    assert places or name in ("index", "guides/own-data")

@@ -12,7 +12,7 @@ author = "The pyro_dgm developers"
 version = release = pyro_dgm.__version__
 language = "en"
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "site_parts"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "site_gallery", "site_parts"]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints", "runs"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 

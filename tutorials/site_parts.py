@@ -58,6 +58,15 @@ OTHER_SPELLINGS = (
 """Spellings of LaTeX that docutils lacks, and those that it has."""
 
 
+FIELD_OF_NAMES = re.compile(r"^:(?:param|ivar) [^:,]+, [^:]+:")
+
+
+def join_names(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep the names of a field that is of several, as in ``x, known: rows``, from being read as a type and a name."""
+    for index, line in enumerate(lines):
+        lines[index] = FIELD_OF_NAMES.sub(lambda match: match[0].replace(", ", ",\u200b"), line)
+
+
 def mathml(node: nodes.Element, display: bool) -> str:
     """The formula of a node as MathML."""
     formula = converted = node.astext()
@@ -154,6 +163,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_directive("results", Results)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
     app.connect("autodoc-process-docstring", process_docstring, priority=400)
+    app.connect("autodoc-process-docstring", join_names, priority=600)
     app.connect("source-read", read_source)
     app.connect("autodoc-skip-member", skip_member)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -80,7 +80,7 @@ def test_machines_in_double_precision_are_annealed_in_it():
 
 
 def test_bad_requests():
-    with pytest.raises(ValueError, match="engine got 'tensorflow'; expected one of 'torch', 'compiled', 'jax'"):
+    with pytest.raises(ValueError, match="engine got 'tensorflow'; expected one of 'auto', 'torch', 'compiled', 'jax'"):
         dgm.log_partition(dgm.RBM(3, 2)(), "ais", engine="tensorflow")
     with pytest.raises(ValueError, match="batch_shape"):
         dgm.log_partition(dgm.RBM(3, 2)(torch.zeros(2, 3)), "ais", engine="jax")

@@ -17,6 +17,8 @@ from pyro_dgm.in_jax import to_numpyro
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DRAWS = 20_000
 
 

@@ -33,6 +33,8 @@ from pyro_dgm.in_jax import to_numpyro
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("build", ALL)
 def test_log_probabilities_and_free_energies_agree(build):

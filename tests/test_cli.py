@@ -84,7 +84,7 @@ def test_the_compiled_engine_evaluates_and_diagnoses(rbm_run, vae_run, capsys):
     assert main(["diagnose", str(vae_run), "--warmup", "10"]) == 2
     assert "--warmup got 10, but VAE has no chains to run" in capsys.readouterr().err
     assert main(["evaluate", str(rbm_run), "--engine", "tensorflow", "--method", "ais"]) == 2
-    assert "expected one of 'torch', 'compiled', 'jax'" in capsys.readouterr().err
+    assert "expected one of 'auto', 'torch', 'compiled', 'jax'" in capsys.readouterr().err
     assert main(["evaluate", str(rbm_run), "--engine", "compiled", "--method", "raise"]) == 2
     assert "the option 'engine'; RBM has base, chains, temperatures" in capsys.readouterr().err
 

@@ -226,7 +226,7 @@ def diagnose(options: Namespace) -> None:
     with progress.shown(not options.quiet):
         if "chains" in model.abilities():
             chains, warmup = options.chains or 20, 500 if options.warmup is None else options.warmup
-            idata = to_arviz(model.chains(options.draws, warmup, chains, options.engine or "torch"))
+            idata = to_arviz(model.chains(options.draws, warmup, chains, options.engine or "auto"))
             pictures.energy_trace(idata, path=folder / "energies.png")
         else:
             for flag, value in (("--engine", options.engine), ("--warmup", options.warmup)):

@@ -124,6 +124,11 @@ def test_the_readmes_code_runs():
     exec(compile(code, "README.md", "exec"), {})
 
 
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == dgm.__version__
+
+
 def test_the_results_table_is_generated():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", readme, re.S)[1].strip()

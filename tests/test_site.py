@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import pyro_dgm as dgm
+from pyro_dgm.recipes.table import rows
 from pyro_dgm.registry import model_classes
 
 pytest.importorskip("sphinx")
@@ -88,6 +90,20 @@ def test_every_public_name_is_in_the_reference(site):
         inventory = InventoryFile.load(stream, "", lambda base, uri: uri)
     found = {name for kind in ("py:class", "py:function", "py:exception") for name in inventory[kind]}
     assert {f"pyro_dgm.{name}" for name in dgm.__all__} <= found
+
+
+@pytest.mark.slow
+def test_models_have_the_verbs_of_bases_that_have_no_entry(site):
+    text = (site / "api" / "models-structured.html").read_text(encoding="utf-8")
+    assert 'id="pyro_dgm.ClassRBM.predict_proba"' in text
+
+
+@pytest.mark.slow
+def test_the_results_have_a_cell_for_every_column(site):
+    """Figures of ``p(y|x)`` among them, whose bar is no border of a cell."""
+    body = (site / "results.html").read_text(encoding="utf-8").partition("<tbody>")[2].partition("</tbody>")[0]
+    cells = [unescape(re.sub(r"<[^>]*>", "", cell)).strip() for cell in re.findall(r"<td>(.*?)</td>", body, re.S)]
+    assert [cell.replace("’", "'") for cell in cells] == [cell.replace("`", "") for row in rows() for cell in row]
 
 
 @pytest.mark.slow

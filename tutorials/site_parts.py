@@ -19,7 +19,8 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 import pyro_dgm
-from pyro_dgm import recipes
+from pyro_dgm.models import shared
+from pyro_dgm.recipes.table import HEAD, rows
 
 LOG = logging.getLogger(__name__)
 
@@ -126,7 +127,9 @@ def documented(path: str) -> list[str]:
         return []
     if isinstance(value, type):
         kind = "autoexception" if issubclass(value, Exception) else "autoclass"
-        return [f".. {kind}:: {path}", "   :members:", "   :show-inheritance:", ""]
+        stop = f"   :inherited-members: {', '.join(shared.__all__)}"
+        inherited = [stop] if issubclass(value, shared.Model) and name not in shared.__all__ else []
+        return [f".. {kind}:: {path}", "   :members:", "   :show-inheritance:", *inherited, ""]
     return [f".. autofunction:: {path}", ""]
 
 
@@ -145,10 +148,11 @@ def skip_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: A
 
 
 class Results(Directive):
-    """The table of recorded results, as ``python -m pyro_dgm.recipes`` prints it."""
+    """The table of recorded results."""
 
     def run(self) -> list[nodes.Node]:
-        return parsed(self, recipes.table().split("\n"))
+        cells = [HEAD, ["---"] * len(HEAD), *([cell.replace("|", "\\|") for cell in row] for row in rows())]
+        return parsed(self, [f"| {' | '.join(row)} |" for row in cells])
 
 
 def read_source(app: Any, page: str, text: list[str]) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from .stored import recipes, results
 
+HEAD = ["recipe", "test log-likelihood (or error)", "space", "published", "training", "machine"]
+
 
 def table() -> str:
     """The results table of the README, in Markdown, from the recorded result files."""
-    rows = [
-        "| recipe | test log-likelihood (or error) | space | published | training | machine |",
-        "|---|---|---|---|---|---|",
-    ]
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in [HEAD, *rows()])
+    return "\n".join([head, "|---" * len(HEAD) + "|", *lines])
+
+
+def rows() -> list[list[str]]:
+    """The cells of the table, a list per recorded result, in Markdown."""
+    found = []
     all_recipes = recipes()
     for name, result in results().items():
         figure = result["figure"]
@@ -20,8 +25,6 @@ def table() -> str:
             text += f"; {detail.replace('_', ' ')} {result['details'][detail]:.2f}"
         clock = "CPU min" if "training_cpu_seconds" in result else "min"
         minutes = result.get("training_cpu_seconds", result["training_seconds"]) / 60
-        rows.append(
-            f"| `{name}`: {result['title']} | {text} | {figure['space']} | {published} | {minutes:.1f} {clock} "
-            f"| {result['machine']} |"
-        )
-    return "\n".join(rows)
+        training = f"{minutes:.1f} {clock}"
+        found.append([f"`{name}`: {result['title']}", text, figure["space"], published, training, result["machine"]])
+    return found

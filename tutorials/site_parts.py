@@ -20,7 +20,6 @@ from sphinx.util import logging
 
 import pyro_dgm
 from pyro_dgm.models import shared
-from pyro_dgm.recipes.table import HEAD, rows
 
 LOG = logging.getLogger(__name__)
 
@@ -147,24 +146,14 @@ def skip_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: A
     return True if not str(getattr(obj, "__module__", "pyro_dgm")).startswith("pyro_dgm") else None
 
 
-class Results(Directive):
-    """The table of recorded results."""
-
-    def run(self) -> list[nodes.Node]:
-        cells = [HEAD, ["---"] * len(HEAD), *([cell.replace("|", "\\|") for cell in row] for row in rows())]
-        return parsed(self, [f"| {' | '.join(row)} |" for row in cells])
-
-
 def read_source(app: Any, page: str, text: list[str]) -> None:
-    """Fit pages that are read in the repository too into the site: the decisions' tree of pages, the README's results."""
+    """Fit pages that are read in the repository too into the site: the decisions' tree of pages."""
     if page == "decisions/README":
         text[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
-    text[0] = text[0].replace("(../../README.md#results)", "(../results.md)")
 
 
 def setup(app: Any) -> dict[str, Any]:
     app.add_directive("room", Room)
-    app.add_directive("results", Results)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
     app.connect("autodoc-process-docstring", process_docstring, priority=400)
     app.connect("autodoc-process-docstring", join_names, priority=600)

@@ -25,6 +25,10 @@ class Walker(Protocol):
         """The chains after one step, with the clamped entries at their values."""
         ...
 
+    def put_back(self, state: State, clamp: Clamp) -> State:
+        """A state with its known entries at their values."""
+        ...
+
     def drawn(self, state: State) -> State:
         """The part of a state that is a draw: rows, labels and scalars of the step, but no noise or hidden units."""
         ...
@@ -79,7 +83,8 @@ class ModelChain(ChainsKernel):
 
     def start(self, chains: int) -> State:
         with torch.no_grad():
-            return self.walker.first_state(chains)
+            state = self.walker.first_state(chains)
+            return state if self.clamp is None else self.walker.put_back(state, self.clamp)
 
     def sample(self, params: State) -> State:
         with torch.no_grad(), evaluating(self.walker):

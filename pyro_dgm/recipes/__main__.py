@@ -1,4 +1,4 @@
-"""Print the results table of the README: ``python -m pyro_dgm.recipes``."""
+"""Print the table of tutorials/results.md: ``python -m pyro_dgm.recipes``."""
 
 from .table import table
 

@@ -1,4 +1,4 @@
-"""The results table of the README."""
+"""The table of results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ HEAD = ["recipe", "test log-likelihood (or error)", "space", "published", "train
 
 
 def table() -> str:
-    """The results table of the README, in Markdown, from the recorded result files."""
-    head, *lines = (f"| {' | '.join(cells)} |" for cells in [HEAD, *rows()])
+    """The results table of tutorials/results.md, in Markdown, from the recorded result files."""
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in (HEAD, *rows())]
+    head, *lines = (f"| {' | '.join(row)} |" for row in cells)
     return "\n".join([head, "|---" * len(HEAD) + "|", *lines])
 
 

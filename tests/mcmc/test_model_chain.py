@@ -183,3 +183,17 @@ def test_stationary_laws_are_found_by_powers():
     """The oracle itself: a law that a matrix keeps."""
     np.testing.assert_allclose(stationary(C @ EXACT), P3, atol=1e-12)
     assert ROWS3.shape == (8, 3)
+
+
+@pytest.mark.parametrize("cls", [dgm.DenoisingAutoencoder, dgm.GSN, dgm.ShapedGSN, dgm.ContractiveAutoencoder])
+def test_chains_start_with_their_known_entries(cls):
+    """Checks of a clamp draw no random number."""
+    model, _ = cls.example()
+    known = torch.tensor([True, False, True, False])
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    kernel = dgm.ModelChain(model, (known, torch.ones(4)))
+    assert torch.equal(torch.get_rng_state(), before)
+    state = kernel.start(5)
+    assert (state["visible"][:, known] == 1).all()
+    assert "mean" not in state or (state["mean"][:, known] == 1).all()

@@ -108,3 +108,12 @@ class TestRefusals:
             dgm.fit(model, x, objective=dgm.Contractive(), epochs=1, progress=False)
         with pytest.raises(ValueError, match="weight got -1"):
             dgm.Contractive(-1)
+
+
+def test_known_entries_out_of_range_and_other_widths_are_refused():
+    model, x = dgm.ContractiveAutoencoder.example()
+    known = torch.tensor([True, False, False, False])
+    with pytest.raises(ValueError, match="reach from"):
+        dgm.condition(model, torch.full_like(x, 7.0), known, draws=2)
+    with pytest.raises(ValueError, match="condition got data of shape"):
+        dgm.condition(model, x[:, :3], known[:3], draws=2)

@@ -251,3 +251,29 @@ def test_details_say_that_clamping_is_approximate():
     ):
         assert "approximate" in details["method"]
         assert details["largest_r_hat"] > 0
+
+
+def test_constant_columns_stay():
+    """They are not corrupted, cost nothing that moves, and chains keep them; the other columns train as without them."""
+    torch.manual_seed(0)
+    live = torch.randn(400, 3)
+    x = torch.cat([live, torch.full((400, 5), 3.0)], 1)
+    model = dgm.DenoisingAutoencoder(8, hidden=(16,), output="gaussian", activation="tanh")
+    run = dgm.fit(model, x, epochs=10, learning_rate=3e-3, progress=False)
+    assert (model.columns.corrupt(x)[:, 3:] == 3).all()
+    assert (model.sample(20, steps=5)[:, 3:] == 3).all()
+    losses = [row["loss"] for row in run.history]
+    assert max(b - a for a, b in zip(losses[1:], losses[2:], strict=False)) < 3
+    assert (model.columns.variance[:3] > 0.05).all()
+
+
+def test_a_corruption_of_one_s_own_is_no_network_of_one_s_own():
+    """The bias starts at the means, features are known, and what it returns is checked."""
+    x = torch.cat([torch.ones(20, 1), torch.zeros(20, 3)], 1)
+    model = dgm.DenoisingAutoencoder(4, hidden=(5,), corruption=lambda rows: 1 - rows)
+    model.initialise(x)
+    assert model.autoencoder[-1].bias.tolist() == pytest.approx([4.595, -4.595, -4.595, -4.595], abs=1e-2)
+    assert model.hidden_features(x).shape == (20, 5)
+    for bad in (lambda rows: rows[:, :2], lambda rows: rows * torch.nan, lambda rows: 3):
+        with pytest.raises(ValueError, match="the corruption returned"):
+            dgm.DenoisingAutoencoder(4, hidden=(5,), corruption=bad).sample(2, steps=1)

@@ -334,3 +334,59 @@ def test_convolutional_body():
     run = dgm.fit(model, x, epochs=1, progress=False)
     assert math.isfinite(run.history[0]["loss"])
     assert model.sample(2).shape == (2, 30)
+
+
+@pytest.mark.parametrize("steps", [40, 13, 2, 1])
+def test_fewer_steps_keep_the_variance(steps):
+    """A network that says nothing has the exact kernels of standard normal columns: any number of steps then draws these."""
+    torch.manual_seed(0)
+    model = dgm.DiffusionInversion(2, steps=40, hidden=(3,), output="gaussian", schedule="geometric").double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    drawn = model.sample(4000, steps=steps)
+    # A thousandth of the signal is left at the end, whose law is then standard normal to a thousandth.
+    assert float(drawn.var()) == pytest.approx(1, abs=4 * math.sqrt(2 / 8000) + 1e-3)
+
+
+def test_a_fixed_last_step_is_always_made():
+    """Jumps end at x_1; the diffusion's own kernel goes from there alone."""
+    model = dgm.DiffusionInversion(3, steps=20, hidden=(4,), last_step="fixed")
+    asked = []
+    reverse = model.reverse
+    model.reverse = lambda noisy, time, before=None: (
+        asked.append((int(time), int(before))) or reverse(noisy, time, before)
+    )
+    model.sample(2, steps=4)
+    assert asked[-1] == (1, 0)
+    assert len(asked) == 4
+    assert asked[0][0] == 20
+    with pytest.raises(ValueError, match="expected 2 to 20"):
+        model.sample(2, steps=1)
+
+
+def test_the_error_of_two_rounds_covers_the_bound():
+    """Rows have noise of their own, so that two rounds tell the error well: few intervals of two errors miss the bound."""
+    torch.manual_seed(0)
+    model = dgm.DiffusionInversion(4, steps=5, hidden=(6,)).double()
+    x = torch.randint(0, 2, (40, 4)).double()
+    bound = float(model.evidence(x, rounds=3000).values.mean())
+    found = [model.evidence(x, rounds=2) for _ in range(200)]
+    missed = sum(abs(float(e.values.mean()) - bound) > 2 * e.stderr for e in found)
+    assert missed <= 22  # 5 % of 200, and four standard errors; two rounds taken as wholes would miss some 60
+
+
+def test_known_entries_that_cannot_be_and_other_widths_are_refused():
+    model = dgm.DiffusionInversion(4, steps=3, hidden=(6,))
+    known = torch.tensor([True, True, False, False])
+    seven, half = torch.full((2, 4), 7.0), torch.full((2, 4), 0.5)
+    for bad, message in ((seven, "0 or 1"), (torch.zeros(2, 5), "expected"), (half, "0 or 1")):
+        which = known if bad.shape[1] == 4 else torch.cat([known, known[:1]])
+        for ask in (lambda x, k: dgm.condition(model, x, k, draws=2, warmup=1), model.overwritten):
+            with pytest.raises(ValueError, match=message):
+                ask(bad, which)
+    with pytest.raises(ValueError, match="changes nothing in double precision"):
+        dgm.DiffusionInversion(4, steps=2, schedule=[1e-18, 0.9])
+    vae, x = dgm.VAE.example()
+    with pytest.raises(ValueError, match="expected a diffusion"):
+        dgm.fit(vae, x, objective=model.objective(), epochs=1, progress=False)

@@ -214,7 +214,7 @@ class TestRefusals:
 
     def test_labels(self):
         gsn = dgm.GSN(6, hidden=(5,), classes=2)
-        for labels in (2, -1, 0.5, torch.tensor([0, 1, 0])):
+        for labels in (2, -1, 0.5, "a", torch.tensor([0, 1, 0])):
             with pytest.raises(ValueError, match="labels got"):
                 gsn.sample(2, labels=labels)
         x = labelled(10)
@@ -225,3 +225,18 @@ class TestRefusals:
             gsn.impute(labelled(10), torch.arange(8) < 7, draws=2)
         with pytest.raises(ValueError, match="has no classes"):
             dgm.GSN(6, hidden=(5,)).predict_proba(x[:, :6])
+
+
+def test_a_classifier_that_is_surely_wrong_has_finite_figures():
+    gsn = dgm.GSN(6, hidden=(20,), classes=2, noise=0.1)
+    with torch.no_grad():
+        gsn.top.weights[0].mul_(3000)
+    figures = gsn.progress(labelled(50), labelled(50))
+    assert all(math.isfinite(value) for value in figures.values())
+    assert figures["valid_log_label"] < -10
+
+
+def test_chains_are_diagnosed_by_their_class_too():
+    gsn = dgm.GSN(6, hidden=(5,), classes=3)
+    state = gsn.opening(torch.zeros(2, 6)) | {"label": torch.eye(3)[[2, 1]]}
+    assert gsn.scalars(state)["label"].tolist() == [2, 1]

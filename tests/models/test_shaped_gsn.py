@@ -1,5 +1,6 @@
 """Shaped networks: the shaping cost on a listed law, costs of the loop by hand, turns, and what training does."""
 
+import itertools
 import math
 
 import pytest
@@ -113,19 +114,20 @@ def test_a_chain_goes_over_means_and_rows_are_drawn_around_them():
 
 
 def test_shaping_pushes_a_mode_that_data_do_not_have_away():
-    """Data that are one of two corners: the shaped chain stays near them more often than the unshaped one."""
+    """Data that are one of two corners: shaped chains are there more often than unshaped ones, over three seeds."""
     torch.manual_seed(0)
     corner = torch.randint(0, 2, (600, 1)).float()
     x = torch.cat([corner, corner, 1 - corner, 1 - corner], 1)
-    shares = []
-    for weight in (0.0, 5.0):
-        torch.manual_seed(1)
+    shares = {0.0: 0.0, 5.0: 0.0}
+    for weight, seed in itertools.product(shares, range(3)):
+        torch.manual_seed(seed)
         gsn = dgm.ShapedGSN(4, latent=1, hidden=(16,))
         objective = gsn.objective(steps=5, weight=weight, guide=(16,))
-        dgm.fit(gsn, x, objective=objective, epochs=20, batch_size=50, learning_rate=0.005, progress=False)
-        rows = gsn.sample(1000, steps=30)
-        shares.append(float(((rows[:, 0] == rows[:, 1]) & (rows[:, 0] != rows[:, 2])).float().mean()))
-    assert shares[1] > 0.9
+        dgm.fit(gsn, x, objective=objective, epochs=15, batch_size=50, learning_rate=0.005, progress=False)
+        rows = gsn.sample(2000, steps=30)
+        agree = (rows[:, 0] == rows[:, 1]) & (rows[:, 0] != rows[:, 2]) & (rows[:, 2] == rows[:, 3])
+        shares[weight] += float(agree.float().mean()) / 3
+    assert shares[5.0] > shares[0.0] + 3 * math.sqrt(2 * 0.1 / 6000)
 
 
 def test_a_run_resumes_bit_for_bit(tmp_path):

@@ -206,3 +206,24 @@ class TestRefusals:
 def test_numbers_of_rows():
     """The oracle itself: rows are numbered by their bits."""
     assert numbers(torch.as_tensor(ROWS3)).tolist() == list(range(8))
+
+
+def test_labels_that_are_given_cost_nothing():
+    """A network that is sure of the wrong class: what it pays for labels is paid by rows whose label is not given."""
+    torch.manual_seed(0)
+    gsn = dgm.GSN(4, hidden=(3,), classes=2, noise=0.0)
+    with torch.no_grad():
+        for parameter in gsn.parameters():
+            parameter.zero_()
+        gsn.top.biases[1].copy_(torch.tensor([0.0, 50.0]))
+    x = torch.cat([torch.zeros(400, 4), torch.tensor([1.0, 0.0]).expand(400, 2)], 1)
+    costs = []
+    for given in (0.0, 0.75):
+        objective = dgm.Walkback(steps=1, given=given)
+        objective.attach(gsn)
+        costs.append(float(objective.loss(x).detach()) - 4 * math.log(2))
+    assert costs[0] == pytest.approx(50, abs=1e-4)
+    assert costs[1] == pytest.approx(12.5, abs=4 * 50 * math.sqrt(0.75 * 0.25 / 400))
+    plain = dgm.GSN(4, hidden=(3,))
+    with pytest.raises(ValueError, match="no label to hold"):
+        dgm.Walkback(given=0.5).attach(plain)

@@ -47,3 +47,25 @@ def test_samples_are_measured_in_every_way():
     _, _, details = measured("parzen", toy, {"samples": 100, "widths": widths})
     assert min(details["logistic_p_value"], details["mmd_p_value"]) > 0.001
     assert {"training_rows", "k_means_centres", "density", "coverage", "neighbour_accuracy_on_data"} <= details.keys()
+
+
+def test_windows_around_means_are_means_and_others_are_refused():
+    """A model without means or steps says so before anything is measured; means without a number of steps are means."""
+    torch.manual_seed(0)
+    model, rows = dgm.DenoisingAutoencoder.example()[0], torch.rand(200, 4)
+    space = dgm.data.Space("unit interval", "toy")
+    parts = [dgm.data.Split(rows, space) for _ in range(3)]
+    toy = Trained(model, dgm.data.Dataset("toy", *parts, (4,)), None, True)
+    asked = []
+    model.sample_means = lambda n, **options: asked.append(options) or torch.rand(n, 4)
+    widths = [0.005 * 2**i for i in range(10)]
+    figure, _, _ = measured("parzen", toy, {"samples": 50, "means": True, "widths": widths})
+    assert asked == [{}]
+    assert figure["method"] == "50 windows around means"
+    for cls, options, message in (
+        (dgm.VAE, {"means": True}, "has no means of rows"),
+        (dgm.VAE, {"steps": 3}, "draws by no chain"),
+        (dgm.ContractiveAutoencoder, {"means": True}, "has no means of rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measured("parzen", toy._replace(model=cls.example()[0]), options)

@@ -191,8 +191,15 @@ class ContractiveAutoencoder(WalkingModel):
         """
         return Contractive(weight)
 
+    def check_held(self, layer: str, known: Tensor, value: Tensor) -> None:
+        super().check_held(layer, known, value)
+        self._check_range(torch.where(known, value, 0.5))
+
     def check_data(self, x: Tensor) -> None:
         super().check_data(x)
+        self._check_range(x)
+
+    def _check_range(self, x: Tensor) -> None:
         if self.output == "sigmoid" and bool(((x < 0) | (x > 1)).any()):
             raise ValueError(
                 f"ContractiveAutoencoder with output='sigmoid' rebuilds columns in [0, 1]; the data reach from "

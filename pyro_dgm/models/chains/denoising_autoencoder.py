@@ -157,7 +157,7 @@ class DenoisingAutoencoder(RebuildingModel):
         Raises:
             ValueError: a network of one's own, whose code is not known, or convolutions.
         """
-        if self.own_networks or self.shape is not None:
+        if "autoencoder" in self.own_networks or self.shape is not None:
             return super().hidden_features(x)
         with torch.no_grad(), evaluating(self):
             seen = self.columns.seen(x)

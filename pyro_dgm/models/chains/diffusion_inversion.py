@@ -182,18 +182,22 @@ class DiffusionInversion(LatentVariableModel):
     def _moments(self, noisy: Tensor, time: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         corruption = self.corruption
         shift, spread = self._guess(noisy, time).chunk(2, -1)
-        share, noise = corruption.share(time, noisy), corruption.step(before, time, noisy)
+        share = corruption.share(time, noisy)
         # Where the columns are independent normals of variance one, the clean row's mean is the first term.
         clean = share.sqrt() * noisy + corruption.rest(time, noisy).sqrt() * (shift + self.offset)
-        mean, variance = corruption.back(noisy, clean, before, time)
-        # Over several steps at once the posterior's variance, and at the clean row that of the last step.
-        several = (before < time - 1).unsqueeze(-1)
-        last = (before == 0).unsqueeze(-1)
-        jump = torch.where(last, corruption.rest(torch.ones_like(before), noisy), variance)
-        noise = torch.where(several, jump, noise)
-        log_odds = noise.log() - torch.log1p(-noise)
-        variance = torch.sigmoid(log_odds + spread / self.steps**0.5).expand_as(mean)
+        mean, _ = corruption.back(noisy, clean, before, time)
+        one = time - 1
+        noise = corruption.step(one, time, noisy)
+        variance = torch.sigmoid(noise.log() - torch.log1p(-noise) + spread / self.steps**0.5).expand_as(mean)
+        if bool((before < one).any()):
+            # The variance of a step tells that of the clean row, which a jump over several steps has as well.
+            by_clean, _, known = corruption.weights(noisy, one, time)
+            of_clean = (variance - known).clamp_min(0.0) / by_clean.square()
+            weight, _, given = corruption.weights(noisy, before, time)
+            jump = given + weight.square() * of_clean
+            variance = torch.where((before < one).unsqueeze(-1), jump, variance)
         if self.last_step == "fixed":
+            last = (before == 0).unsqueeze(-1)
             mean = torch.where(last, (1 - noise).sqrt() * noisy, mean)
             variance = torch.where(last, noise.expand_as(variance), variance)
         return mean, variance
@@ -268,15 +272,22 @@ class DiffusionInversion(LatentVariableModel):
         Args:
             n: the number of rows.
             steps: the number of steps; with fewer than T some times are skipped, by the posterior over several steps at once: a
-                faster and another law.
+                faster and another law. A fixed last step is always made.
 
         Raises:
-            ValueError: no step, or more than T.
+            ValueError: no step, more than T, or a single one of several where the last is fixed.
         """
         count = self.steps if steps is None else check_count("steps", steps)
         if count > self.steps:
             raise ValueError(f"steps got {steps}; expected at most {self.steps}, those of the training")
-        times = torch.linspace(self.steps, 0, count + 1, dtype=torch.float64).round().long().tolist()
+        if self.last_step == "fixed":
+            if count == 1 < self.steps:
+                raise ValueError(
+                    f"steps got 1 with last_step='fixed', which goes from x_1 alone; expected 2 to {self.steps}"
+                )
+            times = [*torch.linspace(self.steps, 1, count, dtype=torch.float64).round().long().tolist(), 0]
+        else:
+            times = torch.linspace(self.steps, 0, count + 1, dtype=torch.float64).round().long().tolist()
         with torch.no_grad():
             state = self.corruption.end(self.offset.new_zeros(n, self.visible)).sample()
             for t, s in zip(times[:-1], times[1:], strict=True):
@@ -310,7 +321,8 @@ class DiffusionInversion(LatentVariableModel):
             else:
                 rounds = torch.stack([self._all_terms(x) for _ in range(count)])
                 values = -rounds.mean(0)
-                error = float(rounds.mean(1).std() / count**0.5) if count > 1 else float("nan")
+                # Rows have noise of their own: their variances add up.
+                error = float((rounds.var(0).sum() / count).sqrt() / len(x)) if count > 1 else float("nan")
                 how = f"variational lower bound, all {self.steps} terms"
         lower = -WIDTH * error if error == error else -float("inf")
         return Evidence(
@@ -339,6 +351,7 @@ class DiffusionInversion(LatentVariableModel):
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
         """Yield the state after every step of one chain per row, exact in the limit: Metropolis over paths."""
+        self._check_known(x, known)
         return metropolis_over_paths(self, x, known.expand(x.shape))
 
     def overwritten(self, x: Tensor, known: Tensor) -> Tensor:
@@ -350,8 +363,14 @@ class DiffusionInversion(LatentVariableModel):
             x: rows, ``rows x visible``.
             known: booleans, of a row or of all rows.
         """
+        check_rows(x, self.data_shape(), "overwritten")
+        self._check_known(x, known)
         with torch.no_grad():
             return overwritten(self, x, known.expand(x.shape))
+
+    def _check_known(self, x: Tensor, known: Tensor) -> None:
+        if self.output == "binary":
+            check_binary(torch.where(known, x, 0.0), "DiffusionInversion with binary output")
 
     def data_shape(self) -> torch.Size:
         return torch.Size([self.visible])

@@ -19,7 +19,7 @@ from ...objectives.objective import Objective
 from ..shared.examples import bits, seeded
 from ..shared.rebuilding import RebuildingModel
 from ..shared.rebuilt import Corruption, FlatOneHot
-from ..shared.rows import ROWS_AT_ONCE, check_rows
+from ..shared.rows import PROGRESS_ROWS, ROWS_AT_ONCE, check_rows
 
 
 class GSN(RebuildingModel):
@@ -220,8 +220,10 @@ class GSN(RebuildingModel):
         figures = super().progress(train, valid)
         if self.top is None:
             return figures
-        law, truth = self.predict_proba(valid), self._by_frame(valid[:, self.visible :]).argmax(-1)
-        found = {"valid_log_label": float(law.gather(-1, truth.unsqueeze(-1)).log().mean())}
+        rows = valid[:PROGRESS_ROWS]
+        law, truth = self.predict_proba(rows), self._by_frame(rows[:, self.visible :]).argmax(-1)
+        right = law.gather(-1, truth.unsqueeze(-1)).clamp_min(torch.finfo(law.dtype).tiny)  # may have underflowed
+        found = {"valid_log_label": float(right.log().mean())}
         return found | {"valid_error": float((law.argmax(-1) != truth).double().mean()), **figures}
 
     def last_bias(self) -> Tensor | None:

@@ -105,9 +105,11 @@ class ShapedGSN(RebuildingModel):
 
     def next_state(self, state: State, clamp: Clamp | None) -> State:
         new = super().next_state(state, clamp)
-        if clamp is not None:
-            new["mean"] = torch.where(*clamp["visible"], new["mean"])
-        return new
+        return new if clamp is None else self.put_back(new, clamp)
+
+    def put_back(self, state: State, clamp: Clamp) -> State:
+        """As in the base class, with the means of known entries too, since the chain goes over these."""
+        return super().put_back(state, clamp) | {"mean": torch.where(*clamp["visible"], state["mean"])}
 
     def output_at(self, x: Tensor) -> Tensor:
         return self.decoder(self.encode(x).mean)

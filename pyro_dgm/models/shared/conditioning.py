@@ -124,6 +124,8 @@ class ConditionalsByChain(Model):
     def _drawn(self, x: Tensor, known: Tensor, draws: int, warmup: int | None, thinning: int | None) -> list[Step]:
         """The states of the chains that are kept."""
         warmup, thinning = check_condition(x, known, draws, warmup, thinning)
+        if x.shape[1:] != (shape := self.shape_of(x)):
+            raise ValueError(f"condition got data of shape {tuple(x.shape)}; expected rows x {tuple(shape)}")
         with torch.no_grad(), processes.one_stream():
             # Unknown entries may be NaN.
             chain = self.conditional_chain(x.nan_to_num(), known, warmup)

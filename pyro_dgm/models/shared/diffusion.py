@@ -74,12 +74,16 @@ class GaussianCorruption(Corruption):
 
     def back(self, noisy: Tensor, clean: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of ``between``; the variance is zero where s is 0."""
+        of_clean, of_noisy, variance = self.weights(noisy, before, after)
+        return of_clean * clean + of_noisy * noisy, variance
+
+    def weights(self, like: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights of $x_0$ and of $x_t$ in the mean of ``between``, and its variance, to broadcast with columns."""
         there, kept = self.signal[before], self.signal[after] / self.signal[before]
         rest = 1 - self.signal[after]
         of_clean, of_noisy = there.sqrt() * (1 - kept) / rest, kept.sqrt() * (1 - there) / rest
-        variance = (1 - kept) * (1 - there) / rest
-        a, b, variance = (t.to(noisy).unsqueeze(-1) for t in (of_clean, of_noisy, variance))
-        return a * clean + b * noisy, variance
+        found = of_clean, of_noisy, (1 - kept) * (1 - there) / rest
+        return tuple(t.to(like).unsqueeze(-1) for t in found)  # type: ignore[return-value]
 
     def end(self, like: Tensor) -> Any:
         return dist.Normal(torch.zeros_like(like), 1.0).to_event(1)
@@ -173,6 +177,10 @@ def schedule_of(schedule: str | Sequence[float], steps: int, rest: float) -> Ten
         beta = torch.zeros(0)
     if beta.shape != (steps,) or not bool(((beta > 0) & (beta <= 1)).all()):
         raise ValueError(f"schedule got {shown(schedule)}; expected {steps} numbers in (0, 1], one for every step")
+    if float(1 - beta[0]) == 1:
+        raise ValueError(
+            f"schedule got {float(beta[0]):g} for its first step, which changes nothing in double precision; take a larger one"
+        )
     if bool((beta[:-1] == 1).any()):
         raise ValueError(
             "the schedule has a 1 before its last step, behind which nothing is left to destroy; end it there"

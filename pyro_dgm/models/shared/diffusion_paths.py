@@ -25,6 +25,10 @@ class Diffusion(Protocol):
         """$p(x_{t-1} | x_t)$."""
         ...
 
+    def sample(self, n: int) -> Tensor:
+        """Draw rows."""
+        ...
+
     def clean(self, x: Tensor) -> Tensor:
         """Rows as the corruption takes them."""
         ...
@@ -33,7 +37,8 @@ class Diffusion(Protocol):
 def metropolis_over_paths(model: Diffusion, x: Tensor, known: Tensor) -> Iterator[Step]:
     r"""Yield the state after every step of one chain per row over $x_T, \dots, x_1$ given known columns.
 
-    A step has three parts, each of which keeps the law of paths and rows given $x_o$. Keep $x_s$ for a random s, draw
+    Chains start at a path that the diffusion draws from the row, with its unknown columns drawn by the model. A step has three
+    parts, each of which keeps the law of paths and rows given $x_o$. Keep $x_s$ for a random s, draw
     $x_{s-1}, \dots, x_1$ anew by the model, and accept with the ratio of the known columns' $p(x_o \mid x_1)$; s = T + 1 draws
     the whole path. Then unknown columns come from $p(x_f \mid x_1)$. Then the states between the row and another $x_s$ are
     proposed by the diffusion, $q(x_{t-1} \mid x_t, x_0)$, and accepted with the ratio of
@@ -44,7 +49,11 @@ def metropolis_over_paths(model: Diffusion, x: Tensor, known: Tensor) -> Iterato
         x: rows.
         known: booleans, of the rows' shape.
     """
-    path = _drawn(model, [x] * (model.steps + 1), model.steps + 1)
+    rows = torch.where(known, x, model.sample(len(x)).to(x))
+    path, state = [rows], model.clean(rows)
+    for t in range(1, model.steps + 1):
+        state = model.corruption.after(state, _time(t - 1, x), _time(t, x)).sample()
+        path.append(state)
     seen = _seen(model.reverse(path[1], _time(1, x)), x, known)
     while True:
         moved = _drawn(model, path, int(torch.randint(2, model.steps + 2, ())))

@@ -131,7 +131,7 @@ class RebuildingModel(WalkingModel):
         with torch.no_grad():
             self.columns.initialise(x[:, : self.visible])
             bias = self.last_bias()
-            if bias is not None and not self.own_networks:
+            if bias is not None and not self.own_networks.keys() - {"corruption"}:
                 bias.copy_(self.columns.bias())
 
     def last_bias(self) -> Tensor | None:
@@ -140,7 +140,7 @@ class RebuildingModel(WalkingModel):
 
     def settle(self, valid: Tensor) -> None:
         """Measure the variance of Gaussian columns on held-out rows, at the noise of the chain."""
-        rows = valid[:, : self.visible]
+        rows = valid[:PROGRESS_ROWS, : self.visible]
         with torch.no_grad():
             state = self.opening(rows)
             for _ in range(self.depth):
@@ -167,7 +167,7 @@ class RebuildingModel(WalkingModel):
                 check_one_hot(labels[whole], name)
         else:
             self.columns.check_known(known, name)
-            self.columns.check(torch.where(known, value, self.columns.first(len(known))), name)
+            self.columns.check(torch.where(known, value, self.columns.neutral()), name)
 
     def check_data(self, x: Tensor) -> None:
         super().check_data(x)

@@ -18,7 +18,7 @@ from .rows import check_binary
 
 Corruption = Callable[[Tensor], Tensor]
 
-SMALLEST_VARIANCE = 1e-6
+SMALLEST_VARIANCE = 1e-4
 """The least variance of a rebuilt column that was standardised."""
 
 
@@ -74,7 +74,13 @@ class RebuiltColumns(nn.Module, ABC):
         if self.corruption == "none":
             return x
         if not isinstance(self.corruption, str):
-            return self.corruption(x)
+            noisy = self.corruption(x)
+            if not isinstance(noisy, Tensor) or noisy.shape != x.shape or not bool(noisy.isfinite().all()):
+                got = f"shape {tuple(noisy.shape)}" if isinstance(noisy, Tensor) else type(noisy).__name__
+                raise ValueError(
+                    f"the corruption returned {got} or NaN for rows of shape {tuple(x.shape)}; expected such rows"
+                )
+            return noisy
         return self.corrupted(x, self.corruption, self.level or 0.0)
 
     @abstractmethod
@@ -112,6 +118,10 @@ class RebuiltColumns(nn.Module, ABC):
     def check_known(self, known: Tensor, name: str) -> None:
         """Raise ``ValueError`` where entries cannot be known without others; by default all can."""
         return None
+
+    def neutral(self) -> Tensor:
+        """A row that the columns can hold: ``visible``."""
+        return torch.zeros_like(self.mean)
 
     def whole(self, known: Tensor) -> Tensor:
         """Booleans of entries, made such that entries which are known together are so."""
@@ -153,7 +163,8 @@ class Bits(RebuiltColumns):
 class GaussianColumns(RebuiltColumns):
     r"""Real columns, rebuilt as $N(r(\tilde x), \tau^2)$ with $\tau^2$ the squared error of r on held-out rows.
 
-    Columns are standardised for the network, and levels and variances are in these units.
+    Columns are standardised for the network, and levels and variances are in these units. Columns that are constant in the data
+    are neither corrupted nor rebuilt: they keep their value.
 
     Args:
         shared: one $\tau^2$ for all columns.
@@ -161,6 +172,7 @@ class GaussianColumns(RebuiltColumns):
 
     corruptions: ClassVar[dict[str, float]] = {"gaussian": 0.5, "masking": 0.3}
     variance: Tensor
+    constant: Tensor
 
     def __init__(
         self, visible: int, corruption: str | Corruption | None, level: float | None, shared: bool = False
@@ -168,6 +180,7 @@ class GaussianColumns(RebuiltColumns):
         super().__init__(visible, corruption, level)
         self.shared, self.scaling = shared, ColumnScaling(visible)
         self.register_buffer("variance", torch.ones(visible))
+        self.register_buffer("constant", torch.zeros(visible, dtype=torch.bool))
 
     def check_level(self, corruption: str, level: float) -> None:
         if corruption == "gaussian":
@@ -177,21 +190,27 @@ class GaussianColumns(RebuiltColumns):
 
     def corrupted(self, x: Tensor, corruption: str, level: float) -> Tensor:
         if corruption == "gaussian":
-            return x + level * self.scaling.scale * torch.randn_like(x)
+            return x + level * self.scaling.scale * torch.where(self.constant, 0.0, torch.randn_like(x))
         return torch.where(torch.rand_like(x) < level, self.scaling.mean, x)
 
     def seen(self, x: Tensor) -> Tensor:
         return self.scaling(x)
 
     def law(self, output: Tensor) -> dist.TorchDistribution:
+        output = torch.where(self.constant, 0.0, output)
         return dist.Normal(self.scaling.back(output), self.scaling.scale * self.variance.sqrt()).to_event(1)
 
+    def drawn(self, law: Any) -> Tensor:
+        return torch.where(self.constant, self.scaling.mean, law.sample())
+
     def first(self, n: int) -> Tensor:
-        return self.mean + self.scaling.scale * torch.randn(n, self.visible).to(self.mean)
+        noise = torch.randn(n, self.visible).to(self.mean)
+        return self.mean + self.scaling.scale * torch.where(self.constant, 0.0, noise)
 
     def initialise(self, x: Tensor) -> None:
         super().initialise(x)
         self.scaling.fit(x)
+        self.constant.copy_((x == x[:1]).all(0))
 
     def bias(self) -> Tensor:
         return torch.zeros_like(self.mean)
@@ -222,6 +241,9 @@ class OneHotColumns(RebuiltColumns):
         if visible % levels:
             raise ValueError(f"levels got {levels} with {visible} columns; expected columns in groups of that many")
         self.mean.fill_(1 / levels)
+
+    def neutral(self) -> Tensor:
+        return torch.eye(self.levels)[0].repeat(self.visible // self.levels).to(self.mean)
 
     def groups(self, x: Tensor) -> Tensor:
         """``... x groups x levels``."""

@@ -72,7 +72,8 @@ class WalkingModel(ConditionalsByChain):
         return {layer: state[layer] for layer in (*self.sizes(), "log_step") if layer in state}
 
     def scalars(self, state: State) -> dict[str, Tensor]:
-        """Scalars of draws: the log-probability of the step, the sum and squared norm of the columns, three random sums.
+        """Scalars of draws: the log-probability of the step, the sum and squared norm of the columns, three random sums,
+        and with classes the number of the class (the mean over frames).
 
         Single columns may be constant and have no R-hat.
         """
@@ -81,7 +82,15 @@ class WalkingModel(ConditionalsByChain):
         sums = x @ (2 * signs - 1).to(x) / self.visible**0.5
         found = {"log_step": state["log_step"]} if "log_step" in state else {}
         found |= {"sum": x.sum(-1), "squared_norm": x.square().sum(-1)}
-        return found | {f"projection_{k + 1}": sums[..., k] for k in range(3)}
+        found |= {f"projection_{k + 1}": sums[..., k] for k in range(3)}
+        if "label" in state:
+            label = state["label"].unflatten(-1, (-1, self.classes))
+            found["label"] = (label * torch.arange(self.classes).to(label)).sum(-1).mean(-1)
+        return found
+
+    def put_back(self, state: State, clamp: Clamp) -> State:
+        """A state with its known entries at their values."""
+        return state | {layer: torch.where(mask, value, state[layer]) for layer, (mask, value) in clamp.items()}
 
     def held(self, clamp: Clamping) -> Clamp | None:
         """A clamp by layer, checked: booleans and values of shape ``chains x columns``, or one row for all chains.
@@ -145,7 +154,10 @@ class WalkingModel(ConditionalsByChain):
     def _label_clamp(self, n: int, labels: Tensor | int) -> dict[str, tuple[Tensor, Tensor]]:
         if not self.classes:
             raise ValueError(f"labels got {labels!r}, but this {type(self).__name__} has no classes")
-        chosen = torch.as_tensor(labels)
+        try:
+            chosen = torch.as_tensor(labels).cpu()
+        except (TypeError, ValueError, RuntimeError):
+            chosen = torch.zeros(0)
         wrong = chosen.is_floating_point() or chosen.shape not in ((), (n,))
         if wrong or bool(((chosen < 0) | (chosen >= self.classes)).any()):
             raise ValueError(
@@ -166,8 +178,6 @@ class WalkingModel(ConditionalsByChain):
         clamp = {layer: (masks[layer], value) for layer, value in values.items()}
         kernel = ModelChain(self, clamp)
         state = kernel.start(len(x))
-        for layer, (mask, value) in clamp.items():
-            state[layer] = torch.where(mask, value, state[layer])
         while True:
             state = kernel.sample(state)
             yield Step(self.joined(state))

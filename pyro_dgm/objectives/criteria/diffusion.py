@@ -33,6 +33,8 @@ class StepBound(Objective):
     """
 
     def attach(self, model: Stepwise) -> None:
+        if not hasattr(model, "step_terms"):
+            raise ValueError(f"StepBound got {type(model).__name__}; expected a diffusion, dgm.DiffusionInversion")
         self._model = model
 
     def loss(self, x: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class RebuildingObjective(Objective):
 
     @abstractmethod
     def weights(self) -> Mapping[str, float]:
-        """The weights of the layers' costs, 1 where nothing is said; a layer of weight 0 stays at the data."""
+        """The weights of the layers' costs, 1 where nothing is said; a layer of weight 0 stays where it starts."""
 
     def known(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Booleans of entries, by layer, that are held at the data and not corrupted; by default none."""
@@ -80,9 +80,10 @@ class RebuildingObjective(Objective):
             for _ in range(steps := self._length()):
                 hidden, laws = model.rebuild(state, known or None)
                 charged = {layer: law for layer, law in laws.items() if weights.get(layer, 1.0)}
-                costs.append(
-                    -sum(weights.get(layer, 1.0) * law.log_prob(rows[layer]) for layer, law in charged.items())
-                )
+                terms = {layer: weights.get(layer, 1.0) * law.log_prob(rows[layer]) for layer, law in charged.items()}
+                # A row's layer that is held as a whole is not asked for.
+                terms |= {layer: terms[layer] * ~mask.all(-1) for layer, mask in known.items() if layer in terms}
+                costs.append(-sum(terms.values()))
                 state = state | hidden
                 if len(costs) < steps:
                     with torch.no_grad():
@@ -152,8 +153,8 @@ class Walkback(RebuildingObjective):
 
     Args:
         steps: K.
-        visible: the weight of the visible columns.
-        label: the weight of the label, where there is one.
+        visible: the weight of the visible columns; with 0 they are held at the data.
+        label: the weight of the label, where there is one; with 0 the chain has none, and its law is not trained.
         given: the share of rows whose label is held from the start, so that the chain learns to draw rows of a class; in the
             others it starts from zero.
         costs: ``"all"`` averages the costs of all steps, ``"last"`` takes that of the last one.
@@ -192,6 +193,8 @@ class Walkback(RebuildingObjective):
         super().attach(model)
         if not self.visible and not getattr(model, "classes", 0):
             raise ValueError("visible got the weight 0 for a model without classes, which leaves nothing to train on")
+        if self.given and not getattr(model, "classes", 0):
+            raise ValueError(f"given got {self.given} for a model without classes, whose rows have no label to hold")
 
     def weights(self) -> Mapping[str, float]:
         return {"visible": self.visible, "label": self.label}

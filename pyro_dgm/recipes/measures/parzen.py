@@ -46,6 +46,12 @@ def measure(
     )
     from ...evaluation.samples.parzen import WIDTHS
 
+    if means and not hasattr(trained.model, "sample_means"):
+        raise ValueError(f"means=True: {type(trained.model).__name__} has no means of rows to put windows around")
+    if steps is not None and not hasattr(trained.model, "walked"):
+        raise ValueError(
+            f"steps got {steps}, but {type(trained.model).__name__} draws by no chain of its own; leave it out"
+        )
     data, columns = trained.data, getattr(trained.model, "visible", None)
     tried = WIDTHS if widths is None else tuple(widths)
     # Rows of files are in some order, so that their first ones have a law of their own.
@@ -55,7 +61,7 @@ def measure(
     count = min(samples, len(train))
     drawn = _drawn(trained.model, count, means, steps)[:, :columns]
     figure = parzen(drawn, test, valid, count, tried, space=str(data.test.space))
-    compared = min(COMPARED, len(test))
+    compared = min(COMPARED, len(test), count)
     discrepancy = mmd_test(drawn, shuffled)
     near = precision_recall(drawn[:compared], shuffled[:compared])
     told = two_sample_test(drawn, test, n=compared)
@@ -92,12 +98,13 @@ def _drawn(model: Any, count: int, means: bool, steps: int | None) -> Tensor:
     from ...evaluation.samples.rows import SAMPLED_AT_ONCE, rows_of
     from ...nets.modes import evaluating
 
-    if steps is None:
+    if steps is None and not means:
         return rows_of(model, "samples", count)
     draw = model.sample_means if means else model.sample
+    options = {} if steps is None else {"steps": steps}
     with evaluating(model):
         sizes = [min(SAMPLED_AT_ONCE, count - start) for start in range(0, count, SAMPLED_AT_ONCE)]
-        return torch.cat([draw(size, steps=steps) for size in sizes])
+        return torch.cat([draw(size, **options) for size in sizes])
 
 
 def _mixing(model: Any, steps: int) -> dict[str, float]:

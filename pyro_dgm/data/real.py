@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -59,7 +60,13 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
         ceiling = scale.numel() * math.log(LEVELS) - log_determinant
         space = Space("real", "dequantised, standardised", log_determinant, "unit interval (dequantised)", ceiling)
     changed = _with_rows(dataset, lambda part, _: (spread[part] - mean) / scale, space, dataset.shape)
-    return replace(changed, grey=lambda rows: rows * scale + mean) if steps else changed
+    # A lambda could not be sent to another process.
+    return replace(changed, grey=partial(_back, mean, scale)) if steps else changed
+
+
+def _back(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
+    """Standardised rows as grey levels."""
+    return rows * scale + mean
 
 
 class Whitening(NamedTuple):

@@ -1,5 +1,7 @@
 """Grey levels as real numbers: standardised faces, whitened patches and pixels."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -145,3 +147,10 @@ def test_bits_are_no_grey_levels() -> None:
     bits = data.load("digits", binarisation="threshold")
     with pytest.raises(ValueError, match="expected grey levels"):
         data.preprocess(bits, "standardised")
+
+
+def test_standardised_data_can_be_sent_to_another_process():
+    grey = Split(torch.rand(5, 2), Space("unit interval", "grey levels"))
+    made = standardise(Dataset("toy", grey, grey, grey, (2,)))
+    again = pickle.loads(pickle.dumps(made))
+    torch.testing.assert_close(again.grey(again.train.x), made.grey(made.train.x))

@@ -152,5 +152,6 @@ def test_bits_are_no_grey_levels() -> None:
 def test_standardised_data_can_be_sent_to_another_process() -> None:
     made = standardise(grey())
     again = pickle.loads(pickle.dumps(made))
-    assert again.grey is not None and made.grey is not None
+    assert again.grey is not None
+    assert made.grey is not None
     torch.testing.assert_close(again.grey(again.train.x), made.grey(made.train.x))

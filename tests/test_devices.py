@@ -64,7 +64,7 @@ def test_models_train_and_draw(cls):
         assert model.sample(2, **{"sweeps": 3} if "sweeps" in signature(cls.sample).parameters else {}).device == device
 
 
-@MODELS
+@pytest.mark.parametrize("cls", [cls for cls in registry.models().values() if "evidence" in cls.abilities()])
 def test_models_are_evaluated(cls):
     fast = {"chains": 2, "temperatures": 3, "warmup": 2} if issubclass(cls, EnergyModel) else {}
     with elsewhere() as device:
@@ -147,3 +147,15 @@ def test_games_and_moments_elsewhere():
             for turn in objective.turns(x):
                 turn.loss().backward()
             assert all(p.grad.device == device for p in model.parameters())
+
+
+@pytest.mark.parametrize("cls", [dgm.DenoisingAutoencoder, dgm.ContractiveAutoencoder, dgm.GSN, dgm.ShapedGSN])
+def test_chains_of_models_run_with_a_clamp(cls):
+    with elsewhere() as device:
+        model, x = moved(cls, device)
+        known = torch.arange(4, device=device) < 2
+        drawn = dgm.condition(model, x, known, draws=2, warmup=1)
+        assert drawn.device == device
+        mcmc = dgm.VectorizedMCMC(dgm.ModelChain(model), 3, 1, num_chains=2, disable_progbar=True)
+        mcmc.run()
+        assert all(e.device == device for e in mcmc.chain_scalars().values())

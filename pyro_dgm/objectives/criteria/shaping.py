@@ -92,6 +92,7 @@ class Shaping(Objective):
         if not hasattr(model, "loop"):
             raise ValueError(f"Shaping got {type(model).__name__}; expected a looped autoencoder, dgm.ShapedGSN")
         self._model: Looped = model
+        self.guide.to(next(model.parameters()))
 
     def owned(self) -> dict[str, nn.Module]:
         return {"guide": self.guide}

@@ -21,7 +21,10 @@ _ROOMS = {
     "distributions.autoregressive_bits": ["AutoregressiveBits"],
     "distributions.discretised_logistic": ["DiscretisedLogistic"],
     "distributions.padded_frames": ["PaddedFrames"],
-    "mcmc": ["BlockGibbs", "GibbsLangevin", "HMC", "ModelChain", "ParallelTempering", "TemperedTransitions", "VectorizedMCMC"],
+    "mcmc": [
+        "BlockGibbs", "GibbsLangevin", "HMC", "ModelChain", "ParallelTempering", "PredictionChain", "TemperedTransitions",
+        "VectorizedMCMC",
+    ],
     "inference.saul_bound": ["SaulBound"],
     "annealing": ["RaiseBound", "annealed_log_weights", "log_partition", "log_weights", "raise_bound"],
     "annealing.bidirectional": ["bidirectional_gap"],

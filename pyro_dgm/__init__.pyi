@@ -69,6 +69,7 @@ from .mcmc import GibbsLangevin as GibbsLangevin
 from .mcmc import HMC as HMC
 from .mcmc import ModelChain as ModelChain
 from .mcmc import ParallelTempering as ParallelTempering
+from .mcmc import PredictionChain as PredictionChain
 from .mcmc import TemperedTransitions as TemperedTransitions
 from .mcmc import VectorizedMCMC as VectorizedMCMC
 from .models.autoregressive.convolutional_nade import ConvolutionalNADE as ConvolutionalNADE
@@ -262,6 +263,7 @@ __all__ = [
     "ParallelTempering",
     "PerDatumELBO",
     "PointwiseGatedRBM",
+    "PredictionChain",
     "ProductOfT",
     "PseudoLikelihood",
     "RBM",

@@ -9,6 +9,7 @@ from .gibbs import BlockGibbs
 from .hamiltonian import HMC, GibbsLangevin
 from .kernel import ChainsKernel, EnergyKernel
 from .model_chain import ModelChain
+from .prediction_chain import PredictionChain
 from .tempering import ParallelTempering
 from .transitions import TemperedTransitions
 from .vectorized import VectorizedMCMC
@@ -21,6 +22,7 @@ __all__ = [
     "GibbsLangevin",
     "ModelChain",
     "ParallelTempering",
+    "PredictionChain",
     "TemperedTransitions",
     "VectorizedMCMC",
     "default_kernel",

@@ -121,7 +121,7 @@ class EnergyKernel(ChainsKernel):
         return self.sample(params), self.dist.collapsed(witnesses)
 
 
-def check_layers(kernel: EnergyKernel, dist: EnergyDistribution) -> None:
+def check_layers(kernel: ChainsKernel, dist: EnergyDistribution) -> None:
     """Refuse a distribution without layers, in the name of the kernel that would draw them."""
     if not dist.layered:
         raise ValueError(

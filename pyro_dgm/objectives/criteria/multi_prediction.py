@@ -29,6 +29,8 @@ class MultiPrediction(Objective):
         weights: factors of the losses of single layers, as ``{"label": 30.0}``: one label among hundreds of pixels hardly
             counts otherwise.
 
+    It is a denoising criterion whose corruption hides entries (20.11); ``dgm.PredictionChain`` is the chain that it trains.
+
     Raises:
         ValueError: no round, a share outside (0, 1) (of a single layer, outside [0, 1)), a negative weight; at a step, a share
             or weight of a layer that is not observed.

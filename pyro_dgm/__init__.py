@@ -40,6 +40,7 @@ _ROOMS = {
     "objectives.criteria.self_supervised_boosting": ["SelfSupervisedBoosting"],
     "objectives.criteria.multi_prediction": ["MultiPrediction", "predictions"],
     "objectives.criteria.contractive": ["Contractive"],
+    "objectives.criteria.diffusion": ["StepBound"],
     "objectives.criteria.shaping": ["Shaping"],
     "objectives.criteria.walkback": ["Denoising", "Walkback"],
     "objectives.criteria.next_mask": ["NextMask"],

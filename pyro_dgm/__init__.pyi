@@ -139,6 +139,7 @@ from .objectives import negative_phase as negative_phase
 from .objectives import pseudo_log_likelihood as pseudo_log_likelihood
 from .objectives.criteria.adversarial import Adversarial as Adversarial
 from .objectives.criteria.contractive import Contractive as Contractive
+from .objectives.criteria.diffusion import StepBound as StepBound
 from .objectives.criteria.labelled import Hybrid as Hybrid
 from .objectives.criteria.moment_matching import MomentMatching as MomentMatching
 from .objectives.criteria.multi_prediction import MultiPrediction as MultiPrediction
@@ -287,6 +288,7 @@ __all__ = [
     "SpikeSlab",
     "SpikeSlabRBM",
     "Spin",
+    "StepBound",
     "SupervisedGenerator",
     "TemperedTransitions",
     "ThreeWay",

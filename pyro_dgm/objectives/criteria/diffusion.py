@@ -29,7 +29,16 @@ class StepBound(Objective):
     r"""Minus the variational bound of a diffusion, $\sum_{t=1}^T L_t + L_{end}$, with one time per row drawn from 1 to T.
 
     T times the mean of terms at stratified times has the bound's value and gradient in expectation, at the cost of one network
-    pass per row whatever T.
+    pass per row whatever T (20.13; Sohl-Dickstein et al. 2015).
+
+    Raises:
+        ValueError: when a model is attached, one that is no diffusion.
+
+    Example:
+        >>> import pyro_dgm as dgm
+        >>> diffusion, x = dgm.DiffusionInversion.example()
+        >>> dgm.fit(diffusion, x, objective=dgm.StepBound(), epochs=1, progress=False).epoch
+        1
     """
 
     def attach(self, model: Stepwise) -> None:

@@ -16,6 +16,7 @@ from benchmarks import scale, speed
 import pyro_dgm as dgm
 from pyro_dgm import recipes, registry
 from pyro_dgm.data import sources
+from pyro_dgm.recipes import figure
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pyro_dgm"
@@ -132,6 +133,25 @@ def test_the_citation_is_of_this_version():
 def test_the_results_table_is_generated():
     page = (ROOT / "tutorials" / "results.md").read_text(encoding="utf-8")
     assert re.search(r"<!-- results -->\n(.*?)<!-- /results -->", page, re.S)[1].strip() == recipes.table()
+
+
+def test_the_picture_of_results_is_of_the_stored_ones():
+    """Its description holds the rows; ``python -m pyro_dgm.recipes --figure tutorials/pictures/results.png`` draws it anew."""
+    picture = (ROOT / "tutorials" / "pictures" / "results.png").read_bytes()
+    assert figure.described().encode("latin-1") in picture
+
+
+def test_figures_of_other_protocols_share_no_axis():
+    rows = {row.name: row for row in figure.compared()}
+    assert rows["classrbm-hybrid-mnist"].published == 1.28
+    assert rows["classrbm-hybrid-mnist"].axis.startswith("test error, %")
+    assert rows["rnn-nade-jsb"].value == pytest.approx(recipes.results()["rnn-nade-jsb"]["details"]["nats_per_frame"])
+    assert rows["dbn-binarized-mnist"].high == float("inf")
+    assert "vae-binarized-mnist" not in rows  # what was published is of bits drawn anew
+    assert "crbm-mocap" not in rows  # a baseline, and no published figure
+    for row in rows.values():
+        space = recipes.results()[row.name]["figure"]["space"]
+        assert row.axis.endswith(space)
 
 
 def test_the_speed_table_is_generated():

@@ -113,7 +113,11 @@ def _add_fit(add: Adder, stored: Mapping[str, Any]) -> None:
         metavar="FILE",
         help="a run's config.json, or its folder: repeat the run, but for what is given here",
     )
-    option("--data", default="digits", help="a dataset's name, or a path ending in .npz (default: %(default)s)")
+    option(
+        "--data",
+        default="digits",
+        help="a dataset's name, a path ending in .npz, .npy, .csv or .parquet, or a folder of pictures (default: %(default)s)",
+    )
     option("--binarisation", help="threshold, fixed, stochastic or none (default: threshold for digits, else none)")
     option("--classes", type=whole(2), help="number of classes whose labels are appended (default: no labels)")
     option("--preprocessing", help="standardised, whitened or zca: real numbers instead of grey levels (default: none)")

@@ -111,6 +111,30 @@ def read_table(path: str | os.PathLike[str]) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else 0)
 
 
+def read_parquet(path: str | os.PathLike[str]) -> np.ndarray:
+    """The numbers of a Parquet file, ``rows x columns``, with NaN where there is nothing.
+
+    Raises:
+        ValueError: a column that holds no numbers, a file that is none, or no package to read it with.
+    """
+    import pandas
+
+    file = regular(path)
+    try:
+        frame = pandas.read_parquet(file)
+    except ImportError as error:
+        raise ValueError(f"{file} is a Parquet file, for which pandas needs pyarrow; pip install pyarrow") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{file} cannot be read as a Parquet file ({_reason(error)})") from None
+    for name, column in frame.items():
+        if not pandas.api.types.is_numeric_dtype(column):
+            raise ValueError(
+                f"{file}: column {name!r} holds {column.dtype}, expected numbers; leave it out, or code its values by columns of "
+                "zeros and ones"
+            )
+    return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
 def _reason(error: Exception) -> str:
     """The first line of what went wrong, without other libraries' advice to load Python objects."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]

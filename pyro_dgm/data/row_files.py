@@ -11,18 +11,21 @@ from torch import Tensor
 
 from .dataset import Split
 from .npz import infer_space, labels_of, rows_of
-from .reading import read_array, read_arrays, read_table
-from .sources import load, located, names
+from .pictures import read_pictures
+from .reading import read_array, read_arrays
+from .sources import READERS, load, located, names
 
 
 def read_values(path: Path) -> np.ndarray:
-    """The array of a npy file, of a csv file, or the array ``x`` of an npz file.
+    """The array of a npy, csv or Parquet file or of a folder of pictures, or the array ``x`` of an npz file.
 
     Raises:
         ValueError: the file cannot be read, or has no such array.
     """
-    if path.suffix == ".csv":
-        return read_table(path)
+    if path.is_dir():
+        return read_pictures(path)["train"]
+    if path.suffix in READERS:
+        return READERS[path.suffix](path)
     if path.suffix == ".npz":
         arrays = read_arrays(path)
         if "x" not in arrays:

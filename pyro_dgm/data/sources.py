@@ -18,13 +18,17 @@ from .idx import read_idx
 from .locate import data_folder, find
 from .made import before_noise, heartbeat, shifted_dots
 from .npz import dataset_of, permutation, read_npz, unpack
+from .pictures import read_pictures
 from .preprocessing import preprocess
-from .reading import read_array, read_arrays, read_table
+from .reading import read_array, read_arrays, read_parquet, read_table
 from .sequence_sets import jsb_chorales, motion_capture, nottingham
 from .space import Space
 
 Reader = Callable[[Path | None], Dataset]
 """A function that reads a data set from the data folder, if there is one."""
+
+READERS: dict[str, Callable[[Path], np.ndarray]] = {".npy": read_array, ".csv": read_table, ".parquet": read_parquet}
+"""Readers of files that hold one array, by their ending."""
 
 GREY = Space("unit interval", "grey levels")
 
@@ -58,13 +62,14 @@ def load(
     seed: int = 0,
     preprocessing: str | dict[str, Any] | None = None,
 ) -> Dataset:
-    """Load a data set by name, or from a file of arrays (.npz) or of training rows (.npy, .csv).
+    """Load a data set by name, from a file of arrays (.npz) or of training rows (.npy, .csv, .parquet), or a folder of pictures.
 
     `digits`, `frey_faces` and npz files without published splits are dealt into splits in the order of
     numpy.random.RandomState(0).permutation(N), whatever `seed` is.
 
     Args:
-        name_or_path: one of `names()`, or a path that ends in .npz, .npy or .csv.
+        name_or_path: one of `names()`, a path that ends in .npz, .npy, .csv or .parquet, or a folder of pictures, with
+            subfolders of classes or of splits if you like (``data.pictures.read_pictures``).
         data_dir: the folder of the data files; by default that of the environment variable PYRO_DGM_DATA.
         binarisation: "threshold", "fixed" or "stochastic" for grey levels; None leaves the data unchanged.
         seed: the seed of the binarisation; the splits do not depend on it.
@@ -107,8 +112,10 @@ def _read(name: str, folder: Path | None) -> Dataset:
     if name in _SOURCES:
         return _SOURCES[name][1](folder)
     path = _found(name, folder)
+    if path.is_dir():
+        return dataset_of(path, read_pictures(path))
     if path.suffix != ".npz":
-        return dataset_of(path, {"train": read_table(path) if path.suffix == ".csv" else read_array(path)})
+        return dataset_of(path, {"train": READERS[path.suffix](path)})
     # These two published files have special layouts, which only their names tell.
     special = {"binarized_mnist.npz": "binarized_mnist", "frey_faces.npz": "frey_faces"}.get(path.name)
     return read_npz(path) if special is None else _SOURCES[special][1](path.parent)
@@ -129,11 +136,14 @@ def located(name: str, data_dir: str | os.PathLike[str] | None = None) -> str:
 
 def _found(name: str, folder: Path | None) -> Path:
     """The file of a data set that is named by its path."""
-    if not name.endswith((".npz", ".npy", ".csv")):
-        raise ValueError(
-            f"Unknown data set {name!r}; expected one of: {', '.join(_SOURCES)}; or a path that ends in .npz, .npy or .csv."
-        )
     path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if not name.endswith((".npz", *READERS)):
+        raise ValueError(
+            f"Unknown data set {name!r}; expected one of: {', '.join(_SOURCES)}; a path that ends in .npz, .npy, .csv or "
+            ".parquet; or a folder of pictures."
+        )
     relative = [Path.cwd()] if folder is None else [Path.cwd(), folder]
     file, folders = (path.name, [path.parent]) if path.is_absolute() else (str(path), relative)
     return find([file], folders, "Or give the whole path of the file.")

@@ -81,7 +81,7 @@ def test_missing_path_and_unknown_name(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(FileNotFoundError, match=r"No file gone\.npz: looked in .*--data-dir"):
         load(tmp_path / "gone.npz")
     with pytest.raises(
-        ValueError, match=r"'minst'; expected one of: digits, mnist, .*heartbeat; or a path that ends in \.npz"
+        ValueError, match=r"'minst'; expected one of: digits, mnist, .*heartbeat; a path that ends in \.npz"
     ):
         load("minst")
     monkeypatch.chdir(tmp_path)

@@ -38,7 +38,7 @@ def read_pictures(folder: Path) -> dict[str, np.ndarray]:
         raise ValueError(
             f"{bare[0]} lies beside folders of classes ({', '.join(classes[:5])}); move it into one of them"
         )
-    colours = any(_mode(path) for path in every)
+    colours = any(_coloured(path) for path in every)
     arrays: dict[str, np.ndarray] = {}
     for part, paths in files.items():
         arrays[part] = _stacked(paths, colours)
@@ -63,10 +63,23 @@ def _open(path: Path) -> Any:
         raise ValueError(f"{path} is no picture that can be read ({error})") from None
 
 
-def _mode(path: Path) -> bool:
+def _coloured(path: Path) -> bool:
     """Whether a picture's file may hold colours."""
     with _open(path) as picture:
-        return picture.mode not in ("1", "L", "LA", "I", "I;16", "F")
+        return picture.mode not in ("1", "L", "LA") and not picture.mode.startswith("I;16")
+
+
+def _levels(picture: Any, path: Path, colours: bool) -> np.ndarray:
+    """A picture in [0, 1], ``height x width`` or ``3 x height x width``; Pillow itself would cut sixteen bits off at eight."""
+    if picture.mode in ("I", "F"):
+        raise ValueError(
+            f"{path} has numbers of mode {picture.mode} without a scale; save it with 8 or 16 bits a pixel"
+        )
+    if picture.mode.startswith("I;16"):
+        grey = np.asarray(picture).astype(np.float32) / 65535
+        return np.stack([grey] * 3) if colours else grey
+    values = np.asarray(picture.convert("RGB" if colours else "L"), dtype=np.float32) / 255
+    return np.moveaxis(values, -1, 0) if colours else values
 
 
 def _stacked(paths: list[Path], colours: bool) -> np.ndarray:
@@ -75,10 +88,9 @@ def _stacked(paths: list[Path], colours: bool) -> np.ndarray:
     for path in paths:
         with _open(path) as picture:
             try:
-                values = np.asarray(picture.convert("RGB" if colours else "L"), dtype=np.float32) / 255
-            except (OSError, SyntaxError, ValueError) as error:
+                rows.append(_levels(picture, path, colours))
+            except (OSError, SyntaxError) as error:
                 raise ValueError(f"{path} is no picture that can be read ({error})") from None
-        rows.append(np.moveaxis(values, -1, 0) if colours else values)
         if rows[-1].shape != rows[0].shape:
             height, width = rows[-1].shape[-2:]
             raise ValueError(

@@ -109,3 +109,17 @@ def test_parquet_goes_through_pandas(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastparquet", None)
     with pytest.raises(ValueError, match="pip install pyarrow"):
         load(file)
+
+
+def test_sixteen_bits_are_scaled_and_numbers_without_a_scale_refused(tmp_path):
+    """Pillow's own conversion would make all but the darkest levels white."""
+    levels = np.linspace(0, 65535, 24).astype(np.uint16).reshape(4, 6)
+    (tmp_path / "deep").mkdir()
+    for number in range(12):
+        Image.fromarray(levels).save(tmp_path / "deep" / f"{number}.png")
+    found = load(tmp_path / "deep").train.x[0]
+    torch.testing.assert_close(found, torch.linspace(0, 1, 24), rtol=0, atol=1e-4)
+    (tmp_path / "floats").mkdir()
+    Image.fromarray(levels.astype(np.float32)).save(tmp_path / "floats" / "0.tiff")
+    with pytest.raises(ValueError, match="numbers of mode F without a scale"):
+        load(tmp_path / "floats")

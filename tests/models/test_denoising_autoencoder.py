@@ -146,6 +146,8 @@ def test_one_hot_rows_are_drawn_and_scored_by_groups():
     torch.testing.assert_close(log_p.exp() @ listed, law.mean[0])
     drawn = run(model, 50, 3)["visible"]
     model.check_data(drawn)
+    with pytest.raises(ValueError, match="expected a single 1 in every 3 columns"):
+        model.check_data(torch.ones(2, 6).double())
     with pytest.raises(ValueError, match="mark all 3 columns"):
         dgm.condition(model, drawn, torch.tensor([True, False, False, False, False, False]), draws=2)
 

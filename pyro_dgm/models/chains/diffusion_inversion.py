@@ -186,16 +186,10 @@ class DiffusionInversion(LatentVariableModel):
         # Where the columns are independent normals of variance one, the clean row's mean is the first term.
         clean = share.sqrt() * noisy + corruption.rest(time, noisy).sqrt() * (shift + self.offset)
         mean, _ = corruption.back(noisy, clean, before, time)
-        one = time - 1
-        noise = corruption.step(one, time, noisy)
+        noise = corruption.step(time - 1, time, noisy)
         variance = torch.sigmoid(noise.log() - torch.log1p(-noise) + spread / self.steps**0.5).expand_as(mean)
-        if bool((before < one).any()):
-            # The variance of a step tells that of the clean row, which a jump over several steps has as well.
-            by_clean, _, known = corruption.weights(noisy, one, time)
-            of_clean = (variance - known).clamp_min(0.0) / by_clean.square()
-            weight, _, given = corruption.weights(noisy, before, time)
-            jump = given + weight.square() * of_clean
-            variance = torch.where((before < one).unsqueeze(-1), jump, variance)
+        if bool((before < time - 1).any()):
+            variance = corruption.jump(variance, before, time)
         if self.last_step == "fixed":
             last = (before == 0).unsqueeze(-1)
             mean = torch.where(last, (1 - noise).sqrt() * noisy, mean)

@@ -85,6 +85,13 @@ class GaussianCorruption(Corruption):
         found = of_clean, of_noisy, (1 - kept) * (1 - there) / rest
         return tuple(t.to(like).unsqueeze(-1) for t in found)  # type: ignore[return-value]
 
+    def jump(self, variance: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """The variance of a step from t to s, given that of the step from t to t - 1: the clean row is as uncertain in both."""
+        by_clean, _, known = self.weights(variance, after - 1, after)
+        of_clean = (variance - known).clamp_min(0.0) / by_clean.square()
+        weight, _, given = self.weights(variance, before, after)
+        return torch.where((before < after - 1).unsqueeze(-1), given + weight.square() * of_clean, variance)
+
     def end(self, like: Tensor) -> Any:
         return dist.Normal(torch.zeros_like(like), 1.0).to_event(1)
 

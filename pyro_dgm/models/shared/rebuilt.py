@@ -11,7 +11,7 @@ import torch
 from pyro.distributions.transforms import ReshapeTransform
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_columns, check_count, check_one_hot, check_positive, check_share
+from ...checks import check_choice, check_columns, check_count, check_positive, check_share
 from ...native import bernoulli
 from ...nets.scaling import ColumnScaling
 from .rows import check_binary
@@ -268,7 +268,12 @@ class OneHotColumns(RebuiltColumns):
         return self.mean.clamp_min(1e-2).log()
 
     def check(self, x: Tensor, name: str) -> None:
-        check_one_hot(self.groups(x).flatten(0, -2), name)
+        groups = self.groups(x)
+        if not bool(((groups == 0) | (groups == 1)).all() and (groups.sum(-1) == 1).all()):
+            raise ValueError(
+                f"{name} with categorical output got columns that are no one-hot groups; expected a single 1 in every "
+                f"{self.levels} columns"
+            )
 
     def whole(self, known: Tensor) -> Tensor:
         return self.groups(known)[..., :1].expand(*known.shape[:-1], -1, self.levels).flatten(-2)

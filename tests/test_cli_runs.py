@@ -47,7 +47,7 @@ def test_a_configuration_repeats_its_run(rbm_run, tmp_path, capsys):
     assert dgm.load(other).hidden == 5
     assert json.loads((other / "config.json").read_text())["training"]["seed"] == 5
     model, x = dgm.RBM.example()
-    dgm.fit(model, x, epochs=1, out=tmp_path / "python", progress=False)
+    dgm.fit(model, x, epochs=1, out=tmp_path / "python", progress=False, source={})
     capsys.readouterr()
     assert main(["fit", "--config", str(tmp_path / "python"), "--quiet"]) == 2
     assert "does not say where its data came from" in capsys.readouterr().err
@@ -140,9 +140,19 @@ def test_rows_of_a_csv_file_are_filled_in(rbm_run, tmp_path, capsys):
     (tmp_path / "rows.csv").write_text("\n".join([*lines, "1,2"]))
     assert main(["impute", str(rbm_run), "--rows", str(tmp_path / "rows.csv")]) == 2
     assert "line 4 has 2 fields, the first 64" in capsys.readouterr().err
-    np.save(tmp_path / "grey.npy", np.full((2, 64), 0.3))
+    grey = np.full((2, 64), 0.3)
+    grey[:, :40], grey[:, 5] = 0.8, np.nan
+    np.save(tmp_path / "grey.npy", grey)  # grey levels become bits as the run's did
+    assert (
+        main(["impute", str(rbm_run), "--rows", str(tmp_path / "grey.npy"), "--draws", "2", "--out", str(tmp_path)])
+        == 0
+    )
+    found = np.load(tmp_path / "imputed.npz")
+    assert (found["x"][found["known"]] == (grey[found["known"]] > 0.5)).all()
+    assert (~found["known"]).sum() == 2
+    np.save(tmp_path / "grey.npy", grey + 1)
     assert main(["impute", str(rbm_run), "--rows", str(tmp_path / "grey.npy")]) == 2
-    assert "grey.npy: RBM got the value 0.3; expected 0 or 1" in capsys.readouterr().err
+    assert "grey.npy: this file has values from 1.3 to 1.8" in capsys.readouterr().err
 
 
 def test_labels_are_known_where_rows_are_filled_in(labelled_run, capsys):

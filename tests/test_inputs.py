@@ -147,7 +147,7 @@ class Endless(IterableDataset):
     [
         ([[0.0] * 6] * 4, r"got a list of length 4; expected a tensor, a NumPy array or a DataFrame"),
         (np.full((4, 6), "one"), r"got an ndarray of shape \(4, 6\), <U3, with entries that are no numbers"),
-        (pandas.DataFrame({"a": [1.0, None], "b": ["x", "y"]}), r"got a DataFrame of shape \(2, 2\), with entries"),
+        (pandas.DataFrame({"a": [1.0, None], "b": ["x", "y"]}), r"column 'b' holds 2 different texts in 2 rows"),
         (np.zeros((4, 6), complex), r"complex128; expected real numbers"),
         (torch.zeros(4, 6, dtype=torch.complex64), "expected real numbers"),
         (None, "got None; expected a tensor"),

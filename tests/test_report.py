@@ -130,7 +130,9 @@ def test_every_kind_of_model_has_every_section_or_a_reason(cls, short, monkeypat
         )
     rows = x.repeat(8, 1)[:48]
     split = Split(rows, Space("not stated"))
-    opened = Opened(model, Dataset("toy", split, split, split, (x.shape[1],)), 0, (x.shape[1],), tmp_path)
+    opened = Opened(
+        model, Dataset("toy", split, split, split, (x.shape[1],)), 0, (x.shape[1],), tmp_path, tmp_path / "rows.npz"
+    )
     options = Namespace(device="cpu", method=None, run=tmp_path)
     drawn = model.sample(20)
     for heading, section in report.SECTIONS.items():

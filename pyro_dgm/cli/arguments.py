@@ -12,6 +12,11 @@ from typing import Any, NoReturn
 Adder = Callable[..., argparse.ArgumentParser]
 """Adds a command, given its name and its description, and returns the parser of its arguments."""
 
+ROWS = "a dataset, .npz, .npy, .csv, .parquet, or a folder of pictures"
+
+FORMATS = ("npy", "csv", "parquet", "png")
+"""The formats in which rows are written, apart from npz."""
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all errors of the command are."""
@@ -120,6 +125,7 @@ def _add_fit(add: Adder, stored: Mapping[str, Any]) -> None:
     )
     option("--binarisation", help="threshold, fixed, stochastic or none (default: threshold for digits, else none)")
     option("--classes", type=whole(2), help="number of classes whose labels are appended (default: no labels)")
+    option("--labels", metavar="COLUMN", help="the column of a .csv or .parquet file that holds labels (default: none)")
     option("--preprocessing", help="standardised, whitened or zca: real numbers instead of grey levels (default: none)")
     option("--out", help="folder of the run (default: runs/MODEL)")
     option("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the model, as hidden=500")
@@ -155,7 +161,7 @@ def _add_commands_on_runs(add: Adder) -> None:
     option = evaluate.add_argument
     option("--json", action="store_true", help="print the fields of LogLikelihood")
     option("--split", default="test", choices=["train", "valid", "test"], help="the rows (default: %(default)s)")
-    option("--data", metavar="DATA", help="other rows: a dataset, .npz, .npy or .csv (default: the run's data)")
+    option("--data", metavar="DATA", help=f"other rows: {ROWS} (default: the run's data)")
     option("--method", help="exact, ais, bridge, raise or importance (default: the best for the model)")
     option(
         "--orders",
@@ -170,20 +176,37 @@ def _add_commands_on_runs(add: Adder) -> None:
     option("-n", type=whole(1), default=100, help="number of samples (default: %(default)s)")
     option("--label", type=whole(0), help="class of the samples, from 0, of a run with --classes (default: drawn)")
 
-    impute = add("impute", "fill in the lower half of test rows, or the holes in rows of your own")
+    impute = add("impute", "fill in the lower half of test rows, or the holes in rows of your own, by their means")
     option = impute.add_argument
-    option(
-        "--rows", metavar="FILE", help="rows of your own, .npy or .csv, with NaN or nothing where a value is unknown"
-    )
-    option("-n", type=whole(1), help="number of test rows (default: 10)")
-    share = real(0, 1, "a share between 0 and 1")
-    option("--known", type=share, help="share of the test rows' columns, from the first, that is known (default: 0.5)")
     option("--draws", type=whole(2), default=500, help="draws or particles that are averaged (default: %(default)s)")
+
+    condition = add("condition", "draw the unknown columns of test rows, or the holes in rows of your own")
+    option = condition.add_argument
+    option("--draws", type=whole(1), default=10, help="draws of every row (default: %(default)s)")
+    option("--warmup", type=whole(1), help="steps of a chain before the first draw (default: 500)")
+    for command in (impute, condition):
+        option = command.add_argument
+        option(
+            "--rows",
+            metavar="FILE",
+            help="rows of your own, in a file as --data takes them, with NaN or nothing where a value is unknown",
+        )
+        option("-n", type=whole(1), help="number of test rows (default: 10)")
+        share = real(0, 1, "a share between 0 and 1")
+        option(
+            "--known", type=share, help="share of the test rows' columns, from the first, that is known (default: 0.5)"
+        )
+    for command in (sample, impute, condition):
+        command.add_argument(
+            "--format",
+            choices=FORMATS,
+            help="of the rows, written beside the .npz file (default: that of the run's data)",
+        )
 
     rank = add("rank", "rank rows by how strange they are to a run; with known anomalies, tell how well they are found")
     option = rank.add_argument
     option("--json", action="store_true", help="print JSON")
-    option("--rows", metavar="DATA", required=True, help="the rows: a dataset, .npz, .npy or .csv")
+    option("--rows", metavar="DATA", required=True, help=f"the rows: {ROWS}")
     option("--split", default="test", choices=["train", "valid", "test"], help="its rows (default: %(default)s)")
     option(
         "--anomalies",
@@ -223,9 +246,9 @@ def _add_commands_on_runs(add: Adder) -> None:
         command.add_argument(
             "--engine", help="for Boltzmann machines: auto (default), torch, compiled (fastest in long runs) or jax"
         )
-    for command in (sample, impute, rank, diagnose, turing):
+    for command in (sample, impute, condition, rank, diagnose, turing):
         command.add_argument("--out", type=Path, help="folder for what is written (default: the run's)")
-    for command in (evaluate, sample, impute, rank, diagnose, report, turing):
+    for command in (evaluate, sample, impute, condition, rank, diagnose, report, turing):
         command.add_argument("run", help="the folder of a run")
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
         command.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -14,12 +14,13 @@ from .. import data, processes, progress, recipes, registry, signatures, train
 from .arguments import parser
 from .explain import columns, summary
 from .latents import print_latents
-from .parts import imputed_picture, likelihood, partly_known
+from .parts import imputed_picture, likelihood, partly_known_rows
 from .ranking import rank as rank
 from .report import report as report
 from .runs import Opened, load, open_run, other_rows, scratch, write_npz
 from .show import print_details, print_json, wide_tables, write_idata
 from .turing import turing as turing
+from .written import also, write_rows
 
 
 def list(options: Namespace) -> None:
@@ -57,7 +58,7 @@ def fit(options: Namespace) -> None:
         "binarisation": binarisation,
         "seed": options.seed,
     }
-    source |= {name: value for name in ("preprocessing", "classes") if (value := getattr(options, name))}
+    source |= {name: value for name in ("preprocessing", "classes", "labels") if (value := getattr(options, name))}
     dataset, _ = load(source, options.data_dir)
     visible = dataset.visible - (options.classes or 0)
     out = options.out or f"runs/{cls.__name__.lower()}"
@@ -147,6 +148,7 @@ def sample(options: Namespace) -> None:
         x = _samples(opened, options).cpu()
     write_npz(opened.folder / "samples.npz", x=x.numpy())
     drawn = f"{len(x)} samples{'' if options.label is None else f' of class {options.label}'} in {opened.folder / 'samples.npz'}"
+    drawn += also(write_rows(opened, "samples", x, options.format))
     if not opened.is_picture:
         print(drawn)
         return
@@ -191,28 +193,45 @@ def _sample_pictures(opened: Opened, x: Tensor) -> None:
 
 def impute(options: Namespace) -> None:
     """Fill in the unknown columns of test rows, or the holes in rows of a file; save them and a picture."""
-    from ..data.row_files import incomplete_rows
-
     opened = open_run(options)
-    model, dataset, wide = opened.model, opened.dataset, opened.dataset.visible - opened.classes
-    if options.rows is not None:
-        for flag, value in (("-n", options.n), ("--known", options.known)):
-            if value is not None:
-                raise ValueError(f"{flag} got {value}, which is for test rows, with --rows: leave it out")
-        x = incomplete_rows(options.rows, dataset.visible, opened.classes).to(options.device)
-        known, x = ~x.isnan(), x.nan_to_num()
-        opened.check_known(options.rows, x, known)
-    else:
-        x, known = partly_known(opened, options.device, options.n or 10, options.known or 0.5)
+    x, known = partly_known_rows(opened, options)
     with progress.shown(not options.quiet):
-        means, details = model.impute_with_details(x, known, draws=options.draws)
+        means, details = opened.model.impute_with_details(x, known, draws=options.draws)
     file = opened.folder / "imputed.npz"
     write_npz(file, x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details)
+    written = also(write_rows(opened, "imputed", means.cpu(), options.format))
     if opened.is_picture:
         imputed_picture(opened, x, known, means, options.rows is None, path=opened.folder / "imputed.png")
-    unit = "unknown values" if known.dim() > 1 else f"of {wide} columns"
-    print(f"{len(x)} rows with {int((~known).sum())} {unit} imputed in {file}")
+    print(f"{len(x)} rows with {_unknown(opened, known)} imputed in {file}{written}")
     print_details(details)
+
+
+def condition(options: Namespace) -> None:
+    """Draw the unknown columns of test rows, or the holes in rows of a file, given the known ones; save the draws."""
+    from ..evaluation.conditioning import condition_with_details
+
+    opened = open_run(options)
+    x, known = partly_known_rows(opened, options)
+    with progress.shown(not options.quiet):
+        drawn, details = condition_with_details(opened.model, x, known, draws=options.draws, warmup=options.warmup)
+    drawn = drawn.cpu()
+    file = opened.folder / "conditioned.npz"
+    write_npz(file, x=x.cpu().numpy(), known=known.cpu().numpy(), draws=drawn.numpy())
+    # Draws of one row stand together.
+    rows = drawn.transpose(0, 1).flatten(0, 1)
+    places = {
+        "row": torch.arange(len(x)).repeat_interleave(options.draws).tolist(),
+        "draw": torch.arange(options.draws).repeat(len(x)).tolist(),
+    }
+    written = also(write_rows(opened, "conditioned", rows, options.format, places))
+    print(f"{options.draws} draws of {len(x)} rows with {_unknown(opened, known)} in {file}{written}")
+    print_details(details)
+
+
+def _unknown(opened: Opened, known: Tensor) -> str:
+    """How much of the rows is unknown, in words."""
+    wide = opened.dataset.visible - opened.classes
+    return f"{int((~known).sum())} {'unknown values' if known.dim() > 1 else f'of {wide} columns'}"
 
 
 def diagnose(options: Namespace) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ..train.checkpoint import CONFIG, read_config
+from ..train.kept_rows import ROWS as KEPT
 
 TRAINING = ("epochs", "batch_size", "learning_rate", "optimiser", "decay", "average", "patience", "keep", "seed")
 """Settings of training that are arguments of ``fit`` by the same name."""
 
-ROWS = ("binarisation", "preprocessing", "classes")
+ROWS = ("binarisation", "preprocessing", "classes", "labels")
 """What is said about the data under the same name."""
 
 
@@ -25,7 +26,8 @@ def stored_arguments(path: str) -> dict[str, Any]:
             command line cannot name.
     """
     file = Path(path)
-    config = read_config(file.parent if file.name == CONFIG else file)
+    run = file.parent if file.name == CONFIG else file
+    config = read_config(run)
     training, rows = config.get("training", {}), config.get("data", {})
     if "source" not in rows:
         raise ValueError(
@@ -38,7 +40,9 @@ def stored_arguments(path: str) -> dict[str, Any]:
     if training.get("optimiser_options"):
         raise ValueError(f"{path} has options of the optimiser, which only dgm.fit takes; repeat it from Python")
     found = {name: training[name] for name in TRAINING if name in training}
-    found |= {name: rows[name] for name in ROWS if name in rows} | {"data": rows["source"]}
+    found |= {name: rows[name] for name in ROWS if name in rows} | {
+        "data": str(run / KEPT) if rows["source"] == KEPT else rows["source"]
+    }
     if "origin" not in config:  # a file is never run because a configuration says so
         found["model"] = config["model"]
     return found | {

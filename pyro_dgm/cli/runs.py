@@ -6,7 +6,7 @@ import functools
 import os
 import tempfile
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from .. import data, processes, train
 from ..data import Dataset, Split
 from ..files import write_atomically
 from ..train.checkpoint import read_config
+from ..train.kept_rows import ROWS, kept_rows
 from ..train.settings import check_devices
 
 
@@ -30,6 +31,7 @@ class Opened:
         classes: the number of classes, 0 without labels.
         shape: the shape of a row without its label, as a picture where it has two dimensions or more.
         folder: the folder that the command writes to: the run's or ``--out``; a scratch folder but in the first process.
+        source: the path of the data, or their name.
     """
 
     model: Any
@@ -37,10 +39,29 @@ class Opened:
     classes: int
     shape: tuple[int, ...]
     folder: Path
+    source: Path
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Rows on the processor, without their labels."""
         return rows[:, : rows.shape[1] - self.classes].cpu()
+
+    def converted(self, rows: Tensor, name: str) -> Tensor:
+        """Rows without labels as they were read, which become what the run's rows became; NaN stays where it can.
+
+        Raises:
+            ValueError: rows of another width, or values that cannot be converted.
+        """
+        wide = self.dataset.visible - self.classes
+        convert = self.dataset.convert
+        if convert is None and rows.shape[1] != wide:
+            raise ValueError(f"{name} has rows of {rows.shape[1]} columns; those of the run have {wide}")
+        try:
+            made = rows if convert is None else convert(rows)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{name}: {error}") from None
+        if made.shape[1] != wide:
+            raise ValueError(f"{name} has rows of {made.shape[1]} columns; those of the run have {wide}")
+        return made
 
     def check_known(self, name: str, x: Tensor, known: Tensor) -> None:
         """Refuse known values in rows of a file that no row of the run's data could have: the model's check of data fails.
@@ -76,14 +97,18 @@ class Opened:
         return ((rows.cpu() - low) / (high - low)).clamp(0, 1)
 
 
-def load(source: dict[str, Any], data_dir: str | None) -> tuple[Dataset, tuple[int, ...]]:
+def load(source: dict[str, Any], data_dir: str | None, run: str | None = None) -> tuple[Dataset, tuple[int, ...]]:
     """The dataset that a run's configuration describes under ``data``, and the shape of its rows without labels."""
+    if run is not None and source["source"] == ROWS:
+        dataset = kept_rows(run, source)
+        return dataset, dataset.shape
     dataset = data.load(
         source["source"],
         data_dir=data_dir,
         binarisation=_named(source["binarisation"]),
         seed=source["seed"],
         preprocessing=source.get("preprocessing"),
+        labels=source.get("labels"),
     )
     return _labelled(dataset, source), dataset.shape
 
@@ -102,7 +127,7 @@ def open_run(options: Namespace) -> Opened:
 
     check_devices(options.device, None)
     source = described(options.run)
-    dataset, shape = load(source, options.data_dir)
+    dataset, shape = load(source, options.data_dir, options.run)
     processes.join(options.device)
     model = train.load(options.run, options.device, options.model)
     pyro.set_rng_seed(options.seed)
@@ -113,7 +138,7 @@ def open_run(options: Namespace) -> Opened:
             raise ValueError(f"{folder} cannot be written to; choose another folder with --out, or change its rights")
     else:
         folder = scratch()
-    return Opened(model, dataset, source.get("classes", 0), shape, folder)
+    return Opened(model, dataset, source.get("classes", 0), shape, folder, Path(source["source"]))
 
 
 def described(run: str) -> dict[str, Any]:
@@ -143,32 +168,26 @@ def scratch() -> Path:
 def other_rows(name: str, options: Namespace, opened: Opened) -> Split:
     """The rows of ``--data``, converted as those of the run were.
 
-    A dataset, or an npz file of splits, gives the rows of ``--split``; an npz file of an array ``x``, a npy and a csv file give
-    all theirs. Preprocessing is that of the run's training rows; grey levels become bits as the run's did, and bits stay.
+    A dataset, or an npz file of splits, gives the rows of ``--split``; an npz file of an array ``x``, a table, a npy file and a
+    folder of pictures give all theirs. Preprocessing is that of the run's training rows; grey levels become bits as the run's
+    did, and bits stay.
 
     Raises:
         ValueError: rows that do not fit the run's.
     """
-    source = described(options.run)
-    given = data.read_rows(name, options.split, options.data_dir)
-    wide = opened.dataset.visible - opened.classes
-    if given.x.shape[1] != wide:
-        raise ValueError(f"{name} has rows of {given.x.shape[1]} columns; those of the run have {wide}")
-    raw = data.load(source["source"], data_dir=options.data_dir, seed=source["seed"])
-    joined = replace(raw, test=given, redraw=None)
-    how = _named(source["binarisation"])
-    if how is not None and given.space.support != "binary":
-        joined = data.binarise(joined, how, source["seed"])
-    elif source.get("preprocessing") is not None:
-        how = source["preprocessing"]
-        joined = data.preprocess(joined, **({"how": how} if isinstance(how, str) else how))
-    if "classes" in source:
-        if given.labels is None:
-            raise ValueError(
-                f"{name} has no labels, which the run's rows have; give an npz file with the array test_labels"
-            )
-        joined = joined.labelled(source["classes"])
-    return joined.test
+    given = data.read_rows(name, options.split, options.data_dir, opened.dataset.columns)
+    x = opened.converted(given.x, name)
+    space = opened.dataset.test.space
+    same = opened.dataset.convert is None or (space.support == "binary" and given.space.support == "binary")
+    split = Split(x, given.space if same else space, given.labels)
+    if not opened.classes:
+        return split
+    if given.labels is None:
+        raise ValueError(
+            f"{name} has no labels, which the run's rows have; give an npz file with the array test_labels, or a table with the "
+            "column of labels"
+        )
+    return Dataset(name, split, split, split, (x.shape[1],)).labelled(opened.classes).test
 
 
 def write_npz(path: Path, **arrays: Any) -> None:

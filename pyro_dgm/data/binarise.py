@@ -1,11 +1,12 @@
 """The conversion of grey levels to bits, by three conventions whose figures must not be mixed."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .dataset import Dataset, Split
+from .dataset import Dataset
 from .space import Space
 from .streams import stream
 
@@ -57,6 +58,7 @@ def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
     Raises:
         ValueError: if `how` is unknown, the data are binary already, or a level is outside [0, 1].
 
+    >>> from pyro_dgm.data import Split
     >>> grey = Split(torch.tensor([[0.2, 0.9]]), Space("unit interval", "grey levels"))
     >>> binary = binarise(Dataset("toy", grey, grey, grey, (2,)), "threshold")
     >>> binary.train.x, str(binary.train.space)
@@ -65,7 +67,12 @@ def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
     check_name(how)
     splits = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
     for part, split in splits.items():
-        _check_grey(dataset.name, part, split, how)
+        if split.space.support == "binary":
+            raise ValueError(
+                f"Dataset {dataset.name!r}: split {part!r} is already {split.space}; binarisation {how!r} needs grey levels: "
+                "leave the binarisation out."
+            )
+        _check_grey(f"Dataset {dataset.name!r}: split {part!r}", split.x, how)
     redrawn = ("train",) if how == "stochastic" else ()
     if how == "threshold":
         space = Space("binary", "threshold 0.5")
@@ -77,17 +84,23 @@ def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
         }
     binary = {part: replace(split, x=bits.get(part, split.x), space=space) for part, split in splits.items()}
     redraw = draw if how == "stochastic" else None
-    return Dataset(dataset.name, binary["train"], binary["valid"], binary["test"], dataset.shape, redraw)
+    return replace(
+        dataset, train=binary["train"], valid=binary["valid"], test=binary["test"], redraw=redraw,
+        convert=partial(_binarised, how, seed),
+    )  # fmt: skip
 
 
-def _check_grey(name: str, part: str, split: Split, how: str) -> None:
-    """Refuse a split of bits, or one with values outside [0, 1]."""
-    where = f"Dataset {name!r}: split {part!r}"
-    if split.space.support == "binary":
-        raise ValueError(
-            f"{where} is already {split.space}; binarisation {how!r} needs grey levels: leave the binarisation out."
-        )
-    known = split.x[~split.x.isnan()]
+def _binarised(how: str, seed: int, x: Tensor) -> Tensor:
+    """Other rows as bits; those that are bits already stay."""
+    if bool(((x == 0) | (x == 1) | x.isnan()).all()):
+        return x
+    _check_grey("this file", x, how)
+    return _as_bits(x > 0.5, x) if how == "threshold" else draw(x, stream("binarise", seed, "test"))
+
+
+def _check_grey(where: str, x: Tensor, how: str) -> None:
+    """Refuse values outside [0, 1]."""
+    known = x[~x.isnan()]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     if low < 0 or high > 1:
         raise ValueError(

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -12,9 +12,7 @@ from torch import Tensor
 from ..checks import check_count, check_memory
 from .space import Space
 from .streams import stream
-
-UNLABELLED = -1
-"""The label of a row without one, as in scikit-learn."""
+from .tables import UNLABELLED, Columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +93,12 @@ class Dataset:
         shape: the shape of one row as a picture, such as (8, 8).
         redraw: a function that draws a fresh binary batch from a batch of grey levels, or None.
         grey: a function from preprocessed rows to the grey levels that they came from, for pictures; None where there is none.
+        convert: a function from rows as they were read to rows like these, None where they are the same.
+        restore: a function from rows like these to rows as they were read, None where they are the same or it is not known.
+        columns: names and types of the columns of a table, None where the rows come from none.
+
+    Attributes:
+        origin: what ``load`` was asked for, if these are its rows; a run's configuration states it.
 
     Raises:
         ValueError: if a split is empty, widths differ, a value is infinite (NaN is a missing value), or `shape` does not fit.
@@ -112,6 +116,10 @@ class Dataset:
     shape: tuple[int, ...]
     redraw: Callable[[Tensor, torch.Generator], Tensor] | None = None
     grey: Callable[[Tensor], Tensor] | None = None
+    convert: Callable[[Tensor], Tensor] | None = None
+    restore: Callable[[Tensor], Tensor] | None = None
+    columns: Columns | None = None
+    origin: dict[str, Any] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("valid", self.valid), ("test", self.test)):
@@ -186,7 +194,16 @@ class Dataset:
 
         train, valid, test = joined(self.train), joined(self.valid), joined(self.test)
         redraw = None if self.redraw is None else partial(_redraw_columns, self.redraw, self.visible)
-        return Dataset(f"{self.name} with labels", train, valid, test, (train.x.shape[1],), redraw, self.grey)
+        made = Dataset(
+            f"{self.name} with labels", train, valid, test, (train.x.shape[1],), redraw, self.grey, self.convert, self.restore,
+            self.columns,
+        )  # fmt: skip
+        return made if self.origin is None else made.from_origin(self.origin | {"classes": classes})
+
+    def from_origin(self, origin: dict[str, Any]) -> Self:
+        """This dataset, which now states where it came from; other rows made of it do not."""
+        object.__setattr__(self, "origin", origin)
+        return self
 
     def batches(self, epoch: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
         """Training batches of one epoch; the last one may be smaller.

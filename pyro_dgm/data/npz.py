@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .dataset import UNLABELLED, Dataset, Split
+from .dataset import Dataset, Split
 from .reading import read_arrays
 from .space import Space
+from .tables import UNLABELLED
 
 SPLIT_SEED = 0
 """The seed of the permutation by which rows are dealt into splits."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+from .frames import fields_of
+from .tables import Field
 
 RATIO = 1032
 """The most bytes that deflate unpacks one byte to."""
@@ -86,36 +88,11 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
         ) from None
 
 
-def read_table(path: str | os.PathLike[str]) -> np.ndarray:
-    """The numbers of a csv file, ``rows x columns``, without a first line of names; empty fields, "nan" and "na" are NaN.
+def read_parquet(path: str | os.PathLike[str]) -> tuple[list[Field], bool]:
+    """The columns of a Parquet file, and that they have names.
 
     Raises:
-        ValueError: a field that is no number, or lines of unlike lengths; the message gives the line.
-    """
-    file = regular(path)
-    rows: list[list[float]] = []
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as stream:
-            for number, fields in enumerate(csv.reader(stream), start=1):
-                if not fields:
-                    continue
-                try:
-                    rows.append([math.nan if not f.strip() or f.strip().lower() == "na" else float(f) for f in fields])
-                except ValueError as error:
-                    if number > 1:
-                        raise ValueError(f"line {number}: {error}; expected numbers") from None
-                if rows and len(rows[-1]) != len(rows[0]):
-                    raise ValueError(f"line {number} has {len(rows[-1])} fields, the first {len(rows[0])}")
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{file} cannot be read as a csv file of numbers ({error})") from None
-    return np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else 0)
-
-
-def read_parquet(path: str | os.PathLike[str]) -> np.ndarray:
-    """The numbers of a Parquet file, ``rows x columns``, with NaN where there is nothing.
-
-    Raises:
-        ValueError: a column that holds no numbers, a file that is none, or no package to read it with.
+        ValueError: a column of another type than numbers, booleans and texts, a file that is none, or no package to read it with.
     """
     import pandas
 
@@ -126,13 +103,7 @@ def read_parquet(path: str | os.PathLike[str]) -> np.ndarray:
         raise ValueError(f"{file} is a Parquet file, for which pandas needs pyarrow; pip install pyarrow") from error
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{file} cannot be read as a Parquet file ({_reason(error)})") from None
-    for name, column in frame.items():
-        if not pandas.api.types.is_numeric_dtype(column):
-            raise ValueError(
-                f"{file}: column {name!r} holds {column.dtype}, expected numbers; leave it out, or code its values by columns of "
-                "zeros and ones"
-            )
-    return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    return fields_of(frame, str(file)), True
 
 
 def _reason(error: Exception) -> str:

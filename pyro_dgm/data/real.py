@@ -44,13 +44,8 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
         _within(split, LEVELS - 1) for split in splits.values()
     )
     steps = whole or all(_within(split, 1) for split in splits.values())
-    top = 1 if whole else LEVELS - 1
-    spread = {
-        part: (split.x * top + torch.rand(split.x.shape, generator=stream("dequantise", seed, part))) / LEVELS
-        if steps
-        else split.x
-        for part, split in splits.items()
-    }
+    top = (1 if whole else LEVELS - 1) if steps else None
+    spread = {part: _spread(split.x, top, seed, part) for part, split in splits.items()}
     mean, scale = spread["train"].mean(0), spread["train"].std(0, correction=0)
     scale = scale.clamp_min(1 / LEVELS) if steps else torch.where(scale > 0, scale, 1.0)
     log_determinant = -float(scale.double().log().sum())
@@ -61,12 +56,42 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
         space = Space("real", "dequantised, standardised", log_determinant, "unit interval (dequantised)", ceiling)
     changed = _with_rows(dataset, lambda part, _: (spread[part] - mean) / scale, space, dataset.shape)
     # A lambda could not be sent to another process.
-    return replace(changed, grey=partial(_back, mean, scale)) if steps else changed
+    return replace(
+        changed,
+        grey=partial(_back, mean, scale) if steps else None,
+        convert=partial(_standardised, mean, scale, top, seed),
+        restore=partial(_restored, mean, scale, top),
+        columns=dataset.columns,
+    )
+
+
+def _spread(x: Tensor, top: int | None, seed: int, part: str) -> Tensor:
+    """Rows of 256 levels, of which ``top`` is one's, spread over their steps; None for real numbers."""
+    return x if top is None else (x * top + torch.rand(x.shape, generator=stream("dequantise", seed, part))) / LEVELS
+
+
+def _standardised(mean: Tensor, scale: Tensor, top: int | None, seed: int, x: Tensor) -> Tensor:
+    """Other rows in the units of the training rows."""
+    if x.shape[1] != len(mean):  # a single column would be taken for all
+        raise ValueError(f"rows of {x.shape[1]} columns; those of the run have {len(mean)}")
+    known = x[~x.isnan()]
+    if top is not None and len(known) and not (float(known.min()) >= 0 and float(known.max()) * top <= LEVELS - 1):
+        raise ValueError(
+            f"the rows reach from {float(known.min()):g} to {float(known.max()):g}; expected grey levels from 0 to "
+            f"{(LEVELS - 1) // top}, as the training rows have"
+        )
+    return (_spread(x, top, seed, "test") - mean) / scale
 
 
 def _back(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
     """Standardised rows as grey levels."""
     return rows * scale + mean
+
+
+def _restored(mean: Tensor, scale: Tensor, top: int | None, rows: Tensor) -> Tensor:
+    """Standardised rows in the units that they were read in."""
+    back = _back(mean, scale, rows)
+    return back if top is None else (back * LEVELS).floor().clamp(0, LEVELS - 1) / top
 
 
 class Whitening(NamedTuple):
@@ -153,7 +178,8 @@ def whiten(dataset: Dataset, components: int = 32, scale: float = 1.0) -> Datase
     scaled = "" if scale == 1 else f" times {scale:g}"
     text = f"normalised, {components} whitened components{scaled}"
     space = Space("real", text, whitening.log_determinant, f"real (normalised, {components} components)")
-    return _with_rows(dataset, lambda _, x: whitening.apply(x), space, (components,))
+    made = _with_rows(dataset, lambda _, x: whitening.apply(x), space, (components,))
+    return replace(made, convert=partial(_whitened, whitening))
 
 
 def whiten_pixels(dataset: Dataset, epsilon: float = 0.01, scale: float = 1.0, seed: int = 0) -> Dataset:
@@ -186,15 +212,29 @@ def whiten_pixels(dataset: Dataset, epsilon: float = 0.01, scale: float = 1.0, s
     columns = dataset.train.x.shape[1]
     whitening = Whitening.of(dataset.train.x, columns - 1, scale, epsilon=epsilon)
 
-    def change(part: str, x: Tensor) -> Tensor:
-        noise = torch.randn(len(x), 1, generator=stream("whitened pixels", seed, part))
-        return whitening.apply(x) @ whitening.components.T + scale * noise / columns**0.5
-
+    change = partial(_whitened_pixels, whitening, scale, seed)
     scaled = "" if scale == 1 else f" times {scale:g}"
     text = f"normalised, whitened pixels{scaled}, epsilon {epsilon:g}"
     log_determinant = whitening.log_determinant + math.log(scale)
     before = f"real (normalised, {columns - 1} components, and one of noise)"
-    return _with_rows(dataset, change, Space("real", text, log_determinant, before), dataset.shape)
+    made = _with_rows(dataset, change, Space("real", text, log_determinant, before), dataset.shape)
+    return replace(made, convert=partial(change, "test"))
+
+
+def _whitened(whitening: Whitening, x: Tensor) -> Tensor:
+    """Other rows, whitened."""
+    if bool(x.isnan().any()):
+        raise ValueError(
+            f"whitening mixes the values of a row, and row {int(x.isnan().any(1).nonzero()[0])} has unknown ones; expected whole "
+            "rows"
+        )
+    return whitening.apply(x)
+
+
+def _whitened_pixels(whitening: Whitening, scale: float, seed: int, part: str, x: Tensor) -> Tensor:
+    """Rows of a split as whitened pixels, with noise in the direction of equal ones."""
+    noise = torch.randn(len(x), 1, generator=stream("whitened pixels", seed, part))
+    return _whitened(whitening, x) @ whitening.components.T + scale * noise / x.shape[1] ** 0.5
 
 
 def _splits(dataset: Dataset) -> dict[str, Split]:

@@ -13,47 +13,59 @@ from .dataset import Split
 from .npz import infer_space, labels_of, rows_of
 from .pictures import read_pictures
 from .reading import read_array, read_arrays
-from .sources import READERS, load, located, names
+from .sources import TABLES, load, located, names
+from .tables import Columns
 
 
-def read_values(path: Path) -> np.ndarray:
-    """The array of a npy, csv or Parquet file or of a folder of pictures, or the array ``x`` of an npz file.
+def read_values(path: Path, columns: Columns | None = None) -> dict[str, np.ndarray]:
+    """The arrays ``x``, and ``x_labels`` if there are labels, of a file or of a folder of pictures.
+
+    Args:
+        path: a npy, csv, Parquet or npz file, or a folder.
+        columns: what a table's columns are; by default what they seem to be.
 
     Raises:
-        ValueError: the file cannot be read, or has no such array.
+        ValueError: the file cannot be read, or has no such array; a table has other columns.
     """
     if path.is_dir():
-        return read_pictures(path)["train"]
-    if path.suffix in READERS:
-        return READERS[path.suffix](path)
+        arrays = read_pictures(path)
+        return {name.replace("train", "x"): array for name, array in arrays.items() if name.startswith("train")}
+    if path.suffix in TABLES:
+        fields, named = TABLES[path.suffix](path)
+        columns = columns or Columns.of(fields, named, str(path))
+        rows, labels = columns.code(fields, named, str(path))
+        return {"x": rows} if labels is None else {"x": rows, "x_labels": labels}
     if path.suffix == ".npz":
         arrays = read_arrays(path)
         if "x" not in arrays:
             raise ValueError(f"{path} has the arrays {', '.join(arrays) or 'none'}; expected an array named 'x'")
-        return arrays["x"]
-    return read_array(path)
+        return {name: array for name, array in arrays.items() if name in ("x", "x_labels")}
+    return {"x": read_array(path)}
 
 
-def incomplete_rows(path: str | os.PathLike[str], visible: int, classes: int = 0) -> Tensor:
-    """Rows of a npy or csv file, or of an npz file's array ``x``, with NaN where a value is unknown: ``rows x visible``.
+def incomplete_rows(
+    path: str | os.PathLike[str], visible: int, classes: int = 0, columns: Columns | None = None
+) -> Tensor:
+    """Rows of a file, or of an npz file's array ``x``, with NaN where a value is unknown: ``rows x visible``.
 
     Args:
         path: the file.
         visible: the number of columns; axes after the first are flattened.
         classes: of these columns, the last, which are a label. Rows without it get one that is unknown.
+        columns: the columns of a table, as for ``read_values``.
 
     Raises:
         ValueError: no such file, a file of another kind, an infinite value, or rows of another size.
     """
     file = Path(path).expanduser()
     try:
-        array = read_values(file)
+        arrays = read_values(file, columns)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
             f"{file} cannot be read ({error}); expected rows of {visible} columns, .npy or .csv, with NaN (in a csv file: or "
             "nothing) where a value is unknown"
         ) from None
-    shapes = (visible, visible - classes)
+    array, shapes = arrays["x"], (visible, visible - classes)
     if array.dtype.kind not in "buif" or array.ndim < 2 or len(array) == 0 or array[0].size not in shapes:
         raise ValueError(
             f"{file} holds {array.dtype} of shape {array.shape}; expected real numbers, rows of {visible} columns, NaN where a "
@@ -66,17 +78,23 @@ def incomplete_rows(path: str | os.PathLike[str], visible: int, classes: int = 0
             "or NaN where a value is unknown"
         )
     missing = rows.new_full((len(rows), visible - rows.shape[1]), torch.nan)
+    if missing.shape[1] and (labels := labels_of(file, "x", arrays, len(rows))) is not None:
+        given = (labels >= 0) & (labels < classes)
+        missing[given] = torch.nn.functional.one_hot(labels[given], classes).to(missing)
     return torch.cat([rows, missing], 1)
 
 
-def read_rows(name: str, part: str = "test", data_dir: str | os.PathLike[str] | None = None) -> Split:
+def read_rows(
+    name: str, part: str = "test", data_dir: str | os.PathLike[str] | None = None, columns: Columns | None = None
+) -> Split:
     """Complete rows by the name of a dataset, or of a file.
 
     Args:
-        name: one of ``names()``, or a path ending in .npz, .npy or .csv.
+        name: one of ``names()``, a path ending in .npz, .npy, .csv or .parquet, or a folder of pictures.
         part: the split, of a dataset or of an npz file that has arrays of that name; the array ``x`` and other files are taken
             whole.
         data_dir: the folder of data files, as for ``load``.
+        columns: the columns of a table, as for ``read_values``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -85,7 +103,7 @@ def read_rows(name: str, part: str = "test", data_dir: str | os.PathLike[str] | 
     if name in names():
         return getattr(load(name, data_dir), part)
     path = Path(located(name, data_dir))
-    arrays = read_arrays(path) if path.suffix == ".npz" else {"x": read_values(path)}
+    arrays = read_arrays(path) if path.suffix == ".npz" else read_values(path, columns)
     key = part if part in arrays else "x"
     if key not in arrays:
         raise ValueError(

@@ -1,5 +1,7 @@
 """What users have their rows in, as tensors: the one conversion behind everything that takes data."""
 
+import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..checks import described
 from .dataset import Dataset, Split
+from .frames import fields_of, is_frame
+from .sources import load
 from .space import Space
+from .tables import Columns
 
 
 def as_rows(x: Any, name: str = "data") -> Tensor:
@@ -107,10 +112,21 @@ def _collated(data: Any, name: str) -> Any:
 def as_dataset(data: Any, name: str = "data") -> Dataset:
     """A dataset; of rows without splits, the last tenth is held out for validation.
 
+    A data frame may have texts, as ``load`` codes them; a name or a path is what ``load`` makes of it.
+
     Raises:
-        ValueError: as ``as_split``; fewer than two rows.
+        ValueError: as ``as_split``; fewer than two rows; a name of no data set.
 
     >>> len(as_dataset(np.zeros((20, 3))).valid)
     2
     """
-    return data if isinstance(data, Dataset) else Dataset.of_rows(as_split(data, name))
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, str | os.PathLike):
+        return load(data)
+    if not is_frame(data):
+        return Dataset.of_rows(as_split(data, name))
+    fields = fields_of(data, name)
+    columns = Columns.of(fields, True, name)
+    rows = torch.from_numpy(columns.code(fields, True, name)[0]).to(torch.get_default_dtype())
+    return replace(Dataset.of_rows(rows), columns=columns)

@@ -5,6 +5,7 @@ To add one, write a function from the data folder to a Dataset and mark it with 
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import described
 from .binarise import binarise, check_name
+from .csv_table import read_table
 from .dataset import Dataset, Split
+from .frames import fields_of, is_frame
 from .idx import read_idx
 from .locate import data_folder, find
 from .made import before_noise, heartbeat, shifted_dots
 from .npz import dataset_of, permutation, read_npz, unpack
 from .pictures import read_pictures
 from .preprocessing import preprocess
-from .reading import read_array, read_arrays, read_parquet, read_table
+from .reading import read_array, read_arrays, read_parquet
 from .sequence_sets import jsb_chorales, motion_capture, nottingham
 from .space import Space
+from .tables import Columns, Field
 
 Reader = Callable[[Path | None], Dataset]
 """A function that reads a data set from the data folder, if there is one."""
 
-READERS: dict[str, Callable[[Path], np.ndarray]] = {".npy": read_array, ".csv": read_table, ".parquet": read_parquet}
-"""Readers of files that hold one array, by their ending."""
+TABLES: dict[str, Callable[[Path], tuple[list[Field], bool]]] = {".csv": read_table, ".parquet": read_parquet}
+"""Readers of tables by the ending of their files: columns, and whether they have names."""
+
+ENDINGS = (".npz", ".npy", *TABLES)
+"""How the names of files end that are read."""
 
 GREY = Space("unit interval", "grey levels")
 
@@ -56,26 +64,31 @@ def names() -> dict[str, str]:
 
 
 def load(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: Any,
     data_dir: str | os.PathLike[str] | None = None,
     binarisation: str | None = None,
     seed: int = 0,
     preprocessing: str | dict[str, Any] | None = None,
+    labels: str | None = None,
 ) -> Dataset:
     """Load a data set by name, from a file of arrays (.npz) or of training rows (.npy, .csv, .parquet), or a folder of pictures.
 
-    `digits`, `frey_faces` and npz files without published splits are dealt into splits in the order of
+    `digits`, `frey_faces` and rows without splits of their own are dealt into splits in the order of
     numpy.random.RandomState(0).permutation(N), whatever `seed` is.
 
+    The columns of a table have types. Booleans become 0 and 1, and a column of texts (or of categories) becomes as many columns
+    of zeros and ones as it has different texts, in their order; `columns.values` makes rows of the table of rows of numbers.
+
     Args:
-        name_or_path: one of `names()`, a path that ends in .npz, .npy, .csv or .parquet, or a folder of pictures, with
-            subfolders of classes or of splits if you like (``data.pictures.read_pictures``).
+        name_or_path: one of `names()`; a path that ends in .npz, .npy, .csv or .parquet; a folder of pictures, with subfolders
+            of classes or of splits if you like (``data.pictures.read_pictures``); or a data frame.
         data_dir: the folder of the data files; by default that of the environment variable PYRO_DGM_DATA.
         binarisation: "threshold", "fixed" or "stochastic" for grey levels; None leaves the data unchanged.
         seed: the seed of the binarisation; the splits do not depend on it.
         preprocessing: "standardised", "whitened" or "zca" for real numbers, or a dictionary with this name under "how" and
             with options, as in {"how": "whitened", "components": 32}; of sequences {"how": "windows", "features": 49,
             "order": 3}.
+        labels: the name of a table's column that holds labels; they are numbered in their order.
 
     Raises:
         FileNotFoundError: a file is missing; the message says where it was looked for and where to get it.
@@ -89,11 +102,21 @@ def load(
         check_name(binarisation)
         if preprocessing is not None:
             raise ValueError(f"load got binarisation {binarisation!r} and preprocessing {preprocessing!r}; choose one.")
-    dataset = _read(os.fspath(name_or_path), data_folder(data_dir))
+    dataset = _read(name_or_path, data_folder(data_dir), labels)
     if preprocessing is not None:
         _check_complete(dataset)
-        return preprocess(dataset, **({"how": preprocessing} if isinstance(preprocessing, str) else preprocessing))
-    return dataset if binarisation is None else binarise(dataset, binarisation, seed)
+        dataset = preprocess(dataset, **({"how": preprocessing} if isinstance(preprocessing, str) else preprocessing))
+    elif binarisation is not None:
+        dataset = binarise(dataset, binarisation, seed)
+    if not isinstance(name_or_path, str | os.PathLike):
+        return dataset
+    origin = {
+        "source": located(os.fspath(name_or_path), data_dir),
+        "binarisation": binarisation or "none",
+        "seed": seed,
+    }
+    stated = {"preprocessing": preprocessing, "labels": labels}
+    return dataset.from_origin(origin | {name: value for name, value in stated.items() if value is not None})
 
 
 def _check_complete(dataset: Dataset) -> None:
@@ -107,18 +130,40 @@ def _check_complete(dataset: Dataset) -> None:
             )
 
 
-def _read(name: str, folder: Path | None) -> Dataset:
-    """The data set of a name or of a path, unchanged."""
-    if name in _SOURCES:
+def _read(source: Any, folder: Path | None, labels: str | None) -> Dataset:
+    """The data set of a name, of a path or of a data frame, unchanged."""
+    if is_frame(source):
+        return _of_table(Path("frame"), fields_of(source, "the data frame"), True, labels)
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(
+            f"load got {described(source)}; expected a name, a path or a data frame (dgm.fit takes arrays)"
+        )
+    name = os.fspath(source)
+    path = None if name in _SOURCES else _found(name, folder)
+    if path is not None and path.suffix in TABLES and not path.is_dir():
+        return _of_table(path, *TABLES[path.suffix](path), labels)
+    if labels is not None:
+        raise ValueError(
+            f"labels got {labels!r}, the name of a column, but {name} is no table (.csv, .parquet); labels of an npz file are "
+            "its array train_labels"
+        )
+    if path is None:
         return _SOURCES[name][1](folder)
-    path = _found(name, folder)
     if path.is_dir():
         return dataset_of(path, read_pictures(path))
-    if path.suffix != ".npz":
-        return dataset_of(path, {"train": READERS[path.suffix](path)})
+    if path.suffix == ".npy":
+        return dataset_of(path, {"train": read_array(path)})
     # These two published files have special layouts, which only their names tell.
     special = {"binarized_mnist.npz": "binarized_mnist", "frey_faces.npz": "frey_faces"}.get(path.name)
     return read_npz(path) if special is None else _SOURCES[special][1](path.parent)
+
+
+def _of_table(path: Path, fields: list[Field], named: bool, labels: str | None) -> Dataset:
+    """The data set of a table's rows."""
+    columns = Columns.of(fields, named, str(path), labels)
+    rows, numbers = columns.code(fields, named, str(path))
+    arrays = {"train": rows} if numbers is None else {"train": rows, "train_labels": numbers}
+    return replace(dataset_of(path, arrays), columns=columns)
 
 
 def located(name: str, data_dir: str | os.PathLike[str] | None = None) -> str:
@@ -139,7 +184,7 @@ def _found(name: str, folder: Path | None) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    if not name.endswith((".npz", *READERS)):
+    if not name.endswith(ENDINGS):
         raise ValueError(
             f"Unknown data set {name!r}; expected one of: {', '.join(_SOURCES)}; a path that ends in .npz, .npy, .csv or "
             ".parquet; or a folder of pictures."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,10 +72,16 @@ def windowed(dataset: Dataset, features: int, order: int) -> Dataset:
     features = check_count("features", features, what="the values of a frame")
 
     def changed(split: Split) -> Split:
-        values, present = unpad(split.x, features)
-        rows = windows([frames[exists] for frames, exists in zip(values, present, strict=True)], order)
+        rows = _windows_of_padded(features, order, split.x)
         parts = [split.space.preprocessing] * bool(split.space.preprocessing) + [f"windows of {order + 1} frames"]
         return Split(rows, Space(split.space.support, ", ".join(parts)))
 
     train, valid, test = changed(dataset.train), changed(dataset.valid), changed(dataset.test)
-    return Dataset(dataset.name, train, valid, test, (order + 1, features))
+    convert = partial(_windows_of_padded, features, order)
+    return Dataset(dataset.name, train, valid, test, (order + 1, features), convert=convert)
+
+
+def _windows_of_padded(features: int, order: int, x: Tensor) -> Tensor:
+    """The windows of padded sequences."""
+    values, present = unpad(x, features)
+    return windows([frames[exists] for frames, exists in zip(values, present, strict=True)], order)

@@ -24,6 +24,7 @@ from ..models.shared.rows import filled_by_others
 from ..nets.modes import evaluating, frozen_stay
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, load_state, read_config
+from .kept_rows import ROWS, keep_rows, origin_of
 from .launch import fit_in_processes
 from .settings import Settings, check_devices, check_folder, check_rebuilt, check_state, describe, write_config
 from .trainer import Run, Trainer
@@ -63,8 +64,9 @@ def fit(
 
     Args:
         model: the model, trained in place.
-        data: a dataset, or rows, of which a tenth is then held out for validation: a ``Split``, a tensor, a NumPy array, a
-            DataFrame, or one of torch's datasets or loaders (whose dataset is taken; the batches are those of ``batch_size``).
+        data: a dataset; its name or path, as ``dgm.data.load`` takes them; or rows, of which the last tenth is then held out for
+            validation: a ``Split``, a tensor, a NumPy array, a sparse matrix, a DataFrame (texts become columns of zeros and
+            ones), or one of torch's datasets or loaders (whose dataset is taken; the batches are those of ``batch_size``).
         objective: the criterion; by default the model's own.
         epochs: passes over the training rows.
         batch_size: rows per step.
@@ -85,7 +87,9 @@ def fit(
             Under ``torchrun`` nothing is started: its processes are found from the environment.
         logger: ``"csv"`` or ``"tensorboard"`` (needs the tensorboard package); used with ``out``.
         progress: show a progress bar.
-        source: the origin of the data, stored in the configuration.
+        source: the origin of the data, stored in the configuration. By default what ``dgm.data.load`` was asked for; rows that
+            were not loaded are kept in the run's folder (up to 256 MB), where ``pyro-dgm evaluate`` finds them; ``{}`` keeps
+            none.
 
     Raises:
         ValueError: data or options that cannot work; nothing is started or overwritten.
@@ -122,7 +126,9 @@ def fit(
     if objective is None:
         with seeded(settings.seed):  # some have networks of their own
             objective = model.objective()
+            objective.arguments = {}
     data = as_dataset(data)
+    source = origin_of(data) if source is None else source
     dtype = next(model.parameters()).dtype
     data = replace(data, train=data.train.to(dtype), valid=data.valid.to(dtype), test=data.test.to(dtype))
     for name in ("train", "valid"):
@@ -174,6 +180,8 @@ def fit(
             for module in (model, *objective.owned().values()):
                 processes.agree(module)
             if writes is not None and state is None:
+                if source is not None and source.get("source") == ROWS:
+                    keep_rows(writes, data)
                 write_config(writes, model, objective, settings, described)
             elif writes is not None:
                 write_json(writes / CONFIG, {**read_config(writes), "training": vars(settings)})

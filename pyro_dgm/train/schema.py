@@ -44,6 +44,8 @@ class Rows(TypedDict, total=False):
     preprocessing: str | dict[str, Any]
     seed: int
     classes: int
+    labels: str
+    columns: dict[str, Any]
 
 
 class Criterion(TypedDict):

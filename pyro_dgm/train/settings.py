@@ -203,11 +203,12 @@ def machine() -> dict[str, Any]:
 
 
 def describe(data: Dataset, source: dict[str, Any] | None) -> dict[str, Any]:
-    """The description of a run's data: name, shape, space, numbers of rows, their digest, and origin."""
+    """The description of a run's data: name, shape, space, numbers of rows, their digest, columns of a table, and origin."""
     rows = [len(data.train), len(data.valid), len(data.test)]
     return {
         "name": data.name, "shape": list(data.shape), "space": str(data.test.space), "rows": rows,
-        "digest": digest({"train": data.train.x, "valid": data.valid.x}), **(source or {}),
+        "digest": digest({"train": data.train.x, "valid": data.valid.x}),
+        **({} if data.columns is None else {"columns": data.columns.as_dict()}), **(source or {}),
     }  # fmt: skip
 
 

@@ -96,12 +96,13 @@ def test_parquet_goes_through_pandas(tmp_path, monkeypatch):
     file.write_bytes(b"PAR1")
     frame = pandas.DataFrame({"a": range(20), "b": [0.5, None] * 10})
     monkeypatch.setattr(pandas, "read_parquet", lambda path: frame)
-    found = reading.read_parquet(file)
-    assert found.shape == (20, 2)
-    assert np.isnan(found[1, 1])
+    fields, named = reading.read_parquet(file)
+    assert named
+    assert [(field.name, field.kind) for field in fields] == [("a", "whole"), ("b", "real")]
+    assert np.isnan(fields[1].values[1])
     dataset = load(file)
     assert dataset.visible == 2
-    frame["c"] = "word"
+    frame["c"] = pandas.Timestamp("2026-01-01")
     with pytest.raises(ValueError, match="column 'c' holds"):
         load(file)
     monkeypatch.undo()

@@ -14,6 +14,7 @@ from pyro_dgm import recipes, train
 from pyro_dgm.recipes.reproduction import _Reproduction
 from pyro_dgm.train import settings
 from pyro_dgm.train.checkpoint import CONFIG, STATE, WEIGHTS, load_state
+from pyro_dgm.train.kept_rows import ROWS
 
 FIT = {"epochs": 2, "batch_size": 4, "progress": False}
 
@@ -79,11 +80,11 @@ def test_a_run_that_saved_nothing_is_none(resume, tmp_path):
     """Both ways to begin again work, whatever the first attempt was; what it left half written is removed."""
     with pytest.raises(KeyboardInterrupt):
         fitted(tmp_path, dgm.RBM(6, 3), objective=Stopped(1))
-    assert content(tmp_path).keys() == {CONFIG}
+    assert content(tmp_path).keys() == {CONFIG, ROWS}
     (tmp_path / ".training.pt.99999999.ab.draft").write_text("half")
     run = fitted(tmp_path, resume=resume)
     assert [row["epoch"] for row in run.history] == [1, 2]
-    assert content(tmp_path).keys() == {CONFIG, WEIGHTS, STATE}
+    assert content(tmp_path).keys() == {CONFIG, ROWS, WEIGHTS, STATE}
     assert dgm.load(tmp_path).hidden == 4
 
 

@@ -1,0 +1,124 @@
+"""Rows of a model as files of the kind that the run's data were read from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..data.frames import frame_of
+from ..data.tables import Columns
+from ..files import write_atomically
+from .runs import Opened
+
+Places = dict[str, list[int]]
+"""Columns of numbers that say which row a row is, and which draw of it."""
+
+
+def also(path: Path | None) -> str:
+    """The end of a sentence that tells where rows were written."""
+    return "" if path is None else f" and {path}"
+
+
+def write_rows(
+    opened: Opened, stem: str, rows: Tensor, form: str | None = None, places: Places | None = None
+) -> Path | None:
+    """Write rows in the units, with the columns and in the format of the run's data, or in another format.
+
+    Args:
+        opened: the run.
+        stem: the name of the file, or of the folder of pictures, without its ending.
+        rows: rows as the model has them, with labels if the run has classes.
+        form: the format; by default the one that the run's data were read from, nothing for npz files and named data sets.
+        places: columns to begin with, where rows belong to others.
+
+    Raises:
+        ValueError: rows that are no pictures, as pictures; a package is missing.
+    """
+    form = form or _form(opened)
+    if form is None:
+        return None
+    pixels = opened.pixels(rows)
+    labels = None
+    if opened.classes:
+        label = rows[:, -opened.classes :].cpu()
+        labels = np.where(label.isnan().any(1), -1, label.nan_to_num().argmax(1).numpy())
+    if form == "png":
+        return _write_pictures(opened, opened.folder / stem, pixels, places or {})
+    restored = (pixels if opened.dataset.restore is None else opened.dataset.restore(pixels)).detach().numpy()
+    path = opened.folder / f"{stem}.{form}"
+    if form == "npy":
+        shaped = (
+            restored.reshape(len(restored), *opened.shape) if restored[0].size == np.prod(opened.shape) else restored
+        )
+        write_atomically(path, lambda file: np.save(file, shaped))
+        return path
+    columns = opened.dataset.columns or Columns.plain(restored.shape[1])
+    values = {**(places or {}), **columns.values(restored, labels)}
+    WRITERS[form](path, columns, values)
+    return path
+
+
+def _form(opened: Opened) -> str | None:
+    """The format of the run's data."""
+    if opened.source.suffix in (".npy", ".csv", ".parquet"):
+        return opened.source.suffix[1:]
+    if opened.source.is_dir():
+        return "png"
+    return None if opened.dataset.columns is None else "csv"
+
+
+def _write_csv(path: Path, columns: Columns, values: dict[str, list[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if columns.named or len(values) > len(columns.kinds()):
+        writer.writerow(values)
+    writer.writerows(zip(*values.values(), strict=True))
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def _write_parquet(path: Path, columns: Columns, values: dict[str, list[Any]]) -> None:
+    content = io.BytesIO()
+    try:
+        frame_of(columns, values).to_parquet(content)
+    except ImportError:
+        raise ValueError(
+            f"{path} is a Parquet file, for which pandas needs pyarrow; pip install pyarrow, or choose --format csv"
+        ) from None
+    write_atomically(path, lambda file: file.write(content.getvalue()))
+
+
+WRITERS: dict[str, Callable[[Path, Columns, dict[str, list[Any]]], None]] = {
+    "csv": _write_csv,
+    "parquet": _write_parquet,
+}
+
+
+def _write_pictures(opened: Opened, folder: Path, pixels: Tensor, places: Places) -> Path:
+    """A folder of PNG files, in place of one that was written before."""
+    if not opened.is_picture:
+        raise ValueError(f"rows of shape {opened.shape} are no pictures; choose another --format than png")
+    from PIL import Image
+
+    levels = (opened.grey(pixels).nan_to_num() * 255).round().numpy().astype(np.uint8).reshape(-1, *opened.shape)
+    if len(opened.shape) == 3:
+        levels = np.moveaxis(levels, 1, -1) if opened.shape[0] in (1, 3) else levels
+        levels = levels[..., 0] if levels.shape[-1] == 1 else levels
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for number, picture in enumerate(levels):
+        name = "-".join(f"{what}{values[number]:04d}" for what, values in places.items()) or f"{number:04d}"
+        Image.fromarray(picture).save(draft / f"{name}.png")
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.replace(folder)
+    return folder

@@ -1,0 +1,145 @@
+"""Tables: types and names of columns, their code in numbers, and the way back."""
+
+import numpy as np
+import pandas
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm.data.csv_table import read_table
+from pyro_dgm.data.frames import fields_of, frame_of
+from pyro_dgm.data.tables import Columns
+
+MIXED = "size,price,red,shape\n3,0.1,true,round\n5,,false,square\n,2.5,,\n4,1,true,round\n"
+
+
+def written(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "kinds"),
+    [
+        (MIXED, True, ["whole", "real", "boolean", "text"]),
+        ("1,2\n3,4\n", False, ["whole", "whole"]),
+        ("a,2020\n1,2\n3,4\n", True, ["whole", "whole"]),  # a word above numbers is a name, whatever stands beside it
+        ("red,1.5\nblue,2\nred,3\n", False, ["text", "real"]),
+        ("x\n1.0\n2.0\n", True, ["real"]),
+        ("x,y\n1,\n2,\n", True, ["whole", "real"]),
+        ("a,\n1,2\n", True, ["whole", "whole"]),
+        ("\ufeffa,b\n\n1,nan\n2,NA\n", True, ["whole", "real"]),
+    ],
+)
+def test_columns_have_types(tmp_path, text, named, kinds):
+    fields, found = read_table(written(tmp_path / "t.csv", text))
+    assert (found, [field.kind for field in fields]) == (named, kinds)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n3,x\n4,5\n", "line 3: 'x' in column 'b', where other lines have numbers"),
+        ("a,b\n1,2\n3\n", "line 3 has 1 fields, the first 2"),
+        ("a,a\n1,2\n", "two columns called 'a'"),
+        ("who\n" + "".join(f"name{i}\n" for i in range(9)), "9 different texts in 9 rows"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path, text, message):
+    file = written(tmp_path / "t.csv", text)
+    with pytest.raises(ValueError, match=message):
+        Columns.of(*read_table(file), str(file))
+
+
+def test_values_come_back_as_they_were(tmp_path):
+    """Also through single precision, with what is missing, and by JSON."""
+    fields, named = read_table(written(tmp_path / "t.csv", MIXED))
+    columns = Columns.of_dict(Columns.of(fields, named, "t").as_dict())
+    rows, _ = columns.code(fields, named, "t")
+    assert rows.shape == (4, 5)
+    assert columns.values(rows.astype(np.float32)) == {
+        "size": [3, 5, None, 4],
+        "price": [0.1, None, 2.5, 1.0],
+        "red": [True, False, None, True],
+        "shape": ["round", "square", None, "round"],
+    }
+
+
+def test_other_tables_are_read_by_the_names_of_the_first(tmp_path):
+    columns = Columns.of(*read_table(written(tmp_path / "t.csv", MIXED)), "t")
+    turned = read_table(written(tmp_path / "u.csv", "shape,red,size,price\nsquare,false,7,0.5\n"))
+    assert columns.code(*turned, "u")[0].tolist() == [[7, 0.5, 0, 0, 1]]
+    for text, message in (
+        ("size,price,red\n1,2,true\n", "no column 'shape'"),
+        ("size,price,red,shape,id\n1,2,true,round,5\n", "a column 'id', which is not one of"),
+        ("size,price,red,shape\n1,2,true,oval\n", "'oval'; expected one of 'round', 'square'"),
+        ("size,price,red,shape\nbig,2,true,round\n", "column 'size' holds texts"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            columns.code(*read_table(written(tmp_path / "v.csv", text)), "v.csv")
+
+
+def test_labels_are_a_column_by_name(tmp_path):
+    text = "a,kind\n" + "".join(f"{i % 2},{kind}\n" for i, kind in enumerate(["oak", "elm", ""] * 10))
+    data = dgm.data.load(written(tmp_path / "t.csv", text), labels="kind")
+    assert data.visible == 1
+    labels = torch.cat([data.train.labels, data.valid.labels, data.test.labels])
+    assert sorted(labels.tolist()) == [-1] * 10 + [0] * 10 + [1] * 10
+    assert data.columns.values(np.zeros((3, 1)), np.array([0, 1, -1]))["kind"] == ["elm", "oak", None]
+    with pytest.raises(ValueError, match=r"no column 'tree' for the labels; its columns are 'a', 'kind'"):
+        dgm.data.load(tmp_path / "t.csv", labels="tree")
+    with pytest.raises(ValueError, match="digits is no table"):
+        dgm.data.load("digits", labels="kind")
+
+
+def test_frames_of_pandas_go_both_ways():
+    frame = pandas.DataFrame(
+        {
+            "a": pandas.array([1, None, 3], dtype="Int64"),
+            "b": [0.5, np.nan, 2.0],
+            "c": pandas.array([True, None, False], dtype="boolean"),
+            "d": pandas.Categorical(["x", None, "x"], categories=["y", "x"]),
+        }
+    )
+    fields = fields_of(frame, "frame")
+    columns = Columns.of(fields, True, "frame")
+    assert [(column.kind, column.levels) for column in columns.columns] == [
+        ("whole", ()),
+        ("real", ()),
+        ("boolean", ()),
+        ("text", ("y", "x")),
+    ]
+    rows, _ = columns.code(fields, True, "frame")
+    again = frame_of(columns, columns.values(rows))
+    pandas.testing.assert_frame_equal(again[["a", "b", "c"]], frame[["a", "b", "c"]])
+    assert again["d"].tolist() == ["x", None, "x"]
+    assert [str(again[name].dtype) for name in "abc"] == ["Int64", "float64", "boolean"]
+
+
+def test_a_frame_can_be_trained_on_and_says_what_its_columns_are():
+    frame = pandas.DataFrame({"kind": ["x", "y"] * 15, "on": [True, False, False] * 10})
+    model = dgm.RBM(3, 2)
+    assert dgm.fit(model, frame, epochs=1, progress=False).history
+    data = dgm.data.load(frame, labels="kind")
+    assert (data.visible, str(data.train.space)) == (1, "binary (as given)")
+    assert sorted(data.train.labels.unique().tolist()) == [0, 1]
+
+
+@pytest.mark.parametrize("how", ["standardised", "threshold"])
+def test_other_rows_are_converted_as_the_datas_were_and_restored(how):
+    digits = dgm.data.load("digits", **{"preprocessing" if how == "standardised" else "binarisation": how})
+    plain = dgm.data.load("digits").test.x
+    torch.testing.assert_close(digits.convert(plain), digits.test.x)
+    holes = plain.masked_fill(plain > 0.9, torch.nan)
+    assert torch.equal(digits.convert(holes).isnan(), holes.isnan())
+    if how == "standardised":
+        torch.testing.assert_close(digits.restore(digits.test.x), plain, rtol=0, atol=1 / 255)
+        with pytest.raises(ValueError, match="reach from 0 to 16; expected grey levels"):
+            digits.convert(16 * plain)
+
+
+def test_only_rows_that_were_loaded_state_an_origin():
+    digits = dgm.data.load("digits", binarisation="threshold")
+    assert digits.origin == {"source": "digits", "binarisation": "threshold", "seed": 0}
+    assert digits.labelled(10).origin == digits.origin | {"classes": 10}
+    assert digits.with_validation_in_training().origin is None

@@ -1,0 +1,160 @@
+"""Rows leave as they came: files of the kind that was read, with its columns, and runs that find their data again."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from PIL import Image
+
+import pyro_dgm as dgm
+from pyro_dgm.cli.main import main
+
+QUIET = {"epochs": 1, "progress": False}
+
+
+def ran(*arguments):
+    assert main([*map(str, arguments), "--quiet"]) == 0
+
+
+def table(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A file of two kinds of people, who differ in all columns, and a run on it with their kind as label."""
+    folder = tmp_path_factory.mktemp("people")
+    rng = np.random.default_rng(0)
+    tall = rng.random(80) < 0.5
+    lines = ["height,children,sporty,town,kind"]
+    for one in tall:
+        height = (180 if one else 160) + 5 * rng.normal()
+        town = "Rome" if one else "Oslo"
+        lines.append(f"{height:.1f},{2 * one + rng.integers(3)},{str(one).lower()},{town},{'a' if one else 'b'}")
+    (folder / "people.csv").write_text("\n".join(lines) + "\n")
+    ran(
+        "fit", "conditionalvae", "--data", folder / "people.csv", "--labels", "kind", "--classes", 2, "--preprocessing",
+        "standardised", "--epochs", 1, "--set", "latent=2", "--set", "hidden=(8,)", "--set", "output=gaussian", "--out",
+        folder / "run",
+    )  # fmt: skip
+    return folder
+
+
+def test_a_table_of_mixed_columns_from_fit_to_condition(people, tmp_path, capsys):
+    run, out = people / "run", tmp_path
+    assert json.loads((run / "config.json").read_text())["data"]["columns"]["label"]["levels"] == ["a", "b"]
+    ran("evaluate", run)
+    ran("sample", run, "-n", 30, "--out", out)
+    rows = table(out / "samples.csv")
+    assert list(rows[0]) == ["height", "children", "sporty", "town", "kind"]
+    assert {row["town"] for row in rows} <= {"Rome", "Oslo"}
+    assert {row["sporty"] for row in rows} <= {"True", "False"}
+    assert {row["kind"] for row in rows} <= {"a", "b"}
+    assert all(row["children"].lstrip("-").isdecimal() for row in rows)
+    assert 140 < np.mean([float(row["height"]) for row in rows]) < 200  # in the units of the file
+    (tmp_path / "holes.csv").write_text("kind,town,height,sporty,children\na,Rome,181.5,,3\nb,,159.0,false,\n")
+    ran("impute", run, "--rows", tmp_path / "holes.csv", "--draws", 5, "--out", out)
+    filled = table(out / "imputed.csv")
+    assert [float(row["height"]) for row in filled] == pytest.approx([181.5, 159.0], abs=1e-3)
+    assert [filled[0][name] for name in ("town", "children", "kind")] == ["Rome", "3", "a"]
+    assert filled[1]["town"] in ("Rome", "Oslo")
+    ran("condition", run, "--rows", tmp_path / "holes.csv", "--draws", 3, "--warmup", 2, "--out", out)
+    drawn = table(out / "conditioned.csv")
+    assert [(row["row"], row["draw"]) for row in drawn] == [(str(r), str(d)) for r in range(2) for d in range(3)]
+    assert {row["kind"] for row in drawn[3:]} == {"b"}
+    assert np.load(out / "conditioned.npz")["draws"].shape == (3, 2, 7)
+    ran("rank", run, "--rows", people / "people.csv", "--out", out)
+    capsys.readouterr()
+
+
+def test_a_wrong_table_is_refused_in_words(people, tmp_path, capsys):
+    (tmp_path / "wrong.csv").write_text("height,children,sporty,town\n170,1,true,Paris\n")
+    assert main(["impute", str(people / "run"), "--rows", str(tmp_path / "wrong.csv")]) == 2
+    assert "'Paris'; expected one of 'Oslo', 'Rome'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def bits():
+    return (torch.rand(40, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+
+
+def test_pictures_and_arrays_leave_as_they_came(bits, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number, row in enumerate(bits):
+        Image.fromarray((255 * row.view(2, 3)).numpy().astype(np.uint8)).save(
+            tmp_path / "pictures" / f"{number:02}.png"
+        )
+    np.save(tmp_path / "rows.npy", bits.view(-1, 2, 3).numpy())
+    for name in ("pictures", "rows.npy"):
+        run = tmp_path / f"run-{name}"
+        ran(
+            "fit",
+            "rbm",
+            "--data",
+            tmp_path / name,
+            "--set",
+            "hidden=3",
+            "--epochs",
+            1,
+            "--objective",
+            "kind=cd",
+            "--out",
+            run,
+        )
+        ran("sample", run, "-n", 4)
+        ran("impute", run, "-n", 3, "--draws", 3)
+        ran("condition", run, "-n", 2, "--draws", 2, "--warmup", 2)
+    run = tmp_path / "run-pictures"
+    samples = np.load(run / "samples.npz")["x"].reshape(-1, 2, 3)
+    for number in range(4):
+        assert (np.asarray(Image.open(run / "samples" / f"{number:04}.png")) == 255 * samples[number]).all()
+    assert len([*(run / "imputed").iterdir()]) == 3
+    assert (run / "conditioned" / "row0001-draw0001.png").is_file()
+    assert np.load(tmp_path / "run-rows.npy" / "samples.npy").shape == (4, 2, 3)
+    ran("sample", run, "-n", 2, "--format", "csv")  # a second call replaces the first's, and any format can be had
+    assert len((run / "samples.csv").read_text().splitlines()) == 2
+    ran("sample", run, "-n", 2)
+    assert len([*(run / "samples").iterdir()]) == 2
+
+
+def test_a_run_from_python_finds_its_data_again(bits, tmp_path, capsys):
+    """Rows in memory are kept in its folder, those that were loaded are named; the figures are those of Python."""
+    frame = pandas.DataFrame(bits.numpy().astype(bool), columns=list("abcdef"))
+    space = dgm.data.Space("binary", "my survey")
+    parts = [dgm.data.Split(bits[i:j], space) for i, j in ((0, 30), (30, 35), (35, 40))]
+    own = dgm.data.Dataset("own", *parts, (2, 3))
+    digits = dgm.data.load("digits", binarisation="threshold")
+    for name, data, rows in (("frame", frame, bits[-4:]), ("own", own, bits[35:]), ("digits", digits, digits.test)):
+        run = dgm.fit(dgm.RBM(rows.x.shape[1] if name == "digits" else 6, 3), data, out=tmp_path / name, **QUIET)
+        capsys.readouterr()
+        ran("evaluate", run.out, "--json")
+        figure = json.loads(capsys.readouterr().out)
+        assert figure["value"] == pytest.approx(dgm.log_likelihood(run.model.eval(), rows).value, abs=1e-5)
+        assert (run.out / "rows.npz").exists() == (name != "digits")
+    assert "my survey" in json.loads((tmp_path / "own" / "config.json").read_text())["data"]["space"]
+    ran("evaluate", tmp_path / "own", "--json")
+    assert json.loads(capsys.readouterr().out)["space"] == "binary (my survey)"
+    ran("sample", tmp_path / "frame", "-n", 2)
+    assert set(table(tmp_path / "frame" / "samples.csv")[0].values()) <= {"True", "False"}
+    ran("fit", "--config", tmp_path / "frame", "--out", tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "config.json").read_text())["data"]
+    assert again["digest"] == json.loads((tmp_path / "frame" / "config.json").read_text())["data"]["digest"]
+
+
+def test_parquet_needs_a_writer_and_says_so(people, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(__import__("sys").modules, "fastparquet", None)
+    assert main(["sample", str(people / "run"), "--format", "parquet", "--out", str(tmp_path)]) == 2
+    assert "pip install pyarrow" in capsys.readouterr().err
+    kept = {}
+    monkeypatch.setattr(
+        pandas.DataFrame, "to_parquet", lambda frame, file: kept.update(frame=frame) or file.write(b"PAR1")
+    )
+    ran("sample", people / "run", "-n", 5, "--format", "parquet", "--out", tmp_path)
+    assert kept["frame"].dtypes.astype(str).to_dict() | {"town": "", "kind": ""} == {
+        "height": "float64", "children": "Int64", "sporty": "boolean", "town": "", "kind": "",
+    }  # fmt: skip

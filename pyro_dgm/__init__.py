@@ -55,6 +55,7 @@ _ROOMS = {
     "evaluation.conditioning": ["condition", "condition_with_details"],
     "classifier": ["RBMClassifier"],
     "transformer": ["RBMTransformer"],
+    "train.callbacks": ["Callback"],
     "train": ["TrainingDiverged", "fit", "load", "pretrain"],
     "train.tune": ["tune"],
     "train.classify": ["error_rate", "fine_tune", "fit_classifier"],

@@ -164,6 +164,7 @@ from .train import TrainingDiverged as TrainingDiverged
 from .train import fit as fit
 from .train import load as load
 from .train import pretrain as pretrain
+from .train.callbacks import Callback as Callback
 from .train.classify import error_rate as error_rate
 from .train.classify import fine_tune as fine_tune
 from .train.classify import fit_classifier as fit_classifier
@@ -183,6 +184,7 @@ __all__ = [
     "BoltzmannDistribution",
     "BoltzmannMachine",
     "CD",
+    "Callback",
     "Categorical",
     "ClassRBM",
     "Completion",

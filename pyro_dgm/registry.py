@@ -162,9 +162,24 @@ def _loaded(entry: Any) -> Any:
 
 
 def _from_file(path: Path, name: str) -> type:
-    """A class of a file; the file is run at most once per process."""
-    if not path.is_file():
-        raise ValueError(f"model got {path}:{name}, but there is no file {path}; expected path/to/file.py:Class")
+    """A model class of a file."""
+    return _checked(from_file(f"{path}:{name}", "model"), f"{path}:{name}")
+
+
+def from_file(where: str, what: str) -> Any:
+    """What a file calls by a name; the file is run at most once per process.
+
+    Args:
+        where: ``path/to/file.py:Name``.
+        what: what is looked for, in messages.
+
+    Raises:
+        ValueError: there is no such file, it cannot be run, or has no such name.
+    """
+    file, _, name = where.rpartition(":")
+    path = Path(file).expanduser()
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(f"{what} got {where}, but there is no file {file or where}; expected path/to/file.py:Name")
     path = path.resolve()
     # The name is the same in every process, so that instances can be sent from one to another.
     stem = re.sub(r"\W", "_", path.stem)
@@ -179,10 +194,10 @@ def _from_file(path: Path, name: str) -> type:
         except (Exception, SystemExit) as error:
             del sys.modules[module_name], _FILES[module_name]
             raise ValueError(f"{path} cannot be run ({type(error).__name__}: {error}); mend it first") from error
-    cls = vars(sys.modules[module_name]).get(name)
-    if cls is None:
-        raise ValueError(f"{path} has no {name!r}; expected the name of a model class in it")
-    return _checked(cls, f"{path}:{name}")
+    found = vars(sys.modules[module_name]).get(name)
+    if found is None:
+        raise ValueError(f"{path} has no {name!r}; expected the name of a {what} in it")
+    return found
 
 
 @contextlib.contextmanager

@@ -135,7 +135,14 @@ def _add_fit(add: Adder, stored: Mapping[str, Any]) -> None:
     rate = real(0, math.inf, "a number above 0")
     option("--learning-rate", type=rate, default=1e-3, help="the first step size (default: %(default)s)")
     option("--optimiser", default="adam", help="adam, adamw or sgd (default: %(default)s)")
-    option("--decay", help="linear: let the step size fall to zero (default: no decay)")
+    option(
+        "--decay", help="linear: let the step size fall to zero; or a schedule of torch, as StepLR (default: no decay)"
+    )
+    pairs: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+    option("--decay-option", help="an argument of that schedule, as gamma=0.5", **pairs)
+    option("--optimiser-option", help="an argument of the optimiser, as weight_decay=1e-4", **pairs)
+    option("--clip", type=rate, metavar="NORM", help="the largest norm of a step's gradients (default: any)")
+    option("--precision", help="bfloat16: products of networks in half precision (default: float32)")
     share = real(0, 1, "a number between 0 and 1")
     option("--average", type=share, help="decay of a moving average of the weights, as 0.999 (default: no average)")
     option("--patience", type=whole(1), help="epochs without improvement before stopping (default: never stop early)")
@@ -147,7 +154,14 @@ def _add_fit(add: Adder, stored: Mapping[str, Any]) -> None:
         metavar="MINUTES",
         help="choose learning rate, batch size and epochs by validation rows, and train, in about so many minutes",
     )
-    option("--logger", default="csv", help="csv or tensorboard (default: %(default)s)")
+    option("--logger", default="csv", help="csv, tensorboard, or FILE.py:NAME for one of yours (default: %(default)s)")
+    option(
+        "--callback",
+        action="append",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="a function or a dgm.Callback of yours, called at every epoch's end",
+    )
     option("--resume", action="store_true", help="go on with the run in --out")
     option("--quiet", action="store_true", help="no progress bar")
     option("--devices", type=whole(1), help="number of processes that train together (default: one, or torchrun's)")

@@ -16,6 +16,7 @@ from .explain import columns, summary
 from .latents import print_latents
 from .parts import imputed_picture, likelihood, partly_known_rows
 from .ranking import rank as rank
+from .repeat import options_of_torch
 from .report import report as report
 from .runs import Opened, load, open_run, other_rows, scratch, write_npz
 from .show import print_details, print_json, wide_tables, write_idata
@@ -70,7 +71,8 @@ def fit(options: Namespace) -> None:
     settings = {
         "epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate,
         "optimiser": options.optimiser, "decay": options.decay, "average": options.average, "patience": options.patience,
-        "keep": options.keep, "seed": options.seed,
+        "keep": options.keep, "seed": options.seed, "clip": options.clip, "precision": options.precision or "float32",
+        **options_of_torch(options),
     }  # fmt: skip
     if options.tune is not None:
         settings |= _tuned(options, make, dataset, out)
@@ -84,7 +86,8 @@ def fit(options: Namespace) -> None:
         resume=options.resume,
         device=options.device,
         devices=options.devices,
-        logger=options.logger,
+        logger=_own(options.logger, "logger") if ":" in options.logger else options.logger,
+        callbacks=[_own(name, "callback") for name in options.callback],
         progress=not options.quiet,
         source=source,
     )
@@ -100,6 +103,12 @@ def fit(options: Namespace) -> None:
     print(f"run written to {out}")
 
 
+def _own(name: str, what: str) -> Any:
+    """An object of a user's file: a class is called without arguments."""
+    found = registry.from_file(name, what)
+    return found() if isinstance(found, type) else found
+
+
 def _tuned(options: Namespace, make: Any, dataset: Any, out: str) -> dict[str, Any]:
     """The settings that a search by validation rows found; its trials are printed."""
     if options.resume or options.devices not in (None, 1) or processes.several():
@@ -113,7 +122,8 @@ def _tuned(options: Namespace, make: Any, dataset: Any, out: str) -> dict[str, A
 
     found = tune(
         make, dataset, minutes=options.tune, seed=options.seed, optimiser=options.optimiser, average=options.average,
-        device=options.device,
+        device=options.device, clip=options.clip, precision=options.precision or "float32",
+        optimiser_options=options_of_torch(options)["optimiser_options"],
     )  # fmt: skip
     for trial in found.trials:
         print(

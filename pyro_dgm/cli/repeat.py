@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from .. import signatures
 from ..train.checkpoint import CONFIG, read_config
 from ..train.kept_rows import ROWS as KEPT
 
-TRAINING = ("epochs", "batch_size", "learning_rate", "optimiser", "decay", "average", "patience", "keep", "seed")
+TRAINING = (
+    "epochs", "batch_size", "learning_rate", "optimiser", "decay", "average", "patience", "keep", "seed", "clip", "precision",
+)  # fmt: skip
 """Settings of training that are arguments of ``fit`` by the same name."""
 
 ROWS = ("binarisation", "preprocessing", "classes", "labels")
@@ -22,8 +26,8 @@ def stored_arguments(path: str) -> dict[str, Any]:
     configuration does not state is left out.
 
     Raises:
-        ValueError: the file is no configuration of a run, or one of a run from Python whose objective, data or optimiser the
-            command line cannot name.
+        ValueError: the file is no configuration of a run, or one of a run from Python whose objective or data the command
+            line cannot name.
     """
     file = Path(path)
     run = file.parent if file.name == CONFIG else file
@@ -37,8 +41,6 @@ def stored_arguments(path: str) -> dict[str, Any]:
         raise ValueError(
             f"{path} is of a run from Python, whose objective has no name on the command line; repeat it there"
         )
-    if training.get("optimiser_options"):
-        raise ValueError(f"{path} has options of the optimiser, which only dgm.fit takes; repeat it from Python")
     found = {name: training[name] for name in TRAINING if name in training}
     found |= {name: rows[name] for name in ROWS if name in rows} | {
         "data": str(run / KEPT) if rows["source"] == KEPT else rows["source"]
@@ -48,4 +50,32 @@ def stored_arguments(path: str) -> dict[str, Any]:
     return found | {
         "stored_options": {name: value for name, value in config["options"].items() if name != "visible"},
         "stored_objective": config["objective_options"],
+        **{
+            f"stored_{name}": (training.get(name), training.get(f"{name}_options", {}))
+            for name in ("decay", "optimiser")
+        },
     }
+
+
+def options_of_torch(options: Namespace) -> dict[str, Any]:
+    """The arguments of optimiser and schedule that a command line states, over those of the configuration that it repeats.
+
+    Raises:
+        ValueError: an argument that they do not have.
+    """
+    from torch.optim import lr_scheduler
+
+    from ..train.settings import OPTIMISERS
+
+    owners = {"optimiser": OPTIMISERS.get(options.optimiser), "decay": getattr(lr_scheduler, options.decay or "", None)}
+    found = {}
+    for name, owner in owners.items():
+        pairs, chosen = getattr(options, f"{name}_option"), getattr(options, name)
+        before, values = getattr(options, f"stored_{name}", (None, {}))
+        if pairs and owner is None:
+            raise ValueError(
+                f"--{name}-option got {pairs[0]!r}, but --{name} is {chosen or 'none'}, which has no options"
+            )
+        read = signatures.settings(owner, pairs, f"--{name}-option", chosen) if pairs and owner is not None else {}
+        found[f"{name}_options"] = (values if before == chosen else {}) | read
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,14 @@ from ..inference.random_state import restored, seeded
 from ..inference.registration import unregistered
 from ..models.shared.model import Model
 from ..models.shared.rows import filled_by_others
+from ..native import multiplies_bfloat16
 from ..nets.modes import evaluating, frozen_stay
 from ..objectives.objective import Objective
+from .callbacks import check_callbacks
 from .checkpoint import CONFIG, load_state, read_config
 from .kept_rows import ROWS, keep_rows, origin_of
 from .launch import fit_in_processes
+from .loggers import check_logger
 from .settings import Settings, check_devices, check_folder, check_rebuilt, check_state, describe, write_config
 from .trainer import Run, Trainer
 
@@ -50,9 +54,13 @@ def fit(
     resume: bool = False,
     device: str = "cpu",
     devices: int | None = None,
-    logger: str = "csv",
+    logger: Any = "csv",
     progress: bool = True,
     source: dict[str, Any] | None = None,
+    decay_options: dict[str, Any] | None = None,
+    clip: float | None = None,
+    precision: str = "float32",
+    callbacks: Any = None,
 ) -> Run:
     r"""Train a model and, with ``out``, write a run that can be resumed, evaluated and sampled.
 
@@ -73,7 +81,9 @@ def fit(
         learning_rate: the first step size.
         optimiser: ``"adam"``, ``"adamw"`` or ``"sgd"``.
         optimiser_options: other arguments of the optimiser.
-        decay: ``"linear"`` lets the step size fall to zero at the last step.
+        decay: ``"linear"`` lets the step size fall to zero at the last step; or the name of one of torch's schedules, as
+            ``"CosineAnnealingLR"`` or ``"ReduceLROnPlateau"`` (by the monitored figure). ``"OneCycleLR"`` and ``"CyclicLR"``
+            change it after every batch, the others after every epoch.
         average: the decay of a moving average of the weights; the finished model has the averaged weights.
         patience: the number of epochs without improvement after which training stops; the model then has the weights of the
             best epoch. The monitored figure is the first ``valid_`` one of the model's progress, else the loss.
@@ -85,11 +95,20 @@ def fit(
         devices: the number of processes that train together, each on a part of every batch and, with ``device="cuda"``, on its
             own GPU. If there are several, they are started on this machine, and model, data and objective are sent to them.
             Under ``torchrun`` nothing is started: its processes are found from the environment.
-        logger: ``"csv"`` or ``"tensorboard"`` (needs the tensorboard package); used with ``out``.
+        logger: ``"csv"`` or ``"tensorboard"`` (needs the tensorboard package), used with ``out``; an object of Lightning's
+            protocol, which has ``log_metrics(metrics, step)`` and may have ``log_hyperparams``, ``save`` and ``finalize``; or
+            several of them in a list.
         progress: show a progress bar.
         source: the origin of the data, stored in the configuration. By default what ``dgm.data.load`` was asked for; rows that
             were not loaded are kept in the run's folder (up to 256 MB), where ``pyro-dgm evaluate`` finds them; ``{}`` keeps
             none.
+        decay_options: the schedule's own arguments, as ``{"step_size": 10, "gamma": 0.5}``; ``T_max``, ``total_steps`` and
+            ``max_lr`` follow from the training where they are not given.
+        clip: the largest norm of the gradients of a step, over all parameters that are trained together.
+        precision: ``"bfloat16"`` computes the products of networks in half precision, and everything else in single; only for
+            models whose networks allow it, and not where energies are compared.
+        callbacks: functions that take a ``Progress`` at every epoch's end (True ends the training), or objects with the methods
+            of ``dgm.Callback``.
 
     Raises:
         ValueError: data or options that cannot work; nothing is started or overwritten.
@@ -122,7 +141,11 @@ def fit(
         seed,
         keep,
         {} if optimiser_options is None else optimiser_options,
+        {} if decay_options is None else decay_options,
+        clip,
+        precision,
     )
+    loggers, checked_callbacks = check_logger(logger), check_callbacks(callbacks)
     if objective is None:
         with seeded(settings.seed):  # some have networks of their own
             objective = model.objective()
@@ -137,6 +160,8 @@ def fit(
             _check_missing(model, objective, split.x, name)
             model.check_data(split.x)
     world = check_devices(device, devices)
+    if settings.precision != "float32":
+        _check_rounding(model, device)
     _check_monitored(model, data, objective, settings)
     objective.check_fit(model, len(data.train), settings.batch_size, settings.epochs)
     folder = None if out is None else Path(out)
@@ -156,11 +181,11 @@ def fit(
     if world > processes.launched():
         return fit_in_processes(
             fit, world, model, data, objective, **vars(settings), out=out, resume=resume, device=device, logger=logger,
-            progress=progress, source=source,
+            progress=progress, source=source, callbacks=callbacks,
         )  # fmt: skip
     processes.join(device)
     with processes.one_message(), restored():
-        trainer = Trainer(model, data, objective, settings, folder, device, logger, progress)
+        trainer = Trainer(model, data, objective, settings, folder, device, loggers, progress, checked_callbacks)
         with _locked(folder):
             if folder is not None:
                 state = checkpoint()  # again: a process that held the lock may have trained meanwhile
@@ -206,6 +231,23 @@ def _check_missing(model: Model, objective: Objective, x: torch.Tensor, split: s
             f"{objective.needs_whole_rows}; train by a criterion that leaves missing values out, as the model's default does, or "
             "on complete rows"
         )
+
+
+def _check_rounding(model: Model, device: str) -> None:
+    """Refuse products in half precision where figures would suffer, or where there are none."""
+    name, dtype = type(model).__name__, next(model.parameters()).dtype
+    if not model.rounds_safely:
+        raise ValueError(
+            f"precision got 'bfloat16' for {name}, which is trained in single precision: half precision would be lost in "
+            "differences of energies and in long sums; leave precision out (models of dense or convolutional networks take it: "
+            "VAEs, GANs, MADE, diffusions)"
+        )
+    if dtype != torch.float32 or torch.device(device).type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"precision got 'bfloat16' for parameters of {dtype} on {device}; expected torch.float32 on cpu or cuda"
+        )
+    if torch.device(device).type == "cpu" and not multiplies_bfloat16():
+        warnings.warn("this processor has no units for bfloat16: precision='bfloat16' will be slower", stacklevel=3)
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def pretrain(
     for split in (data.valid, data.test) if data.redraw else (data.train, data.valid):
         model.check_data(split.x)
         check_rows(split.x, split.x.shape[1:], "pretrain")  # the layers above learn features, which need whole rows
-    common = {"objective": objective or {}, **options}
+    common = {"objective": objective or {}, "source": {}, **options}
     if layers is not None and len(layers) != len(model.hidden):
         raise ValueError(f"layers got {len(layers)} entries; expected {len(model.hidden)}, one for every hidden layer")
     by_stage: Sequence[dict[str, Any]] = layers or [{}] * len(model.hidden)

@@ -29,6 +29,9 @@ class Training(_Needed, total=False):
     patience: int | None
     keep: str
     optimiser_options: dict[str, Any]
+    decay_options: dict[str, Any]
+    clip: float | None
+    precision: str
 
 
 class Rows(TypedDict, total=False):

@@ -21,6 +21,7 @@ from ..models.shared.model import Model
 from ..native import processor_name
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, FORMAT, digest, has_checkpoint, read_config
+from .schedules import LINEAR, NAMES, bound_to_epochs
 
 OPTIMISERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
@@ -31,7 +32,7 @@ OPTIMISERS: dict[str, Any] = {
 FUSED = ("adam", "adamw")
 """The optimisers whose step torch does in one loop over all numbers, in a quarter of the time; plain SGD gains nothing."""
 
-DEFAULTS = {"keep": "last"}
+DEFAULTS: dict[str, Any] = {"keep": "last", "decay_options": {}, "clip": None, "precision": "float32"}
 """Values of settings that runs of earlier versions do not state."""
 
 
@@ -49,11 +50,14 @@ class Settings:
     seed: int
     keep: str = "last"
     optimiser_options: dict[str, Any] = field(default_factory=dict)
+    decay_options: dict[str, Any] = field(default_factory=dict)
+    clip: float | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         check_choice("optimiser", self.optimiser, OPTIMISERS)
         if self.decay is not None:
-            check_choice("decay", self.decay, ["linear"])
+            check_choice("decay", self.decay, [LINEAR, *NAMES])
         self.epochs, self.batch_size = check_count("epochs", self.epochs), check_count("batch_size", self.batch_size)
         if self.patience is not None:
             self.patience = check_count("patience", self.patience, what="a number of epochs")
@@ -64,17 +68,12 @@ class Settings:
             check_share("average", self.average, "a decay such as 0.999")
             self.average = float(self.average)
         self.seed = check_seed(self.seed)
-        if not isinstance(self.optimiser_options, dict):
-            raise ValueError(
-                f"optimiser_options got {shown(self.optimiser_options)}; expected a dictionary, as {{'weight_decay': 1e-4}}"
-            )
-        try:
-            json.dumps(self.optimiser_options, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"optimiser_options got a value that a run cannot store ({error}); expected numbers, texts, booleans and "
-                "tuples of them"
-            ) from None
+        if self.clip is not None:
+            check_positive("clip", self.clip, "the largest norm of a step's gradients")
+            self.clip = float(self.clip)
+        check_choice("precision", self.precision, ("float32", "bfloat16"))
+        for name, example in (("optimiser_options", "weight_decay"), ("decay_options", "gamma")):
+            _check_stored(name, getattr(self, name), example)
 
     @property
     def keeps_best(self) -> bool:
@@ -95,6 +94,18 @@ class Settings:
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"optimiser_options got {self.optimiser_options}: {error}") from None
         return optimiser
+
+
+def _check_stored(name: str, options: Any, example: str) -> None:
+    """Refuse options that a run's configuration cannot hold."""
+    if not isinstance(options, dict):
+        raise ValueError(f"{name} got {shown(options)}; expected a dictionary, as {{'{example}': 1e-4}}")
+    try:
+        json.dumps(options, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} got a value that a run cannot store ({error}); expected numbers, texts, booleans and tuples of them"
+        ) from None
 
 
 def check_folder(
@@ -180,7 +191,8 @@ def _check_same_settings(folder: Path, stored: dict[str, Any], objective: Object
         before = stored.get(name, DEFAULTS.get(name))
         if name != "epochs" and not _same(before, value):
             raise ValueError(f"{folder} was trained with {name}={before!r}, not {value!r}; resume with the same")
-    changing = "its step size" if settings.decay else "its criterion" if objective.scheduled() else None
+    bound = bound_to_epochs(settings.decay, settings.decay_options)
+    changing = "its step size" if bound else "its criterion" if objective.scheduled() else None
     if changing and stored["epochs"] != settings.epochs:
         raise ValueError(f"{folder} changes {changing} over {stored['epochs']} epochs; resume with the same number")
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,21 +16,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import processes
-from ..checks import check_choice
 from ..data import Dataset
 from ..energy import NotFinite
-from ..files import write_table
 from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..models.shared.model import Model
 from ..models.shared.rows import not_finite
 from ..nets.layers import running_statistics
 from ..nets.modes import evaluating, training
+from ..nets.rounding import networks, rounded_products
 from ..objectives.objective import Objective, Turn
+from .callbacks import Progress, call
 from .checkpoint import save_state, save_weights
+from .loggers import logged
+from .schedules import Schedule
 from .settings import Settings
-
-LOGS = "logs"
-"""The folder in a run's with the history of its training."""
 
 CLOCKS = ("seconds", "cpu_seconds")
 """Columns of the history that say how long an epoch took."""
@@ -71,11 +68,15 @@ class Trainer:
         settings: Settings,
         folder: Path | None,
         device: str,
-        logger: str,
+        loggers: list[Any],
         progress: bool,
+        callbacks: list[Any],
     ) -> None:
         self.device = processes.device(device)
-        self.log = _log(folder, logger)
+        first = processes.first()
+        parameters = {"model": type(model).__name__, "options": model.options(), "objective": objective.options()}
+        self.log = logged(loggers if first else [], folder, parameters | {"training": vars(settings)})
+        self.callbacks = callbacks if first else []
         self.model = model.to(self.device)
         train, valid, test = (split.to(self.device) for split in (data.train, data.valid, data.test))
         self.data = Dataset(data.name, train, valid, test, data.shape, data.redraw)
@@ -88,7 +89,6 @@ class Trainer:
         self.optimiser = settings.make_optimiser(groups, self.device)
         for group in self.optimiser.param_groups:
             group["lr"] *= group.get("rate", 1.0)
-        self.rates = [group["lr"] for group in self.optimiser.param_groups]
         # Statistics of batches belong to the weights that made them.
         self.smoothed = [*self.model.parameters(), *running_statistics(self.model)]
         self.trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
@@ -103,6 +103,9 @@ class Trainer:
         self.best_weights: dict[str, Any] | None = None
         self.best_epoch = 0
         self.steps = math.ceil(len(data.train) / settings.batch_size)
+        self.schedule = Schedule(settings.decay, settings.decay_options, self.optimiser, self.steps, settings.epochs)
+        rounds = settings.precision == "bfloat16"
+        self.rounded = [n for m in (model, *objective.owned().values()) for n in networks(m)] if rounds else []
         self.limit = 1e4 * data.visible
         self.moved = False
 
@@ -123,12 +126,15 @@ class Trainer:
                 with contextlib.ExitStack() as modes:
                     for module in (self.model, *self.objective.owned().values()):
                         modes.enter_context(training(module))
+                    modes.enter_context(rounded_products(self.rounded))
                     losses = self._epoch(epoch, bar)
                 busy = sum(processes.collect(time.process_time() - start[1]))
                 clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": busy}
-                self._report(epoch, losses, clocks, bar)
+                improved = self._report(epoch, losses, clocks, bar)
                 write(self.history)
                 self._checkpoint(epoch + 1)
+                if self._ended_by_callbacks(improved):
+                    break
         if self.averaged is not None:
             with torch.no_grad():
                 for value, mean in zip(self.smoothed, self.averaged, strict=True):
@@ -148,14 +154,12 @@ class Trainer:
         counts: dict[str, int] = defaultdict(int)
         self.objective.schedule(epoch / max(settings.epochs - 1, 1))
         for number, x in enumerate(self.data.batches(epoch, settings.batch_size, settings.seed)):
-            if settings.decay == "linear":
-                share = 1 - (epoch * self.steps + number) / (self.steps * settings.epochs)
-                for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
-                    group["lr"] = rate * share
+            self.schedule.before_step(epoch * self.steps + number)
             rows, weight = _share(x)
             for turn in self.objective.turns(rows) if len(x) >= self.objective.fewest_rows else ():
                 totals[turn.name] += self._step(turn, weight, epoch, number) * len(x)
                 counts[turn.name] += len(x)
+            self.schedule.after_step(epoch * self.steps + number)
             if self.averaged is not None:
                 torch._foreach_lerp_(self.averaged, [p.detach() for p in self.smoothed], 1 - settings.average)  # type: ignore[operator]
             bar.update()
@@ -184,6 +188,8 @@ class Trainer:
                 for parameter in group["params"]:
                     parameter.grad = None  # optimisers then skip the parameter, its moments and its count of steps
         processes.average_gradients(self.trained)
+        if self.settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
         self.optimiser.step()
         self.moved = True
         return value
@@ -202,7 +208,7 @@ class Trainer:
     def _check(self, turn: Turn) -> None:
         """Refuse a turn whose name is taken in the history, or that moves groups that are not there."""
         groups = [str(group.get("name")) for group in self.optimiser.param_groups]
-        if turn.name in ("epoch", *CLOCKS):
+        if turn.name in ("epoch", "learning_rate", *CLOCKS):
             raise ValueError(f"a turn is called {turn.name!r}, which names another column of the history; rename it")
         if strange := sorted(set(turn.groups or ()) - set(groups)):
             raise ValueError(f"the turn {turn.name!r} moves the groups {strange}; the groups are {groups}")
@@ -240,18 +246,37 @@ class Trainer:
                     value.copy_(mean)
                     mean.copy_(current)
 
-    def _report(self, epoch: int, losses: dict[str, float], clocks: dict[str, float], bar: Any) -> None:
-        """Add an epoch's row to the history, the progress bar and the loggers."""
+    def _ended_by_callbacks(self, improved: bool) -> bool:
+        """Call the callbacks of an epoch's end; whether one of them ends the training."""
+        ends = False
+        if self.callbacks:
+            row = self.history[-1]
+            progress = Progress(self.model, int(row["epoch"]), dict(row), self.best, self.folder)
+            self._swap_averaged()
+            try:
+                with evaluating(self.model):
+                    ends = call(self.callbacks, "on_epoch_end", progress)
+                    if improved:
+                        call(self.callbacks, "on_improvement", progress)
+                    if self.folder is not None:
+                        call(self.callbacks, "on_checkpoint", progress)
+            finally:
+                self._swap_averaged()
+        return bool(processes.from_first(ends))
+
+    def _report(self, epoch: int, losses: dict[str, float], clocks: dict[str, float], bar: Any) -> bool:
+        """Add an epoch's row to the history and the progress bar; whether it is the best so far."""
         if not self._finite():
             self._diverged(epoch, self.steps - 1, math.nan)
         self._swap_averaged()
+        rates = self.schedule.figures()
         train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
         try:
             with evaluating(self.model):
                 with processes.one_stream():
                     self.model.settle(self.data.valid.x)
                 figures, clocks = processes.from_first((self.model.progress(train, self.data.valid.x), clocks))
-            self._judge(epoch, losses, figures)
+            improved = self._judge(epoch, losses, figures)
         except NotFinite as error:
             self._diverged(epoch, self.steps - 1, math.nan, error)
         except ValueError as error:
@@ -260,28 +285,32 @@ class Trainer:
             self._diverged(epoch, self.steps - 1, math.nan, error)
         finally:
             self._swap_averaged()
-        if clash := sorted(figures.keys() & {"epoch", *CLOCKS, *losses}):
+        if clash := sorted(figures.keys() & {"epoch", "learning_rate", *CLOCKS, *losses}):
             raise ValueError(
                 f"the model's progress has figures called {clash}, which name other columns of the history"
             )
-        row = {"epoch": epoch + 1, **losses, **figures, **clocks}
+        row = {"epoch": epoch + 1, **losses, **figures, **rates, **clocks}
         not_finite = [value for value in row.values() if not math.isfinite(value)]
         if not_finite:
             self._diverged(epoch, self.steps - 1, not_finite[0])
         self.history.append(row)
         bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch" and k not in clocks}, refresh=False)
+        return improved
 
-    def _judge(self, epoch: int, losses: dict[str, float], figures: dict[str, float]) -> None:
+    def _judge(self, epoch: int, losses: dict[str, float], figures: dict[str, float]) -> bool:
         """Judge whether the weights are the best so far, by the first figure on validation rows, else by the first loss."""
         if not self.objective.judges():
-            return
+            self.schedule.after_epoch(None)
+            return False
         valid = next((value for name, value in figures.items() if name.startswith("valid_")), None)
         monitored = -next(iter(losses.values())) if valid is None else valid
+        self.schedule.after_epoch(monitored)
         improved = monitored > self.best
         self.best, self.stale = (monitored, 0) if improved else (self.best, self.stale + 1)
         if improved and self.settings.keeps_best:
             self.best_epoch = epoch + 1
             self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return improved
 
     def _patience_is_over(self) -> bool:
         return self.settings.patience is not None and self.stale >= self.settings.patience
@@ -306,6 +335,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "averaged": self.averaged,
             "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
             "history": self.history,
             "best": self.best,
             "stale": self.stale,
@@ -328,6 +358,7 @@ class Trainer:
             process_state = [state, *state.get("others", [])][processes.rank()]
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
+            self.schedule.load_state_dict(state.get("schedule", {}))
             self.objective.load_state_dict(to_device(process_state["objective"], device))
             self.objective.load_owned_state(to_device(process_state.get("owned", {}), device))
             self.averaged = to_device(state["averaged"], device)
@@ -366,34 +397,3 @@ def to_device(tree: Any, device: torch.device) -> Any:
     if isinstance(tree, list | tuple):
         return type(tree)(to_device(value, device) for value in tree)
     return tree.to(device) if isinstance(tree, Tensor) else tree
-
-
-def _log(folder: Path | None, kind: str) -> Any:
-    """A context whose value takes the history after every epoch and writes it, at the first process of a run with a folder.
-
-    Raises:
-        ValueError: an unknown kind of log; the tensorboard package is missing.
-    """
-    check_choice("logger", kind, ("csv", "tensorboard"))
-    if folder is None or not processes.first():
-        return contextlib.nullcontext(lambda history: None)
-    if kind == "csv":
-        return contextlib.nullcontext(functools.partial(write_table, folder / LOGS / "metrics.csv"))
-    try:
-        import torch.utils.tensorboard
-    except ImportError:
-        raise ValueError("logger='tensorboard' needs the tensorboard package; pip install tensorboard") from None
-    return _events(folder / LOGS, torch.utils.tensorboard)
-
-
-@contextlib.contextmanager
-def _events(folder: Path, tensorboard: Any) -> Iterator[Callable[[list[dict[str, float]]], None]]:
-    """TensorBoard's event files; a resumed run begins a new one."""
-    with tensorboard.SummaryWriter(folder) as writer:
-
-        def write(history: list[dict[str, float]]) -> None:
-            for name, value in history[-1].items():
-                writer.add_scalar(name, value, int(history[-1]["epoch"]))
-            writer.flush()
-
-        yield write

@@ -58,7 +58,7 @@ def test_a_run_can_be_loaded(tmp_path):
     config = read_config(tmp_path / "run")
     assert config["options"] == {"visible": 6, "hidden": 4}
     assert {"torch", "pyro", "pyro_dgm"} <= set(config["versions"])
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [CONFIG, "logs", STATE, WEIGHTS]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [CONFIG, "logs", "rows.npz", STATE, WEIGHTS]
 
 
 def test_averaged_weights_are_what_is_saved(tmp_path):

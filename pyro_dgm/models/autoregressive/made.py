@@ -55,6 +55,8 @@ class MADE(AutoregressiveModel):
         (torch.Size([2]), 4)
     """
 
+    rounds_safely = True
+
     def __init__(
         self,
         visible: int,

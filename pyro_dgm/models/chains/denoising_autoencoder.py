@@ -65,6 +65,8 @@ class DenoisingAutoencoder(RebuildingModel):
         torch.Size([3, 6])
     """
 
+    rounds_safely = True
+
     def __init__(
         self,
         visible: int,

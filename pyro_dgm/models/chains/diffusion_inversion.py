@@ -84,6 +84,8 @@ class DiffusionInversion(LatentVariableModel):
     posterior_draws = Abilities.posterior_draws
     guide_needs_rows = True
 
+    rounds_safely = True
+
     def __init__(
         self,
         visible: int,

@@ -53,6 +53,8 @@ class ShapedGSN(RebuildingModel):
         torch.Size([3, 6])
     """
 
+    rounds_safely = True
+
     def __init__(
         self,
         visible: int,

@@ -53,6 +53,8 @@ class SupervisedGenerator(ExplicitModel):
     code_mean: Tensor
     code_scale: Tensor
 
+    rounds_safely = True
+
     def __init__(
         self,
         visible: int,

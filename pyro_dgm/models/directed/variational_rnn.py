@@ -85,6 +85,8 @@ class VariationalRNN(LatentVariableModel):
 
     guide_needs_rows = True
 
+    rounds_safely = True
+
     def __init__(
         self,
         visible: int,

@@ -46,6 +46,7 @@ class DecodedModel(LatentVariableModel):
 
     guide_needs_rows = True
     takes_missing = True
+    rounds_safely = True
 
     decoder: nn.Module
 

@@ -48,6 +48,7 @@ class GeneratorModel(LatentVariableModel):
     """
 
     default_method: ClassVar[str] = "ais"
+    rounds_safely = True
 
     # A prior tells nothing of a row: it has no features, nor draws that posterior ones could be chosen from.
     hidden_features = Abilities.hidden_features

@@ -93,11 +93,14 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     Attributes:
         takes_missing: whether it is trained and evaluated on rows with missing values (NaN), which it sums out; ``check_data``
             says where they may be.
+        rounds_safely: whether the products of its networks may be computed in half precision while it is trained, because what
+            is computed of their results stays in single precision.
         fresh: whether the model was never trained.
         own_networks: the class names of networks that a user gave in place of the model's, by argument.
     """
 
     takes_missing: ClassVar[bool] = False
+    rounds_safely: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -190,6 +190,47 @@ def heartbeat():
     return rows
 
 
+class OfHeartbeats(dgm.DiffusionInversion):
+    """The best factorised reverse kernels of heartbeats, by Bayes' rule over their five rows."""
+
+    def reverse(self, noisy, time, before=None):
+        t, rows, rate = int(time.flatten()[0]), heartbeat(), 0.2
+        left = (self.steps - t) / self.steps  # of the signal: every step takes a T-th
+        one = left * rows + (1 - left) * rate
+        phase = torch.softmax(noisy @ one.log().T + (1 - noisy) @ torch.log1p(-one).T, -1)
+        beta, earlier = 1 / (self.steps - t + 1), (self.steps - t + 1) / self.steps
+        back = 0.0
+        for clean in (0.0, 1.0):
+            prior = earlier * clean + (1 - earlier) * rate  # of the bit one step before, given its clean value
+            stays, comes = (1 - beta) + beta * rate, beta * rate
+            on = prior * torch.where(noisy == 1, stays, 1 - stays)
+            off = (1 - prior) * torch.where(noisy == 1, comes, 1 - comes)
+            share = phase @ rows if clean else 1 - phase @ rows
+            back = back + share * on / (on + off)
+        return dist.Bernoulli(probs=back.clamp(1e-15, 1 - 1e-15)).to_event(1)
+
+
+@pytest.mark.parametrize(("steps", "bits"), [(1, -14.438562), (5, -3.552913), (20, -2.581335), (100, -2.371789)])
+def test_bounds_of_heartbeats(steps, bits, monkeypatch):
+    """A noisy row matters by how many ones it has in every phase: 3125 states stand for all 2^20."""
+    model = OfHeartbeats(20, steps=steps, hidden=(2,), rate=0.2).double()
+    counts = torch.tensor(list(itertools.product(range(5), repeat=5)))
+    states = (
+        (torch.arange(4).unsqueeze(-1) < counts.unsqueeze(1)).double().flatten(1)
+    )  # column 5 i + p is bit i of phase p
+    ways = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=torch.float64)[counts].prod(-1)
+    corruption = Listed(model.signal, 0.2)
+    corruption.states = states
+    monkeypatch.setattr(OfHeartbeats, "corruption", corruption, raising=False)
+    clean = heartbeat()[:1].expand(len(states), 20)
+    total = float(model.end_terms(clean[:1]))
+    for t in range(1, steps + 1):
+        one = (steps - t) / steps * clean + t / steps * 0.2
+        weight = ways * (states * one + (1 - states) * (1 - one)).prod(-1)
+        total += float((weight * model.step_terms(clean, torch.full((len(states),), t))).sum())
+    assert -total / math.log(2) == pytest.approx(bits, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("output", "last", "schedule"),
     [

@@ -1,10 +1,12 @@
 """Data sets that are made, from nothing or from others: pairs of pictures, digits before noise, heartbeats."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .dataset import Dataset, Split
 from .space import Space
@@ -32,6 +34,36 @@ def shifted_dots(folder: Path | None) -> Dataset:
         return Split(torch.cat([x.flatten(1), y.flatten(1)], 1), Space("binary", "dots, moved"), label)
 
     return Dataset("shifted_dots", pairs("train", 20000), pairs("valid", 1000), pairs("test", 1000), (2 * SIDE, SIDE))
+
+
+ANGLES, DISC_SIDE = (-60, -30, 0, 30, 60), 13
+"""Of pairs of discs: the turns, in degrees, and the side of the square that the disc lies in."""
+
+
+def turned_noise(folder: Path | None) -> Dataset:
+    r"""Discs of smooth noise, and the same discs turned: rows $(x, y)$ in which y is x turned by one of five angles.
+
+    The angles are equally likely, and a row's label is the number of its angle. Pixels outside the disc, which a turn would move
+    out of sight, are no columns; those of the disc have mean 0 and variance near 1.
+    """
+    line = torch.linspace(-1, 1, DISC_SIDE)
+    disc = line.unsqueeze(1) ** 2 + line**2 <= 1.02
+    bell = torch.exp(-(torch.arange(-2.0, 3) ** 2) / (2 * 0.8**2))
+    blur = torch.outer(bell, bell) / bell.square().sum()  # keeps the variance of white noise
+
+    def pairs(part: str, rows: int) -> Split:
+        generator = stream("turned noise", part)
+        white = torch.randn(rows, 1, DISC_SIDE + 4, DISC_SIDE + 4, generator=generator)
+        x = F.conv2d(white, blur.expand(1, 1, 5, 5))
+        label = torch.randint(len(ANGLES), (rows,), generator=generator)
+        angle = torch.tensor(ANGLES)[label] * math.pi / 180
+        cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros(rows)
+        turn = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
+        y = F.grid_sample(x, F.affine_grid(turn, list(x.shape), align_corners=True), align_corners=True)
+        return Split(torch.cat([x[:, 0, disc], y[:, 0, disc]], 1), Space("real", "discs of noise, turned"), label)
+
+    columns = (2 * int(disc.sum()),)
+    return Dataset("turned_noise", pairs("train", 20000), pairs("valid", 1000), pairs("test", 1000), columns)
 
 
 def before_noise(digits: Dataset) -> Dataset:

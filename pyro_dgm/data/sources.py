@@ -20,7 +20,7 @@ from .dataset import Dataset, Split
 from .frames import fields_of, is_frame
 from .idx import read_idx
 from .locate import data_folder, find
-from .made import before_noise, heartbeat, shifted_dots
+from .made import before_noise, heartbeat, shifted_dots, turned_noise
 from .npz import dataset_of, permutation, read_npz, unpack
 from .pictures import read_pictures
 from .preprocessing import preprocess
@@ -309,6 +309,10 @@ _source(
     "shifted_dots",
     "pairs of 10×10 pictures of dots, the second moved by a pixel or not, 20,000/1000/1000; needs no file",
 )(shifted_dots)
+_source(
+    "turned_noise",
+    "pairs of discs of smooth noise, 2 × 137 columns, the second turned by one of five angles, 20,000/1000/1000; needs no file",
+)(turned_noise)
 _source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 bits per frame, 229/76/77")(
     jsb_chorales
 )

@@ -18,7 +18,15 @@ FILES |= {name: f"{name}.npz" for name in ("frey_faces", "dna", "jsb_chorales", 
 
 
 def test_names_have_descriptions_of_one_line() -> None:
-    assert set(names()) == {"digits", "natural_patches", "natural_windows", "shifted_dots", "heartbeat", *FILES}
+    assert set(names()) == {
+        "digits",
+        "natural_patches",
+        "natural_windows",
+        "shifted_dots",
+        "turned_noise",
+        "heartbeat",
+        *FILES,
+    }
     assert all(text and "\n" not in text for text in names().values())
 
 
@@ -149,6 +157,35 @@ def test_shifted_dots() -> None:
         assert torch.equal(first[row].roll((int(moves[0][row]), int(moves[1][row])), (0, 1)), second[row])
     assert data.train.labels.bincount(minlength=9).min() > 2000
     assert float(data.train.x.mean()) == pytest.approx(0.1, abs=0.003)
+
+
+def test_turned_noise() -> None:
+    """Unit variance; no turn is the picture itself; a turn is that of SciPy's interpolation."""
+    data = load("turned_noise")
+    assert data.train.labels is not None
+    first, second = data.train.x.split(data.shape[0] // 2, 1)
+    still = data.train.labels == 2
+    torch.testing.assert_close(first[still], second[still], rtol=0, atol=1e-4)
+    assert float((first[~still] - second[~still]).square().mean()) > 0.5
+    assert float(first.var()) == pytest.approx(1, abs=0.02)
+    assert data.train.labels.bincount(minlength=5).min() > 3800
+
+    # The same turn by SciPy's own interpolation, of the pixels that have all their neighbours in the disc.
+    from scipy.ndimage import map_coordinates
+
+    line = np.linspace(-1, 1, 13)
+    inside = line[:, None] ** 2 + line**2
+    disc, core = inside <= 1.02, inside <= 0.7
+    row = int((data.train.labels == 4).nonzero()[0])
+    picture = np.zeros((13, 13))
+    picture[disc] = first[row]
+    angle = np.deg2rad(60)
+    down, right = np.meshgrid(np.arange(13) - 6, np.arange(13) - 6, indexing="ij")
+    x, y = np.cos(angle) * right - np.sin(angle) * down, np.sin(angle) * right + np.cos(angle) * down
+    turned = map_coordinates(picture, [y + 6, x + 6], order=1)
+    found = np.zeros((13, 13))
+    found[disc] = second[row]
+    np.testing.assert_allclose(found[core], turned[core], atol=1e-4)
 
 
 def test_digits_before_noise(data_dir: str) -> None:

@@ -81,7 +81,8 @@ def test_the_report_of_a_run(tmp_path, short, capsys):
 
 def test_the_command_of_a_report_repeats_the_run(tmp_path, short):
     options = ["--set", "hidden=(9, 7)", "--set", "output=gaussian", "--preprocessing", "standardised", "--seed", "4"]
-    out = fit(tmp_path / "vae", "vae", "--set", "latent=3", *options, "--average", "0.9")
+    torchs = ["--decay", "StepLR", "--decay-option", "step_size=1", "--optimiser-option", "weight_decay=0.1"]
+    out = fit(tmp_path / "vae", "vae", "--set", "latent=3", *options, *torchs, "--average", "0.9")
     assert main(["report", str(out), "-n", "40", "--quiet"]) == 0
     words = shlex.split(next(part for part in read((out / "report.html").read_text()).texts if "pyro-dgm fit" in part))
     assert main([*words[1:], "--out", str(tmp_path / "again"), "--quiet"]) == 0

@@ -203,6 +203,12 @@ def _again(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
     return [command, code(json.dumps(config, indent=2))]
 
 
+STORED = {
+    "stored_options": "--set", "stored_objective": "--objective",
+    "stored_decay": "--decay-option", "stored_optimiser": "--optimiser-option",
+}  # fmt: skip
+
+
 def command_of(arguments: Mapping[str, Any], run: str) -> str:
     """The command line of ``fit`` with the arguments of a run, as ``stored_arguments`` finds them.
 
@@ -215,8 +221,8 @@ def command_of(arguments: Mapping[str, Any], run: str) -> str:
     words = ["pyro-dgm", "fit", str(arguments.get("model", "FILE.py:CLASS"))]
     for name, value in arguments.items():
         if name.startswith("stored_"):
-            flag = "--set" if name == "stored_options" else "--objective"
-            words += [word for key, entry in value.items() for word in (flag, f"{key}={entry}")]
+            pairs = value[1] if isinstance(value, tuple) else value
+            words += [word for key, entry in pairs.items() for word in (STORED[name], f"{key}={entry}")]
         elif isinstance(value, Mapping):
             return shlex.join(["pyro-dgm", "fit", "--config", str(run)])
         elif name != "model" and value is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import BROWSER, look
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
@@ -75,6 +76,13 @@ def test_the_report_of_a_run(tmp_path, short, capsys):
     assert any(f"{value:.2f} nats" in part for part in reader.texts)
     assert re.search(r"(src|href)=\"?http|url\(|<link", text) is None
     assert "tell nothing" in text  # windows around bits
+    if BROWSER:
+        seen, console = look([out / "report.html"], (1400, 500), tmp_path)
+        assert console == []
+        assert [(width, what["blank"], what["wide"] <= width) for (_, width), what in seen.items()] == [
+            (1400, 0, True),
+            (500, 0, True),
+        ]
     assert main(["report", str(out), "-n", "3"]) == 2
     assert "-n got 3; expected a whole number of at least 16" in capsys.readouterr().err
 

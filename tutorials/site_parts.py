@@ -16,6 +16,7 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx import addnodes
 from sphinx.util import logging
 
 import pyro_dgm
@@ -152,6 +153,36 @@ def read_source(app: Any, page: str, text: list[str]) -> None:
         text[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
+def titles_alone(toc: nodes.bullet_list) -> nodes.bullet_list:
+    """A page's contents without the entries below its title, but for a page that has others below it."""
+    copied = toc.deepcopy()
+    for title in copied:
+        if not list(title.findall(addnodes.toctree)):
+            del title[1:]
+    return copied
+
+
+def navigate_by_titles(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Make the tree of pages from titles: Sphinx copies all entries of all pages for every page, and throws them away."""
+    toctree, env = context.get("toctree"), app.env
+
+    def of_titles(**options: Any) -> str:
+        contents, env.tocs = env.tocs, TITLES
+        try:
+            return toctree(**options)
+        finally:
+            env.tocs = contents
+
+    if toctree:
+        if TITLES.keys() != env.tocs.keys():
+            TITLES.update({name: titles_alone(toc) for name, toc in env.tocs.items()})
+        context["toctree"] = of_titles
+
+
+TITLES: dict[str, nodes.bullet_list] = {}
+"""What :func:`titles_alone` leaves of the contents of every page."""
+
+
 def setup(app: Any) -> dict[str, Any]:
     app.add_directive("room", Room)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
@@ -159,4 +190,5 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", join_names, priority=600)
     app.connect("source-read", read_source)
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("html-page-context", navigate_by_titles, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

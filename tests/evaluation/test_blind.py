@@ -11,6 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from browser import look, needs_browser
 from PIL import Image
 from scipy.stats import binomtest
 
@@ -204,6 +205,15 @@ def test_the_command_makes_kits_and_scores_answers(tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+@needs_browser
+def test_a_browser_shows_the_page_of_a_blind_test(tmp_path):
+    page = tmp_path / "turing.html"
+    page.write_text(blind_test(MADE, REAL, (2, 2), n=10).page)
+    seen, console = look([page], (1400,), tmp_path)
+    assert console == []
+    assert seen[page, 1400]["blank"] == 0
 
 
 def test_rows_that_are_no_pictures_are_refused(tmp_path, capsys):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; margin: .5rem 0; }
+table { border-collapse: collapse; margin: .5rem 0; display: block; overflow-x: auto; }
 th, td { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top; }
 th { font-weight: 600; } thead th { border-bottom: 1px solid #bbb; } td.number { font-variant-numeric: tabular-nums; }
 img { max-width: 100%; height: auto; } figure { margin: .5rem 0; } figcaption, .note { color: #666; }

@@ -201,6 +201,14 @@ def test_results_replace_links_and_do_not_follow_them(rbm_run, tmp_path):
     assert not (tmp_path / "samples.npz").is_symlink()
 
 
+def test_a_folder_that_cannot_be_written_says_what_to_do(rbm_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("os.access", lambda *_: False)  # rights do not stop an administrator
+    for verb in ("sample", "impute", "diagnose"):
+        assert main([verb, str(rbm_run), "--out", str(tmp_path / "locked")]) == 2
+        told = capsys.readouterr().err
+        assert "locked cannot be written to; choose another folder with --out" in told and told.count("\n") == 1
+
+
 def test_standardised_pixels_are_shown_as_pixels(tmp_path):
     """The manifold of two latents and the samples are pictures of grey levels, whatever the decoder's numbers are."""
     out = tmp_path / "run"

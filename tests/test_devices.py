@@ -7,10 +7,10 @@ from inspect import signature
 import pytest
 import torch
 from oracles.devices import elsewhere
+from oracles.few import few
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
-from pyro_dgm.models.shared.energy_based import EnergyModel
 
 MODELS = pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
 
@@ -66,10 +66,9 @@ def test_models_train_and_draw(cls):
 
 @pytest.mark.parametrize("cls", [cls for cls in registry.models().values() if "evidence" in cls.abilities()])
 def test_models_are_evaluated(cls):
-    fast = {"chains": 2, "temperatures": 3, "warmup": 2} if issubclass(cls, EnergyModel) else {}
     with elsewhere() as device:
         model, x = moved(cls, device)
-        assert dgm.log_likelihood(model, x[:3], **fast).n == 3
+        assert dgm.log_likelihood(model, x[:3], **few(model)).n == 3
 
 
 @pytest.mark.parametrize(("cls", "make"), KERNELS.values(), ids=KERNELS)

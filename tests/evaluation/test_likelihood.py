@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+from oracles.few import few
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
@@ -217,12 +218,6 @@ def test_a_density_of_a_constant_column_says_that_it_cannot_be_trusted(make):
     x[:, 1] = 5.0
     with pytest.warns(UserWarning, match=r"the column 1 holds one value in all 20 rows.* not to be trusted"):
         dgm.log_likelihood(model, x, **options)
-
-
-def few(model):
-    if isinstance(model, dgm.VAE):
-        return {"particles": 5}
-    return {"chains": 4, "temperatures": 4, "warmup": 2} if isinstance(model, dgm.CovarianceRBM) else {}
 
 
 def test_columns_that_have_probabilities_or_are_given_may_be_constant():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from oracles.few import few
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
@@ -16,12 +17,7 @@ def half():
 
 def figure(model, x):
     torch.manual_seed(0)
-    options = (
-        {"chains": 5, "temperatures": 5, "warmup": 3}
-        if isinstance(model.objective(), dgm.NegativePhaseObjective)
-        else {}
-    )
-    return dgm.log_likelihood(model, x, **options).value
+    return dgm.log_likelihood(model, x, **few(model)).value
 
 
 @pytest.mark.parametrize("cls", MODELS.values(), ids=MODELS)

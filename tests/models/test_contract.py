@@ -9,6 +9,7 @@ import weakref
 import pyro
 import pytest
 import torch
+from oracles.few import few
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO
 from pyro.optim import Adam
@@ -37,12 +38,6 @@ def trainable(model):
         return model.model
     few = dgm.PCD(chains=20, kernel=phase.kernel) if isinstance(phase, dgm.PCD) else phase
     return dgm.negative_phase(model.model, few)
-
-
-def few(model):
-    """Options that make annealing short, for models whose likelihood needs it."""
-    objective = model.objective()
-    return {"chains": 20, "temperatures": 30, "warmup": 30} if isinstance(objective, dgm.NegativePhaseObjective) else {}
 
 
 def binary(x):

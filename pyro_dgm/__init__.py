@@ -53,8 +53,8 @@ _ROOMS = {
     "evaluation": ["LogLikelihood", "active_units", "kl_per_latent", "log_likelihood", "to_arviz"],
     "evaluation.conditional_likelihood": ["conditional_log_likelihood"],
     "evaluation.conditioning": ["condition", "condition_with_details"],
-    "classifier": ["RBMClassifier"],
-    "transformer": ["RBMTransformer"],
+    "sklearn.rbm_classifier": ["RBMClassifier"],
+    "sklearn.rbm_transformer": ["RBMTransformer"],
     "train.callbacks": ["Callback"],
     "train": ["TrainingDiverged", "fit", "load", "pretrain"],
     "train.tune": ["tune"],
@@ -65,7 +65,7 @@ _ROOMS = {
 _HOME = {name: room for room, names in _ROOMS.items() for name in names} | model_classes()
 _FOLDERS = (
     "annealing", "autoregressive", "data", "distributions", "energy", "evaluation", "in_jax", "inference", "mcmc", "models",
-    "nets", "objectives", "processes", "recipes", "registry", "train",
+    "nets", "objectives", "processes", "recipes", "registry", "sklearn", "train",
 )  # fmt: skip
 
 

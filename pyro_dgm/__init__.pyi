@@ -15,6 +15,7 @@ from . import objectives as objectives
 from . import processes as processes
 from . import recipes as recipes
 from . import registry as registry
+from . import sklearn as sklearn
 from . import train as train
 from .annealing import RaiseBound as RaiseBound
 from .annealing import annealed_log_weights as annealed_log_weights
@@ -25,7 +26,6 @@ from .annealing.bidirectional import bidirectional_gap as bidirectional_gap
 from .autoregressive import AutoregressiveDistribution as AutoregressiveDistribution
 from .autoregressive import Completion as Completion
 from .autoregressive import OrderEnsemble as OrderEnsemble
-from .classifier import RBMClassifier as RBMClassifier
 from .distributions.autoregressive_bits import AutoregressiveBits as AutoregressiveBits
 from .distributions.discretised_logistic import DiscretisedLogistic as DiscretisedLogistic
 from .distributions.padded_frames import PaddedFrames as PaddedFrames
@@ -160,6 +160,8 @@ from .objectives.estimators.per_datum import PerDatumELBO as PerDatumELBO
 from .objectives.estimators.score_function import NVIL as NVIL
 from .objectives.estimators.wake_sleep import WakeSleep as WakeSleep
 from .objectives.sparsity import Sparsity as Sparsity
+from .sklearn.rbm_classifier import RBMClassifier as RBMClassifier
+from .sklearn.rbm_transformer import RBMTransformer as RBMTransformer
 from .train import TrainingDiverged as TrainingDiverged
 from .train import fit as fit
 from .train import load as load
@@ -169,7 +171,6 @@ from .train.classify import error_rate as error_rate
 from .train.classify import fine_tune as fine_tune
 from .train.classify import fit_classifier as fit_classifier
 from .train.tune import tune as tune
-from .transformer import RBMTransformer as RBMTransformer
 
 __version__: str
 __all__ = [

@@ -21,9 +21,9 @@ FLOORS = [
     ["objectives"],
     ["models.shared"],
     ["models", *(f"models.{chapter}" for chapter in CHAPTERS)],
-    ["registry", "evaluation", "transformer", "classifier"],
+    ["registry", "evaluation"],
     ["train"],
-    ["recipes"],
+    ["recipes", "sklearn"],
     ["cli"],
     ["__main__"],
 ]

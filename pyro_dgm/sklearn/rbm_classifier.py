@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .checks import check_choice, check_count, check_positive
-from .inference.random_state import seeded_by
-from .models.structured.class_rbm import ClassRBM
+from ..checks import check_choice, check_count, check_positive
+from ..inference.random_state import seeded_by
+from ..models.structured.class_rbm import ClassRBM
+from .model_classifier import numbered_classes
 
 CRITERIA = ("discriminative", "hybrid", "generative")
 
@@ -76,10 +76,7 @@ class RBMClassifier(ClassifierMixin, BaseEstimator):
         """Train on rows and their classes."""
         self._check_options()
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
-        check_classification_targets(y)
-        self.classes_, numbers = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"RBMClassifier got one class, {self.classes_[0]!r}; expected two classes or more")
+        self.classes_, numbers = numbered_classes(y, type(self).__name__)
         self.offset_, self.scale_ = self._scaling(X)
         x, label = self._scaled(X).float(), torch.eye(len(self.classes_))[torch.as_tensor(numbers)]
         with seeded_by(check_random_state(self.random_state)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any, Self, cast
 
 import numpy as np
@@ -12,11 +11,12 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .checks import check_choice, check_count, check_positive
-from .inference.random_state import seeded_by
-from .models.boltzmann.rbm import RBM
-from .objectives import PseudoLikelihood, RatioMatching
-from .objectives.objective import Objective
+from ..checks import check_choice, check_count, check_positive
+from ..inference.random_state import seeded_by
+from ..models.boltzmann.rbm import RBM
+from ..objectives import PseudoLikelihood, RatioMatching
+from ..objectives.objective import Objective
+from .units import clipped
 
 OBJECTIVES = ("pcd", "cd", "exact", "pseudolikelihood", "ratio matching")
 
@@ -132,7 +132,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
         Grey levels of at least one half count as 1, others as 0.
         """
-        from .objectives import pseudo_log_likelihood
+        from ..objectives import pseudo_log_likelihood
 
         x = (self._rows(X) >= 0.5).float()
         with torch.no_grad():
@@ -177,20 +177,8 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_choice("optimiser", self.optimiser, ("adam", "sgd"))
 
     def _validated(self, X: Any, reset: bool) -> torch.Tensor:
-        array = self._in_range(validate_data(self, X, dtype=(np.float64, np.float32), reset=reset))
-        return torch.tensor(array)
-
-    def _in_range(self, array: np.ndarray) -> np.ndarray:
-        outside = array[(array < 0) | (array > 1)]
-        if not outside.size:
-            return array
-        warnings.warn(
-            f"{type(self).__name__} got {outside[0]:g} among {outside.size} values outside [0, 1]: they are taken "
-            "for 0 or 1. Scale the data before, as with sklearn.preprocessing.MinMaxScaler(clip=True)",
-            UserWarning,
-            stacklevel=4,
-        )
-        return np.clip(array, 0, 1)
+        array = validate_data(self, X, dtype=(np.float64, np.float32), reset=reset)
+        return torch.tensor(clipped(array, type(self).__name__))
 
     def _rows(self, X: Any) -> torch.Tensor:
         check_is_fitted(self)

@@ -1,0 +1,180 @@
+"""Any model as scikit-learn's estimators: its own checks, figures against dgm's own, and the units of the data."""
+
+import pickle
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import pyro_dgm as dgm
+from pyro_dgm import registry
+from pyro_dgm.sklearn import DensityEstimator, FeatureTransformer, ModelClassifier, ModelImputer
+
+QUICK = {"epochs": 2, "random_state": 0}
+
+CHECKED = [
+    DensityEstimator("nade", {"hidden": 3}, **QUICK),
+    FeatureTransformer("gaussianrbm", {"hidden": 3}, objective={"kind": "cd"}, **QUICK),
+    ModelClassifier(
+        "classrbm",
+        {"hidden": 20},
+        objective={"criterion": "discriminative"},
+        epochs=8,
+        learning_rate=0.1,
+        random_state=0,
+    ),
+    ModelImputer("affinegenerator", draws=2, **QUICK),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*values outside", "ignore:.*density", "ignore:.*columns hold")
+@parametrize_with_checks(CHECKED)
+def test_the_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+FAMILIES = {
+    "rbm": ({"hidden": 3}, {}),
+    "spikeslabrbm": ({"hidden": 3}, {"method": "ais", "chains": 10, "temperatures": 20}),
+    "dbm": ({"hidden": (3, 2)}, {}),
+    "vae": ({"hidden": (4,), "latent": 2, "output": "gaussian"}, {"particles": 20}),
+    "sbn": ({"hidden": (3,)}, {"particles": 20}),
+    "gan": ({"hidden": (4,), "latent": 2, "noise": 0.5, "output": "linear"}, {"temperatures": 5, "chains": 4}),
+    "flowgenerator": ({}, {}),
+    "rnade": ({"hidden": 3}, {}),
+    "diffusioninversion": ({"steps": 3}, {}),
+    "gsn": ({"hidden": (4,)}, {}),
+    "denoisingautoencoder": ({"hidden": (4,)}, {}),
+}
+"""Options of a small model, and of its likelihood: a name or two of every chapter."""
+
+
+@pytest.mark.filterwarnings("ignore:.*values outside", "ignore:.*density", "ignore:.*columns hold")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_model_is_every_estimator_that_it_can_be(name):
+    """And the same question has the same answer, in the precision of the rows, while torch's generator stays as it was."""
+    X = np.random.default_rng(0).normal(3, 2, (30, 4)).astype(np.float32)
+    made, evidence = FAMILIES[name]
+    options = {"options": made, "epochs": 1, "batch_size": 10, "random_state": 0}
+    cls, state = registry.model(name), torch.get_rng_state()
+    holes = X.copy()
+    holes[::3, 1] = np.nan
+    for ability, estimator, ask in (
+        ("evidence", DensityEstimator(name, **options, evidence=evidence), lambda model: model.score_samples(X)),
+        ("hidden_features", FeatureTransformer(name, **options), lambda model: model.transform(X)),
+        ("impute", ModelImputer(name, **options, draws=4), lambda model: model.transform(holes)),
+    ):
+        if ability not in cls.abilities():
+            with pytest.raises(ValueError, match=f"model got '{name}', which has no .*; expected one of"):
+                estimator.fit(X)
+            continue
+        estimator.fit(holes if ability == "impute" else X)
+        first, again = ask(estimator), ask(pickle.loads(pickle.dumps(estimator)))
+        assert np.isfinite(first).all()
+        assert len(first) == 30
+        np.testing.assert_array_equal(first, again)
+        if ability == "impute":
+            np.testing.assert_array_equal(first[~np.isnan(holes)], holes[~np.isnan(holes)])
+            assert first.dtype == np.float32
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_densities_are_in_the_units_of_the_data():
+    """A density integrates to one over the line, a probability sums to one over all bits."""
+    x = np.random.default_rng(0).normal(500, 20, (400, 1))
+    density = DensityEstimator("affinegenerator", epochs=30, random_state=0).fit(x)
+    grid = np.linspace(200, 800, 6001)[:, None]
+    assert np.exp(density.score_samples(grid)).sum() * 0.1 == pytest.approx(1, abs=1e-3)
+    assert density.kind_ == "exact"
+    assert density.score(x) == pytest.approx(density.score_samples(x).mean())
+    # A normal law of the data's own moments has the highest mean log-density that a normal law can have.
+    assert density.score(x) > -0.5 - np.log(20 * np.sqrt(2 * np.pi)) - 0.3
+    drawn = density.sample(4000, random_state=3)  # its mean within six standard errors, of the trained spread
+    assert abs(drawn.mean() - 500) < 6 * drawn.std() / np.sqrt(4000) + 5
+    bits = (np.random.default_rng(1).random((60, 4)) < [0.2, 0.5, 0.7, 0.9]).astype(float)
+    states = np.array(np.meshgrid(*[[0.0, 1.0]] * 4)).reshape(4, -1).T
+    for name in ("nade", "rbm"):
+        model = DensityEstimator(name, {"hidden": 3}, epochs=3, random_state=0).fit(bits)
+        assert np.exp(model.score_samples(states)).sum() == pytest.approx(1, abs=1e-5)
+        assert set(np.unique(model.sample(50))) == {0.0, 1.0}
+
+
+def test_the_density_is_that_of_the_model(digits_rows):
+    model = DensityEstimator("nade", {"hidden": 8}, epochs=1, random_state=0).fit(digits_rows[:200])
+    theirs = dgm.log_likelihood(model.model_, torch.tensor(digits_rows[200:300])).value
+    assert model.score(digits_rows[200:300]) == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def digits_rows():
+    return (load_digits().data > 8).astype(float)
+
+
+def test_imputed_values_follow_the_known_ones():
+    """y is 10 x plus noise of a tenth of its variance: given x the mean has a tenth of the error of the plain mean."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 1))
+    X = np.hstack([x, 10 * x + np.sqrt(10) * rng.normal(size=(600, 1)) + 50])
+    holes = X.copy()
+    holes[::2, 1] = np.nan
+    imputer = ModelImputer("affinegenerator", epochs=15, learning_rate=0.03, random_state=0, draws=50).set_output(
+        transform="pandas"
+    )
+    filled = imputer.fit_transform(pandas.DataFrame(holes, columns=["x", "y"]))
+    assert list(filled.columns) == ["x", "y"]
+    error = ((filled.to_numpy()[::2, 1] - X[::2, 1]) ** 2).mean()
+    assert error < 0.25 * X[:, 1].var()
+    with pytest.raises(ValueError, match=r"no complete row, and nade is trained on complete ones"):
+        ModelImputer("nade", **QUICK).fit(np.where([[True, False]] * 5, np.nan, 1.0))
+
+
+def test_features_and_classes_in_pipelines_and_searches(digits_rows):
+    X, y = load_digits(return_X_y=True)
+    classifier = ModelClassifier(
+        "classrbm", {"hidden": 60}, objective={"criterion": "hybrid"}, learning_rate=0.03, random_state=0
+    )
+    pipeline = make_pipeline(MinMaxScaler(), classifier.set_params(epochs=5)).fit(X[:800], y[:800])
+    assert pipeline.score(X[1200:], y[1200:]) > 0.85
+    search = GridSearchCV(DensityEstimator("nade", {"hidden": 4}, **QUICK), {"learning_rate": [1e-5, 0.05]}, cv=2)
+    assert search.fit(digits_rows[:150]).best_params_ == {"learning_rate": 0.05}
+    features = FeatureTransformer("vae", {"latent": 3, "hidden": (8,)}, **QUICK).fit(digits_rows[:80])
+    assert list(features.get_feature_names_out()) == [f"featuretransformer{i}" for i in range(3)]
+    assert clone(features).get_params() == features.get_params()
+    assert search.best_estimator_.score(digits_rows[150:200]) > -64 * np.log(2)  # better than even bits
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (DensityEstimator("gsn"), "'gsn', which has no likelihood; expected one of"),
+        (DensityEstimator("classrbm"), "'classrbm', which models rows with their labels"),
+        (DensityEstimator("gsn", {"classes": 2}), "'gsn', which has no likelihood"),
+        (FeatureTransformer("gsn", {"classes": 2}), "options got classes=2; expected none"),
+        (FeatureTransformer("conditionalrbm", {"inputs": 1}), "which models some columns of a row given others"),
+        (DensityEstimator("nothing"), "there is no model 'nothing'"),
+        (DensityEstimator("nade", {"width": 3}), "NADE has no option 'width'"),
+        (DensityEstimator("nade", epochs=0), "epochs got 0"),
+        (ModelClassifier("rbm"), "'rbm', which gives no probabilities of labels; expected one of"),
+        (ModelClassifier("classrbm"), "ModelClassifier got one class, 0"),
+    ],
+)
+def test_what_is_refused(estimator, message):
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(np.zeros((6, 3)), np.zeros(6, dtype=int))
+
+
+def test_a_classifier_tells_flowers_apart_by_bits():
+    """Columns above their medians are bits that tell most of the three kinds."""
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    model = ModelClassifier("conditionalvae", {"hidden": (20,), "latent": 2}, epochs=15, random_state=0)
+    rows = (np.median(X, 0) < X).astype(float)
+    assert model.fit(rows, names).score(rows, names) > 0.7
+    np.testing.assert_allclose(model.predict_proba(rows).sum(1), 1, rtol=1e-6)

@@ -151,20 +151,20 @@ def check_memory(values: Mapping[str, Any], columns: int, owner: str) -> None:
     ...
     ValueError: RBM: hidden got 1000000000000000, which asks for 2.56e+08 GB for data of 64 columns; choose a smaller number
     """
-    memory = _memory()
+    most = memory()
     for name, value in values.items():
         counts = value if isinstance(value, list | tuple) else [value]
         if not all(isinstance(count, int) for count in counts):
             continue
         for below, count in zip((columns, *counts), counts, strict=False):
-            if (size := 4 * abs(count) * max(below, 1)) > memory:
+            if (size := 4 * abs(count) * max(below, 1)) > most:
                 raise ValueError(
                     f"{owner}: {name} got {reprlib.repr(value)}, which asks for {size / 1e9:.3g} GB for data of {columns} "
                     "columns; choose a smaller number"
                 )
 
 
-def _memory() -> int:
+def memory() -> int:
     """The machine's memory in bytes; 1 TB where it cannot be told."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import Split
+from ..data.stored import spread_rows
 from .runs import Opened
 
 
@@ -18,7 +19,7 @@ def likelihood(opened: Opened, split: Split, method: str | None = None, **option
     from ..evaluation.likelihood import with_details
 
     model, dataset = opened.model, opened.dataset
-    defaults = {} if dataset.redraw is not None else model.evidence_options(dataset.train.x, method)
+    defaults = {} if dataset.redraw is not None else model.evidence_options(spread_rows(dataset.train.x), method)
     return with_details(model, split, method=method, **defaults, **options)
 
 

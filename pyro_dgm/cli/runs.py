@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import data, processes, train
 from ..data import Dataset, Split
+from ..data.stored import spread_rows
 from ..files import write_atomically
 from ..train.checkpoint import read_config
 from ..train.kept_rows import ROWS, kept_rows
@@ -92,7 +93,7 @@ class Opened:
         """Rows without labels as pictures in [0, 1]: with the preprocessing undone, or scaled by the range of test rows."""
         if self.dataset.grey is not None:
             return self.dataset.grey(rows.cpu()).clamp(0, 1)
-        like = self.pixels(self.dataset.test.x).nan_to_num()
+        like = self.pixels(spread_rows(self.dataset.test.x)).nan_to_num()
         low, high = min(float(like.min()), 0.0), max(float(like.max()), 1.0)
         return ((rows.cpu() - low) / (high - low)).clamp(0, 1)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..checks import check_count, check_memory
 from .space import Space
+from .stored import StoredRows
 from .streams import stream
 from .tables import UNLABELLED, Columns
 
@@ -130,8 +131,8 @@ class Dataset:
                 raise ValueError(
                     f"{where} has {split.x.shape[1]} columns but 'train' has {self.visible}; give all splits the same."
                 )
-            infinite = torch.isinf(split.x)
-            if infinite.any():
+            infinite = torch.zeros(1, 1) if isinstance(split.x, StoredRows) else torch.isinf(split.x)
+            if infinite.any():  # those of a file were looked for when it was opened
                 row = int(infinite.any(1).nonzero()[0])
                 raise ValueError(
                     f"{where} has an infinite value, first in row {row}; expected finite values, or NaN where one is missing"

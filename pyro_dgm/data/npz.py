@@ -1,13 +1,17 @@
 """Data sets in NumPy's npz files, plain or with eight bits packed to a byte."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from .dataset import Dataset, Split
+from .mapped import MappedArray
 from .reading import read_arrays
 from .space import Space
+from .stored import blocks, holds_bits, matrix
 from .tables import UNLABELLED
 
 SPLIT_SEED = 0
@@ -24,7 +28,7 @@ def permutation(count: int) -> np.ndarray:
     return np.random.RandomState(SPLIT_SEED).permutation(count)
 
 
-def unpack(path: Path, key: str, packed: np.ndarray, width: int) -> np.ndarray:
+def unpack(path: Path, key: str, packed: Any, width: int) -> Any:
     """Undo numpy.packbits(axis=1) on rows of `width` bits.
 
     Raises:
@@ -35,7 +39,7 @@ def unpack(path: Path, key: str, packed: np.ndarray, width: int) -> np.ndarray:
             f"{path}: array {key!r} is {packed.dtype} of shape {packed.shape}; rows of {width} packed bits need "
             f"uint8 of shape (N, {-(-width // 8)}), as numpy.packbits(bits, axis=1) makes them."
         )
-    return np.unpackbits(packed, axis=1, count=width)
+    return packed.unpacked(width) if isinstance(packed, MappedArray) else np.unpackbits(packed, axis=1, count=width)
 
 
 def read_npz(path: Path) -> Dataset:
@@ -44,6 +48,7 @@ def read_npz(path: Path) -> Dataset:
     An array with a companion scalar such as `train_width` holds packed bits; any other array holds N rows of numbers of
     any shape, NaN where a value is missing. `train_labels` and so on are optional; NaN or -1 there is a row without label. A
     missing `valid` or `test` is a tenth of `train`, split off by a fixed permutation. The space is that of `infer_space`.
+    Rows of more than 1 GiB in single precision stay in the file, if it is not compressed, and are read batch by batch.
 
     Args:
         path: the file.
@@ -51,10 +56,10 @@ def read_npz(path: Path) -> Dataset:
     Raises:
         ValueError: the content does not fit this layout; the message names the file.
     """
-    return dataset_of(path, read_arrays(path))
+    return dataset_of(path, read_arrays(path, stay=True))
 
 
-def dataset_of(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
+def dataset_of(path: Path, arrays: Mapping[str, np.ndarray | MappedArray]) -> Dataset:
     """The dataset of a file's arrays, in the layout of ``read_npz``."""
     sequences = [key for key in arrays if key.endswith("_lengths")]
     if sequences:
@@ -70,14 +75,13 @@ def dataset_of(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
     present: list[str] = [part for part in ("train", "valid", "test") if part in arrays]
     rows = {part: rows_of(path, part, arrays) for part in present}
     labels = {part: labels_of(path, part, arrays, len(rows[part])) for part in rows}
+    space = infer_space([matrix(array) for array in rows.values()])
     _split_off(path, rows, labels)
     shape = rows["train"].shape[1:]
     for part, array in rows.items():
         if array.shape[1:] != shape:
             raise ValueError(f"{path}: rows of {part!r} have shape {array.shape[1:]}, rows of 'train' {shape}.")
-    x = {part: torch.from_numpy(array.reshape(len(array), -1).astype(np.float32)) for part, array in rows.items()}
-    space = infer_space(list(x.values()))
-    splits = {part: Split(x[part], space, labels[part]) for part in x}
+    splits = {part: Split(matrix(array), space, labels[part]) for part, array in rows.items()}
     return Dataset(path.stem, splits["train"], splits["valid"], splits["test"], shape)
 
 
@@ -87,19 +91,21 @@ def infer_space(parts: list[torch.Tensor]) -> Space:
     >>> str(infer_space([torch.tensor([0.0, 0.5]), torch.tensor([1.0])]))
     'unit interval (as given)'
     """
-    parts = [x[~x.isnan()] for x in parts]
-    if all(bool(((x == 0) | (x == 1)).all()) for x in parts):
-        return Space("binary", "as given")
-    if all(bool(((x >= 0) & (x <= 1)).all()) for x in parts):
-        return Space("unit interval", "as given")
-    if all(bool((x == x.round()).all()) for x in parts):
-        return Space("whole numbers", "as given")
-    return Space("real", "as given")
+    binary = unit = whole = True
+    for part in parts:
+        for _, rows in () if holds_bits(part) else blocks(part):
+            x = rows[~rows.isnan()]
+            binary = binary and bool(((x == 0) | (x == 1)).all())
+            unit = unit and bool(((x >= 0) & (x <= 1)).all())
+            whole = whole and bool((x == x.round()).all())
+    support = "binary" if binary else "unit interval" if unit else "whole numbers" if whole else "real"
+    return Space(support, "as given")
 
 
-def rows_of(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+def rows_of(path: Path, part: str, arrays: Mapping[str, np.ndarray | MappedArray]) -> Any:
     """The rows of a split, unpacked and checked."""
-    array, width = arrays[part], arrays.get(f"{part}_width")
+    array: Any = arrays[part]
+    width: Any = arrays.get(f"{part}_width")
     if width is not None:
         if width.ndim != 0 or width.dtype.kind not in "iu":
             raise ValueError(f"{path}: '{part}_width' is {width!r}; expected a whole number, the bits in a row.")
@@ -110,18 +116,20 @@ def rows_of(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
             "of one or more axes, none of them empty."
         )
     # Dataset checks this too, but counts rows within splits; here the row number is that in the file.
-    infinite = np.isinf(array).reshape(len(array), -1).any(1)
-    if infinite.any():
-        raise ValueError(
-            f"{path}: array {part!r} has an infinite value, first in row {int(np.argmax(infinite))}; expected finite values, or "
-            "NaN where one is missing."
-        )
+    stays = isinstance(array, MappedArray)
+    for start, block in () if array.dtype.kind != "f" else array.blocks() if stays else [(0, array)]:
+        infinite = np.isinf(block).reshape(len(block), -1).any(1)
+        if infinite.any():
+            raise ValueError(
+                f"{path}: array {part!r} has an infinite value, first in row {start + int(np.argmax(infinite))}; expected finite "
+                "values, or NaN where one is missing."
+            )
     return array
 
 
-def labels_of(path: Path, part: str, arrays: dict[str, np.ndarray], count: int) -> torch.Tensor | None:
+def labels_of(path: Path, part: str, arrays: Mapping[str, np.ndarray | MappedArray], count: int) -> torch.Tensor | None:
     """The labels of a split with ``count`` rows, checked, ``UNLABELLED`` where they are NaN; None if it has none."""
-    array = arrays.get(f"{part}_labels")
+    array: Any = arrays.get(f"{part}_labels")
     if array is None:
         return None
     if array.dtype.kind == "f":
@@ -136,7 +144,7 @@ def labels_of(path: Path, part: str, arrays: dict[str, np.ndarray], count: int) 
     return torch.from_numpy(array.astype(np.int64))
 
 
-def _split_off(path: Path, rows: dict[str, np.ndarray], labels: dict[str, torch.Tensor | None]) -> None:
+def _split_off(path: Path, rows: dict[str, Any], labels: dict[str, torch.Tensor | None]) -> None:
     """Move a tenth of the training rows to each missing split, in place."""
     missing = [part for part in ("valid", "test") if part not in rows]
     if not missing:

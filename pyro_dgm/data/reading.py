@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
+import struct
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, overload
 
 import numpy as np
 
+from ..checks import memory
 from .frames import fields_of
+from .mapped import MappedArray
 from .tables import Field
+
+LARGEST_READ = 2**30
+"""The most bytes of rows, as numbers of single precision, that are read into memory; larger arrays stay in their file."""
 
 RATIO = 1032
 """The most bytes that deflate unpacks one byte to."""
@@ -50,8 +56,18 @@ def read_json(path: str | os.PathLike[str], remedy: str = "restore it") -> Any:
         raise ValueError(f"{file} is truncated or no JSON ({error}); {remedy}") from None
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+@overload
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]: ...
+@overload
+def read_arrays(path: str | os.PathLike[str], stay: bool) -> dict[str, np.ndarray | MappedArray]: ...
+
+
+def read_arrays(path: str | os.PathLike[str], stay: bool = False) -> Any:
     """All arrays of an npz file; pickled objects are never loaded.
+
+    Args:
+        path: the file.
+        stay: leave rows of more than ``LARGEST_READ`` bytes in the file.
 
     Raises:
         ValueError: the file is truncated, corrupt or no npz file, or says that it holds more than it can; the message names it.
@@ -60,7 +76,12 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(file) as archive:
             size = file.stat().st_size
-            return {info.filename.removesuffix(".npy"): _member(archive, info, size) for info in archive.infolist()}
+            infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            packed = {name for name in infos if f"{name}_width" in infos}
+            return {
+                name: (stay and _mapped_member(file, archive, info, name in packed)) or _member(archive, info, size)
+                for name, info in infos.items()
+            }
     except PermissionError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise what they like on foreign bytes
@@ -70,8 +91,18 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         ) from None
 
 
-def read_array(path: str | os.PathLike[str]) -> np.ndarray:
+@overload
+def read_array(path: str | os.PathLike[str]) -> np.ndarray: ...
+@overload
+def read_array(path: str | os.PathLike[str], stay: bool) -> np.ndarray | MappedArray: ...
+
+
+def read_array(path: str | os.PathLike[str], stay: bool = False) -> Any:
     """The array of a npy file.
+
+    Args:
+        path: the file.
+        stay: leave rows of more than ``LARGEST_READ`` bytes in the file.
 
     Raises:
         ValueError: as ``read_arrays``.
@@ -79,7 +110,12 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
     file = regular(path)
     try:
         with open(file, "rb") as stream:
-            return _array(stream, file.stat().st_size)
+            size = file.stat().st_size
+            mapped = stay and _mapped(file, stream, size, 0, False)
+            if mapped:
+                return mapped
+            stream.seek(0)
+            return _array(stream, size)
     except PermissionError:
         raise
     except Exception as error:
@@ -125,8 +161,35 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> np.nd
     return array
 
 
-def _array(stream: IO[bytes], size: int) -> np.ndarray:
-    """The array of a stream of that many bytes in NumPy's format."""
+def _mapped_member(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, packed: bool) -> MappedArray | None:
+    """The rows of a member that stay in the file, after a comparison with its checksum; None if they are to be read."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+        return None
+    with open(file, "rb") as stream:
+        stream.seek(
+            info.header_offset + 26
+        )  # the lengths of name and extra field end the 30 bytes of a member's header
+        name, extra = struct.unpack("<HH", stream.read(4))
+        mapped = _mapped(file, stream, info.file_size, info.header_offset + 30 + name + extra, packed)
+    if mapped is not None:
+        with archive.open(info) as member:
+            while member.read(2**20):
+                pass
+    return mapped
+
+
+def _mapped(file: Path, stream: IO[bytes], size: int, start: int, packed: bool) -> MappedArray | None:
+    """The rows of an array in NumPy's format, of ``size`` bytes from ``start`` on; None if they are few or no rows of numbers."""
+    stream.seek(start)
+    shape, fortran, dtype = _header(stream, size + start)
+    few = 4 * math.prod(shape) * (8 if packed else 1) <= LARGEST_READ
+    if few or fortran or len(shape) < 2 or dtype.kind not in "buif":
+        return None
+    return MappedArray(file, stream.tell(), shape, dtype)
+
+
+def _header(stream: IO[bytes], end: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order (by columns?) and type of an array in NumPy's format, whose numbers reach to a place in a stream."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of NumPy's format is not for plain numbers")
@@ -134,8 +197,20 @@ def _array(stream: IO[bytes], size: int) -> np.ndarray:
     shape, fortran, dtype = read(stream)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
-    asked, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    asked, there = math.prod(shape) * dtype.itemsize, end - stream.tell()
     if asked != there or any(side < 0 for side in shape):
         raise ValueError(f"the header says shape {shape} of {dtype}, {asked} bytes, where {there} follow")
-    content = bytearray(stream.read(asked))
+    return shape, fortran, dtype
+
+
+def _array(stream: IO[bytes], size: int) -> np.ndarray:
+    """The array of a stream of that many bytes in NumPy's format."""
+    shape, fortran, dtype = _header(stream, size)
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > memory() / 2:
+        raise ValueError(
+            f"it would fill {needed / 1e9:.3g} GB of memory; rows that are stored one after another and not compressed, as "
+            "numpy.savez writes numpy.ascontiguousarray(rows), can stay in the file"
+        )
+    content = bytearray(stream.read(needed))
     return np.ndarray(shape, dtype, content, order="F" if fortran else "C")

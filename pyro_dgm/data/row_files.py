@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from .npz import infer_space, labels_of, rows_of
 from .pictures import read_pictures
 from .reading import read_array, read_arrays
 from .sources import TABLES, load, located, names
+from .stored import matrix
 from .tables import Columns
 
 
@@ -103,12 +105,19 @@ def read_rows(
     if name in names():
         return getattr(load(name, data_dir), part)
     path = Path(located(name, data_dir))
-    arrays = read_arrays(path) if path.suffix == ".npz" else read_values(path, columns)
+    arrays: dict[str, Any] = {}
+    if path.suffix == ".npz":
+        arrays = read_arrays(path, stay=True)
+    else:
+        arrays = (
+            {"x": read_array(path, stay=True)}
+            if path.suffix == ".npy" and not path.is_dir()
+            else read_values(path, columns)
+        )
     key = part if part in arrays else "x"
     if key not in arrays:
         raise ValueError(
             f"{path} has the arrays {', '.join(arrays) or 'none'}; expected {part!r}, or 'x' for rows without splits"
         )
-    array = rows_of(path, key, arrays)
-    rows = torch.from_numpy(array.reshape(len(array), -1).astype(np.float32))
+    rows = matrix(rows_of(path, key, arrays))
     return Split(rows, infer_space([rows]), labels_of(path, key, arrays, len(rows)))

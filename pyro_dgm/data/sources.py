@@ -152,7 +152,7 @@ def _read(source: Any, folder: Path | None, labels: str | None) -> Dataset:
     if path.is_dir():
         return dataset_of(path, read_pictures(path))
     if path.suffix == ".npy":
-        return dataset_of(path, {"train": read_array(path)})
+        return dataset_of(path, {"train": read_array(path, stay=True)})
     # These two published files have special layouts, which only their names tell.
     special = {"binarized_mnist.npz": "binarized_mnist", "frey_faces.npz": "frey_faces"}.get(path.name)
     return read_npz(path) if special is None else _SOURCES[special][1](path.parent)

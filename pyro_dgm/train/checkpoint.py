@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import registry, signatures
 from ..data.reading import read_json
+from ..data.stored import StoredRows
 from ..files import write_atomically
 from ..models.shared.model import Model
 from .formats import FORMAT, translated
@@ -73,11 +74,14 @@ def save_weights(run: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """A checksum of named tensors: names, types, shapes and values."""
+    """A checksum of named tensors: names, types, shapes and values (of rows in a file, that of the file)."""
     found = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         found.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if isinstance(value, StoredRows):
+            found.update(value.source.digest())
+        else:
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

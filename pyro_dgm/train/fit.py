@@ -17,6 +17,7 @@ from .. import processes
 from ..checks import shown
 from ..data import Dataset, Split
 from ..data.rows import as_dataset
+from ..data.stored import blocks, in_order_of_file, spread_rows
 from ..files import locked, remove_drafts, write_json
 from ..inference.random_state import restored, seeded
 from ..inference.registration import unregistered
@@ -157,8 +158,7 @@ def fit(
     for name in ("train", "valid"):
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:
-            _check_missing(model, objective, split.x, name)
-            model.check_data(split.x)
+            _check_rows(model, objective, split.x, name)
     world = check_devices(device, devices)
     if settings.precision != "float32":
         _check_rounding(model, device)
@@ -198,7 +198,7 @@ def fit(
                 pyro.set_rng_seed(settings.seed)
                 if model.fresh:
                     with frozen_stay(model):
-                        model.initialise(filled_by_others(data.train.x.to(trainer.device)))
+                        model.initialise(filled_by_others(spread_rows(data.train.x).to(trainer.device)))
                 if processes.rank():
                     pyro.set_rng_seed(processes.own_seed(settings.seed))
             first = 0 if state is None else trainer.restore(state)
@@ -212,6 +212,18 @@ def fit(
                 write_json(writes / CONFIG, {**read_config(writes), "training": vars(settings)})
             model.fresh = False
             return trainer.run(first)
+
+
+def _check_rows(model: Model, objective: Objective, x: torch.Tensor, split: str) -> None:
+    """Refuse rows that the model or the criterion does not take; those of a file are gone through in its order."""
+    for start, rows in blocks(in_order_of_file(x)):
+        try:
+            _check_missing(model, objective, rows, split)
+            model.check_data(rows)
+        except ValueError as error:
+            if len(rows) == len(x):
+                raise
+            raise ValueError(f"{error} (of {split!r}, counted from its row {start} in the file's order)") from None
 
 
 def _check_missing(model: Model, objective: Objective, x: torch.Tensor, split: str) -> None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from .. import processes
 from ..data import Dataset
+from ..data.stored import spread_rows
 from ..energy import NotFinite
 from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..models.shared.model import Model
@@ -225,7 +226,7 @@ class Trainer:
         if not self.moved:
             if reason := not_finite(self.model):
                 raise TrainingDiverged(f"the loss is {value:g} before any step was made: {reason}") from cause
-            x = self.data.train.x
+            x = spread_rows(self.data.train.x)
             low, high, spread = (float(v) for v in (x.min(), x.max(), x.std(0).max()))
             raise TrainingDiverged(
                 f"the loss is {value:g} before any step was made, so the learning rate is not the reason. The data reach from "
@@ -270,12 +271,13 @@ class Trainer:
             self._diverged(epoch, self.steps - 1, math.nan)
         self._swap_averaged()
         rates = self.schedule.figures()
-        train = self.data.valid.x if self.data.redraw is not None else self.data.train.x
+        valid = spread_rows(self.data.valid.x)
+        train = valid if self.data.redraw is not None else self.data.train.x
         try:
             with evaluating(self.model):
                 with processes.one_stream():
-                    self.model.settle(self.data.valid.x)
-                figures, clocks = processes.from_first((self.model.progress(train, self.data.valid.x), clocks))
+                    self.model.settle(valid)
+                figures, clocks = processes.from_first((self.model.progress(train, valid), clocks))
             improved = self._judge(epoch, losses, figures)
         except NotFinite as error:
             self._diverged(epoch, self.steps - 1, math.nan, error)

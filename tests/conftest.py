@@ -1,5 +1,6 @@
 """Fixtures of all tests: seeds, threads, data."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,17 @@ def pytest_configure(config):
         # worker, and for the processes and notebooks that it starts.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Python looks for garbage in what tests make, not in modules and tests, which stay and are ten times as much."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ class Discriminator(nn.Module):
         input_dropout: the share of columns that is dropped.
         body: ``"dense"`` or ``"convolutional"``.
         shape: height and width of a picture, or channels, height and width; for the convolutional body. Columns behind those of
-            the picture (labels) go to the dense layers.
+            the picture (labels) are further channels, constant over the picture, and go to the dense layers too.
         channels: the number of channels of every convolution; (32, 64) by default.
         kernel: the side of their filters, 5 by default.
         normalise: put batch normalisation behind all convolutions but the first. Rows of data and generated rows then have
@@ -97,11 +97,14 @@ class Discriminator(nn.Module):
         """Make the convolutions; returns the number of columns above them."""
         if self.shape is None:
             raise ValueError("body='convolutional' needs the shape of a picture, as in shape=(28, 28)")
-        self.pixels = math.prod(picture_sizes(self.shape, self.channels)[0])
+        channels, *sides = picture_sizes(self.shape, self.channels)[0]
+        self.pixels = math.prod((channels, *sides))
         if self.pixels > visible:
             raise ValueError(f"shape got {self.shape}, {self.pixels} pixels, more than the {visible} columns of a row")
-        self.convolutions = Convolutions(self.shape, self.channels, self.activation, self.kernel, self.normalise)
-        return self.convolutions.features + visible - self.pixels
+        behind = visible - self.pixels
+        shape = (channels + behind, *sides)
+        self.convolutions = Convolutions(shape, self.channels, self.activation, self.kernel, self.normalise)
+        return self.convolutions.features + behind
 
     def _layer(self, inputs: int, units: int) -> nn.Module:
         if self.activation == "maxout":
@@ -111,7 +114,10 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.seen(x)
         if self.pixels:
-            x = torch.cat([self.convolutions(x[:, : self.pixels]), x[:, self.pixels :]], 1)
+            picture, behind = x[:, : self.pixels], x[:, self.pixels :]
+            _, *sides = self.convolutions.shape
+            planes = behind[..., None].expand(*behind.shape, math.prod(sides)).flatten(1)
+            x = torch.cat([self.convolutions(torch.cat([picture, planes], 1)), behind], 1)
         return cast(Tensor, self.top(x).squeeze(-1))
 
     def options(self) -> dict[str, Any]:

@@ -312,6 +312,18 @@ def test_discrete_sites_are_refused(criterion):
         criterion().attach(dgm.RBM(2, 2))
 
 
+def test_convolutional_discriminators_see_labels_at_every_place():
+    """One filter over a 2x2 picture and two labels: place by place, with the filter's columns that lie outside left out."""
+    player = dgm.Discriminator(6, (), body="convolutional", shape=(2, 2), channels=(1,), kernel=3).eval()
+    filters, bias = player.convolutions.layers[0].weight[0], player.convolutions.layers[0].bias
+    x = torch.tensor([[0.2, 0.7, 0.1, 0.5, 0.0, 1.0]])
+    inside = filters[:, 1:, 1:]  # of stride 2 and the top left corner
+    mapped = (inside[0] * x[0, :4].reshape(2, 2)).sum() + inside[2].sum() + bias
+    top = player.top[0]
+    expected = top.weight[0] @ torch.cat([torch.where(mapped > 0, mapped, 0.2 * mapped), x[0, 4:]]) + top.bias
+    torch.testing.assert_close(player(x), expected)
+
+
 def test_generated_labels_follow_the_data():
     """With labels of the data's law the best discriminator does not depend on the classes' shares."""
     gan = dgm.ConditionalGAN(2, classes=3, latent=2, hidden=(4,))

@@ -87,7 +87,13 @@ def pretrain(
 
 
 def _lifted(data: Dataset, lift: Any) -> Dataset:
-    """The data of a stage: probabilities of bits; unless all are bits, those of training are drawn afresh for every batch."""
+    """The data of a stage: the rows themselves, or probabilities of bits above.
+
+    Unless all are bits, those of training are drawn afresh for every batch.
+    """
+    rows = data.train.x[:1]
+    if lift(rows) is rows:
+        return data
 
     def apply(split: Split) -> Split:
         with torch.no_grad():

@@ -57,11 +57,12 @@ def test_the_bound_and_the_likelihood_by_listing_every_layer(width, expected):
     assert abs(tight.value - float(log_joint.logsumexp(0).detach())) < 6 * float(spread.detach())
 
 
-def test_pretraining_takes_over_the_machines():
+@pytest.mark.parametrize(("pixels", "size", "pool", "padding"), [(36, 2, 2, "valid"), (16, 1, 3, "full")])
+def test_pretraining_takes_over_the_machines(pixels, size, pool, padding):
     """Greedy training; then the top machine has the last one's law of pooled bits, as probabilities of detectors show."""
     torch.manual_seed(0)
-    model = dgm.ConvolutionalDBN(36, (2, 3), (3, 2), (2, 1))
-    x = bits(1, 40, 36).float()
+    model = dgm.ConvolutionalDBN(pixels, (2, 3), (3, size), (pool, 1), padding=padding)
+    x = bits(1, 40, pixels).float()
     machines = []
     for stage, lift in model.stages():
         rows = torch.bernoulli(lift(x))
@@ -74,7 +75,7 @@ def test_pretraining_takes_over_the_machines():
     torch.testing.assert_close(model.weights[0], machines[0].weight)
     # p(pooled bits) of the upper machine is the sum over the detectors of each region that is on.
     top, pooled = model.top().machine, torch.cartesian_prod(*([torch.tensor([0.0, 1.0])] * 8))
-    n = 4
+    n = pool**2
     first = torch.zeros(len(pooled), 2, 2, 2, n)
     first[..., 0] = pooled.view(-1, 2, 2, 2)
     log_top = dgm.energy.log_sum(top, {"visible": first}) + pooled.sum(1) * torch.log(torch.tensor(float(n)))
@@ -82,6 +83,18 @@ def test_pretraining_takes_over_the_machines():
     torch.testing.assert_close(
         dgm.log_partition(model.top()).value, dgm.log_partition(machines[1]()).value, atol=1e-4, rtol=1e-4
     )
+
+
+def test_probabilities_of_pooling_units_are_none_above_one():
+    """Detectors' probabilities add up to more than one by rounding, in some of many regions that are nearly always on."""
+    torch.manual_seed(0)
+    model = dgm.ConvolutionalDBN(400, (6, 2), (3, 1), (3, 1))
+    with torch.no_grad():
+        model.recognition_weights[0].normal_()
+        model.recognition_biases[0].fill_(20.0)
+    on = model.posterior(torch.rand(50, 400), 1)
+    assert on.max() == 1.0
+    assert on.min() > 0.99
 
 
 def test_three_layers_draw_and_learn():
@@ -102,6 +115,7 @@ def test_three_layers_draw_and_learn():
         ({"sizes": (3, 2, 2)}, "got 2 filters, 3 sizes and 2 pools"),
         ({"pools": (3, 1)}, r"pool got \(3, 3\); expected height and width of a region that divide"),
         ({"unit": "spin"}, "unit got 'spin'"),
+        ({"padding": "same"}, "padding got 'same'"),
         ({"shape": (5, 5)}, r"shape got \(5, 5\) for 36 pixels"),
     ],
 )

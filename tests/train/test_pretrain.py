@@ -120,6 +120,16 @@ def test_what_a_stage_starts_from_is_not_overwritten():
     torch.testing.assert_close(dbn.weights[1], dbn.weights[0].t(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("low", [0.4, 30.0], ids=["between 0 and 1", "elsewhere"])
+def test_the_first_stage_of_real_rows_sees_them_as_they_are(low):
+    """Rows next to ``low``: drawn as bits they would have a standard deviation of 0.49, or be refused."""
+    torch.manual_seed(0)
+    x = low + 0.05 * torch.randn(300, 5)
+    dbn = dgm.DBN(5, hidden=(3, 2), unit="gaussian")
+    dgm.pretrain(dbn, x, epochs=1, learning_rate=1e-4, progress=False)
+    torch.testing.assert_close((-0.5 * dbn.log_precision).exp().detach(), torch.full((5,), 0.05), atol=0.02, rtol=0)
+
+
 def test_a_gaussian_stage_hands_on_its_precision():
     torch.manual_seed(1)
     x = torch.randn(200, 3) * torch.tensor([0.2, 1.0, 5.0])

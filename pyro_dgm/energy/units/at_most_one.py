@@ -57,6 +57,11 @@ class AtMostOne(Unit):
         total = sum(weights, start=(-largest).exp())
         return (torch.stack([weight / total for weight in weights], -1),)
 
+    @staticmethod
+    def pooled_mean(mean: Tensor) -> Tensor:
+        """P(p = 1) from the means of the detectors, which lie along the last dimension; one at most, whatever rounding adds."""
+        return mean.sum(-1).clamp(max=1.0)
+
     def sample(self, *eta: Tensor, overwrite: bool = False) -> Tensor:
         z = eta[0].detach()
         largest, sums = _weights(z)

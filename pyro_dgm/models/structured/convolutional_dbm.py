@@ -104,7 +104,7 @@ class ConvolutionalDBM(VariationalMachine):
         """P(pooling unit = 1 | v) of every layer by mean field, each ``rows x filters x height x width`` of the regions."""
         statistics = self.mean_field(x, rounds).statistics
         return tuple(
-            statistics[name][0].unflatten(-1, shape).sum(-1)
+            AtMostOne.pooled_mean(statistics[name][0].unflatten(-1, shape))
             for name, shape in zip(self.names, self.hidden, strict=True)
         )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...checks import check_choice
 from ...distributions.unit_layer import UnitLayer
-from ...energy import BoltzmannDistribution, Convolution, Graph
+from ...energy import AtMostOne, BoltzmannDistribution, Convolution, Graph
 from ..shared.deep_belief import DeepBeliefModel
 from ..shared.examples import bits, seeded
 from ..shared.layerwise import Stage
@@ -45,6 +45,8 @@ class ConvolutionalDBN(DeepBeliefModel):
         pools: height and width of a region, or one number for both, per layer.
         shape: height and width of a picture, or channels, height and width; by default a square of one channel.
         unit: the visible units, ``"binary"`` or ``"gaussian"`` with one learned precision.
+        padding: of every layer: ``"valid"`` positions inside its picture, or the ``"full"`` ones that touch it. With the full
+            ones as many positions see a pixel at the edge as one in the middle; without, filters learn small pictures' edges.
 
     Attributes:
         weights: W, one per layer, ``filters x channels x height x width`` of a filter.
@@ -73,12 +75,13 @@ class ConvolutionalDBN(DeepBeliefModel):
         pools: Sequence[int | Sequence[int]] = (2, 1),
         shape: Sequence[int] | None = None,
         unit: Literal["binary", "gaussian"] = "binary",
+        padding: Literal["valid", "full"] = "valid",
     ) -> None:
         super().__init__()
         self.filters, self.sizes, self.pools = filter_stack(filters, sizes, pools, fewest=2)
         check_choice("unit", unit, ("binary", "gaussian"))
         picture = picture_of(visible, shape)
-        self.visible, self.shape, self.unit = visible, picture, unit
+        self.visible, self.shape, self.unit, self.padding = visible, picture, unit, padding
         self._stages: list[dict[str, Any]] = []
         self._graphs: list[Graph] = []
         for number, (count, size, pool) in enumerate(zip(self.filters, self.sizes, self.pools, strict=True)):
@@ -88,11 +91,12 @@ class ConvolutionalDBN(DeepBeliefModel):
                 "size": size,
                 "shape": list(picture),
                 "pool": pool,
+                "padding": padding,
             }
             machine = ConvolutionalRBM(**stage, unit=unit if number == 0 else "binary")
             self._stages.append(stage)
             below = machine._graph.layers["visible"] if number == 0 else self._graphs[-1].layers["hidden"]
-            coupling = Convolution("visible", "hidden", picture, size, pool=pool)
+            coupling = Convolution("visible", "hidden", picture, size, padding, pool=pool)
             self._graphs.append(Graph({"visible": below, "hidden": machine._graph.layers["hidden"]}, [coupling]))
             picture = (count, *machine._graph.layers["hidden"].shape[1:3])
         self.hidden = tuple(tuple(graph.layers["hidden"].shape) for graph in self._graphs)
@@ -181,7 +185,7 @@ class ConvolutionalDBN(DeepBeliefModel):
                 unit = graph.layers["hidden"]
                 field = graph.interactions[0].field(1, {"visible": (below.flatten(-4),)}, self.weights[-1])
                 below = unit.mean(field.unflatten(-1, unit.shape) + _spread(self.biases[-1], unit.shape))[0]
-        return below if layer == 0 else below.sum(-1)
+        return below if layer == 0 else AtMostOne.pooled_mean(below)
 
     def hidden_features(self, x: Tensor) -> Tensor:
         """The pooling units' probabilities of all layers on an upward pass, the lowest layer first: ``rows x features``."""
@@ -235,7 +239,7 @@ class ConvolutionalDBN(DeepBeliefModel):
     def options(self) -> dict[str, Any]:
         sizes, pools = ([list(pair) for pair in pairs] for pairs in (self.sizes, self.pools))
         return {"visible": self.visible, "filters": list(self.filters), "sizes": sizes, "pools": pools, "shape": list(self.shape),
-                "unit": self.unit}  # fmt: skip
+                "unit": self.unit, "padding": self.padding}  # fmt: skip
 
     @classmethod
     def example(cls) -> tuple[Self, Tensor]:

@@ -158,7 +158,7 @@ class ConvolutionalRBM(BoltzmannModel):
         if self.pool is None:
             raise ValueError("this machine has no pooling regions; make it with pool=2, say, or use detectors(x)")
         unit = self._graph.layers["hidden"]
-        return self._means(x)[-1].unflatten(-1, unit.shape).sum(-1)
+        return AtMostOne.pooled_mean(self._means(x)[-1].unflatten(-1, unit.shape))
 
     def _means(self, x: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():

@@ -120,6 +120,27 @@ def test_what_a_stage_starts_from_is_not_overwritten():
     torch.testing.assert_close(dbn.weights[1], dbn.weights[0].t(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("hidden", [(4, 3), (4, 3, 2)])
+def test_layers_between_two_stages_have_the_field_on_which_the_stages_agree(hidden):
+    """Biases are set so that both stages of a layer give it the same field; the deep machine must give it that field too."""
+    generator = torch.Generator().manual_seed(2)
+    dbm = dgm.DBM(5, hidden=hidden)
+    states = [torch.rand(1, n, generator=generator) for n in (5, *hidden)]
+    fields = [torch.randn(n, generator=generator) for n in hidden]
+    for layer, (machine, _) in enumerate(dbm.stages()):
+        with torch.no_grad():
+            machine.weight.normal_(generator=generator)
+            machine.hidden_bias.copy_(fields[layer] - 2 * states[layer][0] @ machine.weight)
+            if layer:
+                machine.visible_bias.copy_(fields[layer - 1] - 2 * machine.weight @ states[layer + 1][0])
+    machine = dbm().machine
+    names = ["visible", *(f"hidden{layer + 1}" for layer in range(len(hidden)))]
+    statistics = machine.statistics(dict(zip(names, states, strict=True)))
+    for layer in range(len(hidden) - 1):
+        found = machine.fields(machine.graph.block(f"hidden{layer + 1}"), statistics)[0][0]
+        torch.testing.assert_close(found, fields[layer])
+
+
 @pytest.mark.parametrize("low", [0.4, 30.0], ids=["between 0 and 1", "elsewhere"])
 def test_the_first_stage_of_real_rows_sees_them_as_they_are(low):
     """Rows next to ``low``: drawn as bits they would have a standard deviation of 0.49, or be refused."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, Self
 
 import torch
@@ -71,6 +71,8 @@ def doubled_stages(dbm: Doubled) -> Iterator[Stage]:
 
     A unit of the deep machine has input from two sides, and in its stage from one. To make up for it, the lowest stage has
     two tied copies of the visible layer, the top stage two of the hidden layer, and the stages between twice the weights.
+    A layer between two stages has the mean of its biases in them: where they agree on its field,
+    $2 W_l^\top h_{l-1} + c_l = 2 W_{l+1} h_{l+1} + b_{l+1}$, that is its field in the deep machine.
     Labels join the rows of the top stage as separate bits; the deep machine's label layer, one choice among its classes,
     starts from their weights.
 
@@ -80,16 +82,20 @@ def doubled_stages(dbm: Doubled) -> Iterator[Stage]:
     if dbm.unit != "binary":
         raise ValueError("pretraining a DBM needs binary visible units; train it with dgm.fit and centred gradients")
     depth = len(dbm.hidden)
+    upward: list[Tensor] = []
     for layer, (m, n) in enumerate(zip((dbm.visible, *dbm.hidden[:-1]), dbm.hidden, strict=True)):
         labels = dbm.classes if layer == depth - 1 else 0
         copies = (2 if layer == 0 < depth - 1 else 1, 2 if 0 < layer == depth - 1 else 1)
         machine = Repeated(m + labels, n, copies, 2.0 if 0 < layer < depth - 1 else 1.0)
-        yield machine, functools.partial(_doubled_upward, dbm, layer=layer)
+        yield machine, functools.partial(_doubled_upward, dbm, tuple(upward))
         with torch.no_grad():
             dbm.weights[layer].copy_(machine.weight[:m])
             dbm.hidden_biases[layer].copy_(machine.hidden_bias)
+            upward.append(machine.hidden_bias.clone())
             if layer == 0:
                 dbm.visible_bias.copy_(machine.visible_bias[:m])
+            else:
+                dbm.hidden_biases[layer - 1].add_(machine.visible_bias[:m]).div_(2)
             if labels:
                 dbm.label_weight.copy_(machine.weight[m:].t())
                 dbm.label_bias.copy_(machine.visible_bias[m:])
@@ -118,11 +124,17 @@ def restricted_stage(dbm: Doubled) -> Iterator[Stage]:
             weight.mul_(0.1)
 
 
-def _doubled_upward(dbm: Doubled, rows: Tensor, layer: int) -> Tensor:
-    """The layer's means on an upward pass with doubled inputs, as visible rows of the next machine."""
+def _doubled_upward(dbm: Doubled, biases: Sequence[Tensor], rows: Tensor) -> Tensor:
+    """A layer's means on an upward pass with doubled inputs through the stages below it, as visible rows of the next machine.
+
+    Args:
+        dbm: the deep machine.
+        biases: the hidden biases of the stages below, before they were averaged with those of the stages above.
+        rows: rows of the deep machine.
+    """
     h, label = rows.split([dbm.visible, rows.shape[-1] - dbm.visible], -1)
-    for W, c in zip(dbm.weights[:layer], dbm.hidden_biases[:layer], strict=True):
+    for W, c in zip(dbm.weights, biases, strict=False):
         h = torch.sigmoid(2 * h @ W + c)
-    if layer < len(dbm.hidden) - 1:
-        return h.repeat(1, 2) if layer == 0 else h
+    if len(biases) < len(dbm.hidden) - 1:
+        return h if biases else h.repeat(1, 2)
     return torch.cat([h, label], -1)

@@ -58,3 +58,14 @@ def test_choices(value):
 def test_labels(row):
     with pytest.raises(ValueError, match="DBM got labels that are not one-hot in the last 2 columns"):
         checks.check_one_hot(torch.tensor([[1.0, 0.0], row]), "DBM")
+
+
+def test_rows_are_finite_although_their_sum_is_not():
+    checks.check_rows(torch.full((3, 2), 3e38), (2,), "x")
+    for bad in (torch.inf, -torch.inf, torch.nan):
+        rows = torch.full((3, 2), 3e38)
+        rows[1, 0] = bad
+        with pytest.raises(ValueError, match=r"x got NaN or infinite values, first in row 1"):
+            checks.check_rows(rows, (2,), "x")
+    with pytest.raises(ValueError, match=r"first in row 0"):
+        checks.check_rows(torch.tensor([[torch.inf, -torch.inf]]), (2,), "x")

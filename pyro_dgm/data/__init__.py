@@ -2,6 +2,7 @@
 
 from .binarise import binarise
 from .dataset import Dataset, Split
+from .packing import pack
 from .preprocessing import preprocess
 from .real import Whitening
 from .row_files import read_rows
@@ -19,6 +20,7 @@ __all__ = [
     "load",
     "located",
     "names",
+    "pack",
     "pad",
     "preprocess",
     "read_rows",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-AT_ONCE = 2**24
+AT_ONCE = 2**20
 """Numbers that are read at once when all rows are gone through."""
 
 

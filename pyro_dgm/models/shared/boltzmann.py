@@ -314,9 +314,11 @@ class BoltzmannModel(EnergyModel):
 def check_states(unit: Unit, x: Tensor, name: str) -> None:
     """Refuse values that a finite unit cannot take, in the name of a model."""
     if unit.states_per_atom is not None:
-        states = unit.atom_states(x)
-        expected = f"{' or '.join(f'{v:g}' for v in states.unique().tolist())}"
-        check_support(x, lambda v: torch.isin(v, states), name, expected, advice_on_bits(x))
+        states = unit.atom_states(x).unique()
+        expected = f"{' or '.join(f'{v:g}' for v in states.tolist())}"
+        # Two comparisons take a fifth of the time of ``isin``.
+        among = (lambda v: (v == states[0]) | (v == states[1])) if len(states) == 2 else lambda v: torch.isin(v, states)
+        check_support(x, among, name, expected, lambda: advice_on_bits(x))
 
 
 def visible_given(machine: Machine, x: Tensor, hidden: Mapping[str, tuple[Tensor, ...]]) -> Tensor:

@@ -102,7 +102,7 @@ class DecodedModel(LatentVariableModel):
             check_support(
                 x, GreyLevels(self.levels).check, f"{name} with logistic output",
                 f"a grey level, k / {last} for k = 0 to {last}",
-                "Divide bytes by 255, say how many levels there are by levels=, or choose output='gaussian'",
+                lambda: "Divide bytes by 255, say how many levels there are by levels=, or choose output='gaussian'",
             )  # fmt: skip
 
     def output_options(self) -> dict[str, Any]:

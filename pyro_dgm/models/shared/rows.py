@@ -48,18 +48,26 @@ def not_finite(model: Model) -> str | None:
     return None
 
 
-def check_support(x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, expected: str, hint: str) -> None:
-    """Refuse values outside a support, and name the first; missing ones (NaN) are for ``check_rows``."""
-    outside = ~(allowed(x) | x.isnan())
+def check_support(
+    x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, expected: str, hint: Callable[[], str]
+) -> None:
+    """Refuse values outside a support, and name the first; missing ones (NaN) are for ``check_rows``; ``hint`` makes advice."""
+    inside = allowed(x)
+    if inside.all():
+        return
+    outside = ~(inside | x.isnan())
     if outside.any():
         value = float(x[outside][0])
-        raise ValueError(f"{name} got the value {value:g}; expected {expected}. {hint}")
+        raise ValueError(f"{name} got the value {value:g}; expected {expected}. {hint()}")
 
 
 def check_binary(x: Tensor, name: str, otherwise: str = "") -> None:
     """Refuse values other than 0 and 1; ``otherwise`` adds another remedy for grey levels."""
-    advice = advice_on_bits(x)
-    advice += otherwise if advice == BINARISE else ""
+
+    def advice() -> str:
+        found = advice_on_bits(x)
+        return found + otherwise if found == BINARISE else found
+
     check_support(x, lambda v: (v == 0) | (v == 1), name, "0 or 1", advice)
 
 

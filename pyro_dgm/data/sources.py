@@ -20,7 +20,7 @@ from .dataset import Dataset, Split
 from .frames import fields_of, is_frame
 from .idx import read_idx
 from .locate import data_folder, find
-from .made import before_noise, heartbeat, shifted_dots, turned_noise
+from .made import before_noise, heartbeat, shifted_dots, swiss_roll, turned_noise
 from .npz import dataset_of, permutation, read_npz, unpack
 from .pictures import read_pictures
 from .preprocessing import preprocess
@@ -318,6 +318,9 @@ _source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 
 )
 _source("nottingham", "folk tunes as piano rolls: padded sequences of 88 bits per frame, 694/173/170")(nottingham)
 _source("mocap_mit", "motion capture: padded sequences of 49 real numbers per frame, 32/3/4")(motion_capture)
+_source("swiss_roll", "points of the plane around a spiral, made by itself, 50,000/5000/5000; needs no file")(
+    swiss_roll
+)
 _source("heartbeat", "rows of 20 bits with a one at every fifth, made by itself, 10,000/1000/1000; needs no file")(
     heartbeat
 )

@@ -1,4 +1,5 @@
 import hashlib
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ def test_names_have_descriptions_of_one_line() -> None:
         "shifted_dots",
         "turned_noise",
         "heartbeat",
+        "swiss_roll",
         *FILES,
     }
     assert all(text and "\n" not in text for text in names().values())
@@ -60,6 +62,17 @@ def test_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.cat([s.labels for s in parts if s.labels is not None]).tolist() == bunch.target[order].tolist()
     assert float(data.train.x.max()) == 1
     assert torch.equal(load("digits", seed=5).train.x, data.train.x)
+
+
+def test_a_swiss_roll_has_the_log_density_that_it_states() -> None:
+    """The density of a row is a sum over 20,000 places of the spiral; its mean over rows against the value by quadrature."""
+    x = load("swiss_roll").test.x[:1500].double()
+    angle = math.pi * (1.5 + 3 * (torch.arange(20_000).double() + 0.5) / 20_000)
+    spiral = torch.stack([angle * angle.cos(), angle * angle.sin()], 1)
+    spiral = (spiral - spiral.mean(0)) / spiral.std(0, correction=0)
+    squares = torch.cdist(x, spiral).square() / 0.02**2
+    log_density = (-squares / 2).logsumexp(1) - math.log(20_000 * 2 * math.pi * 0.02**2)
+    assert abs(float(log_density.mean()) + 0.044) < 5 * float(log_density.std()) / 1500**0.5
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from argparse import Namespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data import Split
-from ..data.stored import spread_rows
+from ..data.stored import StoredRows, spread, spread_rows
 from .runs import Opened
 
 
@@ -20,7 +21,20 @@ def likelihood(opened: Opened, split: Split, method: str | None = None, **option
 
     model, dataset = opened.model, opened.dataset
     defaults = {} if dataset.redraw is not None else model.evidence_options(spread_rows(dataset.train.x), method)
-    return with_details(model, split, method=method, **defaults, **options)
+    return with_details(model, _rows_to_evaluate(split), method=method, **defaults, **options)
+
+
+def _rows_to_evaluate(split: Split) -> Split:
+    """The rows of a split; of many that stay in their file some from all over them, which is said."""
+    if not isinstance(split.x, StoredRows):
+        return split
+    index = spread(len(split))
+    if len(index) < len(split):
+        warnings.warn(
+            f"{len(index)} of {len(split)} rows are evaluated, from all over {split.x.source.path}; --data names other rows",
+            stacklevel=2,
+        )
+    return split[index]
 
 
 def partly_known(opened: Opened, device: str, n: int = 10, share: float = 0.5) -> tuple[Tensor, Tensor]:

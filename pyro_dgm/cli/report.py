@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from .. import progress
+from ..data import Dataset
+from ..data.stored import StoredRows, spread_rows
 from ..evaluation.pages import Page, code, facts, note, picture, table
 from ..files import write_atomically
 from ..train.checkpoint import load_state, read_config
@@ -92,13 +94,18 @@ def _samples(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
     from ..evaluation import nearest_neighbours, pictures
 
     dataset = opened.dataset
-    made, train, test = (opened.pixels(rows) for rows in (drawn[:SHOWN], dataset.train.x, dataset.test.x))
+    made, train, test = (opened.pixels(rows) for rows in (drawn[:SHOWN], *_some_rows(dataset, "train", "test")))
     found = nearest_neighbours(made, train, test, len(made))
     nearest, shape = train[found.nearest], _picture_shape(opened)
     grid = pictures.samples_and_neighbours(opened.grey(made), opened.grey(nearest), shape, columns=10)
     data = pictures.sample_grid(opened.grey(test[:SHOWN]), shape, title="test rows")
     text = f"Distances of samples to their nearest training rows over those of test rows: {found.ratio:.2f} (medians)."
     return [picture(grid, "samples and the training rows nearest to them"), picture(data, "test rows"), note(text)]
+
+
+def _some_rows(dataset: Dataset, *parts: str) -> list[Tensor]:
+    """Rows of splits, of those that stay in their file some."""
+    return [spread_rows(x) if isinstance(x := getattr(dataset, part).x, StoredRows) else x for part in parts]
 
 
 def _picture_shape(opened: Opened) -> tuple[int, ...]:
@@ -111,7 +118,7 @@ def _against_data(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
     from ..evaluation.samples import sample_summary
 
     dataset = opened.dataset
-    made, train, test = (opened.pixels(part) for part in (drawn, dataset.train.x, dataset.test.x))
+    made, train, test = (opened.pixels(part) for part in (drawn, *_some_rows(dataset, "train", "test")))
     found = sample_summary(made, train, test, len(drawn))
     cells = [(figure.name, figure.samples, figure.training_rows, figure.meaning) for figure in found]
     return [table(["figure", "samples", "training rows in their place", "meaning"], cells)]
@@ -125,9 +132,7 @@ def _parzen(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
         raise ValueError(
             "windows around rows of bits tell nothing; look at the likelihood, or at the figures of samples"
         )
-    made, train, test, valid = (
-        opened.pixels(part) for part in (drawn, dataset.train.x, dataset.test.x, dataset.valid.x)
-    )
+    made, train, test, valid = (opened.pixels(part) for part in (drawn, *_some_rows(dataset, "train", "test", "valid")))
     count, space = min(len(made), len(train)), str(dataset.test.space)
     references = parzen_references(train, test, valid, count, space=space)
     found = {"samples": parzen(made, test, valid, count, space=space)} | references

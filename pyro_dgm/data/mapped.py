@@ -96,9 +96,9 @@ class MappedArray:
         Raises:
             OSError: the file has become another since it was opened.
         """
-        array, mapped, file = self._open()
-        if _stamp(os.fstat(file.fileno())) != self.stamp:
+        if _stamp(os.stat(self.path)) != self.stamp:  # the pages of a file that was cut off would end this process
             raise OSError(f"{self.path} has changed since it was opened; restore the file and resume the run")
+        array, mapped = self._open()
         found = array[self._numbers(rows)]
         if hasattr(mapped, "madvise"):
             mapped.madvise(mmap.MADV_DONTNEED)
@@ -118,16 +118,13 @@ class MappedArray:
             return self.index[rows]
         return np.where(rows < 0, rows + len(self), rows)
 
-    def _open(self) -> tuple[np.ndarray, mmap.mmap, Any]:
+    def _open(self) -> tuple[np.ndarray, mmap.mmap]:
         """The stored array as a map of the file; opened once in every process."""
         if "map" not in self._opened:
-            file = open(self.path, "rb")  # noqa: SIM115 (it stays open as long as the map)
-            if _stamp(os.fstat(file.fileno())) != self.stamp:
-                file.close()
-                raise OSError(f"{self.path} has changed since it was opened; restore the file and resume the run")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            with open(self.path, "rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             array: np.ndarray = np.ndarray(self.stored, self.kind, mapped, self.offset)
-            self._opened["map"] = array, mapped, file
+            self._opened["map"] = array, mapped
         return self._opened["map"]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -172,7 +172,11 @@ def spread_rows(x: Tensor, most: int | None = None) -> Tensor:
     >>> spread_rows(torch.arange(10).unsqueeze(1), 4).T
     tensor([[0, 3, 6, 9]])
     """
-    most = SPREAD if most is None else most
-    if len(x) <= most and not isinstance(x, StoredRows):
+    if len(x) <= (SPREAD if most is None else most) and not isinstance(x, StoredRows):
         return x
-    return x[torch.arange(0, len(x), -(-len(x) // most), device=x.device)]
+    return x[spread(len(x), most).to(x.device)]
+
+
+def spread(count: int, most: int | None = None) -> Tensor:
+    """The numbers of the rows that ``spread_rows`` takes of so many."""
+    return torch.arange(0, count, -(-count // (SPREAD if most is None else most)))

@@ -80,7 +80,29 @@ def test_commands_read_what_they_need(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["source"] == str(path)
     for verb in (["impute", run], ["sample", run, "-n", "4"]):
         assert main([*verb, "--quiet"]) == 0, capsys.readouterr().err
+    monkeypatch.setattr(stored, "SPREAD", 3)
+    capsys.readouterr()
+    assert main(["evaluate", run, "--json", "--quiet"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["n"] == 3
+    assert told.err == f"pyro-dgm: 3 of 9 rows are evaluated, from all over {path}; --data names other rows\n"
     assert main(["fit", "--config", run, "--out", run, "--resume", "--epochs", "2", "--quiet"]) == 0
+
+
+@pytest.mark.filterwarnings("default:.*stay in their file")
+def test_figures_of_all_rows_say_what_they_need_before_they_begin(tmp_path, monkeypatch):
+    np.save(tmp_path / "bytes.npy", BITS)
+    model, inside = dgm.RBM(12, 4), dgm.data.load(tmp_path / "bytes.npy")
+    monkeypatch.setattr(reading, "LARGEST_READ", 0)
+    data = dgm.data.load(tmp_path / "bytes.npy")
+    with pytest.warns(UserWarning, match=r"9 rows of 12 columns stay in their file, but this needs all") as told:
+        figure = dgm.log_likelihood(model, data.test)
+    assert len(told) == 1
+    assert figure == dgm.log_likelihood(model, inside.test)
+    monkeypatch.setattr(stored, "memory", lambda: 800)
+    with pytest.raises(ValueError, match=r"needs all of them in memory, 4.32e-07 GB; give some rows"):
+        model.evidence(data.test.x)
+    assert dgm.log_likelihood(model, data.test[:4]).n == 4
 
 
 def test_rows_that_no_model_takes_are_found_block_by_block(tmp_path, monkeypatch):

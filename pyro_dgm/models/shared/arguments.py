@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...checks import check_count
 from ...data.rows import as_booleans, as_rows
+from ...data.stored import StoredRows
 from ...native import out_of_autocast
 
 TAKE_ROWS = (
@@ -32,9 +33,10 @@ def rows_for(model: Any, x: Any, name: str = "x") -> Tensor:
         name: the name of the argument in messages.
 
     Raises:
-        ValueError: no rows of real numbers.
+        ValueError: no rows of real numbers; rows of a file that would fill the memory.
     """
     rows = as_rows(x, name)
+    rows = rows.whole() if isinstance(rows, StoredRows) else rows
     like = next(model.parameters(), rows) if isinstance(model, nn.Module) else rows
     return rows.to(like.device, like.dtype)
 

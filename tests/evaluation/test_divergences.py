@@ -94,7 +94,11 @@ def test_a_bound_on_one_side_makes_bounds():
         (lambda: dgm.VAE.example()[0], lambda: dgm.VAE.example()[0], "both bounds"),
         (lambda: dgm.RBM(3, 2), lambda: dgm.RBM(4, 2), "expected one shape"),
         (lambda: dgm.RBM(3, 2), lambda: "normal", "q got 'normal'; expected a model"),
-        (lambda: dgm.LAPGAN.example()[0], lambda: dgm.LAPGAN.example()[0], "likelihood"),
+        (
+            lambda: dgm.GSN.example()[0],
+            lambda: dgm.RBM(4, 2),
+            "p got GSN, which has no divergence: it has no likelihood",
+        ),
         (lambda: dgm.ConditionalVAE.example()[0], lambda: dgm.RBM(3, 2), "has no divergence: its figures are given"),
         (lambda: dgm.RBM(1, 2), lambda: Independent(Normal(torch.zeros(1), 1.0), 1), "densities"),
     ],

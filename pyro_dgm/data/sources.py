@@ -76,6 +76,9 @@ def load(
     `digits`, `frey_faces` and rows without splits of their own are dealt into splits in the order of
     numpy.random.RandomState(0).permutation(N), whatever `seed` is.
 
+    Rows of a npy file, or of an npz file that is not compressed, stay in the file where they take more than 1 GiB as numbers of
+    single precision, and are read batch by batch (``pack`` writes such files of bits).
+
     The columns of a table have types. Booleans become 0 and 1, and a column of texts (or of categories) becomes as many columns
     of zeros and ones as it has different texts, in their order; `columns.values` makes rows of the table of rows of numbers.
 

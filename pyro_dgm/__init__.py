@@ -56,6 +56,7 @@ _ROOMS = {
     "sklearn.rbm_classifier": ["RBMClassifier"],
     "sklearn.rbm_transformer": ["RBMTransformer"],
     "train.callbacks": ["Callback"],
+    "train.exporting": ["export"],
     "train": ["TrainingDiverged", "fit", "load", "pretrain"],
     "train.tune": ["tune"],
     "train.classify": ["error_rate", "fine_tune", "fit_classifier"],

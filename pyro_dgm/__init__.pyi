@@ -170,6 +170,7 @@ from .train.callbacks import Callback as Callback
 from .train.classify import error_rate as error_rate
 from .train.classify import fine_tune as fine_tune
 from .train.classify import fit_classifier as fit_classifier
+from .train.exporting import export as export
 from .train.tune import tune as tune
 
 __version__: str
@@ -311,6 +312,7 @@ __all__ = [
     "condition_with_details",
     "conditional_log_likelihood",
     "error_rate",
+    "export",
     "fine_tune",
     "fit",
     "fit_classifier",

@@ -249,6 +249,13 @@ def _add_commands_on_runs(add: Adder) -> None:
     option("--method", help="of the log-likelihood, as for evaluate")
     option("--out", dest="page", metavar="FILE", type=Path, help="the page (default: report.html in the run's folder)")
 
+    export = add(
+        "export", "write the encoder, decoder and sampler as programs of plain torch, with a script that runs them"
+    )
+    option = export.add_argument
+    option("--rows-at-once", type=whole(2), default=64, help="rows that a program takes (default: %(default)s)")
+    option("--onnx", action="store_true", help="write ONNX files too (needs onnx and onnxscript)")
+
     turing = add("turing", "write a page on which people judge which pictures are real, or score their answers")
     option = turing.add_argument
     option("-n", type=whole(1), default=40, help="number of pictures (default: %(default)s)")
@@ -260,9 +267,9 @@ def _add_commands_on_runs(add: Adder) -> None:
         command.add_argument(
             "--engine", help="for Boltzmann machines: auto (default), torch, compiled (fastest in long runs) or jax"
         )
-    for command in (sample, impute, condition, rank, diagnose, turing):
+    for command in (sample, impute, condition, rank, diagnose, export, turing):
         command.add_argument("--out", type=Path, help="folder for what is written (default: the run's)")
-    for command in (evaluate, sample, impute, condition, rank, diagnose, report, turing):
+    for command in (evaluate, sample, impute, condition, rank, diagnose, export, report, turing):
         command.add_argument("run", help="the folder of a run")
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
         command.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import data, processes, progress, recipes, registry, signatures, train
 from .arguments import parser
 from .explain import columns, summary
+from .exporting import export as export
 from .latents import print_latents
 from .parts import imputed_picture, likelihood, partly_known_rows
 from .ranking import rank as rank

@@ -87,6 +87,10 @@ class Abilities:
         """
         raise ValueError(f"{type(self).__name__} has no chains to run")
 
+    def walk(self, n: int) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], dict[str, Tensor]], int] | None:
+        """The chain whose rows are draws: ``n`` first states, a step, and how many steps ``sample`` makes; None without one."""
+        return None
+
     def posterior_draws(self, x: Tensor, draws: int = 500, chains: int = 4) -> dict[str, dict[str, Tensor]]:
         """Draw the latent variables given rows, by ArviZ's groups: ``chains x draws x rows x ...``.
 

@@ -49,6 +49,11 @@ class BoltzmannModel(EnergyModel):
         """Draw ``n`` visible states: exactly from a small machine, else as the last states of ``n`` Gibbs chains."""
         return self().sample((n,), sweeps=sweeps)
 
+    def walk(self, n: int) -> Any:
+        """Block Gibbs sampling from the middle of every unit's range, a thousand sweeps."""
+        machine = self().machine
+        return machine.neutral_state((n,)), machine.sweep, 1000
+
     def objective(
         self,
         kind: Kind = "pcd",

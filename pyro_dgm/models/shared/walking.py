@@ -143,6 +143,10 @@ class WalkingModel(ConditionalsByChain):
         """
         return self.joined(self.walked(n, steps, None if labels is None else self._label_clamp(n, labels)))
 
+    def walk(self, n: int) -> Any:
+        """The model's own chain, two hundred steps."""
+        return self.first_state(n), lambda state: self.next_state(state, None), 200
+
     def walked(self, n: int, steps: int, clamp: Clamping = None) -> State:
         """The states of chains after some steps from the data's means."""
         kernel = ModelChain(self, clamp)

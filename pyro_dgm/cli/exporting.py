@@ -1,0 +1,19 @@
+"""``pyro-dgm export``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ..train.exporting import export as write
+from .runs import open_run
+
+
+def export(options: Namespace) -> None:
+    """Write a model as programs of plain torch."""
+    opened = open_run(options)
+    folder = opened.folder / "export" if options.out is None else opened.folder
+    x = opened.dataset.test.x
+    refused = write(opened.model, folder, x[~x.isnan().flatten(1).any(1)], options.rows_at_once, onnx=options.onnx)
+    print(f"programs in {folder}; run them by {folder / 'model.py'}")
+    for name, reason in refused.items():
+        print(f"{name} was not written: {reason}")

@@ -1,0 +1,244 @@
+"""Models as programs of plain torch, which run where this package is not installed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ..checks import check_count
+from ..data.rows import as_rows
+from ..files import write_atomically
+from ..inference.random_state import seeded
+from ..models.shared.model import Model
+from ..nets.modes import evaluating
+
+LARGEST_GRAPH = 20_000
+"""Operations of a graph that is still written: a longer one takes minutes to write and to load."""
+
+
+def export(model: Model, folder: str | Path, x: Any, rows: int = 64, onnx: bool = False) -> dict[str, str]:
+    r"""Write a model's encoder, decoder and sampler as programs of plain torch, with a short script that runs them.
+
+    The folder then holds ``weights.safetensors``; a ``torch.export`` program (``.pt2``) each of ``encode`` (means of hidden units
+    or latents given rows), ``reconstruct`` (means of the columns given those), ``decode`` (rows from latents), and of ``sample``
+    or ``step``, one step of the chain whose rows are draws; and ``model.py``, which needs torch alone. Each program is run on
+    other rows, or from another state of the random generator, before it is written, and must give the model's own numbers.
+
+    Args:
+        model: a trained model.
+        folder: where to write; it is made if need be.
+        x: rows without missing values, as for training.
+        rows: the rows that a program takes at once; the script splits what it is given.
+        onnx: write ``encode``, ``reconstruct`` and ``decode`` as ``.onnx`` files too (``pip install "pyro-dgm[onnx]"``).
+
+    Returns:
+        for each of the names above that was not written the reason, in words; for ONNX under ``"encode.onnx"`` and so on.
+
+    Raises:
+        ValueError: rows that the model does not take, or with missing values; no program could be written.
+
+    Example:
+        >>> import tempfile, torch, pyro_dgm as dgm
+        >>> from pathlib import Path
+        >>> folder = tempfile.mkdtemp()
+        >>> sorted(dgm.export(dgm.VAE(6, latent=2, hidden=(4,)), folder, torch.ones(9, 6)))
+        []
+        >>> sorted(path.name for path in Path(folder).iterdir())[:3]
+        ['decode.pt2', 'encode.pt2', 'model.py']
+    """
+    folder, rows = Path(folder), check_count("rows", rows, least=2, what="rows at once")
+    like = next(model.parameters())
+    x = as_rows(x, "x").to(like)
+    if bool(x.isnan().any()):
+        raise ValueError("x got NaN; expected rows without missing values: programs are traced on complete rows")
+    model.check_data(x)
+    x = x.repeat(-(-2 * rows // len(x)), *(1,) * (x.dim() - 1))
+    refused: dict[str, str] = {}
+    written: dict[str, Any] = {}
+    with seeded(0), torch.no_grad(), evaluating(model):
+        for name, function, first, second in _parts(model, x[:rows], x[rows : 2 * rows]):
+            try:
+                written[name] = _program(function, first, second)
+            except Exception as error:
+                refused[name] = _reason(error)
+        if not written:
+            raise ValueError(f"{type(model).__name__} has no part that can be exported: {'; '.join(refused.values())}")
+        walk = model.walk(rows) if "step" in written else None
+    for name, program in written.items():
+        write_atomically(folder / f"{name}.pt2", partial(torch.export.save, program))
+        if onnx and name in ("encode", "reconstruct", "decode"):
+            try:
+                write_atomically(folder / f"{name}.onnx", partial(_write_onnx, program))
+            except Exception as error:
+                refused[f"{name}.onnx"] = _reason(error)
+    weights = {key: value.contiguous() for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    write_atomically(
+        folder / "weights.safetensors", lambda file: file.write(save({k: v.clone() for k, v in weights.items()}))
+    )
+    if walk is not None:
+        write_atomically(folder / "start.pt", lambda file: torch.save(list(walk[0].values()), file))
+    script = _script(type(model).__name__, list(written), rows, 0 if walk is None else walk[2])
+    write_atomically(folder / "model.py", lambda file: file.write(script.encode()))
+    return refused
+
+
+def _parts(model: Any, first: Tensor, second: Tensor) -> list[tuple[str, Callable[..., Any], Any, Any]]:
+    """The functions of a model that can be programs, each with arguments to trace and others to check it with."""
+    parts: list[tuple[str, Callable[..., Any], Any, Any]] = []
+    rows, abilities = len(first), model.abilities()
+    if "hidden_features" in abilities:
+        parts.append(("encode", model.hidden_features, (first,), (second,)))
+    if "reconstruct" in abilities:
+        parts.append(("reconstruct", model.reconstruct, (first,), (second,)))
+    if hasattr(model, "decode") and isinstance(getattr(model, "latent", None), int):
+        z = torch.randn(2, rows, model.latent).to(first)
+        parts.append(("decode", model.decode, (z[0],), (z[1],)))
+    walk = model.walk(rows)
+    if walk is None:
+        parts.append(("sample", lambda: model.sample(rows), (), ()))
+        return parts
+    start, step, _ = walk
+    names = list(start)
+
+    def stepped(*values: Tensor) -> list[Tensor]:
+        state = step(dict(zip(names, values, strict=True)))
+        return [*(state[name] for name in names), model.joined(state)]
+
+    later = step(step(start))
+    parts.append(("step", stepped, tuple(start.values()), tuple(later[name] for name in names)))
+    return parts
+
+
+def _program(function: Callable[..., Any], first: Any, second: Any) -> Any:
+    """A function as a program of torch, which is checked to give the function's numbers for the second arguments.
+
+    Raises:
+        ValueError: it does not, or the graph is too long.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    graph = make_fx(lambda *given: function(*given), _error_on_data_dependent_ops=False)(*first)
+    for node in reversed(list(graph.graph.nodes)):  # checks of rows leave comparisons behind that nothing uses
+        writes = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+        if node.op in ("call_function", "get_attr") and not node.users and not writes:
+            graph.graph.erase_node(node)
+    graph.recompile()
+    if (size := len(graph.graph.nodes)) > LARGEST_GRAPH:
+        raise ValueError(f"its graph has {size} operations, more than {LARGEST_GRAPH}")
+    program = torch.export.export(graph, first)
+    found, expected = (_seeded_call(f, second) for f in (program.module(), function))
+    if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True)):
+        raise ValueError(
+            "the graph of its operations in torch does not give its numbers: part of it runs in compiled code of this "
+            "package, or branches by values"
+        )
+    return program
+
+
+def _seeded_call(function: Callable[..., Any], arguments: Any) -> list[Tensor]:
+    with seeded(1):
+        found = function(*arguments)
+    return [found] if isinstance(found, Tensor) else list(found)
+
+
+def _write_onnx(program: Any, file: Any) -> None:
+    """Write a program in ONNX's format.
+
+    Raises:
+        ValueError: the packages that do it are missing.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ValueError('ONNX files need the packages onnx and onnxscript: pip install "pyro-dgm[onnx]"') from None
+    file.write(torch.onnx.export(program, dynamo=True, verbose=False).model_proto.SerializeToString())  # type: ignore[union-attr]
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+SCRIPTS: Mapping[str, str] = {
+    "encode": '''
+def encode(x):
+    """The means of hidden units or latents given rows without missing values."""
+    return _in_parts("encode", x)
+''',
+    "reconstruct": '''
+def reconstruct(x):
+    """The means of the columns given those of the hidden units or latents, given rows."""
+    return _in_parts("reconstruct", x)
+''',
+    "decode": '''
+def decode(z):
+    """Means of rows given latents."""
+    return _in_parts("decode", z)
+''',
+    "sample": '''
+def sample(n):
+    """Draw n rows; torch.manual_seed makes them repeatable."""
+    return torch.cat([_program("sample")() for _ in range(-(-n // ROWS))])[:n]
+''',
+    "step": '''
+def sample(n, steps=STEPS):
+    """Draw n rows: the last ones of as many chains; torch.manual_seed makes them repeatable."""
+    program, drawn = _program("step"), []
+    for _ in range(-(-n // ROWS)):
+        *state, rows = [*torch.load(HERE / "start.pt", weights_only=True), None]
+        for _ in range(steps):
+            *state, rows = program(*state)
+        drawn.append(rows)
+    return torch.cat(drawn)[:n]
+''',
+}
+"""The functions of ``model.py`` by the program that they run."""
+
+
+def _script(name: str, written: list[str], rows: int, steps: int) -> str:
+    """The text of ``model.py``."""
+    head = f'''"""{name}: a trained model as programs of torch, which is all that this file needs."""
+
+import functools
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+ROWS = {rows}  # that a program takes at once
+STEPS = {steps}  # of a chain
+
+
+@functools.cache
+def _program(name):
+    return torch.export.load(HERE / f"{{name}}.pt2").module()
+
+
+@torch.no_grad()
+def _in_parts(name, x):
+    x = torch.as_tensor(x, dtype=torch.float32)
+    filled = torch.cat([x, x[:1].expand(-len(x) % ROWS, *x.shape[1:])])
+    return torch.cat([_program(name)(part) for part in filled.split(ROWS)])[: len(x)]
+
+'''
+    if not steps:
+        head = re.sub(r"STEPS.*\n", "", head)
+    if not set(written) & {"encode", "reconstruct", "decode"}:
+        head = head[: head.index("@torch.no_grad()")]
+    last = (
+        """
+
+if __name__ == "__main__":
+    print(sample(4))
+"""
+        if set(written) & {"sample", "step"}
+        else ""
+    )
+    return head + "\n".join(SCRIPTS[part] for part in written) + last

@@ -1,0 +1,147 @@
+"""Exported programs give the model's numbers in a process that cannot import this package."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import pyro_dgm as dgm
+from pyro_dgm.cli import main
+from pyro_dgm.train import exporting
+
+ASK = """
+import importlib.util, json, sys, torch
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("pyro_dgm", "pyro", "numba", "safetensors"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+found = {}
+for folder, rows, latent in json.loads(sys.argv[1]):
+    spec = importlib.util.spec_from_file_location("model", folder + "/model.py")
+    model = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(model)
+    x = torch.tensor(rows)
+    of = found[folder] = {}
+    for name in ("encode", "reconstruct"):
+        if hasattr(model, name):
+            of[name] = getattr(model, name)(x).tolist()
+    if hasattr(model, "decode"):
+        of["decode"] = model.decode(torch.arange(5 * latent).reshape(5, latent) / 10).tolist()
+    torch.manual_seed(0)
+    of["sample"] = model.sample(700, **({"steps": 30} if hasattr(model, "STEPS") else {})).tolist()
+print(json.dumps(found))
+"""
+
+MODELS = {
+    "rbm": lambda: dgm.RBM(4, 3),
+    "vae": lambda: dgm.VAE(4, latent=2, hidden=(5,), output="gaussian"),
+    "flowgenerator": lambda: dgm.FlowGenerator(4),
+    "denoisingautoencoder": lambda: dgm.DenoisingAutoencoder(4, hidden=(5,)),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Models with random parameters, rows, and what their scripts say of them in a process of plain torch."""
+    torch.manual_seed(0)
+    models, asked = {}, []
+    for name, make in MODELS.items():
+        model, x = make(), torch.randint(0, 2, (21, 4)).float()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        folder = tmp_path_factory.mktemp(name)
+        assert dgm.export(model, folder, x, rows=350) == {}
+        models[str(folder)] = (name, model, x)
+        asked.append((str(folder), x.tolist(), getattr(model, "latent", 0)))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ASK, json.dumps(asked)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    return {name: (model, x, said[folder]) for folder, (name, model, x) in models.items()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_programs_give_the_models_numbers(exported, name):
+    model, x, said = exported[name]
+    abilities = model.abilities()
+    assert ("encode" in said) == ("hidden_features" in abilities)
+    assert ("reconstruct" in said) == ("reconstruct" in abilities)
+    assert ("decode" in said) == hasattr(model, "decode")
+    with torch.no_grad():
+        for part, method in (("encode", "hidden_features"), ("reconstruct", "reconstruct")):
+            if part in said:
+                np.testing.assert_allclose(said[part], getattr(model, method)(x), rtol=1e-4, atol=1e-5)
+        if "decode" in said:
+            z = torch.arange(5 * model.latent).reshape(5, model.latent) / 10
+            np.testing.assert_allclose(said["decode"], model.decode(z), rtol=1e-4, atol=1e-5)
+    assert np.shape(said["sample"]) == (700, 4)
+
+
+def test_the_script_of_a_machine_draws_from_its_law(exported):
+    """Frequencies of all sixteen states against their probabilities: chi-squared with 15 degrees of freedom."""
+    model, _, said = exported["rbm"]
+    numbers = (np.array(said["sample"]) @ [8, 4, 2, 1]).astype(int)
+    states = torch.tensor([[(i >> shift) & 1 for shift in (3, 2, 1, 0)] for i in range(16)]).float()
+    expected = 700 * np.exp(model.evidence(states).values.detach().numpy())
+    statistic = ((np.bincount(numbers, minlength=16) - expected) ** 2 / expected).sum()
+    assert statistic < 44.3  # exceeded with probability 1e-4
+
+
+def test_samples_of_a_feed_forward_model_are_its_own(exported):
+    """The same seed gives the same rows: of what a program draws at once, those that the model draws itself."""
+    for name in ("vae", "flowgenerator"):
+        model, _, said = exported[name]
+        torch.manual_seed(0)
+        np.testing.assert_allclose(said["sample"][:350], model.sample(350).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_exported_is_refused_in_words(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="the graph of its operations in torch does not give its numbers"):
+        exporting._program(lambda x: x * (2 if x.sum() > 0 else 3), (torch.ones(2),), (-torch.ones(2),))
+    monkeypatch.setattr(exporting, "LARGEST_GRAPH", 5)
+    with pytest.raises(
+        ValueError, match=r"RBM has no part that can be exported: its graph has \d+ operations, more than 5"
+    ):
+        dgm.export(dgm.RBM(4, 2), tmp_path, torch.ones(3, 4))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="x got NaN; expected rows without missing values"):
+        dgm.export(dgm.RBM(4, 2), tmp_path, torch.full((3, 4), torch.nan))
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    for name in ("onnx", "onnxscript"):
+        monkeypatch.setitem(sys.modules, name, None)
+    run = tmp_path / "run"
+    rows = tmp_path / "rows.npy"
+    np.save(rows, np.random.default_rng(0).integers(0, 2, (40, 5)).astype(np.float32))
+    assert main(f"fit vae --set latent=2 --set hidden=(4,) --data {rows} --epochs 1 --out {run} --quiet".split()) == 0
+    assert main(["export", str(run), "--onnx", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "encode.onnx was not written: ONNX files need the packages onnx and onnxscript" in said
+    names = {path.name for path in (run / "export").iterdir()}
+    assert names == {
+        "encode.pt2",
+        "reconstruct.pt2",
+        "decode.pt2",
+        "sample.pt2",
+        "model.py",
+        "weights.safetensors",
+    }
+
+
+def test_onnx_files_give_the_models_numbers(tmp_path):
+    pytest.importorskip("onnxscript")
+    onnx = pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    rbm, x = dgm.RBM(4, 3), torch.randint(0, 2, (8, 4)).float()
+    assert dgm.export(rbm, tmp_path, x, rows=8, onnx=True) == {}
+    program = onnx.load(str(tmp_path / "encode.onnx"))
+    found = ReferenceEvaluator(program).run(None, {program.graph.input[0].name: x.numpy()})[0]
+    np.testing.assert_allclose(found, rbm.hidden_features(x).detach(), rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 """The tutorial notebooks run, and what is committed was really executed."""
 
+import base64
 import re
 from pathlib import Path
 
@@ -101,3 +102,24 @@ def test_committed_outputs(path):
     for output in outputs:
         for text in (output.get("text", ""), *(v for k, v in output.get("data", {}).items() if k.startswith("text/"))):
             assert not re.search(r"(?<![\w.])/(tmp|work|root|home)\b", text), text
+
+
+def pictures_of(cells):
+    return [o["data"]["image/png"] for cell in cells for o in cell.outputs if "image/png" in o.get("data", {})]
+
+
+@names
+def test_every_notebook_opens_with_a_picture_and_ends_with_hidden_answers(path):
+    """The picture is one of the notebook's own, as it came out when the notebook was last run."""
+    cells = nbformat.read(path, as_version=4).cells
+    opening, ending = cells[0].source, cells[-1].source
+    title = re.search(r"!\[.+?\]\((.+?)\)", opening)
+    if title:
+        assert (FOLDER / title[1]).read_bytes() in [base64.b64decode(found) for found in pictures_of(code_cells(path))]
+    else:
+        assert pictures_of(code_cells(path)[:3])
+    assert "We shall" in opening
+    assert re.search(r"Afterwards you can\n\n\* ", opening)
+    assert "## Exercise" in ending
+    assert ending.count("<details>\n<summary>") == ending.count("</details>") > 0
+    assert not re.search("<summary>[^<]*[Hh]int", ending)

@@ -62,4 +62,4 @@ def look(pages, widths, folder):
     for told in map(json.loads, html.unescape(heard[1]).split("\n")[:-1]):
         number, width = map(int, told.pop("name").split())
         seen[pages[number], width] = told
-    return seen, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return dict(sorted(seen.items())), [line for line in done.stderr.splitlines() if "CONSOLE" in line]

@@ -80,8 +80,8 @@ def test_the_report_of_a_run(tmp_path, short, capsys):
         seen, console = look([out / "report.html"], (1400, 500), tmp_path)
         assert console == []
         assert [(width, what["blank"], what["wide"] <= width) for (_, width), what in seen.items()] == [
-            (1400, 0, True),
             (500, 0, True),
+            (1400, 0, True),
         ]
     assert main(["report", str(out), "-n", "3"]) == 2
     assert "-n got 3; expected a whole number of at least 16" in capsys.readouterr().err

@@ -2,9 +2,10 @@
 
 ``python -m tests.environments distributions newest lowest`` (or some of them):
 
-- ``distributions``: the sdist and the wheel made from it; the wheel in a bare environment runs the demo and a user's typed program.
-- ``newest``: every Python of 3.12 and later on the path (or ``--python``), with the newest versions of everything (ArviZ 1.x), runs
-  the tests that touch ArviZ.
+- ``distributions``: the sdist and the wheel made from it; the wheel in a bare environment runs the demo and a user's typed
+  program.
+- ``newest``: every Python of 3.12 and later on the path (or ``--python``), with the newest versions of everything (ArviZ 1.x),
+  runs the tests that touch ArviZ.
 - ``lowest``: the lowest versions that ``pyproject.toml`` allows, by ``uv``, run the same tests.
 """
 

@@ -28,8 +28,9 @@ PROGRAM = """\
 import pyro_dgm as dgm
 
 vae = dgm.VAE(64, latent=3)
-run = dgm.fit(vae, "digits", epochs=1, progress=False)
-print(dgm.log_likelihood(vae, dgm.data.load("digits").test.x).value, run.history[-1]["epoch"])
+digits = dgm.data.load("digits", binarisation="threshold")
+run = dgm.fit(vae, digits, epochs=1, progress=False)
+print(dgm.log_likelihood(vae, digits.test.x).value, run.history[-1]["epoch"])
 dgm.VAE(64, latnt=3)  # type: ignore[call-arg]
 """
 

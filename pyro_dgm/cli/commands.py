@@ -117,6 +117,9 @@ def _tuned(options: Namespace, make: Any, dataset: Any, out: str) -> dict[str, A
             "--tune searches in one process and from the beginning; leave --resume and --devices out (a run that it began is "
             "resumed without --tune, with the settings in its config.json)"
         )
+    chosen = {"--decay": options.decay, "--decay-option": options.decay_option, "--patience": options.patience}
+    if given := [name for name, value in chosen.items() if value]:
+        raise ValueError(f"--tune chooses how step sizes fall and when training ends; leave {' and '.join(given)} out")
     if Path(out).exists() and any(Path(out).iterdir()):
         raise ValueError(f"{out} is not empty; name another folder by --out before the search begins")
     from ..train.tune import tune

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..checks import shown
-from ..inference.random_state import untouched
+from ..inference.random_state import restored
 
 
 class Progress(NamedTuple):
@@ -101,8 +101,14 @@ class _Function(Callback):
 def call(callbacks: list[Any], event: str, progress: Progress) -> bool:
     """Call the callbacks that know an event; whether one of them ends the training."""
     ends = False
-    with untouched():
+    with restored():
         for callback in callbacks:
             answer = getattr(callback, event, lambda progress: None)(progress)
-            ends = ends or answer is True
+            ends = ends or _is_true(answer)
     return ends
+
+
+def _is_true(answer: Any) -> bool:
+    """Whether an answer is True, NumPy's and torch's among them; numbers are no answers."""
+    kind = str(getattr(answer, "dtype", type(answer).__name__)).removeprefix("torch.")
+    return kind == "bool" and bool(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -65,6 +66,7 @@ class Schedule:
             if "mode" in found:
                 raise ValueError("decay_options got mode, which fit chooses itself: the monitored figure is to rise")
             found["mode"] = "max"
+            found.setdefault("threshold_mode", "abs")  # relative ones take a negative figure's standstill for progress
         try:
             self.of_torch = getattr(lr_scheduler, decay)(optimiser, **found)
         except (TypeError, ValueError, KeyError) as error:
@@ -83,7 +85,7 @@ class Schedule:
 
     def after_step(self, number: int) -> None:
         """Take note that the step of a batch was made."""
-        if self.decay in PER_STEP and number + 1 < self.total:
+        if self.decay in PER_STEP and number + 1 < getattr(self.of_torch, "total_steps", math.inf):
             self._advance()
 
     def after_epoch(self, monitored: float | None) -> None:

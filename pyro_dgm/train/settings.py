@@ -86,6 +86,8 @@ class Settings:
         Raises:
             ValueError: an option that the optimiser lacks or refuses.
         """
+        if "lr" in self.optimiser_options:
+            raise ValueError(f"optimiser_options got {self.optimiser_options}; the step size is learning_rate")
         chooses = self.optimiser_options.keys() & {"capturable", "differentiable", "foreach", "fused"}
         fused = self.optimiser in FUSED and device.type in ("cpu", "cuda") and not chooses
         options = {"lr": self.learning_rate, **({"fused": True} if fused else {}), **self.optimiser_options}

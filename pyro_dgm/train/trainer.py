@@ -101,6 +101,7 @@ class Trainer:
         self.averaged: list[Tensor] | None = None
         self.history: list[dict[str, float]] = []
         self.best, self.stale = -math.inf, 0
+        self.ended = False
         self.best_weights: dict[str, Any] | None = None
         self.best_epoch = 0
         self.steps = math.ceil(len(data.train) / settings.batch_size)
@@ -121,7 +122,7 @@ class Trainer:
             tqdm(total=total, initial=first * self.steps, disable=not self.progress, unit="step") as bar,
         ):
             for epoch in range(first, self.settings.epochs):
-                if self._patience_is_over():
+                if self.ended or self._patience_is_over():
                     break
                 start = time.perf_counter(), time.process_time()
                 with contextlib.ExitStack() as modes:
@@ -134,8 +135,9 @@ class Trainer:
                 improved = self._report(epoch, losses, clocks, bar)
                 write(self.history)
                 self._checkpoint(epoch + 1)
-                if self._ended_by_callbacks(improved):
-                    break
+                self.ended = self._ended_by_callbacks(improved)
+                if self.ended:
+                    self._checkpoint(epoch + 1)
         if self.averaged is not None:
             with torch.no_grad():
                 for value, mean in zip(self.smoothed, self.averaged, strict=True):
@@ -341,6 +343,7 @@ class Trainer:
             "history": self.history,
             "best": self.best,
             "stale": self.stale,
+            "ended": self.ended,
             "best_weights": self.best_weights,
             "best_epoch": self.best_epoch,
         }
@@ -367,6 +370,7 @@ class Trainer:
             self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
             self.best_weights = to_device(state.get("best_weights"), device)
             self.best_epoch = state.get("best_epoch", 0)
+            self.ended = bool(state.get("ended", False))
             torch.set_rng_state(process_state["random"])
             if "numpy" in process_state:  # earlier versions kept torch's state alone
                 set_python_and_numpy(process_state)

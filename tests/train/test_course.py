@@ -1,7 +1,9 @@
 """The course of a training: schedules of torch, clipped gradients, rounded products, callbacks and loggers."""
 
 import json
+import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,6 +90,29 @@ def test_a_plateau_is_one_of_the_monitored_figure():
     assert [row["learning_rate"] for row in run.history] == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4, 1e-4])
 
 
+def test_a_negative_figure_that_stands_still_is_a_plateau():
+    """torch's default, a relative threshold, takes a = -100 for better than -100.01, and never lowers the rate."""
+    rbm, x = dgm.RBM.example()
+    rbm.progress = lambda train, valid: {"valid_figure": -100.0}
+    options = {"decay": "ReduceLROnPlateau", "decay_options": {"patience": 0, "factor": 0.1}}
+    run = fitted(model=(rbm, x), **options)
+    assert [row["learning_rate"] for row in run.history] == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4, 1e-5])
+
+
+@pytest.mark.parametrize(
+    ("decay", "of"),
+    [("CyclicLR", SCHEDULES["CyclicLR"]), ("OneCycleLR", {"total_steps": 20})],
+)
+def test_more_epochs_go_on_with_a_schedule_per_step(decay, of, tmp_path):
+    options = {"decay": decay, "decay_options": of, "optimiser": "sgd", "optimiser_options": {"momentum": 0.5}}
+    whole = fitted(5, **options)
+    fitted(2, out=tmp_path / "run", **options)
+    parts = fitted(5, resume=True, out=tmp_path / "run", **options)
+    assert torch.equal(whole.model.weight, parts.model.weight)
+    rates = [[row["learning_rate"] for row in run.history] for run in (whole, parts)]
+    assert rates[0] == rates[1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -97,6 +122,7 @@ def test_a_plateau_is_one_of_the_monitored_figure():
         ({"decay_options": {"gamma": 0.5}}, "decay=None has none"),
         ({"decay": "OneCycleLR", "decay_options": {"total_steps": 3}}, "a cycle of 3 steps; the training has 10"),
         ({"decay": "ReduceLROnPlateau", "decay_options": {"mode": "min"}}, "got mode, which fit chooses itself"),
+        ({"optimiser_options": {"lr": 0.5}}, "the step size is learning_rate"),
         ({"clip": 0.0}, "clip got 0.0"),
         ({"precision": "float16"}, "expected one of float32, bfloat16"),
         ({"precision": "bfloat16"}, "'bfloat16' for RBM, which is trained in single precision"),
@@ -211,6 +237,21 @@ def test_callbacks_are_called_in_order_and_can_end_the_training(tmp_path):
     ]  # fmt: skip
     assert len(run.history) == 4
     assert torch.equal(plain[0].weight, called[0].weight)
+
+
+@pytest.mark.parametrize("answer", [True, np.True_, torch.tensor(True)], ids=["python", "numpy", "torch"])
+def test_what_a_callback_ended_stays_ended(answer, tmp_path):
+    """A run resumed is not trained on; other answers end nothing, and draws of a callback change no generator."""
+    answers = [
+        lambda progress: 1.0,
+        lambda progress: random.random(),
+        lambda progress: progress.epoch >= 2 and answer,
+    ]
+    before = random.getstate()
+    run = fitted(4, out=tmp_path / "run", callbacks=answers)
+    assert len(run.history) == 2
+    assert random.getstate() == before
+    assert len(fitted(6, out=tmp_path / "run", resume=True).history) == 2
 
 
 class Kept:

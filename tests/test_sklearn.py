@@ -178,3 +178,27 @@ def test_a_classifier_tells_flowers_apart_by_bits():
     rows = (np.median(X, 0) < X).astype(float)
     assert model.fit(rows, names).score(rows, names) > 0.7
     np.testing.assert_allclose(model.predict_proba(rows).sum(1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "low"),
+    [
+        ("vae", {"output": "logistic", "levels": 17}, 0),
+        ("vae", {"output": "logistic"}, 0),
+        ("gan", {"output": "sigmoid", "noise": 0.2}, 0),
+        ("gan", {"output": "tanh", "noise": 0.4}, -1),
+    ],
+)
+def test_models_of_columns_with_ends_see_grey_levels_as_they_are(name, options, low):
+    """No bits are drawn of them, and the figures are those of the rows themselves; what is outside the ends counts as the end."""
+    steps = options.get("levels", 256) - 1
+    X = np.random.default_rng(0).integers(low * steps, steps + 1, (40, 5)) / steps
+    evidence = {"particles": 3} if name == "vae" else {"temperatures": 3, "chains": 2}
+    model = DensityEstimator(name, {"latent": 2, "hidden": (4,), **options}, **QUICK, evidence=evidence)
+    model.fit(X)
+    assert (model.units_.bits, model.units_.low) == (False, low)
+    with model._seeded(), torch.no_grad():
+        theirs = model.model_.evidence(torch.tensor(X), **evidence).values
+    np.testing.assert_array_equal(model.score_samples(X), theirs)
+    with pytest.warns(UserWarning, match=rf"got 2 among 1 values outside \[{low}, 1\]: they are taken for {low} or 1"):
+        model.score_samples(np.vstack([X[:3], [[2.0, 0, 0, 0, 0]]]))

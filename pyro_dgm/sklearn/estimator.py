@@ -24,9 +24,10 @@ from .units import Units, refuses
 class ModelEstimator(BaseEstimator):
     """An estimator that trains a model of the registry by ``dgm.fit``.
 
-    Columns of models of real numbers are standardised inside; what comes out is in the units of the data. Models of bits take
-    bits, or grey levels in [0, 1] as probabilities of bits, drawn anew for every step; a value outside is taken for the nearer
-    end, with a warning. torch's random state is not changed, and the same question gets the same answer.
+    Columns of models of real numbers are standardised inside; what comes out is in the units of the data. Models of grey levels
+    in [0, 1], and generators with outputs in [-1, 1], take them as they are. Models of bits take bits, or grey levels as
+    probabilities of bits, drawn anew for every step. A value outside is taken for the nearer end, with a warning. torch's
+    random state is not changed, and the same question gets the same answer.
     """
 
     takes_nan: ClassVar[bool] = False
@@ -100,11 +101,15 @@ class ModelEstimator(BaseEstimator):
                     f"model got {self.model!r}, which models some columns of a row given others (inputs, or lengths of "
                     "sequences), and an estimator has no place for those; train it by dgm.fit"
                 )
-            probe = torch.tensor([[-1.25], [2.5]]).expand(2, X.shape[1])
-            label = torch.eye(classes)[[0, 0]] if classes else probe[:, :0]
-            self.units_ = Units.of(X, refuses(self.model_.check_data, torch.cat([probe, label], 1)))
+
+            def takes(*values: float) -> bool:
+                rows = torch.tensor(values).unsqueeze(1).expand(-1, X.shape[1])
+                label = torch.eye(classes)[[0] * len(values)] if classes else rows[:, :0]
+                return not refuses(self.model_.check_data, torch.cat([rows, label], 1))
+
+            self.units_ = Units.of(X, takes)
             x = self.units_.apply(X, type(self).__name__).float()
-            space = Space("unit interval" if self.units_.bits else "real")
+            space = Space("unit interval" if self.units_.low == 0 else "real")
             split = Split(x, space, None if labels is None else torch.as_tensor(labels))
             data = Dataset("rows", split, split, split, (X.shape[1],))
             if self.units_.bits and not bool(((x == 0) | (x == 1) | x.isnan()).all()):

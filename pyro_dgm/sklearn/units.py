@@ -10,19 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+GREYS = tuple(1 / p for p in range(2, 258) if all(p % q for q in range(2, p)))
+"""One over every prime to 257, of which one is a level wherever there are equally spaced levels, from three to 258."""
 
-def clipped(array: np.ndarray, name: str) -> np.ndarray:
-    """Values of bits or of their probabilities: those outside [0, 1] are taken for the nearer end, with a warning."""
-    outside = array[(array < 0) | (array > 1)]
+
+def clipped(array: np.ndarray, name: str, low: float = 0.0) -> np.ndarray:
+    """Columns with ends, from ``low`` to 1: values outside are taken for the nearer end, with a warning."""
+    outside = array[(array < low) | (array > 1)]
     if not outside.size:
         return array
     warnings.warn(
-        f"{name} got {outside[0]:g} among {outside.size} values outside [0, 1]: they are taken "
-        "for 0 or 1. Scale the data before, as with sklearn.preprocessing.MinMaxScaler(clip=True)",
+        f"{name} got {outside[0]:g} among {outside.size} values outside [{low:g}, 1]: they are taken "
+        f"for {low:g} or 1. Scale the data before, as with sklearn.preprocessing.MinMaxScaler({_range(low)}clip=True)",
         UserWarning,
         stacklevel=5,
     )
-    return np.clip(array, 0, 1)
+    return np.clip(array, low, 1)
+
+
+def _range(low: float) -> str:
+    return f"({low:g}, 1), " if low else ""
 
 
 class Units(NamedTuple):
@@ -30,27 +37,38 @@ class Units(NamedTuple):
 
     Attributes:
         offset, scale: one number a column.
-        bits: whether the columns are bits, or probabilities of bits, instead of real numbers.
+        bits: whether the columns are bits, or probabilities of bits.
+        low: the lower end of columns that have ends, 0 or -1, the upper one being 1; None of any real numbers.
     """
 
     offset: np.ndarray
     scale: np.ndarray
     bits: bool
+    low: float | None
 
     @classmethod
-    def of(cls, X: np.ndarray, bits: bool) -> Self:
-        """The units of training rows: known values of real columns get mean 0 and variance 1; a constant column is centred."""
-        if bits:
-            return cls(np.zeros(X.shape[1]), np.ones(X.shape[1]), True)
+    def of(cls, X: np.ndarray, takes: Callable[[float, float], bool]) -> Self:
+        """The units of training rows.
+
+        Known values of real columns get mean 0 and variance 1; a constant column is centred. Columns with ends stay as they are.
+
+        Args:
+            X: training rows.
+            takes: whether the model takes two numbers, each as a whole row.
+        """
+        if not takes(-100.0, 100.0):  # the noise of a generator's output reaches beyond its ends
+            low = -1.0 if takes(-1.0, -0.5) else 0.0
+            bits = not low and not any(takes(0.0, grey) for grey in (0.3, *GREYS))
+            return cls(np.zeros(X.shape[1]), np.ones(X.shape[1]), bits, low)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of a column without a known value
             mean, deviation = np.asarray(np.nanmean(X, 0, dtype=np.float64)), np.nanstd(X, 0, dtype=np.float64)
             constant = ~(deviation > 1e-12 * np.nanmax(np.abs(X), 0, initial=1.0))
-        return cls(np.nan_to_num(mean), np.where(constant, 1.0, deviation), False)
+        return cls(np.nan_to_num(mean), np.where(constant, 1.0, deviation), False, None)
 
     def apply(self, X: np.ndarray, name: str) -> Tensor:
         """Rows as the model takes them, in double precision."""
-        rows = clipped(X, name) if self.bits else (X - self.offset) / self.scale
+        rows = (X - self.offset) / self.scale if self.low is None else clipped(X, name, self.low)
         return torch.tensor(np.asarray(rows, dtype=np.float64))
 
     def undo(self, rows: Tensor) -> np.ndarray:

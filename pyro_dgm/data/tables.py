@@ -54,6 +54,7 @@ class Columns:
         columns: name and type of each, without that of labels.
         named: whether the names are the table's own.
         label: the column with the labels, whose ``levels`` are the classes in order; None without labels.
+        place: how many columns of the table stand before that of labels; None if all do.
 
     >>> fields = [Field("size", "whole", np.array([3.0, 5, 4])), Field("kind", "text", np.array(["a", "b", "a"], dtype=object))]
     >>> columns = Columns.of(fields, True, "toy")
@@ -68,6 +69,7 @@ class Columns:
     columns: tuple[Column, ...]
     named: bool = True
     label: Column | None = None
+    place: int | None = None
 
     @classmethod
     def plain(cls, width: int) -> Self:
@@ -98,7 +100,14 @@ class Columns:
         label = None if labels is None else made.pop(labels)
         if not made:
             raise ValueError(f"{where} has no columns but that of the labels; expected at least one more")
-        return cls(tuple(made.values()), named, label)
+        place = None if label is None or names[-1] == labels else names.index(label.name)
+        return cls(tuple(made.values()), named, label, place)
+
+    @property
+    def ordered(self) -> tuple[Column, ...]:
+        """All columns, that of labels among them, in the order of the table."""
+        place = len(self.columns) if self.place is None else self.place
+        return (*self.columns[:place], *([] if self.label is None else [self.label]), *self.columns[place:])
 
     @property
     def width(self) -> int:
@@ -113,7 +122,7 @@ class Columns:
         Raises:
             ValueError: other columns, a text that the column does not have, or texts where numbers were.
         """
-        wanted = [*self.columns, *([] if self.label is None else [self.label])]
+        wanted = self.ordered
         if self.named and named:
             found = {field.name: field for field in fields}
             if strange := [name for name in found if name not in {column.name for column in wanted}]:
@@ -135,7 +144,7 @@ class Columns:
         return coded, np.where(known, np.nan_to_num(numbers).argmax(1), UNLABELLED)
 
     def values(self, rows: np.ndarray, labels: np.ndarray | None = None) -> dict[str, list[Any]]:
-        """Rows of numbers as columns by name, each value of its column's type, None where it is NaN.
+        """Rows of numbers as columns by name in the table's order, each value of its column's type, None where it is NaN.
 
         A whole number is the nearest one, a boolean is true from one half on, and a text is the one with the largest number.
 
@@ -155,17 +164,18 @@ class Columns:
         if labels is not None and self.label is not None:
             classes = [_of_text(level, self.label.kind) for level in self.label.levels]
             found[self.label.name] = [None if n == UNLABELLED else classes[n] for n in labels]
-        return found
+        return {column.name: found[column.name] for column in self.ordered if column.name in found}
 
     def kinds(self) -> dict[str, str]:
         """The type of every column, that of labels among them."""
-        return {column.name: column.kind for column in (*self.columns, *([self.label] if self.label else []))}
+        return {column.name: column.kind for column in self.ordered}
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON holds of it."""
         return {
             "columns": [_as_dict(column) for column in self.columns], "named": self.named,
             "label": None if self.label is None else _as_dict(self.label),
+            **({} if self.place is None else {"place": self.place}),
         }  # fmt: skip
 
     @classmethod
@@ -178,7 +188,10 @@ class Columns:
         try:
             label = content["label"]
             columns = tuple(_of_dict(column) for column in content["columns"])
-            return cls(columns, bool(content["named"]), None if label is None else _of_dict(label))
+            place = content.get("place")
+            if place is not None and not (type(place) is int and 0 <= place <= len(columns)):
+                raise ValueError(f"place {place!r}")
+            return cls(columns, bool(content["named"]), None if label is None else _of_dict(label), place)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the columns of a table are stated wrongly ({error!r}); restore the file") from None
 

@@ -1,5 +1,7 @@
 """Tables: types and names of columns, their code in numbers, and the way back."""
 
+import json
+
 import numpy as np
 import pandas
 import pytest
@@ -90,6 +92,33 @@ def test_labels_are_a_column_by_name(tmp_path):
         dgm.data.load(tmp_path / "t.csv", labels="tree")
     with pytest.raises(ValueError, match="digits is no table"):
         dgm.data.load("digits", labels="kind")
+
+
+def test_labels_of_a_table_without_names_are_a_column_by_its_place(tmp_path):
+    """The three columns are unlike, so that the labels tell which of them they are."""
+    table = [(i % 2, 10 + i, i // 2 % 2) for i in range(30)]
+    file = written(tmp_path / "t.csv", "".join(f"{a},{b},{c}\n" for a, b, c in table))
+    for place in range(3):
+        data = dgm.data.load(file, labels=f"column {place + 1}")
+        columns = Columns.of_dict(json.loads(json.dumps(data.columns.as_dict())))
+        rows, labels = columns.code(*read_table(file), "t.csv")
+        assert columns == data.columns
+        assert rows.tolist() == [[v for n, v in enumerate(row) if n != place] for row in table]
+        classes = sorted({row[place] for row in table})
+        assert labels.tolist() == [classes.index(row[place]) for row in table]
+        values = columns.values(rows, labels)
+        assert [*zip(*values.values(), strict=True)] == table  # in the table's order
+        without = written(tmp_path / "u.csv", "".join(",".join(str(v) for v in row) + "\n" for row in rows))
+        assert columns.code(*read_table(without), "u.csv")[0].tolist() == rows.tolist()
+        together = torch.cat([data.train.x, data.valid.x, data.test.x])
+        assert sorted(together.tolist()) == sorted(rows.tolist())
+
+
+def test_rows_without_names_fit_a_table_with_names_by_their_places(tmp_path):
+    named = read_table(written(tmp_path / "t.csv", "kind,a\n" + "oak,1\nelm,2\n" * 5))
+    columns = Columns.of(*named, "t", labels="kind")
+    rows, labels = columns.code(*read_table(written(tmp_path / "u.csv", "elm,7\noak,8\n")), "u")
+    assert (rows.tolist(), labels.tolist()) == ([[7], [8]], [0, 1])
 
 
 def test_frames_of_pandas_go_both_ways():

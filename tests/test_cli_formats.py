@@ -121,6 +121,59 @@ def test_pictures_and_arrays_leave_as_they_came(bits, tmp_path):
     assert len([*(run / "samples").iterdir()]) == 2
 
 
+def test_nothing_but_pictures_of_a_command_is_replaced(bits, tmp_path, capsys):
+    """Folders and files that a user has where results would go stay, and the command says so before it works."""
+    mine = tmp_path / "samples"
+    mine.mkdir()
+    for number, row in enumerate(bits):  # even under the names that the command uses
+        Image.fromarray((255 * row.view(2, 3)).numpy().astype(np.uint8)).save(mine / f"{number:04}.png")
+    run, before = tmp_path / "run", {path.name: path.read_bytes() for path in mine.iterdir()}
+    machine = ["--set", "hidden=3", "--epochs", 1, "--objective", "kind=cd"]
+    ran("fit", "rbm", "--data", mine, *machine, "--out", run)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "samples").symlink_to(mine)
+    for other in (tmp_path, tmp_path / "linked"):
+        assert main(["sample", str(run), "-n", "2", "--out", str(other)]) == 2
+        assert not (other / "samples.npz").exists()
+        assert "holds the run's data" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
+    for command, stem, count in (("sample", "samples", 2), ("impute", "imputed", 2), ("condition", "conditioned", 4)):
+        options = [command, run, "-n", 2, *([] if command == "sample" else ["--draws", 2])]
+        ran(*options)
+        ran(*options)  # its own pictures are replaced
+        assert len([*(run / stem).iterdir()]) == count
+        (run / stem / "notes.txt").write_text("mine")
+        assert main(list(map(str, options))) == 2
+        assert f"{run / stem} is in the way" in capsys.readouterr().err
+        (run / stem / "notes.txt").unlink()
+        Image.fromarray(np.zeros((2, 3), dtype=np.uint8)).save(run / stem / "0000.png")
+        assert main(list(map(str, options))) == 2
+        assert len([*(run / stem).iterdir()]) >= count
+        capsys.readouterr()
+    np.save(tmp_path / "samples.npy", bits.numpy())
+    ran("fit", "rbm", "--data", tmp_path / "samples.npy", *machine, "--out", run / "npy")
+    assert main(["sample", str(run / "npy"), "--out", str(tmp_path)]) == 2
+    assert (np.load(tmp_path / "samples.npy") == bits.numpy()).all()
+    assert not [path for path in tmp_path.rglob("*.draft")]
+
+
+def test_names_of_data_sets_and_of_columns_are_not_taken_for_others(tmp_path, monkeypatch):
+    """A folder called as a data set is no data of the run; a table's own columns stay beside the numbers of rows and draws."""
+    monkeypatch.chdir(tmp_path)
+    ran("fit", "rbm", "--data", "digits", "--set", "hidden=3", "--epochs", 1, "--objective", "kind=cd", "--out", "run")
+    (tmp_path / "digits").mkdir()
+    ran("sample", "run", "-n", 2)
+    assert not (tmp_path / "run" / "samples").exists()
+    lines = ["row,x,draw", *(f"{n % 5},{n % 7},{n % 3}" for n in range(60))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    ran("fit", "affinegenerator", "--data", "rows.csv", "--epochs", 1, "--out", "table")
+    (tmp_path / "holes.csv").write_text("row,x,draw\n3,,2\n,4,1\n")
+    ran("condition", "table", "--rows", "holes.csv", "--draws", 2)
+    drawn = table(tmp_path / "table" / "conditioned.csv")
+    assert [(row["row_"], row["draw_"]) for row in drawn] == [("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")]
+    assert {(row["row"], row["draw"]) for row in drawn[:2]} == {("3", "2")}
+
+
 def test_a_run_from_python_finds_its_data_again(bits, tmp_path, capsys):
     """Rows in memory are kept in its folder, those that were loaded are named; the figures are those of Python."""
     frame = pandas.DataFrame(bits.numpy().astype(bool), columns=list("abcdef"))

@@ -22,7 +22,7 @@ from .report import report as report
 from .runs import Opened, load, open_run, other_rows, scratch, write_npz
 from .show import print_details, print_json, wide_tables, write_idata
 from .turing import turing as turing
-from .written import also, write_rows
+from .written import also, check_place, write_rows
 
 
 def list(options: Namespace) -> None:
@@ -158,6 +158,7 @@ def evaluate(options: Namespace) -> None:
 def sample(options: Namespace) -> None:
     """Draw samples; save them and pictures."""
     opened = open_run(options)
+    check_place(opened, "samples", options.format)
     with progress.shown(not options.quiet):
         x = _samples(opened, options).cpu()
     write_npz(opened.folder / "samples.npz", x=x.numpy())
@@ -208,6 +209,7 @@ def _sample_pictures(opened: Opened, x: Tensor) -> None:
 def impute(options: Namespace) -> None:
     """Fill in the unknown columns of test rows, or the holes in rows of a file; save them and a picture."""
     opened = open_run(options)
+    check_place(opened, "imputed", options.format)
     x, known = partly_known_rows(opened, options)
     with progress.shown(not options.quiet):
         means, details = opened.model.impute_with_details(x, known, draws=options.draws)
@@ -225,6 +227,7 @@ def condition(options: Namespace) -> None:
     from ..evaluation.conditioning import condition_with_details
 
     opened = open_run(options)
+    check_place(opened, "conditioned", options.format)
     x, known = partly_known_rows(opened, options)
     with progress.shown(not options.quiet):
         drawn, details = condition_with_details(opened.model, x, known, draws=options.draws, warmup=options.warmup)

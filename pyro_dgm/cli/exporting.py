@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from ..data.stored import spread_rows
 from ..train.exporting import export as write
 from .runs import open_run
 
@@ -12,7 +13,7 @@ def export(options: Namespace) -> None:
     """Write a model as programs of plain torch."""
     opened = open_run(options)
     folder = opened.folder / "export" if options.out is None else opened.folder
-    x = opened.dataset.test.x
+    x = spread_rows(opened.dataset.test.x)
     refused = write(opened.model, folder, x[~x.isnan().flatten(1).any(1)], options.rows_at_once, onnx=options.onnx)
     print(f"programs in {folder}; run them by {folder / 'model.py'}")
     for name, reason in refused.items():

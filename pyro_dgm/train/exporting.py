@@ -84,7 +84,7 @@ def export(model: Model, folder: str | Path, x: Any, rows: int = 64, onnx: bool 
     )
     if walk is not None:
         write_atomically(folder / "start.pt", lambda file: torch.save(list(walk[0].values()), file))
-    script = _script(type(model).__name__, list(written), rows, 0 if walk is None else walk[2])
+    script = _script(type(model).__name__, list(written), rows, 0 if walk is None else walk[2], like.dtype)
     write_atomically(folder / "model.py", lambda file: file.write(script.encode()))
     return refused
 
@@ -183,13 +183,18 @@ def decode(z):
     return _in_parts("decode", z)
 ''',
     "sample": '''
+@torch.no_grad()
 def sample(n):
     """Draw n rows; torch.manual_seed makes them repeatable."""
+    _check(n)
     return torch.cat([_program("sample")() for _ in range(-(-n // ROWS))])[:n]
 ''',
     "step": '''
+@torch.no_grad()
 def sample(n, steps=STEPS):
     """Draw n rows: the last ones of as many chains; torch.manual_seed makes them repeatable."""
+    _check(n)
+    _check(steps, "steps")
     program, drawn = _program("step"), []
     for _ in range(-(-n // ROWS)):
         *state, rows = [*torch.load(HERE / "start.pt", weights_only=True), None]
@@ -202,7 +207,7 @@ def sample(n, steps=STEPS):
 """The functions of ``model.py`` by the program that they run."""
 
 
-def _script(name: str, written: list[str], rows: int, steps: int) -> str:
+def _script(name: str, written: list[str], rows: int, steps: int, dtype: torch.dtype) -> str:
     """The text of ``model.py``."""
     head = f'''"""{name}: a trained model as programs of torch, which is all that this file needs."""
 
@@ -214,6 +219,7 @@ import torch
 HERE = Path(__file__).parent
 ROWS = {rows}  # that a program takes at once
 STEPS = {steps}  # of a chain
+DTYPE = {dtype}  # of the weights
 
 
 @functools.cache
@@ -221,9 +227,15 @@ def _program(name):
     return torch.export.load(HERE / f"{{name}}.pt2").module()
 
 
+def _check(n, what="rows"):
+    if n < 1:
+        raise ValueError(f"got {{n}} {{what}}; expected at least one")
+
+
 @torch.no_grad()
 def _in_parts(name, x):
-    x = torch.as_tensor(x, dtype=torch.float32)
+    x = torch.as_tensor(x, dtype=DTYPE)
+    _check(len(x))
     filled = torch.cat([x, x[:1].expand(-len(x) % ROWS, *x.shape[1:])])
     return torch.cat([_program(name)(part) for part in filled.split(ROWS)])[: len(x)]
 
@@ -231,7 +243,7 @@ def _in_parts(name, x):
     if not steps:
         head = re.sub(r"STEPS.*\n", "", head)
     if not set(written) & {"encode", "reconstruct", "decode"}:
-        head = head[: head.index("@torch.no_grad()")]
+        head = head[: head.index("@torch.no_grad()")].replace(f"DTYPE = {dtype}  # of the weights\n", "")
     last = (
         """
 

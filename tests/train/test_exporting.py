@@ -1,5 +1,6 @@
 """Exported programs give the model's numbers in a process that cannot import this package."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 
 import pyro_dgm as dgm
 from pyro_dgm.cli import main
+from pyro_dgm.data import reading, stored
 from pyro_dgm.train import exporting
 
 ASK = """
@@ -112,6 +114,41 @@ def test_what_cannot_be_exported_is_refused_in_words(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="x got NaN; expected rows without missing values"):
         dgm.export(dgm.RBM(4, 2), tmp_path, torch.full((3, 4), torch.nan))
+
+
+def _script(folder):
+    spec = importlib.util.spec_from_file_location("model", folder / "model.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.mark.parametrize("make", [lambda: dgm.RBM(4, 3), lambda: dgm.VAE(4, latent=2, hidden=(5,))])
+def test_the_script_of_a_model_in_double_precision(make, tmp_path):
+    """It takes rows of any precision, keeps no gradients, and says what is wrong with no rows."""
+    model, x = make().double(), np.random.default_rng(0).integers(0, 2, (3, 4)).astype(np.float32)
+    assert dgm.export(model, tmp_path, x, rows=4) == {}
+    script = _script(tmp_path)
+    assert script.sample(5).numpy().dtype == np.float64
+    with torch.no_grad():
+        theirs = model.hidden_features(torch.tensor(x).double())
+    np.testing.assert_allclose(script.encode(x).numpy(), theirs, rtol=1e-10)
+    if hasattr(script, "decode"):
+        assert not script.decode(torch.zeros(2, 2, requires_grad=True)).requires_grad
+    for ask in (lambda: script.sample(0), lambda: script.encode(x[:0])):
+        with pytest.raises(ValueError, match="got 0 rows; expected at least one"):
+            ask()
+
+
+def test_the_command_on_rows_that_stay_in_a_file(tmp_path, monkeypatch):
+    """It reads some of them, with a file of more than the memory."""
+    rows, run = tmp_path / "rows.npy", tmp_path / "run"
+    np.save(rows, np.random.default_rng(0).integers(0, 2, (40, 5)).astype(np.uint8))
+    monkeypatch.setattr(reading, "LARGEST_READ", 0)
+    assert main(f"fit rbm --set hidden=2 --data {rows} --epochs 1 --out {run} --quiet".split()) == 0
+    monkeypatch.setattr(stored, "memory", lambda: 1)
+    assert main(["export", str(run), "--rows-at-once", "2", "--quiet"]) == 0
+    assert (run / "export" / "encode.pt2").exists()
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

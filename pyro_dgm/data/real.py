@@ -16,12 +16,15 @@ from .streams import stream
 LEVELS = 256
 """The number of grey levels of a byte."""
 
+ROUNDING = 1e-12
+"""A deviation of so little of a column's largest number is one of rounding: the column is constant."""
+
 
 def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
     """Every column brought to mean 0 and variance 1, as they are in the training rows; a constant column is only centred.
 
     Grey levels and bytes are first spread over their steps by uniform noise, drawn once; without it a density could grow
-    without bound at the levels that occur. Real numbers are taken as they are.
+    without bound at the levels that occur. Real numbers, and the columns of a table, are taken as they are.
 
     Args:
         dataset: grey levels in [0, 1], bytes (whole numbers from 0 to 255), or real numbers.
@@ -43,24 +46,26 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
     whole = dataset.test.space.support == "whole numbers" and all(
         _within(split, LEVELS - 1) for split in splits.values()
     )
-    steps = whole or all(_within(split, 1) for split in splits.values())
+    steps = dataset.columns is None and (whole or all(_within(split, 1) for split in splits.values()))
     top = (1 if whole else LEVELS - 1) if steps else None
     spread = {part: _spread(split.x, top, seed, part) for part, split in splits.items()}
-    mean, scale = spread["train"].mean(0), spread["train"].std(0, correction=0)
-    scale = scale.clamp_min(1 / LEVELS) if steps else torch.where(scale > 0, scale, 1.0)
+    rows = spread["train"] if steps else spread["train"].double()
+    mean, scale = rows.mean(0), rows.std(0, correction=0)
+    constant = ~(scale > ROUNDING * rows.abs().amax(0))
+    scale = scale.clamp_min(1 / LEVELS) if steps else scale.masked_fill(constant, 1.0)
     log_determinant = -float(scale.double().log().sum())
     space = Space("real", "standardised", log_determinant, str(dataset.test.space))
     if steps:
         # The law of dequantised rows has a density of 256 a column at most; on its rows no other law has a higher mean.
         ceiling = scale.numel() * math.log(LEVELS) - log_determinant
         space = Space("real", "dequantised, standardised", log_determinant, "unit interval (dequantised)", ceiling)
-    changed = _with_rows(dataset, lambda part, _: (spread[part] - mean) / scale, space, dataset.shape)
+    changed = _with_rows(dataset, lambda part, _: _forth(mean, scale, spread[part]), space, dataset.shape)
     # A lambda could not be sent to another process.
     return replace(
         changed,
         grey=partial(_back, mean, scale) if steps else None,
         convert=partial(_standardised, mean, scale, top, seed),
-        restore=partial(_restored, mean, scale, top),
+        restore=partial(_restored, mean, scale, top) if dataset.columns is None else partial(_decimals, mean, scale),
         columns=dataset.columns,
     )
 
@@ -80,18 +85,42 @@ def _standardised(mean: Tensor, scale: Tensor, top: int | None, seed: int, x: Te
             f"the rows reach from {float(known.min()):g} to {float(known.max()):g}; expected grey levels from 0 to "
             f"{(LEVELS - 1) // top}, as the training rows have"
         )
-    return (_spread(x, top, seed, "test") - mean) / scale
+    return _forth(mean, scale, _spread(x, top, seed, "test"))
+
+
+def _forth(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
+    """Rows standardised, in their own precision, whatever that of the mean is."""
+    return ((rows - mean) / scale).to(rows.dtype)
 
 
 def _back(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
     """Standardised rows as grey levels."""
-    return rows * scale + mean
+    return (rows * scale + mean).to(rows.dtype)
 
 
 def _restored(mean: Tensor, scale: Tensor, top: int | None, rows: Tensor) -> Tensor:
     """Standardised rows in the units that they were read in."""
     back = _back(mean, scale, rows)
     return back if top is None else (back * LEVELS).floor().clamp(0, LEVELS - 1) / top
+
+
+def _decimals(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
+    """Standardised rows of a table in its units, in double precision: of all numbers that become these, the shortest decimals.
+
+    So numbers of a table come back as they stood there, though single precision does not hold them.
+    """
+    back = rows.double() * scale + mean
+    size = back.abs().clamp_min(1e-9).nan_to_num(1.0).log10().floor().int()
+    powers = torch.tensor([float(f"1e{n}") for n in range(23)], dtype=torch.float64)
+    found, same = back, torch.zeros_like(back, dtype=torch.bool)
+    for digits in range(1, 16):
+        places = digits - 1 - size
+        power = powers[places.abs().clamp_max(22)]
+        short = torch.where(places < 0, (back / power).round() * power, (back * power).round() / power)
+        fits = _forth(mean, scale, short.to(rows.dtype)) == rows
+        found = torch.where(fits & ~same, short, found)
+        same |= fits
+    return found
 
 
 class Whitening(NamedTuple):

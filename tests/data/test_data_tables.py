@@ -172,3 +172,36 @@ def test_only_rows_that_were_loaded_state_an_origin():
     assert digits.origin == {"source": "digits", "binarisation": "threshold", "seed": 0}
     assert digits.labelled(10).origin == digits.origin | {"classes": 10}
     assert digits.with_validation_in_training().origin is None
+
+
+def test_standardised_tables_come_back_as_they_were_read(tmp_path):
+    """Shares are no grey levels: they come back with their digits, and samples of texts in the shares of a normal law."""
+    lines = [f"{37 * i % 100 / 100:.2f},{150 + i % 40},{36.6 + 0.013 * i:.3f},123456.7" for i in range(200)]
+    texts = ["yes", "no", "maybe", "no"] * 50
+    text = "share,height,heat,same,smokes\n" + "".join(f"{a},{b}\n" for a, b in zip(lines, texts, strict=True))
+    file = written(tmp_path / "t.csv", text)
+    for drop in (
+        [],
+        ["height", "heat", "same"],
+        ["share", "heat", "same"],
+    ):  # within [0, 1], and whole numbers below 256
+        kept = pandas.read_csv(file).drop(columns=drop)
+        plain, data = dgm.data.load(kept), dgm.data.load(kept, preprocessing="standardised")
+        assert str(data.test.space) == "real (standardised)"
+        values = data.columns.values(data.restore(data.test.x).numpy())
+        assert values == plain.columns.values(plain.test.x.numpy())
+        again = data.columns.values(data.restore(data.convert(plain.valid.x)).numpy())
+        assert again == plain.columns.values(plain.valid.x.numpy())
+    rows = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
+    found = data.columns.values(data.restore(rows).numpy())["smokes"]
+    mean, scale = (plain.train.x[:, 1:].mean(0), plain.train.x[:, 1:].std(0, correction=0))
+    largest = (rows[:, 1:] * scale + mean).argmax(1)
+    assert found == [["maybe", "no", "yes"][n] for n in largest]
+    assert data.restore(torch.full((1, 4), torch.nan)).isnan().all()
+
+
+def test_a_constant_column_of_a_table_is_centred_only():
+    """Rounding of its mean is no deviation."""
+    frame = pandas.DataFrame({"a": np.arange(100) / 7, "b": np.full(100, 123456.7)})
+    data = dgm.data.load(frame, preprocessing="standardised")
+    assert data.train.x[:, 1].abs().max() < 1e-3

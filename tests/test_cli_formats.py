@@ -198,6 +198,50 @@ def test_a_run_from_python_finds_its_data_again(bits, tmp_path, capsys):
     assert again["digest"] == json.loads((tmp_path / "frame" / "config.json").read_text())["data"]["digest"]
 
 
+def test_units_and_labels_of_frames_are_those_of_files(people, tmp_path, capsys):
+    """A run from Python on a changed frame with labels does in the shell what one on its file does."""
+    file = people / "people.csv"
+    frame = pandas.read_csv(file)
+    for name, source in (("file", file), ("frame", frame)):
+        data = dgm.data.load(source, preprocessing="standardised", labels="kind").labelled(2)
+        torch.manual_seed(0)
+        model = dgm.ConditionalVAE(data.visible - 2, classes=2, latent=2, hidden=(8,), output="gaussian")
+        dgm.fit(model, data, out=tmp_path / name, **QUIET)
+    assert (tmp_path / "frame" / "rows.npz").is_file()
+    (tmp_path / "holes.csv").write_text("kind,town,height,sporty,children\na,Rome,181.5,,3\nb,,159.0,false,\n")
+    found = {}
+    for name in ("file", "frame"):
+        run = tmp_path / name
+        capsys.readouterr()
+        for rows in ([], ["--data", file]):
+            ran("evaluate", run, "--json", *rows)
+        ran("sample", run, "-n", 5)
+        ran("sample", run, "-n", 5, "--label", 1, "--out", run / "b")
+        ran("impute", run, "--rows", tmp_path / "holes.csv", "--draws", 5)
+        written = [(run / path).read_text() for path in ("samples.csv", "b/samples.csv", "imputed.csv")]
+        found[name] = [capsys.readouterr().out.replace(str(run), "RUN"), *written]
+    assert found["frame"] == found["file"]
+    assert {row["kind"] for row in table(tmp_path / "frame" / "b" / "samples.csv")} == {"b"}
+
+
+def test_rows_changed_in_an_unknown_way_are_not_mixed_with_others(tmp_path, capsys):
+    """Where the kept rows' units are not known, rows of files are refused and samples are not called by names of columns."""
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(
+        {"income": rng.normal(50000, 9000, 60).round().astype(int), "height": rng.normal(170, 9, 60)}
+    )
+    frame.to_csv(tmp_path / "other.csv", index=False)
+    data = dgm.data.load(frame, preprocessing="standardised").with_validation_in_training()
+    run = dgm.fit(dgm.AffineGenerator(2), data, out=tmp_path / "run", **QUIET)
+    ran("evaluate", run.out, "--json")
+    assert json.loads(capsys.readouterr().out)["space"] == "real (standardised)"
+    for command, flag in (("evaluate", "--data"), ("impute", "--rows"), ("rank", "--rows")):
+        assert main([command, str(run.out), flag, str(tmp_path / "other.csv")]) == 2
+        assert "it is not known how to change these alike" in capsys.readouterr().err
+    ran("sample", run.out, "-n", 3)
+    assert not (run.out / "samples.csv").exists()
+
+
 def test_parquet_needs_a_writer_and_says_so(people, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     monkeypatch.setitem(__import__("sys").modules, "fastparquet", None)

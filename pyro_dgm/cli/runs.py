@@ -102,15 +102,15 @@ def load(source: dict[str, Any], data_dir: str | None, run: str | None = None) -
     """The dataset that a run's configuration describes under ``data``, and the shape of its rows without labels."""
     if run is not None and source["source"] == ROWS:
         dataset = kept_rows(run, source)
-        return dataset, dataset.shape
-    dataset = data.load(
-        source["source"],
-        data_dir=data_dir,
-        binarisation=_named(source["binarisation"]),
-        seed=source["seed"],
-        preprocessing=source.get("preprocessing"),
-        labels=source.get("labels"),
-    )
+    else:
+        dataset = data.load(
+            source["source"],
+            data_dir=data_dir,
+            binarisation=_named(source["binarisation"]),
+            seed=source["seed"],
+            preprocessing=source.get("preprocessing"),
+            labels=source.get("labels"),
+        )
     return _labelled(dataset, source), dataset.shape
 
 

@@ -99,7 +99,8 @@ class Dataset:
         columns: names and types of the columns of a table, None where the rows come from none.
 
     Attributes:
-        origin: what ``load`` was asked for, if these are its rows; a run's configuration states it.
+        origin: what ``load`` was asked for, if these are its rows, which a run's configuration states; of a data frame, or of
+            labelled rows from memory, with the dataset before the change as its ``source``.
 
     Raises:
         ValueError: if a split is empty, widths differ, a value is infinite (NaN is a missing value), or `shape` does not fit.
@@ -199,7 +200,8 @@ class Dataset:
             f"{self.name} with labels", train, valid, test, (train.x.shape[1],), redraw, self.grey, self.convert, self.restore,
             self.columns,
         )  # fmt: skip
-        return made if self.origin is None else made.from_origin(self.origin | {"classes": classes})
+        origin = self.origin or {"source": self, "binarisation": "none", "seed": 0}
+        return made.from_origin(origin | {"classes": classes})
 
     def from_origin(self, origin: dict[str, Any]) -> Self:
         """This dataset, which now states where it came from; other rows made of it do not."""

@@ -101,25 +101,42 @@ def load(
     >>> digits.shape, len(digits.train), len(digits.valid), len(digits.test), str(digits.test.space)
     ((8, 8), 1197, 300, 300, 'binary (threshold 0.5)')
     """
+    _check_one(binarisation, preprocessing)
+    read = _read(name_or_path, data_folder(data_dir), labels)
+    dataset = changed(read, binarisation, seed, preprocessing)
+    named = isinstance(name_or_path, str | os.PathLike)
+    if not named and dataset is read:
+        return dataset
+    origin = {
+        "source": located(os.fspath(name_or_path), data_dir) if named else read,
+        "binarisation": binarisation or "none",
+        "seed": seed,
+    }
+    stated = {"preprocessing": preprocessing, "labels": labels if named else None}
+    return dataset.from_origin(origin | {name: value for name, value in stated.items() if value is not None})
+
+
+def changed(
+    dataset: Dataset, binarisation: str | None, seed: int, preprocessing: str | dict[str, Any] | None
+) -> Dataset:
+    """The dataset with its rows binarised or preprocessed, as ``load`` says.
+
+    Raises:
+        ValueError: both; an unknown name; rows that the change does not take.
+    """
+    _check_one(binarisation, preprocessing)
+    if preprocessing is not None:
+        _check_complete(dataset)
+        return preprocess(dataset, **({"how": preprocessing} if isinstance(preprocessing, str) else preprocessing))
+    return dataset if binarisation is None else binarise(dataset, binarisation, seed)
+
+
+def _check_one(binarisation: str | None, preprocessing: str | dict[str, Any] | None) -> None:
+    """Refuse an unknown binarisation, or one beside a preprocessing."""
     if binarisation is not None:
         check_name(binarisation)
         if preprocessing is not None:
             raise ValueError(f"load got binarisation {binarisation!r} and preprocessing {preprocessing!r}; choose one.")
-    dataset = _read(name_or_path, data_folder(data_dir), labels)
-    if preprocessing is not None:
-        _check_complete(dataset)
-        dataset = preprocess(dataset, **({"how": preprocessing} if isinstance(preprocessing, str) else preprocessing))
-    elif binarisation is not None:
-        dataset = binarise(dataset, binarisation, seed)
-    if not isinstance(name_or_path, str | os.PathLike):
-        return dataset
-    origin = {
-        "source": located(os.fspath(name_or_path), data_dir),
-        "binarisation": binarisation or "none",
-        "seed": seed,
-    }
-    stated = {"preprocessing": preprocessing, "labels": labels}
-    return dataset.from_origin(origin | {name: value for name, value in stated.items() if value is not None})
 
 
 def _check_complete(dataset: Dataset) -> None:

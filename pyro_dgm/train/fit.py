@@ -154,7 +154,9 @@ def fit(
     data = as_dataset(data)
     source = origin_of(data) if source is None else source
     dtype = next(model.parameters()).dtype
+    origin = data.origin
     data = replace(data, train=data.train.to(dtype), valid=data.valid.to(dtype), test=data.test.to(dtype))
+    data = data if origin is None else data.from_origin(origin)
     for name in ("train", "valid"):
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:

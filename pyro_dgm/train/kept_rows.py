@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..data import Dataset, Space, Split
 from ..data.npz import read_npz
+from ..data.sources import changed
 from ..data.tables import Columns
 from ..files import write_atomically
 
@@ -24,27 +27,43 @@ LARGEST = 2**28
 def origin_of(data: Dataset) -> dict[str, Any] | None:
     """Where a run finds its data again: what they were loaded from, else rows in its own folder; None if these are too many.
 
-    Rows that are drawn anew for every batch are not kept either.
+    Rows in memory are kept as they were before ``load`` changed them and ``labelled`` gave them labels, so that rows of other
+    files are changed alike. Where they were changed in another way, ``changed`` has what is known of their space. Rows that are
+    drawn anew for every batch in such a way are not kept.
     """
-    size = sum(split.x.nbytes for split in (data.train, data.valid, data.test))
-    if data.origin is not None:
-        return data.origin
-    return None if data.redraw is not None or size > LARGEST else {"source": ROWS, "binarisation": "none", "seed": 0}
+    origin = data.origin or {"binarisation": "none", "seed": 0}
+    if isinstance(origin.get("source"), str):
+        return origin
+    raw = _raw(data)
+    if raw.redraw is not None or sum(split.x.nbytes for split in (raw.train, raw.valid, raw.test)) > LARGEST:
+        return None
+    space = raw.test.space
+    stated = {"log_determinant": space.log_determinant, "before": space.before, "ceiling": space.ceiling}
+    known = {name: value for name, value in stated.items() if value not in (None, math.inf)}
+    unlike = raw.convert is not None and space.support != "binary"
+    return origin | {"source": ROWS} | ({"changed": known} if unlike else {})
+
+
+def _raw(data: Dataset) -> Dataset:
+    """The rows in memory of which a dataset was made."""
+    source = (data.origin or {}).get("source")
+    return source if isinstance(source, Dataset) else data
 
 
 def keep_rows(run: Path, data: Dataset) -> None:
-    """Write the rows of a dataset into a run's folder, in splits and with their labels."""
+    """Write the rows of a dataset, as ``origin_of`` says, into a run's folder, in splits and with their labels."""
     arrays: dict[str, Any] = {}
+    raw = _raw(data)
     for part in ("train", "valid", "test"):
-        split: Split = getattr(data, part)
-        arrays[part] = split.x.detach().cpu().reshape(len(split), *data.shape).numpy()
+        split: Split = getattr(raw, part)
+        arrays[part] = split.x.detach().cpu().reshape(len(split), *raw.shape).numpy()
         if split.labels is not None and split.labels.ndim == 1:
             arrays[f"{part}_labels"] = split.labels.cpu().numpy()
     write_atomically(run / ROWS, lambda file: np.savez_compressed(file, **arrays))
 
 
 def kept_rows(run: str | os.PathLike[str], described: dict[str, Any]) -> Dataset:
-    """The dataset of ``keep_rows``.
+    """The dataset of ``keep_rows``, binarised or preprocessed as it was, but without label columns.
 
     Args:
         run: the folder.
@@ -53,9 +72,25 @@ def kept_rows(run: str | os.PathLike[str], described: dict[str, Any]) -> Dataset
     Raises:
         ValueError: the file is damaged.
     """
-    dataset = read_npz(Path(run) / ROWS)
-    support, _, made = str(described.get("space", dataset.test.space)).partition(" (")
-    space = Space(support, made.removesuffix(")"))
-    splits = {part: replace(getattr(dataset, part), space=space) for part in ("train", "valid", "test")}
+    name = str(described.get("name", "rows")).removesuffix(" with labels")
     columns = Columns.of_dict(described["columns"]) if "columns" in described else None
-    return replace(dataset, name=described.get("name", dataset.name), columns=columns, **splits)
+    dataset = replace(read_npz(Path(run) / ROWS), name=name, columns=columns)
+    preprocessing, binarisation = described.get("preprocessing"), described.get("binarisation", "none")
+    if preprocessing is not None or binarisation != "none":
+        how = None if binarisation == "none" else binarisation
+        return changed(dataset, how, described.get("seed", 0), preprocessing).from_origin(
+            {"source": dataset}
+            | {name: described[name] for name in ("binarisation", "seed", "preprocessing") if name in described}
+        )
+    support, _, made = str(described.get("space", dataset.test.space)).partition(" (")
+    space = Space(support, made.removesuffix(")"), **described.get("changed", {}))
+    splits = {part: replace(getattr(dataset, part), space=space) for part in ("train", "valid", "test")}
+    return replace(dataset, convert=_unknown if "changed" in described else None, **splits)
+
+
+def _unknown(x: Tensor) -> Tensor:
+    """Refuse rows of other files where it is not known how the run's came to be."""
+    raise ValueError(
+        "the run was trained from Python on rows that were preprocessed there, and it is not known how to change these alike; "
+        "train on what load(..., preprocessing=...) gives, unchanged, or evaluate such rows from Python"
+    )

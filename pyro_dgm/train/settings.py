@@ -222,7 +222,8 @@ def describe(data: Dataset, source: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "name": data.name, "shape": list(data.shape), "space": str(data.test.space), "rows": rows,
         "digest": digest({"train": data.train.x, "valid": data.valid.x}),
-        **({} if data.columns is None else {"columns": data.columns.as_dict()}), **(source or {}),
+        **({} if data.columns is None or "changed" in (source or {}) else {"columns": data.columns.as_dict()}),
+        **(source or {}),
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.sklearn import DensityEstimator, FeatureTransformer, ModelClassifier, ModelImputer
+from pyro_dgm.sklearn import estimator as room
 
 QUICK = {"epochs": 2, "random_state": 0}
 
@@ -161,6 +162,23 @@ def test_features_and_classes_in_pipelines_and_searches(digits_rows):
         (DensityEstimator("nothing"), "there is no model 'nothing'"),
         (DensityEstimator("nade", {"width": 3}), "NADE has no option 'width'"),
         (DensityEstimator("nade", epochs=0), "epochs got 0"),
+        (
+            DensityEstimator("nade", training={"progress": True}),
+            "training got 'progress', which is never shown by an est",
+        ),
+        (
+            DensityEstimator("nade", training={"seed": 1}),
+            "training got 'seed', which is chosen by random_state; expected",
+        ),
+        (
+            DensityEstimator("nade", training={"epochs": 1}),
+            "training got 'epochs', which is an argument of its own; expec",
+        ),
+        (
+            DensityEstimator("nade", training={"speed": 1}),
+            "training got 'speed', which is unknown; expected some of av",
+        ),
+        (DensityEstimator("nade", training=["decay"]), "training got .*; expected a dictionary"),
         (ModelClassifier("rbm"), "'rbm', which gives no probabilities of labels; expected one of"),
         (ModelClassifier("classrbm"), "ModelClassifier got one class, 0"),
     ],
@@ -202,3 +220,25 @@ def test_models_of_columns_with_ends_see_grey_levels_as_they_are(name, options, 
     np.testing.assert_array_equal(model.score_samples(X), theirs)
     with pytest.warns(UserWarning, match=rf"got 2 among 1 values outside \[{low}, 1\]: they are taken for {low} or 1"):
         model.score_samples(np.vstack([X[:3], [[2.0, 0, 0, 0, 0]]]))
+
+
+@pytest.mark.parametrize(
+    ("training", "share"),
+    [({"patience": 2}, 36), ({"keep": "best"}, 36), ({"decay": "ReduceLROnPlateau"}, 36), ({"decay": "linear"}, 40)],
+)
+def test_a_tenth_is_held_out_where_an_option_looks_at_validation_rows(training, share, monkeypatch):
+    """Rows of every kind, though they come in order: none is trained on and held out, and all are one or the other."""
+    X, taken = np.arange(40.0)[:, None], []
+
+    def watched(model, data, **options):
+        taken.append(data)
+        return dgm.fit(model, data, **options)
+
+    monkeypatch.setattr(room, "fit", watched)
+    DensityEstimator("affinegenerator", training=training, **QUICK).fit(X)
+    train, valid = taken[0].train.x.flatten().tolist(), taken[0].valid.x.flatten().tolist()
+    assert len(train) == share
+    assert len(set(train + valid)) == 40
+    if share < 40:
+        assert len(valid) == 4
+        assert max(valid) - min(valid) > 4 / X.std()  # not the last rows

@@ -24,7 +24,8 @@ class DensityEstimator(DensityMixin, ModelEstimator):
         options: the model's arguments, as ``{"hidden": 50}``.
         objective: those of its objective, as ``{"kind": "cd", "k": 5}``.
         epochs, batch_size, learning_rate: passes over the data, rows a step, first step size.
-        training: other arguments of ``dgm.fit``, as ``{"decay": "linear"}``.
+        training: other arguments of ``dgm.fit``, as ``{"decay": "linear"}``; for ``patience``, ``keep="best"`` and
+            ``decay="ReduceLROnPlateau"`` a tenth of the rows is held out.
         random_state: a seed, a ``RandomState`` or None, as everywhere in scikit-learn.
         evidence: options of the likelihood, as ``{"particles": 500}`` or ``{"method": "ais"}``.
 

@@ -14,11 +14,20 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from .. import registry
+from ..checks import shown
 from ..data import Dataset, Space, Split
 from ..data.binarise import binarise
 from ..inference.random_state import seeded, seeded_by
 from ..train.fit import fit
+from ..train.schedules import PLATEAU
 from .units import Units, refuses
+
+CHOSEN = {
+    "data": "the rows of the estimator's fit",
+    "seed": "chosen by random_state",
+    "progress": "never shown by an estimator: take callbacks",
+}
+"""Why ``training`` may not have arguments of ``dgm.fit`` that are no arguments of an estimator."""
 
 
 class ModelEstimator(BaseEstimator):
@@ -28,6 +37,10 @@ class ModelEstimator(BaseEstimator):
     in [0, 1], and generators with outputs in [-1, 1], take them as they are. Models of bits take bits, or grey levels as
     probabilities of bits, drawn anew for every step. A value outside is taken for the nearer end, with a warning. torch's
     random state is not changed, and the same question gets the same answer.
+
+    ``training`` has other arguments of ``dgm.fit``. Where one of them needs validation rows (``patience``, ``keep="best"``,
+    ``decay="ReduceLROnPlateau"``), a tenth of the rows, drawn by ``random_state``, is held out for it; otherwise all rows are
+    trained on, and the ``valid_`` figures of ``history_`` are theirs.
     """
 
     takes_nan: ClassVar[bool] = False
@@ -86,6 +99,7 @@ class ModelEstimator(BaseEstimator):
 
     def _train(self, cls: Any, X: np.ndarray, labels: np.ndarray | None) -> Self:
         """Make the model and train it on validated rows, whose labels are whole numbers from 0."""
+        training = _checked_training(self.training)
         generator = check_random_state(self.random_state)
         classes = 0 if labels is None else int(labels.max()) + 1
         chosen = {**(self.options or {}), **({"classes": classes} if classes else {})}
@@ -112,6 +126,8 @@ class ModelEstimator(BaseEstimator):
             space = Space("unit interval" if self.units_.low == 0 else "real")
             split = Split(x, space, None if labels is None else torch.as_tensor(labels))
             data = Dataset("rows", split, split, split, (X.shape[1],))
+            if _needs_validation(training):
+                data = Dataset.of_rows(split[torch.randperm(len(split))])
             if self.units_.bits and not bool(((x == 0) | (x == 1) | x.isnan()).all()):
                 # Figures during training are of the nearer bit, training itself of bits drawn anew.
                 drawn = binarise(data, "stochastic", seed)
@@ -120,7 +136,7 @@ class ModelEstimator(BaseEstimator):
             objective = registry.criterion(self.model_, dict(self.objective or {}), X.shape[1])
             self.history_ = fit(
                 self.model_, data, objective=objective, epochs=self.epochs, batch_size=self.batch_size,
-                learning_rate=self.learning_rate, seed=seed, progress=False, **(self.training or {}),
+                learning_rate=self.learning_rate, seed=seed, progress=False, **training,
             ).history  # fmt: skip
         # In double precision a row's figures do not depend on the rows beside it.
         self.model_ = self.model_.double().eval()
@@ -146,3 +162,27 @@ class ModelEstimator(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.takes_nan
         return tags
+
+
+TRAINING = sorted(set(inspect.signature(fit).parameters) - {*CHOSEN, *inspect.signature(ModelEstimator).parameters})
+"""The arguments of ``dgm.fit`` that ``training`` may have."""
+
+
+def _checked_training(training: Any) -> dict[str, Any]:
+    """Other arguments of ``dgm.fit``.
+
+    Raises:
+        ValueError: what is no dictionary of them.
+    """
+    if training is not None and not isinstance(training, dict):
+        raise ValueError(f"training got {shown(training)}; expected a dictionary, as {{'decay': 'linear'}}")
+    for name in training or {}:
+        if name not in TRAINING:
+            why = CHOSEN.get(name, "an argument of its own" if name in inspect.signature(fit).parameters else "unknown")
+            raise ValueError(f"training got {name!r}, which is {why}; expected some of {', '.join(TRAINING)}")
+    return training or {}
+
+
+def _needs_validation(training: dict[str, Any]) -> bool:
+    """Whether arguments of ``dgm.fit`` look at figures of validation rows."""
+    return training.get("patience") is not None or training.get("keep") == "best" or training.get("decay") == PLATEAU

@@ -211,10 +211,15 @@ def _listed(names: list[str]) -> str:
     return ", ".join(map(repr, names[:10])) + (" …" if len(names) > 10 else "")
 
 
-def _texts(field: Field) -> list[str | None]:
+def _texts(field: Field, where: str) -> list[str | None]:
     """The values of a column as texts, whole numbers without a point."""
     if field.kind == "text":
         return [None if value is None else str(value) for value in field.values]
+    if np.isinf(field.values).any():
+        raise ValueError(
+            f"{where}: column {field.name!r}, whose values are labels or texts, has an infinite value, first in row "
+            f"{int(np.argmax(np.isinf(field.values)))}; expected a finite one, or nothing where it is missing"
+        )
     return [None if np.isnan(v) else str(int(v)) if v == np.rint(v) else repr(float(v)) for v in field.values]
 
 
@@ -229,7 +234,7 @@ def _levels(field: Field, where: str, label: bool) -> tuple[str, ...]:
     """The texts of a column, or the classes of one with labels, in order."""
     if field.kind != "text" and not label:
         return ()
-    known = [text for text in _texts(field) if text is not None]
+    known = [text for text in _texts(field, where) if text is not None]
     if field.kind != "text":
         return tuple(sorted(set(known), key=float))
     levels = field.levels or tuple(sorted(set(known)))
@@ -250,7 +255,7 @@ def _coded(column: Column, field: Field, where: str) -> np.ndarray:
             )
         return np.asarray(field.values, dtype=np.float64)[:, None]
     place = {level: number for number, level in enumerate(column.levels)}
-    texts = _texts(field)
+    texts = _texts(field, where)
     if strange := [text for text in texts if text is not None and text not in place]:
         raise ValueError(
             f"{where}: column {field.name!r} holds {strange[0][:40]!r}; expected one of {_listed([*column.levels])}, or nothing"

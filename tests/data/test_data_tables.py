@@ -92,6 +92,11 @@ def test_labels_are_a_column_by_name(tmp_path):
         dgm.data.load(tmp_path / "t.csv", labels="tree")
     with pytest.raises(ValueError, match="digits is no table"):
         dgm.data.load("digits", labels="kind")
+    endless = written(tmp_path / "u.csv", "a,kind\n" + "1,2\n2,1\n" * 9 + "1,inf\n")
+    with pytest.raises(
+        ValueError, match=r"'kind', whose values are labels or texts, has an infinite value, first in row 18"
+    ):
+        dgm.data.load(endless, labels="kind")
 
 
 def test_labels_of_a_table_without_names_are_a_column_by_its_place(tmp_path):

@@ -242,6 +242,28 @@ def test_rows_changed_in_an_unknown_way_are_not_mixed_with_others(tmp_path, caps
     assert not (run.out / "samples.csv").exists()
 
 
+def test_runs_on_rows_from_memory_go_on_in_the_shell(bits, tmp_path):
+    """They are resumed, and repeated into runs that know as much of their rows: space, columns, preprocessing and labels."""
+    frame = pandas.DataFrame(bits.numpy().astype(bool), columns=list("abcdef")).assign(kind=["x", "y"] * 20)
+    labelled = dgm.data.load(frame, labels="kind").labelled(2)
+    real = pandas.DataFrame(np.random.default_rng(0).normal(7, 3, (60, 2)), columns=["a", "b"])
+    scaled = dgm.data.load(real, preprocessing="standardised")
+    runs = {
+        "tensor": (dgm.RBM(6, 3), bits), "labelled": (dgm.ClassRBM(6, 2, 3), labelled),
+        "scaled": (dgm.AffineGenerator(2), scaled), "derived": (dgm.AffineGenerator(2), scaled.with_validation_in_training()),
+    }  # fmt: skip
+    for name, (model, data) in runs.items():
+        run = dgm.fit(model, data, out=tmp_path / name, **QUIET).out
+        ran("fit", "--config", run, "--epochs", 2, "--out", run, "--resume")
+        assert json.loads((run / "config.json").read_text())["training"]["epochs"] == 2
+        ran("fit", "--config", run, "--out", tmp_path / f"{name}-again")
+        first, again = (
+            json.loads((path / "config.json").read_text())["data"] for path in (run, tmp_path / f"{name}-again")
+        )
+        assert again == first
+        ran("sample", tmp_path / f"{name}-again", "-n", 2)
+
+
 def test_parquet_needs_a_writer_and_says_so(people, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     monkeypatch.setitem(__import__("sys").modules, "fastparquet", None)

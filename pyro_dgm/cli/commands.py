@@ -17,7 +17,7 @@ from .exporting import export as export
 from .latents import print_latents
 from .parts import imputed_picture, likelihood, partly_known_rows
 from .ranking import rank as rank
-from .repeat import options_of_torch
+from .repeat import kept_by, options_of_torch
 from .report import report as report
 from .runs import Opened, load, open_run, other_rows, scratch, write_npz
 from .show import print_details, print_json, wide_tables, write_idata
@@ -55,13 +55,13 @@ def fit(options: Namespace) -> None:
     binarisation = options.binarisation or (
         "threshold" if options.data == "digits" and not options.preprocessing else "none"
     )
-    source = {
-        "source": data.located(options.data, options.data_dir),
-        "binarisation": binarisation,
-        "seed": options.seed,
-    }
+    source, kept = {"binarisation": binarisation, "seed": options.seed}, kept_by(options)
     source |= {name: value for name in ("preprocessing", "classes", "labels") if (value := getattr(options, name))}
-    dataset, _ = load(source, options.data_dir)
+    if kept is None:
+        source["source"] = data.located(options.data, options.data_dir)
+        dataset, _ = load(source, options.data_dir)
+    else:
+        dataset, _ = load(kept[1] | source | {"seed": kept[1]["seed"]}, options.data_dir, kept[0])
     visible = dataset.visible - (options.classes or 0)
     out = options.out or f"runs/{cls.__name__.lower()}"
 
@@ -90,7 +90,7 @@ def fit(options: Namespace) -> None:
         logger=_own(options.logger, "logger") if ":" in options.logger else options.logger,
         callbacks=[_own(name, "callback") for name in options.callback],
         progress=not options.quiet,
-        source=source,
+        source=source if kept is None else None,
     )
     if run.history:
         print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))

@@ -22,8 +22,9 @@ ROWS = ("binarisation", "preprocessing", "classes", "labels")
 def stored_arguments(path: str) -> dict[str, Any]:
     """The arguments by name.
 
-    The options of the model and of its objective are under ``stored_options`` and ``stored_objective``; an argument that the
-    configuration does not state is left out.
+    The options of the model and of its objective are under ``stored_options`` and ``stored_objective``; the folder of rows that
+    a run from Python kept, and what it says of them, are under ``stored_rows``; an argument that the configuration does not
+    state is left out.
 
     Raises:
         ValueError: the file is no configuration of a run, or one of a run from Python whose objective or data the command
@@ -47,6 +48,8 @@ def stored_arguments(path: str) -> dict[str, Any]:
     }
     if "origin" not in config:  # a file is never run because a configuration says so
         found["model"] = config["model"]
+    if rows["source"] == KEPT:
+        found["stored_rows"] = str(run), rows
     return found | {
         "stored_options": {name: value for name, value in config["options"].items() if name != "visible"},
         "stored_objective": config["objective_options"],
@@ -55,6 +58,12 @@ def stored_arguments(path: str) -> dict[str, Any]:
             for name in ("decay", "optimiser")
         },
     }
+
+
+def kept_by(options: Namespace) -> tuple[str, dict[str, Any]] | None:
+    """The run from Python whose kept rows ``fit`` trains on again, and what is said of them there; None for other data."""
+    stored = getattr(options, "stored_rows", None)
+    return stored if stored is not None and options.data == str(Path(stored[0]) / KEPT) else None
 
 
 def options_of_torch(options: Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Collection
 from typing import IO
 
 import numpy as np
@@ -19,21 +20,32 @@ Words = dict[int, dict[int, str]]
 """What is no number in a file: by column and then by row."""
 
 
-def read_table(path: str | os.PathLike[str]) -> tuple[list[Field], bool]:
+def read_table(path: str | os.PathLike[str], known: Collection[str] = ()) -> tuple[list[Field], bool]:
     """The columns of a csv file, and whether its first line has their names; empty fields, "nan" and "na" are missing values.
 
     A column holds booleans if all its fields are true or false, and texts if none is a number. The first line holds names if
-    none of its fields is a number, or if one is a word above numbers.
+    none of its fields is a number, or if one is a word above numbers. Numbers are names if they are 0, 1, …, as pandas names the
+    columns of an array, where two columns or one could not as well be whole numbers; or if they are those that are known.
+
+    Args:
+        path: the file.
+        known: the names that the columns have elsewhere, that of labels among them.
 
     Raises:
-        ValueError: a word in a column of numbers, or lines of unlike lengths; the message gives the line.
+        ValueError: a word in a column of numbers, lines of unlike lengths, or a column without a name beside some with names; the
+            message gives the line.
     """
     file = regular(path)
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             rows, words, lines, top = _scanned(stream)
-        named = _has_names(top[:1], rows, words)
+        named = _has_names(top[:1], rows, words) or _has_numbers_for_names(top, rows, words, known)
         start = int(named)
+        if named and not all(name.strip() for name in top[0]):
+            raise ValueError(
+                f"line {lines[0]} has no name for column {[bool(name.strip()) for name in top[0]].index(False) + 1}; expected a "
+                "name for each: if the column is the index of a data frame, write the file with to_csv(path, index=False)"
+            )
         names = [name.strip() for name in top[0]] if named else [f"column {n + 1}" for n in range(rows.shape[1])]
         pointed = [not text.strip().lstrip("+-").isdecimal() for text in top[start]] if len(top) > start else []
         fields = []
@@ -58,7 +70,10 @@ def _scanned(stream: IO[str]) -> tuple[np.ndarray, Words, list[int], list[list[s
             raise ValueError(f"line {line} has {len(fields)} fields, the first {len(top[0])}")
         try:
             row = [float(field) for field in fields]
+            exact = "_" not in "".join(fields)
         except ValueError:
+            exact = False
+        if not exact:
             row = [_number(field) for field in fields]
             for place, number in enumerate(row):
                 if math.isnan(number) and fields[place].strip().lower() not in ("", "na", "nan"):
@@ -70,8 +85,9 @@ def _scanned(stream: IO[str]) -> tuple[np.ndarray, Words, list[int], list[list[s
 
 
 def _number(text: str) -> float:
+    """The number of a field, NaN if it is none; Python's own notation 1_000 is none."""
     try:
-        return float(text)
+        return math.nan if "_" in text else float(text)
     except ValueError:
         return math.nan
 
@@ -82,6 +98,18 @@ def _has_names(first: list[list[str]], rows: np.ndarray, words: Words) -> bool:
     if len(above) == sum(bool(text.strip()) for line in first for text in line):
         return bool(above)
     return any(len(words[place]) == 1 and not np.isnan(rows[1:, place]).all() for place in above)
+
+
+def _has_numbers_for_names(top: list[list[str]], rows: np.ndarray, words: Words, known: Collection[str]) -> bool:
+    """Whether numbers in the first line are the names of columns."""
+    first = [name.strip() for name in top[0]] if top else []
+    if len(first) > 1 and set(first) <= set(known) and len(set(first)) == len(first) >= len(known) - 1:
+        return True
+    below, index = rows[1:], bool(first) and not first[0] and np.array_equal(rows[1:, 0], np.arange(len(rows) - 1))
+    if not len(below) or first[index:] != [str(number) for number in range(len(first) - index)]:
+        return False
+    whole = bool((below == np.rint(below)).all()) and not any(words.values())
+    return bool(index) or len(first) > 2 or not whole
 
 
 def _field(name: str, numbers: np.ndarray, words: dict[int, str], lines: list[int], start: int, pointed: bool) -> Field:

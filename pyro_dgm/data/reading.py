@@ -7,6 +7,7 @@ import math
 import os
 import struct
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any, overload
 
@@ -124,8 +125,8 @@ def read_array(path: str | os.PathLike[str], stay: bool = False) -> Any:
         ) from None
 
 
-def read_parquet(path: str | os.PathLike[str]) -> tuple[list[Field], bool]:
-    """The columns of a Parquet file, and that they have names.
+def read_parquet(path: str | os.PathLike[str], known: Collection[str] = ()) -> tuple[list[Field], bool]:
+    """The columns of a Parquet file, and that they have names, which the file tells and none need be ``known``.
 
     Raises:
         ValueError: a column of another type than numbers, booleans and texts, a file that is none, or no package to read it with.

@@ -33,7 +33,8 @@ def read_values(path: Path, columns: Columns | None = None) -> dict[str, np.ndar
         arrays = read_pictures(path)
         return {name.replace("train", "x"): array for name, array in arrays.items() if name.startswith("train")}
     if path.suffix in TABLES:
-        fields, named = TABLES[path.suffix](path)
+        names_of_run = [column.name for column in columns.ordered] if columns and columns.named else []
+        fields, named = TABLES[path.suffix](path, names_of_run)
         columns = columns or Columns.of(fields, named, str(path))
         rows, labels = columns.code(fields, named, str(path))
         return {"x": rows} if labels is None else {"x": rows, "x_labels": labels}

@@ -4,7 +4,7 @@ To add one, write a function from the data folder to a Dataset and mark it with 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,11 @@ from .tables import Columns, Field
 Reader = Callable[[Path | None], Dataset]
 """A function that reads a data set from the data folder, if there is one."""
 
-TABLES: dict[str, Callable[[Path], tuple[list[Field], bool]]] = {".csv": read_table, ".parquet": read_parquet}
-"""Readers of tables by the ending of their files: columns, and whether they have names."""
+TableReader = Callable[[Path, Collection[str]], tuple[list[Field], bool]]
+"""A function from a file, and the names that its columns have elsewhere, to columns, and whether they have names."""
+
+TABLES: dict[str, TableReader] = {".csv": read_table, ".parquet": read_parquet}
+"""Readers of tables by the ending of their files."""
 
 ENDINGS = (".npz", ".npy", *TABLES)
 """How the names of files end that are read."""
@@ -161,7 +164,7 @@ def _read(source: Any, folder: Path | None, labels: str | None) -> Dataset:
     name = os.fspath(source)
     path = None if name in _SOURCES else _found(name, folder)
     if path is not None and path.suffix in TABLES and not path.is_dir():
-        return _of_table(path, *TABLES[path.suffix](path), labels)
+        return _of_table(path, *TABLES[path.suffix](path, ()), labels)
     if labels is not None:
         raise ValueError(
             f"labels got {labels!r}, the name of a column, but {name} is no table (.csv, .parquet); labels of an npz file are "

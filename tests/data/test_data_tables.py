@@ -10,6 +10,7 @@ import torch
 import pyro_dgm as dgm
 from pyro_dgm.data.csv_table import read_table
 from pyro_dgm.data.frames import fields_of, frame_of
+from pyro_dgm.data.row_files import read_values
 from pyro_dgm.data.tables import Columns
 
 MIXED = "size,price,red,shape\n3,0.1,true,round\n5,,false,square\n,2.5,,\n4,1,true,round\n"
@@ -29,7 +30,15 @@ def written(path, text):
         ("red,1.5\nblue,2\nred,3\n", False, ["text", "real"]),
         ("x\n1.0\n2.0\n", True, ["real"]),
         ("x,y\n1,\n2,\n", True, ["whole", "real"]),
-        ("a,\n1,2\n", True, ["whole", "whole"]),
+        ("0,1,2\n.5,3,4\n.25,5,6\n", True, ["real", "whole", "whole"]),  # as pandas names the columns of an array
+        ("0,1,2\n1,0,1\n", True, ["whole", "whole", "whole"]),
+        ("0,1\n.5,3\n", True, ["real", "whole"]),
+        ("0\na\nb\na\n", True, ["text"]),
+        ("0,1\n1,1\n", False, ["whole", "whole"]),  # rather two bits
+        ("0\n1\n", False, ["whole"]),
+        ("0,1,2\n", False, ["whole", "whole", "whole"]),
+        ("0.0,1,2\n1,0,1\n", False, ["real", "whole", "whole"]),
+        ("who,x\n0_1,1\n1_1,2\n0_1,3\n", True, ["text", "whole"]),  # 0_1 is no number
         ("\ufeffa,b\n\n1,nan\n2,NA\n", True, ["whole", "real"]),
     ],
 )
@@ -44,6 +53,10 @@ def test_columns_have_types(tmp_path, text, named, kinds):
         ("a,b\n1,2\n3,x\n4,5\n", "line 3: 'x' in column 'b', where other lines have numbers"),
         ("a,b\n1,2\n3\n", "line 3 has 1 fields, the first 2"),
         ("a,a\n1,2\n", "two columns called 'a'"),
+        (",a\n0,2\n1,3\n", r"line 1 has no name for column 1; .* to_csv\(path, index=False\)"),
+        ("\n,0,1\n0,5,2\n1,4,3\n", r"line 2 has no name for column 1; .* to_csv\(path, index=False\)"),
+        ("a,\n1,2\n", "line 1 has no name for column 2"),
+        ("a,b\n1,2\n2_1,3\n", "line 3: '2_1' in column 'a', where other lines have numbers"),
         ("who\n" + "".join(f"name{i}\n" for i in range(9)), "9 different texts in 9 rows"),
     ],
 )
@@ -79,6 +92,21 @@ def test_other_tables_are_read_by_the_names_of_the_first(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             columns.code(*read_table(written(tmp_path / "v.csv", text)), "v.csv")
+
+
+def test_names_that_are_numbers_are_known_from_the_run(tmp_path):
+    """In any order, and without that of the labels; other numbers are a row."""
+    years = Columns.of(
+        fields_of(pandas.DataFrame([[1, 2, 0], [3, 4, 1]], columns=[2019, 2020, 2021]), "t"), True, "t", "2021"
+    )
+    for text, rows in (
+        ("2020,2019\n5,6\n", [[6, 5]]),
+        ("2021,2020,2019\n0,5,6\n", [[6, 5]]),
+        ("2020,2022\n5,6\n", [[2020, 2022], [5, 6]]),
+    ):
+        assert read_values(written(tmp_path / "u.csv", text), years)["x"].tolist() == rows
+    bits = Columns.of(fields_of(pandas.DataFrame([[1, 0], [0, 1]]), "t"), True, "t")
+    assert read_values(written(tmp_path / "u.csv", "0,1\n1,0\n"), bits)["x"].tolist() == [[1, 0]]
 
 
 def test_labels_are_a_column_by_name(tmp_path):

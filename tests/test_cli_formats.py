@@ -239,6 +239,7 @@ def test_rows_changed_in_an_unknown_way_are_not_mixed_with_others(tmp_path, caps
         assert main([command, str(run.out), flag, str(tmp_path / "other.csv")]) == 2
         assert "it is not known how to change these alike" in capsys.readouterr().err
     ran("sample", run.out, "-n", 3)
+    assert "in the model's units" in capsys.readouterr().err
     assert not (run.out / "samples.csv").exists()
 
 

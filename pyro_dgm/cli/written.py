@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ..data import names
 from ..data.frames import frame_of
 from ..data.tables import Columns
 from ..files import write_atomically
+from ..train.kept_rows import unknown_change
 from .runs import Opened
 
 Places = dict[str, list[int]]
@@ -97,6 +99,8 @@ def write_rows(
     Raises:
         ValueError: rows that are no pictures, as pictures; a package is missing.
     """
+    if opened.dataset.convert is unknown_change:
+        warnings.warn("rows are written in the model's units: how to undo the preprocessing is not known", stacklevel=2)
     form = form or _form(opened)
     if form is None:
         return None

@@ -85,10 +85,10 @@ def kept_rows(run: str | os.PathLike[str], described: dict[str, Any]) -> Dataset
     support, _, made = str(described.get("space", dataset.test.space)).partition(" (")
     space = Space(support, made.removesuffix(")"), **described.get("changed", {}))
     splits = {part: replace(getattr(dataset, part), space=space) for part in ("train", "valid", "test")}
-    return replace(dataset, convert=_unknown if "changed" in described else None, **splits)
+    return replace(dataset, convert=unknown_change if "changed" in described else None, **splits)
 
 
-def _unknown(x: Tensor) -> Tensor:
+def unknown_change(x: Tensor) -> Tensor:
     """Refuse rows of other files where it is not known how the run's came to be."""
     raise ValueError(
         "the run was trained from Python on rows that were preprocessed there, and it is not known how to change these alike; "

@@ -188,6 +188,17 @@ def test_what_is_refused(estimator, message):
         estimator.fit(np.zeros((6, 3)), np.zeros(6, dtype=int))
 
 
+def test_a_half_is_the_same_bit_everywhere():
+    """The estimators of a dataset's threshold: half a grey level is the bit 0."""
+    X = np.random.default_rng(0).integers(0, 3, (30, 4)) / 2
+    bits = dgm.data.bits.nearer_bits(torch.tensor(X)).numpy()
+    np.testing.assert_array_equal(bits, X > 0.5)
+    density = DensityEstimator("nade", {"hidden": 3}, **QUICK).fit(X)
+    np.testing.assert_array_equal(density.score_samples(X), density.score_samples(bits))
+    transformer = dgm.RBMTransformer(2, n_iter=1, random_state=0).fit(X)
+    assert transformer.score(X) == transformer.score(bits)
+
+
 def test_a_classifier_tells_flowers_apart_by_bits():
     """Columns above their medians are bits that tell most of the three kinds."""
     X, y = load_iris(return_X_y=True)

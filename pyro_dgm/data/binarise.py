@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from .bits import as_bits, nearer_bits
 from .dataset import Dataset
 from .space import Space
 from .streams import stream
@@ -27,12 +28,7 @@ def draw(grey: Tensor, generator: torch.Generator) -> Tensor:
     tensor([0., 1.])
     """
     uniform = torch.rand(grey.shape, dtype=grey.dtype, generator=generator, device=generator.device)
-    return _as_bits(uniform.to(grey.device) < grey, grey)
-
-
-def _as_bits(bits: Tensor, grey: Tensor) -> Tensor:
-    """Booleans as bits in the precision of the grey levels, and NaN where these have no value."""
-    return torch.where(grey.isnan(), grey, bits.to(grey.dtype))
+    return as_bits(uniform.to(grey.device) < grey, grey)
 
 
 def check_name(how: str) -> None:
@@ -76,7 +72,7 @@ def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
     redrawn = ("train",) if how == "stochastic" else ()
     if how == "threshold":
         space = Space("binary", "threshold 0.5")
-        bits = {part: _as_bits(split.x > 0.5, split.x) for part, split in splits.items()}
+        bits = {part: nearer_bits(split.x) for part, split in splits.items()}
     else:
         space = Space("binary", f"{how}, seed {seed}")
         bits = {
@@ -95,7 +91,7 @@ def _binarised(how: str, seed: int, x: Tensor) -> Tensor:
     if bool(((x == 0) | (x == 1) | x.isnan()).all()):
         return x
     _check_grey("this file", x, how)
-    return _as_bits(x > 0.5, x) if how == "threshold" else draw(x, stream("binarise", seed, "test"))
+    return nearer_bits(x) if how == "threshold" else draw(x, stream("binarise", seed, "test"))
 
 
 def _check_grey(where: str, x: Tensor, how: str) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import torch
+
+from .bits import nearer_bits
 
 UNLABELLED = -1
 """The label of a row without one, as in scikit-learn."""
@@ -276,7 +279,8 @@ def _decoded(column: Column, numbers: np.ndarray) -> list[Any]:
         return [None if gone else column.levels[n] for gone, n in zip(missing, best, strict=True)]
     values = numbers[:, 0]
     if column.kind == "boolean":
-        return [None if gone else bool(v >= 0.5) for gone, v in zip(missing, values, strict=True)]
+        bits = nearer_bits(torch.tensor(values)).tolist()
+        return [None if gone else bool(bit) for gone, bit in zip(missing, bits, strict=True)]
     if column.kind == "whole":
         return [None if gone else round(float(v)) for gone, v in zip(missing, values, strict=True)]
     # The shortest decimals that stand for the number: those of single precision do not grow when written.

@@ -17,6 +17,7 @@ from .. import registry
 from ..checks import shown
 from ..data import Dataset, Space, Split
 from ..data.binarise import binarise
+from ..data.bits import nearer_bits
 from ..inference.random_state import seeded, seeded_by
 from ..train.fit import fit
 from ..train.schedules import PLATEAU
@@ -152,7 +153,7 @@ class ModelEstimator(BaseEstimator):
 
     def _bits(self, x: Tensor) -> Tensor:
         """Grey levels as the nearer bits, where the model takes bits."""
-        return torch.where(x.isnan(), x, (x >= 0.5).double()) if self.units_.bits else x
+        return nearer_bits(x) if self.units_.bits else x
 
     def _seeded(self, seed: int | None = None) -> Any:
         """A block whose draws are the same every time."""

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..checks import check_choice, check_count, check_positive
+from ..data.bits import nearer_bits
 from ..inference.random_state import seeded_by
 from ..models.boltzmann.rbm import RBM
 from ..objectives import PseudoLikelihood, RatioMatching
@@ -130,11 +131,11 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def score(self, X: Any, y: Any = None) -> float:
         """The mean pseudo log-likelihood of bits over all units, in nats per row; it compares machines.
 
-        Grey levels of at least one half count as 1, others as 0.
+        Grey levels above a half count as 1, others as 0.
         """
         from ..objectives import pseudo_log_likelihood
 
-        x = (self._rows(X) >= 0.5).float()
+        x = nearer_bits(self._rows(X)).float()
         with torch.no_grad():
             return float(pseudo_log_likelihood(self.rbm_(), x, entries=None).mean())
 

@@ -297,10 +297,11 @@ def test_what_the_engine_lacks_is_named():
 def test_names_of_engines():
     """ "jax" is JAX, however large the machine; "numpyro" is another name of it, with a warning; "compiled" is the fastest."""
     large, small = dgm.RBM(784, 500), dgm.RBM(3, 2)
-    with pytest.warns(FutureWarning, match="called 'jax' now"):
+    with pytest.warns(FutureWarning, match="engine='numpyro' is deprecated since 0.1.0, .* use engine='jax'") as told:
         assert isinstance(
             dgm.VectorizedMCMC(dgm.BlockGibbs(large()), 5, num_chains=100, engine="numpyro")._engine, JaxEngine
         )
+    assert told[0].filename == __file__
     assert isinstance(dgm.VectorizedMCMC(dgm.BlockGibbs(large()), 5, num_chains=100, engine="jax")._engine, JaxEngine)
     assert isinstance(dgm.VectorizedMCMC(dgm.BlockGibbs(small()), 5, engine="compiled")._engine, JaxEngine)
     assert engine_for(small(), "compiled", 100) == engine_for(large(), "jax", 100) == "jax"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
+from ...deprecation import deprecated
 from ...energy import EnergyDistribution
 from ...native import sweeps_pay
 from .bits import holds_bits
@@ -18,7 +17,7 @@ def checked_engine(engine: str) -> str:
         ValueError: no engine has the name.
     """
     if engine == "numpyro":
-        warnings.warn("engine='numpyro' is called 'jax' now, or 'compiled' for what runs fastest", FutureWarning)
+        deprecated("engine='numpyro'", "engine='jax', or 'compiled' for what runs fastest", since="0.1.0", level=3)
         return "jax"
     if engine not in ENGINES:
         raise ValueError(f"engine got {engine!r}; expected one of {', '.join(map(repr, ENGINES))}")

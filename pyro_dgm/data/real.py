@@ -19,6 +19,9 @@ LEVELS = 256
 ROUNDING = 1e-12
 """A deviation of so little of a column's largest number is one of rounding: the column is constant."""
 
+DIGITS = 9
+"""The digits of a number that tell it from all others of single precision."""
+
 
 def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
     """Every column brought to mean 0 and variance 1, as they are in the training rows; a constant column is only centred.
@@ -107,17 +110,18 @@ def _restored(mean: Tensor, scale: Tensor, top: int | None, rows: Tensor) -> Ten
 def _decimals(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
     """Standardised rows of a table in its units, in double precision: of all numbers that become these, the shortest decimals.
 
-    So numbers of a table come back as they stood there, though single precision does not hold them.
+    So numbers of a table come back as they stood there, though single precision does not hold them. Near the mean single
+    precision has more numbers for standardised rows than for those of the table; these get ``DIGITS``.
     """
     back = rows.double() * scale + mean
     size = back.abs().clamp_min(1e-9).nan_to_num(1.0).log10().floor().int()
     powers = torch.tensor([float(f"1e{n}") for n in range(23)], dtype=torch.float64)
     found, same = back, torch.zeros_like(back, dtype=torch.bool)
-    for digits in range(1, 16):
+    for digits in range(1, DIGITS + 1):
         places = digits - 1 - size
         power = powers[places.abs().clamp_max(22)]
         short = torch.where(places < 0, (back / power).round() * power, (back * power).round() / power)
-        fits = _forth(mean, scale, short.to(rows.dtype)) == rows
+        fits = (_forth(mean, scale, short.to(rows.dtype)) == rows) | (digits == DIGITS)
         found = torch.where(fits & ~same, short, found)
         same |= fits
     return found

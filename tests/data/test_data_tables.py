@@ -231,6 +231,8 @@ def test_standardised_tables_come_back_as_they_were_read(tmp_path):
     largest = (rows[:, 1:] * scale + mean).argmax(1)
     assert found == [["maybe", "no", "yes"][n] for n in largest]
     assert data.restore(torch.full((1, 4), torch.nan)).isnan().all()
+    near = data.columns.values(data.restore(torch.logspace(-9, 0, 50)[:, None].expand(-1, 4)).numpy())["share"]
+    assert max(len(str(value)) for value in near) <= len("0.123456789")
 
 
 def test_a_constant_column_of_a_table_is_centred_only():

@@ -31,7 +31,10 @@ vae = dgm.VAE(64, latent=3)
 digits = dgm.data.load("digits", binarisation="threshold")
 run = dgm.fit(vae, digits, epochs=1, progress=False)
 print(dgm.log_likelihood(vae, digits.test.x).value, run.history[-1]["epoch"])
-dgm.VAE(64, latnt=3)  # type: ignore[call-arg]
+
+
+def wrong() -> dgm.VAE:
+    return dgm.VAE(64, latnt=3)  # type: ignore[call-arg]
 """
 
 

@@ -42,7 +42,8 @@ def export(model: Model, folder: str | Path, x: Any, rows: int = 64, onnx: bool 
         for each of the names above that was not written the reason, in words; for ONNX under ``"encode.onnx"`` and so on.
 
     Raises:
-        ValueError: rows that the model does not take, or with missing values; no program could be written.
+        ValueError: rows that the model does not take, or with missing values; no program could be written; the folder holds
+            something else than an export.
 
     Example:
         >>> import tempfile, torch, pyro_dgm as dgm
@@ -54,6 +55,7 @@ def export(model: Model, folder: str | Path, x: Any, rows: int = 64, onnx: bool 
         ['decode.pt2', 'encode.pt2', 'model.py']
     """
     folder, rows = Path(folder), check_count("rows", rows, least=2, what="rows at once")
+    _check_folder(folder)
     like = next(model.parameters())
     x = as_rows(x, "x").to(like)
     if bool(x.isnan().any()):
@@ -87,6 +89,17 @@ def export(model: Model, folder: str | Path, x: Any, rows: int = 64, onnx: bool 
     script = _script(type(model).__name__, list(written), rows, 0 if walk is None else walk[2], like.dtype)
     write_atomically(folder / "model.py", lambda file: file.write(script.encode()))
     return refused
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than an export, since files of the same names would be replaced."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    script = folder / "model.py"
+    if not script.is_file() or SAYS not in script.read_text(errors="replace").partition("\n")[0]:
+        raise ValueError(
+            f"{folder} holds something else than an export, which could be overwritten; name another folder"
+        )
 
 
 def _parts(model: Any, first: Tensor, second: Tensor) -> list[tuple[str, Callable[..., Any], Any, Any]]:
@@ -166,6 +179,9 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+SAYS = "a trained model as programs of torch"
+"""What the first line of ``model.py`` says."""
+
 SCRIPTS: Mapping[str, str] = {
     "encode": '''
 def encode(x):
@@ -209,7 +225,7 @@ def sample(n, steps=STEPS):
 
 def _script(name: str, written: list[str], rows: int, steps: int, dtype: torch.dtype) -> str:
     """The text of ``model.py``."""
-    head = f'''"""{name}: a trained model as programs of torch, which is all that this file needs."""
+    head = f'''"""{name}: {SAYS}, which is all that this file needs."""
 
 import functools
 from pathlib import Path

@@ -151,6 +151,21 @@ def test_the_command_on_rows_that_stay_in_a_file(tmp_path, monkeypatch):
     assert (run / "export" / "encode.pt2").exists()
 
 
+def test_no_file_of_a_user_is_overwritten(tmp_path):
+    """A program of the user's own called model.py, and the weights of a run, stay; an export may be repeated."""
+    rbm, x = dgm.RBM.example()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "model.py").write_text("print('mine')\n")
+    dgm.fit(rbm, x, epochs=1, out=tmp_path / "run", progress=False)
+    for name in ("own", "run"):
+        before = {path: path.read_bytes() for path in (tmp_path / name).iterdir() if path.is_file()}
+        with pytest.raises(ValueError, match="something else than an export"):
+            dgm.export(rbm, tmp_path / name, x)
+        assert {path: path.read_bytes() for path in (tmp_path / name).iterdir() if path.is_file()} == before
+    for _ in range(2):
+        dgm.export(rbm, tmp_path / "export", x)
+
+
 def test_the_command(tmp_path, capsys, monkeypatch):
     for name in ("onnx", "onnxscript"):
         monkeypatch.setitem(sys.modules, name, None)

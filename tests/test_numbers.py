@@ -6,6 +6,7 @@ mean m and standard deviation s is known to eps m / s of its deviations, and no 
 
 import contextlib
 import copy
+import inspect
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from pyro_dgm.columns import location_and_variance
 from pyro_dgm.energy.distribution import NoNormaliser
 from pyro_dgm.models.shared.energy_based import EnergyModel
 from pyro_dgm.models.shared.free_energy import FreeEnergyModel
+from pyro_dgm.models.shared.walking import WalkingModel
+from tests.oracles.same_draws import recorded, replayed
 
 EPS = torch.finfo(torch.float32).eps
 ROWS = 40
@@ -40,15 +43,20 @@ REAL = {
 DISCRETE = {"as they are": lambda x: x, "one row": lambda x: x[:1]}
 
 
+OF_KIND = ("corruption", "level")
+"""Options that go with one kind of columns; without them a model has its default for the kind."""
+
+
 def kinds_of_columns(cls):
-    """Options of a model by the kind of its columns: those of its example, and Gaussian ones if it can have them."""
+    """Options of a model by the kind of its columns: those of its example, and real ones if it can have them."""
     options = cls.example()[0].options()
-    for key in ("output", "unit"):
-        if options.get(key, "gaussian") != "gaussian":
+    plain = {key: value for key, value in options.items() if key not in OF_KIND}
+    for key, kind in (("output", "gaussian"), ("output", "linear"), ("unit", "gaussian")):
+        if options.get(key, kind) != kind:
             with contextlib.suppress(ValueError):
-                gaussian = options | {key: "gaussian"}
-                cls(**gaussian)
-                return {"": options, "-gaussian": gaussian}
+                real = plain | {key: kind}
+                cls(**real)
+                return {"": options, f"-{kind}": real}
     return {"": options}
 
 
@@ -69,9 +77,9 @@ def accepts(model, x):
 
 
 def models():
-    """All models that are programs: name, class, options, whether its rows are real, normal rows and its own."""
+    """All models: name, class, options, whether its rows are real, normal rows and its own."""
     for name, cls in registry.models().items():
-        for kind, options in kinds_of_columns(cls).items() if hasattr(cls, "model") else ():
+        for kind, options in kinds_of_columns(cls).items():
             model, normal, own = fresh(cls, options)
             if (real := accepts(model, normal)) or accepts(model, own):
                 yield f"{name}{kind}", cls, options, real, normal, own
@@ -120,6 +128,31 @@ def figure(model, x, given):
     return poutine.trace(program).get_trace(x).log_prob_sum()
 
 
+def criterion(model):
+    """A model's own criterion; networks of its own start alike for the same model in any precision."""
+    short = {"steps": 2} if "steps" in inspect.signature(model.objective).parameters else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        objective = model.objective(**short)
+    objective.attach(model)
+    return objective
+
+
+def training_loss(model, x):
+    """The losses of all turns of a model's criterion, summed over rows."""
+    return len(x) * sum(turn.loss() for turn in criterion(model).turns(x))
+
+
+def in_both_precisions(single, double, x):
+    """A figure of the data by a model in single precision and in double, with the same random numbers."""
+    if isinstance(single, WalkingModel):
+        found, draws = recorded(lambda: training_loss(single, x))
+        return found, replayed(lambda: training_loss(double, x.double()), draws)
+    given = latents(single, x)
+    found = figure(single, x, given)
+    return found, figure(double, x.double(), {name: z.double() for name, z in given.items()})
+
+
 def rounding(x):
     """The relative rounding of deviations from the columns' means, summed over a row and the rows."""
     location, variance = location_and_variance(x)
@@ -132,13 +165,11 @@ def rounding(x):
 def test_figures_and_gradients_as_in_double_precision(cls, options, x, weights):
     single, double = started(cls, options, x, weights)
     try:
-        given = latents(single, x)
-        found = figure(single, x, given)
+        found, right = in_both_precisions(single, double, x)
     except NoNormaliser:  # real-valued layers that huge weights couple to each other: refused in either precision
         with pytest.raises(NoNormaliser):
             figure(double, x.double(), {})
         return
-    right = figure(double, x.double(), {name: z.double() for name, z in given.items()})
     unit = 1 + float(location_and_variance(x)[1].rsqrt().max())  # locations are measured in standard deviations
     if weights > 1 and not isinstance(single, EnergyModel):
         # Deep networks multiply rounding by their weights' products: their numbers need only be there.
@@ -146,10 +177,10 @@ def test_figures_and_gradients_as_in_double_precision(cls, options, x, weights):
         assert bool(found.isfinite())
         assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in single.parameters())
         return
-    size = weights * (1 + sum(p.numel() for p in single.parameters()) ** 0.5)
-    assert float(found.detach()) == pytest.approx(
-        float(right.detach()), rel=20 * EPS * size, abs=20 * size * rounding(x)
-    )
+    size = 20 * weights * (1 + sum(p.numel() for p in single.parameters()) ** 0.5)
+    if isinstance(single, WalkingModel):
+        size = 4  # costs of standardised columns, with slopes of the order of the columns
+    assert float(found.detach()) == pytest.approx(float(right.detach()), rel=EPS * size, abs=size * rounding(x))
     found.backward()
     right.backward()
     for (name, a), b in zip(single.named_parameters(), double.parameters(), strict=True):
@@ -158,7 +189,35 @@ def test_figures_and_gradients_as_in_double_precision(cls, options, x, weights):
             continue
         assert bool(a.grad.isfinite().all()), name
         error = (a.grad.double() - b.grad).abs().max()
-        assert float(error) <= 1e-3 * float(b.grad.abs().max()) + 20 * size * rounding(x) * unit, name
+        assert float(error) <= 1e-3 * float(b.grad.abs().max()) + size * rounding(x) * unit, name
+
+
+def walked(model, x, steps=3):
+    """After some steps from rows, columns and their means in the networks' units; and the steps' log-probabilities."""
+    state = model.opening(x)
+    with torch.no_grad():
+        for _ in range(steps):
+            state = model.next_state(state, None)
+        rows = {name: model.seen(state[name]).double() for name in ("visible", "mean") if name in state}
+        return rows | {"rebuilt": model.seen(model.reconstruct(x)).double(), "log_step": state.get("log_step")}
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "x", "weights"), [case for case in cases() if issubclass(case.values[0], WalkingModel)]
+)
+def test_chains_and_reconstructions_as_in_double_precision(cls, options, x, weights):
+    single, double = started(cls, options, x, weights)
+    found, draws = recorded(lambda: walked(single, x))
+    right = replayed(lambda: walked(double, x.double()), draws)
+    share = float((EPS * (1 + x.abs() / location_and_variance(x)[1].sqrt())).max())
+    for name, values in right.items():
+        if values is None:
+            assert found[name] is None
+        elif weights > 1:
+            assert bool(found[name].isfinite().all()), name
+        else:
+            largest = 1 + float(values.abs().max())
+            assert float((found[name] - values).abs().max()) <= 20 * share * largest, name
 
 
 def annealed_cases():

@@ -96,6 +96,22 @@ def test_costs_of_the_loop_and_their_gradients():
     assert all(p.grad is None for p in gsn.parameters())
 
 
+def test_units_of_real_columns_change_losses_by_their_logarithms_alone():
+    """The guide's loss is the same in any units, and the costs of columns times a are larger by log a each."""
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    factors = torch.tensor([1e3, 1.0, 1e-2], dtype=torch.float64)
+    losses = []
+    for rows in (x, 1e4 + factors * x):
+        torch.manual_seed(0)
+        gsn = dgm.ShapedGSN(3, latent=2, hidden=(4,), output="gaussian").double()
+        gsn.initialise(rows)
+        objective = dgm.Shaping(Line([0.5, -1.0, 0.3]), steps=3)
+        objective.attach(gsn)
+        losses.append(torch.stack([turn.loss().detach() for turn in objective.turns(rows)]))
+    expected = losses[0] + torch.tensor([0.0, 1.0]) * factors.log().sum()
+    torch.testing.assert_close(losses[1], expected, rtol=1e-6, atol=1e-6)
+
+
 def test_a_chain_goes_over_means_and_rows_are_drawn_around_them():
     gsn = model()
     torch.manual_seed(0)

@@ -22,6 +22,10 @@ class Looped(Protocol):
         """By step, with gradients: what it costs to tell the first rows by the code, the code's KL divergence, and drawn rows."""
         ...
 
+    def seen(self, x: Tensor) -> Tensor:
+        """Rows in the units of the networks."""
+        ...
+
 
 def shaping(log_ratio: Tensor) -> Tensor:
     r"""$\frac12 \big((-f)_+ + (-f)_+^2\big)$ of every row, from the guide's log-ratio f of data to generated rows.
@@ -47,7 +51,8 @@ class Shaping(Objective):
     penalty on f^2, in turns of its own; it belongs to the criterion.
 
     Args:
-        guide: a module from rows to log-ratios, ``rows x visible`` to ``rows``, as ``dgm.Discriminator`` is.
+        guide: a module from rows to log-ratios, ``rows x visible`` to ``rows``, as ``dgm.Discriminator`` is. It sees rows as
+            the model's networks do: Gaussian columns are standardised.
         steps: the steps of the chain.
         discount: $\rho$.
         kl_weight: $\lambda$.
@@ -107,8 +112,8 @@ class Shaping(Objective):
 
     def _guide_loss(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            made = torch.cat([drawn for *_, drawn in self._model.loop(x, self.steps)])
-        data, generated = self.guide(x), self.guide(made)
+            made = self._model.seen(torch.cat([drawn for *_, drawn in self._model.loop(x, self.steps)]))
+        data, generated = self.guide(self._model.seen(x)), self.guide(made)
         penalty = data.square().mean() + generated.square().mean()
         return discriminator_loss(data, generated) + self.penalty * penalty
 
@@ -119,7 +124,8 @@ class Shaping(Objective):
                 total = total + weight * (cost + self.kl_weight * divergence).mean()
                 weights, weight = weights + weight, weight * self.discount
                 made.append(drawn)
-            pushed = shaping(held(self.guide, torch.cat(made))).mean() if self.weight else 0.0
+            seen = self._model.seen(torch.cat(made))
+            pushed = shaping(held(self.guide, seen)).mean() if self.weight else 0.0
             return total / weights + self.weight * pushed
 
     def options(self) -> dict[str, Any]:

@@ -294,6 +294,47 @@ def test_a_learned_schedule_keeps_its_first_step_and_moves_the_others(tmp_path):
             dgm.DiffusionInversion(2, schedule="learned", **options)
 
 
+@pytest.mark.parametrize("last", ["learned", "fixed"])
+def test_kernels_of_bits_are_bayes_rule(last):
+    """A network that says nothing knows independent bits: its kernels and terms are those of two-state chains, listed."""
+    pyro.set_rng_seed(0)
+    rate, steps, beta = 0.2, 4, [0.1, 0.4, 1e-3, 0.8]
+    model = dgm.DiffusionInversion(3, steps=steps, hidden=(2,), schedule=beta, rate=rate, last_step=last).double()
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.zero_()
+        model.offset.copy_(torch.tensor([-1.0, 0.3, 4.0]))
+    end = torch.tensor([1 - rate, rate], dtype=torch.float64)
+    moves = [(1 - b) * torch.eye(2).double() + b * end for b in beta]
+    paths = [torch.eye(2).double()]  # q(x_t | x_0), from rows to columns
+    for move in moves:
+        paths.append(paths[-1] @ move)
+    prior = torch.stack([torch.sigmoid(-model.offset), torch.sigmoid(model.offset)], -1).detach()  # columns x clean bit
+    x, noisy = torch.randint(0, 2, (2, 16, 3)).double()
+    a, b = x.long(), noisy.long()
+    for t in range(1, steps + 1):
+        joint = paths[t - 1].unsqueeze(-1) * moves[t - 1]  # clean bit x bit at t - 1 x bit at t
+        posterior = (joint[a, 1, b] / joint[a, :, b].sum(-1)).clamp(0, 1)
+        known = torch.einsum("dc,csn->dsn", prior, joint)
+        own = (known / known.sum(1, keepdim=True))[torch.arange(3), 1, b]
+        if t == 1 and last == "fixed":
+            own = moves[0][b, 1]  # the diffusion's own kernel, from the noisy bit
+        law, time = model.reverse(noisy, torch.tensor(t)), torch.full((16,), t)
+        torch.testing.assert_close(law.base_dist.probs, own * (1 - 2e-6) + 1e-6, rtol=1e-9, atol=0)
+        found = model.corruption.terms(x, noisy, x, time, law)
+        exact = -law.log_prob(x) if t == 1 else kl(posterior, law.base_dist.probs)
+        torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-12)
+        slopes = [torch.autograd.grad(loss.sum(), model.offset, retain_graph=True)[0] for loss in (found, exact)]
+        torch.testing.assert_close(*slopes, rtol=1e-7, atol=1e-10)
+    cost = kl(paths[-1][a, 1], torch.full_like(x, rate))
+    torch.testing.assert_close(model.end_terms(x), cost, rtol=1e-9, atol=1e-12)
+
+
+def kl(one, other):
+    """The divergence of rows of independent bits, by torch."""
+    return dist.kl.kl_divergence(dist.Bernoulli(one), dist.Bernoulli(other)).sum(-1)
+
+
 def test_times_are_stratified():
     torch.manual_seed(0)
     times = torch.stack([stratified(10, 40) for _ in range(2000)])

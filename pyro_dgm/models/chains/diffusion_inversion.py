@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ... import progress
 from ...annealing.weights import log_mean_exp
 from ...checks import check_belongs, check_choice, check_columns, check_count, check_counts
+from ...distributions.exact_bits import ExactBits
 from ...nets.scaling import ColumnScaling
 from ...nets.timed import TimedConvolutions, TimedPerceptron
 from ...objectives.criteria.diffusion import StepBound, stratified
@@ -159,7 +160,7 @@ class DiffusionInversion(LatentVariableModel):
         """
         before = time - 1 if before is None else before
         if self.output == "binary":
-            return dist.Bernoulli(probs=self._bits(noisy, time, before)).to_event(1)
+            return ExactBits(probs=self._bits(noisy, time, before)).to_event(1)
         mean, variance = self._moments(noisy, time, before)
         if self.scaling is not None and bool((before == 0).any()):
             data = (before == 0).unsqueeze(-1)
@@ -169,11 +170,9 @@ class DiffusionInversion(LatentVariableModel):
 
     def _bits(self, noisy: Tensor, time: Tensor, before: Tensor) -> Tensor:
         corruption = self.corruption
-        ones = torch.ones_like(noisy)
         guess = torch.sigmoid(self._guess(noisy, time) + self.offset + corruption.evidence(noisy, time))
-        found = torch.lerp(
-            corruption.back(noisy, 0 * ones, before, time), corruption.back(noisy, ones, before, time), guess
-        )
+        zero, one = corruption.back(noisy, before, time)
+        found = torch.lerp(zero, one, guess)
         if self.last_step == "fixed":
             noise = corruption.step(before, time, noisy)
             own = (1 - noise) * noisy + noise * self.rate
@@ -238,14 +237,7 @@ class DiffusionInversion(LatentVariableModel):
         clean, corruption, start = self.clean(x), self.corruption, torch.zeros_like(time)
         law = corruption.after(clean, start, time)
         noisy = law.sample() if self.log_odds is None else law.rsample()
-        reverse = self.reverse(noisy, time)
-        last = time == 1
-        if bool(last.all()):
-            return -reverse.log_prob(x)
-        # At t = 1 the posterior is a point; any other time stands in for it where it is not used.
-        inner = torch.where(last, torch.full_like(time, 2), time)
-        divergence = corruption.divergence(corruption.between(noisy, clean, inner - 1, inner), reverse)
-        return torch.where(last, -reverse.log_prob(x), divergence) if bool(last.any()) else divergence
+        return corruption.terms(x, noisy, clean, time, self.reverse(noisy, time))
 
     def end_terms(self, x: Tensor) -> Tensor:
         r"""$\mathrm{KL}(q(x_T \mid x_0) \| \pi)$ of every row."""

@@ -12,7 +12,7 @@ from pyro.distributions.transforms import ReshapeTransform
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_columns, check_count, check_positive, check_share
-from ...native import bernoulli
+from ...distributions.exact_bits import ExactBits
 from ...nets.scaling import ColumnScaling
 from .rows import check_binary
 
@@ -145,10 +145,7 @@ class Bits(RebuiltColumns):
         return torch.where(chance < level, noise, x)
 
     def law(self, output: Tensor) -> dist.TorchDistribution:
-        return dist.Bernoulli(logits=output).to_event(1)
-
-    def drawn(self, law: Any) -> Tensor:
-        return bernoulli(law.base_dist.logits.detach())
+        return ExactBits(logits=output).to_event(1)
 
     def first(self, n: int) -> Tensor:
         return torch.bernoulli(self.mean.expand(n, -1))

@@ -334,7 +334,7 @@ _source(
 )(shifted_dots)
 _source(
     "turned_noise",
-    "pairs of discs of smooth noise, 2 × 137 columns, the second turned by one of five angles, 20,000/1000/1000; needs no file",
+    "pairs of discs of smooth noise, 2 × 113 columns, the second turned by one of five angles, 20,000/1000/1000; needs no file",
 )(turned_noise)
 _source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 bits per frame, 229/76/77")(
     jsb_chorales

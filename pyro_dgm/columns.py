@@ -11,6 +11,9 @@ CONSTANT = 1e-6
 RESOLUTION = 16.0
 """Standard deviations are taken to be at least so many units of rounding of the column's largest value."""
 
+ROUNDING = 1e-12
+"""A deviation of so little of a column's largest number is one of rounding: the column is constant."""
+
 
 def location_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     r"""The means and variances (without Bessel's correction) of columns, ``rows x shape`` to ``shape`` each.
@@ -30,6 +33,26 @@ def location_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     rounding = RESOLUTION * torch.finfo(x.dtype).eps * x.abs().amax(0)
     variance = torch.maximum(centred.sub_(rest).square().mean(0), rounding.square())
     return first + rest, torch.where(constant(x), variance.clamp_min(CONSTANT), variance)
+
+
+def mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The means and standard deviations of the known values of columns, ``rows x columns`` to ``columns`` each.
+
+    NaN stands for a missing value. The deviation of a column of one value is 0, also where it is not so by rounding alone; a
+    column without known values has mean 0 and deviation 0. This is what columns are standardised by, everywhere: their numbers
+    should be in double precision, since those of single precision have no digits left after the eighth.
+
+    Example:
+        >>> import torch
+        >>> mean_and_deviation(torch.tensor([[1.0, 3.0], [torch.nan, 3.0], [5.0, 3.0]]).double())
+        (tensor([3., 3.], dtype=torch.float64), tensor([2., 0.], dtype=torch.float64))
+    """
+    known = ~x.isnan()
+    count = known.sum(0).clamp_min(1).to(x.dtype)
+    values = torch.where(known, x, 0.0)
+    mean = values.sum(0) / count
+    deviation = torch.where(known, values, mean).std(0, correction=0) * (len(x) / count).sqrt()
+    return mean, torch.where(deviation > ROUNDING * values.abs().amax(0), deviation, 0.0)
 
 
 def constant(x: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ class Opened:
         return rows[:, : rows.shape[1] - self.classes].cpu()
 
     def converted(self, rows: Tensor, name: str) -> Tensor:
-        """Rows without labels as they were read, which become what the run's rows became; NaN stays where it can.
+        """Rows without labels as they were read, which become what the run's rows became, in their precision; NaN stays where it
+        can.
 
         Raises:
             ValueError: rows of another width, or values that cannot be converted.
@@ -62,7 +63,7 @@ class Opened:
             raise ValueError(f"{name}: {error}") from None
         if made.shape[1] != wide:
             raise ValueError(f"{name} has rows of {made.shape[1]} columns; those of the run have {wide}")
-        return made
+        return made.to(self.dataset.test.x.dtype)
 
     def check_known(self, name: str, x: Tensor, known: Tensor) -> None:
         """Refuse known values in rows of a file that no row of the run's data could have: the model's check of data fails.

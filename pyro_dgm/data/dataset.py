@@ -158,6 +158,17 @@ class Dataset:
         valid = split[-held_out:]
         return cls("rows", split[:-held_out], valid, valid, (split.x.shape[1],))
 
+    def single(self) -> Self:
+        """The same rows in single precision, as models are trained on them."""
+        if all(split.x.dtype == torch.float32 for split in (self.train, self.valid, self.test)):
+            return self
+        return replace(
+            self,
+            train=self.train.to(torch.float32),
+            valid=self.valid.to(torch.float32),
+            test=self.test.to(torch.float32),
+        )
+
     @property
     def visible(self) -> int:
         """The number of columns, D."""

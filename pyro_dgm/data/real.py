@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..columns import mean_and_deviation
 from .dataset import Dataset, Split
 from .space import Space
 from .streams import stream
@@ -16,11 +17,11 @@ from .streams import stream
 LEVELS = 256
 """The number of grey levels of a byte."""
 
-ROUNDING = 1e-12
-"""A deviation of so little of a column's largest number is one of rounding: the column is constant."""
-
 DIGITS = 9
 """The digits of a number that tell it from all others of single precision."""
+
+MOST_DIGITS = 17
+"""The same of double precision."""
 
 
 def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
@@ -52,10 +53,8 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
     steps = dataset.columns is None and (whole or all(_within(split, 1) for split in splits.values()))
     top = (1 if whole else LEVELS - 1) if steps else None
     spread = {part: _spread(split.x, top, seed, part) for part, split in splits.items()}
-    rows = spread["train"] if steps else spread["train"].double()
-    mean, scale = rows.mean(0), rows.std(0, correction=0)
-    constant = ~(scale > ROUNDING * rows.abs().amax(0))
-    scale = scale.clamp_min(1 / LEVELS) if steps else scale.masked_fill(constant, 1.0)
+    mean, scale = mean_and_deviation(spread["train"] if steps else spread["train"].double())
+    scale = scale.clamp_min(1 / LEVELS) if steps else scale.masked_fill(scale == 0, 1.0)
     log_determinant = -float(scale.double().log().sum())
     space = Space("real", "standardised", log_determinant, str(dataset.test.space))
     if steps:
@@ -68,14 +67,20 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
         changed,
         grey=partial(_back, mean, scale) if steps else None,
         convert=partial(_standardised, mean, scale, top, seed),
-        restore=partial(_restored, mean, scale, top) if dataset.columns is None else partial(_decimals, mean, scale),
+        restore=partial(_restored, mean, scale, top, dataset.train.x.dtype)
+        if dataset.columns is None
+        else partial(_decimals, mean, scale),
         columns=dataset.columns,
     )
 
 
 def _spread(x: Tensor, top: int | None, seed: int, part: str) -> Tensor:
     """Rows of 256 levels, of which ``top`` is one's, spread over their steps; None for real numbers."""
-    return x if top is None else (x * top + torch.rand(x.shape, generator=stream("dequantise", seed, part))) / LEVELS
+    return (
+        x
+        if top is None
+        else (x.float() * top + torch.rand(x.shape, generator=stream("dequantise", seed, part))) / LEVELS
+    )
 
 
 def _standardised(mean: Tensor, scale: Tensor, top: int | None, seed: int, x: Tensor) -> Tensor:
@@ -92,8 +97,8 @@ def _standardised(mean: Tensor, scale: Tensor, top: int | None, seed: int, x: Te
 
 
 def _forth(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
-    """Rows standardised, in their own precision, whatever that of the mean is."""
-    return ((rows - mean) / scale).to(rows.dtype)
+    """Rows standardised, in their own precision; only the result is rounded to it."""
+    return ((rows.to(mean.dtype) - mean) / scale).to(rows.dtype)
 
 
 def _back(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
@@ -101,9 +106,9 @@ def _back(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
     return (rows * scale + mean).to(rows.dtype)
 
 
-def _restored(mean: Tensor, scale: Tensor, top: int | None, rows: Tensor) -> Tensor:
-    """Standardised rows in the units that they were read in."""
-    back = _back(mean, scale, rows)
+def _restored(mean: Tensor, scale: Tensor, top: int | None, kind: torch.dtype, rows: Tensor) -> Tensor:
+    """Standardised rows in the units and the precision that they were read in."""
+    back = (rows * scale + mean).to(kind)
     return back if top is None else (back * LEVELS).floor().clamp(0, LEVELS - 1) / top
 
 
@@ -111,17 +116,20 @@ def _decimals(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
     """Standardised rows of a table in its units, in double precision: of all numbers that become these, the shortest decimals.
 
     So numbers of a table come back as they stood there, though single precision does not hold them. Near the mean single
-    precision has more numbers for standardised rows than for those of the table; these get ``DIGITS``.
+    precision has more numbers for standardised rows than the table has; these get ``DIGITS``, counted from the first digit of
+    the column's deviation where the number is larger.
     """
     back = rows.double() * scale + mean
     size = back.abs().clamp_min(1e-9).nan_to_num(1.0).log10().floor().int()
+    most = (DIGITS + (size - scale.log10().floor().int()).clamp_min(0)).clamp_max(MOST_DIGITS)
     powers = torch.tensor([float(f"1e{n}") for n in range(23)], dtype=torch.float64)
     found, same = back, torch.zeros_like(back, dtype=torch.bool)
-    for digits in range(1, DIGITS + 1):
+    for digits in range(1, int(most.max()) + 1):
         places = digits - 1 - size
         power = powers[places.abs().clamp_max(22)]
         short = torch.where(places < 0, (back / power).round() * power, (back * power).round() / power)
-        fits = (_forth(mean, scale, short.to(rows.dtype)) == rows) | (digits == DIGITS)
+        becomes = [_forth(mean, scale, read).to(rows.dtype) for read in (short, short.to(rows.dtype))]
+        fits = (becomes[0] == rows) | (becomes[1] == rows) | (digits == most)
         found = torch.where(fits & ~same, short, found)
         same |= fits
     return found
@@ -206,7 +214,7 @@ def whiten(dataset: Dataset, components: int = 32, scale: float = 1.0) -> Datase
     Raises:
         ValueError: the rows are no grey levels, or have fewer components.
     """
-    _check_grey(dataset)
+    dataset = _grey(dataset)
     whitening = Whitening.of(dataset.train.x, components, scale)
     scaled = "" if scale == 1 else f" times {scale:g}"
     text = f"normalised, {components} whitened components{scaled}"
@@ -241,7 +249,7 @@ def whiten_pixels(dataset: Dataset, epsilon: float = 0.01, scale: float = 1.0, s
     >>> str(whiten_pixels(Dataset("toy", grey, grey, grey, (2, 2))).test.space)
     'real (normalised, whitened pixels, epsilon 0.01)'
     """
-    _check_grey(dataset)
+    dataset = _grey(dataset)
     columns = dataset.train.x.shape[1]
     whitening = Whitening.of(dataset.train.x, columns - 1, scale, epsilon=epsilon)
 
@@ -278,14 +286,15 @@ def _within(split: Split, top: float) -> bool:
     return bool(split.x.min() >= 0) and bool(split.x.max() <= top)
 
 
-def _check_grey(dataset: Dataset) -> None:
-    """Refuse a dataset with bits, or with values outside [0, 1]."""
+def _grey(dataset: Dataset) -> Dataset:
+    """The dataset in single precision; refused are bits, or values outside [0, 1]."""
     for part, split in _splits(dataset).items():
         if split.space.support == "binary" or split.x.min() < 0 or split.x.max() > 1:
             raise ValueError(
                 f"Dataset {dataset.name!r}: split {part!r} holds {split.space}, from {float(split.x.min()):g} to "
                 f"{float(split.x.max()):g}; expected grey levels in [0, 1]."
             )
+    return dataset.single()
 
 
 def _with_rows(

@@ -51,6 +51,8 @@ def incomplete_rows(
 ) -> Tensor:
     """Rows of a file, or of an npz file's array ``x``, with NaN where a value is unknown: ``rows x visible``.
 
+    They are in double precision where the file's numbers are, as are those of a table.
+
     Args:
         path: the file.
         visible: the number of columns; axes after the first are flattened.
@@ -74,7 +76,7 @@ def incomplete_rows(
             f"{file} holds {array.dtype} of shape {array.shape}; expected real numbers, rows of {visible} columns, NaN where a "
             "value is unknown"
         )
-    rows = torch.from_numpy(array.reshape(len(array), -1).astype(np.float32))
+    rows = matrix(array)
     if bool(rows.isinf().any()):
         raise ValueError(
             f"{file} has an infinite value, first in row {int(rows.isinf().any(1).nonzero()[0])}; expected finite values "
@@ -90,7 +92,7 @@ def incomplete_rows(
 def read_rows(
     name: str, part: str = "test", data_dir: str | os.PathLike[str] | None = None, columns: Columns | None = None
 ) -> Split:
-    """Complete rows by the name of a dataset, or of a file.
+    """Complete rows by the name of a dataset, or of a file, in double precision where the file's numbers are.
 
     Args:
         name: one of ``names()``, a path ending in .npz, .npy, .csv or .parquet, or a folder of pictures.

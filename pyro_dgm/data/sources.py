@@ -108,7 +108,7 @@ def load(
     read = _read(name_or_path, data_folder(data_dir), labels)
     dataset = changed(read, binarisation, seed, preprocessing)
     named = isinstance(name_or_path, str | os.PathLike)
-    if not named and dataset is read:
+    if not named and binarisation is None and preprocessing is None:
         return dataset
     origin = {
         "source": located(os.fspath(name_or_path), data_dir) if named else read,
@@ -122,7 +122,9 @@ def load(
 def changed(
     dataset: Dataset, binarisation: str | None, seed: int, preprocessing: str | dict[str, Any] | None
 ) -> Dataset:
-    """The dataset with its rows binarised or preprocessed, as ``load`` says.
+    """The dataset with its rows binarised or preprocessed, as ``load`` says, in single precision.
+
+    Rows that were read in double precision are preprocessed in it: a column of times in seconds, say, would else be constant.
 
     Raises:
         ValueError: both; an unknown name; rows that the change does not take.
@@ -130,7 +132,9 @@ def changed(
     _check_one(binarisation, preprocessing)
     if preprocessing is not None:
         _check_complete(dataset)
-        return preprocess(dataset, **({"how": preprocessing} if isinstance(preprocessing, str) else preprocessing))
+        how = {"how": preprocessing} if isinstance(preprocessing, str) else preprocessing
+        return preprocess(dataset, **how).single()
+    dataset = dataset.single()
     return dataset if binarisation is None else binarise(dataset, binarisation, seed)
 
 

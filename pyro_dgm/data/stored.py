@@ -102,7 +102,8 @@ class StoredRows(Tensor):
 
     def _read(self, rows: slice | np.ndarray) -> Tensor:
         block = self.source.read(rows)
-        numbers = torch.from_numpy(block.reshape(len(block), -1).astype(np.float32))
+        wide = np.float64 if self.dtype == torch.float64 else np.float32
+        numbers = torch.from_numpy(block.reshape(len(block), -1).astype(wide))
         return numbers.to(self.device, self.dtype)
 
     def __repr__(self, **options: Any) -> str:  # type: ignore[override]
@@ -141,10 +142,16 @@ KNOWN_WITHOUT_READING = {
 
 
 def matrix(array: np.ndarray | MappedArray) -> Tensor:
-    """Rows of numbers as ``rows x columns`` in single precision; those of a file stay there."""
+    """Rows of numbers as ``rows x columns``: of types that single precision does not hold, in double precision.
+
+    Rows that stay in a file are read in single precision, or in another that ``to`` asks for.
+    """
     if isinstance(array, MappedArray):
         return StoredRows(array)
-    return torch.from_numpy(array.reshape(len(array), -1).astype(np.float32))
+    wide = np.result_type(array.dtype, np.float32)
+    return torch.from_numpy(
+        np.ascontiguousarray(array.reshape(len(array), -1), np.float64 if wide.itemsize > 4 else np.float32)
+    )
 
 
 def holds_bits(x: Tensor) -> bool:

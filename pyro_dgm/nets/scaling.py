@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_CONSTANT = 1e-6
-"""Deviation over size below which a column counts as constant: single precision holds no more."""
+from ..columns import RESOLUTION, mean_and_deviation
 
 
 class ColumnScaling(nn.Module):
@@ -43,16 +42,13 @@ class ColumnScaling(nn.Module):
         """Take the means and standard deviations of rows, ``rows x D``; NaN stands for a missing value.
 
         Args:
-            x: the rows. A constant column keeps its scale.
+            x: the rows. A constant column keeps its scale; that of others is not below what their precision tells apart.
             which: booleans, ``D``: the columns that are scaled, by default all.
         """
-        rows = x.double()
-        known = ~rows.isnan()
-        count = known.sum(0).clamp_min(1)
-        mean = torch.where(known, rows, 0.0).sum(0) / count
-        scale = (torch.where(known, rows - mean, 0.0).square().sum(0) / count).sqrt()
-        scale = torch.where(scale > _CONSTANT * mean.abs(), scale, 1.0)
-        chosen = torch.ones_like(known[0]) if which is None else which.to(x.device)
+        mean, scale = mean_and_deviation(x.double())
+        resolved = RESOLUTION * torch.finfo(x.dtype).eps * mean.abs()
+        scale = torch.where(scale > 0, torch.maximum(scale, resolved), 1.0)
+        chosen = torch.ones_like(mean, dtype=torch.bool) if which is None else which.to(x.device)
         self.mean.copy_(torch.where(chosen, mean, 0.0))
         self.scale.copy_(torch.where(chosen, scale, 1.0))
 

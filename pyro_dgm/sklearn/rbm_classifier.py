@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..checks import check_choice, check_count, check_positive
+from ..columns import mean_and_deviation
 from ..inference.random_state import seeded_by
 from ..models.structured.class_rbm import ClassRBM
 from .model_classifier import numbered_classes
@@ -105,9 +106,8 @@ class RBMClassifier(ClassifierMixin, BaseEstimator):
                     "Scale X, as with sklearn.preprocessing.MinMaxScaler, or take criterion='discriminative'"
                 )
             return np.zeros(X.shape[1]), np.ones(X.shape[1])
-        deviation = X.std(0)
-        constant = deviation <= 1e-12 * np.abs(X).max(0, initial=1.0)
-        return X.mean(0), np.where(constant, np.inf, deviation)
+        mean, deviation = (numbers.numpy() for numbers in mean_and_deviation(torch.tensor(X, dtype=torch.float64)))
+        return mean, np.where(deviation > 0, deviation, np.inf)
 
     def _scaled(self, X: np.ndarray) -> torch.Tensor:
         return torch.tensor((X - self.offset_) / self.scale_, dtype=torch.float64)

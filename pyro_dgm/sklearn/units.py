@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..columns import mean_and_deviation
+
 GREYS = tuple(1 / p for p in range(2, 258) if all(p % q for q in range(2, p)))
 """One over every prime to 257, of which one is a level wherever there are equally spaced levels, from three to 258."""
 
@@ -60,11 +62,8 @@ class Units(NamedTuple):
             low = -1.0 if takes(-1.0, -0.5) else 0.0
             bits = not low and not any(takes(0.0, grey) for grey in (0.3, *GREYS))
             return cls(np.zeros(X.shape[1]), np.ones(X.shape[1]), bits, low)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of a column without a known value
-            mean, deviation = np.asarray(np.nanmean(X, 0, dtype=np.float64)), np.nanstd(X, 0, dtype=np.float64)
-            constant = ~(deviation > 1e-12 * np.nanmax(np.abs(X), 0, initial=1.0))
-        return cls(np.nan_to_num(mean), np.where(constant, 1.0, deviation), False, None)
+        mean, deviation = (numbers.numpy() for numbers in mean_and_deviation(torch.tensor(X, dtype=torch.float64)))
+        return cls(mean, np.where(deviation > 0, deviation, 1.0), False, None)
 
     def apply(self, X: np.ndarray, name: str) -> Tensor:
         """Rows as the model takes them, in double precision."""

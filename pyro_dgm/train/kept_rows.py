@@ -82,6 +82,7 @@ def kept_rows(run: str | os.PathLike[str], described: dict[str, Any]) -> Dataset
             {"source": dataset}
             | {name: described[name] for name in ("binarisation", "seed", "preprocessing") if name in described}
         )
+    dataset = dataset.single()
     support, _, made = str(described.get("space", dataset.test.space)).partition(" (")
     space = Space(support, made.removesuffix(")"), **described.get("changed", {}))
     splits = {part: replace(getattr(dataset, part), space=space) for part in ("train", "valid", "test")}

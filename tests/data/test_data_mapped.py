@@ -64,7 +64,7 @@ def test_rows_of_a_file_are_those_in_memory(both):
         assert (x.shape, x.dtype, len(x), x.nbytes) == (rows.shape, rows.dtype, len(rows), rows.nbytes)
         assert same(x[index], rows[index])
         assert same(x[1:3], rows[1:3])
-        assert same(x.double()[-4:], rows.double()[-4:])
+        assert same(x.double()[-4:].float(), rows[-4:])  # in double precision they have all digits of the file
         assert same(torch.cat(list(x.split(3))), rows)
         assert same(pickle.loads(pickle.dumps(x))[:2], rows[:2])
         assert copy.deepcopy(x)[:2].shape == rows[:2].shape

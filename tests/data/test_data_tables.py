@@ -232,6 +232,29 @@ def test_standardised_tables_come_back_as_they_were_read(tmp_path):
     assert max(len(str(value)) for value in near) <= len("0.123456789")
 
 
+def test_columns_are_standardised_before_digits_are_lost(tmp_path):
+    """Seconds since 1970 in an hour: single precision, which has one number in 128 there, has hardly any of them."""
+    seconds = 1_700_000_000 + 37 * np.arange(100) % 3600
+    frame = pandas.DataFrame({"time": seconds, "height": 150.5 + np.arange(100) % 40})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    np.save(tmp_path / "t.npy", frame.to_numpy())
+    expected = torch.from_numpy(((frame - frame.mean()) / frame.std(ddof=0)).to_numpy())
+    for source in (frame, tmp_path / "t.csv", tmp_path / "t.npy"):
+        data = dgm.data.load(source, preprocessing="standardised")
+        assert data.train.x.dtype == torch.float32
+        rows = torch.cat([data.train.x, data.valid.x, data.test.x])
+        order = np.argsort(data.restore(rows)[:, 0].numpy())
+        assert data.restore(rows)[order, 0].round().tolist() == sorted(seconds)
+        found = rows[order].double()
+        slope = (found[-1] - found[0]) / (expected[seconds.argmax()] - expected[seconds.argmin()])
+        centred = expected[np.argsort(seconds)] - expected[seconds.argmin()]
+        torch.testing.assert_close(found[:, 0], found[0, 0] + slope[0] * centred[:, 0], rtol=0, atol=1e-6)
+    read = dgm.data.read_rows(str(tmp_path / "t.csv"))
+    assert read.x.dtype == torch.float64
+    assert data.convert(read.x)[:, 0].unique().numel() == len({*seconds})
+    assert dgm.data.load(tmp_path / "t.csv").train.x.dtype == torch.float32
+
+
 def test_a_constant_column_of_a_table_is_centred_only():
     """Rounding of its mean is no deviation."""
     frame = pandas.DataFrame({"a": np.arange(100) / 7, "b": np.full(100, 123456.7)})

@@ -8,6 +8,7 @@ import torch
 
 import pyro_dgm as dgm
 from pyro_dgm.data.sequences import join_frames, split_frames
+from pyro_dgm.nets.scaling import ColumnScaling
 
 FACTOR, OFFSET = torch.tensor([30.0, 0.01, 3.0]), torch.tensor([100.0, -5.0, 1e4])
 AUTOREGRESSIVE = {
@@ -24,6 +25,20 @@ LATENT = {
     "vae": lambda: dgm.VAE(3, latent=2, hidden=(5,), output="gaussian"),
     "hierarchical": lambda: dgm.HierarchicalVAE(3, latent=(2, 1), hidden=(4, 3), output="gaussian"),
 }
+
+
+def test_columns_at_the_limit_of_their_precision_are_scaled_too():
+    """Numbers of single precision lie 128 apart here; a column of such neighbours is not constant."""
+    scaling = ColumnScaling(3)
+    x = torch.tensor([1.7e9, 1.7e9 + 128, 1.7e9 + 256]).unsqueeze(1) * torch.tensor([1.0, 0.0, 0.0])
+    x[:, 1], x[:, 2] = 1.7e9, torch.tensor([1.0, 2.0, 4.0])
+    scaling.fit(x)
+    z = scaling(x)
+    assert float(z[:, 0].abs().max()) < 1
+    assert torch.equal(z[:, 1], torch.zeros(3))
+    torch.testing.assert_close(z[:, 2].std(correction=0), torch.tensor(1.0))
+    scaling.double().fit(x.double())
+    torch.testing.assert_close(scaling(x.double())[:, 0].std(correction=0), torch.tensor(1.0).double())
 
 
 def rows():

@@ -7,6 +7,7 @@ mean m and standard deviation s is known to eps m / s of its deviations, and no 
 import contextlib
 import copy
 import inspect
+import math
 
 import pytest
 import torch
@@ -276,3 +277,33 @@ def test_without_weights_columns_are_independent_normals(make, kind):
     variance = x.double().var(0, correction=0)
     expected = float(-0.5 * ((2 * torch.pi * variance).log() + 1).sum())
     assert found.value == pytest.approx(expected, abs=1e-2)
+
+
+def test_annealing_is_as_tight_far_from_zero_as_near_it():
+    """The same machine about 0 and about 10,000: exact sums in double precision, and standard errors of one size."""
+    x, found = torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(4)), []
+    for shift in (0.0, 1e4):
+        model = dgm.GaussianRBM(4, 3)
+        with torch.no_grad():
+            model.weight.copy_(torch.linspace(-1, 1, 12).view(4, 3))
+        model.initialise(x + shift)
+        exact = dgm.log_likelihood(copy.deepcopy(model).double(), (x + shift).double(), method="exact")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found.append(dgm.log_likelihood(model, x + shift, method="ais", chains=100, temperatures=100))
+        assert found[-1].value == pytest.approx(exact.value, abs=5 * found[-1].stderr_estimator + 1e-3)
+    # A standard deviation of 100 independent weights is known to 7 %, here to twice that since their tails are long.
+    assert found[1].stderr_estimator == pytest.approx(found[0].stderr_estimator, rel=5 * 0.14 * 2**0.5)
+
+
+def test_hidden_biases_that_do_not_fit_the_data_anneal_from_the_mean_field():
+    """Without weights the mean field is the machine, however large the biases are; from rows the path is long."""
+    model = dgm.GaussianRBM(3, 2)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.visible_bias.fill_(1e4)
+        model.hidden_bias.copy_(torch.tensor([300.0, -300.0]))
+    expected = 300 + 1.5 * math.log(2 * math.pi)
+    found = dgm.log_partition(model(), "ais", base="mean-field", chains=10, temperatures=10)
+    for end in (found.value, found.lower, found.upper):
+        assert float(end) == pytest.approx(expected, rel=10 * EPS)

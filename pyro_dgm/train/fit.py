@@ -104,7 +104,9 @@ def fit(
             were not loaded are kept in the run's folder (up to 256 MB), where ``pyro-dgm evaluate`` finds them; ``{}`` keeps
             none.
         decay_options: the schedule's own arguments, as ``{"step_size": 10, "gamma": 0.5}``; ``T_max``, ``total_steps`` and
-            ``max_lr`` follow from the training where they are not given.
+            ``max_lr`` follow from the training where they are not given. One number for ``max_lr``, ``base_lr`` or ``min_lr`` is
+            that of parameters that move at ``learning_rate``; those of a criterion that move at a multiple of it have that
+            multiple. ``eta_min`` is the same for all, as torch has it.
         clip: the largest norm of the gradients of a step, over all parameters that are trained together.
         precision: ``"bfloat16"`` computes the products of networks in half precision, and everything else in single; only for
             models whose networks allow it, and not where energies are compared.

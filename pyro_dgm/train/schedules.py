@@ -26,6 +26,9 @@ NAMES = (
 HORIZONS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps"}
 """Options that stand for the length of the training, and follow from it where they are not given."""
 
+RATES = ("max_lr", "base_lr", "min_lr")
+"""Options that are step sizes, of which torch takes one per group; one number is that of a group at ``learning_rate``."""
+
 
 def bound_to_epochs(decay: str | None, options: dict[str, Any]) -> bool:
     """Whether the number of epochs changes the course of each of them."""
@@ -38,7 +41,7 @@ class Schedule:
     Args:
         decay: ``"linear"``, one of ``NAMES``, or None.
         options: the arguments of torch's schedule; what follows from the training may be left out (``T_max``, ``total_steps``,
-            ``max_lr``).
+            ``max_lr``). A number for one of ``RATES`` is multiplied by every group's factor of the learning rate.
         optimiser: the optimiser, whose groups have their first step sizes.
         steps: the batches of an epoch.
         epochs: the number of epochs.
@@ -62,6 +65,7 @@ class Schedule:
             found[HORIZONS[decay]] = epochs if decay == "CosineAnnealingLR" else self.total
         if decay == "OneCycleLR":
             found.setdefault("max_lr", self.rates)
+        found |= {name: self._of_groups(found[name]) for name in RATES if name in found}
         if decay == PLATEAU:
             if "mode" in found:
                 raise ValueError("decay_options got mode, which fit chooses itself: the monitored figure is to rise")
@@ -75,6 +79,13 @@ class Schedule:
             raise ValueError(
                 f"decay_options got {options}, a cycle of {self.of_torch.total_steps} steps; the training has {self.total}"
             )
+
+    def _of_groups(self, rate: Any) -> Any:
+        """A step size of one group in proportion to those of all groups."""
+        whole = self.optimiser.defaults["lr"]
+        if not isinstance(rate, int | float) or all(own == whole for own in self.rates):
+            return rate
+        return [rate * (own / whole) for own in self.rates]
 
     def before_step(self, number: int) -> None:
         """Set the step size of a batch, counted from 0 at the beginning of the training."""

@@ -13,7 +13,7 @@ from pyro_dgm.cli.main import main
 from pyro_dgm.data.dataset import Dataset, Split
 from pyro_dgm.nets.rounding import networks, rounded_products
 from pyro_dgm.train.checkpoint import read_config
-from pyro_dgm.train.schedules import NAMES
+from pyro_dgm.train.schedules import NAMES, Schedule
 
 QUIET = {"batch_size": 5, "progress": False}
 
@@ -78,6 +78,39 @@ def test_step_sizes_are_those_that_the_formulas_say():
     assert [row["learning_rate"] for row in waves] == pytest.approx(expected)
     cycle = fitted(decay="OneCycleLR").history  # its last step's size is max_lr / 25 / 10^4
     assert cycle[-1]["learning_rate"] == pytest.approx(0.01 / 25e4)
+
+
+@pytest.mark.parametrize(
+    ("decay", "of"),
+    [
+        ("OneCycleLR", {"max_lr": 0.1}),
+        ("OneCycleLR", {}),
+        ("CyclicLR", {"base_lr": 1e-3, "max_lr": 1e-2, "step_size_up": 3, "cycle_momentum": False}),
+        ("ReduceLROnPlateau", {"patience": 0, "factor": 1e-3, "min_lr": 1e-3}),
+    ],
+)
+def test_groups_keep_the_ratio_of_their_step_sizes(decay, of):
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (0.01, 0.04)]
+    optimiser = torch.optim.SGD(groups, lr=0.01, momentum=0.5)
+    schedule, alone = (
+        Schedule(decay, of, opt, steps=4, epochs=2)
+        for opt in (optimiser, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01, momentum=0.5))
+    )
+    for number in range(8):
+        for each in (schedule, alone):
+            each.optimiser.step()
+            each.after_step(number)
+            if number % 4 == 3:
+                each.after_epoch(-float(number))
+        first, second = (group["lr"] for group in optimiser.param_groups)
+        assert first == pytest.approx(alone.optimiser.param_groups[0]["lr"], rel=1e-12)
+        assert second == pytest.approx(4 * first, rel=1e-12)
+
+
+def test_a_list_of_step_sizes_is_that_of_the_groups():
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (0.01, 0.04)]
+    schedule = Schedule("OneCycleLR", {"max_lr": [0.1, 0.2]}, torch.optim.SGD(groups, lr=0.01), steps=4, epochs=2)
+    assert [group["max_lr"] for group in schedule.optimiser.param_groups] == [0.1, 0.2]
 
 
 def test_a_plateau_is_one_of_the_monitored_figure():

@@ -15,13 +15,13 @@ from ..native import processor_name
 from .measures import Outcome, Trained, measured
 from .stored import recipes
 
-FAST_ROWS, FAST_TRAINING = 60, 5
+FAST_ROWS, FAST_TRAINING = 40, 3
 """Rows of a split in a fast run, enough to see that a recipe works, and how many times as many it trains on.
 
 A recipe of long rows (whole sequences) has a number of its own, ``fast_rows``.
 """
 
-FAST_COUNT = 50
+FAST_COUNT = 10
 """The most chains, temperatures, warm-up steps, sweeps and particles of a fast run."""
 
 

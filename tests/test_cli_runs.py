@@ -53,6 +53,21 @@ def test_a_configuration_repeats_its_run(rbm_run, tmp_path, capsys):
     assert "does not say where its data came from" in capsys.readouterr().err
 
 
+def test_a_configuration_draws_the_same_bits_where_data_and_training_have_two_seeds(tmp_path):
+    data = dgm.data.load("digits", binarisation="fixed", seed=7)
+    dgm.fit(dgm.RBM(64, 2), data, epochs=1, batch_size=400, seed=3, out=tmp_path / "run", progress=False)
+    described = []
+    for name, options in (("run", None), ("again", ()), ("other", ("--seed", "4")), ("changed", ("--data", "digits"))):
+        if options is not None:
+            assert (
+                main(["fit", "--config", str(tmp_path / "run"), "--out", str(tmp_path / name), "--quiet", *options])
+                == 0
+            )
+        described.append(json.loads((tmp_path / name / "config.json").read_text())["data"])
+    assert all(found == described[0] for found in described)
+    assert described[0]["seed"] == 7
+
+
 def test_help_tells_a_models_options_and_objectives(capsys):
     for command in (["fit", "rbm", "--help"], ["fit", "sbn", "-h"]):
         with pytest.raises(SystemExit) as end:

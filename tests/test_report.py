@@ -106,6 +106,7 @@ def test_a_command_that_cannot_be_written_names_the_configuration():
         "stored_objective": {},
     }
     assert report.command_of(stored, "my runs/a") == "pyro-dgm fit --config 'my runs/a'"
+    assert report.command_of({"model": "rbm", "stored_seed": ("digits", 7)}, "a") == "pyro-dgm fit --config a"
     own = {"data": "digits", "stored_options": {"hidden": (9, 7)}, "stored_objective": {"kind": "cd"}}
     assert (
         report.command_of(own, "x")

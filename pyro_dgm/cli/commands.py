@@ -17,7 +17,7 @@ from .exporting import export as export
 from .latents import print_latents
 from .parts import imputed_picture, likelihood, partly_known_rows
 from .ranking import rank as rank
-from .repeat import kept_by, options_of_torch
+from .repeat import kept_by, options_of_torch, seed_of_data
 from .report import report as report
 from .runs import Opened, load, open_run, other_rows, scratch, write_npz
 from .show import print_details, print_json, wide_tables, write_idata
@@ -55,7 +55,7 @@ def fit(options: Namespace) -> None:
     binarisation = options.binarisation or (
         "threshold" if options.data == "digits" and not options.preprocessing else "none"
     )
-    source, kept = {"binarisation": binarisation, "seed": options.seed}, kept_by(options)
+    source, kept = {"binarisation": binarisation, "seed": seed_of_data(options)}, kept_by(options)
     source |= {name: value for name in ("preprocessing", "classes", "labels") if (value := getattr(options, name))}
     if kept is None:
         source["source"] = data.located(options.data, options.data_dir)

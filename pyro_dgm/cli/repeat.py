@@ -23,8 +23,8 @@ def stored_arguments(path: str) -> dict[str, Any]:
     """The arguments by name.
 
     The options of the model and of its objective are under ``stored_options`` and ``stored_objective``; the folder of rows that
-    a run from Python kept, and what it says of them, are under ``stored_rows``; an argument that the configuration does not
-    state is left out.
+    a run from Python kept, and what it says of them, are under ``stored_rows``; under ``stored_seed`` are the data and their seed
+    where it is another than that of the training; an argument that the configuration does not state is left out.
 
     Raises:
         ValueError: the file is no configuration of a run, or one of a run from Python whose objective or data the command
@@ -50,6 +50,8 @@ def stored_arguments(path: str) -> dict[str, Any]:
         found["model"] = config["model"]
     if rows["source"] == KEPT:
         found["stored_rows"] = str(run), rows
+    if "seed" in rows and rows["seed"] != training.get("seed"):
+        found["stored_seed"] = found["data"], rows["seed"]
     return found | {
         "stored_options": {name: value for name, value in config["options"].items() if name != "visible"},
         "stored_objective": config["objective_options"],
@@ -64,6 +66,12 @@ def kept_by(options: Namespace) -> tuple[str, dict[str, Any]] | None:
     """The run from Python whose kept rows ``fit`` trains on again, and what is said of them there; None for other data."""
     stored = getattr(options, "stored_rows", None)
     return stored if stored is not None and options.data == str(Path(stored[0]) / KEPT) else None
+
+
+def seed_of_data(options: Namespace) -> int:
+    """The seed by which bits are drawn: ``--seed``, but that of a run's data where it was another than its training's."""
+    data, seed = getattr(options, "stored_seed", (None, 0))
+    return int(seed) if options.data == data else int(options.seed)
 
 
 def options_of_torch(options: Namespace) -> dict[str, Any]:

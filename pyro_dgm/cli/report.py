@@ -217,14 +217,14 @@ STORED = {
 def command_of(arguments: Mapping[str, Any], run: str) -> str:
     """The command line of ``fit`` with the arguments of a run, as ``stored_arguments`` finds them.
 
-    Where one of them has no form on the command line (options of preprocessing, rows that a run from Python kept), the run's
-    configuration stands for all.
+    Where one of them has no form on the command line (options of preprocessing, rows that a run from Python kept, a seed of the
+    data alone), the run's configuration stands for all.
 
     Example:
         >>> command_of({"model": "rbm", "epochs": 3, "patience": None, "stored_options": {"hidden": 9}}, "runs/rbm")
         'pyro-dgm fit rbm --epochs 3 --set hidden=9'
     """
-    if "stored_rows" in arguments:
+    if arguments.keys() & {"stored_rows", "stored_seed"}:
         return shlex.join(["pyro-dgm", "fit", "--config", str(run)])
     words = ["pyro-dgm", "fit", str(arguments.get("model", "FILE.py:CLASS"))]
     for name, value in arguments.items():

@@ -496,3 +496,18 @@ def test_known_entries_that_cannot_be_and_other_widths_are_refused():
     vae, x = dgm.VAE.example()
     with pytest.raises(ValueError, match="expected a diffusion"):
         dgm.fit(vae, x, objective=model.objective(), epochs=1, progress=False)
+
+
+def test_means_of_rows_are_those_of_draws():
+    """Row by row given the state before: draws average to them, with deviations of at most 1/2 a bit."""
+    torch.manual_seed(4)
+    model = dgm.DiffusionInversion(3, steps=3, schedule=(0.1, 0.5, 0.9), hidden=(4,))
+    torch.manual_seed(5)
+    means = model.sample_means(4000)
+    torch.manual_seed(5)
+    draws = model.sample(4000)
+    assert ((means > 0) & (means < 1)).all()
+    assert means.std() > 0.2  # the state before is seen
+    tolerance = math.sqrt(math.log(2 * 3 / 1e-6) / (2 * 4000))
+    assert ((draws - means).mean(0).abs() < tolerance).all()
+    assert torch.corrcoef(torch.stack([draws[:, 0], means[:, 0]]))[0, 1] > 0.5

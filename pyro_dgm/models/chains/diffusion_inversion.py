@@ -265,6 +265,26 @@ class DiffusionInversion(LatentVariableModel):
         Raises:
             ValueError: no step, more than T, or a single one of several where the last is fixed.
         """
+        with torch.no_grad():
+            return self._last_law(n, steps).sample()
+
+    def sample_means(self, n: int, steps: int | None = None) -> Tensor:
+        """The means of ``n`` rows given the state before them, which published figures of diffusions show: ``n x visible``.
+
+        They are no draws of the model: a picture of means looks smoother than its draws.
+
+        Args:
+            n: the number of rows.
+            steps: as for ``sample``.
+
+        Raises:
+            ValueError: as for ``sample``.
+        """
+        with torch.no_grad():
+            return self._last_law(n, steps).mean
+
+    def _last_law(self, n: int, steps: int | None) -> Any:
+        """The law of rows given the last states of a chain from noise."""
         count = self.steps if steps is None else check_count("steps", steps)
         if count > self.steps:
             raise ValueError(f"steps got {steps}; expected at most {self.steps}, those of the training")
@@ -276,11 +296,10 @@ class DiffusionInversion(LatentVariableModel):
             times = [*torch.linspace(self.steps, 1, count, dtype=torch.float64).round().long().tolist(), 0]
         else:
             times = torch.linspace(self.steps, 0, count + 1, dtype=torch.float64).round().long().tolist()
-        with torch.no_grad():
-            state = self.corruption.end(self.offset.new_zeros(n, self.visible)).sample()
-            for t, s in zip(times[:-1], times[1:], strict=True):
-                state = self.reverse(state, self._time(t), self._time(s)).sample()
-        return state
+        law = self.corruption.end(self.offset.new_zeros(n, self.visible))
+        for t, s in zip(times[:-1], times[1:], strict=True):
+            law = self.reverse(law.sample(), self._time(t), self._time(s))
+        return law
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         """A lower bound of every row's log-likelihood, in memory that does not grow with T.

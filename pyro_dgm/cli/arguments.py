@@ -254,7 +254,7 @@ def _add_commands_on_runs(add: Adder) -> None:
     )
     option = export.add_argument
     option("--rows-at-once", type=whole(2), default=64, help="rows that a program takes (default: %(default)s)")
-    option("--onnx", action="store_true", help="write ONNX files too (needs onnx and onnxscript)")
+    option("--onnx", action="store_true", help="write ONNX files too (needs the extra onnx)")
 
     turing = add("turing", "write a page on which people judge which pictures are real, or score their answers")
     option = turing.add_argument

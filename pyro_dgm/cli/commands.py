@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import data, processes, progress, recipes, registry, signatures, train
+from ..extras import MissingExtra, need
 from .arguments import parser
 from .explain import columns, summary
 from .exporting import export as export
@@ -20,7 +21,7 @@ from .ranking import rank as rank
 from .repeat import kept_by, options_of_torch, seed_of_data
 from .report import report as report
 from .runs import Opened, load, open_run, other_rows, scratch, write_npz
-from .show import print_details, print_json, wide_tables, write_idata
+from .show import can_draw, print_details, print_json, wide_tables, write_idata
 from .turing import turing as turing
 from .written import also, check_place, write_rows
 
@@ -96,7 +97,7 @@ def fit(options: Namespace) -> None:
         print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))
     if run.epoch < len(run.history):
         print(f"weights of epoch {run.epoch} of {len(run.history)}, the best one")
-    if run.history:
+    if run.history and can_draw():
         from ..evaluation import pictures
 
         folder = Path(out) if processes.first() else scratch()
@@ -164,11 +165,10 @@ def sample(options: Namespace) -> None:
     write_npz(opened.folder / "samples.npz", x=x.numpy())
     drawn = f"{len(x)} samples{'' if options.label is None else f' of class {options.label}'} in {opened.folder / 'samples.npz'}"
     drawn += also(write_rows(opened, "samples", x, options.format))
-    if not opened.is_picture:
-        print(drawn)
-        return
-    _sample_pictures(opened, x)
-    print(f"{drawn}; pictures beside it")
+    if opened.is_picture and can_draw():
+        _sample_pictures(opened, x)
+        drawn += "; pictures beside it"
+    print(drawn)
 
 
 def _samples(opened: Opened, options: Namespace) -> Tensor:
@@ -216,7 +216,7 @@ def impute(options: Namespace) -> None:
     file = opened.folder / "imputed.npz"
     write_npz(file, x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details)
     written = also(write_rows(opened, "imputed", means.cpu(), options.format))
-    if opened.is_picture:
+    if opened.is_picture and can_draw():
         imputed_picture(opened, x, known, means, options.rows is None, path=opened.folder / "imputed.png")
     print(f"{len(x)} rows with {_unknown(opened, known)} imputed in {file}{written}")
     print_details(details)
@@ -253,6 +253,7 @@ def _unknown(opened: Opened, known: Tensor) -> str:
 
 def diagnose(options: Namespace) -> None:
     """Run chains (or draw latents) and print ArviZ's summary; save the draws and a picture."""
+    need("diagnose", "arviz")
     import arviz
 
     from ..evaluation import pictures, to_arviz
@@ -263,7 +264,8 @@ def diagnose(options: Namespace) -> None:
         if "chains" in model.abilities():
             chains, warmup = options.chains or 20, 500 if options.warmup is None else options.warmup
             idata = to_arviz(model.chains(options.draws, warmup, chains, options.engine or "auto"))
-            pictures.energy_trace(idata, path=folder / "energies.png")
+            if can_draw():
+                pictures.energy_trace(idata, path=folder / "energies.png")
         else:
             for flag, value in (("--engine", options.engine), ("--warmup", options.warmup)):
                 if value is not None:
@@ -311,4 +313,7 @@ def demo(options: Namespace) -> None:
     fit(parser().parse_args(arguments))
     for command in (evaluate, sample, impute, diagnose):
         print()
-        command(parser().parse_args([command.__name__, out, "--seed", str(options.seed)]))
+        try:
+            command(parser().parse_args([command.__name__, out, "--seed", str(options.seed)]))
+        except MissingExtra as error:
+            print(f"left out: {error}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .show import can_draw
+
 
 def print_latents(model: Any, x: Any, folder: Path) -> None:
     """Print the KL term of every latent site and the number of its active units; save a picture of both."""
@@ -23,4 +25,5 @@ def print_latents(model: Any, x: Any, folder: Path) -> None:
         if kl.value.numel() > 1:
             largest = ", ".join(f"{v:.3g}" for v in kl.value.flatten().sort(descending=True).values[:10].tolist())
             print(f"  {'':<10} by unit: {largest}{', ...' if kl.value.numel() > 10 else ''}")
-    latent_bars(divergences, activities, path=folder / "latents.png")
+    if can_draw():
+        latent_bars(divergences, activities, path=folder / "latents.png")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import progress
 from .runs import Opened, open_run, other_rows, write_npz
-from .show import print_json
+from .show import can_draw, print_json
 
 SHOWN = 50
 """The most rows that the picture shows."""
@@ -38,7 +38,7 @@ def rank(options: Namespace) -> None:
     file = opened.folder / "ranking.npz"
     known = {} if anomalies is None else {"anomalies": anomalies.numpy()}
     write_npz(file, scores=scores.values.numpy(), order=order.numpy(), **known)
-    if opened.is_picture:
+    if opened.is_picture and can_draw():
         strangest = opened.grey(opened.pixels(x[order[:SHOWN]]))
         pictures.sample_grid(strangest, opened.shape, title="the strangest rows first", path=file.with_suffix(".png"))
     strange = [{"row": int(row), "score": float(scores.values[row])} for row in order[:NAMED]]

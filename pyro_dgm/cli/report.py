@@ -18,6 +18,7 @@ from .. import progress
 from ..data import Dataset
 from ..data.stored import StoredRows, spread_rows
 from ..evaluation.pages import Page, code, facts, note, picture, table
+from ..extras import MissingExtra, need
 from ..files import write_atomically
 from ..train.checkpoint import load_state, read_config
 from .parts import imputed_picture, likelihood, partly_known
@@ -39,6 +40,7 @@ Section = Callable[[Opened, Namespace, Tensor], list[str]]
 
 def report(options: Namespace) -> None:
     """Write the page."""
+    need("report", "pictures")
     page_file = options.page or Path(options.run) / "report.html"
     opened = open_run(Namespace(**vars(options), out=page_file.parent))
     config = read_config(options.run)
@@ -61,7 +63,7 @@ def _parts(section: Section, opened: Opened, options: Namespace, drawn: Tensor) 
         warnings.simplefilter("always", UserWarning)
         try:
             parts = section(opened, options, drawn)
-        except (ValueError, NotImplementedError) as error:
+        except (ValueError, NotImplementedError, MissingExtra) as error:
             parts = [note(f"Not available: {' '.join(str(error).split())}")]
     told = dict.fromkeys(" ".join(str(entry.message).split()) for entry in caught if entry.category is UserWarning)
     return [*parts, *(note(text, warning=True) for text in told)]
@@ -151,13 +153,14 @@ def _training(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
 
 
 def _chains(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
-    import arviz
-
     from ..evaluation import pictures, to_arviz
 
     model = opened.model
     if "chains" not in model.abilities():
         return _latents(opened, options)
+    need("the summary of chains", "arviz")
+    import arviz
+
     idata = to_arviz(model.chains(**CHAINS))
     summary: Any = arviz.summary(idata)
     cells = [(name, *(float(value) for value in row)) for name, row in zip(summary.index, summary.values, strict=True)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..extras import MissingExtra, need
 from ..files import write_atomically
 
 
@@ -20,6 +22,16 @@ def print_details(details: Mapping[str, Any]) -> None:
     """Print what belongs to a result, one line each."""
     for name, value in details.items():
         print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, '.4g')}")
+
+
+def can_draw() -> bool:
+    """Whether pictures can be drawn beside a result; if not, a warning says what to install."""
+    try:
+        need("no pictures: drawing", "pictures")
+    except MissingExtra as error:
+        warnings.warn(str(error))
+        return False
+    return True
 
 
 def wide_tables() -> Any:

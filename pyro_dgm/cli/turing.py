@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import progress
+from ..extras import need
 from ..files import write_atomically, write_json
 from .runs import open_run
 from .show import print_json
@@ -29,6 +30,7 @@ def _write(options: Namespace) -> None:
 
     if options.key is not None or options.json:
         raise ValueError("--key and --json belong to --answers: leave them out")
+    need("a page of pictures", "pictures")
     opened = open_run(options)
     if not opened.is_picture:
         raise ValueError(f"rows of shape {opened.shape} are no pictures, which people could judge")

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..data import names
 from ..data.frames import frame_of
 from ..data.tables import Columns
+from ..extras import need
 from ..files import write_atomically
 from ..train.kept_rows import unknown_change
 from .runs import Opened
@@ -31,6 +32,10 @@ MADE_BY = "pyro_dgm"
 
 NUMBERED = re.compile(r"(row\d{4,}-draw\d{4,}|\d{4,})\.png")
 """How their files are called."""
+
+
+NEEDED = {"parquet": "tables", "png": "pictures"}
+"""The extras that formats need."""
 
 
 def also(path: Path | None) -> str:
@@ -48,8 +53,11 @@ def check_place(opened: Opened, stem: str, form: str | None = None) -> None:
 
     Raises:
         ValueError: the run's own data are there; pictures would replace a folder that holds anything but pictures of a command.
+        MissingExtra: the format's packages are not installed.
     """
     form = form or _form(opened)
+    if form in NEEDED:
+        need(f"--format {form}", NEEDED[form])
     target = opened.folder / (stem if form == "png" else f"{stem}.{form}")
     data = None if str(opened.source) in names() else opened.source.resolve()
     for path in (opened.folder / f"{stem}.npz", target):
@@ -97,7 +105,7 @@ def write_rows(
         places: columns to begin with, where rows belong to others; one that the table has already gets an underscore.
 
     Raises:
-        ValueError: rows that are no pictures, as pictures; a package is missing.
+        ValueError: rows that are no pictures, as pictures.
     """
     if opened.dataset.convert is unknown_change:
         warnings.warn("rows are written in the model's units: how to undo the preprocessing is not known", stacklevel=2)
@@ -151,12 +159,7 @@ def _write_csv(path: Path, columns: Columns, values: dict[str, list[Any]]) -> No
 
 def _write_parquet(path: Path, columns: Columns, values: dict[str, list[Any]]) -> None:
     content = io.BytesIO()
-    try:
-        frame_of(columns, values).to_parquet(content)
-    except ImportError:
-        raise ValueError(
-            f"{path} is a Parquet file, for which pandas needs pyarrow; pip install pyarrow, or choose --format csv"
-        ) from None
+    frame_of(columns, values).to_parquet(content)
     write_atomically(path, lambda file: file.write(content.getvalue()))
 
 

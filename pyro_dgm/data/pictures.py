@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..extras import need
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 """The endings of files that are read as pictures; others are left alone."""
 
@@ -22,8 +24,10 @@ def read_pictures(folder: Path) -> dict[str, np.ndarray]:
         folder: the folder.
 
     Raises:
-        ValueError: no pictures, pictures of different sizes, a file that is none, or Pillow is not installed.
+        ValueError: no pictures, pictures of different sizes, or a file that is none.
+        MissingExtra: Pillow is not installed.
     """
+    need(f"{folder}, a folder of pictures,", "pictures")
     splits = {part: folder / part for part in ("train", "valid", "test") if (folder / part).is_dir()} or {
         "train": folder
     }
@@ -53,10 +57,8 @@ def _files(place: Path) -> list[Path]:
 
 
 def _open(path: Path) -> Any:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise ValueError("pictures are read by Pillow, which is not installed; pip install pillow") from None
+    from PIL import Image, UnidentifiedImageError
+
     try:
         return Image.open(path)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:

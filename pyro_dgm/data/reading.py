@@ -14,6 +14,7 @@ from typing import IO, Any, overload
 import numpy as np
 
 from ..checks import memory
+from ..extras import need
 from .frames import fields_of
 from .mapped import MappedArray
 from .tables import Field
@@ -129,15 +130,15 @@ def read_parquet(path: str | os.PathLike[str], known: Collection[str] = ()) -> t
     """The columns of a Parquet file, and that they have names, which the file tells and none need be ``known``.
 
     Raises:
-        ValueError: a column of another type than numbers, booleans and texts, a file that is none, or no package to read it with.
+        ValueError: a column of another type than numbers, booleans and texts, or a file that is none.
+        MissingExtra: there is no package to read it with.
     """
+    file = regular(path)
+    need(f"{file}, a Parquet file,", "tables")
     import pandas
 
-    file = regular(path)
     try:
         frame = pandas.read_parquet(file)
-    except ImportError as error:
-        raise ValueError(f"{file} is a Parquet file, for which pandas needs pyarrow; pip install pyarrow") from error
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{file} cannot be read as a Parquet file ({_reason(error)})") from None
     return fields_of(frame, str(file)), True

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..checks import described
+from ..extras import need
 from .binarise import binarise, check_name
 from .csv_table import read_table
 from .dataset import Dataset, Split
@@ -230,12 +231,10 @@ def _deal(name: str, x: np.ndarray, labels: np.ndarray | None, sizes: tuple[int,
     return Dataset(name, train, valid, test, x.shape[1:])
 
 
-@_source("digits", "1797 grey 8×8 digits bundled with scikit-learn, 1197/300/300; needs no file")
+@_source("digits", "1797 grey 8×8 digits (the test set of UCI's optical recognition), 1197/300/300; needs no file")
 def _digits(folder: Path | None) -> Dataset:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return _deal("digits", bunch.images, bunch.target, (1197, 300, 300), 16)
+    arrays = read_arrays(Path(__file__).with_name("digits.npz"))
+    return _deal("digits", arrays["images"], arrays["labels"], (1197, 300, 300), 16)
 
 
 @_source("mnist", "70,000 grey 28×28 digits, 50,000/10,000/10,000 (the last 10,000 training rows are valid)")
@@ -302,6 +301,7 @@ def _natural_windows(folder: Path | None) -> Dataset:
 
 def _of_photographs(name: str, side: int, stride: int) -> Dataset:
     """Pieces of the two photographs, a stride apart for training, and side by side for validation and test."""
+    need(f"the data set {name}", "sklearn")
     from sklearn.datasets import load_sample_images
 
     grey = torch.from_numpy(np.stack(load_sample_images().images).mean(-1).astype(np.float32)) / 255

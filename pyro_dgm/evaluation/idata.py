@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..annealing import log_partition
+from ..extras import need
 from ..mcmc import EnergyKernel, VectorizedMCMC
 from ..models.shared.arguments import rows_for
 from ..models.shared.model import Model
@@ -43,6 +44,7 @@ def to_arviz(
 
     Raises:
         ValueError: chains that have not run; a model without rows; a source of another kind; options of another kind of source.
+        MissingExtra: ArviZ is not installed.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -52,6 +54,7 @@ def to_arviz(
         >>> dict(dgm.to_arviz(mcmc).posterior.sizes)
         {'chain': 4, 'draw': 20}
     """
+    need("to_arviz", "arviz")
     if isinstance(source, VectorizedMCMC):
         _refuse(
             "chains that have run",

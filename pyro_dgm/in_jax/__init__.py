@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._conversion import check_installed, to_numpyro
+from ..extras import need
+from ._conversion import to_numpyro
 
 if TYPE_CHECKING:
     from ._numpyro_boltzmann import NumPyroBoltzmann
@@ -26,7 +27,7 @@ __all__ = ["GibbsState", "NumPyroBoltzmann", "NumPyroGibbs", "to_numpyro"]
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        check_installed()
+        need(f"pyro_dgm.in_jax.{name}", "jax")
         return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"pyro_dgm.in_jax has no {name!r}; it has {', '.join(__all__)}")
 

@@ -5,24 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..energy import BoltzmannDistribution
+from ..extras import need
 
 if TYPE_CHECKING:
     from ._numpyro_boltzmann import NumPyroBoltzmann
-
-
-def check_installed() -> None:
-    """Say what to install where JAX or NumPyro is missing.
-
-    Raises:
-        ImportError: one of them is not installed.
-    """
-    try:
-        import jax  # noqa: F401
-        import numpyro  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"pyro_dgm.in_jax needs JAX and NumPyro ({error}); install them with pip install pyro-dgm[numpyro]"
-        ) from error
 
 
 def to_numpyro(dist: BoltzmannDistribution) -> NumPyroBoltzmann:
@@ -40,7 +26,7 @@ def to_numpyro(dist: BoltzmannDistribution) -> NumPyroBoltzmann:
 
     Raises:
         ValueError: other units or interactions, a batch shape, layers that are given, or a unit coupled to itself.
-        ImportError: JAX or NumPyro is not installed.
+        MissingExtra: JAX or NumPyro is not installed.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -49,7 +35,7 @@ def to_numpyro(dist: BoltzmannDistribution) -> NumPyroBoltzmann:
         >>> to_numpyro(rbm()).log_prob(data.numpy()).shape
         (10,)
     """
-    check_installed()
+    need("to_numpyro", "jax")
     from ._numpyro_boltzmann import NumPyroBoltzmann
     from ._structure import read
 

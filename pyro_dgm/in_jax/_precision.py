@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from ._conversion import check_installed
+from ..extras import need
 
 
 def precision_of(dtype: torch.dtype) -> AbstractContextManager[object]:
     """Double precision within this context where the machine has it, else what JAX is set to."""
     if dtype != torch.float64:
         return contextlib.nullcontext()
-    check_installed()
+    need("JAX's precision", "jax")
     import jax
 
     # Versions of JAX have it in one place or the other.

@@ -35,7 +35,7 @@ def log_weights(
 
     Raises:
         ValueError: units or interactions that the compiled engine does not know, or a batch shape.
-        ImportError: JAX or NumPyro is not installed.
+        MissingExtra: JAX or NumPyro is not installed.
     """
     with precision_of(dist.parameters()[0].dtype):
         return _log_weights(dist, base, betas, chains, states)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from .. import processes, progress
 from ..checks import check_choice, check_count
 from ..energy import State
+from ..extras import need
 from ..native import out_of_autocast
 from .engines.bits import BitEngine
 from .engines.engine import Engine, TorchEngine
@@ -34,6 +35,7 @@ def _engine(kernel: ChainsKernel, name: str) -> Engine:
         return bits
     if name == "auto":
         return TorchEngine(kernel)
+    need(f"engine={name!r} of this kernel", "jax")
     from .engines.jax import jax_engine
 
     return jax_engine(kernel)
@@ -70,7 +72,7 @@ class VectorizedMCMC(MCMC):
     Raises:
         ValueError: a count below one, an unknown layer, ``keep`` or ``engine``, first states of the wrong shape, a clamp for
             another number of chains, a kernel or units that the engine cannot run.
-        ImportError: the engine's packages are not installed.
+        MissingExtra: the engine's packages are not installed.
 
     Example:
         >>> import pyro_dgm as dgm

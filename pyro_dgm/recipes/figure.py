@@ -81,11 +81,11 @@ def draw(path: str | Path) -> None:
     Args:
         path: the file; one that exists is replaced.
     """
-    from matplotlib.figure import Figure
+    from ..evaluation.pictures.canvas import empty
 
     axes = [(axis, list(rows)) for axis, rows in groupby(compared(), key=lambda row: row.axis)]
     heights = [len(rows) + 1.2 for _, rows in axes]
-    figure = Figure(figsize=(9, 0.34 * sum(heights)), layout="constrained")
+    figure = empty(9, 0.34 * sum(heights))
     panels = figure.subplots(len(axes), 1, height_ratios=heights, squeeze=False)[:, 0]
     for panel, (axis, rows) in zip(panels, axes, strict=True):
         for place, row in enumerate(reversed(rows)):

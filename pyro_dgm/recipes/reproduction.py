@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 from .. import signatures
 from ..data.reading import read_json
 from ..native import processor_name
-from .measures import Outcome, Trained, measured
+from .measures import Outcome, Trained, check_measure, measured
 from .stored import recipes
 
 FAST_ROWS, FAST_TRAINING = 40, 3
@@ -76,10 +76,15 @@ class _Reproduction:
     ) -> None:
         self.name, self.recipe, self.run, self.data_dir = name, recipe, run, data_dir
         self.fast, self.resume, self.progress = fast, resume, progress
+        check_measure(self.measure_name)
         self.dataset = self._load(recipe)
         result = run / "result.json"
         self.earlier = checked(result, Result) if resume and result.is_file() else None
         self.spent: dict[str, float] = {}
+
+    @property
+    def measure_name(self) -> str:
+        return str(self.recipe["evaluation"].get("measure", "likelihood"))
 
     def _load(self, recipe: dict[str, Any]) -> Any:
         return _dataset(recipe, self.data_dir, recipe.get("fast_rows", FAST_ROWS) if self.fast else None)
@@ -172,7 +177,8 @@ class _Reproduction:
                 options["orders"] = [min(count, 2) for count in options["orders"]]
         other = self.recipe.get("measured_on")
         data = self.dataset if other is None else self._load({"data": other, "options": {}})
-        return measured(options.pop("measure", "likelihood"), Trained(model, data, classify, self.fast), options)
+        options.pop("measure", None)
+        return measured(self.measure_name, Trained(model, data, classify, self.fast), options)
 
 
 class Times(TypedDict):

@@ -1,5 +1,9 @@
 """The models as scikit-learn's estimators: densities, features, classifiers, imputers; for any model that can be one."""
 
+from ..extras import need
+
+need("pyro_dgm.sklearn", "sklearn")
+
 from .density import DensityEstimator
 from .features import FeatureTransformer
 from .imputer import ModelImputer

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..checks import check_count
 from ..data.rows import as_rows
+from ..extras import need
 from ..files import write_atomically
 from ..inference.random_state import seeded
 from ..models.shared.model import Model
@@ -36,7 +37,7 @@ def export(model: Model, folder: str | Path, x: Any, rows: int = 64, onnx: bool 
         folder: where to write; it is made if need be.
         x: rows without missing values, as for training.
         rows: the rows that a program takes at once; the script splits what it is given.
-        onnx: write ``encode``, ``reconstruct`` and ``decode`` as ``.onnx`` files too (``pip install "pyro-dgm[onnx]"``).
+        onnx: write ``encode``, ``reconstruct`` and ``decode`` as ``.onnx`` files too.
 
     Returns:
         for each of the names above that was not written the reason, in words; for ONNX under ``"encode.onnx"`` and so on.
@@ -44,6 +45,7 @@ def export(model: Model, folder: str | Path, x: Any, rows: int = 64, onnx: bool 
     Raises:
         ValueError: rows that the model does not take, or with missing values; no program could be written; the folder holds
             something else than an export.
+        MissingExtra: ``onnx=True`` without the packages that write such files.
 
     Example:
         >>> import tempfile, torch, pyro_dgm as dgm
@@ -54,6 +56,8 @@ def export(model: Model, folder: str | Path, x: Any, rows: int = 64, onnx: bool 
         >>> sorted(path.name for path in Path(folder).iterdir())[:3]
         ['decode.pt2', 'encode.pt2', 'model.py']
     """
+    if onnx:
+        need("onnx=True", "onnx")
     folder, rows = Path(folder), check_count("rows", rows, least=2, what="rows at once")
     _check_folder(folder)
     like = next(model.parameters())
@@ -162,16 +166,7 @@ def _seeded_call(function: Callable[..., Any], arguments: Any) -> list[Tensor]:
 
 
 def _write_onnx(program: Any, file: Any) -> None:
-    """Write a program in ONNX's format.
-
-    Raises:
-        ValueError: the packages that do it are missing.
-    """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise ValueError('ONNX files need the packages onnx and onnxscript: pip install "pyro-dgm[onnx]"') from None
+    """Write a program in ONNX's format."""
     file.write(torch.onnx.export(program, dynamo=True, verbose=False).model_proto.SerializeToString())  # type: ignore[union-attr]
 
 

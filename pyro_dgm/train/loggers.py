@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import check_choice, shown
+from ..extras import need
 from ..files import write_table
 
 LOGS = "logs"
@@ -25,7 +26,8 @@ def check_logger(logger: Any) -> list[Any]:
     """Loggers as a list of names and objects.
 
     Raises:
-        ValueError: an unknown name, a missing package, or an object without ``log_metrics``.
+        ValueError: an unknown name, or an object without ``log_metrics``.
+        MissingExtra: the package of a name is not installed.
     """
     loggers = list(logger) if isinstance(logger, Sequence) and not isinstance(logger, str) else [logger]
     for one in loggers:
@@ -42,10 +44,9 @@ def check_logger(logger: Any) -> list[Any]:
 
 
 def _tensorboard() -> Any:
-    try:
-        import torch.utils.tensorboard
-    except ImportError:
-        raise ValueError("logger='tensorboard' needs the tensorboard package; pip install tensorboard") from None
+    need("logger='tensorboard'", "tensorboard")
+    import torch.utils.tensorboard
+
     return torch.utils.tensorboard
 
 

@@ -214,9 +214,9 @@ def test_without_jax_the_extra_is_named(monkeypatch):
     from pyro_dgm import in_jax as compiled
 
     monkeypatch.setitem(sys.modules, "numpyro", None)
-    with pytest.raises(ImportError, match=r"pip install pyro-dgm\[numpyro\]"):
+    with pytest.raises(ImportError, match=r'pip install "pyro-dgm\[jax\]"'):
         to_numpyro(rbm())
-    with pytest.raises(ImportError, match=r"pip install pyro-dgm\[numpyro\]"):
+    with pytest.raises(ImportError, match=r'pip install "pyro-dgm\[jax\]"'):
         _ = compiled.NumPyroGibbs
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...checks import check_count, check_seed
+from ...extras import need
 from ...models.shared.model import Model
 from ..pages import Page, note
 from ..pages.html import source_of
@@ -63,6 +64,7 @@ def blind_test(samples: Any, data: Any, shape: Shape, n: int = 40, seed: int = 0
         >>> test.page.count("<fieldset"), len(test.key["real"])
         (10, 10)
     """
+    need("blind_test", "pictures")
     count = check_count("n", n)
     generator = torch.Generator().manual_seed(check_seed(seed))
     real = rows_of(data, "data", None)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...checks import described, shown
+from ...extras import need
 
 SAID = ("real", "generated")
 LEVEL = 0.95
@@ -74,6 +75,7 @@ def score_answers(key: Mapping[str, Any], *answers: Mapping[str, Any]) -> BlindS
         >>> score.accuracy, score.generated_taken_for_real
         (0.5, 1.0)
     """
+    need("score_answers", "sklearn")
     from scipy.stats import beta
 
     truth = _truth(key)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...extras import need
 from ...files import write_atomically
 
 if TYPE_CHECKING:
@@ -84,15 +85,25 @@ def tile(pictures: np.ndarray, columns: int, frame: float = 0.75, blank: float =
     return image
 
 
-def show_image(image: np.ndarray, title: str, left: int = 6, bottom: int = 6, **show: Any) -> Figure:
-    """A figure of an image, in which every pixel of the image is a whole number of pixels wide and high."""
+def empty(width: float, height: float, layout: Any = "constrained") -> Figure:
+    """A white figure without axes, of so many inches.
+
+    Raises:
+        MissingExtra: Matplotlib is not installed.
+    """
+    need("a picture", "pictures")
     from matplotlib.figure import Figure
 
+    return Figure((width, height), 100, facecolor="white", layout=layout)
+
+
+def show_image(image: np.ndarray, title: str, left: int = 6, bottom: int = 6, **show: Any) -> Figure:
+    """A figure of an image, in which every pixel of the image is a whole number of pixels wide and high."""
     lines, scale = title.splitlines(), min(max(min(720 // image.shape[1], 960 // image.shape[0]), 1), 12)
     height, width = image.shape[0] * scale, image.shape[1] * scale
     room = max(width, *(8 * len(line) for line in lines), 0)
     across, down = left + room + 12, bottom + height + 12 + 17 * len(lines)
-    figure = Figure((across / 100, down / 100), 100, facecolor="white")
+    figure = empty(across / 100, down / 100, layout=None)
     axes = figure.add_axes(((left + (room - width) // 2) / across, bottom / down, width / across, height / down))
     axes.imshow(image, interpolation="nearest", aspect="auto", **{"cmap": "gray", "vmin": 0, "vmax": 1, **show})
     axes.set_axis_off()

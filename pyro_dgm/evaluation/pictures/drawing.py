@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...extras import need
 from .canvas import File, Shape, as_pictures, save, show_image, tile
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def drawing_animation(canvases: Tensor, shape: Shape, path: str, columns: int = 
     Raises:
         ValueError: as `drawing_sequence`, fewer than two steps, or a path that does not end in .gif.
     """
+    need("an animation", "pictures")
     from PIL import Image
 
     canvases = _checked(canvases)

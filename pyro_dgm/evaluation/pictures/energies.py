@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .canvas import File, as_array, save
+from ...extras import need
+from .canvas import File, as_array, empty, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,8 +37,8 @@ def energy_trace(idata: Any, path: File = None) -> Figure:
     Raises:
         ValueError: if `idata` has neither, or one is not finite, has other dimensions or fewer than 4 draws.
     """
+    need("energy_trace", "arviz", "pictures")
     import arviz
-    from matplotlib.figure import Figure
 
     posterior = idata["posterior"] if hasattr(idata, "posterior") else {}
     others = [name for name in posterior if set(posterior[name].dims) == {"chain", "draw"}]
@@ -47,7 +48,7 @@ def energy_trace(idata: Any, path: File = None) -> Figure:
             f"idata got posterior variables {list(posterior)}; expected energy, free_energy or both, or others that are chain x "
             "draw"
         )
-    figure = Figure((11, 2.7 * len(names)), 100, facecolor="white", layout="constrained")
+    figure = empty(11, 2.7 * len(names))
     grid = figure.subplots(len(names), 3, squeeze=False, width_ratios=(2, 1.4, 1))
     for name, (trace, ranks, decay) in zip(names, grid, strict=True):
         sizes, label = dict(posterior[name].sizes), name.replace("_", " ")

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .canvas import File, Shape, as_array, as_pictures, check_some, fold, save, show_image, tile
+from ...extras import need
+from .canvas import File, Shape, as_array, as_pictures, check_some, empty, fold, save, show_image, tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,6 +112,7 @@ def filters(weight: Tensor, shape: Shape, count: int = 64, path: File = None) ->
     title, tiles = f"{len(shown)} of {len(rows)} filters, strongest (by norm) first\n", fold("weight", shown, shape)
     if tiles.ndim == 4:
         return save(show_image(tile(0.5 + tiles / limit / 2, columns, 1), f"{title}grey 0, full ±{limit:.2g}"), path)
+    need("a picture", "pictures")
     from matplotlib import colormaps
 
     image, title = tile(tiles, columns, np.nan, 2 * limit), f"{title}blue −{limit:.2g}, white 0, red +{limit:.2g}"
@@ -158,9 +160,6 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: File = None) -> F
     Raises:
         ValueError: if there is no entry or quantity, an entry lacks "epoch", or a value is no number.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     try:
         table = [{name: float(value) for name, value in entry.items() if value is not None} for entry in history]
     except (TypeError, ValueError) as error:
@@ -170,7 +169,9 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: File = None) -> F
     if not panels or not all(math.isfinite(entry.get("epoch", math.nan)) for entry in table):
         raise ValueError(f"history got {len(table)} entries; expected each with epoch, as {{'epoch': 1, 'loss': 2.5}}")
     columns, rows = min(len(panels), 3), math.ceil(len(panels) / 3)
-    figure = Figure((max(3.2 * columns, 4.5), 2.6 * rows), 100, facecolor="white", layout="constrained")
+    figure = empty(max(3.2 * columns, 4.5), 2.6 * rows)
+    from matplotlib.ticker import MaxNLocator
+
     for place, panel in enumerate(panels, start=1):
         axes, left_out = figure.add_subplot(rows, columns, place), 0
         for name, label, colour in ((panel, "training", "C0"), (f"valid_{panel}", "validation", "C1")):

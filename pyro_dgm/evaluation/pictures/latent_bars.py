@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..latents import SiteActivity, SiteKL
-from .canvas import File, save
+from .canvas import File, empty, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,18 +33,11 @@ def latent_bars(
         >>> len(latent_bars(dgm.kl_per_latent(vae.model, vae.guide, x)).axes[0].patches)
         2
     """
-    from matplotlib.figure import Figure
-
     if not divergences:
         raise ValueError("divergences got no site; expected what kl_per_latent returns for a model with latents")
     shades = {} if activities is None else {name: _active(name, kl, activities) for name, kl in divergences.items()}
     bars = sum(kl.value.numel() for kl in divergences.values()) + 2 * (len(divergences) - 1)
-    figure = Figure(
-        (min(max(0.09 * bars + 1.5, 0.8 * len(divergences) + 1, 4.5), 12), 2.8),
-        100,
-        facecolor="white",
-        layout="constrained",
-    )
+    figure = empty(min(max(0.09 * bars + 1.5, 0.8 * len(divergences) + 1, 4.5), 12), 2.8)
     axes, start, centres, labels = figure.add_subplot(), 0, [], []
     for name, kl in divergences.items():
         heights, errors = (figures.flatten().cpu().numpy() for figures in (kl.value, kl.stderr))

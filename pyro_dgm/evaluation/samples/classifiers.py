@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...checks import check_choice, check_count, check_seed
 from ...discrepancy import squared_distances
+from ...extras import need
 from ...models.shared.model import Model
 from .neighbours import ROWS_AT_ONCE, tie_of
 from .rows import check_same_width, rows_of
@@ -72,6 +73,8 @@ def two_sample_test(
         True
     """
     check_choice("classifier", classifier, CLASSIFIERS)
+    if classifier == "logistic":
+        need("two_sample_test by logistic regression", "sklearn")
     check_count("permutations", permutations)
     generator = torch.Generator().manual_seed(check_seed(seed))
     real = rows_of(data, "data")

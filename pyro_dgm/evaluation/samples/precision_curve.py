@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...checks import check_count, check_seed
+from ...extras import need
 from ...models.shared.model import Model
 from .rows import check_same_width, rows_of
 
@@ -90,6 +91,7 @@ def precision_curve(
         >>> round(precision_curve(x, x, clusters=5, runs=1).f_recall, 6)
         1.0
     """
+    need("precision_curve", "sklearn")
     from sklearn.cluster import KMeans
 
     check_count("clusters", clusters, 2)

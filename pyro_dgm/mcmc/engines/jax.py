@@ -35,7 +35,6 @@ def jax_engine(kernel: ChainsKernel) -> Engine:
 
     Raises:
         ValueError: a kernel, or units or interactions, that it cannot run.
-        ImportError: JAX or NumPyro is not installed.
     """
     engines: dict[type, type[JaxEngine]] = {BlockGibbs: JaxGibbs, ParallelTempering: JaxTempering}
     if not isinstance(kernel, EnergyKernel) or type(kernel) not in engines:

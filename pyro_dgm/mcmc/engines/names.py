@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...deprecation import deprecated
 from ...energy import EnergyDistribution
+from ...extras import need
 from ...native import sweeps_pay
 from .bits import holds_bits
 
@@ -34,10 +35,15 @@ def engine_for(dist: EnergyDistribution, engine: str, rows: int) -> str:
         dist: an energy distribution.
         engine: the name that the user gave.
         rows: the number of states that are annealed at once.
+
+    Raises:
+        ValueError: no engine has the name.
+        MissingExtra: it is JAX, which is not installed.
     """
     engine = checked_engine(engine)
-    if engine != "compiled":
-        return "torch" if engine == "auto" else engine
-    if not holds_bits(dist):
-        return "jax"
-    return "torch" if sweeps_pay(rows, sum(weight.numel() for weight in dist.machine.weights)) else "jax"
+    on_torch = engine in ("auto", "torch")
+    if engine == "compiled" and holds_bits(dist):
+        on_torch = sweeps_pay(rows, sum(weight.numel() for weight in dist.machine.weights))
+    if not on_torch:
+        need(f"engine={engine!r}", "jax")
+    return "torch" if on_torch else "jax"

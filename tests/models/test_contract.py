@@ -181,9 +181,9 @@ class TestProgram:
 
     def test_predictive(self, cls):
         model, x = cls.example()
-        draws = Predictive(model.model, num_samples=4)(None, 5)["x"]
+        draws = Predictive(model.model, num_samples=2)(None, 3)["x"]
         observed = poutine.trace(model.model).get_trace(x).nodes["x"]["value"]
-        assert draws.shape == (4, 5, *observed.shape[1:])
+        assert draws.shape == (2, 3, *observed.shape[1:])
         model.check_data(draws.flatten(0, 1))
 
     def test_observed_site_and_data_plate(self, cls):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,10 +29,10 @@ def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
         >>> bernoulli(torch.tensor([-torch.inf, torch.inf]))
         tensor([0., 1.])
     """
-    logits = logits.detach()
+    logits = logits.detach() if logits.requires_grad else logits
     if logits.dtype != torch.float32 or not _compiles(logits):
         return bernoulli_(torch.sigmoid(logits))
-    from . import random_bits, team
+    random_bits, team = _loops()
 
     bits = logits if overwrite else torch.empty_like(logits)
     team.run_team(random_bits.draw_from_single_logits, (logits, bits, seeds()), bits.numel())
@@ -40,7 +43,7 @@ def bernoulli_(p: Tensor) -> Tensor:
     """Overwrite probabilities by bits drawn with them; returns the same tensor."""
     if p.dtype != torch.float64 or not _compiles(p):
         return p.copy_(torch.rand_like(p, dtype=torch.float64) < p)
-    from . import random_bits, team
+    random_bits, team = _loops()
 
     team.run_team(random_bits.draw_double, (p, seeds()), p.numel())
     return p
@@ -66,7 +69,7 @@ def draw_at_temperatures(
     check_array("betas", betas, torch.float32, (len(betas),))
     if source is not None:
         check_indices("source", source, len(fields), len(fields))
-    from . import random_bits, team
+    random_bits, team = _loops()
 
     bits = fields if overwrite else torch.empty_like(fields)
     betas = betas.detach().resolve_neg().contiguous()
@@ -96,6 +99,14 @@ def weigh_and_draw(base: Tensor, fields: Tensor, before: float, after: float) ->
     summed = fields.new_empty(len(fields), 1)
     team.run_team(rises.weigh_and_draw, (betas, base, fields, summed, seeds()), *fields.shape)
     return summed, fields
+
+
+@functools.cache
+def _loops() -> tuple[Any, Any]:
+    """What is compiled, imported with the first large draw: finding modules anew takes as long as a thousand bits."""
+    from . import random_bits, team
+
+    return random_bits, team
 
 
 def seeds() -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,15 +142,19 @@ def run_team(loop: Callable[[], Any], tensors: Sequence[Tensor], *numbers: int) 
 
 def _run(code: Any, threads: int, tensors: Sequence[Tensor], numbers: Sequence[int]) -> bool:
     """Run the machine code of a loop; returns whether no member had an error."""
-    words, status = (ctypes.c_int64 * len(numbers))(*numbers), (ctypes.c_int64 * (1 + threads))()
-    addresses = ctypes.addressof(status), ctypes.addressof(words), *(t.data_ptr() for t in tensors)
-    table = (ctypes.c_void_p * len(addresses))(*addresses)
-    pointers = (ctypes.c_void_p * (len(addresses) - 1)).from_buffer(table, ctypes.sizeof(ctypes.c_void_p))
+    words, status = array("q", numbers), array("q", bytes(8 * (1 + threads)))
+    table = array("q", [status.buffer_info()[0], words.buffer_info()[0], *(t.data_ptr() for t in tensors)])
+    pointers = table.buffer_info()[0] + table.itemsize
     if threads == 1:
-        code.ctypes(pointers)
+        _function(code)(pointers)
     else:
         _start(code.address, pointers, threads, 0)
     return not status[0]
+
+
+@functools.cache
+def _function(code: Any) -> Any:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code.address)
 
 
 @for_a_team

@@ -135,7 +135,8 @@ def test_teams_whose_members_are_not_told_apart_are_not_used(monkeypatch, again)
     """Members of no loop, or of one that all do as a whole."""
 
     def start(address, pointers, threads, flags):
-        times = ctypes.cast(pointers[1], ctypes.POINTER(ctypes.c_int64))
+        table = ctypes.cast(pointers, ctypes.POINTER(ctypes.c_void_p))
+        times = ctypes.cast(table[1], ctypes.POINTER(ctypes.c_int64))
         for i in range(1 << 14):
             times[i] += again
 

@@ -6,10 +6,11 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from ...checks import check_choice, check_count
 from ...energy import Binary, BoltzmannDistribution, Dense, Graph
-from ...energy.interactions import GatedFactors, Interaction
+from ...energy.interactions import GatedFactors
 from ..shared.examples import seeded, sequences
 from ..shared.frames import check_frames
 from ..shared.machine_frames import MachineFramesModel
@@ -74,6 +75,7 @@ class RNNRBM(MachineFramesModel):
         rank = check_count("rank", rank, 0, "the rank of the frames' own weights, or 0")
         self.visible, self.features, self.hidden, self.recurrent = visible, features, hidden, recurrent
         self.cell, self.rank, self.frames = cell, rank, visible // (features + 1)
+        self._graph = Graph({"visible": Binary(features), "hidden": Binary(hidden)}, [Dense("visible", "hidden")])
         self.weight = nn.Parameter(0.01 * torch.randn(features, hidden))
         self.visible_bias = nn.Parameter(torch.zeros(features))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
@@ -89,17 +91,15 @@ class RNNRBM(MachineFramesModel):
     def forward(self, state: Tensor | None = None) -> BoltzmannDistribution:
         state = self.first if state is None else state
         biases = {
-            "visible": (self.visible_bias + self.to_visible(state),),
-            "hidden": (self.hidden_bias + self.to_hidden(state),),
+            "visible": (linear(state, self.to_visible.weight, self.visible_bias),),
+            "hidden": (linear(state, self.to_hidden.weight, self.hidden_bias),),
         }
-        dense = Dense("visible", "hidden")
-        couplings: list[Interaction] = [dense]
-        weights: list[Tensor] = [self.weight]
-        if self.rank:
-            couplings.append(GatedFactors(dense.ends, [self.factors_visible, self.factors_hidden]))
-            weights.append(state @ self.factors_state)
-        graph = Graph({"visible": Binary(self.features), "hidden": Binary(self.hidden)}, couplings)
-        return BoltzmannDistribution(graph, biases, weights)
+        if not self.rank:
+            return BoltzmannDistribution(self._graph, biases, [self.weight])
+        (dense,) = self._graph.interactions
+        factors = GatedFactors(dense.ends, [self.factors_visible, self.factors_hidden])
+        graph = Graph(self._graph.layers, [dense, factors])
+        return BoltzmannDistribution(graph, biases, [self.weight, state @ self.factors_state])
 
     def start(self, rows: int) -> Tensor:
         return self.first.expand(rows, -1)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pyro.infer import ELBO, Trace_ELBO
-from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from ..checks import check_positive, check_share
 from ..inference.registration import unregistered
+from .elbo_steps import ElboSteps
 
 
 class Turn(NamedTuple):
@@ -192,7 +191,7 @@ class Elbo(Objective):
                 f"kl_weight and kl_warmup got {kl_weight!r} and {kl_warmup!r} with {type(self.elbo).__name__}, whose loss is no "
                 "sum of a reconstruction and a KL term; take one of Pyro's, as in dgm.Elbo(kl_weight=...) or kind='elbo'"
             )
-        self._weight = _LatentWeight(self.kl_weight)
+        self._weight = self.kl_weight
 
     def _is_weighted(self) -> bool:
         return self.kl_weight != 1 or self.kl_warmup > 0
@@ -207,18 +206,18 @@ class Elbo(Objective):
     def schedule(self, share: float) -> None:
         """Set the weight: at the start of the warm-up a hundredth of the last one, so that no latent is left untrained."""
         risen = 1.0 if self.kl_warmup == 0 else min(max(share / self.kl_warmup, 0.01), 1.0)
-        self._weight.weight = self.kl_weight * risen
+        self._weight = self.kl_weight * risen
 
     def scheduled(self) -> bool:
         return self.kl_warmup > 0
 
     def attach(self, model: Any) -> None:
         place(self.elbo, model)
-        self._module = self.elbo(model.model, model.guide)
+        self._steps = ElboSteps(self.elbo, model.model, model.guide)
 
     def loss(self, x: Tensor) -> Tensor:
-        with unregistered(), self._weight if self._is_weighted() else nullcontext():
-            return self._module(x) / len(x)
+        with unregistered():
+            return self._steps(x, self._weight) / len(x)
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         return super().parameter_groups(model) + own_groups(self.elbo)
@@ -229,18 +228,6 @@ class Elbo(Objective):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if isinstance(self.elbo, Stateful):
             self.elbo.load_state_dict(state)
-
-
-class _LatentWeight(Messenger):
-    """Multiplies the scale of latent sites, which Pyro's estimators put before their log-probabilities."""
-
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if not msg["is_observed"]:
-            msg["scale"] = msg["scale"] * self.weight
 
 
 def described(elbo: ELBO) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from .. import processes
 from ..data import Dataset
 from ..data.stored import spread_rows
 from ..energy import NotFinite
+from ..inference.light import checked_rows
 from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..models.shared.model import Model
 from ..models.shared.rows import not_finite
@@ -129,6 +130,7 @@ class Trainer:
                     for module in (self.model, *self.objective.owned().values()):
                         modes.enter_context(training(module))
                     modes.enter_context(rounded_products(self.rounded))
+                    modes.enter_context(checked_rows())
                     losses = self._epoch(epoch, bar)
                 busy = sum(processes.collect(time.process_time() - start[1]))
                 clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": busy}

@@ -72,7 +72,7 @@ class DecodedModel(LatentVariableModel):
         """Rows as the encoder sees them: Gaussian columns standardised, what stands behind them unchanged."""
         if self.scaling is not None:
             x = torch.cat([self.scaling(x[..., : self.visible]), x[..., self.visible :]], -1)
-        return torch.where(x.isnan(), 0.0, x)
+        return x.nan_to_num(0.0, torch.inf, -torch.inf)
 
     def initialise(self, x: Tensor) -> None:
         """Start the decoder's output bias and the scales at the means and scales of the columns.

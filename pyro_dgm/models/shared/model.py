@@ -17,6 +17,7 @@ from pyro.nn.module import _Context
 from pyro.params.param_store import param_with_module_name
 from torch import Tensor, nn
 
+from ...inference.light import rows_plate
 from ...inference.random_state import untouched
 from ...inference.registration import is_unregistered
 from ...objectives.objective import Objective
@@ -224,7 +225,7 @@ class ProbabilisticModel(Model):
         """
         rows = (size or 1) if x is None else len(x)
         if size is None or size == rows:
-            return pyro.plate("data", rows)
+            return rows_plate(rows)
         if size < rows:
             raise ValueError(
                 f"size got {size}, fewer than the {rows} rows given; pass the number of rows of the whole data"

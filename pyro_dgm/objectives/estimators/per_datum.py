@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...checks import check_count
 from ...inference.importance import check_nesting, traces
+from ...inference.light import LightRuns
 from ...inference.random_state import RandomState
 from ...inference.registration import UnregisteredModule
 from ...inference.sites import sites
@@ -39,6 +40,7 @@ class PerDatumELBO(ELBO, ABC):
         particles = check_count(f"{type(self).__name__}: particles", particles, self.fewest, why=why)
         check_nesting(type(self).__name__, max_plate_nesting)
         super().__init__(num_particles=particles, max_plate_nesting=max_plate_nesting, vectorize_particles=True)
+        self._runs = LightRuns()
 
     def __call__(self, model: torch.nn.Module, guide: torch.nn.Module) -> UnregisteredModule:
         return UnregisteredModule(model, guide, self)
@@ -91,8 +93,11 @@ class PerDatumELBO(ELBO, ABC):
 
         With ``paths=False`` the draws are constants: log-probabilities follow the parameters alone.
         """
-        pair = traces(model, guide, args, kwargs, self.num_particles, self.max_plate_nesting, paths)
-        return Run(*pair, self.num_particles, self.max_plate_nesting)
+        pair: Any = None
+        nesting, particles = self.max_plate_nesting, self.num_particles
+        pair = self._runs.traces(model, guide, args, kwargs, (particles, -1 - nesting), not paths)
+        of_model, of_guide = traces(model, guide, args, kwargs, particles, nesting, paths) if pair is None else pair
+        return Run(of_model, of_guide, particles, nesting)
 
     def redraw(
         self,

@@ -1,0 +1,225 @@
+"""Runs of programs whose sites all lie in one plate of rows, by one handler in place of Pyro's plate, replay and trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine.block_messenger import BlockMessenger
+from pyro.poutine.indep_messenger import CondIndepStackFrame
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.trace_messenger import TraceMessenger
+from torch import nn
+
+from ..distributions.sums import is_supported
+from .random_state import RandomState
+from .sites import FAILURES, PARTICLES
+
+_DATA = "data"
+"""The name of the plate of rows."""
+
+_current: LightTrace | None = None
+_rows_are_checked = False
+
+
+class NotPlain(Exception):
+    """A program needs Pyro's own handlers: it has other plates, sites outside of the rows', or sites with instructions."""
+
+
+class LightTrace(Messenger):
+    """The sites of a program, as ``poutine.trace`` records them, with values from an earlier run where one is given.
+
+    It takes sites in a plate of ``rows_plate`` alone, and refuses all else.
+
+    Args:
+        particles: the size and the dimension of a plate around the rows', or None for no such plate.
+        replayed: the sites from which latent ones take their values.
+        constants: whether draws are detached.
+
+    Attributes:
+        nodes: the sites by name, in order.
+    """
+
+    def __init__(
+        self, particles: tuple[int, int] | None, replayed: dict[str, Any] | None = None, constants: bool = False
+    ) -> None:
+        super().__init__()
+        self.nodes: dict[str, Any] = {}
+        self.frames: tuple[CondIndepStackFrame, ...] = ()
+        self._particles, self._replayed, self._constants = particles, replayed, constants
+        self._shape: torch.Size | None = None
+
+    def run(self, program: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run a program.
+
+        Raises:
+            NotPlain: the program needs Pyro's own handlers.
+        """
+        global _current
+        before, _current = _current, self
+        try:
+            with self:
+                program(*args, **kwargs)
+        finally:
+            _current = before
+
+    @contextmanager
+    def rows(self, number: int) -> Iterator[None]:
+        """The plate of so many rows."""
+        frames: tuple[CondIndepStackFrame, ...] = (CondIndepStackFrame(_DATA, -1, number, 0, number),)
+        shape = [number]
+        if self._particles is not None:
+            size, dim = self._particles
+            frames = (CondIndepStackFrame(PARTICLES, dim, size, 0, size), *frames)
+            shape = [size, *[1] * (-dim - 2), number]
+        if self._shape is not None or number == 0 or (self.frames and self.frames != frames):
+            raise NotPlain
+        self.frames, self._shape = frames, torch.Size(shape)
+        yield
+        self._shape = None
+
+    def _pyro_sample(self, msg: Any) -> None:
+        fn, name = msg["fn"], msg["name"]
+        plain = self._shape is not None and not msg["infer"] and not msg["cond_indep_stack"] and name not in self.nodes
+        if not plain or not isinstance(fn, TorchDistributionMixin):
+            raise NotPlain
+        msg["cond_indep_stack"] = self.frames
+        if fn.batch_shape != self._shape:
+            msg["fn"] = _expanded(fn, self._shape)
+        if self._replayed is not None and not msg["is_observed"]:
+            if name not in self._replayed:
+                raise NotPlain
+            msg["value"], msg["done"] = self._replayed[name]["value"], True
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        value, shape = msg["value"], msg["fn"].shape()
+        if value.shape != shape and value.shape != shape[len(self._shape or ()) - 1 :]:
+            raise NotPlain
+        if self._constants and not msg["is_observed"]:
+            msg["value"] = value.detach()
+        self.nodes[msg["name"]] = msg.copy()
+
+
+def _expanded(fn: Any, shape: Any) -> Any:
+    """A distribution with the batch shape of the plates.
+
+    Raises:
+        NotPlain: its own does not broadcast to it.
+    """
+    own = fn.batch_shape
+    if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(reversed(own), reversed(shape), strict=False)):
+        raise NotPlain
+    wide = fn.expand(shape)
+    if wide.has_rsample != fn.has_rsample:
+        wide.has_rsample = fn.has_rsample  # as Pyro's plates copy it
+    return wide
+
+
+def rows_plate(number: int) -> AbstractContextManager[Any]:
+    """The data plate of so many rows: Pyro's, or in a light run a simple one."""
+    if _current is None:
+        return pyro.plate(_DATA, number)
+    inside = _PYRO_STACK[_PYRO_STACK.index(_current) + 1 :]
+    if any(isinstance(handler, TraceMessenger | BlockMessenger) for handler in inside):
+        return pyro.plate(_DATA, number)
+    return _current.rows(number)
+
+
+@contextmanager
+def checked_rows() -> Iterator[None]:
+    """A block whose rows of data were checked before, so that not every step needs to."""
+    global _rows_are_checked
+    before, _rows_are_checked = _rows_are_checked, True
+    try:
+        yield
+    finally:
+        _rows_are_checked = before
+
+
+def runs_alone() -> bool:
+    """Whether no handler is around that would see the sites of a light run; those that look for parameters do not."""
+    return all(isinstance(handler, TraceMessenger) and handler.param_only for handler in _PYRO_STACK)
+
+
+class LightRuns:
+    """Light runs of a model and its guide, step after step.
+
+    The first one validates the distributions' parameters. Observed values are validated every time, since each batch has new
+    ones, except in ``checked_rows``. Programs that are not plain at the first step are left to Pyro's handlers for good.
+    """
+
+    def __init__(self) -> None:
+        self._tried = self._plain = False
+        self._before: RandomState | None = None
+
+    def traces(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        particles: tuple[int, int] | None = None,
+        constants: bool = False,
+        accept: Callable[[LightTrace, LightTrace], bool] = lambda model, guide: True,
+    ) -> tuple[LightTrace, LightTrace] | None:
+        """The sites of the model, its latents at the guide's draws, and of the guide.
+
+        None, with everything as it was before, where the programs need Pyro's own handlers, or ``accept`` is false of their
+        sites: because they do not fit one another or fail, too.
+        """
+        if not runs_alone() or (self._tried and not self._plain):
+            return None
+        first, checks = not self._tried, is_validation_enabled()
+        self._tried, self._before = True, RandomState()
+        programs = [program for program in (model, guide) if isinstance(program, nn.Module)]
+        buffers = [(buffer, buffer.clone()) for p in programs for buffer in p.buffers()] if first else []
+        try:
+            with pyro.validation_enabled(first and checks):
+                pair = _light_traces(model, guide, args, kwargs, particles, constants)
+            if not accept(*pair):
+                raise NotPlain
+            if checks and (first or not _rows_are_checked):
+                _check_observed(pair[0])
+        except (NotPlain, *FAILURES):
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            self.undo()
+            return None
+        self._plain = True
+        return pair
+
+    def undo(self) -> None:
+        """Set the random state back to that before the last runs, so that Pyro's handlers see the same draws."""
+        if self._before is not None:
+            self._before.restore()
+
+
+def _light_traces(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    particles: tuple[int, int] | None,
+    constants: bool,
+) -> tuple[LightTrace, LightTrace]:
+    of_guide = LightTrace(particles, constants=constants)
+    of_guide.run(guide, args, kwargs)
+    of_model = LightTrace(particles, of_guide.nodes)
+    of_model.run(model, args, kwargs)
+    latents = {name for name, site in of_model.nodes.items() if not site["is_observed"]}
+    if of_guide.frames not in ((), of_model.frames) or of_guide.nodes.keys() != latents:
+        raise NotPlain
+    return of_model, of_guide
+
+
+def _check_observed(trace: LightTrace) -> None:
+    for site in trace.nodes.values():
+        if site["is_observed"] and not is_supported(site["fn"], site["value"]):
+            raise NotPlain

@@ -1,0 +1,228 @@
+"""Steps without traces: the loss, gradients and draws of Pyro's own estimators; programs that are not plain stay with Pyro."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+
+import pyro_dgm as dgm
+from pyro_dgm import registry
+from pyro_dgm.distributions.sums import summed_log_prob
+from pyro_dgm.inference.light import LightRuns, checked_rows
+from pyro_dgm.inference.registration import unregistered
+from pyro_dgm.models.shared import LatentVariableModel
+from pyro_dgm.models.shared.decoded import DecodedModel
+from pyro_dgm.objectives.elbo_steps import ElboSteps
+from pyro_dgm.objectives.objective import Elbo
+
+ELBOS = (Trace_ELBO, TraceMeanField_ELBO)
+
+
+def step(model, loss_of, x, seed=3):
+    """Loss, gradients, and the state of the generator after them."""
+    model.zero_grad()
+    torch.manual_seed(seed)
+    loss = loss_of(x)
+    loss.backward()
+    gradients = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    return loss.detach(), gradients, torch.rand(2)
+
+
+def assert_same(one, two):
+    torch.testing.assert_close(one[0], two[0])
+    for name, gradient in one[1].items():
+        torch.testing.assert_close(
+            gradient, two[1][name], rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
+        )
+    assert torch.equal(one[2], two[2])
+
+
+def trained_by_elbo():
+    for name, cls in registry.models().items():
+        model, x = cls.example()
+        objective = model.objective("elbo", 1) if isinstance(model, DecodedModel) else model.objective()
+        if isinstance(objective, Elbo) and type(objective.elbo) in ELBOS:
+            yield name, model, x, objective
+
+
+def test_a_light_step_is_pyros_step_for_every_model_that_an_elbo_trains():
+    seen = set()
+    for name, model, x, objective in trained_by_elbo():
+        objective.attach(model)
+        steps, stock = objective._steps, dgm.Elbo(objective.elbo, kl_weight=0.7)
+        stock.attach(model)
+        stock._steps._term = None
+        for _ in range(2):  # with validation, and without
+            light = step(model, lambda x, steps=steps: steps(x, 0.7), x)
+            assert_same(light, step(model, lambda x, stock=stock: stock.loss(x) * len(x), x))
+        seen |= {name} if steps._runs._plain else set()
+    assert {"vae", "hierarchicalvae", "draw", "conditionalvae", "nade", "variationalrnn"} <= seen
+
+
+class Own(LatentVariableModel):
+    """A model of rows of three bits whose programs a test gives."""
+
+    guide_needs_rows = True
+
+    def __init__(self, generate=None, infer=None):
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+        self.programs = generate, infer
+
+    def generate(self, x=None, size=None):
+        if self.programs[0] is not None:
+            return self.programs[0](self, x)
+        with self.data_plate(x, size):
+            z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+            return pyro.sample("x", dist.Bernoulli(logits=z).to_event(1), obs=x)
+
+    def infer(self, x, size=None):
+        mean = self.net(x)
+        if self.programs[1] is not None:
+            return self.programs[1](self, x, mean)
+        with self.data_plate(x, size):
+            pyro.sample("z", dist.Normal(mean, 1.0).to_event(1))
+
+    objective = options = check_data = example = lambda *_: None
+
+
+X = torch.randint(0, 2, (8, 3), generator=torch.Generator().manual_seed(0)).float()
+
+
+def own_plate(model, x):
+    with pyro.plate("data", len(x), dim=-1):
+        with pyro.plate("columns", 1, dim=-2):
+            z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        return pyro.sample("x", dist.Bernoulli(logits=z[0]).to_event(1), obs=x)
+
+
+def own_plate_guide(model, x, mean):
+    with pyro.plate("data", len(x), dim=-1), pyro.plate("columns", 1, dim=-2):
+        pyro.sample("z", dist.Normal(mean, 1.0).to_event(1))
+
+
+def scored_guide(model, x, mean):
+    with model.data_plate(x, None):
+        pyro.sample("z", dist.testing.fakes.NonreparameterizedNormal(mean, torch.ones(3)).to_event(1))
+
+
+def subsampled(model, x):
+    with model.data_plate(x, 2 * len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        return pyro.sample("x", dist.Bernoulli(logits=z).to_event(1), obs=x)
+
+
+def subsampled_guide(model, x, mean):
+    with model.data_plate(x, 2 * len(x)):
+        pyro.sample("z", dist.Normal(mean, 1.0).to_event(1))
+
+
+def global_site(model, x):
+    shift = pyro.sample("shift", dist.Normal(0.0, 1.0), obs=torch.tensor(0.3))
+    with model.data_plate(x, None):
+        z = pyro.sample("z", dist.Normal(shift.expand(3), 1.0).to_event(1))
+        return pyro.sample("x", dist.Bernoulli(logits=z).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize(
+    "programs",
+    [(own_plate, own_plate_guide), (None, scored_guide), (subsampled, subsampled_guide), (global_site, None)],
+    ids=["plates", "scored", "subsampled", "global"],
+)
+def test_programs_that_are_not_plain_have_pyros_own_step(programs):
+    torch.manual_seed(0)
+    model = Own(*programs)
+    model.train()
+    before = {name: value.clone() for name, value in model.net[1].named_buffers()}
+    results = []
+    for force in (False, True):
+        model.net[1].load_state_dict(before, strict=False)
+        steps = ElboSteps(Trace_ELBO(max_plate_nesting=2), model.model, model.guide)
+        if force:
+            steps._term = None
+        results.append([step(model, steps, X) for _ in range(2)])
+        results[-1].append(model.net[1].running_mean.clone())
+    for one, two in zip(results[0][:2], results[1][:2], strict=True):
+        assert torch.equal(one[0], two[0])
+        assert_same(one, two)
+    assert torch.equal(results[0][2], results[1][2])  # the attempt left no trace in the running statistics
+
+
+def test_rows_that_are_no_bits_are_refused_at_every_step():
+    vae, x = dgm.VAE.example()
+    objective = vae.objective()
+    objective.attach(vae)
+    objective.loss(x)
+    with pytest.raises(ValueError, match="Expected value argument"):
+        objective.loss(0.5 * x)
+    with checked_rows():  # as in fit, which checks all rows before
+        objective.loss(0.5 * x)
+
+
+def test_bad_parameters_are_named_as_by_pyro():
+    vae, x = dgm.VAE.example()
+    objective = vae.objective()
+    objective.attach(vae)
+    objective.loss(x)
+    with torch.no_grad():
+        vae.encoder[0].weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="Expected parameter"):
+        objective.loss(x)
+
+
+def test_handlers_around_a_loss_see_the_sites_in_their_plates():
+    vae, x = dgm.VAE.example()
+    objective = vae.objective()
+    objective.attach(vae)
+    objective.loss(x)
+    seen = []
+
+    class Plates(pyro.poutine.messenger.Messenger):
+        def _pyro_sample(self, msg):
+            seen.append([frame.name for frame in msg["cond_indep_stack"]])
+
+    with Plates():
+        objective.loss(x)
+    assert ["data"] in seen
+
+
+@pytest.mark.parametrize("value", [torch.ones(4, 3), torch.ones(3)])
+def test_summed_log_probabilities(value):
+    for fn in (
+        dist.Bernoulli(logits=torch.randn(4, 3)).to_event(1),
+        dist.Bernoulli(probs=torch.rand(4, 3)),
+        dist.Normal(torch.randn(4, 3), 2.0).to_event(1),
+        dist.Bernoulli(logits=torch.randn(4, 3)).mask(torch.rand(4, 3) < 0.5).to_event(1),
+    ):
+        expected = fn.log_prob(value.expand(4, 3)).sum()
+        torch.testing.assert_close(summed_log_prob(fn, value.expand(4, 3)), expected)
+
+
+def test_draws_under_particles_are_those_of_plates():
+    vae, x = dgm.VAE.example()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        light = LightRuns().traces(vae.model, vae.guide, (x,), {}, particles=(3, -2))
+    torch.manual_seed(1)
+    with pyro.plate("particles", 3, dim=-2):
+        expected = pyro.poutine.trace(vae.guide).get_trace(x).nodes["z"]["value"]
+    assert torch.equal(light[1].nodes["z"]["value"], expected)
+
+
+@pytest.mark.parametrize(
+    "make", [dgm.NVIL, lambda: dgm.VIMCO(3), lambda: dgm.ReweightedWakeSleep(3), lambda: dgm.IWAE(3)]
+)
+def test_estimators_of_single_data_have_the_same_steps_by_light_runs(make):
+    model, x = (dgm.VAE if isinstance(make(), dgm.IWAE) else dgm.SBN).example()
+    light, traced = make(), make()
+    traced._runs._tried = True  # as after programs that were not plain
+    for _ in range(2):
+        with unregistered():
+            one, two = (
+                step(model, lambda x, e=e: e.differentiable_loss(model.model, model.guide, x), x)
+                for e in (light, traced)
+            )
+        assert_same(one, two)
+    assert light._runs._plain
+    assert not traced._runs._plain

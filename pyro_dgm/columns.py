@@ -88,3 +88,13 @@ def linear_prediction(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor, 
     variance = torch.maximum(error.square().mean(0).to(outputs), CONSTANT * total)
     variance = torch.where(constant(outputs), total, variance)  # one row's columns are constant too
     return weight, location - centre @ weight, variance
+
+
+def has_missing(x: Tensor) -> bool:
+    """Whether rows have missing values (NaN).
+
+    >>> has_missing(torch.tensor([1.0, torch.nan])), has_missing(torch.tensor([torch.inf, -torch.inf]))
+    (True, False)
+    """
+    # A sum takes a twentieth of the time of x.isnan().any(), and is NaN where an entry is.
+    return bool(x.detach().sum().isnan()) and bool(x.isnan().any())

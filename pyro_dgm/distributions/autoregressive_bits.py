@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
+from ..energy.support import in_support
 from ..native import bernoulli
 
 
@@ -58,7 +59,7 @@ class AutoregressiveBits(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         # Bits of the right shape are their own squares; they need no full validation.
-        if self._validate_args and not (value.shape[-1:] == self.event_shape and torch.equal(value * value, value)):
+        if self._validate_args and not (value.shape[-1:] == self.event_shape and in_support(self.support, value)):
             self._validate_sample(value)
         a = self._fields(value)
         # log sigma(a) for a one, log sigma(-a) for a zero, in one pass.

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from pyro.distributions import Bernoulli, Independent
 from torch import Tensor
-from torch.distributions import constraints
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 
@@ -28,17 +27,3 @@ def summed_log_prob(fn: Any, value: Tensor) -> Tensor:
         return -binary_cross_entropy_with_logits(logits, value, reduction="sum")
     total: Tensor = fn.log_prob(value).sum()
     return total
-
-
-def is_supported(fn: Any, value: Tensor) -> bool:
-    """Whether a distribution's support holds a value, where it states one; real numbers may be any, NaN too."""
-    try:
-        support = fn.support
-    except (NotImplementedError, AttributeError):
-        return True
-    base = support
-    while type(base) is constraints.independent:
-        base = base.base_constraint
-    if base is constraints.boolean:
-        return torch.equal(value * value, value)  # in a third of the time of the constraint's check
-    return base is constraints.real or bool(support.check(value).all())

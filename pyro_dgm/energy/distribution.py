@@ -16,6 +16,7 @@ from ..native import out_of_autocast
 from .enumeration import NotEnumerable
 from .figure import LogPartition
 from .machine import State
+from .support import in_support
 
 Terms = Callable[["EnergyDistribution", Tensor], tuple[Tensor, Tensor]]
 """From a distribution and a value to F(x) and log Z."""
@@ -221,7 +222,8 @@ class EnergyDistribution(TorchDistribution, ABC):
         if value.is_complex():
             raise ValueError(f"log_prob got complex numbers, {value.dtype}; expected real ones")
         value = self.whole(value)
-        if self._validate_args:
+        fits = value.shape[value.dim() - len(self.event_shape) :] == self.event_shape
+        if self._validate_args and not (fits and in_support(self.support, value)):
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], self.batch_shape)
         if self._terms is not None:

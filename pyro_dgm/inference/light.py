@@ -17,7 +17,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import nn
 
-from ..distributions.sums import is_supported
+from ..energy.support import in_support
 from .random_state import RandomState
 from .sites import FAILURES, PARTICLES
 
@@ -150,12 +150,13 @@ def runs_alone() -> bool:
 class LightRuns:
     """Light runs of a model and its guide, step after step.
 
-    The first one validates the distributions' parameters. Observed values are validated every time, since each batch has new
-    ones, except in ``checked_rows``. Programs that are not plain at the first step are left to Pyro's handlers for good.
+    The first one validates the distributions' parameters, with ``validates`` every one. Observed values are validated every
+    time, since each batch has new ones, except in ``checked_rows``. Programs that are not plain at the first step are left to
+    Pyro's handlers for good.
     """
 
-    def __init__(self) -> None:
-        self._tried = self._plain = False
+    def __init__(self, validates: bool = False) -> None:
+        self._validates, self._tried, self._plain = validates, False, False
         self._before: RandomState | None = None
 
     def traces(
@@ -180,11 +181,11 @@ class LightRuns:
         programs = [program for program in (model, guide) if isinstance(program, nn.Module)]
         buffers = [(buffer, buffer.clone()) for p in programs for buffer in p.buffers()] if first else []
         try:
-            with pyro.validation_enabled(first and checks):
+            with pyro.validation_enabled(checks and (first or self._validates)):
                 pair = _light_traces(model, guide, args, kwargs, particles, constants)
             if not accept(*pair):
                 raise NotPlain
-            if checks and (first or not _rows_are_checked):
+            if checks and not self._validates and (first or not _rows_are_checked):
                 _check_observed(pair[0])
         except (NotPlain, *FAILURES):
             with torch.no_grad():
@@ -221,5 +222,9 @@ def _light_traces(
 
 def _check_observed(trace: LightTrace) -> None:
     for site in trace.nodes.values():
-        if site["is_observed"] and not is_supported(site["fn"], site["value"]):
+        try:
+            support = site["fn"].support
+        except (NotImplementedError, AttributeError):
+            continue
+        if site["is_observed"] and not in_support(support, site["value"]):
             raise NotPlain

@@ -32,11 +32,12 @@ class ElboSteps:
         elbo: the estimator.
         model: the program.
         guide: its guide.
+        validates: whether every step validates the distributions' parameters and values, and not the first one alone.
     """
 
-    def __init__(self, elbo: ELBO, model: Any, guide: Any) -> None:
+    def __init__(self, elbo: ELBO, model: Any, guide: Any, validates: bool = False) -> None:
         self._module: Any = elbo(model, guide)
-        self._programs, self._runs = (model, guide), LightRuns()
+        self._programs, self._runs = (model, guide), LightRuns(validates)
         one_draw = elbo.num_particles == 1 and not elbo.vectorize_particles
         self._term = _TERMS.get(type(elbo)) if one_draw else None
 

@@ -6,7 +6,9 @@ import statistics
 import time
 from pathlib import Path
 
+from pyro_dgm.inference.light import checked_rows
 from pyro_dgm.recipes.reproduction import machine, versions
+from pyro_dgm.train.settings import Settings
 
 RECORD = Path(__file__).with_name("speed.json")
 
@@ -38,6 +40,21 @@ def ratios(benchmark, what, aim, rounds=30, **functions):
     }
     benchmark.extra_info.update(what=what, aim=aim, seconds=medians, ratios=found)
     print(f"\n{what}: " + ", ".join(f"{n} {m * 1e3:.2f} ms ({found.get(n, 1):.2f})" for n, m in medians.items()))
+
+
+def fit_step(model, objective, x, optimiser, learning_rate):
+    """A training step as ``fit`` makes it, with its optimiser, of a batch whose rows were checked."""
+    objective.attach(model)
+    settings = Settings(learning_rate, optimiser, None, len(x), 1, None, None, 0)
+    stepper = settings.make_optimiser(objective.all_groups(model), x.device)
+
+    def step():
+        stepper.zero_grad(set_to_none=True)
+        with checked_rows():
+            objective.loss(x).backward()
+        stepper.step()
+
+    return step
 
 
 def record(benchmarks):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...checks import BINARISE, advice_on_bits
 from ...checks import check_rows as check_rows
+from ...columns import has_missing
 from .model import Model
 
 ROWS_AT_ONCE = 2000
@@ -17,12 +18,6 @@ ROWS_AT_ONCE = 2000
 
 PROGRESS_ROWS = 1000
 """Rows of a split from which figures of progress are computed after every epoch: enough to tell a trend."""
-
-
-def has_missing(x: Tensor) -> bool:
-    """Whether rows have missing values (NaN)."""
-    # A sum takes a twentieth of the time of x.isnan().any(), and is NaN where an entry is.
-    return bool(x.detach().sum().isnan()) and bool(x.isnan().any())
 
 
 def filled_by_others(x: Tensor) -> Tensor:

@@ -85,8 +85,9 @@ class _Coordinates:
         known = {id(leaf) for leaf in self.couplings}
         self.leaves = self.couplings + [leaf for leaf in _leaves(self.natural) if id(leaf) not in known]
         self.biases = {
-            end: _Bias(end, machine.biases[end.layer][end.statistic], leaf, self._field(end, self.weights))
+            end: _Bias(end, natural, leaf, None if natural is leaf else self._field(end, self.weights))
             for end, leaf in _own_biases(machine).items()
+            for natural in (machine.biases[end.layer][end.statistic],)
         }
 
     def step(self, gradients: Sequence[Tensor]) -> list[Tensor]:
@@ -98,8 +99,7 @@ class _Coordinates:
                 ends = tuple(of_biases[end] for end in interaction.ends)
                 offsets = tuple(self.offsets[end.layer][end.statistic] for end in interaction.ends)
                 by[id(weight)] = interaction.centred_gradient(by[id(weight)], ends, offsets)
-        cotangents = [by[id(t)] for t in self.natural]
-        step = list(grad(self.natural, self.leaves, cotangents, retain_graph=True, materialize_grads=True))
+        step = self._pulled(by)
         count = len(self.couplings)
         turning = {end: bias.shift for end, bias in self.biases.items() if bias.shift is not None}
         if turning:
@@ -114,6 +114,13 @@ class _Coordinates:
                 place = next(i for i, leaf in enumerate(self.leaves) if leaf is bias.leaf)
                 step[place] = step[place] - bias.divided(field if turn is None else field - turn)
         return step
+
+    def _pulled(self, by: dict[int, Tensor]) -> list[Tensor]:
+        """The gradients by the parameters from those by biases and weights, which may be the parameters themselves."""
+        if all(t.is_leaf for t in self.natural):
+            return [by[id(leaf)] for leaf in self.leaves]
+        cotangents = [by[id(t)] for t in self.natural]
+        return list(grad(self.natural, self.leaves, cotangents, retain_graph=True, materialize_grads=True))
 
     def _field(self, end: End, weights: Sequence[Tensor | None]) -> Tensor | None:
         """The field of couplings with these weights at one end, at the offsets; None without any."""
@@ -136,7 +143,7 @@ class _Bias:
         self.natural, self.leaf = natural, leaf
         self.shift: Tensor | None = None
         self._squares: Tensor | None = None
-        if natural is leaf or field is None:
+        if field is None:
             return
         ones = _pushed([natural], [leaf], [torch.ones_like(leaf)])
         self._squares = grad(natural, leaf, ones, retain_graph=True)[0]
@@ -164,10 +171,6 @@ def _own_biases(machine: Machine) -> dict[End, Tensor]:
                 "couplings of two of these layers, which are no parameters"
             )
     couplings = {id(leaf) for leaf in _leaves(machine.weights)}
-    for interaction in machine.graph.interactions:
-        if len(interaction.ends) > 2:
-            layers = ", ".join(repr(end.layer) for end in interaction.ends)
-            raise ValueError(f"the coupling of {layers} has no centred form")
     own: dict[End, Tensor] = {}
     for end in dict.fromkeys(end for interaction in machine.graph.interactions for end in interaction.ends):
         free = [leaf for leaf in _leaves([machine.biases[end.layer][end.statistic]]) if id(leaf) not in couplings]

@@ -9,7 +9,9 @@ from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
 from ...checks import check_count
+from ...columns import has_missing
 from ...inference.registration import unregistered
+from ..elbo_steps import ElboSteps
 from ..objective import Objective, Stateful, described, own_groups, place
 from ..sparsity import Sparsity
 from .phase import NegativePhase
@@ -75,13 +77,13 @@ class NegativePhaseObjective(Objective):
             self.sparsity.check(model)
         place(self.elbo, model)
         self._model = model
-        self._module = self.elbo(negative_phase(model.model, self.phase), model.guide)
+        self._steps = ElboSteps(self.elbo, negative_phase(model.model, self.phase), model.guide, validates=True)
 
     def loss(self, x: Tensor) -> Tensor:
         with unregistered():
-            if bool(x.isnan().any()):
+            if has_missing(x):
                 x = self._model.filled(x, self.missing_sweeps)
-            loss = self._module(x) / len(x)
+            loss = self._steps(x) / len(x)
             return loss if self.sparsity is None else loss + self.sparsity.term(self._model, x)
 
     def schedule(self, share: float) -> None:

@@ -20,11 +20,13 @@ from oracles.small_machines import (
     full,
     joined,
     labels,
+    lonely,
     mixed,
     parted,
     ring,
     small_rbm,
     sparse,
+    star,
     variation,
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import struct
 import zipfile
@@ -184,10 +185,34 @@ def _mapped(file: Path, stream: IO[bytes], size: int, start: int, packed: bool) 
     """The rows of an array in NumPy's format, of ``size`` bytes from ``start`` on; None if they are few or no rows of numbers."""
     stream.seek(start)
     shape, fortran, dtype = _header(stream, size + start)
-    few = 4 * math.prod(shape) * (8 if packed else 1) <= LARGEST_READ
-    if few or fortran or len(shape) < 2 or dtype.kind not in "buif":
+    if fortran or not _stays(shape, dtype, 8 if packed else 1):
         return None
     return MappedArray(file, stream.tell(), shape, dtype)
+
+
+def _stays(shape: tuple[int, ...], dtype: np.dtype[Any], numbers: int = 1) -> bool:
+    """Whether an array holds rows that stay in their file, each of its entries being so many numbers."""
+    return 4 * math.prod(shape) * numbers > LARGEST_READ and len(shape) > 1 and dtype.kind in "buif"
+
+
+def stored_rows(array: np.ndarray) -> MappedArray | None:
+    """The rows of a memory map of NumPy's, or of some neighbouring ones, where they stay in the file as those of a path do.
+
+    None for all other arrays: few rows, rows that are not one after another, and maps whose changes are not in the file
+    (``mode="c"``).
+    """
+    map_of_file, path = getattr(array, "_mmap", None), getattr(array, "filename", None)
+    if map_of_file is None or path is None or array.mode == "c":  # type: ignore[attr-defined]
+        return None
+    if not array.flags.c_contiguous or not _stays(array.shape, array.dtype):
+        return None
+    if array.mode != "r":  # type: ignore[attr-defined]
+        map_of_file.flush()
+    # A part of a map names the offset of the whole; where it begins follows from addresses.
+    first = np.frombuffer(map_of_file, np.uint8).__array_interface__["data"][0]
+    begin = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY  # type: ignore[attr-defined]
+    place = begin + array.__array_interface__["data"][0] - first
+    return MappedArray(Path(path), place, array.shape, array.dtype)
 
 
 def _header(stream: IO[bytes], end: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

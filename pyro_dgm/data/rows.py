@@ -13,8 +13,11 @@ from torch.utils.data import Dataset as TorchDataset
 from ..checks import described
 from .dataset import Dataset, Split
 from .frames import fields_of, is_frame
+from .npz import rows_of
+from .reading import stored_rows
 from .sources import load
 from .space import Space
+from .stored import StoredRows
 from .tables import Columns
 
 
@@ -22,7 +25,8 @@ def as_rows(x: Any, name: str = "data") -> Tensor:
     """Rows as a dense tensor of floating-point numbers.
 
     Args:
-        x: a tensor, a NumPy array, a DataFrame (anything with ``to_numpy``) or a sparse matrix, of real numbers.
+        x: a tensor, a NumPy array, a DataFrame (anything with ``to_numpy``) or a sparse matrix, of real numbers. The rows of a
+            large memory map (``numpy.memmap``, ``numpy.load(path, mmap_mode="r")``) stay in its file, as those of a path do.
         name: the name of the argument in messages.
 
     Raises:
@@ -32,6 +36,9 @@ def as_rows(x: Any, name: str = "data") -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
+    if isinstance(x, np.memmap) and x.ndim == 2 and (rows := stored_rows(x)) is not None:
+        kind = torch.float64 if x.dtype == np.float64 else torch.get_default_dtype()
+        return StoredRows(rows_of(rows.path, name, {name: rows}), kind)
     tensor = x if isinstance(x, Tensor) else torch.tensor(np.ascontiguousarray(_array(x, name)))
     tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
     if tensor.is_complex():

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+import pyro_dgm as dgm
 from pyro_dgm.cli.main import main
 from pyro_dgm.data import load, read_rows, reading, stored
+from pyro_dgm.data.rows import as_dataset, as_rows
 from pyro_dgm.data.stored import StoredRows, blocks, spread_rows
 
 RNG = np.random.default_rng(0)
@@ -51,6 +53,49 @@ def write(path):
 def mapped(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "LARGEST_READ", 0)
     return lambda name: write(tmp_path / name)
+
+
+def test_memory_maps_of_numpy_are_read_as_files_are(tmp_path, monkeypatch):
+    """Whole ones, rows behind a header of any length, and neighbouring rows of a map, whose offset NumPy does not tell."""
+    monkeypatch.setattr(reading, "LARGEST_READ", 0)
+    rows = RNG.random((5000, 7))
+    np.save(tmp_path / "x.npy", rows)
+    (tmp_path / "x.bin").write_bytes(bytes(12345) + rows.tobytes())
+    plain = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for x in (plain, np.memmap(tmp_path / "x.bin", float, "r", 12345, rows.shape)):
+        for part in (slice(None), slice(4100, 4950)):
+            found = as_rows(x[part])
+            assert isinstance(found, StoredRows)
+            assert found.dtype == torch.float64
+            assert np.array_equal(found[:].numpy(), rows[part])
+    changed = np.load(tmp_path / "x.npy", mmap_mode="c")
+    changed[3] = 7
+    for x in (plain[::2], plain[[3, 1]], plain.T, changed):
+        assert type(as_rows(x)) is torch.Tensor
+        assert np.array_equal(as_rows(x).numpy(), x)
+    written = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    written[3] = 0.5
+    assert as_rows(written)[torch.tensor([3])].tolist() == [[0.5] * 7]
+    written[4, 2] = np.inf
+    with pytest.raises(ValueError, match="array 'data' has an infinite value, first in row 4"):
+        as_rows(written)
+    monkeypatch.undo()
+    assert type(as_rows(plain)) is torch.Tensor
+
+
+@pytest.mark.filterwarnings("ignore:.*stay in their file")  # progress looks at 1000 rows, more than there are
+def test_training_on_a_memory_map_is_that_on_its_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "LARGEST_READ", 0)
+    monkeypatch.setattr(stored, "LARGEST_SLICE", 400)  # bytes: training rows stay, and validation rows are read
+    np.save(tmp_path / "x.npy", RNG.integers(0, 2, size=(60, 5)).astype(np.float32))
+    weights = []
+    for mode in ("r", None):
+        data = as_dataset(np.load(tmp_path / "x.npy", mmap_mode=mode))
+        assert isinstance(data.train.x, StoredRows) == (mode == "r")
+        torch.manual_seed(0)
+        run = dgm.fit(dgm.RBM(5, 2), data, epochs=1, batch_size=20, progress=False)
+        weights.append(run.model.weight)
+    assert torch.equal(*weights)
 
 
 @pytest.mark.filterwarnings("error:.*stay in their file")

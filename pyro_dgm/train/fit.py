@@ -31,6 +31,7 @@ from .checkpoint import CONFIG, load_state, read_config
 from .kept_rows import ROWS, keep_rows, origin_of
 from .launch import fit_in_processes
 from .loggers import check_logger
+from .progress_state import restore_progress
 from .settings import Settings, check_devices, check_folder, check_rebuilt, check_state, describe, write_config
 from .trainer import Run, Trainer
 
@@ -205,7 +206,7 @@ def fit(
                         model.initialise(filled_by_others(spread_rows(data.train.x).to(trainer.device)))
                 if processes.rank():
                     pyro.set_rng_seed(processes.own_seed(settings.seed))
-            first = 0 if state is None else trainer.restore(state)
+            first = 0 if state is None else restore_progress(trainer, state)
             for module in (model, *objective.owned().values()):
                 processes.agree(module)
             if writes is not None and state is None:

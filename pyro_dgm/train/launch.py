@@ -17,7 +17,8 @@ from typing import Any
 from .. import registry
 from . import worker
 from .checkpoint import STATE
-from .trainer import Run, to_device
+from .progress_state import to_device
+from .trainer import Run
 from .worker import KINDS, PAYLOAD, RESULT
 
 GRACE = 5.0

@@ -20,7 +20,6 @@ from ..data import Dataset
 from ..data.stored import spread_rows
 from ..energy import NotFinite
 from ..inference.light import checked_rows
-from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..models.shared.model import Model
 from ..models.shared.rows import not_finite
 from ..nets.layers import running_statistics
@@ -28,8 +27,9 @@ from ..nets.modes import evaluating, training
 from ..nets.rounding import networks, rounded_products
 from ..objectives.objective import Objective, Turn
 from .callbacks import Progress, call
-from .checkpoint import save_state, save_weights
+from .checkpoint import save_weights
 from .loggers import logged
+from .progress_state import save_progress
 from .schedules import Schedule
 from .settings import Settings
 
@@ -113,7 +113,7 @@ class Trainer:
         self.moved = False
 
     def run(self, first: int) -> Run:
-        """Train from the beginning, or on from the number of epochs that ``restore`` returned."""
+        """Train from the beginning, or on from the number of epochs that ``restore_progress`` returned."""
         if first == 0 and self.settings.average is not None:
             self.averaged = [p.detach().clone() for p in self.smoothed]
         self.moved = first > 0
@@ -325,63 +325,11 @@ class Trainer:
         """Write the training state of all processes, and the weights that the run would have if it ended now."""
         if self.folder is None:
             return
-        process_state = {
-            "objective": self.objective.state_dict(),
-            "owned": self.objective.owned_state(),
-            "random": torch.get_rng_state(),
-            **python_and_numpy(),
-            "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-        }
-        processor = torch.device("cpu")
-        process_states = processes.collect(to_device(process_state, processor))
-        if not processes.first():
-            return
-        common_state = {
-            "epoch": epoch,
-            "model": self.model.state_dict(),
-            "averaged": self.averaged,
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "history": self.history,
-            "best": self.best,
-            "stale": self.stale,
-            "ended": self.ended,
-            "best_weights": self.best_weights,
-            "best_epoch": self.best_epoch,
-        }
-        save_state(self.folder, to_device(common_state, processor) | process_states[0] | {"others": process_states[1:]})
-        self._swap_averaged()
-        save_weights(self.folder, self.model.state_dict() if self.best_weights is None else self.best_weights)
-        self._swap_averaged()
-
-    def restore(self, state: dict[str, Any]) -> int:
-        """Take over the stored state of a run; returns the number of epochs that it has trained.
-
-        Raises:
-            ValueError: the state is not one of this model under these settings.
-        """
-        device = self.device
-        try:
-            process_state = [state, *state.get("others", [])][processes.rank()]
-            self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.schedule.load_state_dict(state.get("schedule", {}))
-            self.objective.load_state_dict(to_device(process_state["objective"], device))
-            self.objective.load_owned_state(to_device(process_state.get("owned", {}), device))
-            self.averaged = to_device(state["averaged"], device)
-            self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
-            self.best_weights = to_device(state.get("best_weights"), device)
-            self.best_epoch = state.get("best_epoch", 0)
-            self.ended = bool(state.get("ended", False))
-            torch.set_rng_state(process_state["random"])
-            if "numpy" in process_state:  # earlier versions kept torch's state alone
-                set_python_and_numpy(process_state)
-            if process_state["random_device"] is not None:
-                torch.cuda.set_rng_state(process_state["random_device"], device)
-        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"the training state in {self.folder} does not fit this model: {reason}") from None
-        return int(state["epoch"])
+        save_progress(self, self.folder, epoch)
+        if processes.first():
+            self._swap_averaged()
+            save_weights(self.folder, self.model.state_dict() if self.best_weights is None else self.best_weights)
+            self._swap_averaged()
 
 
 def _of_parameters(error: Exception) -> bool:
@@ -396,12 +344,3 @@ def _share(x: Tensor) -> tuple[Tensor, float]:
         return x, 1.0
     rows = x[processes.rank() :: world]
     return rows, len(rows) * world / len(x)
-
-
-def to_device(tree: Any, device: torch.device) -> Any:
-    """Nested containers with all their tensors on a device."""
-    if isinstance(tree, dict):
-        return {key: to_device(value, device) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return type(tree)(to_device(value, device) for value in tree)
-    return tree.to(device) if isinstance(tree, Tensor) else tree

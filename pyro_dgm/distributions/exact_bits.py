@@ -25,6 +25,4 @@ class ExactBits(Bernoulli):
         shape = self._extended_shape(torch.Size(sample_shape))
         if "logits" in self.__dict__ and "probs" not in self.__dict__:
             return bernoulli(self.logits.expand(shape).contiguous())
-        p = self.probs.expand(shape)
-        double = p.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
-        return bernoulli_(double).to(p.dtype)
+        return bernoulli_(self.probs.expand(shape).clone(memory_format=torch.contiguous_format))

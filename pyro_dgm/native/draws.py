@@ -33,7 +33,6 @@ def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
     if logits.dtype != torch.float32 or not _compiles(logits):
         return bernoulli_(torch.sigmoid(logits))
     random_bits, team = _loops()
-
     bits = logits if overwrite else torch.empty_like(logits)
     team.run_team(random_bits.draw_from_single_logits, (logits, bits, seeds()), bits.numel())
     return bits
@@ -41,11 +40,11 @@ def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
 
 def bernoulli_(p: Tensor) -> Tensor:
     """Overwrite probabilities by bits drawn with them; returns the same tensor."""
-    if p.dtype != torch.float64 or not _compiles(p):
+    if p.dtype not in (torch.float32, torch.float64) or not _compiles(p):
         return p.copy_(torch.rand_like(p, dtype=torch.float64) < p)
     random_bits, team = _loops()
-
-    team.run_team(random_bits.draw_double, (p, seeds()), p.numel())
+    loop = random_bits.draw_single if p.dtype == torch.float32 else random_bits.draw_double
+    team.run_team(loop, (p, seeds()), p.numel())
     return p
 
 
@@ -70,7 +69,6 @@ def draw_at_temperatures(
     if source is not None:
         check_indices("source", source, len(fields), len(fields))
     random_bits, team = _loops()
-
     bits = fields if overwrite else torch.empty_like(fields)
     betas = betas.detach().resolve_neg().contiguous()
     source_rows = fields.new_empty(0, dtype=torch.int64) if source is None else source.contiguous()

@@ -207,6 +207,11 @@ def draw_double(data: Any) -> None:
 
 
 @for_a_team
+def draw_single(data: Any) -> None:
+    draw(_array(data, 1, np.float32), carray(data[2], 2, np.uint64))
+
+
+@for_a_team
 def draw_from_single_logits(data: Any) -> None:
     draw_from_logits(_array(data, 1, np.float32), _array(data, 2, np.float32), carray(data[3], 2, np.uint64))
 

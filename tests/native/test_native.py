@@ -17,9 +17,10 @@ N = 4_000_000
 @pytest.mark.parametrize("p", [0.5, 0.1, 0.9, 1 / 65536, 2.5 / 65536, 1 - 3.5 / 65536, 1e-3, 1e-6, 0.3333333])
 def test_probability_of_a_bit(p):
     """Within six standard deviations of a binomial; small p would be lost by 16 bits without a tie-breaker."""
-    drawn = draws.bernoulli_(torch.full((N,), p, dtype=torch.float64))
-    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
-    assert abs(float(drawn.sum()) - N * p) < 6 * math.sqrt(N * p * (1 - p)) + 1
+    for dtype in (torch.float32, torch.float64):
+        drawn = draws.bernoulli_(torch.full((N,), p, dtype=dtype))
+        assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+        assert abs(float(drawn.double().sum()) - N * p) < 6 * math.sqrt(N * p * (1 - p)) + 1
 
 
 @pytest.mark.parametrize("p", [0.5, 0.1, 0.9, 1 / 65536, 2.5 / 65536, 1 - 3.5 / 65536, 1e-3, 1e-6, 0.3333333])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...checks import check_choice, check_columns, check_count, check_positive, check_share
 from ...distributions.exact_bits import ExactBits
+from ...native import bernoulli_
 from ...nets.scaling import ColumnScaling
 from .rows import check_binary
 
@@ -138,11 +139,11 @@ class Bits(RebuiltColumns):
     corruptions: ClassVar[dict[str, float]] = {"salt_and_pepper": 0.4, "flip": 0.2, "masking": 0.3}
 
     def corrupted(self, x: Tensor, corruption: str, level: float) -> Tensor:
-        chance = torch.rand_like(x)
-        if corruption == "flip":
-            return torch.where(chance < level, 1 - x, x)
-        noise = (chance < level / 2).to(x) if corruption == "salt_and_pepper" else 0.0
-        return torch.where(chance < level, noise, x)
+        hit = bernoulli_(torch.full_like(x, level))
+        if corruption == "masking":
+            return x * (1 - hit)
+        noise = 1 - x if corruption == "flip" else bernoulli_(torch.full_like(x, 0.5))
+        return torch.lerp(x, noise, hit)
 
     def law(self, output: Tensor) -> dist.TorchDistribution:
         return ExactBits(logits=output).to_event(1)

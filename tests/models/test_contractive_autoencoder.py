@@ -73,6 +73,20 @@ def test_columns_in_other_units_walk_alike():
     torch.testing.assert_close(*drawn, rtol=1e-5, atol=1e-6)
 
 
+def test_constant_columns_keep_their_value():
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    x[:, 1] = 123456.7
+    torch.manual_seed(0)
+    model = dgm.ContractiveAutoencoder(3, hidden=(4,), output="linear")
+    dgm.fit(model, x, epochs=1, batch_size=10, progress=False)
+    for rows in (model.sample(5, steps=3), model.reconstruct(x), model.first_rows(5)):
+        assert (rows[:, 1] == x[0, 1]).all()
+        assert rows[:, 0].unique().numel() == len(rows)
+    earlier = {name: value for name, value in model.state_dict().items() if name != "constant"}
+    model.load_state_dict(earlier)
+    assert not model.constant.any()
+
+
 def test_the_penalty_contracts():
     torch.manual_seed(0)
     x = torch.rand(300, 6)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...checks import check_choice, check_columns, check_counts, check_positive
+from ...columns import constant
 from ...energy import Clamp, State
 from ...nets.ladder import Ladder
 from ...nets.modes import evaluating
@@ -38,7 +39,8 @@ class ContractiveAutoencoder(WalkingModel):
     Args:
         visible: the number of columns.
         hidden: units of the encoder's layers; the decoder has them in reverse.
-        output: ``"sigmoid"`` for columns in [0, 1], ``"linear"`` for real ones, which a first ``fit`` standardises.
+        output: ``"sigmoid"`` for columns in [0, 1], ``"linear"`` for real ones, which a first ``fit`` standardises; those
+            that are constant in the data keep their value.
         activation: ``"sigmoid"`` or ``"tanh"``, of all hidden layers.
         step: $\sigma$, the standard deviation of the walk's noise.
         tied: the decoder has the encoder's weights, transposed.
@@ -53,6 +55,7 @@ class ContractiveAutoencoder(WalkingModel):
     """
 
     mean: Tensor
+    constant: Tensor
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class ContractiveAutoencoder(WalkingModel):
         self.ladder = Ladder((self.visible, *self.hidden), self.tied)
         self.scaling = ColumnScaling(self.visible)
         self.register_buffer("mean", torch.full((self.visible,), 0.5))
+        self.register_buffer("constant", torch.zeros(self.visible, dtype=torch.bool))
 
     def seen(self, x: Tensor) -> Tensor:
         return self.scaling(x)
@@ -91,7 +95,7 @@ class ContractiveAutoencoder(WalkingModel):
         for layer in range(len(self.hidden), 0, -1):
             h = self.ladder.down(layer, h, self.ladder.biases[layer - 1])
             h = self.nonlinear(h) if layer > 1 else h
-        return h
+        return h if self.output == "sigmoid" else torch.where(self.constant, 0.0, h)
 
     def decode(self, h: Tensor) -> Tensor:
         """The rows g(h) that codes stand for: ``rows x visible``."""
@@ -154,8 +158,10 @@ class ContractiveAutoencoder(WalkingModel):
         return {"visible": moved if mask is None or value is None else torch.where(mask, value, moved)}
 
     def first_rows(self, n: int) -> Tensor:
+        if self.output == "sigmoid":
+            return torch.bernoulli(self.mean.expand(n, -1))
         noise = torch.randn(n, self.visible).to(self.mean)
-        return torch.bernoulli(self.mean.expand(n, -1)) if self.output == "sigmoid" else self.scaling.back(noise)
+        return self.scaling.back(torch.where(self.constant, 0.0, noise))
 
     def hidden_features(self, x: Tensor) -> Tensor:
         """The code f(x) of rows: ``rows x features``."""
@@ -173,8 +179,14 @@ class ContractiveAutoencoder(WalkingModel):
             self.mean.copy_(x.mean(0))
             if self.output == "linear":
                 self.scaling.fit(x)
+                self.constant.copy_(constant(x))
             else:
                 self.ladder.biases[0].copy_(torch.logit(self.mean, eps=1e-2))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Weights of earlier versions do not say which columns were constant.
+        state_dict.setdefault(prefix + "constant", torch.zeros_like(self.constant))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """Minus the cost of rebuilding validation rows, and the norm of the Jacobian there."""

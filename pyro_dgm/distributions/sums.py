@@ -1,13 +1,16 @@
-"""Sums of log-probabilities and divergences over all rows, by single operations where torch has them."""
+"""Sums of log-probabilities and divergences over all rows, by fewer operations where the laws are common ones."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from pyro.distributions import Bernoulli, Independent
+from pyro.distributions import Bernoulli, Independent, Normal
 from torch import Tensor
+from torch.distributions import kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
+
+from ..native import runs_at_once
 
 
 def summed_log_prob(fn: Any, value: Tensor) -> Tensor:
@@ -27,3 +30,48 @@ def summed_log_prob(fn: Any, value: Tensor) -> Tensor:
         return -binary_cross_entropy_with_logits(logits, value, reduction="sum")
     total: Tensor = fn.log_prob(value).sum()
     return total
+
+
+def summed_divergence(q: Any, p: Any) -> Tensor:
+    r"""$\sum \mathrm{KL}(q \| p)$ over the batch shape, in nats.
+
+    Raises:
+        NotImplementedError: it has no closed form.
+
+    Example:
+        >>> q, p = Normal(torch.ones(2, 3), 0.5).to_event(1), Normal(torch.zeros(2, 3), 1.0).to_event(1)
+        >>> torch.allclose(summed_divergence(q, p), kl_divergence(q, p).sum())
+        True
+    """
+    if type(q) is type(p) is Independent and q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims:
+        one, two = q.base_dist, p.base_dist
+        if type(one) is type(two) is Normal and one.loc.shape == two.loc.shape and runs_at_once():
+            return _NormalDivergence.apply(one.loc, one.scale, two.loc, two.scale)
+    total: Tensor = kl_divergence(q, p).sum()
+    return total
+
+
+class _NormalDivergence(torch.autograd.Function):
+    """The summed divergence of normals: one node of the graph in place of some fifteen for tensors of a few thousand numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, loc: Tensor, scale: Tensor, other_loc: Tensor, other_scale: Tensor) -> Tensor:
+        ctx.save_for_backward(loc, scale, other_loc, other_scale)
+        ratio, shift = scale / other_scale, (loc - other_loc) / other_scale
+        return 0.5 * (torch.addcmul(ratio.square(), shift, shift).sum() - ratio.numel()) - ratio.log().sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        loc, scale, other_loc, other_scale = (
+            ctx.saved_tensors
+        )  # recomputed from, so that it can be differentiated again
+        needs, each = ctx.needs_input_grad, gradients[0] / other_scale
+        shift = (loc - other_loc) / other_scale
+        of_loc = each * shift if needs[0] or needs[2] else None
+        ratio = scale / other_scale
+        return (
+            of_loc if needs[0] else None,
+            each * (ratio - 1 / ratio) if needs[1] else None,
+            -of_loc if needs[2] and of_loc is not None else None,
+            each * (1 - ratio.square() - shift.square()) if needs[3] else None,
+        )

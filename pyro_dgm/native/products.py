@@ -53,9 +53,15 @@ class _Linear(torch.autograd.Function):
         needs = ctx.needs_input_grad
         return (
             linear(gradient, weight.t()) if needs[0] else None,
-            _outer(x, gradient) if needs[1] else None,
+            _of_weight(x, gradient, weight) if needs[1] else None,
             gradient.sum(0) if needs[2] else None,
         )
+
+
+def _of_weight(x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of the weight, in the weight's own layout: autograd would copy another one into the parameter's."""
+    tables = processor.looks_up(x.shape[1], gradient.numel(), across=True)
+    return _outer(x, gradient) if tables or weight.is_contiguous() else _outer(gradient, x).t()
 
 
 def _outer(x: Tensor, gradient: Tensor) -> Tensor:

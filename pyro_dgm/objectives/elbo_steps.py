@@ -13,7 +13,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ..distributions.sums import summed_log_prob
+from ..distributions.sums import summed_divergence, summed_log_prob
 from ..inference.light import LightRuns, LightTrace
 from ..inference.sites import FAILURES
 
@@ -83,10 +83,11 @@ def _sampled(site: Any, of_guide: Any) -> Tensor:
 def _in_closed_form(site: Any, of_guide: Any) -> Tensor:
     """The divergence of a latent's laws where it has a closed form."""
     try:
-        divergence = kl_divergence(of_guide["fn"], site["fn"])
+        if _is_plain(of_guide):
+            return summed_divergence(of_guide["fn"], site["fn"])
+        return _scaled(kl_divergence(of_guide["fn"], site["fn"]), of_guide)
     except NotImplementedError:
         return _sampled(site, of_guide)
-    return _scaled(divergence, of_guide)
 
 
 _TERMS: dict[type[ELBO], _Term] = {Trace_ELBO: _sampled, TraceMeanField_ELBO: _in_closed_form}
@@ -95,9 +96,14 @@ _TERMS: dict[type[ELBO], _Term] = {Trace_ELBO: _sampled, TraceMeanField_ELBO: _i
 
 def _summed(site: Any) -> Tensor:
     """The log-probability of a site's value, summed over the rows."""
-    if site["mask"] is None and isinstance(site["scale"], float) and site["scale"] == 1.0:
+    if _is_plain(site):
         return summed_log_prob(site["fn"], site["value"])
     return _scaled(site["fn"].log_prob(site["value"]), site)
+
+
+def _is_plain(site: Any) -> bool:
+    """Whether a site has neither a mask nor a scale."""
+    return site["mask"] is None and isinstance(site["scale"], float) and site["scale"] == 1.0
 
 
 def _scaled(terms: Tensor, site: Any) -> Tensor:

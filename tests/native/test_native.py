@@ -242,6 +242,15 @@ def test_products_of_bits_have_gradients(monkeypatch):
     torch.testing.assert_close(plus.grad.double(), twice.sum(0), rtol=1e-4, atol=1e-2)
 
 
+def test_gradients_of_transposed_weights_need_no_copy():
+    """A parameter's gradient in another layout than its own would be copied into it at every step."""
+    x, weight = torch.randn(256, 128), torch.randn(64, 128, requires_grad=True)
+    cotangent = torch.randn(256, 64)
+    gradient = torch.autograd.grad(products.linear(x, weight.t()), weight, cotangent)[0]
+    assert gradient.is_contiguous()
+    torch.testing.assert_close(gradient.double(), cotangent.double().t() @ x.double(), rtol=1e-4, atol=1e-3)
+
+
 def test_products_of_bits_have_second_derivatives(monkeypatch):
     """The square of the gradient of a cubic, against double precision without any of this."""
     monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)

@@ -5,10 +5,12 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from torch.distributions import kl_divergence
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
-from pyro_dgm.distributions.sums import summed_log_prob
+from pyro_dgm.distributions import sums
+from pyro_dgm.distributions.sums import summed_divergence, summed_log_prob
 from pyro_dgm.inference.light import LightRuns, checked_rows
 from pyro_dgm.inference.registration import unregistered
 from pyro_dgm.models.shared import LatentVariableModel
@@ -197,6 +199,22 @@ def test_summed_log_probabilities(value):
     ):
         expected = fn.log_prob(value.expand(4, 3)).sum()
         torch.testing.assert_close(summed_log_prob(fn, value.expand(4, 3)), expected)
+
+
+def test_summed_divergences_and_their_first_two_derivatives():
+    torch.manual_seed(0)
+    numbers = [torch.randn(4, 3, dtype=torch.float64) for _ in range(4)]
+    numbers = [numbers[0], numbers[1].exp(), numbers[2], numbers[3].exp()]
+    laws = [dist.Normal(*numbers[:2]).to_event(1), dist.Normal(*numbers[2:]).to_event(1)]
+    torch.testing.assert_close(summed_divergence(*laws), kl_divergence(*laws).sum())
+    inputs = [n.requires_grad_() for n in numbers]
+    of_normals = sums._NormalDivergence.apply
+    assert torch.autograd.gradcheck(of_normals, inputs)
+    assert torch.autograd.gradgradcheck(of_normals, inputs)
+    others = [dist.Gamma(inputs[1], 1.0).to_event(1), dist.Gamma(inputs[3], 2.0).to_event(1)]
+    torch.testing.assert_close(summed_divergence(*others), kl_divergence(*others).sum())
+    with pytest.raises(NotImplementedError):
+        summed_divergence(laws[0], dist.Cauchy(inputs[0], 1.0).to_event(1))
 
 
 def test_draws_under_particles_are_those_of_plates():

@@ -2,8 +2,8 @@
 
 ``python -m tests.environments distributions newest lowest`` (or some of them):
 
-- ``distributions``: the sdist and the wheel made from it; the wheel in a bare environment runs the demo and a user's typed
-  program.
+- ``distributions``: the sdist and the wheel made from it; the wheel in a bare environment, without extras, runs the demo, a
+  user's typed program and the commands of the core, and refuses others in one line.
 - ``newest``: every Python of 3.12 and later on the path (or ``--python``), with the newest versions of everything (ArviZ 1.x),
   runs the tests that touch ArviZ.
 - ``lowest``: the lowest versions that ``pyproject.toml`` allows, by ``uv``, run the same tests.
@@ -38,6 +38,28 @@ def wrong() -> dgm.VAE:
 """
 
 
+COMMANDS = [
+    f"{verb} {model}"
+    for model in ("rbm", "vae")
+    for verb in ("evaluate", "sample", "impute", "condition", "rank --rows digits", "export")
+]
+"""Commands of the core on runs of their names."""
+
+REFUSED = [
+    "diagnose rbm", "report rbm", "turing rbm", "export rbm --onnx", "sample rbm --format parquet", "sample rbm --format png",
+    "evaluate rbm --engine jax", "fit rbm --data natural_patches", "fit rbm --logger tensorboard --out none",
+]  # fmt: skip
+"""Commands that need extras."""
+
+
+def refused(*words: str | Path, folder: Path) -> None:
+    """Run a command that must say in one line which extra it needs."""
+    done = subprocess.run([str(word) for word in words], cwd=folder, capture_output=True, text=True, check=False)
+    print("+", *words, done.stderr, flush=True)
+    if done.returncode != 2 or 'pip install "pyro-dgm[' not in done.stderr or done.stderr.count("\n") != 1:
+        sys.exit(f"expected one line that names an extra, and status 2; got {done.returncode}")
+
+
 def call(*words: str | Path, folder: Path = ROOT) -> None:
     """Run a command, and stop with its exit status if it fails."""
     print("+", *words, flush=True)
@@ -67,6 +89,12 @@ def distributions(folder: Path) -> None:
         ["-m", "mypy", "--strict", "--warn-unused-ignores", "program.py"],
     ):
         call(bare, *words, folder=folder)
+    for model in ("rbm", "vae"):
+        call(bare, "-m", "pyro_dgm", "fit", model, "--epochs", "1", "--out", model, "--quiet", folder=folder)
+    for command in COMMANDS:
+        call(bare, "-m", "pyro_dgm", *command.split(), "--quiet", folder=folder)
+    for command in REFUSED:
+        refused(bare, "-m", "pyro_dgm", *command.split(), folder=folder)
     call(bare, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", sdist)
     call(bare, "-m", "pyro_dgm", "list", folder=folder)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..checks import check_count
 from ..data.rows import as_rows
@@ -115,7 +116,7 @@ def _parts(model: Any, first: Tensor, second: Tensor) -> list[tuple[str, Callabl
     if "reconstruct" in abilities:
         parts.append(("reconstruct", model.reconstruct, (first,), (second,)))
     if hasattr(model, "decode") and isinstance(getattr(model, "latent", None), int):
-        z = torch.randn(2, rows, model.latent).to(first)
+        z = torch.randn(2, rows, getattr(model, "inputs", model.latent)).to(first)
         parts.append(("decode", model.decode, (z[0],), (z[1],)))
     walk = model.walk(rows)
     if walk is None:
@@ -133,22 +134,45 @@ def _parts(model: Any, first: Tensor, second: Tensor) -> list[tuple[str, Callabl
     return parts
 
 
+class _Limit(TorchDispatchMode):
+    """A block of no more operations than ``LARGEST_GRAPH``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        if self.count > LARGEST_GRAPH:
+            raise ValueError(f"its graph has more than {LARGEST_GRAPH} operations")
+        return function(*args, **(kwargs or {}))
+
+
 def _program(function: Callable[..., Any], first: Any, second: Any) -> Any:
     """A function as a program of torch, which is checked to give the function's numbers for the second arguments.
 
     Raises:
-        ValueError: it does not, or the graph is too long.
+        ValueError: it does not, the graph is too long, or tensors in it change their sizes.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    graph = make_fx(lambda *given: function(*given), _error_on_data_dependent_ops=False)(*first)
+    def limited(*given: Tensor) -> Any:
+        with _Limit():  # while it is traced: a thousand sweeps would take minutes, and be refused then
+            return function(*given)
+
+    graph = make_fx(limited, _error_on_data_dependent_ops=False)(*first)
     for node in reversed(list(graph.graph.nodes)):  # checks of rows leave comparisons behind that nothing uses
         writes = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
         if node.op in ("call_function", "get_attr") and not node.users and not writes:
             graph.graph.erase_node(node)
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":  # without what Pyro keeps at parameters, which older versions of torch cannot save
+            kept = getattr(graph, node.target)
+            plain = kept.detach().clone()
+            parameter = isinstance(kept, torch.nn.Parameter)
+            setattr(graph, node.target, torch.nn.Parameter(plain, requires_grad=False) if parameter else plain)
     graph.recompile()
-    if (size := len(graph.graph.nodes)) > LARGEST_GRAPH:
-        raise ValueError(f"its graph has {size} operations, more than {LARGEST_GRAPH}")
+    _check_sizes(graph.graph)
     program = torch.export.export(graph, first)
     found, expected = (_seeded_call(f, second) for f in (program.module(), function))
     if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True)):
@@ -157,6 +181,18 @@ def _program(function: Callable[..., Any], first: Any, second: Any) -> Any:
             "package, or branches by values"
         )
     return program
+
+
+def _check_sizes(graph: Any) -> None:
+    """Refuse tensors of as many rows as entries were drawn or given: the program would stop where it finds another number."""
+    changing: set[Any] = set()
+    for node in graph.nodes:
+        tags = getattr(node.target, "tags", ())
+        drawn = torch.Tag.nondeterministic_seeded in tags
+        if node.op == "placeholder" or drawn or not changing.isdisjoint(node.all_input_nodes):
+            changing.add(node)
+            if torch.Tag.dynamic_output_shape in tags:
+                raise ValueError("the sizes of its tensors change with the numbers that are drawn or given")
 
 
 def _seeded_call(function: Callable[..., Any], arguments: Any) -> list[Tensor]:
@@ -171,7 +207,9 @@ def _write_onnx(program: Any, file: Any) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Why something was not written, in a line; what others than this package say is said to be theirs."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if isinstance(error, ValueError) else f"torch cannot write it as a program ({text})"
 
 
 SAYS = "a trained model as programs of torch"

@@ -13,6 +13,7 @@ from oracles.small_machines import double
 import pyro_dgm as dgm
 from pyro_dgm.energy import BoltzmannDistribution, Lateral, Sparse
 from pyro_dgm.in_jax import to_numpyro
+from pyro_dgm.in_jax._precision import precision_of
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
@@ -25,7 +26,7 @@ DRAWS = 20_000
 @pytest.fixture
 def wide():
     """JAX in double precision."""
-    with jax.enable_x64(True):
+    with precision_of(torch.float64):
         yield
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
+from pyro_dgm import registry
 from pyro_dgm.cli import main
 from pyro_dgm.data import reading, stored
 from pyro_dgm.train import exporting
@@ -107,13 +109,48 @@ def test_what_cannot_be_exported_is_refused_in_words(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="the graph of its operations in torch does not give its numbers"):
         exporting._program(lambda x: x * (2 if x.sum() > 0 else 3), (torch.ones(2),), (-torch.ones(2),))
     monkeypatch.setattr(exporting, "LARGEST_GRAPH", 5)
-    with pytest.raises(
-        ValueError, match=r"RBM has no part that can be exported: its graph has \d+ operations, more than 5"
-    ):
+    with pytest.raises(ValueError, match=r"RBM has no part that can be exported: its graph has more than 5 operations"):
         dgm.export(dgm.RBM(4, 2), tmp_path, torch.ones(3, 4))
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="x got NaN; expected rows without missing values"):
         dgm.export(dgm.RBM(4, 2), tmp_path, torch.full((3, 4), torch.nan))
+
+
+IN_WORDS = (
+    r"its graph has more than \d+ operations",
+    r"the sizes of its tensors change with the numbers that are drawn or given",
+    r"the graph of its operations in torch does not give its numbers: part of it runs in compiled code of this package",
+)
+
+
+@pytest.mark.parametrize("name", registry.models())
+def test_every_model_is_exported_or_refused_in_words(name, tmp_path, monkeypatch):
+    """What is exported gives the model's numbers; longer graphs take long to write, and are refused as the longest ones are."""
+    monkeypatch.setattr(exporting, "LARGEST_GRAPH", 100)
+    model, x = registry.models()[name].example()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    try:
+        refused = dgm.export(model, tmp_path, x, rows=4)
+    except ValueError as error:
+        refused = {"all": str(error).partition(": ")[2]}
+    for reasons in refused.values():
+        assert all(re.match("|".join(IN_WORDS), reason) for reason in reasons.split("; ")), reasons
+    if "all" in refused:
+        return
+    script = _script(tmp_path)
+    for part, method in (("encode", "hidden_features"), ("reconstruct", "reconstruct")):
+        if hasattr(script, part):
+            with torch.no_grad():
+                torch.testing.assert_close(
+                    getattr(script, part)(x[:3]), getattr(model, method)(x[:3]), rtol=1e-4, atol=1e-5
+                )
+    if hasattr(script, "decode"):
+        z = torch.randn(3, getattr(model, "inputs", model.latent))
+        torch.testing.assert_close(script.decode(z), model.decode(z), rtol=1e-4, atol=1e-5)
+    if hasattr(script, "sample"):
+        model.check_data(script.sample(3, **({"steps": 2} if hasattr(script, "STEPS") else {})))
 
 
 def _script(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pyro
@@ -134,6 +135,11 @@ class GivenColumnsModel(PairColumns):
         if rates is not None:
             objective.rates = dict(rates)  # type: ignore[attr-defined]
         return objective
+
+    def joined(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The rows of the states of a machine without given inputs, which then are zeros."""
+        outputs = super().joined(state)
+        return torch.cat([self.no_inputs(len(outputs)).to(outputs), outputs], -1)
 
     def machine_of(self, x: Tensor) -> tuple[Machine, dict[str, Tensor]]:
         given, outputs = self.split(x)

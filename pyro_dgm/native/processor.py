@@ -57,11 +57,13 @@ def processor_name() -> str:
     return f"{names[0] if names else platform.machine()} with {vector_instructions()}"
 
 
+@functools.cache  # the description has a part for every core, and every large product asks
 def is_amd() -> bool:
     """Whether AMD made the processor."""
     return "AuthenticAMD" in _description()
 
 
+@functools.cache
 def multiplies_bfloat16() -> bool:
     """Whether the processor has units for products of bfloat16 matrices (AMX), many times as fast as single precision."""
     return "amx_bf16" in _description()

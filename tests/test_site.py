@@ -87,7 +87,9 @@ def test_every_public_name_is_in_the_reference(site):
     with (site / "objects.inv").open("rb") as stream:
         inventory = InventoryFile.load(stream, "", lambda base, uri: uri)
     found = {name for kind in ("py:class", "py:function", "py:exception") for name in inventory[kind]}
-    assert {f"pyro_dgm.{name}" for name in dgm.__all__} <= found
+    assert {f"pyro_dgm.{name}" for name in dgm.__all__} | {
+        f"pyro_dgm.data.{name}" for name in dgm.data.__all__
+    } <= found
 
 
 @pytest.mark.slow

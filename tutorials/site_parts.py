@@ -20,6 +20,7 @@ from sphinx import addnodes
 from sphinx.util import logging
 
 import pyro_dgm
+from pyro_dgm.data import sources
 from pyro_dgm.models import shared
 
 LOG = logging.getLogger(__name__)
@@ -97,9 +98,15 @@ def names_of(room: str) -> list[str]:
 
 def listed(room: str) -> list[str]:
     """The names in the ``__all__`` of a room that neither the package nor the room around it lists."""
-    around = {"pyro_dgm", f"pyro_dgm.{room}".rpartition(".")[0]}
-    above = {name for module in around for name in getattr(importlib.import_module(module), "__all__", ())}
-    return [name for name in importlib.import_module(f"pyro_dgm.{room}").__all__ if name not in above]
+    module = importlib.import_module(f"pyro_dgm.{room}")
+    around = [importlib.import_module(name) for name in {"pyro_dgm", module.__name__.rpartition(".")[0]}]
+
+    def above(name: str) -> bool:
+        """Whether a module around the room has it too: ``dgm.load`` is another function than ``dgm.data.load``."""
+        value = getattr(module, name)
+        return any(name in getattr(outer, "__all__", ()) and getattr(outer, name) is value for outer in around)
+
+    return [name for name in module.__all__ if not above(name)]
 
 
 class Room(Directive):
@@ -117,6 +124,17 @@ class Room(Directive):
         if "all" in self.options:
             paths += [f"pyro_dgm.{room}.{name}" for room in self.arguments for name in listed(room)]
         return parsed(self, [line for path in paths for line in documented(path)])
+
+
+class DataSets(Directive):
+    """A table of the data sets that are known by name, with the files that each needs in the data folder."""
+
+    def run(self) -> list[nodes.Node]:
+        lines = ["| name | rows | files |", "|---|---|---|"]
+        for name, (text, _) in sources._SOURCES.items():
+            files = ", ".join(f"`{file}`" for file in sources.FILES[name])
+            lines.append(f"| `{name}` | {text} | {files or 'needs no file'} |")
+        return parsed(self, lines)
 
 
 def documented(path: str) -> list[str]:
@@ -185,6 +203,7 @@ TITLES: dict[str, nodes.bullet_list] = {}
 
 def setup(app: Any) -> dict[str, Any]:
     app.add_directive("room", Room)
+    app.add_directive("datasets", DataSets)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
     app.connect("autodoc-process-docstring", process_docstring, priority=400)
     app.connect("autodoc-process-docstring", join_names, priority=600)

@@ -44,15 +44,22 @@ ENDINGS = (".npz", ".npy", *TABLES)
 
 GREY = Space("unit interval", "grey levels")
 
+MNIST = tuple(f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+"""The files of MNIST, which may lie unpacked too, without ``.gz``."""
+
 _SOURCES: dict[str, tuple[str, Reader]] = {}
 """Description and reader of every data set by its name."""
 
+FILES: dict[str, tuple[str, ...]] = {}
+"""The files that every data set needs, in the data folder."""
 
-def _source(name: str, description: str) -> Callable[[Reader], Reader]:
-    """A decorator that makes a reader known to `load` by a name."""
+
+def _source(name: str, description: str, *files: str) -> Callable[[Reader], Reader]:
+    """A decorator that makes a reader known to `load` by a name, with the files that it reads."""
 
     def register(reader: Reader) -> Reader:
         _SOURCES[name] = (description, reader)
+        FILES[name] = files
         return reader
 
     return register
@@ -64,7 +71,7 @@ def names() -> dict[str, str]:
     >>> "digits" in names()
     True
     """
-    return {name: description for name, (description, _) in _SOURCES.items()}
+    return {name: f"{text}{'' if FILES[name] else '; needs no file'}" for name, (text, _) in _SOURCES.items()}
 
 
 def load(
@@ -231,19 +238,21 @@ def _deal(name: str, x: np.ndarray, labels: np.ndarray | None, sizes: tuple[int,
     return Dataset(name, train, valid, test, x.shape[1:])
 
 
-@_source("digits", "1797 grey 8×8 digits (the test set of UCI's optical recognition), 1197/300/300; needs no file")
+@_source("digits", "1797 grey 8×8 digits (the test set of UCI's optical recognition), 1197/300/300")
 def _digits(folder: Path | None) -> Dataset:
     arrays = read_arrays(Path(__file__).with_name("digits.npz"))
     return _deal("digits", arrays["images"], arrays["labels"], (1197, 300, 300), 16)
 
 
-@_source("mnist", "70,000 grey 28×28 digits, 50,000/10,000/10,000 (the last 10,000 training rows are valid)")
+@_source("mnist", "70,000 grey 28×28 digits, 50,000/10,000/10,000 (the last 10,000 training rows are valid)", *MNIST)
 def _mnist(folder: Path | None) -> Dataset:
     train, test = _mnist_part("train", 60000, folder), _mnist_part("t10k", 10000, folder)
     return Dataset("mnist", train[:50000], train[50000:], test, (28, 28))
 
 
-@_source("mnist_before_noise", "MNIST with a background of uniform noise, 10,000/2000/10,000 (after mnist-back-rand)")
+@_source(
+    "mnist_before_noise", "MNIST with a background of uniform noise, 10,000/2000/10,000 (after mnist-back-rand)", *MNIST
+)
 def _mnist_before_noise(folder: Path | None) -> Dataset:
     return before_noise(_mnist(folder))
 
@@ -264,7 +273,7 @@ def _mnist_part(prefix: str, count: int, folder: Path | None) -> Split:
     return Split(x, GREY, torch.from_numpy(arrays[1].astype(np.int64)))
 
 
-@_source("binarized_mnist", "MNIST in a fixed binarisation, 50,000/10,000/10,000, no labels")
+@_source("binarized_mnist", "MNIST in a fixed binarisation, 50,000/10,000/10,000, no labels", "binarized_mnist.npz")
 def _binarized_mnist(folder: Path | None) -> Dataset:
     origin = (
         "Larochelle's binarized MNIST may be had as text files from its author; pack each split with "
@@ -279,7 +288,7 @@ def _binarized_mnist(folder: Path | None) -> Dataset:
     return Dataset("binarized_mnist", train, valid, test, (28, 28))
 
 
-@_source("frey_faces", "1965 grey 28×20 faces of one person, 1565/200/200 by a fixed permutation")
+@_source("frey_faces", "1965 grey 28×20 faces of one person, 1565/200/200 by a fixed permutation", "frey_faces.npz")
 def _frey_faces(folder: Path | None) -> Dataset:
     origin = "Frey Faces may be had from Sam Roweis's data page; save them as uint8 array 'images', 1965×28×20."
     path, arrays = _arrays("frey_faces.npz", folder, ("images",), origin)
@@ -316,7 +325,7 @@ def _of_photographs(name: str, side: int, stride: int) -> Dataset:
     return Dataset(name, cut(squares[36:], stride), cut(squares[24:36], side), cut(squares[:24], side), (side, side))
 
 
-@_source("dna", "DNA splice junctions, 180 binary columns, 1400/600/1186")
+@_source("dna", "DNA splice junctions, 180 binary columns, 1400/600/1186", "dna.npz")
 def _dna(folder: Path | None) -> Dataset:
     origin = "The DNA data may be had from the LIBSVM data page or with the code of MADE; save train, valid and test."
     return read_npz(find(["dna.npz"], [] if folder is None else [folder], origin))
@@ -334,20 +343,22 @@ def _arrays(file: str, folder: Path | None, keys: tuple[str, ...], origin: str) 
 
 _source(
     "shifted_dots",
-    "pairs of 10×10 pictures of dots, the second moved by a pixel or not, 20,000/1000/1000; needs no file",
+    "pairs of 10×10 pictures of dots, the second moved by a pixel or not, 20,000/1000/1000",
 )(shifted_dots)
 _source(
     "turned_noise",
-    "pairs of discs of smooth noise, 2 × 113 columns, the second turned by one of five angles, 20,000/1000/1000; needs no file",
+    "pairs of discs of smooth noise, 2 × 113 columns, the second turned by one of five angles, 20,000/1000/1000",
 )(turned_noise)
-_source("jsb_chorales", "Bach's chorales as piano rolls: padded sequences of 88 bits per frame, 229/76/77")(
-    jsb_chorales
+_source(
+    "jsb_chorales",
+    "Bach's chorales as piano rolls: padded sequences of 88 bits per frame, 229/76/77",
+    "jsb_chorales.npz",
+)(jsb_chorales)
+_source(
+    "nottingham", "folk tunes as piano rolls: padded sequences of 88 bits per frame, 694/173/170", "nottingham.npz"
+)(nottingham)
+_source("mocap_mit", "motion capture: padded sequences of 49 real numbers per frame, 32/3/4", "mocap_mit.npz")(
+    motion_capture
 )
-_source("nottingham", "folk tunes as piano rolls: padded sequences of 88 bits per frame, 694/173/170")(nottingham)
-_source("mocap_mit", "motion capture: padded sequences of 49 real numbers per frame, 32/3/4")(motion_capture)
-_source("swiss_roll", "points of the plane around a spiral, made by itself, 50,000/5000/5000; needs no file")(
-    swiss_roll
-)
-_source("heartbeat", "rows of 20 bits with a one at every fifth, made by itself, 10,000/1000/1000; needs no file")(
-    heartbeat
-)
+_source("swiss_roll", "points of the plane around a spiral, made by itself, 50,000/5000/5000")(swiss_roll)
+_source("heartbeat", "rows of 20 bits with a one at every fifth, made by itself, 10,000/1000/1000")(heartbeat)

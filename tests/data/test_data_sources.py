@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_dgm.data import load, names
+from pyro_dgm.data import load, names, sources
 from pyro_dgm.data.idx import read_idx
 
 Writer = Callable[[Path, np.ndarray, bool], Path]
@@ -30,6 +30,9 @@ def test_names_have_descriptions_of_one_line() -> None:
         *FILES,
     }
     assert all(text and "\n" not in text for text in names().values())
+    stated = {name: files[0] for name, files in sources.FILES.items() if files}
+    assert stated == FILES
+    assert {name for name, text in names().items() if text.endswith("; needs no file")} == set(names()) - set(FILES)
 
 
 def test_import_is_light() -> None:

@@ -141,7 +141,7 @@ def test_features_and_classes_in_pipelines_and_searches(digits_rows):
     classifier = ModelClassifier(
         "classrbm", {"hidden": 60}, objective={"criterion": "hybrid"}, learning_rate=0.03, random_state=0
     )
-    pipeline = make_pipeline(MinMaxScaler(), classifier.set_params(epochs=5)).fit(X[:800], y[:800])
+    pipeline = make_pipeline(MinMaxScaler(), classifier.set_params(epochs=15)).fit(X[:800], y[:800])
     assert pipeline.score(X[1200:], y[1200:]) > 0.85
     search = GridSearchCV(DensityEstimator("nade", {"hidden": 4}, **QUICK), {"learning_rate": [1e-5, 0.05]}, cv=2)
     assert search.fit(digits_rows[:150]).best_params_ == {"learning_rate": 0.05}

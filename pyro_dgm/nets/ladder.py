@@ -42,14 +42,11 @@ class Ladder(nn.Module):
 
     def up(self, layer: int, below: Tensor) -> Tensor:
         """What a layer, from 1, gets from the one below it, with its bias: ``... x units``."""
-        return F.linear(below, self.weights[layer - 1].t(), self.biases[layer])
+        return below @ self.weights[layer - 1] + self.biases[layer]
 
-    def down(self, layer: int, values: Tensor, plus: Tensor | float = 0.0) -> Tensor:
-        """What the layer below gets from a layer, from 1, without a bias, plus something else that it gets."""
-        weight = self.weights[layer - 1].t() if self.downs is None else self.downs[layer - 1]
-        if isinstance(plus, Tensor) and values.dim() == 2:
-            return torch.addmm(plus, values, weight)
-        return values @ weight + plus
+    def down(self, layer: int, values: Tensor) -> Tensor:
+        """What the layer below gets from a layer, from 1, without a bias."""
+        return values @ (self.weights[layer - 1].t() if self.downs is None else self.downs[layer - 1])
 
     def bias(self, layer: int) -> Tensor:
         """The bias of a layer, from 0, with an entry per unit."""
@@ -109,11 +106,11 @@ class SequenceLadder(nn.Module):
         found = F.conv1d(self._channels(below), self.weights[layer - 1], self.biases[layer], padding=half)
         return self._flat(found, below)
 
-    def down(self, layer: int, values: Tensor, plus: Tensor | float = 0.0) -> Tensor:
-        """What the layer below gets from a layer, from 1, without a bias, plus something else that it gets."""
+    def down(self, layer: int, values: Tensor) -> Tensor:
+        """What the layer below gets from a layer, from 1, without a bias."""
         filters = (self.weights if self.downs is None else self.downs)[layer - 1]
         found = F.conv_transpose1d(self._channels(values), filters, padding=self.kernel // 2)
-        return self._flat(found, values) + plus
+        return self._flat(found, values)
 
     def bias(self, layer: int) -> Tensor:
         """The bias of a layer, from 0, with an entry per unit of every frame."""
@@ -153,7 +150,7 @@ class TiedAutoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.encode(x)
         for layer in range(len(self.ladder.sizes) - 1, 0, -1):
-            h = self.ladder.down(layer, h, self.ladder.biases[layer - 1])
+            h = self.ladder.down(layer, h) + self.ladder.biases[layer - 1]
             h = self.nonlinear(h) if layer > 1 else h
         return h
 

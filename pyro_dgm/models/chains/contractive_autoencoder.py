@@ -93,7 +93,7 @@ class ContractiveAutoencoder(WalkingModel):
     def _output(self, h: Tensor) -> Tensor:
         """The decoder's output for codes, before a sigmoid and in standardised units."""
         for layer in range(len(self.hidden), 0, -1):
-            h = self.ladder.down(layer, h, self.ladder.biases[layer - 1])
+            h = self.ladder.down(layer, h) + self.ladder.biases[layer - 1]
             h = self.nonlinear(h) if layer > 1 else h
         return h if self.output == "sigmoid" else torch.where(self.constant, 0.0, h)
 

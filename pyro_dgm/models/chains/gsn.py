@@ -148,9 +148,9 @@ class GSN(RebuildingModel):
         for layer in (*range(1, depth + 1, 2), *range(2, depth + 1, 2)):
             total = self.ladder.up(layer, values[layer - 1])
             if layer < depth:
-                total = self.ladder.down(layer + 1, values[layer + 1], total)
+                total = total + self.ladder.down(layer + 1, values[layer + 1])
             elif self.top is not None:
-                total = self.top.down(1, state["label"], total)
+                total = total + self.top.down(1, state["label"])
             width = noise[layer - 1]
             if width:
                 total = total.add(torch.randn_like(total), alpha=width)
@@ -160,7 +160,7 @@ class GSN(RebuildingModel):
         return values[1:]
 
     def _output(self, hidden: Sequence[Tensor]) -> Tensor:
-        return self.ladder.down(1, hidden[0], self.ladder.bias(0))
+        return self.ladder.down(1, hidden[0]) + self.ladder.bias(0)
 
     def _quiet(self, x: Tensor) -> list[Tensor]:
         """The hidden layers of rows that are held, after as many steps as there are layers, without any noise."""

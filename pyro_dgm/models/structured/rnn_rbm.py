@@ -6,7 +6,6 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from ...checks import check_choice, check_count
 from ...energy import Binary, BoltzmannDistribution, Dense, Graph
@@ -91,8 +90,8 @@ class RNNRBM(MachineFramesModel):
     def forward(self, state: Tensor | None = None) -> BoltzmannDistribution:
         state = self.first if state is None else state
         biases = {
-            "visible": (linear(state, self.to_visible.weight, self.visible_bias),),
-            "hidden": (linear(state, self.to_hidden.weight, self.hidden_bias),),
+            "visible": (self.visible_bias + self.to_visible(state),),
+            "hidden": (self.hidden_bias + self.to_hidden(state),),
         }
         if not self.rank:
             return BoltzmannDistribution(self._graph, biases, [self.weight])

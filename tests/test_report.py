@@ -148,13 +148,13 @@ def test_every_kind_of_model_has_every_section_or_a_reason(cls, short, monkeypat
     for heading, section in report.SECTIONS.items():
         if heading in ("Training", "To repeat it"):  # which are of a run
             continue
-        parts = report._parts(section, opened, options, drawn)
+        parts, _ = report._parts(section, opened, options, drawn)
         assert parts, heading
         page = Page("one section")
         page.section(heading, *parts)
         read(page.html())
     if "evidence" in model.abilities():
-        assert "stub" in report._parts(report._likelihood, opened, options, drawn)[0]
+        assert "stub" in report._parts(report._likelihood, opened, options, drawn)[0][0]
 
 
 def test_texts_are_escaped():
@@ -191,3 +191,46 @@ def test_rows_that_are_no_pictures_are_shown_as_strips(tmp_path, short):
     reader = read((out / "report.html").read_text())
     assert any("Root mean squared error" in text for text in reader.texts)
     assert len(reader.sources) >= 3
+
+
+def test_a_report_on_a_table_with_holes_compares_complete_rows(tmp_path, short, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.normal(50, [1, 20, 5], size=(120, 3))
+    x[rng.random(x.shape) < 0.15] = np.nan
+    x[:, 2] = rng.normal(size=120)
+    lines = [",".join("" if np.isnan(v) else f"{v:.2f}" for v in row) for row in x]
+    (tmp_path / "holes.csv").write_text("\n".join(["a,b,c", *lines]) + "\n")
+    out = fit(
+        tmp_path / "run", "vae", "--data", str(tmp_path / "holes.csv"), "--preprocessing", "standardised", "--set",
+        "output=gaussian", "--set", "latent=2",
+    )  # fmt: skip
+    capsys.readouterr()
+    assert main(["report", str(out), "-n", "30", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    data = dgm.data.load(str(tmp_path / "holes.csv"), preprocessing="standardised")
+    text = " ".join(read((out / "report.html").read_text()).texts)
+    complete = [int((~split.x.isnan().any(1)).sum()) for split in (data.train, data.test)]
+    assert f"{complete[0]} of {len(data.train)} training rows, {complete[1]} of {len(data.test)} test rows" in text
+    assert "Not available" not in text
+    assert "without" not in said
+    error = re.search(r"over (\d+) known values: ([\d.]+)\.", text)
+    assert error is not None
+    assert int(error[1]) > 0 < float(error[2])
+    known = data.train.x[~data.train.x[:, 1].isnan(), 1]
+    assert [float(known.mean()), float(known.std(correction=0))] == pytest.approx([0, 1], abs=1e-5)
+    with pytest.raises(ValueError, match="'whitened' mixes the values of a row: take 'standardised'"):
+        dgm.data.load(str(tmp_path / "holes.csv"), preprocessing="whitened")
+
+
+def test_a_report_without_complete_rows_shows_samples_and_says_what_is_missing(tmp_path, short, capsys):
+    x = np.random.default_rng(0).normal(size=(100, 4))
+    x[np.arange(100), np.arange(100) % 4] = np.nan
+    np.savez(tmp_path / "holes.npz", train=x)
+    out = fit(tmp_path / "run", "vae", "--data", str(tmp_path / "holes.npz"), "--set", "output=gaussian")
+    capsys.readouterr()
+    assert main(["report", str(out), "-n", "30", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    reader = read((out / "report.html").read_text())
+    assert "without 'Samples against test rows': too few rows without missing values (0 and 0)" in said
+    assert "without 'Samples':" not in said
+    assert "Too few rows are complete to hold samples against them." in reader.texts

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from .. import progress
-from ..data import Dataset
 from ..data.stored import StoredRows, spread_rows
 from ..evaluation.pages import Page, code, facts, note, picture, table
 from ..extras import MissingExtra, need
@@ -24,6 +23,9 @@ from ..train.checkpoint import load_state, read_config
 from .parts import imputed_picture, likelihood, partly_known
 from .repeat import stored_arguments
 from .runs import Opened, open_run
+
+NAMES = {"train": "training", "valid": "validation", "test": "test"}
+"""The splits in words."""
 
 SHOWN = 20
 """Samples and rows that pictures show."""
@@ -50,23 +52,31 @@ def report(options: Namespace) -> None:
     page.section("Run", facts(_about(opened, config)))
     with progress.shown(not options.quiet):
         drawn = opened.model.sample(options.n).cpu()
+        missing = dict[str, str]()
         for heading, section in SECTIONS.items():
-            page.section(heading, *_parts(section, opened, options, drawn))
+            parts, reason = _parts(section, opened, options, drawn)
+            page.section(heading, *parts)
+            if reason is not None:
+                missing[heading] = reason
     target = opened.folder / page_file.name
     write_atomically(target, lambda file: file.write(page.html().encode()))
     print(f"report in {target}")
+    for heading, reason in missing.items():
+        print(f"  without {heading!r}: {reason}")
 
 
-def _parts(section: Section, opened: Opened, options: Namespace, drawn: Tensor) -> list[str]:
-    """A section's parts with its warnings, or the reason why it has none."""
+def _parts(section: Section, opened: Opened, options: Namespace, drawn: Tensor) -> tuple[list[str], str | None]:
+    """A section's parts with its warnings, and the reason why it has none, if so."""
+    reason = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
             parts = section(opened, options, drawn)
         except (ValueError, NotImplementedError, MissingExtra) as error:
-            parts = [note(f"Not available: {' '.join(str(error).split())}")]
+            reason = " ".join(str(error).split())
+            parts = [note(f"Not available: {reason}")]
     told = dict.fromkeys(" ".join(str(entry.message).split()) for entry in caught if entry.category is UserWarning)
-    return [*parts, *(note(text, warning=True) for text in told)]
+    return [*parts, *(note(text, warning=True) for text in told)], reason
 
 
 def _about(opened: Opened, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +90,7 @@ def _about(opened: Opened, config: Mapping[str, Any]) -> dict[str, Any]:
         "training": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in training.items() if value),
         "data": f"{rows.get('name')}, {rows.get('space')}",
         "rows": ", ".join(
-            f"{count} {part}" for part, count in zip(("training", "validation", "test"), rows.get("rows", ()), strict=False)
+            f"{count} {part}" for part, count in zip(NAMES.values(), rows.get("rows", ()), strict=False)
         ),
     }  # fmt: skip
 
@@ -95,19 +105,38 @@ def _likelihood(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
 def _samples(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
     from ..evaluation import nearest_neighbours, pictures
 
-    dataset = opened.dataset
-    made, train, test = (opened.pixels(rows) for rows in (drawn[:SHOWN], *_some_rows(dataset, "train", "test")))
+    made, shape = opened.pixels(drawn[:SHOWN]), _picture_shape(opened)
+    (train, test), said = _complete(opened, "train", "test")
+    if min(len(train), len(test)) < 2:
+        alone = pictures.sample_grid(opened.grey(made), shape, title="samples")
+        return [picture(alone, "samples"), *said, note("Too few rows are complete to hold samples against them.")]
     found = nearest_neighbours(made, train, test, len(made))
-    nearest, shape = train[found.nearest], _picture_shape(opened)
+    nearest = train[found.nearest]
     grid = pictures.samples_and_neighbours(opened.grey(made), opened.grey(nearest), shape, columns=10)
     data = pictures.sample_grid(opened.grey(test[:SHOWN]), shape, title="test rows")
     text = f"Distances of samples to their nearest training rows over those of test rows: {found.ratio:.2f} (medians)."
-    return [picture(grid, "samples and the training rows nearest to them"), picture(data, "test rows"), note(text)]
+    return [
+        picture(grid, "samples and the training rows nearest to them"),
+        picture(data, "test rows"),
+        note(text),
+        *said,
+    ]
 
 
-def _some_rows(dataset: Dataset, *parts: str) -> list[Tensor]:
-    """Rows of splits, of those that stay in their file some."""
-    return [spread_rows(x) if isinstance(x := getattr(dataset, part).x, StoredRows) else x for part in parts]
+def _complete(opened: Opened, *parts: str) -> tuple[list[Tensor], list[str]]:
+    """The rows of splits without labels and without missing values (of rows that stay in their file some), and a note of them.
+
+    Comparisons of whole rows need complete ones.
+    """
+    complete, counts = list[Tensor](), list[str]()
+    for part in parts:
+        x = getattr(opened.dataset, part).x
+        rows = opened.pixels(spread_rows(x) if isinstance(x, StoredRows) else x)
+        complete.append(rows[~rows.isnan().any(1)])
+        if len(complete[-1]) < len(rows):
+            counts.append(f"{len(complete[-1])} of {len(rows)} {NAMES[part]} rows")
+    said = [note(f"Only rows without missing values are compared: {', '.join(counts)}.")] if counts else []
+    return complete, said
 
 
 def _picture_shape(opened: Opened) -> tuple[int, ...]:
@@ -119,11 +148,17 @@ def _picture_shape(opened: Opened) -> tuple[int, ...]:
 def _against_data(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
     from ..evaluation.samples import sample_summary
 
-    dataset = opened.dataset
-    made, train, test = (opened.pixels(part) for part in (drawn, *_some_rows(dataset, "train", "test")))
-    found = sample_summary(made, train, test, len(drawn))
+    (train, test), said = _complete(opened, "train", "test")
+    _enough(train, test)
+    found = sample_summary(opened.pixels(drawn), train, test, len(drawn))
     cells = [(figure.name, figure.samples, figure.training_rows, figure.meaning) for figure in found]
-    return [table(["figure", "samples", "training rows in their place", "meaning"], cells)]
+    return [table(["figure", "samples", "training rows in their place", "meaning"], cells), *said]
+
+
+def _enough(*splits: Tensor) -> None:
+    """Refuse splits of which fewer than two rows are complete."""
+    if min(map(len, splits)) < 2:
+        raise ValueError(f"too few rows without missing values ({' and '.join(str(len(rows)) for rows in splits)})")
 
 
 def _parzen(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
@@ -134,7 +169,8 @@ def _parzen(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
         raise ValueError(
             "windows around rows of bits tell nothing; look at the likelihood, or at the figures of samples"
         )
-    made, train, test, valid = (opened.pixels(part) for part in (drawn, *_some_rows(dataset, "train", "test", "valid")))
+    made, ((train, test, valid), said) = opened.pixels(drawn), _complete(opened, "train", "test", "valid")
+    _enough(train, test, valid)
     count, space = min(len(made), len(train)), str(dataset.test.space)
     references = parzen_references(train, test, valid, count, space=space)
     found = {"samples": parzen(made, test, valid, count, space=space)} | references
@@ -142,6 +178,7 @@ def _parzen(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
     return [
         table(["windows around", "mean (nats)", "standard error", "median", "width"], cells),
         note(f"{count} windows; no likelihood of the model, and comparable for the same number of windows alone."),
+        *said,
     ]
 
 
@@ -187,19 +224,28 @@ def _imputation(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
     means, details = opened.model.impute_with_details(x, known, draws=IMPUTATION_DRAWS)
     shown = [facts({name.replace("_", " "): value for name, value in details.items()})] if details else []
     if not opened.is_picture:
-        errors = (means - x)[~known.expand(x.shape)].square().mean().sqrt()
-        return [note(f"Root mean squared error of the second half of the columns: {float(errors):.4g}."), *shown]
+        hidden = ~known & ~x.isnan()
+        if not bool(hidden.any()):
+            return [note("The rows have no known values in the second half of their columns to compare with."), *shown]
+        errors = (means - x)[hidden].square().mean().sqrt()
+        text = f"Root mean squared error of the second half of the columns, over {int(hidden.sum())} known values"
+        return [note(f"{text}: {float(errors):.4g}."), *shown]
     return [picture(imputed_picture(opened, x, known, means), "the lower half filled in"), *shown]
 
 
 def _reconstructions(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
     from ..evaluation import pictures
 
-    x = opened.dataset.test.x[:SHOWN].to(options.device)
+    test = spread_rows(opened.dataset.test.x)
+    complete = ~test.isnan().any(1)
+    x = test[complete][:SHOWN].to(options.device)
+    if not len(x):
+        raise ValueError("no test row is without missing values")
     with torch.no_grad():
         whole, means = (opened.grey(opened.pixels(part)) for part in (x, opened.model.reconstruct(x)))
     figure = pictures.reconstructions(whole, means, _picture_shape(opened))
-    return [picture(figure, "test rows and their reconstructions")]
+    which = "test rows" if bool(complete.all()) else "test rows without missing values"
+    return [picture(figure, f"{which} and their reconstructions")]
 
 
 def _again(opened: Opened, options: Namespace, _: Tensor) -> list[str]:

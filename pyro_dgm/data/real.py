@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..columns import mean_and_deviation
+from ..columns import has_missing, mean_and_deviation
 from .dataset import Dataset, Split
 from .space import Space
 from .streams import stream
@@ -29,6 +29,9 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
 
     Grey levels and bytes are first spread over their steps by uniform noise, drawn once; without it a density could grow
     without bound at the levels that occur. Real numbers, and the columns of a table, are taken as they are.
+
+    Missing values (NaN) stay, and the known ones give means and deviations. A density of such rows is one of each row's known
+    columns, which has no one log-determinant.
 
     Args:
         dataset: grey levels in [0, 1], bytes (whole numbers from 0 to 255), or real numbers.
@@ -61,6 +64,8 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
         # The law of dequantised rows has a density of 256 a column at most; on its rows no other law has a higher mean.
         ceiling = scale.numel() * math.log(LEVELS) - log_determinant
         space = Space("real", "dequantised, standardised", log_determinant, "unit interval (dequantised)", ceiling)
+    if any(has_missing(split.x) for split in splits.values()):
+        space = Space(space.support, space.preprocessing)
     changed = _with_rows(dataset, lambda part, _: _forth(mean, scale, spread[part]), space, dataset.shape)
     # A lambda could not be sent to another process.
     return replace(
@@ -283,7 +288,8 @@ def _splits(dataset: Dataset) -> dict[str, Split]:
 
 
 def _within(split: Split, top: float) -> bool:
-    return bool(split.x.min() >= 0) and bool(split.x.max() <= top)
+    """Whether all known values are in [0, top]."""
+    return bool(((split.x >= 0) & (split.x <= top) | split.x.isnan()).all())
 
 
 def _grey(dataset: Dataset) -> Dataset:

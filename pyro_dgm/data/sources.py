@@ -139,8 +139,9 @@ def changed(
     """
     _check_one(binarisation, preprocessing)
     if preprocessing is not None:
-        _check_complete(dataset)
         how = {"how": preprocessing} if isinstance(preprocessing, str) else preprocessing
+        if how.get("how") != "standardised":
+            _check_complete(dataset, str(how.get("how")))
         return preprocess(dataset, **how).single()
     dataset = dataset.single()
     return dataset if binarisation is None else binarise(dataset, binarisation, seed)
@@ -154,14 +155,15 @@ def _check_one(binarisation: str | None, preprocessing: str | dict[str, Any] | N
             raise ValueError(f"load got binarisation {binarisation!r} and preprocessing {preprocessing!r}; choose one.")
 
 
-def _check_complete(dataset: Dataset) -> None:
-    """Refuse a preprocessing of rows with missing values, which would mix them with known ones."""
+def _check_complete(dataset: Dataset, how: str) -> None:
+    """Refuse rows with missing values to a preprocessing that would mix them with known ones."""
     for part in ("train", "valid", "test"):
         holes = getattr(dataset, part).x.isnan().any(1)
         if holes.any():
             raise ValueError(
                 f"Dataset {dataset.name!r}: split {part!r} has missing values, first in row {int(holes.nonzero()[0])}; "
-                "preprocess complete rows, or leave the preprocessing out"
+                f"{how!r} mixes the values of a row: take 'standardised', which goes by the known ones, or leave the "
+                "preprocessing out"
             )
 
 

@@ -60,6 +60,10 @@ class Objective(ABC):
         """Raise ``ValueError`` where a model cannot be trained by such batches of so many rows; by default all can."""
         return None
 
+    def ill_with(self, optimiser: str) -> str | None:
+        """The reason why an optimiser of ``fit``, named, trains badly by this criterion, and what to do; None by default."""
+        return None
+
     def judges(self) -> bool:
         """Whether the epoch may be judged the best one, or count against ``patience``; by default every one."""
         return True

@@ -188,6 +188,8 @@ def fit(
             fit, world, model, data, objective, **vars(settings), out=out, resume=resume, device=device, logger=logger,
             progress=progress, source=source, callbacks=callbacks,
         )  # fmt: skip
+    if processes.first() and (reason := objective.ill_with(settings.optimiser)):
+        warnings.warn(f"optimiser={settings.optimiser!r} trains badly here: {reason}", stacklevel=3)
     processes.join(device)
     with processes.one_message(), restored():
         trainer = Trainer(model, data, objective, settings, folder, device, loggers, progress, checked_callbacks)

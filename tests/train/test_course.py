@@ -1,7 +1,9 @@
 """The course of a training: schedules of torch, clipped gradients, rounded products, callbacks and loggers."""
 
+import itertools
 import json
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -364,3 +366,35 @@ def test_recipes_may_state_them():
     training = json.loads('{"epochs": 2, "decay": "StepLR", "decay_options": {"step_size": 1}, "clip": 1.0}')
     run = dgm.fit(dgm.RBM(6, 3), Dataset("toy", split, split, split, (6,)), progress=False, **training)
     assert run.history[1]["learning_rate"] == pytest.approx(1e-4)
+
+
+def test_centred_gradients_and_an_optimiser_that_undoes_them_are_warned_of():
+    """Once, by whatever criterion holds the phase; in the shell too; and not where the two go together."""
+    rbm, x = dgm.RBM.example()
+    made = {
+        "machine": lambda centred: rbm.objective(centred=centred),
+        "phase": lambda centred: dgm.NegativePhaseObjective(dgm.CD(centred=centred)),
+        "labelled": lambda centred: dgm.Hybrid(dgm.PCD(centred=centred)),
+        "wake-sleep": lambda centred: dgm.WakeSleep(dgm.PCD(centred=centred)),
+    }
+    for name, make in made.items():
+        for centred, optimiser in itertools.product((False, True), ("adam", "adamw", "sgd")):
+            assert (make(centred).ill_with(optimiser) is not None) == (centred and optimiser != "sgd"), (
+                name,
+                optimiser,
+            )
+    with pytest.warns(UserWarning, match="optimiser='adam' trains badly here: .*optimiser='sgd'") as caught:
+        dgm.fit(rbm, x, objective=made["machine"](True), epochs=2, progress=False)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dgm.fit(rbm, x, objective=made["machine"](True), optimiser="sgd", epochs=1, progress=False)
+
+
+def test_the_shell_warns_of_centred_gradients_with_adam(tmp_path, capsys):
+    command = ["fit", "rbm", "--data", "digits", "--set", "hidden=2", "--epochs", "1", "--batch-size", "1000"]
+    command += ["--binarisation", "threshold", "--objective", "centred=true", "--quiet"]
+    for more, times in ([], 1), (["--optimiser", "sgd"], 0):
+        assert main([*command, *more, "--out", str(tmp_path / str(times))]) == 0
+        assert capsys.readouterr().err.count("trains badly here") == times

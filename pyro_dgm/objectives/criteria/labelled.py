@@ -109,6 +109,9 @@ class Hybrid(Objective):
             return sum((0 * p.sum() for p in self._model.model.parameters()), start=x.new_zeros(()))
         return sum(terms[1:], start=terms[0]) / len(x)
 
+    def ill_with(self, optimiser: str) -> str | None:
+        return self.likelihood.ill_with(optimiser)
+
     def schedule(self, share: float) -> None:
         self.likelihood.schedule(share)
 

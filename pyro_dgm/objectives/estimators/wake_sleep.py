@@ -59,6 +59,9 @@ class WakeSleep(Objective):
         # The sleep loss trains the guide; its value is not reported.
         return wake + self.sleep * (sleep - sleep.detach())
 
+    def ill_with(self, optimiser: str) -> str | None:
+        return None if self.phase is None else self.phase.ill_with(optimiser)
+
     def schedule(self, share: float) -> None:
         if self.phase is not None:
             self.phase.schedule(share)

@@ -107,6 +107,14 @@ class ChainsPhase(NegativePhase):
         kernel.tuning = self.tuning.setdefault(site, kernel.tuning)
         return kernel
 
+    def ill_with(self, optimiser: str) -> str | None:
+        if not self.centred or optimiser == "sgd":
+            return None
+        return (
+            "a centred gradient is a change of coordinates, which optimisers that rescale every coordinate undo; "
+            "take optimiser='sgd' (--optimiser sgd), with a larger step size, or leave centred out"
+        )
+
     def claim(self, owner: Any) -> None:
         served = None if self._owner is None else self._owner()
         if served is not None and served is not owner:

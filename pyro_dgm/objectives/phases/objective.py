@@ -86,6 +86,9 @@ class NegativePhaseObjective(Objective):
             loss = self._steps(x) / len(x)
             return loss if self.sparsity is None else loss + self.sparsity.term(self._model, x)
 
+    def ill_with(self, optimiser: str) -> str | None:
+        return self.phase.ill_with(optimiser)
+
     def schedule(self, share: float) -> None:
         self.phase.schedule(share)
 

@@ -35,6 +35,10 @@ class NegativePhase(nn.Module):
         """A function that draws the site in a program under this phase; None leaves draws to the distribution."""
         return None
 
+    def ill_with(self, optimiser: str) -> str | None:
+        """The reason why training by an optimiser of ``fit``, named, goes badly; None by default."""
+        return None
+
     def schedule(self, share: float) -> None:
         """Take note, at the start of every epoch of ``fit``, of the share of the training that is over, from 0 to 1."""
 

@@ -63,7 +63,7 @@ class PolynomialKernel(Kernel):
     r"""$k(x, y) = (c + x^\top y)^p$, whose discrepancy compares all moments up to the degree p.
 
     Args:
-        degree: p.
+        degree: the degree, p.
         offset: c, at least 0.
 
     Raises:

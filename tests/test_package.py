@@ -125,6 +125,14 @@ def test_the_readmes_code_runs():
     exec(compile(code, "README.md", "exec"), {})
 
 
+def test_arguments_are_described_in_words():
+    """A letter and a full stop would be shown as an empty list with that letter as its number."""
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "pyro_dgm").rglob("*.py")}
+    assert not {
+        path: found for path, text in sources.items() if (found := re.findall(r"^ +[\w, ]+: \w\.$", text, re.M))
+    }
+
+
 def test_the_citation_is_of_this_version():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == dgm.__version__

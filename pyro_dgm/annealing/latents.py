@@ -68,7 +68,7 @@ def annealed_log_weights(
         args: the programs' arguments, rows first.
         temperatures: the number of inverse temperatures from 0 to 1, by a sigmoid schedule that is dense at both ends; or
             the inverse temperatures themselves.
-        chains: K.
+        chains: the number of chains per row, K.
         num_steps: leapfrog steps of the one proposal per temperature, and the number of flip proposals per temperature.
         kwargs: the programs' keyword arguments.
 

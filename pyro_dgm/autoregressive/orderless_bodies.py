@@ -132,7 +132,7 @@ class RepeatedInference(Body):
         visible: the number of columns, D.
         output: the columns' families.
         perceptron: the perceptron of all rounds.
-        rounds: k.
+        rounds: the number of rounds, k.
 
     Attributes:
         means: the features of unknown columns before the first round, ``D x F``.

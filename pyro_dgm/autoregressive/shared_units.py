@@ -22,7 +22,7 @@ class SharedUnits(Network):
         order: the columns in the order of their conditionals.
         features: numbers that stand for a column's value, F.
         parameters: numbers that the network gives for a column, P.
-        hidden: h.
+        hidden: the number of hidden units, h.
         activation: f, ``"sigmoid"`` or ``"relu"``.
         tied: use a column's input weights also for its first number; needs one feature per column.
         rescale: learn $\rho$; else it is one.

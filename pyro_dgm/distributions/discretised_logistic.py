@@ -23,7 +23,7 @@ class GreyLevels(constraints.Constraint):
     """The values $k / (L - 1)$ for k = 0 to L - 1.
 
     Args:
-        levels: L.
+        levels: the number of values, L.
 
     Example:
         >>> import torch
@@ -56,7 +56,7 @@ class DiscretisedLogistic(TorchDistribution):
     Args:
         location: m, in the units of the data; any real number.
         scale: s, positive.
-        levels: L.
+        levels: the number of values, L.
 
     Raises:
         ValueError: fewer than two levels; with validation, a scale that is not positive, or a value that is no level.

@@ -36,7 +36,8 @@ class NoNormaliser(NotFinite):
 
 _HOW = (
     "wrap the program, as in SVI(dgm.negative_phase(model, dgm.PCD()), guide, ...), or with "
-    "dgm.ExactNegativePhase() where the machine is small"
+    "dgm.ExactNegativePhase() where the machine is small; for dgm.fit take "
+    "objective=dgm.NegativePhaseObjective(dgm.PCD(), elbo=...), with elbo=dgm.VIMCO(5) where latents are bits"
 )
 
 

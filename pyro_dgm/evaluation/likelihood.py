@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checks import shown
-from ..data import Space, Split
+from ..checks import described, shown
+from ..data import Dataset, Space, Split
 from ..inference.registration import unregistered
 from ..models.shared.arguments import rows_for
 from ..models.shared.evidence import Evidence
@@ -197,7 +197,12 @@ def with_details(
 ) -> tuple[LogLikelihood, dict[str, float]]:
     """``log_likelihood`` and its details, such as both ends of log Z or the effective sample size."""
     if not isinstance(model, Model):
-        raise ValueError(f"log_likelihood got {type(model).__name__}; expected a model of pyro_dgm")
+        raise ValueError(
+            f"log_likelihood got {described(model)}; expected a model of pyro_dgm. Of a Pyro program and its guide "
+            "dgm.log_weights(model, guide, x, particles=...) gives the weights of its bound"
+        )
+    if isinstance(x, Dataset):
+        raise ValueError(f"log_likelihood got the Dataset {x.name!r}; choose a split, such as data.test")
     if isinstance(x, Split):
         space = x.space if space is None else space
         x = x.x

@@ -11,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from .random_state import untouched
-from .sites import sites
+from .sites import site_of_rows, sites
 
 
 class _AtMeans(Messenger):
@@ -42,5 +42,5 @@ def mean_given(model: Callable[..., Any], latents: dict[str, Tensor], x: Tensor)
         NotImplementedError: the site has no mean.
     """
     with untouched():
-        fn: Any = poutine.trace(poutine.condition(model, data=latents)).get_trace(x).nodes["x"]["fn"]
+        fn = site_of_rows(poutine.trace(poutine.condition(model, data=latents)).get_trace(x))["fn"]
     return fn.mean

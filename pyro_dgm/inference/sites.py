@@ -36,6 +36,21 @@ def sites(trace: Any) -> Iterator[tuple[str, Any]]:
             yield name, site
 
 
+def site_of_rows(trace: Any) -> Any:
+    """The site ``"x"`` of a model's trace, which is that of the rows.
+
+    Raises:
+        ValueError: there is none; the message names the sites that there are.
+    """
+    if "x" not in trace.nodes:
+        there = ", ".join(repr(name) for name, _ in sites(trace)) or "none"
+        raise ValueError(
+            f"the model has no site 'x', which is that of the rows; its sites: {there}. Name the observed site so, as in "
+            'pyro.sample("x", ..., obs=x)'
+        )
+    return trace.nodes["x"]
+
+
 def is_scored(site: Any) -> bool:
     """Whether a guide's site has a density but no path, so that gradients through its draw need its score.
 

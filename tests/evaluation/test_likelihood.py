@@ -6,6 +6,8 @@ import json
 import math
 import warnings
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from oracles.few import few
@@ -14,6 +16,7 @@ import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.data import Space, Split
 from pyro_dgm.energy import NotFinite
+from pyro_dgm.models.shared import LatentVariableModel
 
 
 def figure(value=-1.0, kind="exact", space="binary (toy)"):
@@ -82,6 +85,10 @@ def test_refusals():
     rbm, x = dgm.RBM.example()
     with pytest.raises(ValueError, match="expected a model of pyro_dgm"):
         dgm.log_likelihood(torch.nn.Linear(2, 2), x)
+    with pytest.raises(ValueError, match=r"dgm\.log_weights\(model, guide, x"):
+        dgm.log_likelihood(rbm.model, x)
+    with pytest.raises(ValueError, match=r"Dataset 'digits'; choose a split, such as data\.test"):
+        dgm.log_likelihood(dgm.RBM(64, 2), dgm.data.load("digits", binarisation="threshold"))
     with pytest.raises(ValueError, match="expected one of"):
         dgm.log_likelihood(rbm, x, method="guess")
     vae, y = dgm.VAE.example()
@@ -89,6 +96,43 @@ def test_refusals():
         dgm.log_likelihood(vae, y, particles=0)
     with pytest.raises(ValueError, match="importance"):
         dgm.log_likelihood(vae, y, method="guess")
+
+
+class Renamed(LatentVariableModel):
+    """Normal rows around a latent, at a site of another name than ``"x"``."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(2))
+
+    def generate(self, x=None, size=None):
+        with self.data_plate(x, size):
+            z = pyro.sample("z", dist.Normal(self.scale.new_zeros(2), 1.0).to_event(1))
+            return pyro.sample("rows", dist.Normal(z, self.scale.exp()).to_event(1), obs=x)
+
+    def infer(self, x, size=None):
+        with self.data_plate(x, size):
+            pyro.sample("z", dist.Normal(torch.zeros(2), self.scale.exp()).to_event(1))
+
+    def objective(self):
+        return dgm.Elbo()
+
+    def check_data(self, x):
+        pass
+
+    def options(self):
+        return {}
+
+    @classmethod
+    def example(cls):
+        return cls(), torch.randn(20, 2)
+
+
+def test_a_site_of_another_name_is_named():
+    model, x = Renamed.example()
+    for use in (lambda: dgm.log_likelihood(model, x, particles=2), lambda: model.reconstruct(x)):
+        with pytest.raises(ValueError, match=r"no site 'x'.*its sites: 'z', 'rows'\. Name"):
+            use()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

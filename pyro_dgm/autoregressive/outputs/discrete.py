@@ -39,7 +39,7 @@ class CategoricalOutput(Output):
     A value enters the network as C indicators.
 
     Args:
-        categories: C.
+        categories: the number of values, C.
     """
 
     def __init__(self, categories: int) -> None:

@@ -30,7 +30,7 @@ class MixtureOutput(Output):
     the others (Uria, Murray and Larochelle 2013). This changes the direction of learning and not the density.
 
     Args:
-        components: K.
+        components: the number of components of a column's mixture, K.
         family: ``"gaussian"`` or ``"laplace"``.
         scaled_gradient: multiply the means' derivatives by the scales.
     """

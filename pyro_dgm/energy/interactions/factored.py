@@ -22,7 +22,7 @@ class Factored(Multiway):
 
     Args:
         ends: two layers or more (each a name or ``(layer, statistic index)``).
-        factors: F.
+        factors: the number of factors, F.
 
     Memisevic and Hinton (2010), "Learning to represent spatial transformations with factored higher-order Boltzmann machines".
 

@@ -72,7 +72,7 @@ class Masked(Multiway):
         first: the layer (or ``(layer, statistic index)``) of the rows of W, without inner entries.
         mask: a layer of as many units; where its units have inner entries, r is the one that switches.
         second: the layer of the columns of W.
-        inner: r.
+        inner: the inner entry of the mask that switches, r.
 
     Sohn, Zhou, Lee and Lee (2013), "Learning and selecting features jointly with point-wise gated Boltzmann machines".
 

@@ -53,7 +53,7 @@ class DiffusionInversion(LatentVariableModel):
 
     Args:
         visible: the number of columns.
-        steps: T.
+        steps: the number of steps of the diffusion, T.
         output: ``"binary"`` or ``"gaussian"``.
         hidden: units of the dense network's hidden layers.
         activation: the non-linearity.
@@ -156,7 +156,7 @@ class DiffusionInversion(LatentVariableModel):
         Args:
             noisy: $x_t$, ``... x visible``.
             time: t, which broadcasts with the leading dimensions.
-            before: s.
+            before: the earlier time, s.
         """
         before = time - 1 if before is None else before
         if self.output == "binary":

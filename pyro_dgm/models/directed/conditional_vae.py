@@ -130,7 +130,7 @@ class ConditionalVAE(GivenLabels, DecodedModel):
 
         Args:
             x: rows; a label behind the visible columns is ignored.
-            particles: K.
+            particles: the number of draws per row, K.
 
         Raises:
             ValueError: rows of another width, or no particle.

@@ -210,7 +210,7 @@ def schedule_of(schedule: str | Sequence[float], steps: int, rest: float) -> Ten
     Args:
         schedule: ``"linear"`` takes the T-th part of the signal in every step, $\beta_t = 1 / (T - t + 1)$; ``"geometric"`` the
             same share, so that ``rest`` of the signal is left; or the numbers themselves.
-        steps: T.
+        steps: the number of steps, T.
         rest: the signal that a geometric schedule leaves.
 
     Raises:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ...inference.light import rows_plate
 from ...inference.random_state import untouched
 from ...inference.registration import is_unregistered
+from ...inference.sites import site_of_rows
 from ...objectives.objective import Objective
 from .abilities import Abilities
 from .arguments import convert_arguments
@@ -253,6 +254,6 @@ class ProbabilisticModel(Model):
         with untouched():
             row = self.filled(row)
             latents = poutine.trace(self.guide).get_trace(row)
-            site = poutine.trace(poutine.replay(self.model, trace=latents)).get_trace(row).nodes["x"]
+            site = site_of_rows(poutine.trace(poutine.replay(self.model, trace=latents)).get_trace(row))
         fn: Any = site["fn"]
         return "probability" if fn.support.is_discrete else "density"

@@ -30,7 +30,7 @@ class GatedRBM(GatedMachine, GivenColumnsModel):
         visible: the number of columns of a row, inputs and outputs.
         inputs: the number of its first columns, which are given.
         hidden: the number of hidden units.
-        factors: F.
+        factors: the number of factors, F.
         unit: the outputs, ``"binary"`` or ``"gaussian"`` with learned precisions.
         spread: the standard deviation of the first weights.
 

@@ -39,7 +39,7 @@ class JointGatedRBM(GatedMachine):
         visible: the number of columns of a row, inputs and outputs.
         inputs: the number of its first columns, the inputs.
         hidden: the number of hidden units.
-        factors: F.
+        factors: the number of factors, F.
         unit: all columns, ``"binary"`` or ``"gaussian"`` with learned precisions.
         spread: the standard deviation of the first weights.
 

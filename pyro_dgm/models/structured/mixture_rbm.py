@@ -27,7 +27,7 @@ class MixtureRBM(BoltzmannModel):
     Args:
         visible: the number of visible units.
         hidden: the number of hidden units of every component.
-        components: K.
+        components: the number of machines in the mixture, K.
 
     Attributes:
         weight: $W$, ``components x visible x hidden``.

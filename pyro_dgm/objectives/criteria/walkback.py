@@ -152,7 +152,7 @@ class Walkback(RebuildingObjective):
     hybrid.
 
     Args:
-        steps: K.
+        steps: the number of steps of the chain, K.
         visible: the weight of the visible columns; with 0 they are held at the data.
         label: the weight of the label, where there is one; with 0 the chain has none, and its law is not trained.
         given: the share of rows whose label is held from the start, so that the chain learns to draw rows of a class; in the

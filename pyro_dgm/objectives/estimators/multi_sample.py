@@ -23,7 +23,7 @@ class IWAE(PerDatumELBO):
     ``dgm.VIMCO`` has the same mean with less noise.
 
     Args:
-        particles: K.
+        particles: the number of draws per row, K.
         max_plate_nesting: the number of plates in the model.
 
     Raises:
@@ -54,7 +54,7 @@ class VIMCO(PerDatumELBO):
     gradient is an unbiased estimate of that of the bound. Time and memory are linear in K.
 
     Args:
-        particles: K, at least 2.
+        particles: the number of draws per row, K, at least 2.
         max_plate_nesting: the number of plates in the model.
 
     Raises:
@@ -95,7 +95,7 @@ class DReG(PerDatumELBO):
     same in both.
 
     Args:
-        particles: K.
+        particles: the number of draws per row, K.
         max_plate_nesting: the number of plates in the model.
 
     Raises:
@@ -123,7 +123,7 @@ class ReweightedWakeSleep(PerDatumELBO):
     gradient. With K = 1 and ``wake=0, sleep=1`` it is plain wake-sleep. The loss is minus the importance-weighted bound.
 
     Args:
-        particles: K.
+        particles: the number of draws per row, K.
         wake: weight of wake-φ.
         sleep: weight of sleep-φ.
         max_plate_nesting: the number of plates in the model.
@@ -163,7 +163,7 @@ class BidirectionalHelmholtz(PerDatumELBO):
     programs follow $\sum_k \tilde v_k \nabla \log p(x, z_k)\, q(z_k \mid x)$ with $\tilde v_k \propto \sqrt{w_k}$.
 
     Args:
-        particles: K.
+        particles: the number of draws per row, K.
         max_plate_nesting: the number of plates in the model.
 
     Raises:

@@ -155,6 +155,10 @@ def test_figures_of_other_protocols_share_no_axis():
     assert rows["classrbm-hybrid-mnist"].axis.startswith("test error, %")
     assert rows["rnn-nade-jsb"].value == pytest.approx(recipes.results()["rnn-nade-jsb"]["details"]["nats_per_frame"])
     assert rows["dbn-binarized-mnist"].high == float("inf")
+    assert {name for name, row in rows.items() if row.bound} == {
+        *("dbm-centred-binarized-mnist", "dbm-grown-binarized-mnist", "dbm-pretrained-binarized-mnist"),
+        *("dbn-binarized-mnist", "draw-binarized-mnist", "iwae-stochastic-mnist", "vae-stochastic-mnist"),
+    }  # what was published is called a bound, or marked as one
     assert "vae-binarized-mnist" not in rows  # what was published is of bits drawn anew
     assert "crbm-mocap" not in rows  # a baseline, and no published figure
     for row in rows.values():

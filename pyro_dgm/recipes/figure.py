@@ -25,6 +25,7 @@ class Row(NamedTuple):
         value: the result.
         low, high: its interval, infinite on the open side of a bound.
         published: the published figure.
+        bound: whether what was published is a lower bound.
         minutes: minutes of training.
     """
 
@@ -35,6 +36,7 @@ class Row(NamedTuple):
     low: float
     high: float
     published: float
+    bound: bool
     minutes: float
 
 
@@ -69,6 +71,7 @@ def compared() -> list[Row]:
                 below * scale,
                 above * scale,
                 float(found[1]),
+                published.startswith(">=") or "bound" in published,
                 minutes,
             )
         )
@@ -90,10 +93,11 @@ def draw(path: str | Path) -> None:
     for panel, (axis, rows) in zip(panels, axes, strict=True):
         for place, row in enumerate(reversed(rows)):
             if math.isfinite(row.high):
-                panel.plot([row.low, row.high], [place, place], color="C0", lw=4, alpha=0.4)
+                panel.plot([row.low, row.high], [place, place], color="C0", lw=4, alpha=0.4, label="here, interval")
             marker = ">" if row.kind == "lower bound" else "o"
             panel.plot(row.value, place, marker, color="C0", label="here" if marker == "o" else "here, a lower bound")
-            panel.plot(row.published, place, "x", color="C3", label="published")
+            marker, label = (">", "published, a lower bound") if row.bound else ("x", "published")
+            panel.plot(row.published, place, marker, color="C3", mfc="none", label=label)
             panel.annotate(
                 f"{row.minutes:.0f} min", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8
             )
@@ -106,7 +110,7 @@ def draw(path: str | Path) -> None:
     handles = {
         label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=5, fontsize=8, frameon=False)
     figure.savefig(path, format="png", dpi=110, metadata={"Description": described(), "Software": None})
 
 

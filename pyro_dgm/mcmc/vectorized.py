@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.infer import MCMC
+from pyro.infer.mcmc.util import diagnostics as statistics
 from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict
 from torch import Tensor
 from tqdm import tqdm
@@ -252,11 +253,17 @@ class VectorizedMCMC(MCMC):
     def diagnostics(self) -> dict[str, Any]:
         """Effective sample size and R-hat of every layer, and the kernel's diagnostics of every chain.
 
-        ``divergences`` has the numbers of the draws with a divergent transition, none for kernels that have no such thing.
+        A unit that never changed in any chain has NaN for both. ``divergences`` has the numbers of the draws with a divergent
+        transition, none for kernels that have no such thing.
         """
-        self._drawn()
+        draws = self._drawn()
         none: dict[str, list[int]] = {f"chain {chain}": [] for chain in range(self.num_chains)}
-        return {"divergences": none, **super().diagnostics()}
+        found: dict[str, Any] = {"divergences": none, **super().diagnostics()}
+        for name, x in draws.items():
+            moves = (x != x[:1, :1]).flatten(0, 1).any(0)
+            if moves.any() and not moves.all():  # one NaN among them, and Pyro makes that of all
+                found[name]["n_eff"][moves] = statistics({name: x[:, :, moves]})[name]["n_eff"]
+        return found
 
     def summary(self, prob: float = 0.9) -> None:
         """Print a table of all units."""

@@ -7,6 +7,7 @@ import psutil
 import pytest
 import torch
 from pyro.infer import MCMC
+from pyro.ops.stats import effective_sample_size
 
 import pyro_dgm as dgm
 
@@ -151,3 +152,19 @@ def test_a_clamp_for_every_chain():
     assert torch.equal(drawn[:, mask], value[mask].expand(3, -1))
     with pytest.raises(ValueError, match=r"the clamp of 'visible' is for 5 chains; .* num_chains=3"):
         dgm.VectorizedMCMC(kernel, 3, 0, num_chains=3, disable_progbar=True).run()
+
+
+def test_effective_sizes_of_units_beside_one_that_never_changes():
+    """They are those that the same draws have without it; the constant unit alone has none."""
+    rbm, _ = dgm.RBM.example()
+    with torch.no_grad():
+        rbm.visible_bias[2] = 100.0
+    mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(rbm()), 50, 10, num_chains=4, disable_progbar=True)
+    mcmc.run()
+    draws = mcmc.get_samples(group_by_chain=True)["visible"]
+    moves = torch.arange(6) != 2
+    assert (draws[:, :, 2] == 1).all()
+    found = mcmc.diagnostics()["visible"]
+    torch.testing.assert_close(found["n_eff"][moves], effective_sample_size(draws[:, :, moves]))
+    assert torch.equal(found["n_eff"].isnan(), ~moves)
+    assert torch.equal(found["r_hat"].isnan(), ~moves)

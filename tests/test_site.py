@@ -107,6 +107,33 @@ def test_the_results_have_a_cell_for_every_column(site):
 
 
 @pytest.mark.slow
+def test_defaults_are_values_and_commands_have_their_help(site):
+    """No name of a constant stands for a default; the page of commands has all of them."""
+    signatures = [
+        text
+        for path in (site / "api").glob("*.html")
+        for text in re.findall(r"<dt class=\"sig.*?</dt>", path.read_text(encoding="utf-8"), re.S)
+    ]
+    defaults = {
+        unescape(re.sub(r"<[^>]*>", "", found))
+        for text in signatures
+        for found in re.findall(r"default_value\">(.*?)</span>", text)
+    }
+    assert "None" in defaults
+    assert not [default for default in defaults if re.fullmatch(r"_?[A-Z_]{3,}", default)]
+    places = Page((site / "command-line.html").read_text(encoding="utf-8")).places
+    assert {f"command-{name}" for name in ("list", "fit", "evaluate", "sample", "reproduce")} <= places
+
+
+@pytest.mark.slow
+def test_pictures_of_notebooks_are_described(site):
+    text = (site / "energy-based-models.html").read_text(encoding="utf-8")
+    described = re.findall(r"<img alt=\"(.*?)\"", text)
+    assert "45 training rows, made binary" in described
+    assert not [alt for alt in described if alt.endswith(".png")]
+
+
+@pytest.mark.slow
 def test_no_mathematics_is_left_as_text(site):
     """Dollars and roles that were not understood stay in the text of a page."""
     for path in (site / "api").glob("*.html"):

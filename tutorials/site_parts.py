@@ -6,8 +6,10 @@ convert is a warning, and so an error of a build with ``-W``.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
+from functools import partial
 from html import escape
 from typing import Any, ClassVar
 
@@ -20,6 +22,7 @@ from sphinx import addnodes
 from sphinx.util import logging
 
 import pyro_dgm
+from pyro_dgm.cli.arguments import parser
 from pyro_dgm.data import sources
 from pyro_dgm.models import shared
 
@@ -126,6 +129,24 @@ class Room(Directive):
         return parsed(self, [line for path in paths for line in documented(path)])
 
 
+class Commands(Directive):
+    """What every command of the command line says of itself with ``--help``, in a section of its own."""
+
+    def run(self) -> list[nodes.Node]:
+        top = parser()
+        commands = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+        return [section_of(name, command) for name, command in commands.choices.items()]
+
+
+def section_of(name: str, command: argparse.ArgumentParser) -> nodes.section:
+    """A section with the help of a command, in the same width wherever the site is built."""
+    command.formatter_class = partial(argparse.HelpFormatter, width=100)
+    command.color = False  # type: ignore[attr-defined]  # Python 3.14 colours help that goes to a terminal
+    section = nodes.section("", nodes.title("", name), ids=[f"command-{name}"], names=[f"command {name}"])
+    section += nodes.literal_block("", command.format_help().rstrip(), language="text")
+    return section
+
+
 class DataSets(Directive):
     """A table of the data sets that are known by name, with the files that each needs in the data folder."""
 
@@ -160,9 +181,37 @@ def parsed(directive: Directive, lines: list[str]) -> list[nodes.Node]:
     return container.children
 
 
+def plain_defaults(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Write defaults for reading: numbers with three digits, functions by their names."""
+    if signature is not None:
+        signature = re.sub(r"\d\.\d{4,}\b", lambda number: f"{float(number[0]):.3g}", signature)
+        signature = re.sub(r"<function (\w+)>", r"\1", signature)
+    return signature, returned
+
+
 def skip_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Leave out what other packages put into classes, such as scikit-learn's requests of metadata."""
     return True if not str(getattr(obj, "__module__", "pyro_dgm")).startswith("pyro_dgm") else None
+
+
+TITLE = re.compile(r"title(?:=|\()\"([^\"]+)\"")
+"""The title of a figure, or of a part of it, in the code that draws it."""
+
+
+def describe_pictures(app: Any, doctree: nodes.document) -> None:
+    """Give pictures of notebooks the titles in their cell's code, or that of the section, in place of a file's name."""
+    for image in doctree.findall(nodes.image):
+        around = image.parent
+        while around is not None and "cell" not in around.get("classes", ()):
+            around = around.parent
+        if around is not None and not image.get("alt"):
+            code = " ".join(block.astext() for block in around.findall(nodes.literal_block))
+            heading = next((part for part in around.parent.children if isinstance(part, nodes.title)), None)
+            image["alt"] = "; ".join(TITLE.findall(code)) or (
+                heading.astext() if heading else "Output of the cell above"
+            )
 
 
 def read_source(app: Any, page: str, text: list[str]) -> None:
@@ -204,10 +253,13 @@ TITLES: dict[str, nodes.bullet_list] = {}
 def setup(app: Any) -> dict[str, Any]:
     app.add_directive("room", Room)
     app.add_directive("datasets", DataSets)
+    app.add_directive("commands", Commands)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
     app.connect("autodoc-process-docstring", process_docstring, priority=400)
     app.connect("autodoc-process-docstring", join_names, priority=600)
+    app.connect("autodoc-process-signature", plain_defaults)
     app.connect("source-read", read_source)
+    app.connect("doctree-read", describe_pictures)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("html-page-context", navigate_by_titles, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -41,7 +41,8 @@ class Schedule:
     Args:
         decay: ``"linear"``, one of ``NAMES``, or None.
         options: the arguments of torch's schedule; what follows from the training may be left out (``T_max``, ``total_steps``,
-            ``max_lr``). A number for one of ``RATES`` is multiplied by every group's factor of the learning rate.
+            ``max_lr``). A number for ``max_lr``, ``base_lr`` or ``min_lr`` is multiplied by every group's factor of the learning
+            rate.
         optimiser: the optimiser, whose groups have their first step sizes.
         steps: the batches of an epoch.
         epochs: the number of epochs.

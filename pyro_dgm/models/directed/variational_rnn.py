@@ -76,9 +76,8 @@ class VariationalRNN(LatentVariableModel):
 
     Example:
         >>> import torch, pyro_dgm as dgm
-        >>> from pyro_dgm.data.sequences import pad
-        >>> rows = pad([torch.ones(3, 2), torch.zeros(5, 2)])
-        >>> vrnn = VariationalRNN(rows.shape[1], features=2, latent=1, hidden=4)
+        >>> rows = dgm.data.pad([torch.ones(3, 2), torch.zeros(5, 2)])
+        >>> vrnn = dgm.VariationalRNN(rows.shape[1], features=2, latent=1, hidden=4)
         >>> dgm.log_weights(vrnn.model, vrnn.guide, rows, particles=7).shape, vrnn.sample(4, length=6).shape
         (torch.Size([7, 2]), torch.Size([4, 18]))
     """

@@ -24,7 +24,7 @@ class Abilities:
 
     @classmethod
     def abilities(cls) -> frozenset[str]:
-        """The names in ``ABILITIES`` that this model defines."""
+        """What this model can do: those of the other methods here that it defines, by name."""
         return frozenset(name for name in ABILITIES if getattr(cls, name) is not getattr(Abilities, name))
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:

@@ -245,7 +245,7 @@ class BoltzmannModel(EnergyModel):
         units or of the missing entries can be listed, else both the sum over what is missing (a row with ten chains, unless
         ``chains`` says otherwise) and log Z are annealed, which takes long for many rows.
 
-        The interval goes from the mean log weight of forward annealing to that of reverse annealing, widened by ``WIDTH``
+        The interval goes from the mean log weight of forward annealing to that of reverse annealing, widened by 1.96
         standard errors of those means, and always contains the value. Where the hidden states are too many to be summed, the
         figure is the variational bound (20.35) less log Z.
 

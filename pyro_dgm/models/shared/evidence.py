@@ -19,7 +19,7 @@ WIDTH = 1.96
 def between(values: Tensor, log_z: LogPartition) -> Evidence:
     """The evidence of rows with log-likelihoods ``values``, with an interval of their mean from the two ends of log Z.
 
-    The interval goes from the mean log weight of forward annealing to that of reverse annealing, widened by ``WIDTH``
+    The interval goes from the mean log weight of forward annealing to that of reverse annealing, widened by 1.96
     standard errors of those means, and always contains the value. Where every row has a log Z of its own, the figures are
     means over the rows, whose errors are independent.
     """

@@ -100,7 +100,7 @@ class BoltzmannModel(EnergyModel):
             ValueError: an unknown kind, an option of another kind, or a gradient that cannot be centred.
 
         A centred gradient is a change of coordinates for plain SGD; optimisers that rescale every coordinate, as Adam
-        does, undo it and train badly with it.
+        does, undo it and train badly with it; ``dgm.fit`` warns of them.
         """
         check_choice("kind", kind, get_args(Kind))
         check_belongs("kind", kind, ["pcd", "cd"], k=k, positive=positive)

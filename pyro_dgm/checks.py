@@ -18,6 +18,9 @@ BINARISE = (
 )
 """The advice in messages about grey levels that were given to a binary model."""
 
+REAL = "Real numbers are for models of real columns, such as GaussianRBM; or set a threshold yourself, as x > 0"
+"""The advice in messages about real numbers that were given to a binary model."""
+
 LONGEST = 200
 """Characters of a value up to which messages show it in full."""
 
@@ -65,7 +68,7 @@ def advice_on_bits(x: Tensor) -> str:
         return "Rows of -1 and 1 are spins: give (x + 1) / 2, or choose a machine with unit='spin'"
     if whole and low >= 0 and high <= 255:
         return f"Divide bytes by 255: they are then grey levels. {BINARISE}"
-    return "Real numbers are for models of real columns, such as GaussianRBM; or set a threshold yourself, as x > 0"
+    return REAL
 
 
 def check_count(name: str, value: Any, least: int = 1, what: str = "", why: str = "") -> int:

@@ -12,6 +12,8 @@ from PIL import Image
 
 import pyro_dgm as dgm
 from pyro_dgm.cli.main import main
+from pyro_dgm.cli.show import print_details
+from pyro_dgm.models.shared.chain_details import Step, step_details
 
 QUIET = {"epochs": 1, "progress": False}
 
@@ -273,3 +275,75 @@ def test_parquet_has_the_types_of_the_table_and_is_read_again(people, tmp_path):
     }  # fmt: skip
     assert set(frame["kind"]) <= {"a", "b"}
     ran("evaluate", people / "run", "--data", tmp_path / "samples.parquet")
+
+
+def test_the_strangest_rows_of_a_table_are_listed_and_written(people, tmp_path, capsys):
+    capsys.readouterr()
+    ran("rank", people / "run", "--rows", people / "people.csv", "--first", 3, "--out", tmp_path)
+    said, ranked, rows = capsys.readouterr().out, table(tmp_path / "ranking.csv"), table(people / "people.csv")
+    assert "the 3 strangest (rows counted from 0, without a header): row " in said
+    assert "in nats" in said
+    assert said.count("row ") == 3
+    assert [row["rank"] for row in ranked] == [str(n) for n in range(1, 81)]
+    scores = [float(row["score"]) for row in ranked]
+    assert scores == sorted(scores, reverse=True)
+    for row in ranked:
+        own = rows[int(row["row"])]
+        assert (float(row["height"]), row["town"], row["kind"]) == (float(own["height"]), own["town"], own["kind"])
+    assert (
+        main(
+            ["rank", str(people / "run"), "--rows", str(people / "people.csv"), "--first", "99", "--out", str(tmp_path)]
+        )
+        == 2
+    )
+    assert "--first got 99, but there are 80 rows" in capsys.readouterr().err
+
+
+def test_a_table_of_mixed_columns_is_told_in_words(people, tmp_path, capsys):
+    command = [
+        "fit",
+        "vae",
+        "--data",
+        str(people / "people.csv"),
+        "--epochs",
+        "1",
+        "--quiet",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "in column 'height'; expected 0 or 1" in told
+    assert "choose output='gaussian' (--set output=gaussian)" in told
+    assert main([*command, "--set", "output=gaussian", "latent=2"]) == 2
+    assert "so repeat it: --set a=1 --set b=2" in capsys.readouterr().err
+    ran(
+        *command[:-3],
+        "--out",
+        tmp_path / "run",
+        "--set",
+        "output=gaussian",
+        "--set",
+        "latent=2",
+        "--set",
+        "hidden=(8,)",
+    )
+    printed = capsys.readouterr()
+    data = dgm.data.load(str(people / "people.csv"))
+    assert f"rows: {len(data.train)} training, {len(data.valid)} validation, {len(data.test)} test" in printed.out
+    assert "nats a row" in printed.out
+    assert "seconds for this epoch" in printed.out
+    assert "as real ones ('children', 'sporty', 'town', 'kind')" in printed.err
+    ran("evaluate", tmp_path / "run")
+    figure = dgm.log_likelihood(dgm.load(tmp_path / "run"), data.test)
+    told = f"the mean of {len(data.test)} rows; standard error from the choice of rows: "
+    error = capsys.readouterr().out.split(told)[1].split()[0]
+    assert float(error) == pytest.approx(figure.stderr_data, rel=0.1)
+
+
+def test_chains_that_are_stuck_name_their_row():
+    moved = torch.tensor([1.0, 0.0, 1.0])
+    steps = [Step(torch.randn(3, 2), accepted=moved) for _ in range(20)]
+    details = step_details(steps, torch.zeros(3, 2, dtype=torch.bool))
+    with pytest.warns(UserWarning, match=r"chain of row 1 \(counted from 0\) accepted 0 of its .*longer --warmup"):
+        print_details(details)

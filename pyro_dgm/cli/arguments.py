@@ -23,6 +23,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         said = re.sub(r"^argument ([^:]*): got", r"\1 got", message)
+        if re.match(r"unrecognized arguments: [\w-]+=", said):
+            said += "; an option takes one NAME=VALUE, so repeat it: --set a=1 --set b=2"
         raise ValueError(f"{said} (see {self.prog} --help)")
 
 
@@ -232,8 +234,12 @@ def _add_commands_on_runs(add: Adder) -> None:
     option("--among-test", action="store_true", help="all rows are anomalies, among the run's test rows")
     option("--by", help="free energy, likelihood or reconstruction (default: the first that the model has)")
     option("--method", help="with --by likelihood: as for evaluate")
-    option("--first", type=whole(1), help="take so many rows of the highest scores for anomalies")
-    option("--threshold", type=real(-math.inf, math.inf, "a number"), help="take rows of this score or more")
+    option(
+        "--first",
+        type=whole(1),
+        help="list so many of the strangest rows; where anomalies are known, take these for anomalies",
+    )
+    option("--threshold", type=real(-math.inf, math.inf, "a number"), help="the same of rows of this score or more")
 
     diagnose = add("diagnose", "run chains and print ArviZ diagnostics")
     option = diagnose.add_argument

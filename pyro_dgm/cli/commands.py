@@ -16,7 +16,7 @@ from .arguments import parser
 from .explain import columns, summary
 from .exporting import export as export
 from .latents import print_latents
-from .parts import imputed_picture, likelihood, partly_known_rows
+from .parts import NAMES, imputed_picture, last_line, likelihood, partly_known_rows, warn_of_whole_columns
 from .ranking import rank as rank
 from .repeat import kept_by, options_of_torch, seed_of_data
 from .report import report as report
@@ -65,6 +65,8 @@ def fit(options: Namespace) -> None:
         dataset, _ = load(kept[1] | source | {"seed": kept[1]["seed"]}, options.data_dir, kept[0])
     visible = dataset.visible - (options.classes or 0)
     out = options.out or f"runs/{cls.__name__.lower()}"
+    sizes = ", ".join(f"{len(getattr(dataset, part))} {name}" for part, name in NAMES.items())
+    print(f"rows: {sizes}")
 
     def make() -> tuple[Any, Any]:
         model = registry.build(options.model, chosen, visible, options.seed, dataset.shape)
@@ -79,6 +81,7 @@ def fit(options: Namespace) -> None:
     if options.tune is not None:
         settings |= _tuned(options, make, dataset, out)
     model, objective = make()
+    warn_of_whole_columns(model, dataset)
     run = train.fit(
         model,
         dataset,
@@ -94,7 +97,7 @@ def fit(options: Namespace) -> None:
         source=source if kept is None else None,
     )
     if run.history:
-        print(", ".join(f"{name} {value:.4g}" for name, value in run.history[-1].items()))
+        print(last_line(run.history[-1]))
     if run.epoch < len(run.history):
         print(f"weights of epoch {run.epoch} of {len(run.history)}, the best one")
     if run.history and can_draw():
@@ -152,6 +155,9 @@ def evaluate(options: Namespace) -> None:
         print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})
         return
     print(figure)
+    print(
+        f"  nats a row, the mean of {figure.n} rows; standard error from the choice of rows: {figure.stderr_data:.2g}"
+    )
     bounds = ("lower", "upper", "stderr") if figure.kind == "exact" else ()
     print_details({name: value for name, value in details.items() if not name.endswith(bounds)})
 

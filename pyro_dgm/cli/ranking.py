@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import progress
 from .runs import Opened, open_run, other_rows, write_npz
 from .show import can_draw, print_json
+from .written import also, check_place, table_form, write_rows
 
 SHOWN = 50
 """The most rows that the picture shows."""
@@ -25,6 +26,9 @@ def rank(options: Namespace) -> None:
     from ..evaluation.anomalies import rank as ranked
 
     opened = open_run(options)
+    form = table_form(opened)
+    if form is not None:
+        check_place(opened, "ranking", form)
     x, anomalies = _rows(opened, options)
     chosen = {} if options.method is None else {"method": options.method}
     with progress.shown(not options.quiet):
@@ -33,24 +37,51 @@ def rank(options: Namespace) -> None:
     found = None
     if anomalies is not None:
         found = ranked(scores.values, anomalies, options.threshold, options.first, seed=options.seed)
-    elif options.first is not None or options.threshold is not None:
-        raise ValueError("--first and --threshold are for known anomalies: say which with --anomalies or --among-test")
+    shown = _listed(scores.values[order], options, anomalies is not None)
     file = opened.folder / "ranking.npz"
     known = {} if anomalies is None else {"anomalies": anomalies.numpy()}
     write_npz(file, scores=scores.values.numpy(), order=order.numpy(), **known)
+    places = {"row": order.tolist(), "rank": [*range(1, len(order) + 1)], "score": scores.values[order].tolist()}
+    written = also(None if form is None else write_rows(opened, "ranking", x[order].cpu(), form, places))
     if opened.is_picture and can_draw():
         strangest = opened.grey(opened.pixels(x[order[:SHOWN]]))
         pictures.sample_grid(strangest, opened.shape, title="the strangest rows first", path=file.with_suffix(".png"))
-    strange = [{"row": int(row), "score": float(scores.values[row])} for row in order[:NAMED]]
+    strange = [{"row": int(row), "score": float(scores.values[row])} for row in order[:shown]]
     if options.json:
         ranking = None if found is None else found.as_dict()
         print_json({"by": scores.by, "score": scores.text, "ranking": ranking, "strangest": strange})
         return
-    print(f"{len(x)} rows by {scores.text}")
+    unit = "" if scores.by == "reconstruction" else ", in nats"
+    print(f"{len(x)} rows by {scores.text}{unit}")
     if found is not None:
         print(found)
-    print("strangest: " + ", ".join(f"row {entry['row']} ({entry['score']:.4g})" for entry in strange))
-    print(f"scores in {file}")
+    print(
+        f"the {len(strange)} strangest (rows counted from 0, without a header): "
+        + ", ".join(f"row {entry['row']} ({entry['score']:.4g})" for entry in strange)
+    )
+    print(f"scores in {file}{written}")
+
+
+def _listed(falling: Tensor, options: Namespace, judged: bool) -> int:
+    """How many rows are printed: those that --first or --threshold asks for, unless these say what is taken for anomalies.
+
+    Args:
+        falling: the scores, the highest first.
+        options: the arguments.
+        judged: whether anomalies are known.
+
+    Raises:
+        ValueError: both, or more rows than there are.
+    """
+    if judged or (options.first is None and options.threshold is None):
+        return NAMED
+    if None not in (options.first, options.threshold):
+        raise ValueError("--first and --threshold both say which rows to take; choose one")
+    if options.first is None:
+        return int((falling >= options.threshold).sum())
+    if options.first > len(falling):
+        raise ValueError(f"--first got {options.first}, but there are {len(falling)} rows")
+    return int(options.first)
 
 
 def _rows(opened: Opened, options: Namespace) -> tuple[Tensor, Tensor | None]:

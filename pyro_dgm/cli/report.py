@@ -20,12 +20,9 @@ from ..evaluation.pages import Page, code, facts, note, picture, table
 from ..extras import MissingExtra, need
 from ..files import write_atomically
 from ..train.checkpoint import load_state, read_config
-from .parts import imputed_picture, likelihood, partly_known
+from .parts import NAMES, imputed_picture, likelihood, partly_known
 from .repeat import stored_arguments
 from .runs import Opened, open_run
-
-NAMES = {"train": "training", "valid": "validation", "test": "test"}
-"""The splits in words."""
 
 SHOWN = 20
 """Samples and rows that pictures show."""

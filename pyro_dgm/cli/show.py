@@ -12,6 +12,9 @@ from typing import Any
 from ..extras import MissingExtra, need
 from ..files import write_atomically
 
+STUCK = 0.02
+"""The share of accepted proposals below which a chain is said to be stuck."""
+
 
 def print_json(content: Any) -> None:
     """Print JSON without NaN or infinities."""
@@ -19,9 +22,21 @@ def print_json(content: Any) -> None:
 
 
 def print_details(details: Mapping[str, Any]) -> None:
-    """Print what belongs to a result, one line each."""
+    """Print what belongs to a result, one line each; warns of chains that are stuck."""
     for name, value in details.items():
-        print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, '.4g')}")
+        text = value if isinstance(value, str) else format(value, ".4g")
+        if name == "pareto_k_above_0.7" and value > 0:
+            share = f"{100 * value:.2g} % of the rows"
+            text += f" (for {share} a few draws carry all weight, and a bound may be loose: take more particles)"
+        print(f"  {name.replace('_', ' ')}: {text}")
+    if details.get("smallest_acceptance", 1.0) < STUCK:
+        rate, row = details["smallest_acceptance"], details["row_of_smallest_acceptance"]
+        warnings.warn(
+            f"the chain of row {row} (counted from 0) accepted {rate:.2g} of its proposals, so that it hardly moved and its "
+            "result is not of the conditional law; run longer chains (more --draws, and for condition a longer --warmup), train "
+            "longer, or look whether the row is like the training rows",
+            stacklevel=2,
+        )
 
 
 def can_draw() -> bool:

@@ -23,8 +23,8 @@ from ..files import write_atomically
 from ..train.kept_rows import unknown_change
 from .runs import Opened
 
-Places = dict[str, list[int]]
-"""Columns of numbers that say which row a row is, and which draw of it."""
+Places = dict[str, list[Any]]
+"""Columns of numbers that say which row a row is, and which draw of it, or how strange it is."""
 
 
 MADE_BY = "pyro_dgm"
@@ -137,6 +137,12 @@ def write_rows(
 def _free(name: str, taken: Container[str]) -> str:
     """The name, with as many underscores as make it another than those of the table's own columns."""
     return name if name not in taken else _free(f"{name}_", taken)
+
+
+def table_form(opened: Opened) -> str | None:
+    """The format of the run's data if it is one of tables, else None."""
+    form = _form(opened)
+    return form if form in WRITERS else None
 
 
 def _form(opened: Opened) -> str | None:

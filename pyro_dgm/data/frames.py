@@ -56,10 +56,15 @@ TYPES = {"real": "float64", "whole": "Int64", "boolean": "boolean", "text": "obj
 
 
 def frame_of(columns: Columns, values: dict[str, list[Any]]) -> Any:
-    """A data frame of columns by name, as ``Columns.values`` gives them; those that are not of the table hold whole numbers."""
+    """A data frame of columns by name, as ``Columns.values`` gives them; others have the types of their numbers."""
     import pandas
 
     kinds = columns.kinds()
     return pandas.DataFrame(
-        {name: pandas.Series(column, dtype=TYPES[kinds.get(name, "whole")]) for name, column in values.items()}
+        {name: pandas.Series(column, dtype=TYPES[kinds.get(name) or _kind(column)]) for name, column in values.items()}
     )
+
+
+def _kind(column: list[Any]) -> str:
+    """The type of a column that is not of the table."""
+    return "whole" if all(isinstance(value, int) for value in column) else "real"

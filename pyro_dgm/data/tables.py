@@ -117,6 +117,11 @@ class Columns:
         """The number of columns of numbers."""
         return sum(column.width for column in self.columns)
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The name of the table's column behind every column of numbers."""
+        return tuple(column.name for column in self.columns for _ in range(column.width))
+
     def code(self, fields: list[Field], named: bool, where: str) -> tuple[np.ndarray, np.ndarray | None]:
         """A table with these columns as numbers, ``rows x width``, NaN where a value is missing; and its labels, if it has them.
 

@@ -50,9 +50,9 @@ def condition_with_details(
 
     The details have ``method``, and ``smallest_effective_sample_size``: of all rows the fewest independent draws that a row's
     draws are worth. Chains also have ``largest_r_hat``, of every row's chain split into halves (near 1 if they agree), and
-    ``smallest_acceptance`` where they accept proposals. Those that a guide proposes have ``pareto_k_median`` and
-    ``pareto_k_above_0.7``, a share of the rows: above 0.7 the guide is too narrow, and the chain may miss a part of the
-    posterior that it never saw.
+    ``smallest_acceptance`` and its row (``row_of_smallest_acceptance``) where they accept proposals. Those that a guide proposes
+    have ``pareto_k_median`` and ``pareto_k_above_0.7``, a share of the rows: above 0.7 the guide is too narrow, and the chain may
+    miss a part of the posterior that it never saw.
 
     Args:
         model, x, known, draws, warmup, thinning: as for ``condition``.

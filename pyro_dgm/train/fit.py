@@ -17,12 +17,12 @@ from .. import processes
 from ..checks import shown
 from ..data import Dataset, Split
 from ..data.rows import as_dataset
-from ..data.stored import blocks, in_order_of_file, spread_rows
+from ..data.stored import StoredRows, blocks, in_order_of_file, spread_rows
 from ..files import locked, remove_drafts, write_json
 from ..inference.random_state import restored, seeded
 from ..inference.registration import unregistered
 from ..models.shared.model import Model
-from ..models.shared.rows import filled_by_others
+from ..models.shared.rows import OutsideSupport, filled_by_others
 from ..native import multiplies_bfloat16
 from ..nets.modes import evaluating, frozen_stay
 from ..objectives.objective import Objective
@@ -163,7 +163,12 @@ def fit(
     for name in ("train", "valid"):
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:
-            _check_rows(model, objective, split.x, name)
+            try:
+                _check_rows(model, objective, split.x, name)
+            except OutsideSupport as error:
+                if data.columns is None or isinstance(split.x, StoredRows):
+                    raise
+                raise error.named(split.x, data.columns.numbers) from None
     world = check_devices(device, devices)
     if settings.precision != "float32":
         _check_rounding(model, device)

@@ -171,7 +171,7 @@ def test_labels_mark_anomalies(digits_run, tmp_path, capsys):
     for more, message in (
         (["--anomalies", "1"], "has no labels"),
         (["--anomalies", "1", "--among-test"], "leave one out"),
-        (["--first", "3"], "are for known anomalies"),
+        (["--first", "3", "--threshold", "1"], "choose one"),
         (["--by", "beauty"], "by got 'beauty'"),
         (["--method", "ais"], "are for by='likelihood'"),
     ):

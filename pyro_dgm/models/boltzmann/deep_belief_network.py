@@ -190,7 +190,7 @@ class DBN(DeepBeliefModel):
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "DBN")
         if self.unit == "binary":
-            check_binary(x, "DBN with binary units", "; or choose unit='gaussian'")
+            check_binary(x, "DBN with binary units", "choose unit='gaussian' (--set unit=gaussian)")
 
     def options(self) -> dict[str, Any]:
         return {"visible": self.visible, "hidden": list(self.hidden), "unit": self.unit}

@@ -385,7 +385,7 @@ class DiffusionInversion(LatentVariableModel):
     def check_data(self, x: Tensor) -> None:
         check_rows(x, self.data_shape(), "DiffusionInversion")
         if self.output == "binary":
-            check_binary(x, "DiffusionInversion with binary output", "; or choose output='gaussian'")
+            check_binary(x, "DiffusionInversion with binary output", "choose output='gaussian' (--set output=gaussian)")
 
     def initialise(self, x: Tensor) -> None:
         """Start at the columns' means: bits of their shares, Gaussian columns standardised."""

@@ -292,7 +292,7 @@ class VariationalRNN(LatentVariableModel):
     def check_data(self, x: Tensor) -> None:
         check_width(x, self.visible, "VariationalRNN")
         if self.output == "binary":
-            check_binary(x, "VariationalRNN with binary output", "; or choose output='gaussian'")
+            check_binary(x, "VariationalRNN with binary output", "choose output='gaussian' (--set output=gaussian)")
         unpad(x, self.features)
 
     def options(self) -> dict[str, Any]:

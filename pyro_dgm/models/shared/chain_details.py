@@ -48,7 +48,8 @@ def step_details(steps: Sequence[Step], known: Tensor) -> dict[str, Any]:
     found: dict[str, Any] = {"method": "chains", **chain_figures(figures)}
     accepted = [step.accepted for step in steps if step.accepted is not None]
     if accepted:
-        found["smallest_acceptance"] = float(torch.stack(accepted).double().mean(0).min())
+        rates = torch.stack(accepted).double().mean(0)
+        found |= {"smallest_acceptance": float(rates.min()), "row_of_smallest_acceptance": int(rates.argmin())}
     weights = [step.log_weights for step in steps if step.log_weights is not None]
     return found | (pareto(torch.stack(weights)) if weights else {})
 

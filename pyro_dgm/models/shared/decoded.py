@@ -96,7 +96,7 @@ class DecodedModel(LatentVariableModel):
         """Raise ``ValueError`` where observed columns hold values that they cannot take."""
         name = type(self).__name__
         if self.output == "binary":
-            check_binary(x, f"{name} with binary output", "; or choose output='gaussian'")
+            check_binary(x, f"{name} with binary output", "choose output='gaussian' (--set output=gaussian)")
         if self.output == "logistic":
             last = self.levels - 1
             check_support(

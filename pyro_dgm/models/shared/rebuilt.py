@@ -155,7 +155,7 @@ class Bits(RebuiltColumns):
         return torch.logit(self.mean, eps=1e-2)
 
     def check(self, x: Tensor, name: str) -> None:
-        check_binary(x, f"{name} with binary output", "; or choose output='gaussian'")
+        check_binary(x, f"{name} with binary output", "choose output='gaussian' (--set output=gaussian)")
 
 
 class GaussianColumns(RebuiltColumns):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...checks import BINARISE, advice_on_bits
+from ...checks import BINARISE, REAL, advice_on_bits
 from ...checks import check_rows as check_rows
 from ...columns import has_missing
 from .model import Model
@@ -49,6 +49,28 @@ def not_finite(model: Model) -> str | None:
     return None
 
 
+class OutsideSupport(ValueError):
+    """Rows have a value outside the support of their column.
+
+    Args:
+        got: what the rows hold.
+        advice: what is expected.
+        column: the number of the column, from 0, in what the model checked, which may be a part of the rows.
+        value: the value.
+        name: the column's name, where it is known.
+    """
+
+    def __init__(self, got: str, advice: str, column: int, value: float, name: str | None = None) -> None:
+        super().__init__(f"{got}{'' if name is None else f' in column {name!r}'}; {advice}")
+        self.got, self.advice, self.column, self.value = got, advice, column, value
+
+    def named(self, rows: Tensor, names: Sequence[str]) -> OutsideSupport:
+        """The same error with the column's name, if the names of the rows' columns tell it."""
+        if rows.dim() != 2 or self.column >= len(names) or not bool((rows[:, self.column] == self.value).any()):
+            return self
+        return OutsideSupport(self.got, self.advice, self.column, self.value, names[self.column])
+
+
 def check_support(
     x: Tensor, allowed: Callable[[Tensor], Tensor], name: str, expected: str, hint: Callable[[], str]
 ) -> None:
@@ -59,15 +81,16 @@ def check_support(
     outside = ~(inside | x.isnan())
     if outside.any():
         value = float(x[outside][0])
-        raise ValueError(f"{name} got the value {value:g}; expected {expected}. {hint()}")
+        column = int(outside.nonzero()[0, -1])
+        raise OutsideSupport(f"{name} got the value {value:g}", f"expected {expected}. {hint()}", column, value)
 
 
 def check_binary(x: Tensor, name: str, otherwise: str = "") -> None:
-    """Refuse values other than 0 and 1; ``otherwise`` adds another remedy for grey levels."""
+    """Refuse values other than 0 and 1; ``otherwise`` adds another remedy for grey levels and real numbers."""
 
     def advice() -> str:
         found = advice_on_bits(x)
-        return found + otherwise if found == BINARISE else found
+        return f"{found}; or {otherwise}" if otherwise and found in (BINARISE, REAL) else found
 
     check_support(x, lambda v: (v == 0) | (v == 1), name, "0 or 1", advice)
 

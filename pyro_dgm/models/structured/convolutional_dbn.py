@@ -234,7 +234,7 @@ class ConvolutionalDBN(DeepBeliefModel):
     def check_data(self, x: Tensor) -> None:
         check_rows(x, torch.Size([self.visible]), "ConvolutionalDBN")
         if self.unit == "binary":
-            check_binary(x, "ConvolutionalDBN with binary units", "; or choose unit='gaussian'")
+            check_binary(x, "ConvolutionalDBN with binary units", "choose unit='gaussian' (--set unit=gaussian)")
 
     def options(self) -> dict[str, Any]:
         sizes, pools = ([list(pair) for pair in pairs] for pairs in (self.sizes, self.pools))

@@ -151,13 +151,16 @@ class _Limit(TorchDispatchMode):
 def _program(function: Callable[..., Any], first: Any, second: Any) -> Any:
     """A function as a program of torch, which is checked to give the function's numbers for the second arguments.
 
+    Under a mode of dispatch the function draws by torch's own operations, as the program does, and not by compiled loops, whose
+    draws have the same law from other random numbers.
+
     Raises:
         ValueError: it does not, the graph is too long, or tensors in it change their sizes.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def limited(*given: Tensor) -> Any:
-        with _Limit():  # while it is traced: a thousand sweeps would take minutes, and be refused then
+        with _Limit():  # a thousand sweeps would take minutes to trace, and be refused then
             return function(*given)
 
     graph = make_fx(limited, _error_on_data_dependent_ops=False)(*first)
@@ -174,12 +177,9 @@ def _program(function: Callable[..., Any], first: Any, second: Any) -> Any:
     graph.recompile()
     _check_sizes(graph.graph)
     program = torch.export.export(graph, first)
-    found, expected = (_seeded_call(f, second) for f in (program.module(), function))
+    found, expected = (_seeded_call(f, second) for f in (program.module(), limited))
     if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True)):
-        raise ValueError(
-            "the graph of its operations in torch does not give its numbers: part of it runs in compiled code of this "
-            "package, or branches by values"
-        )
+        raise ValueError("the graph of its operations in torch does not give its numbers: it branches by values")
     return program
 
 

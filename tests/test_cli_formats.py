@@ -1,5 +1,6 @@
 """Rows leave as they came: files of the kind that was read, with its columns, and runs that find their data again."""
 
+import ast
 import csv
 import io
 import json
@@ -347,3 +348,24 @@ def test_chains_that_are_stuck_name_their_row():
     details = step_details(steps, torch.zeros(3, 2, dtype=torch.bool))
     with pytest.warns(UserWarning, match=r"chain of row 1 \(counted from 0\) accepted 0 of its .*longer --warmup"):
         print_details(details)
+
+
+def test_a_mixed_output_is_not_warned_of_and_its_export_has_the_columns(people, tmp_path, capsys):
+    outputs = "output=['gaussian', 'categorical:5', 'binary', 'binary', 'binary']"
+    ran(
+        "fit", "neuralautoregressive", "--data", people / "people.csv", "--labels", "kind", "--set", outputs, "--set", "group=2",
+        "--epochs", 1, "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert "as real ones" not in capsys.readouterr().err
+    ran("export", tmp_path / "run", "--rows-at-once", 2)
+    folder = tmp_path / "run" / "export"
+    told = f"written: {', '.join(sorted(path.name for path in folder.iterdir()))}\n"
+    assert told in capsys.readouterr().out
+    columns = json.loads((folder / "columns.json").read_text())["columns"]
+    assert [(column["name"], column["kind"]) for column in columns] == [
+        ("height", "real"), ("children", "whole"), ("sporty", "boolean"), ("town", "text"),
+    ]  # fmt: skip
+    said = ast.get_docstring(ast.parse((folder / "model.py").read_text()))
+    assert said is not None
+    assert "Rows have 5 columns of numbers, in the order of columns.json" in said
+    ran("export", tmp_path / "run", "--rows-at-once", 2)  # which replaces it

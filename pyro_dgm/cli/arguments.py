@@ -274,7 +274,8 @@ def _add_commands_on_runs(add: Adder) -> None:
             "--engine", help="for Boltzmann machines: auto (default), torch, compiled (fastest in long runs) or jax"
         )
     for command in (sample, impute, condition, rank, diagnose, export, turing):
-        command.add_argument("--out", type=Path, help="folder for what is written (default: the run's)")
+        default = "the folder export of the run" if command is export else "the run's"
+        command.add_argument("--out", type=Path, help=f"folder for what is written (default: {default})")
     for command in (evaluate, sample, impute, condition, rank, diagnose, export, report, turing):
         command.add_argument("run", help="the folder of a run")
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 
 from ..data.stored import spread_rows
+from ..files import write_json
 from ..train.exporting import export as write
+from ..train.exporting import note_columns
 from .runs import open_run
 
 
@@ -15,6 +17,11 @@ def export(options: Namespace) -> None:
     folder = opened.folder / "export" if options.out is None else opened.folder
     x = spread_rows(opened.dataset.test.x)
     refused = write(opened.model, folder, x[~x.isnan().flatten(1).any(1)], options.rows_at_once, onnx=options.onnx)
+    columns = opened.dataset.columns
+    if columns is not None:
+        write_json(folder / "columns.json", columns.as_dict())
+        note_columns(folder, len(columns.numbers))
     print(f"programs in {folder}; run them by {folder / 'model.py'}")
+    print("written: " + ", ".join(sorted(path.name for path in folder.iterdir())))
     for name, reason in refused.items():
         print(f"{name} was not written: {reason}")

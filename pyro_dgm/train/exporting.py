@@ -96,6 +96,23 @@ def export(model: Model, folder: str | Path, x: Any, rows: int = 64, onnx: bool 
     return refused
 
 
+def note_columns(folder: str | Path, width: int) -> None:
+    """Say in an export's script that ``columns.json`` tells the names and types of its rows' columns.
+
+    Args:
+        folder: the export.
+        width: the number of columns of numbers of a row.
+    """
+    script = Path(folder) / "model.py"
+    first, rest = script.read_text().split('"""\n', 1)
+    told = (
+        f"Rows have {width} columns of numbers, in the order of columns.json, which has their names and types in the table: a\n"
+        "text is one column of zeros and ones for each of its levels. Preprocessing, as standardised, is no part of the programs."
+    )
+    text = f'{first}\n\n{told}\n"""\n{rest}'
+    write_atomically(script, lambda file: file.write(text.encode()))
+
+
 def _check_folder(folder: Path) -> None:
     """Refuse a folder that holds something else than an export, since files of the same names would be replaced."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import data, processes, progress, recipes, registry, signatures, train
 from ..extras import MissingExtra, need
+from ..train.loggers import check_logger
 from .arguments import parser
 from .explain import columns, summary
 from .exporting import export as export
@@ -46,6 +47,8 @@ def fit(options: Namespace) -> None:
     if options.model is None:
         raise ValueError("fit needs a model: a name from `pyro-dgm list`, or --config with the configuration of a run")
     cls: Any = registry.model(options.model)
+    logger = _own(options.logger, "logger") if ":" in options.logger else options.logger
+    check_logger(logger)
     chosen = {**getattr(options, "stored_options", {}), **signatures.settings(cls, options.set, "--set", cls.__name__)}
     if options.classes:
         chosen["classes"] = options.classes
@@ -91,7 +94,7 @@ def fit(options: Namespace) -> None:
         resume=options.resume,
         device=options.device,
         devices=options.devices,
-        logger=_own(options.logger, "logger") if ":" in options.logger else options.logger,
+        logger=logger,
         callbacks=[_own(name, "callback") for name in options.callback],
         progress=not options.quiet,
         source=source if kept is None else None,

@@ -44,8 +44,9 @@ def mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Example:
         >>> import torch
-        >>> mean_and_deviation(torch.tensor([[1.0, 3.0], [torch.nan, 3.0], [5.0, 3.0]]).double())
-        (tensor([3., 3.], dtype=torch.float64), tensor([2., 0.], dtype=torch.float64))
+        >>> mean, deviation = mean_and_deviation(torch.tensor([[1.0, 3.0], [torch.nan, 3.0], [5.0, 3.0]]).double())
+        >>> mean.tolist(), deviation.round(decimals=9).tolist()
+        ([3.0, 3.0], [2.0, 0.0])
     """
     known = ~x.isnan()
     count = known.sum(0).clamp_min(1).to(x.dtype)

@@ -11,6 +11,7 @@ import math
 
 import pytest
 import torch
+from oracles.same_draws import recorded, replayed
 from pyro import poutine
 
 import pyro_dgm as dgm
@@ -20,7 +21,6 @@ from pyro_dgm.energy.distribution import NoNormaliser
 from pyro_dgm.models.shared.energy_based import EnergyModel
 from pyro_dgm.models.shared.free_energy import FreeEnergyModel
 from pyro_dgm.models.shared.walking import WalkingModel
-from tests.oracles.same_draws import recorded, replayed
 
 EPS = torch.finfo(torch.float32).eps
 ROWS = 40

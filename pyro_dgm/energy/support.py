@@ -10,7 +10,7 @@ from torch.distributions import constraints
 
 
 def in_support(support: Any, value: Tensor) -> bool:
-    """Whether a constraint holds for all values; of real numbers NaN too, which shows in every log-probability.
+    """Whether a constraint holds for all values.
 
     Example:
         >>> in_support(constraints.independent(constraints.boolean, 1), torch.tensor([[0.0, 1.0, 0.5]]))
@@ -21,4 +21,4 @@ def in_support(support: Any, value: Tensor) -> bool:
         base = base.base_constraint
     if base is constraints.boolean:
         return torch.equal(value * value, value)  # in a third of the time of the constraint's own check
-    return base is constraints.real or bool(support.check(value).all())
+    return bool(support.check(value).all())

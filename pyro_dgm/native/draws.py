@@ -29,7 +29,7 @@ def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
         >>> bernoulli(torch.tensor([-torch.inf, torch.inf]))
         tensor([0., 1.])
     """
-    logits = logits.detach() if logits.requires_grad else logits
+    logits = logits.detach()  # recorded in traces too, whose replays know no no_grad
     if logits.dtype != torch.float32 or not _compiles(logits):
         return bernoulli_(torch.sigmoid(logits))
     random_bits, team = _loops()

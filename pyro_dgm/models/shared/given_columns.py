@@ -148,7 +148,7 @@ class GivenColumnsModel(PairColumns):
 
     def reconstruct(self, x: Tensor, rounds: int = 10) -> Tensor:
         """The inputs as they are, and the outputs' means given the hidden units' means."""
-        return torch.cat([self.split(x)[0], super().reconstruct(x, rounds)], -1)
+        return torch.cat([self.split(x)[0], self.split(super().reconstruct(x, rounds))[1]], -1)
 
     def given_columns(self) -> Tensor:
         """The inputs."""

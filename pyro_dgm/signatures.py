@@ -9,7 +9,7 @@ import math
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import NoneType, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, NamedTuple, Union
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "none": None, "null": None}
@@ -33,17 +33,20 @@ class Option(NamedTuple):
     text: str
 
 
-def options(function: Callable[..., Any]) -> dict[str, Option]:
+Owner = Callable[..., Any] | Mapping[str, Option]
+"""What has options: a function or class, or these by name."""
+
+
+def options(function: Owner) -> dict[str, Option]:
     """The arguments of a function or class by name; of a class's method ``self`` is left out.
 
     Example:
         >>> options(lambda width, deep=True: None)["deep"][:2]
         (<class 'bool'>, True)
     """
-    try:
-        hints = typing.get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
-    except Exception:  # a user's annotations may name anything
-        hints = {}
+    if isinstance(function, Mapping):
+        return dict(function)
+    hints = _hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
     texts = _descriptions(inspect.getdoc(function) or "")
     found = {}
     for name, parameter in inspect.signature(function).parameters.items():
@@ -51,6 +54,17 @@ def options(function: Callable[..., Any]) -> dict[str, Option]:
             continue
         inferred = bool if isinstance(parameter.default, bool) else Any
         found[name] = Option(hints.get(name, inferred), parameter.default, texts.get(name, ""))
+    return found
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types that a function states, but for those whose names cannot be found: a user's annotations may name anything."""
+    inner = inspect.unwrap(function)
+    found = dict[str, Any]()
+    for name, annotation in getattr(inner, "__annotations__", {}).items():
+        alone = SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(Exception):
+            found |= typing.get_type_hints(alone, getattr(inner, "__globals__", {}))
     return found
 
 
@@ -117,6 +131,23 @@ def _plural(hint: Any) -> str:
 def _members(hint: Any) -> tuple[Any, ...]:
     """The types of a union; a type alone is one."""
     return typing.get_args(hint) if typing.get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def without_arrays(known: Mapping[str, Option]) -> dict[str, Option]:
+    """Options that are no arrays (rows, as a rule): of a type among others arrays are left out.
+
+    Example:
+        >>> from torch import Tensor
+        >>> found = without_arrays({"base": Option(Tensor | None, None, ""), "grid": Option(int | Tensor, 9, "")})
+        >>> {name: words(option.hint) for name, option in found.items()}
+        {'grid': 'an integer'}
+    """
+    kept = {name: tuple(member for member in _members(o.hint) if not _is_array(member)) for name, o in known.items()}
+    return {
+        name: known[name]._replace(hint=Union[members])  # noqa: UP007  # the members are known at run time alone
+        for name, members in kept.items()
+        if set(members) - {NoneType}
+    }
 
 
 def _is_array(hint: Any) -> bool:
@@ -228,7 +259,7 @@ def read(text: str, hint: Any, name: str) -> Any:
     raise ValueError(f"{name} got {shortened(text)}; expected {words(hint)}")
 
 
-def check(function: Callable[..., Any], values: Mapping[str, Any], owner: str) -> None:
+def check(function: Owner, values: Mapping[str, Any], owner: str) -> None:
     """Refuse values that a function has no argument for, or of other types than its arguments have.
 
     Raises:
@@ -252,11 +283,11 @@ def missing(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str
     }
 
 
-def _takes_any(function: Callable[..., Any]) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+def _takes_any(function: Owner) -> bool:
+    return callable(function) and any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
 
 
-def settings(function: Callable[..., Any], pairs: Sequence[str], flag: str, owner: str) -> dict[str, Any]:
+def settings(function: Owner, pairs: Sequence[str], flag: str, owner: str) -> dict[str, Any]:
     """``NAME=VALUE`` texts as arguments of a function, each read by the argument's type.
 
     Raises:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
+from pyro_dgm.cli import show
 from pyro_dgm.cli.main import main
 
 FAST = ["--epochs", "2", "--quiet"]
@@ -301,3 +302,34 @@ def test_diagnose_of_a_formula(tmp_path, capsys):
     assert main(["fit", "fvbn", "--data", "digits", "--out", str(out), *FAST]) == 0
     assert main(["diagnose", str(out)]) != 0
     assert "neither chains to run nor latent variables" in capsys.readouterr().err
+
+
+def test_a_method_takes_its_options(rbm_run, vae_run, capsys):
+    """By their types, of every way to a likelihood; the line that advises more particles names the option."""
+    run = ["evaluate", str(vae_run), "--method-option"]
+    assert main([*run, "particles=30"]) == 0
+    assert "K=30," in capsys.readouterr().out
+    show.print_details({"particles": 30.0, "pareto_k_above_0.7": 0.5})
+    assert "take more, as --method-option particles=300)" in capsys.readouterr().out
+    of_ais = ["--method-option", "chains=9", "--method-option", "temperatures=[0, 0.5, 1]"]
+    assert main(["evaluate", str(rbm_run), *of_ais]) == 0
+    assert "AIS and reverse AIS" in capsys.readouterr().out
+    of_base = ["--method", "ais", "--method-option", "base=mean-field", "--method-option", "temperatures=5"]
+    assert main(["evaluate", str(rbm_run), *of_base]) == 0
+    rank = ["rank", str(vae_run), "--rows", "digits", "--by", "likelihood", "--method-option", "particles=2", "--quiet"]
+    assert main(rank) == 0
+    assert "K=2)" in capsys.readouterr().out
+    both = ["--engine", "torch", "--method-option", "engine=torch"]
+    for command, error in (
+        ([*run, "chains=4"], "likelihood of VAE has no option 'chains'; it has particles, rows"),
+        (["report", *run[1:], "chains=4"], "likelihood of VAE has no option 'chains'; it has particles, rows"),
+        ([*run, "chains=4", "--method", "importance"], "VAE by 'importance' has no option 'chains'; it has particles, rows"),
+        ([*run, "chains=many", "--method", "ais"], "chains got 'many'; expected an integer"),
+        ([*run, "particles"], "--method-option got 'particles'; expected NAME=VALUE"),
+        ([*run, "particles=0"], "particles got 0; expected an integer of at least 1"),
+        (["evaluate", str(rbm_run), "--method-option", "reverse=perhaps"], "expected true or false or none"),
+        (["evaluate", str(rbm_run), "--method-option", "base=[[0, 1]]"], "expected mean-field or none"),
+        (["evaluate", str(rbm_run), *both], "--engine and --method-option engine=... say the same"),
+    ):  # fmt: skip
+        assert main(command) == 2, command
+        assert error in capsys.readouterr().err

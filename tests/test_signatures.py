@@ -101,3 +101,9 @@ def test_options_tell_what_the_documentation_says():
     told = signatures.options(dgm.DBM)
     assert told["rounds"].text == "rounds of mean field in the guide."
     assert told["hidden"].default == (500, 1000)
+
+
+def test_one_type_that_cannot_be_found_leaves_the_others():
+    def own(net: "Nowhere", k: "int" = 1): ...  # noqa: F821
+
+    assert [option.hint for option in signatures.options(own).values()] == [Any, int]

@@ -179,6 +179,7 @@ def _add_commands_on_runs(add: Adder) -> None:
     option("--split", default="test", choices=["train", "valid", "test"], help="the rows (default: %(default)s)")
     option("--data", metavar="DATA", help=f"other rows: {ROWS} (default: the run's data)")
     option("--method", help="exact, ais, bridge, raise or importance (default: the best for the model)")
+    _add_method_option(evaluate)
     option(
         "--orders",
         type=whole(1),
@@ -234,6 +235,7 @@ def _add_commands_on_runs(add: Adder) -> None:
     option("--among-test", action="store_true", help="all rows are anomalies, among the run's test rows")
     option("--by", help="free energy, likelihood or reconstruction (default: the first that the model has)")
     option("--method", help="with --by likelihood: as for evaluate")
+    _add_method_option(rank)
     option(
         "--first",
         type=whole(1),
@@ -253,6 +255,7 @@ def _add_commands_on_runs(add: Adder) -> None:
     option = report.add_argument
     option("-n", type=whole(16), default=1000, help="number of samples that are judged (default: %(default)s)")
     option("--method", help="of the log-likelihood, as for evaluate")
+    _add_method_option(report)
     option("--out", dest="page", metavar="FILE", type=Path, help="the page (default: report.html in the run's folder)")
 
     export = add(
@@ -281,6 +284,16 @@ def _add_commands_on_runs(add: Adder) -> None:
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
         command.add_argument("--quiet", action="store_true", help="no progress bar")
         _add_data_and_device(command)
+
+
+def _add_method_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--method-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of that method, as particles=5000 or chains=200; a wrong name tells all",
+    )
 
 
 def _add_demo_and_recipes(add: Adder) -> None:

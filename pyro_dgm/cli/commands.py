@@ -17,7 +17,7 @@ from .arguments import parser
 from .explain import columns, summary
 from .exporting import export as export
 from .latents import print_latents
-from .parts import NAMES, imputed_picture, last_line, likelihood, partly_known_rows, warn_of_whole_columns
+from .parts import NAMES, imputed_picture, last_line, likelihood, of_method, partly_known_rows, warn_of_whole_columns
 from .ranking import rank as rank
 from .repeat import kept_by, options_of_torch, seed_of_data
 from .report import report as report
@@ -151,7 +151,12 @@ def evaluate(options: Namespace) -> None:
     split = getattr(dataset, options.split) if options.data is None else other_rows(options.data, options, opened)
     if options.data is None and options.split == "train" and dataset.redraw is not None:
         raise ValueError("the training rows are drawn anew in every batch; evaluate --split valid or test")
-    stated = {name: value for name, value in (("orders", options.orders), ("engine", options.engine)) if value}
+    stated = of_method(opened.model, options)
+    for name in ("orders", "engine"):
+        if value := getattr(options, name):
+            if name in stated:
+                raise ValueError(f"--{name} and --method-option {name}=... say the same; leave one out")
+            stated[name] = value
     with progress.shown(not options.quiet):
         figure, details = likelihood(opened, split.to(options.device), options.method, **stated)
     if options.json:

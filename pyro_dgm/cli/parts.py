@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import signatures
 from ..data import Dataset, Split
 from ..data.stored import StoredRows, spread, spread_rows
 from .runs import Opened
@@ -65,7 +66,21 @@ def likelihood(opened: Opened, split: Split, method: str | None = None, **option
 
     model, dataset = opened.model, opened.dataset
     defaults = {} if dataset.redraw is not None else model.evidence_options(spread_rows(dataset.train.x), method)
-    return with_details(model, _rows_to_evaluate(split), method=method, **defaults, **options)
+    return with_details(model, _rows_to_evaluate(split), method=method, **{**defaults, **options})
+
+
+def of_method(model: Any, options: Namespace) -> dict[str, Any]:
+    """The options of ``--method`` that a command line states, read by their types; rows cannot be given so.
+
+    Raises:
+        ValueError: an option that the method does not have, with those that it has, or a value of another type.
+    """
+    pairs, method = options.method_option, options.method
+    if not pairs:
+        return {}
+    name = f"the log-likelihood of {type(model).__name__}{'' if method is None else f' by {method!r}'}"
+    known = model.evidence_arguments(method) if "evidence" in model.abilities() else {}
+    return signatures.settings(signatures.without_arrays(known), pairs, "--method-option", name)
 
 
 def _rows_to_evaluate(split: Split) -> Split:

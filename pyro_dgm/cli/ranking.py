@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import progress
+from .parts import of_method
 from .runs import Opened, open_run, other_rows, write_npz
 from .show import can_draw, print_json
 from .written import also, check_place, table_form, write_rows
@@ -30,7 +31,7 @@ def rank(options: Namespace) -> None:
     if form is not None:
         check_place(opened, "ranking", form)
     x, anomalies = _rows(opened, options)
-    chosen = {} if options.method is None else {"method": options.method}
+    chosen = of_method(opened.model, options) | ({} if options.method is None else {"method": options.method})
     with progress.shown(not options.quiet):
         scores = anomaly_scores(opened.model, x.to(options.device), options.by, **chosen)
     order = scores.values.argsort(descending=True, stable=True)

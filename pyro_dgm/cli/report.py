@@ -20,7 +20,7 @@ from ..evaluation.pages import Page, code, facts, note, picture, table
 from ..extras import MissingExtra, need
 from ..files import write_atomically
 from ..train.checkpoint import load_state, read_config
-from .parts import NAMES, imputed_picture, likelihood, partly_known
+from .parts import NAMES, imputed_picture, likelihood, of_method, partly_known
 from .repeat import stored_arguments
 from .runs import Opened, open_run
 
@@ -42,6 +42,7 @@ def report(options: Namespace) -> None:
     need("report", "pictures")
     page_file = options.page or Path(options.run) / "report.html"
     opened = open_run(Namespace(**vars(options), out=page_file.parent))
+    of_method(opened.model, options)
     config = read_config(options.run)
     page = Page(f"{type(opened.model).__name__} on {config['data'].get('name', 'data')}")
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -93,7 +94,9 @@ def _about(opened: Opened, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _likelihood(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
-    figure, details = likelihood(opened, opened.dataset.test.to(options.device), options.method)
+    figure, details = likelihood(
+        opened, opened.dataset.test.to(options.device), options.method, **of_method(opened.model, options)
+    )
     stated = {name.replace("_", " "): value for name, value in figure.as_dict().items() if value is not None}
     more = {name.replace("_", " "): value for name, value in details.items()}
     return [code(str(figure)), facts(stated), facts(more) if more else ""]

@@ -27,7 +27,7 @@ def print_details(details: Mapping[str, Any]) -> None:
         text = value if isinstance(value, str) else format(value, ".4g")
         if name == "pareto_k_above_0.7" and value > 0:
             share = f"{100 * value:.2g} % of the rows"
-            text += f" (for {share} a few draws carry all weight, and a bound may be loose: take more particles)"
+            text += f" (for {share} a few draws carry all weight: {_on_heavy_weights(details)})"
         print(f"  {name.replace('_', ' ')}: {text}")
     if details.get("smallest_acceptance", 1.0) < STUCK:
         rate, row = details["smallest_acceptance"], details["row_of_smallest_acceptance"]
@@ -37,6 +37,14 @@ def print_details(details: Mapping[str, Any]) -> None:
             "longer, or look whether the row is like the training rows",
             stacklevel=2,
         )
+
+
+def _on_heavy_weights(details: Mapping[str, Any]) -> str:
+    """What a few draws with all the weight mean for a result, and what to do."""
+    for count in ("particles", "chains"):
+        if count in details:
+            return f"the bound may be loose; take more, as --method-option {count}={10 * int(details[count])}"
+    return "the chains may miss what the guide never proposes; train longer, or take more --draws"
 
 
 def can_draw() -> bool:

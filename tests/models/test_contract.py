@@ -221,6 +221,11 @@ class TestEvidence:
         assert figure.n == len(x)
         assert figure.lower <= figure.value <= figure.upper
         assert figure.space == "toy"
+        known = model.evidence_arguments()
+        assert few(model).keys() <= known.keys()
+        with pytest.raises(ValueError, match="nonsense") as refused:
+            dgm.log_likelihood(model, x, nonsense=1)
+        assert all(name in str(refused.value) for name in known)
 
 
 energies = {name: cls for name, cls in registry.models().items() if hasattr(cls, "log_partition")}

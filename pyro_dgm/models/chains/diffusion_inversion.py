@@ -78,6 +78,7 @@ class DiffusionInversion(LatentVariableModel):
     """
 
     evidence_methods: ClassVar[dict[str, dict[str, Any]]] = {"steps": {"rounds": 2}, "paths": {"particles": 50}}
+    default_method: ClassVar[str] = "steps"
 
     # The end of a path tells nothing of a row.
     hidden_features = Abilities.hidden_features
@@ -315,7 +316,7 @@ class DiffusionInversion(LatentVariableModel):
         Raises:
             ValueError: another method or option, or a count below one.
         """
-        method = method or "steps"
+        method = method or self.default_method
         chosen = self.method_options(method, options)
         name, count = next(iter(chosen.items()))
         count = check_count(name, count)

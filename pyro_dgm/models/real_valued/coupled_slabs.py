@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...annealing import log_partition
 from ...annealing.partition import asks_to_anneal
 from ...checks import check_belongs, check_count
 from ...distributions.hidden_sites import HiddenSite, JointDraw
@@ -220,7 +219,7 @@ class CoupledSlabRBM(SlabMachine):
         """
         if bool(x.isnan().any()):
             return super().evidence(x, method, **options)
-        check_options(self, options, log_partition)
+        check_options(self, options, self.evidence_arguments(method))
         if method == "exact":
             check_belongs("method", method, ["ais", "bridge"], **options)
         if method == "exact" or (method is None and self.hidden <= LARGEST and not asks_to_anneal(options)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ...mcmc import VectorizedMCMC
+from ...signatures import Option
+from ...signatures import options as stated
 from .evidence import Evidence
 
 ABILITIES = ("evidence", "condition", "impute", "chains", "posterior_draws", "hidden_features", "reconstruct")
@@ -45,6 +47,10 @@ class Abilities:
     def evidence_options(self, train: Tensor, method: str | None) -> dict[str, Any]:
         """Options of ``evidence`` that training rows provide (a base to anneal from); by default none."""
         return {}
+
+    def evidence_arguments(self, method: str | None = None) -> dict[str, Option]:
+        """The options of ``evidence`` by this method, with their types; by default those that its own signature states."""
+        return {name: option for name, option in stated(type(self).evidence).items() if name not in ("x", "method")}
 
     def condition(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
@@ -128,16 +134,19 @@ class Abilities:
         return "density"
 
 
-def check_options(model: Abilities, options: dict[str, Any], *functions: Callable[..., Any]) -> None:
-    """Refuse options of ``evidence`` that none of the functions behind it accepts.
+def keywords(function: Callable[..., Any]) -> dict[str, Option]:
+    """The arguments of a function that are given by name alone, with their types."""
+    parameters = signature(function).parameters
+    return {name: o for name, o in stated(function).items() if parameters[name].kind is Parameter.KEYWORD_ONLY}
+
+
+def check_options(model: Abilities, options: Mapping[str, Any], known: Mapping[str, Option]) -> None:
+    """Refuse options of a likelihood that are not among the known ones.
 
     Raises:
         ValueError: an unknown option; the message lists the known ones.
     """
-    known = {
-        name for function in functions for name, p in signature(function).parameters.items() if p.kind is Parameter.KEYWORD_ONLY
-    }  # fmt: skip
-    if unknown := sorted(set(options) - known):
+    if unknown := sorted(set(options) - set(known)):
         raise ValueError(
             f"log_likelihood got the option {unknown[0]!r}; {type(model).__name__} has {', '.join(sorted(known)) or 'none'}"
         )

@@ -28,7 +28,8 @@ from ...objectives.phases.coordinates import why_not_centred
 from ...objectives.phases.objective import SWEEPS, NegativePhaseObjective
 from ...objectives.phases.positive import Positive
 from ...objectives.sparsity import Sparsity
-from .abilities import check_options
+from ...signatures import Option
+from .abilities import check_options, keywords
 from .energy_based import EnergyModel
 from .evidence import WIDTH, Evidence, between, bounded
 from .known_evidence import known_evidence
@@ -256,7 +257,7 @@ class BoltzmannModel(EnergyModel):
                 else ``"ais"``.
             options: those of ``dgm.log_partition`` or ``dgm.raise_bound``.
         """
-        check_options(self, options, raise_bound if method == "raise" else log_partition)
+        check_options(self, options, self.evidence_arguments(method))
         if bool(x.isnan().any()):
             return self._evidence_of_known(x, method, **options)
         if method == "raise":
@@ -270,6 +271,9 @@ class BoltzmannModel(EnergyModel):
                 return bounded(torch.cat([-self._bound(rows) for rows in x.split(ROWS_AT_ONCE)]), log_z)
             values = torch.cat([-dist.free_energy(visible) for dist, visible in pairs]) - log_z.value
         return between(values, log_z)
+
+    def evidence_arguments(self, method: str | None = None) -> dict[str, Option]:
+        return keywords(raise_bound if method == "raise" else log_partition)
 
     def _evidence_of_known(self, x: Tensor, method: str | None, **options: Any) -> Evidence:
         """The evidence of rows with missing values, $\\log p(x_k)$."""
@@ -300,19 +304,21 @@ class BoltzmannModel(EnergyModel):
             rows: data.
             method: ``"exact"``, ``"ais"`` or ``"bridge"``. By default exact where the states can be listed and no option asks
                 for annealing, else ``"ais"``.
-            options: those of ``dgm.log_partition``; ``base`` are rows to start from instead of ``rows``.
+            options: those of ``dgm.log_partition``; ``base`` may be other rows to start from than ``rows``.
 
         Raises:
             ValueError: as ``dgm.log_partition``.
         """
-        check_rows(options.get("base", rows), rows.shape[1:], "base", missing=self.takes_missing)
+        base = options.get("base", rows)
+        if not isinstance(base, str):
+            check_rows(base, rows.shape[1:], "base", missing=self.takes_missing)
         with torch.no_grad():
             dist = self()
             if method is None:
                 method = "ais" if asks_to_anneal(options) or not summable(dist.machine, {}) else "exact"
                 options = {} if method == "exact" else options
-            if method != "exact":
-                options["base"] = filled_by_others(self.observed(options.get("base", rows))["visible"])
+            if method != "exact" and not isinstance(base, str):
+                options["base"] = filled_by_others(self.observed(base)["visible"])
             return log_partition(dist, method, **options)
 
 

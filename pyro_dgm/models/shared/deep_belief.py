@@ -17,6 +17,8 @@ from ...objectives.estimators.wake_sleep import WakeSleep
 from ...objectives.objective import Objective
 from ...objectives.phases.phase import KnownLogPartition
 from ...objectives.phases.program import negative_phase
+from ...signatures import Option
+from .abilities import check_options, keywords
 from .evidence import WIDTH, Evidence
 from .latent import LatentVariableModel
 
@@ -61,7 +63,11 @@ class DeepBeliefModel(LatentVariableModel):
             particles: K; 1 gives the variational bound of the papers.
             rows: particles times rows of one pass; it bounds the memory and changes nothing else.
             options: of ``dgm.log_partition``.
+
+        Raises:
+            ValueError: another option.
         """
+        check_options(self, options, self.evidence_arguments(method))
         log_z = self.log_partition(x, method, **options)
         program = negative_phase(self.model, KnownLogPartition(log_z.value))
         weighted = self._importance_weighted(program, x, particles, rows)
@@ -74,6 +80,9 @@ class DeepBeliefModel(LatentVariableModel):
             upper=0.0 if log_z.exact and self.depth == 1 else weighted.upper,
             details={**weighted.details, "log_partition": float(log_z.value)},
         )
+
+    def evidence_arguments(self, method: str | None = None) -> dict[str, Option]:
+        return keywords(DeepBeliefModel.evidence) | keywords(log_partition)
 
     def log_partition(self, rows: Tensor, method: str | None = None, **options: Any) -> LogPartition:
         """Log Z of the top machine in nats: exact, or by annealing from the data's means in its visible layer.

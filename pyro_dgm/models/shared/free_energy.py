@@ -21,7 +21,8 @@ from ...mcmc import HMC, VectorizedMCMC
 from ...objectives import CD, PCD
 from ...objectives.objective import Objective
 from ...objectives.phases.objective import SWEEPS, NegativePhaseObjective
-from .abilities import check_options
+from ...signatures import Option
+from .abilities import check_options, keywords
 from .energy_based import EnergyModel
 from .evidence import Evidence, between
 from .rows import ROWS_AT_ONCE, check_rows, filled_by_others, not_finite
@@ -164,7 +165,7 @@ class FreeEnergyModel(EnergyModel):
         """
         if method not in (None, "ais"):
             raise ValueError(f"method got {method!r}; {type(self).__name__} has only a free energy, expected 'ais'")
-        check_options(self, options, hamiltonian_ais)
+        check_options(self, options, self.evidence_arguments(method))
         if bool(x.isnan().any()):
             raise ValueError(
                 f"{type(self).__name__} has only a free energy of complete rows, and no sum over missing values: it is trained "
@@ -175,6 +176,10 @@ class FreeEnergyModel(EnergyModel):
             dist = self()
             values = torch.cat([-dist.free_energy(rows) for rows in x.split(ROWS_AT_ONCE)]) - log_z.value
         return between(values, log_z)
+
+    def evidence_arguments(self, method: str | None = None) -> dict[str, Option]:
+        annealing = keywords(hamiltonian_ais)
+        return super().evidence_arguments(method) | {name: annealing[name] for name in annealing if name != "rows"}
 
 
 def _score_loss(dist: EnergyDistribution, x: Tensor) -> float:

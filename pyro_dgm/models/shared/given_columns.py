@@ -10,7 +10,6 @@ import pyro
 import torch
 from torch import Tensor
 
-from ...annealing import log_partition
 from ...checks import check_choice, check_columns, check_count
 from ...distributions.given_rows import GivenRows
 from ...energy import BoltzmannDistribution, LogPartition, Machine
@@ -166,7 +165,7 @@ class GivenColumnsModel(PairColumns):
                 option asks for annealing, else ``"ais"``.
             options: those of ``dgm.log_partition``.
         """
-        check_options(self, options, log_partition)
+        check_options(self, options, self.evidence_arguments(method))
         log_z = self.log_partition(x, method, **options)
         given, outputs = self.split(x)
         with torch.no_grad():

@@ -9,7 +9,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ...annealing import log_partition
 from ...checks import check_belongs, check_choice, check_one_hot
 from ...energy import log_sum
 from ...objectives.criteria.labelled import Hybrid
@@ -129,7 +128,7 @@ class LabelledModel(LabelColumns):
             method: ``"exact"``, ``"ais"`` or ``"bridge"``, as for other Boltzmann machines.
             options: those of ``dgm.log_partition``.
         """
-        check_options(self, options, log_partition)
+        check_options(self, options, self.evidence_arguments(method))
         log_z = self.log_partition(x, method, **options)
         with torch.no_grad():
             values = torch.cat([self._log_sums(rows) for rows in x.split(ROWS_AT_ONCE)])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ... import processes, progress
 from ...annealing.coordinates import SCALES
-from ...annealing.latents import anneal
+from ...annealing.latents import anneal, annealed_log_weights
 from ...annealing.normalisers import AnnealedNormalisers
 from ...annealing.weights import log_mean_exp
 from ...checks import check_belongs, check_choice, check_count
@@ -24,6 +24,8 @@ from ...inference.pareto import pareto
 from ...inference.posterior import metropolis_step, posterior_draws
 from ...objectives.estimators.multi_sample import IWAE, DReG
 from ...objectives.objective import Elbo, Objective
+from ...signatures import Option
+from ...signatures import options as stated
 from .chain_details import Step
 from .conditioning import ChainModel
 from .evidence import WIDTH, Evidence
@@ -153,6 +155,13 @@ class LatentVariableModel(ChainModel):
         if method == "ais":
             return self._annealed(x, **chosen)
         return self._importance_weighted(self.model, x, **chosen)
+
+    def evidence_arguments(self, method: str | None = None) -> dict[str, Option]:
+        of_annealing = stated(annealed_log_weights)
+        return {
+            name: Option(of_annealing[name].hint if name in of_annealing else type(default), default, "")
+            for name, default in self.method_options(method or self.default_method, {}).items()
+        }
 
     def method_options(self, method: str, options: dict[str, Any]) -> dict[str, Any]:
         """The options of a method of ``evidence``, with defaults for those that are not given.

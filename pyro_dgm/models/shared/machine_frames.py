@@ -20,7 +20,8 @@ from ...energy.mean_field import mean_field
 from ...objectives import CD, ExactNegativePhase
 from ...objectives.objective import Objective
 from ...objectives.phases.objective import NegativePhaseObjective
-from .abilities import check_options
+from ...signatures import Option
+from .abilities import check_options, keywords
 from .boltzmann import visible_given
 from .evidence import Evidence, between
 from .frames import check_width, per_frame, presence_columns
@@ -156,6 +157,9 @@ class MachineFramesModel(ProbabilisticModel):
     def evidence_given(self) -> str:
         return "the lengths"
 
+    def evidence_arguments(self, method: str | None = None) -> dict[str, Option]:
+        return keywords(log_partition)
+
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$\sum_t -F_t(x_t) - \log Z_t$ of every sequence, each log Z exact or by annealing from the machine's own biases.
 
@@ -167,7 +171,7 @@ class MachineFramesModel(ProbabilisticModel):
                 no option asks for annealing, else ``"ais"``.
             options: those of ``dgm.log_partition``.
         """
-        check_options(self, options, log_partition)
+        check_options(self, options, self.evidence_arguments(method))
         log_z = self.log_partition(x, method, **options)
         with torch.no_grad():
             states, values, present = self._frames(x)

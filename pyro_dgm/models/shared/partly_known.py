@@ -11,7 +11,7 @@ from ...annealing import log_partition
 from ...autoregressive.conditionals import check_known
 from ...energy import BoltzmannDistribution, summable
 from ...energy.mean_field import free_energy_bound
-from .abilities import check_options
+from .abilities import check_options, keywords
 from .boltzmann import BoltzmannModel
 from .evidence import Evidence, between, bounded
 from .many_machines import log_partitions
@@ -37,7 +37,7 @@ def conditional_evidence(
     Raises:
         ValueError: rows with other layers than the visible one, visible units that are no bits.
     """
-    check_options(model, options, log_partition)
+    check_options(model, options, keywords(log_partition))
     dist = model()
     if model.observed(x).keys() != {dist.visible}:
         raise ValueError("x has labels behind its columns; give the visible columns alone")

@@ -9,7 +9,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ...annealing import log_partition
 from ...annealing.partition import asks_to_anneal
 from ...distributions.hidden_sites import HiddenSite, JointDraw
 from ...energy import MeanField, log_states
@@ -86,7 +85,7 @@ class VariationalMachine(LabelColumns):
         small = max(log_states(machine, {}), log_states(machine, self.observed(x[:1]))) <= LARGEST
         if method == "exact" or (method is None and small and not asks_to_anneal(options)):
             return super().evidence(x, "exact", **(options if method else {}))
-        check_options(self, options, log_partition)
+        check_options(self, options, self.evidence_arguments(method))
         log_z = self.log_partition(x, method or "ais", **options)
         return bounded(torch.cat([self.bound(rows) for rows in x.split(ROWS_AT_ONCE)]), log_z)
 

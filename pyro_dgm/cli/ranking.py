@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from .. import progress
+from ..data.row_files import split_of
 from .parts import of_method
 from .runs import Opened, open_run, other_rows, write_npz
 from .show import can_draw, print_json
-from .written import also, check_place, table_form, write_rows
+from .written import Places, also, check_place, table_form, write_places, write_rows
 
 SHOWN = 50
 """The most rows that the picture shows."""
@@ -21,16 +22,15 @@ NAMED = 10
 
 
 def rank(options: Namespace) -> None:
-    """Rank rows by a score of the model; save scores and a picture of the strangest rows."""
+    """Rank rows by a score of the model; save scores, a table of the ranks, and a picture of the strangest rows."""
     from ..evaluation import pictures
     from ..evaluation.anomalies import anomaly_scores
     from ..evaluation.anomalies import rank as ranked
 
     opened = open_run(options)
     form = table_form(opened)
-    if form is not None:
-        check_place(opened, "ranking", form)
-    x, anomalies = _rows(opened, options)
+    check_place(opened, "ranking", form or "csv")
+    x, anomalies, splits = _rows(opened, options)
     chosen = of_method(opened.model, options) | ({} if options.method is None else {"method": options.method})
     with progress.shown(not options.quiet):
         scores = anomaly_scores(opened.model, x.to(options.device), options.by, **chosen)
@@ -42,8 +42,14 @@ def rank(options: Namespace) -> None:
     file = opened.folder / "ranking.npz"
     known = {} if anomalies is None else {"anomalies": anomalies.numpy()}
     write_npz(file, scores=scores.values.numpy(), order=order.numpy(), **known)
-    places = {"row": order.tolist(), "rank": [*range(1, len(order) + 1)], "score": scores.values[order].tolist()}
-    written = also(None if form is None else write_rows(opened, "ranking", x[order].cpu(), form, places))
+    places: Places = {} if splits is None else {"split": [splits[row] for row in order.tolist()]}
+    places |= {"row": order.tolist(), "rank": [*range(1, len(order) + 1)], "score": scores.values[order].tolist()}
+    if anomalies is not None:
+        places["anomaly"] = anomalies[order].tolist()
+    if form is None:
+        table = write_places(opened, "ranking", places)
+    else:
+        table = write_rows(opened, "ranking", x[order].cpu(), form, places)
     if opened.is_picture and can_draw():
         strangest = opened.grey(opened.pixels(x[order[:SHOWN]]))
         pictures.sample_grid(strangest, opened.shape, title="the strangest rows first", path=file.with_suffix(".png"))
@@ -57,10 +63,10 @@ def rank(options: Namespace) -> None:
     if found is not None:
         print(found)
     print(
-        f"the {len(strange)} strangest (rows counted from 0, without a header): "
+        f"the {len(strange)} strangest (rows counted from 0, without a header{', test rows last' * options.among_test}): "
         + ", ".join(f"row {entry['row']} ({entry['score']:.4g})" for entry in strange)
     )
-    print(f"scores in {file}{written}")
+    print(f"scores in {file}{also(table)}")
 
 
 def _listed(falling: Tensor, options: Namespace, judged: bool) -> int:
@@ -85,22 +91,26 @@ def _listed(falling: Tensor, options: Namespace, judged: bool) -> int:
     return int(options.first)
 
 
-def _rows(opened: Opened, options: Namespace) -> tuple[Tensor, Tensor | None]:
-    """The rows, and booleans of which are anomalies; None where that is not known.
+def _rows(opened: Opened, options: Namespace) -> tuple[Tensor, Tensor | None, list[str] | None]:
+    """The rows, booleans of which are anomalies (None where that is not known), and of which split each is, if of any.
 
     Raises:
         ValueError: both ways to say which, or labels that the rows do not have.
     """
     split = other_rows(options.rows, options, opened)
+    name = split_of(options.rows, options.split, options.data_dir)
+    splits = None if name is None else [name] * len(split.x)
     if options.among_test:
         if options.anomalies is not None:
             raise ValueError("--anomalies and --among-test both say which rows are anomalies; leave one out")
         test = opened.dataset.test.x
-        return torch.cat([split.x, test]), torch.arange(len(split.x) + len(test)) < len(split.x)
+        both = torch.cat([split.x, test])
+        given = torch.arange(len(both)) < len(split.x)
+        return both, given, ["given" if own else "test" for own in given.tolist()]
     if options.anomalies is None:
-        return split.x, None
+        return split.x, None, splits
     if split.labels is None:
         raise ValueError(
             f"{options.rows} has no labels, which --anomalies needs; give an npz file with the rows x and their x_labels"
         )
-    return split.x, torch.isin(split.labels, torch.tensor(options.anomalies))
+    return split.x, torch.isin(split.labels, torch.tensor(options.anomalies)), splits

@@ -24,7 +24,7 @@ from ..train.kept_rows import unknown_change
 from .runs import Opened
 
 Places = dict[str, list[Any]]
-"""Columns of numbers that say which row a row is, and which draw of it, or how strange it is."""
+"""Columns that say which row a row is, of which split, and which draw of it, or how strange it is."""
 
 
 MADE_BY = "pyro_dgm"
@@ -131,6 +131,13 @@ def write_rows(
     own = columns.values(restored, labels)
     values = {_free(name, own): numbers for name, numbers in (places or {}).items()} | own
     WRITERS[form](path, columns, values)
+    return path
+
+
+def write_places(opened: Opened, stem: str, places: Places) -> Path:
+    """Write what is known of rows, without the rows themselves, as a csv file."""
+    path = opened.folder / f"{stem}.csv"
+    _write_csv(path, Columns(()), places)
     return path
 
 

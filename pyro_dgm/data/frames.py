@@ -67,4 +67,5 @@ def frame_of(columns: Columns, values: dict[str, list[Any]]) -> Any:
 
 def _kind(column: list[Any]) -> str:
     """The type of a column that is not of the table."""
-    return "whole" if all(isinstance(value, int) for value in column) else "real"
+    kinds = {bool: "boolean", int: "whole", str: "text"}
+    return next((kind for of, kind in kinds.items() if all(type(value) is of for value in column)), "real")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,17 @@ def incomplete_rows(
     return torch.cat([rows, missing], 1)
 
 
+def split_of(name: str, part: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
+    """The split that ``read_rows`` takes of a dataset or of a readable file; None where it takes all rows."""
+    if name in names():
+        return part
+    path = Path(located(name, data_dir))
+    if path.suffix != ".npz" or path.is_dir():
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return part if f"{part}.npy" in archive.namelist() else None
+
+
 def read_rows(
     name: str, part: str = "test", data_dir: str | os.PathLike[str] | None = None, columns: Columns | None = None
 ) -> Split:
@@ -117,7 +129,7 @@ def read_rows(
             if path.suffix == ".npy" and not path.is_dir()
             else read_values(path, columns)
         )
-    key = part if part in arrays else "x"
+    key = split_of(name, part, data_dir) or "x"
     if key not in arrays:
         raise ValueError(
             f"{path} has the arrays {', '.join(arrays) or 'none'}; expected {part!r}, or 'x' for rows without splits"

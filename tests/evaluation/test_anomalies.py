@@ -1,5 +1,6 @@
 """Rankings equal scikit-learn's, scores equal what they are made of, and the command says the same."""
 
+import csv
 import json
 
 import numpy as np
@@ -155,8 +156,21 @@ def test_rows_of_a_file_are_ranked_among_test_rows(digits_run, tmp_path, capsys)
     assert found["ranking"]["auc"] == pytest.approx(roc_auc_score(stored["anomalies"], stored["scores"]))
     assert found["strangest"][0]["row"] == stored["order"][0]
     assert (tmp_path / "ranking.png").is_file()
+    ranked = [*csv.DictReader((tmp_path / "ranking.csv").open())]
+    assert [int(row["row"]) for row in ranked] == stored["order"].tolist()
+    assert [float(row["score"]) for row in ranked] == stored["scores"][stored["order"]].tolist()
+    assert all(
+        (row["split"], row["anomaly"]) == (("given", "True") if int(row["row"]) < 30 else ("test", "False"))
+        for row in ranked
+    )
     assert main(command) == 0
     assert "30 rows by free energy" in capsys.readouterr().out
+    assert (tmp_path / "ranking.csv").read_text().startswith("row,rank,score\n")
+    assert (
+        main(["rank", str(digits_run), "--rows", "digits", "--split", "valid", "--out", str(tmp_path), "--quiet"]) == 0
+    )
+    assert f" and {tmp_path / 'ranking.csv'}" in capsys.readouterr().out
+    assert (tmp_path / "ranking.csv").read_text().splitlines()[1].startswith("valid,")
 
 
 def test_labels_mark_anomalies(digits_run, tmp_path, capsys):

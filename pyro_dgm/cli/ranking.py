@@ -46,10 +46,11 @@ def rank(options: Namespace) -> None:
     places |= {"row": order.tolist(), "rank": [*range(1, len(order) + 1)], "score": scores.values[order].tolist()}
     if anomalies is not None:
         places["anomaly"] = anomalies[order].tolist()
-    if form is None:
-        table = write_places(opened, "ranking", places)
-    else:
-        table = write_rows(opened, "ranking", x[order].cpu(), form, places)
+    table = (
+        write_places(opened, "ranking", places)
+        if form is None
+        else write_rows(opened, "ranking", x[order].cpu(), form, places)
+    )
     if opened.is_picture and can_draw():
         strangest = opened.grey(opened.pixels(x[order[:SHOWN]]))
         pictures.sample_grid(strangest, opened.shape, title="the strangest rows first", path=file.with_suffix(".png"))

@@ -67,7 +67,7 @@ def colourful():
     return BoltzmannDistribution(graph, biases, weights, "visible")
 
 
-MACHINES = pytest.mark.parametrize("build", [spikes, coupled, colourful])
+MACHINES = pytest.mark.parametrize("build", [coupled, colourful])
 
 
 def rows(dist, n=5):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from oracles.small_machines import (
-    CHAINED,
     CHAINS,
     DELTA,
     SWEEPS,
@@ -86,10 +85,13 @@ runner = functools.cache(Runner)
 @QUICK
 @pytest.mark.parametrize(
     ("build", "clamped"),
-    [*((build, False) for build in CHAINED), *((build, True) for build in (full, star, lonely))],
+    [
+        *((build, False) for build in (full, sparse, ring, mixed, labels, lonely)),
+        *((build, True) for build in (full, star, lonely)),
+    ],
 )
 def test_the_kernel_keeps_the_distribution_and_moves_by_the_transition_matrix(build, clamped):
-    """The clamped machines that are not here are in tests/mcmc/test_jax_engine.py."""
+    """The machines that are not here are in tests/mcmc/test_jax_engine.py."""
     run, table = runner(build, clamped), Table.of(build())
     if run.clamp is not None:
         table = table.given(*(part.ravel() for part in run.clamp))

@@ -23,27 +23,31 @@ def posterior(model, y):
     return mixture.Mixture(prior.switches, prior.Q + precision, prior.l + y / NOISE**2, prior.c)
 
 
-@pytest.mark.parametrize("rows", [None, 3])
-def test_nuts_draws_from_the_posterior_of_real_units(rows):
-    """Means of z and z², which are known exactly, within six standard errors by the chains' effective number of draws."""
+def test_nuts_draws_from_the_posterior_of_real_units():
+    """A site's posterior alone and those of two rows of a plate, all in one program.
+
+    Means of z and z², which are known exactly, are within six standard errors by the chains' effective number of draws.
+    """
     from numpyro.diagnostics import effective_sample_size
     from numpyro.infer import MCMC, NUTS
 
     rbm = dgm.GaussianRBM.example()[0]
     dist, size = to_numpyro(rbm()), rbm().event_shape.numel()
-    y = np.random.default_rng(0).normal(size=(rows or 1, size))
+    y = np.random.default_rng(0).normal(size=(3, size))
+
+    def see(name, observed):
+        z = numpyro.sample(f"z {name}", dist)
+        numpyro.sample(f"y {name}", numpyro.distributions.Normal(z, NOISE).to_event(1), obs=observed)
 
     def model():
-        z = numpyro.sample("z", dist)
-        numpyro.sample("y", numpyro.distributions.Normal(z, NOISE).to_event(1), obs=y if rows else y[0])
+        see("alone", y[0])
+        with numpyro.plate("rows", 2):
+            see("row", y[1:])
 
-    def plated():
-        with numpyro.plate("rows", rows):
-            model()
-
-    mcmc = MCMC(NUTS(plated if rows else model), num_warmup=300, num_samples=2000, progress_bar=False)
+    mcmc = MCMC(NUTS(model), num_warmup=300, num_samples=2000, progress_bar=False)
     mcmc.run(jax.random.PRNGKey(0))
-    z = np.asarray(mcmc.get_samples()["z"], float).reshape(2000, -1, size)
+    draws = {name: np.asarray(x, float) for name, x in mcmc.get_samples().items()}
+    z = np.concatenate([draws["z alone"][:, None], draws["z row"]], 1)
     for number, row in enumerate(y):
         exact, prior = (found.moments() for found in (posterior(rbm, row), mixture.of_gaussian_rbm(rbm)))
         for power, name in ((z, "z"), (z**2, "zz")):

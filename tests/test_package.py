@@ -113,6 +113,12 @@ def test_the_readmes_test_command_is_the_one_that_ci_runs():
     assert "<!-- test-command -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+def test_types():
+    """Here, so that the other processor is not idle meanwhile."""
+    found = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_the_readmes_code_runs():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n(.*?)```", readme, re.S)[1]

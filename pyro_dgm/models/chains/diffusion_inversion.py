@@ -10,8 +10,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ... import progress
-from ...annealing.weights import log_mean_exp
 from ...checks import check_belongs, check_choice, check_columns, check_count, check_counts
 from ...distributions.exact_bits import ExactBits
 from ...nets.scaling import ColumnScaling
@@ -22,8 +20,9 @@ from ..shared.abilities import Abilities
 from ..shared.chain_details import Step
 from ..shared.decoded import check_body
 from ..shared.diffusion import BinomialCorruption, GaussianCorruption, schedule_of, signal_of
+from ..shared.diffusion_bounds import bound
 from ..shared.diffusion_paths import metropolis_over_paths, overwritten
-from ..shared.evidence import WIDTH, Evidence
+from ..shared.evidence import Evidence
 from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
 from ..shared.rows import PROGRESS_ROWS, check_binary, check_rows
@@ -317,45 +316,7 @@ class DiffusionInversion(LatentVariableModel):
             ValueError: another method or option, or a count below one.
         """
         method = method or self.default_method
-        chosen = self.method_options(method, options)
-        name, count = next(iter(chosen.items()))
-        count = check_count(name, count)
-        with torch.no_grad(), pyro.validation_enabled(False):
-            if method == "paths":
-                weights = torch.stack([self._path_weights(x) for _ in progress.steps(range(count), "paths")])
-                values, errors = log_mean_exp(weights)
-                error = float(errors.square().sum().sqrt() / len(errors)) if count > 1 else float("nan")
-                how = f"importance-weighted lower bound, {count} paths of {self.steps} steps"
-            else:
-                rounds = torch.stack([self._all_terms(x) for _ in range(count)])
-                values = -rounds.mean(0)
-                # Rows have noise of their own: their variances add up.
-                error = float((rounds.var(0).sum() / count).sqrt() / len(x)) if count > 1 else float("nan")
-                how = f"variational lower bound, all {self.steps} terms"
-        lower = -WIDTH * error if error == error else -float("inf")
-        return Evidence(
-            values, kind="lower bound", method=how, stderr=error, lower=lower, upper=float("inf"), details={}
-        )
-
-    def _all_terms(self, x: Tensor) -> Tensor:
-        total = self.end_terms(x).double()
-        for t in progress.steps(range(1, self.steps + 1), "times", self.steps):
-            total += self.step_terms(x, torch.full((len(x),), t, device=x.device))
-        return total
-
-    def _path_weights(self, x: Tensor) -> Tensor:
-        """Log weights of one path per row."""
-        state, corruption, total = (
-            self.clean(x),
-            self.corruption,
-            torch.zeros(len(x), dtype=torch.float64, device=x.device),
-        )
-        for t in range(1, self.steps + 1):
-            forward = corruption.after(state, self._time(t - 1), self._time(t))
-            noisy = forward.sample()
-            total += self.reverse(noisy, self._time(t)).log_prob(x if t == 1 else state) - forward.log_prob(noisy)
-            state = noisy
-        return total + corruption.end(state).log_prob(state)
+        return bound(self, x, method, **self.method_options(method, options))
 
     def conditional_chain(self, x: Tensor, known: Tensor, warmup: int) -> Iterator[Step]:
         """Yield the state after every step of one chain per row, exact in the limit: Metropolis over paths."""

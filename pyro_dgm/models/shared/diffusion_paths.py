@@ -52,18 +52,18 @@ def metropolis_over_paths(model: Diffusion, x: Tensor, known: Tensor) -> Iterato
     rows = torch.where(known, x, model.sample(len(x)).to(x))
     path, state = [rows], model.clean(rows)
     for t in range(1, model.steps + 1):
-        state = model.corruption.after(state, _time(t - 1, x), _time(t, x)).sample()
+        state = model.corruption.after(state, time_of(t - 1, x), time_of(t, x)).sample()
         path.append(state)
-    seen = _seen(model.reverse(path[1], _time(1, x)), x, known)
+    seen = _seen(model.reverse(path[1], time_of(1, x)), x, known)
     while True:
         moved = _drawn(model, path, int(torch.randint(2, model.steps + 2, ())))
-        proposed = model.reverse(moved[1], _time(1, x))
+        proposed = model.reverse(moved[1], time_of(1, x))
         then = _seen(proposed, x, known)
         accept = torch.rand_like(seen).log() < then - seen
         path = _chosen(accept, moved, path)
-        rows = torch.where(known, x, model.reverse(path[1], _time(1, x)).sample())
+        rows = torch.where(known, x, model.reverse(path[1], time_of(1, x)).sample())
         path, refreshed = _refreshed(model, path, rows)
-        seen = _seen(model.reverse(path[1], _time(1, x)), x, known)
+        seen = _seen(model.reverse(path[1], time_of(1, x)), x, known)
         yield Step(rows, 0.5 * (accept.to(x) + refreshed.to(x)), seen)
 
 
@@ -72,8 +72,8 @@ def overwritten(model: Diffusion, x: Tensor, known: Tensor) -> Tensor:
     x, corruption = torch.where(known, x, 0.0), model.corruption
     clean, state = model.clean(x), corruption.end(x).sample()
     for t in range(model.steps, 0, -1):
-        state = model.reverse(state, _time(t, x)).sample()
-        held = x if t == 1 else corruption.after(clean, _time(0, x), _time(t - 1, x)).sample()
+        state = model.reverse(state, time_of(t, x)).sample()
+        held = x if t == 1 else corruption.after(clean, time_of(0, x), time_of(t - 1, x)).sample()
         state = torch.where(known, held, state)
     return state
 
@@ -84,7 +84,7 @@ def _drawn(model: Diffusion, path: list[Tensor], below: int) -> list[Tensor]:
     if below > model.steps:
         moved[model.steps] = model.corruption.end(path[0]).sample()
     for t in range(min(below, model.steps), 1, -1):
-        moved[t - 1] = model.reverse(moved[t], _time(t, path[0])).sample()
+        moved[t - 1] = model.reverse(moved[t], time_of(t, path[0])).sample()
     return moved
 
 
@@ -95,13 +95,13 @@ def _refreshed(model: Diffusion, path: list[Tensor], rows: Tensor) -> tuple[list
     below, clean = int(torch.randint(2, model.steps + 1, ())), model.clean(rows)
     moved, log_ratio = list(path), torch.zeros_like(rows[:, 0])
     for t in range(below, 1, -1):
-        time = _time(t, rows)
+        time = time_of(t, rows)
         proposal = model.corruption.between(moved[t], clean, time - 1, time)
         present = model.corruption.between(path[t], clean, time - 1, time)
         moved[t - 1] = proposal.sample()
         log_ratio += model.reverse(moved[t], time).log_prob(moved[t - 1]) - proposal.log_prob(moved[t - 1])
         log_ratio -= model.reverse(path[t], time).log_prob(path[t - 1]) - present.log_prob(path[t - 1])
-    last = _time(1, rows)
+    last = time_of(1, rows)
     log_ratio += model.reverse(moved[1], last).log_prob(rows) - model.reverse(path[1], last).log_prob(rows)
     accept = torch.rand_like(log_ratio).log() < log_ratio
     return _chosen(accept, moved, path), accept
@@ -115,5 +115,6 @@ def _seen(law: Any, x: Tensor, known: Tensor) -> Tensor:
     return torch.where(known, law.base_dist.log_prob(x), 0.0).sum(-1)
 
 
-def _time(t: int, like: Tensor) -> Tensor:
+def time_of(t: int, like: Tensor) -> Tensor:
+    """A time as a number on a tensor's device."""
     return torch.tensor(t, device=like.device)

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pyro_dgm as dgm
 from pyro_dgm import recipes, registry
 from pyro_dgm.data import sources
 from pyro_dgm.recipes import figure
+from pyro_dgm.recipes.table import spread
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pyro_dgm"
@@ -186,6 +188,21 @@ def test_results_are_of_their_recipes():
         assert {"figure", "seed", "versions", "machine", "training_seconds"} <= set(result)
 
 
+def test_other_seeds_are_of_their_recipes():
+    known = recipes.recipes()
+    for name, repeated in recipes.repeats().items():
+        seeds = [known[name]["seed"], *(result["seed"] for result in repeated)]
+        assert len(set(seeds)) == len(seeds)
+        for result in repeated:
+            assert not result["fast"]
+            assert result["command"] == f"pyro-dgm reproduce {name} --seed {result['seed']}"
+
+
+def test_the_spread_of_seeds_is_told_in_the_figure_s_unit():
+    errors = [{"figure": {"kind": "test error", "value": value}} for value in (0.01, 0.02, 0.03)]
+    assert spread(errors) == "of 3 seeds the mean is 2.00, the standard deviation 1.00"
+
+
 def test_constraints_pin_what_the_project_asks_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
@@ -211,6 +228,25 @@ def test_recipes_run_in_fast_mode(name, tmp_path, data_dir):
     assert result["fast"]
     assert torch.isfinite(torch.tensor(result["figure"]["value"]))
     assert (tmp_path / f"{name}-fast" / "result.json").exists()
+
+
+def test_another_seed_trains_on_the_same_rows(tmp_path, data_dir, capsys):
+    """Bits are drawn from grey levels by the recipe's seed, and the weights by the one that is given."""
+    from pyro_dgm.cli import main
+
+    name, found = "rbm-features-mnist", {}
+    for seed in (0, 1):
+        options = ["--seed", str(seed), "--fast", "--out", str(tmp_path), "--data-dir", data_dir]
+        main(["reproduce", name, *options])
+        folder = tmp_path / (f"{name}-seed-1-fast" if seed else f"{name}-fast")
+        assert str(folder) in capsys.readouterr().out
+        found[seed] = json.loads((folder / "result.json").read_text())
+    assert found[0]["command"] == f"pyro-dgm reproduce {name} --fast"
+    assert found[1]["command"] == f"pyro-dgm reproduce {name} --seed 1 --fast"
+    assert found[1]["last_epoch"]["loss"] != found[0]["last_epoch"]["loss"]
+    sources = [json.loads((tmp_path / f"{name}{s}-fast" / "config.json").read_text()) for s in ("", "-seed-1")]
+    assert sources[0]["data"] == sources[1]["data"]
+    assert [config["training"]["seed"] for config in sources] == [0, 1]
 
 
 def test_the_page_on_scale_is_generated():

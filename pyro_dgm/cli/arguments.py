@@ -306,6 +306,7 @@ def _add_demo_and_recipes(add: Adder) -> None:
     option = reproduce.add_argument
     option("name", help="a recipe from `pyro-dgm list`")
     option("--out", default="runs", help="folder in which the run is made (default: %(default)s)")
+    option("--seed", type=seed, help="another seed of weights and training (default: the recipe's)")
     option("--resume", action="store_true", help="go on with an interrupted run")
     option("--fast", action="store_true", help="a few steps only, to try the recipe; the result says so")
     _add_data(reproduce)

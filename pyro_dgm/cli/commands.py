@@ -305,11 +305,10 @@ LATENT_ROWS = 500
 
 def reproduce(options: Namespace) -> None:
     """Train and evaluate a recipe; write its result file."""
-    result = recipes.reproduce(
-        options.name, Path(options.out), data_dir=options.data_dir, fast=options.fast, resume=options.resume
-    )
+    shared = {"data_dir": options.data_dir, "fast": options.fast, "resume": options.resume}
+    result = recipes.reproduce(options.name, Path(options.out), seed=options.seed, **shared)
     print(result["text"])
-    print(f"result in {Path(options.out) / (options.name + ('-fast' if options.fast else ''))}")
+    print(f"result in {Path(options.out) / recipes.folder_of(options.name, options.seed, options.fast)}")
 
 
 DEMO_EPOCHS = 60

@@ -1,7 +1,7 @@
 """Recorded recipes: the training and evaluation behind every row of the results table."""
 
-from .reproduction import reproduce
-from .stored import recipes, results
+from .reproduction import folder_of, reproduce
+from .stored import recipes, repeats, results
 from .table import table
 
-__all__ = ["recipes", "reproduce", "results", "table"]
+__all__ = ["folder_of", "recipes", "repeats", "reproduce", "results", "table"]

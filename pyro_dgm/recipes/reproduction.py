@@ -29,6 +29,7 @@ def reproduce(
     name: str,
     out: Path,
     *,
+    seed: int | None = None,
     data_dir: str | None = None,
     fast: bool = False,
     resume: bool = False,
@@ -38,7 +39,8 @@ def reproduce(
 
     Args:
         name: the name of the recipe.
-        out: the folder in which the run is made, ``NAME`` or ``NAME-fast``.
+        out: the folder in which the run is made, ``NAME``, ``NAME-seed-1`` or ``NAME-fast``.
+        seed: another seed of weights, training and evaluation than the recipe's; the data stay the same.
         data_dir: folder of the data files.
         fast: whether to make a few steps on a few rows only, to see that the recipe works; the result says so.
         resume: whether to go on with a run that was interrupted; a finished one is only evaluated again.
@@ -53,12 +55,19 @@ def reproduce(
     all_recipes = recipes()
     if name not in all_recipes:
         raise ValueError(f"there is no recipe {name!r}; expected one of {', '.join(all_recipes) or 'none'}")
-    run = out / (f"{name}-fast" if fast else name)
+    recipe = all_recipes[name]
+    seed = recipe["seed"] if seed is None else seed
+    run = out / folder_of(name, seed, fast)
     if not resume and has_checkpoint(run):
         raise ValueError(f"{run} holds a run already; choose another folder, or go on with it by resume (--resume)")
     # From the recipe's seed to the figure, so that neither an interruption nor what was drawn before changes the result.
-    with seeded(all_recipes[name]["seed"]):
-        return _Reproduction(name, all_recipes[name], run, data_dir, fast, resume, progress).result()
+    with seeded(seed):
+        return _Reproduction(name, recipe, run, seed, data_dir, fast, resume, progress).result()
+
+
+def folder_of(name: str, seed: int | None, fast: bool) -> str:
+    """The name of a recipe's run, which says a seed that is not the recipe's, and that a run is fast."""
+    return name + ("" if seed in (None, recipes()[name]["seed"]) else f"-seed-{seed}") + ("-fast" if fast else "")
 
 
 class _Reproduction:
@@ -69,12 +78,13 @@ class _Reproduction:
         name: str,
         recipe: dict[str, Any],
         run: Path,
+        seed: int,
         data_dir: str | None,
         fast: bool,
         resume: bool,
         progress: bool,
     ) -> None:
-        self.name, self.recipe, self.run, self.data_dir = name, recipe, run, data_dir
+        self.name, self.recipe, self.run, self.seed, self.data_dir = name, recipe, run, seed, data_dir
         self.fast, self.resume, self.progress = fast, resume, progress
         check_measure(self.measure_name)
         self.dataset = self._load(recipe)
@@ -95,7 +105,7 @@ class _Reproduction:
         from ..files import write_json
 
         recipe = self.recipe
-        model = registry.build(recipe["model"], recipe["options"], self.dataset.visible, recipe["seed"])
+        model = registry.build(recipe["model"], recipe["options"], self.dataset.visible, self.seed)
         fitted = self.train(model)
         classify = self.classifier(model)
         start = time.perf_counter()
@@ -111,14 +121,19 @@ class _Reproduction:
             "evaluation_seconds": round(time.perf_counter() - start, 1),
             "epochs": len(fitted.history),
             "last_epoch": fitted.history[-1],
-            "command": shlex.join(["pyro-dgm", "reproduce", self.name] + (["--fast"] if self.fast else [])),
-            "seed": recipe["seed"],
+            "command": shlex.join(["pyro-dgm", "reproduce", self.name, *self._options()]),
+            "seed": self.seed,
             "versions": versions(),
             "machine": machine() if self.earlier is None else self.earlier["machine"],
             "evaluation_machine": machine(),
         }
         write_json(self.run / "result.json", result)
         return result
+
+    def _options(self) -> list[str]:
+        """The options of the command that makes this result."""
+        seed = [] if self.seed == self.recipe["seed"] else ["--seed", str(self.seed)]
+        return [*seed, *(["--fast"] if self.fast else [])]
 
     def train(self, model: Any) -> Any:
         """Pretrain the layers if the recipe says so, then fit; returns the run and stores the time that both took."""
@@ -128,7 +143,7 @@ class _Reproduction:
         training = recipe["training"] | ({"epochs": 1} if self.fast else {})
         self._pretrain(model, note)
         fitted = train.fit(
-            model, self.dataset, objective=model.objective(**recipe.get("objective", {})), seed=recipe["seed"], out=self.run,
+            model, self.dataset, objective=model.objective(**recipe.get("objective", {})), seed=self.seed, out=self.run,
             resume=self.resume, progress=self.progress, source=_source(recipe), **training,
         )  # fmt: skip
         spent = {name: sum(row.get(name, 0.0) for row in fitted.history) for name in ("seconds", "cpu_seconds")}
@@ -149,7 +164,7 @@ class _Reproduction:
             return
         started = _clocks()
         stages = _shortened(self.recipe["pretraining"]) if self.fast else self.recipe["pretraining"]
-        train.pretrain(model, self.dataset, seed=self.recipe["seed"], progress=self.progress, **stages)
+        train.pretrain(model, self.dataset, seed=self.seed, progress=self.progress, **stages)
         self.run.mkdir(parents=True, exist_ok=True)
         write_json(note, _passed(started))
 
@@ -163,7 +178,7 @@ class _Reproduction:
         options = self.recipe["classifier"] | ({"epochs": 1} if self.fast else {})
         if options.pop("grey", False):
             self.dataset = self._load({k: v for k, v in self.recipe.items() if k != "binarisation"})
-        classify = fine_tune(model, self.dataset.train, seed=self.recipe["seed"], **options)
+        classify = fine_tune(model, self.dataset.train, seed=self.seed, **options)
         self.spent = _added(self.spent, _passed(started))
         return classify
 

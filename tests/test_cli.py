@@ -139,6 +139,8 @@ def test_impute_rows_of_a_file(run, request, tmp_path, capsys):
         np.save(tmp_path / "strange.npy", strange)
         assert main(["impute", str(folder), "--rows", str(tmp_path / "strange.npy")]) == 2
         assert match in capsys.readouterr().err
+    assert main(["impute", str(folder), "--known", "height"]) == 2
+    assert "the columns of the run's data have no names; expected a share" in capsys.readouterr().err
     for flag, value in (("-n", "3"), ("--known", "0.5")):
         assert main(["impute", str(folder), "--rows", str(tmp_path / "holes.npy"), flag, value]) == 2
         assert f"{flag} got {value}, which is for test rows" in capsys.readouterr().err

@@ -74,6 +74,53 @@ def test_a_table_of_mixed_columns_from_fit_to_condition(people, tmp_path, capsys
     capsys.readouterr()
 
 
+def test_labels_that_are_no_part_of_the_rows_come_back(people, tmp_path, capsys):
+    """As they were read, where they are known; elsewhere their column is empty, and the command says so."""
+    data, run = people / "people.csv", tmp_path / "run"
+    options = ["--labels", "kind", "--preprocessing", "standardised", "--epochs", 1]
+    ran("fit", "affinegenerator", "--data", data, *options, "--out", run)
+    kinds = {(row["height"], row["children"]): row["kind"] for row in table(data)}
+    ran("impute", run, "--draws", 5, "-n", 8, "--known", "height", "--known", "children")
+    filled = table(run / "imputed.csv")
+    assert list(filled[0]) == ["height", "children", "sporty", "town", "kind"]
+    assert [row["kind"] for row in filled] == [kinds[f"{float(row['height']):.1f}", row["children"]] for row in filled]
+    holes = tmp_path / "holes.csv"
+    holes.write_text("height,children,sporty,town,kind\n181.5,,true,Rome,b\n159.0,1,false,,\n")
+    ran("condition", run, "--rows", holes, "--draws", 2, "--warmup", 2)
+    assert [row["kind"] for row in table(run / "conditioned.csv")] == ["b", "b", "", ""]
+    ran("rank", run, "--rows", data)
+    assert {row["kind"] for row in table(run / "ranking.csv")} == {"a", "b"}
+    capsys.readouterr()
+    ran("sample", run, "-n", 3)
+    assert (
+        "the column 'kind' of labels is empty, since the model has no labels; one that was trained with --classes 2"
+        in (capsys.readouterr().err)
+    )
+    assert [row["kind"] for row in table(run / "samples.csv")] == [""] * 3
+    ran("evaluate", run, "--data", run / "samples.csv")
+
+
+def test_columns_are_known_by_their_names(people, tmp_path, capsys):
+    run = people / "run"  # whose model always knows the label
+    columns = ["height", "children", "sporty", "Oslo", "Rome", "a", "b"]
+    for names, known in (({"height", "town"}, {0, 3, 4, 5, 6}), ({"0.5"}, {0, 1, 2, 5, 6})):
+        flags = [part for name in names for part in ("--known", name)]
+        ran("impute", run, "--draws", 5, "-n", 4, *flags, "--out", tmp_path)
+        found = np.load(tmp_path / "imputed.npz")["known"]
+        assert {int(n) for n in found.nonzero()[-1]} == known, columns
+    for known, error in (
+        (["hight"], "'hight', which is no column of the run's rows; expected names of columns ('height' …; repeat"),
+        (
+            ["1.5"],
+            "'1.5', which is no column of the run's rows; expected names of columns ('height', 'children', 'sporty', ",
+        ),
+        (["0.5", "height"], "'0.5', which is no column"),
+    ):
+        flags = [part for name in known for part in ("--known", name)]
+        assert main(["condition", str(run), *flags]) == 2
+        assert error in capsys.readouterr().err
+
+
 def test_a_wrong_table_is_refused_in_words(people, tmp_path, capsys):
     (tmp_path / "wrong.csv").write_text("height,children,sporty,town\n170,1,true,Paris\n")
     assert main(["impute", str(people / "run"), "--rows", str(tmp_path / "wrong.csv")]) == 2

@@ -209,9 +209,12 @@ def _add_commands_on_runs(add: Adder) -> None:
             help="rows of your own, in a file as --data takes them, with NaN or nothing where a value is unknown",
         )
         option("-n", type=whole(1), help="number of test rows (default: 10)")
-        share = real(0, 1, "a share between 0 and 1")
         option(
-            "--known", type=share, help="share of the test rows' columns, from the first, that is known (default: 0.5)"
+            "--known",
+            action="append",
+            metavar="SHARE|COLUMN",
+            help="share of the test rows' columns, from the first, that is known (default: 0.5), or a known column of a table by "
+            "its name; repeat it for more",
         )
     for command in (sample, impute, condition):
         command.add_argument(

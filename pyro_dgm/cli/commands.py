@@ -16,8 +16,9 @@ from ..train.loggers import check_logger
 from .arguments import parser
 from .explain import columns, summary
 from .exporting import export as export
+from .known import partly_known_rows
 from .latents import print_latents
-from .parts import NAMES, imputed_picture, last_line, likelihood, of_method, partly_known_rows, warn_of_whole_columns
+from .parts import NAMES, imputed_picture, last_line, likelihood, of_method, warn_of_whole_columns
 from .ranking import rank as rank
 from .repeat import kept_by, options_of_torch, seed_of_data
 from .report import report as report
@@ -224,12 +225,12 @@ def impute(options: Namespace) -> None:
     """Fill in the unknown columns of test rows, or the holes in rows of a file; save them and a picture."""
     opened = open_run(options)
     check_place(opened, "imputed", options.format)
-    x, known = partly_known_rows(opened, options)
+    x, known, labels = partly_known_rows(opened, options)
     with progress.shown(not options.quiet):
         means, details = opened.model.impute_with_details(x, known, draws=options.draws)
     file = opened.folder / "imputed.npz"
     write_npz(file, x=x.cpu().numpy(), known=known.cpu().numpy(), means=means.cpu().numpy(), **details)
-    written = also(write_rows(opened, "imputed", means.cpu(), options.format))
+    written = also(write_rows(opened, "imputed", means.cpu(), options.format, labels=labels))
     if opened.is_picture and can_draw():
         imputed_picture(opened, x, known, means, options.rows is None, path=opened.folder / "imputed.png")
     print(f"{len(x)} rows with {_unknown(opened, known)} imputed in {file}{written}")
@@ -242,7 +243,7 @@ def condition(options: Namespace) -> None:
 
     opened = open_run(options)
     check_place(opened, "conditioned", options.format)
-    x, known = partly_known_rows(opened, options)
+    x, known, labels = partly_known_rows(opened, options)
     with progress.shown(not options.quiet):
         drawn, details = condition_with_details(opened.model, x, known, draws=options.draws, warmup=options.warmup)
     drawn = drawn.cpu()
@@ -254,7 +255,8 @@ def condition(options: Namespace) -> None:
         "row": torch.arange(len(x)).repeat_interleave(options.draws).tolist(),
         "draw": torch.arange(options.draws).repeat(len(x)).tolist(),
     }
-    written = also(write_rows(opened, "conditioned", rows, options.format, places))
+    labels = None if labels is None else labels.repeat_interleave(options.draws, 0)
+    written = also(write_rows(opened, "conditioned", rows, options.format, places, labels))
     print(f"{options.draws} draws of {len(x)} rows with {_unknown(opened, known)} in {file}{written}")
     print_details(details)
 
@@ -262,7 +264,10 @@ def condition(options: Namespace) -> None:
 def _unknown(opened: Opened, known: Tensor) -> str:
     """How much of the rows is unknown, in words."""
     wide = opened.dataset.visible - opened.classes
-    return f"{int((~known).sum())} {'unknown values' if known.dim() > 1 else f'of {wide} columns'}"
+    if known.dim() > 1:
+        return f"{int((~known).sum())} unknown values"
+    label = "" if bool(known[wide:].all()) else " and the label"
+    return f"{int((~known[:wide]).sum())} of {wide} columns{label}"
 
 
 def diagnose(options: Namespace) -> None:

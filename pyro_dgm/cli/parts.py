@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import signatures
@@ -94,39 +92,6 @@ def _rows_to_evaluate(split: Split) -> Split:
             stacklevel=2,
         )
     return split[index]
-
-
-def partly_known(opened: Opened, device: str, n: int = 10, share: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Test rows from all over the split, and booleans of the first share of their columns and of their labels.
-
-    Missing values (NaN) are never known; the booleans are then those of every row.
-    """
-    test, wide = opened.dataset.test, opened.dataset.visible - opened.classes
-    spread = torch.linspace(0, len(test) - 1, min(n, len(test))).long()
-    x = test.x[spread].to(device)
-    known = opened.known(torch.arange(wide, device=x.device) < math.ceil(share * wide))
-    return x, known & ~x.isnan() if bool(x.isnan().any()) else known
-
-
-def partly_known_rows(opened: Opened, options: Namespace) -> tuple[Tensor, Tensor]:
-    """The rows of ``--rows``, converted as the run's were, or test rows, and booleans of what is known of them.
-
-    Raises:
-        ValueError: options for test rows with ``--rows``, or rows that the run's model does not take.
-    """
-    from ..data.row_files import incomplete_rows
-
-    if options.rows is None:
-        return partly_known(opened, options.device, options.n or 10, options.known or 0.5)
-    for flag, value in (("-n", options.n), ("--known", options.known)):
-        if value is not None:
-            raise ValueError(f"{flag} got {value}, which is for test rows, with --rows: leave it out")
-    wide = opened.dataset.visible - opened.classes
-    read = incomplete_rows(options.rows, opened.dataset.visible, opened.classes, opened.dataset.columns)
-    x = torch.cat([opened.converted(read[:, :wide], options.rows), read[:, wide:]], 1).to(options.device)
-    known, x = ~x.isnan(), x.nan_to_num()
-    opened.check_known(options.rows, x, known)
-    return x, known
 
 
 def imputed_picture(

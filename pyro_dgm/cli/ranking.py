@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import progress
+from ..data import Split
 from ..data.row_files import split_of
+from ..data.tables import UNLABELLED
 from .parts import of_method
 from .runs import Opened, open_run, other_rows, write_npz
 from .show import can_draw, print_json
@@ -30,7 +32,8 @@ def rank(options: Namespace) -> None:
     opened = open_run(options)
     form = table_form(opened)
     check_place(opened, "ranking", form or "csv")
-    x, anomalies, splits = _rows(opened, options)
+    rows, anomalies, splits = _rows(opened, options)
+    x, labels = rows.x, rows.labels
     chosen = of_method(opened.model, options) | ({} if options.method is None else {"method": options.method})
     with progress.shown(not options.quiet):
         scores = anomaly_scores(opened.model, x.to(options.device), options.by, **chosen)
@@ -49,7 +52,7 @@ def rank(options: Namespace) -> None:
     table = (
         write_places(opened, "ranking", places)
         if form is None
-        else write_rows(opened, "ranking", x[order].cpu(), form, places)
+        else write_rows(opened, "ranking", x[order].cpu(), form, places, None if labels is None else labels[order])
     )
     if opened.is_picture and can_draw():
         strangest = opened.grey(opened.pixels(x[order[:SHOWN]]))
@@ -92,7 +95,7 @@ def _listed(falling: Tensor, options: Namespace, judged: bool) -> int:
     return int(options.first)
 
 
-def _rows(opened: Opened, options: Namespace) -> tuple[Tensor, Tensor | None, list[str] | None]:
+def _rows(opened: Opened, options: Namespace) -> tuple[Split, Tensor | None, list[str] | None]:
     """The rows, booleans of which are anomalies (None where that is not known), and of which split each is, if of any.
 
     Raises:
@@ -100,18 +103,19 @@ def _rows(opened: Opened, options: Namespace) -> tuple[Tensor, Tensor | None, li
     """
     split = other_rows(options.rows, options, opened)
     name = split_of(options.rows, options.split, options.data_dir)
-    splits = None if name is None else [name] * len(split.x)
+    splits = None if name is None else [name] * len(split)
     if options.among_test:
         if options.anomalies is not None:
             raise ValueError("--anomalies and --among-test both say which rows are anomalies; leave one out")
-        test = opened.dataset.test.x
-        both = torch.cat([split.x, test])
-        given = torch.arange(len(both)) < len(split.x)
+        parts = (split, opened.dataset.test)
+        given = torch.arange(sum(map(len, parts))) < len(split)
+        labels = [torch.full((len(p),), UNLABELLED) if p.labels is None else p.labels for p in parts]
+        both = Split(torch.cat([p.x for p in parts]), split.space, torch.cat(labels))
         return both, given, ["given" if own else "test" for own in given.tolist()]
     if options.anomalies is None:
-        return split.x, None, splits
+        return split, None, splits
     if split.labels is None:
         raise ValueError(
             f"{options.rows} has no labels, which --anomalies needs; give an npz file with the rows x and their x_labels"
         )
-    return split.x, torch.isin(split.labels, torch.tensor(options.anomalies)), splits
+    return split, torch.isin(split.labels, torch.tensor(options.anomalies)), splits

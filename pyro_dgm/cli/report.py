@@ -20,7 +20,8 @@ from ..evaluation.pages import Page, code, facts, note, picture, table
 from ..extras import MissingExtra, need
 from ..files import write_atomically
 from ..train.checkpoint import load_state, read_config
-from .parts import NAMES, imputed_picture, likelihood, of_method, partly_known
+from .known import partly_known
+from .parts import NAMES, imputed_picture, likelihood, of_method
 from .repeat import stored_arguments
 from .runs import Opened, open_run
 
@@ -220,7 +221,7 @@ def _latents(opened: Opened, options: Namespace) -> list[str]:
 
 
 def _imputation(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
-    x, known = partly_known(opened, options.device)
+    x, known, _ = partly_known(opened, options.device)
     means, details = opened.model.impute_with_details(x, known, draws=IMPUTATION_DRAWS)
     shown = [facts({name.replace("_", " "): value for name, value in details.items()})] if details else []
     if not opened.is_picture:

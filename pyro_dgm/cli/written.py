@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data import names
 from ..data.frames import frame_of
-from ..data.tables import Columns
+from ..data.tables import UNLABELLED, Columns
 from ..extras import need
 from ..files import write_atomically
 from ..train.kept_rows import unknown_change
@@ -93,9 +93,16 @@ def _is_ours(path: Path) -> bool:
 
 
 def write_rows(
-    opened: Opened, stem: str, rows: Tensor, form: str | None = None, places: Places | None = None
+    opened: Opened,
+    stem: str,
+    rows: Tensor,
+    form: str | None = None,
+    places: Places | None = None,
+    labels: Tensor | None = None,
 ) -> Path | None:
     """Write rows in the units, with the columns and in the format of the run's data, or in another format.
+
+    A table has the column of labels too. Where they are neither a part of the rows nor given it is empty, which is said.
 
     Args:
         opened: the run.
@@ -103,6 +110,7 @@ def write_rows(
         rows: rows as the model has them, with labels if the run has classes.
         form: the format; by default the one that the run's data were read from, nothing for npz files and named data sets.
         places: columns to begin with, where rows belong to others; one that the table has already gets an underscore.
+        labels: the classes of the rows, where they are known and no part of them.
 
     Raises:
         ValueError: rows that are no pictures, as pictures.
@@ -113,10 +121,6 @@ def write_rows(
     if form is None:
         return None
     pixels = opened.pixels(rows)
-    labels = None
-    if opened.classes:
-        label = rows[:, -opened.classes :].cpu()
-        labels = np.where(label.isnan().any(1), -1, label.nan_to_num().argmax(1).numpy())
     if form == "png":
         return _write_pictures(opened, opened.folder / stem, pixels, places or {})
     restored = (pixels if opened.dataset.restore is None else opened.dataset.restore(pixels)).detach().numpy()
@@ -128,10 +132,28 @@ def write_rows(
         write_atomically(path, lambda file: np.save(file, shaped))
         return path
     columns = opened.dataset.columns or Columns.plain(restored.shape[1])
-    own = columns.values(restored, labels)
+    own = columns.values(restored, _classes(opened, columns, rows, labels))
     values = {_free(name, own): numbers for name, numbers in (places or {}).items()} | own
     WRITERS[form](path, columns, values)
     return path
+
+
+def _classes(opened: Opened, columns: Columns, rows: Tensor, given: Tensor | None) -> np.ndarray | None:
+    """The classes in the table's column of labels; None if it has no such column."""
+    if columns.label is None:
+        return None
+    if opened.classes:
+        label = rows[:, -opened.classes :].cpu()
+        return np.where(label.isnan().any(1), UNLABELLED, label.nan_to_num().argmax(1).numpy())
+    count = len(columns.label.levels)
+    if given is None:
+        warnings.warn(
+            f"the column {columns.label.name!r} of labels is empty, since the model has no labels; one that was trained with "
+            f"--classes {count} fills it in",
+            stacklevel=3,
+        )
+        return np.full(len(rows), UNLABELLED)
+    return np.where((given >= 0) & (given < count), given, UNLABELLED)
 
 
 def write_places(opened: Opened, stem: str, places: Places) -> Path:

@@ -49,8 +49,8 @@ def read_values(path: Path, columns: Columns | None = None) -> dict[str, np.ndar
 
 def incomplete_rows(
     path: str | os.PathLike[str], visible: int, classes: int = 0, columns: Columns | None = None
-) -> Tensor:
-    """Rows of a file, or of an npz file's array ``x``, with NaN where a value is unknown: ``rows x visible``.
+) -> tuple[Tensor, Tensor | None]:
+    """Rows of a file, or of an npz file's array ``x``, with NaN where a value is unknown: ``rows x visible``; and their labels.
 
     They are in double precision where the file's numbers are, as are those of a table.
 
@@ -84,10 +84,11 @@ def incomplete_rows(
             "or NaN where a value is unknown"
         )
     missing = rows.new_full((len(rows), visible - rows.shape[1]), torch.nan)
-    if missing.shape[1] and (labels := labels_of(file, "x", arrays, len(rows))) is not None:
+    labels = labels_of(file, "x", arrays, len(rows))
+    if missing.shape[1] and labels is not None:
         given = (labels >= 0) & (labels < classes)
         missing[given] = torch.nn.functional.one_hot(labels[given], classes).to(missing)
-    return torch.cat([rows, missing], 1)
+    return torch.cat([rows, missing], 1), labels
 
 
 def split_of(name: str, part: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:

@@ -221,7 +221,7 @@ def _latents(opened: Opened, options: Namespace) -> list[str]:
 
 
 def _imputation(opened: Opened, options: Namespace, _: Tensor) -> list[str]:
-    x, known, _ = partly_known(opened, options.device)
+    x, known = partly_known(opened, options.device)[:2]
     means, details = opened.model.impute_with_details(x, known, draws=IMPUTATION_DRAWS)
     shown = [facts({name.replace("_", " "): value for name, value in details.items()})] if details else []
     if not opened.is_picture:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray
 
-from .machine_code import compiled, exponential, sums, vectors
+from .exponential import exponential
+from .machine_code import compiled, sums, vectors
 from .team import for_a_team, own_part
 
 ROWS = 8

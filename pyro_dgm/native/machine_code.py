@@ -17,23 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import numpy as np
-from numba import types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
-from numba.extending import intrinsic
-
-_HALF, _ONE = np.float32(0.5), np.float32(1)
-_EDGE = np.float32(87)
-_PER_LN2 = np.float32(1 / np.log(2))
-# ln 2 in two parts, of which the first has zeros at its end: its products with small whole numbers are exact.
-_LN2_HIGH = np.float32(0.693359375)
-_LN2_LOW = np.float32(np.log(2) - 0.693359375)
-_C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / f) for f in (2, 6, 24, 120, 720, 5040))
-_BIAS = np.int32(127)
-_SHIFT = np.int32(23)
 
 _CHECKSUM = hashlib.sha256().digest_size
 
@@ -173,32 +160,10 @@ def copy_of(template: Any, function: Callable[..., Any], **names: Any) -> Any:
     return copy
 
 
-def _as_float(typing_context: Any, word: Any) -> Any:
-    """The single-precision number that has the bits of an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
-
-    return types.float32(types.int32), generate
-
-
-as_float: Any = intrinsic(_as_float)
-
+inlined = functools.partial(compiled, inline="always")
+"""``compiled`` for short functions in inner loops: a call costs as much as they do."""
 
 # Loops run in vectors only if divisions do not raise, and sums only if their terms may be added in any order (the machine
 # code fixes it, so that it is the same every time).
 vectors = functools.partial(compiled, error_model="numpy", fastmath={"contract"})
 sums = functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
-
-
-@vectors
-def exponential(t: Any) -> Any:
-    """exp(t) in single precision with a relative error of some 1e-7 for |t| up to 87; beyond, the value at the limit."""
-    t = min(max(t, -_EDGE), _EDGE)
-    whole = np.floor(t * _PER_LN2 + _HALF)
-    r = (t - whole * _LN2_HIGH) - whole * _LN2_LOW
-    # Terms that do not wait for one another.
-    square = r * r
-    upper = (_C4 + r * _C5) + square * (_C6 + r * _C7)
-    series = _ONE + (r + square * ((_C2 + r * _C3) + square * upper))
-    return series * as_float(np.int32((np.int32(whole) + _BIAS) << _SHIFT))

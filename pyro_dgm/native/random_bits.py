@@ -1,9 +1,8 @@
 """The compiled loops behind random bits on the processor; imported at the first large draw.
 
-Draws go in blocks of 1024, whose random words, probabilities and bits stay in the first-level cache: words first, then what
-the bits are compared with, then the comparison, each a loop that runs in vectors. Block n has the n-th part of one stream of
-random words, so that bits do not depend on who draws them. Cost: some 1 ns per bit, a third each for the exponential, the words
-and the rest.
+Draws go in blocks of 1024. Block n has the n-th part of one stream of random words, so that bits do not depend on who draws
+them. By logits a row of 32 bits is drawn in registers (see ``draw_vectors``); by probabilities words, comparisons and ties
+are loops of their own, whose arrays stay in the first-level cache.
 """
 
 from __future__ import annotations
@@ -14,14 +13,15 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from .machine_code import compiled, exponential, sums, vectors
+from .draw_vectors import WORDS, draw_row, number_at, write_word
+from .machine_code import compiled, inlined, vectors
 from .team import for_a_team, own_part
+from .vectors import BYTES, TILE
 
 BLOCK = 1024
 """Draws made at once: their random words stay in the first-level cache."""
 
 _U64 = np.uint64
-_ZERO, _ONE, _PARTS = np.float32(0), np.float32(1), np.float32(65536)
 _ALTERNATING = _U64(0xAAAAAAAAAAAAAAAA)
 
 
@@ -104,47 +104,47 @@ def draw(p: Any, seeds: Any) -> None:
         decide(block_p, lanes, state + gamma * _U64(words.size), gamma)
 
 
-@vectors
-def inverses(logits: Any, inverse: Any) -> None:
-    """Fill in 1 / p, for the sigmoid p of every logit."""
-    for i in range(logits.size):
-        inverse[i] = _ONE + exponential(-logits[i])
+@compiled
+def break_ties(logits: Any, undecided: Any, ones: Any, lanes: Any, ties: Any, gamma: Any) -> Any:
+    """Set undecided bits of a word with the probability of the share of their part that lies below p.
 
-
-@sums
-def compare(lanes: Any, inverse: Any, bits: Any) -> Any:
-    """Fill in bits by sixteen random ones: the n-th of 65536 parts of the unit interval lies below p where (n + 1) / p <= 65536.
-
-    Returns the number of ties, where p lies within the part: their bits are 0 so far.
+    ``lanes`` is the state before the words that left them undecided, ``ties`` the one before the double-precision numbers that
+    decide; returns the word and the latter's state.
     """
-    ties = _ZERO
-    for i in range(bits.size):
-        low = np.float32(np.int32(lanes[i])) * inverse[i]
-        begun = _ONE if low < _PARTS else _ZERO
-        bit = _ONE if low + inverse[i] <= _PARTS else _ZERO
-        ties += begun - bit
-        bits[i] = bit
-    return ties
+    for i in range(TILE):
+        if undecided >> np.uint32(i) & np.uint32(1):
+            ties += gamma
+            part = mix(lanes + gamma * _U64(i // 4 + 1)) >> _U64(i % 4 * 16) & _U64(0xFFFF)
+            if uniform(ties) < 65536.0 / (1.0 + math.exp(-np.float64(number_at(logits + 4 * i)))) - np.float64(part):
+                ones |= np.uint32(1) << np.uint32(i)
+    return ones, ties
 
 
-@vectors
-def break_ties(logits: Any, lanes: Any, inverse: Any, bits: Any, state: Any, gamma: Any) -> None:
-    """Set a tied bit with the probability of the share of its part that lies below p, by a double-precision uniform number."""
-    for i in range(bits.size):
-        if bits[i] == _ZERO and np.float32(np.int32(lanes[i])) * inverse[i] < _PARTS:
-            state += gamma
-            if uniform(state) < 65536.0 / (1.0 + math.exp(-np.float64(logits[i]))) - np.float64(lanes[i]):
-                bits[i] = _ONE
+@inlined
+def draw_word(logits: Any, lanes: Any, ties: Any, gamma: Any, inverse: Any) -> Any:
+    """A word of bits by 32 logits, and the state for ties after it; 1 / p goes to ``inverse``, an address as ``logits`` is."""
+    ones, undecided = draw_row(logits, lanes, gamma, inverse)
+    if undecided:
+        ones, ties = break_ties(logits, undecided, ones, lanes, ties, gamma)
+    return ones, ties
 
 
 @compiled
-def draw_by_logits(logits: Any, bits: Any, words: Any, inverse: Any, state: Any, gamma: Any) -> None:
-    """Fill in bits by their logits, from a part of a stream of SplitMix64; ``words`` and ``inverse`` are working memory."""
-    lanes = words.view(np.uint16)
-    fill(words, (bits.size + 3) // 4, state, gamma)
-    inverses(logits, inverse)
-    if compare(lanes, inverse, bits) > _ZERO:
-        break_ties(logits, lanes, inverse, bits, state + gamma * _U64(words.size), gamma)
+def draw_by_logits(logits: Any, bits: Any, edge: Any, size: Any, state: Any, gamma: Any) -> None:
+    """Fill in bits by their logits, from a stream's part for ``size`` bits; both arrays may be the same.
+
+    ``edge`` is room for three rows of 32 numbers.
+    """
+    whole, ties = bits.size // TILE, state + gamma * _U64(size // 4)
+    source, target, room = logits.ctypes.data, bits.ctypes.data, edge.ctypes.data
+    for row in range(whole):
+        ones, ties = draw_word(source + row * BYTES, state + gamma * _U64(row * WORDS), ties, gamma, room)
+        write_word(ones, target + row * BYTES)
+    if whole * TILE < bits.size:
+        copy(logits[whole * TILE :], edge[TILE : TILE + bits.size - whole * TILE])
+        ones, ties = draw_word(room + BYTES, state + gamma * _U64(whole * WORDS), ties, gamma, room)
+        write_word(ones, room + 2 * BYTES)
+        copy(edge[2 * TILE :], bits[whole * TILE :])
 
 
 @vectors
@@ -157,14 +157,11 @@ def copy(source: Any, target: Any) -> None:
 @compiled
 def draw_from_logits(logits: Any, bits: Any, seeds: Any) -> None:
     """Fill in bits as ``draw`` does, by their logits; both arrays may be the same."""
-    words, inverse, drawn = np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    gamma = increment(seeds[1])
+    edge, gamma = np.zeros(3 * TILE, np.float32), increment(seeds[1])
     first, end = own_part((bits.size + BLOCK - 1) // BLOCK)
     for block in range(first, end):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, bits.size)
-        state = stream(seeds[0], gamma, block, BLOCK)
-        draw_by_logits(logits[start:stop], drawn[: stop - start], words, inverse, state, gamma)
-        copy(drawn, bits[start:stop])
+        draw_by_logits(logits[start:stop], bits[start:stop], edge, BLOCK, stream(seeds[0], gamma, block, BLOCK), gamma)
 
 
 @compiled
@@ -174,14 +171,12 @@ def draw_at_temperatures(base: Any, fields: Any, betas: Any, source: Any, bits: 
     Where ``source`` is empty every row has its own fields, and bits and fields may be the same array.
     """
     width = padded(base.size)
-    words, inverse = np.empty(width // 4, np.uint64), np.empty(width, np.float32)
-    logits, drawn = np.zeros(width, np.float32), np.empty(width, np.float32)
+    edge, logits = np.zeros(3 * TILE, np.float32), np.empty(base.size, np.float32)
     gamma = increment(seeds[1])
     first, end = own_part(bits.shape[0])
     for row in range(first, end):
         interpolate(base, fields[source[row] if source.size else row], betas[row % betas.size], logits)
-        draw_by_logits(logits, drawn, words, inverse, stream(seeds[0], gamma, row, width), gamma)
-        copy(drawn, bits[row])
+        draw_by_logits(logits, bits[row], edge, width, stream(seeds[0], gamma, row, width), gamma)
 
 
 @compiled

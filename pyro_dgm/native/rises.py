@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numba import carray
 
+from .draw_vectors import WORDS, write_word
 from .machine_code import compiled, sums, vectors
-from .random_bits import copy, draw_by_logits, increment, interpolate, padded, stream
+from .random_bits import copy, draw_word, increment, interpolate, padded, stream
 from .team import for_a_team, own_part
+from .vectors import BYTES, TILE
 
 LIMIT = np.float32(0.25)
 """The largest step of a field that the series takes: its remainder is below 5e-9 nats per atom there (0.409 LIMIT⁷ / 7!),
@@ -105,13 +107,19 @@ def weigh_and_draw(data: Any) -> None:
     summed, seeds = carray(data[4], rows, np.float32), carray(data[5], 2, np.uint64)
     after, step, gamma = np.float32(betas[1]), np.float32(betas[1] - betas[0]), increment(seeds[1])
     width = padded(columns)
-    words, eta, steps = np.empty(width // 4, np.uint64), np.zeros(width, np.float32), np.zeros(width, np.float32)
-    p, inverse, bits = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    eta, steps, p = np.zeros(width, np.float32), np.zeros(width, np.float32), np.empty(width, np.float32)
+    inverse, bits = np.empty(width, np.float32), np.empty(width, np.float32)
     first, end = own_part(rows)
     for i in range(first, end):
         interpolate(base, fields[i], after, eta)
         _scaled(step, fields[i], steps)
-        draw_by_logits(eta, bits, words, inverse, stream(seeds[0], gamma, i, width), gamma)
+        state = stream(seeds[0], gamma, i, width)
+        ties = state + gamma * np.uint64(width // 4)
+        for row in range(width // TILE):
+            place = inverse.ctypes.data + row * BYTES
+            ones, ties = draw_word(eta.ctypes.data + row * BYTES, state, ties, gamma, place)
+            write_word(ones, bits.ctypes.data + row * BYTES)
+            state += gamma * np.uint64(WORDS)
         _reciprocals(inverse, p)
         if _beyond(steps, SHORT) == _0:
             summed[i] = _short(steps, p)

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray
 
+from .draw_vectors import WORDS
 from .machine_code import compiled
-from .random_bits import BLOCK, draw_by_logits, increment, stream
+from .random_bits import BLOCK, draw_word, increment, stream
 from .tables import CHUNK, TABLE, add_tiles, aligned, begin_sums
 from .team import for_a_team, meet, own_part
-from .vectors import TILE, word_of_bits
+from .vectors import BYTES, TILE
 
 _HEAD = 5
 PIECE = BLOCK // TILE
@@ -32,17 +33,14 @@ def tiles(size: Any) -> Any:
 
 
 @compiled
-def draw_words(
-    sums: Any, height: Any, seeds: Any, gamma: Any, part: Any, bits: Any, random_words: Any, inverse: Any, words: Any
-) -> None:
+def draw_words(sums: Any, height: Any, seeds: Any, gamma: Any, part: Any, edge: Any, words: Any) -> None:
     """Fill in words of bits by the logits of ``height`` rows; every 32 rows have their own part of the stream."""
-    logits = sums.reshape(sums.size)
     for piece in range((height + PIECE - 1) // PIECE):
-        start, stop = piece * BLOCK, min((piece + 1) * BLOCK, height * TILE)
         state = stream(seeds[0], gamma, part + piece, BLOCK)
-        draw_by_logits(logits[start:stop], bits[: stop - start], random_words, inverse, state, gamma)
-        for i in range((stop - start) // TILE):
-            words[piece * PIECE + i] = word_of_bits(bits.ctypes.data + i * TILE * 4)[0]
+        ties = state + gamma * np.uint64(BLOCK // 4)
+        for i in range(piece * PIECE, min((piece + 1) * PIECE, height)):
+            words[i], ties = draw_word(sums.ctypes.data + i * BYTES, state, ties, gamma, edge.ctypes.data)
+            state += gamma * np.uint64(WORDS)
 
 
 class Layout(NamedTuple):
@@ -83,7 +81,7 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
     rows, seeds = layout.rows, carray(data[1], 2, np.uint64)
     gamma = increment(seeds[1])
     table, sums = aligned(TABLE), aligned(min(rows, CHUNK))
-    bits, room, inverse = np.empty(BLOCK, np.float32), np.empty(BLOCK // 4, np.uint64), np.empty(BLOCK, np.float32)
+    edge = np.empty(TILE, np.float32)
     chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + PIECE - 1) // PIECE
     done = 0
     for _ in range(sweeps):
@@ -99,7 +97,7 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
                 begin_sums(bias, strip * TILE, height, sums)
                 add_flows(data, layout, place, strip, top, height, table, sums)
                 part = done + strip * pieces + top // PIECE
-                draw_words(sums, height, seeds, gamma, part, bits, room, inverse, words[strip, top : top + height])
+                draw_words(sums, height, seeds, gamma, part, edge, words[strip, top : top + height])
             done += strips * pieces
             meet(data)
 

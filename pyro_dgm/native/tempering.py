@@ -19,7 +19,7 @@ import numpy as np
 from numba import carray
 
 from .machine_code import compiled
-from .random_bits import BLOCK, increment
+from .random_bits import increment
 from .swap_rounds import climb, swap_round
 from .sweeps import PIECE, add_flows, draw_words, layout_of, tiles
 from .tables import CHUNK, TABLE, aligned, begin_sums
@@ -47,9 +47,7 @@ class Room(NamedTuple):
     table: Any
     sums: Any
     logits: Any
-    bits: Any
-    words: Any
-    inverse: Any
+    edge: Any
 
 
 @compiled
@@ -147,7 +145,7 @@ def draw_colours(
                 beta = np.float32(betas[(top + i) % betas.size])
                 interpolate_row(start, change, field_row, beta, room.logits.ctypes.data + i * BYTES)
             part, strip_words = done + strip * pieces + top // PIECE, words[strip, top : top + height]
-            draw_words(room.logits, height, seeds, gamma, part, room.bits, room.words, room.inverse, strip_words)
+            draw_words(room.logits, height, seeds, gamma, part, room.edge, strip_words)
         done += strips * pieces
         meet(data)
     return done
@@ -166,14 +164,7 @@ def temper(data: Any, layout: Any, tempered: Any, steps: Any) -> None:
     gaps = carray(data[7], (rows, total), np.float32)
     gamma, swapping, state = increment(seeds[1]), increment(seeds[3]), seeds[2]
     height = min(rows, CHUNK)
-    room = Room(
-        aligned(TABLE),
-        aligned(height),
-        aligned(height),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK // 4, np.uint64),
-        np.empty(BLOCK, np.float32),
-    )
+    room = Room(aligned(TABLE), aligned(height), aligned(height), np.empty(TILE, np.float32))
     done = 0
     for _ in range(steps):
         weigh_colours(data, layout, tempered, gaps, room)

@@ -32,11 +32,11 @@ def _place(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
     return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
 
 
-def _load(builder: Any, base: Any, offset: Any, kind: Any = _ROW) -> Any:
+def load(builder: Any, base: Any, offset: Any, kind: Any = _ROW) -> Any:
     return builder.load(_place(builder, base, offset, kind), align=4)
 
 
-def _save(builder: Any, value: Any, base: Any, offset: Any) -> None:
+def save(builder: Any, value: Any, base: Any, offset: Any) -> None:
     builder.store(value, _place(builder, base, offset, value.type), align=4)
 
 
@@ -53,11 +53,11 @@ def _sum_rows(typing_context: Any, source: Any, stride: Any, table: Any) -> Any:
             sums: list[Any] = [None]
             for row in range(GROUP):
                 offset = builder.mul(stride, ir.Constant(_I64, row))
-                new = _load(builder, source, builder.add(offset, ir.Constant(_I64, strip)), kind)
+                new = load(builder, source, builder.add(offset, ir.Constant(_I64, strip)), kind)
                 sums += [new if old is None else builder.fadd(old, new) for old in sums]
             for place, total in enumerate(sums):
                 if total is not None:
-                    _save(builder, total, table, place * BYTES + strip)
+                    save(builder, total, table, place * BYTES + strip)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), generate
@@ -68,14 +68,14 @@ def _look_up(typing_context: Any, table: Any, word: Any, row: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         table, word, row = arguments
-        total = _load(builder, row, 0)
+        total = load(builder, row, 0)
         places = builder.mul(builder.zext(word, _I64), ir.Constant(_I64, BYTES))
         for group in range(GROUPS):
             shifted = builder.lshr(places, ir.Constant(_I64, group * GROUP))
             offset = builder.and_(shifted, ir.Constant(_I64, (SUMS - 1) * BYTES))
             offset = builder.add(offset, ir.Constant(_I64, group * SUMS * BYTES))
-            total = builder.fadd(total, _load(builder, table, offset))
-        _save(builder, total, row, 0)
+            total = builder.fadd(total, load(builder, table, offset))
+        save(builder, total, row, 0)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.uint32, types.intp), generate
@@ -86,11 +86,11 @@ def _add_zeros(typing_context: Any, table: Any, row: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         table, row = arguments
-        total, zeros = _load(builder, row, 0), ir.Constant(_ROW, [ir.Constant(_FLOAT, 0.0)] * TILE)
+        total, zeros = load(builder, row, 0), ir.Constant(_ROW, [ir.Constant(_FLOAT, 0.0)] * TILE)
         for group in range(GROUPS):
-            sums = _load(builder, table, ((group + 1) * SUMS - 1) * BYTES)
+            sums = load(builder, table, ((group + 1) * SUMS - 1) * BYTES)
             total = builder.fadd(total, builder.fmul(zeros, sums))
-        _save(builder, total, row, 0)
+        save(builder, total, row, 0)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), generate
@@ -107,9 +107,7 @@ def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source, stride, target = arguments
         kind = ir.VectorType(_FLOAT, SQUARE)
-        rows = [
-            _load(builder, source, builder.mul(stride, ir.Constant(_I64, number)), kind) for number in range(SQUARE)
-        ]
+        rows = [load(builder, source, builder.mul(stride, ir.Constant(_I64, number)), kind) for number in range(SQUARE)]
         for step in (1, 2, 4):  # what differs in this bit of row and column changes places
             first = [c & ~step | (SQUARE if c & step else 0) for c in range(SQUARE)]
             second = [c | step if not c & step else c + SQUARE for c in range(SQUARE)]
@@ -120,7 +118,7 @@ def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any
                     new[number | step] = _shuffle(builder, rows[number], rows[number | step], second)
             rows = new
         for number, row in enumerate(rows):
-            _save(builder, row, target, number * BYTES)
+            save(builder, row, target, number * BYTES)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), generate
@@ -130,7 +128,7 @@ def _copy_row(typing_context: Any, source: Any, target: Any) -> Any:
     """Copy 32 numbers."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _save(builder, _load(builder, arguments[0], 0), arguments[1], 0)
+        save(builder, load(builder, arguments[0], 0), arguments[1], 0)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), generate
@@ -140,7 +138,7 @@ def _word_of_bits(typing_context: Any, source: Any) -> Any:
     """Two words of bits: which of 32 numbers are 1, and which are 0."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        row = _load(builder, arguments[0], 0)
+        row = load(builder, arguments[0], 0)
         words = [
             builder.bitcast(builder.fcmp_ordered("==", row, ir.Constant(_ROW, [ir.Constant(_FLOAT, v)] * TILE)), _I32)
             for v in (1.0, 0.0)
@@ -154,11 +152,11 @@ def _interpolate_row(typing_context: Any, base: Any, difference: Any, field: Any
     """Write base + beta (difference + field)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        base, difference, field = (_load(builder, address, 0) for address in arguments[:3])
+        base, difference, field = (load(builder, address, 0) for address in arguments[:3])
         first = builder.insert_element(ir.Constant(_ROW, ir.Undefined), arguments[3], ir.Constant(_I32, 0))
         everywhere = ir.Constant(ir.VectorType(_I32, TILE), [0] * TILE)
         beta = builder.shuffle_vector(first, first, everywhere)
-        _save(builder, builder.fadd(base, builder.fmul(beta, builder.fadd(difference, field))), arguments[4], 0)
+        save(builder, builder.fadd(base, builder.fmul(beta, builder.fadd(difference, field))), arguments[4], 0)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, types.float32, types.intp), generate
@@ -169,7 +167,7 @@ def _sum_selected(typing_context: Any, word: Any, difference: Any, field: Any) -
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         chosen = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), TILE))
-        row = builder.fadd(*(_load(builder, address, 0) for address in arguments[1:]))
+        row = builder.fadd(*(load(builder, address, 0) for address in arguments[1:]))
         row = builder.select(chosen, row, ir.Constant(_ROW, None))
         half = TILE // 2
         while half:

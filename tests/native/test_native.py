@@ -6,10 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from numba import njit
 
 from pyro_dgm.native import draws, processor, products
 from pyro_dgm.native import random_bits as bits
 from pyro_dgm.native import team as loops
+from pyro_dgm.native.draw_vectors import draw_row
+from pyro_dgm.native.exponential import exponential
 
 N = 4_000_000
 
@@ -33,19 +36,45 @@ def test_probability_of_a_bit_by_its_logit(p):
     assert abs(float(drawn.double().sum()) - N * p) < 6 * math.sqrt(N * p * (1 - p)) + 1
 
 
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def lanes_after(state, number):
+    """Sixteen bits of SplitMix64 for each draw, by NumPy: four to a word, the lowest first."""
+    with np.errstate(over="ignore"):
+        z = np.uint64(state) + np.uint64(GOLDEN) * np.arange(1, number // 4 + 1, dtype=np.uint64)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (z ^ (z >> np.uint64(31))).astype("<u8").view("<u2").astype(np.float64)
+
+
+def draw_at(p, state):
+    """Bits for probabilities p, by logits; returns the probabilities that the rounded logits have, too."""
+    with np.errstate(divide="ignore"):
+        logits = (np.log(p) - np.log1p(-p)).astype(np.float32)
+        drawn, edge = np.empty_like(logits), np.empty(96, np.float32)
+        bits.draw_by_logits(logits, drawn, edge, len(p), np.uint64(state), np.uint64(GOLDEN))
+        return drawn, 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+@pytest.mark.parametrize("size", [4096, 4098])
+def test_sixteen_bits_decide_bits_of_logits(size):
+    """p a part and a half above where the sixteen bits lie, and half a part below; also in a row that is not whole."""
+    lanes = lanes_after(5, 4100)[:size]
+    inside = (lanes > 1) & (lanes < 32768)  # where single precision's logits tell parts apart
+    for parts, bit in ((1.5, 1), (-0.5, 0)):
+        p = np.where(inside, (lanes + parts) / 65536, 0.5)
+        assert (draw_at(p, 5)[0][inside] == bit).all()
+
+
 def test_ties_of_logits_are_broken_by_the_fraction():
-    """As for probabilities below: every draw has the same sixteen bits, whose part of the unit interval p cuts at a quarter."""
-    p = 100.25 / 65536
-    logits = np.full(N, math.log(p / (1 - p)), np.float32)
-    lanes, inverse, drawn = np.full(N, 100, np.uint16), np.empty(N, np.float32), np.empty(N, np.float32)
-    bits.inverses(logits, inverse)
-    assert bits.compare(lanes, inverse, drawn) > 0
-    assert not drawn.any()
-    bits.break_ties(logits, lanes, inverse, drawn, np.uint64(1), np.uint64(0x9E3779B97F4A7C15))
-    # The logit's rounding moves p by 3e-7 of itself, 3e-5 of a part.
-    assert abs(float(drawn.mean(dtype=np.float64)) - 0.25) < 6 * math.sqrt(0.25 * 0.75 / N) + 6e-5
-    bits.compare(np.array([99, 101], np.uint16), inverse[:2], drawn[:2])
-    assert drawn[:2].tolist() == [1.0, 0.0]
+    """Every p cuts the part of the unit interval that its draw.s sixteen bits name at a quarter, up to the logit.s rounding."""
+    lanes = lanes_after(7, N)
+    drawn, p = draw_at((lanes + 0.25) / 65536, 7)
+    fraction = (65536 * p - lanes).clip(0, 1)
+    assert abs(float(drawn.mean(dtype=np.float64)) - fraction.mean()) < 6 * math.sqrt(0.25 * 0.75 / N)
+    half = fraction > np.median(fraction)
+    assert abs(float(drawn[half].mean(dtype=np.float64)) - fraction[half].mean()) < 6 * math.sqrt(0.5 / N)
 
 
 def test_every_lane_of_the_words_is_fair():
@@ -76,8 +105,7 @@ def test_sixteen_bits_decide_without_a_tie():
 
 def test_words_are_those_of_splitmix64():
     """The first outputs of the published generator from seed 1234567."""
-    golden = 0x9E3779B97F4A7C15
-    words = [int(bits.mix(np.uint64((1234567 + n * golden) % 2**64))) for n in (1, 2, 3)]
+    words = [int(bits.mix(np.uint64((1234567 + n * GOLDEN) % 2**64))) for n in (1, 2, 3)]
     assert words == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
@@ -147,15 +175,31 @@ def test_teams_whose_members_are_not_told_apart_are_not_used(monkeypatch, again)
     assert not loops._has_teams.__wrapped__()
 
 
+@njit
+def exponentials(z, single, inverse):
+    """exp(z) number by number, and 1 + exp(-z) as draws of whole rows write it."""
+    for i in range(len(z)):
+        single[i] = exponential(z[i])
+    for i in range(0, len(z), 32):
+        draw_row(z.ctypes.data + 4 * i, np.uint64(0), np.uint64(1), inverse.ctypes.data + 4 * i)
+
+
 def test_exponentials_of_the_loops():
     """Relative to double precision: the exponential's series and three roundings cost some 2e-7."""
-    z = np.linspace(-87, 87, 400_001).astype(np.float32)
-    inverse = np.empty_like(z)
-    bits.inverses(z, inverse)
-    assert np.abs(inverse / (1 + np.exp(-z.astype(np.float64))) - 1).max() < 3e-7
-    bits.inverses(np.array([-np.inf, np.inf], np.float32), inverse[:2])
-    assert inverse[0] > 6e37
-    assert inverse[1] == 1
+    z = np.linspace(-87, 87, 32 * 12_500).astype(np.float32)
+    single, inverse = np.empty_like(z), np.empty_like(z)
+    exponentials(z, single, inverse)
+    exact = np.exp(z.astype(np.float64))
+    assert np.abs(single / exact - 1).max() < 3e-7
+    assert np.abs(inverse / (1 + 1 / exact) - 1).max() < 3e-7
+    exponentials(np.repeat(np.array([-np.inf, np.inf], np.float32), 16), single[:32], inverse[:32])
+    assert (inverse[:16] > 6e37).all()
+    assert (inverse[16:32] == 1).all()
+    assert single[31] > 6e37
+    assert single[0] < 2e-38
+    exponentials(np.full(32, np.nan, np.float32), single[:32], inverse[:32])
+    assert np.isnan(single[0])
+    assert np.isnan(inverse[:32]).all()
 
 
 def test_bits_overwrite_their_logits_when_told():

@@ -38,6 +38,8 @@ def test_there_are_tutorials():
 AFRESH = """
 import os, warnings
 import matplotlib.pyplot, pyro, torch
+from matplotlib_inline.config import InlineBackend
+InlineBackend.instance(parent=get_ipython()).print_figure_kwargs = {{"bbox_inches": None}}
 matplotlib.pyplot.close("all")
 matplotlib.rcdefaults()
 pyro.clear_param_store()
@@ -46,8 +48,13 @@ torch.set_grad_enabled(True)
 warnings.resetwarnings()
 os.chdir({folder!r})
 %reset -f
+__import__("gc").freeze()
 """
-"""What a kernel runs before a notebook: names, figures, parameters and folder of the one before are gone, and imports stay."""
+"""What a kernel runs before a notebook: names, figures, parameters and folder of the one before are gone, and imports stay.
+
+Pictures are drawn at their size, since cutting them to what is on them draws them twice; and what was imported is no longer
+searched for garbage.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +115,27 @@ def pictures_of(cells):
     return [o["data"]["image/png"] for cell in cells for o in cell.outputs if "image/png" in o.get("data", {})]
 
 
+CAPTION = re.compile(r"\*(?!Fig)[^*\n]{15,}\*(\n\n|$)")
+"""A paragraph in italics, on a line of its own and without a number."""
+
+
+@names
+def test_every_picture_has_a_caption(path):
+    """Below it: the first paragraph of the text that follows. One caption is for all pictures of a cell."""
+    cells = nbformat.read(path, as_version=4).cells
+    drawn = [place for place, cell in enumerate(cells) if cell.cell_type == "code" and pictures_of([cell])]
+    assert not [place for place in drawn if cells[place + 1].cell_type != "markdown"]
+    assert not [place for place in drawn if not CAPTION.match(cells[place + 1].source)]
+
+
 @names
 def test_every_notebook_opens_with_a_picture_and_ends_with_hidden_answers(path):
     """The picture is one of the notebook's own, as it came out when the notebook was last run."""
     cells = nbformat.read(path, as_version=4).cells
     opening, ending = cells[0].source, cells[-1].source
     title = re.search(r"!\[.+?\]\((.+?)\)", opening)
-    if title:
-        assert (FOLDER / title[1]).read_bytes() in [base64.b64decode(found) for found in pictures_of(code_cells(path))]
-    else:
-        assert pictures_of(code_cells(path)[:3])
+    assert title, "the first cell has no picture"
+    assert (FOLDER / title[1]).read_bytes() in [base64.b64decode(found) for found in pictures_of(code_cells(path))]
     assert "We shall" in opening
     assert re.search(r"Afterwards you can\n\n\* ", opening)
     assert "## Exercise" in ending

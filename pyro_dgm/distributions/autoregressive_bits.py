@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import Bernoulli, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 from ..energy.support import in_support
 from ..native import bernoulli
@@ -64,6 +64,15 @@ class AutoregressiveBits(TorchDistribution):
         a = self._fields(value)
         # log sigma(a) for a one, log sigma(-a) for a zero, in one pass.
         return logsigmoid((2 * value - 1) * a).sum(-1)
+
+    def table(self, rows: Tensor) -> Tensor:
+        r"""$\log P$ of each of some rows under each of a list of logits: ``rows x batch``.
+
+        Independent bits take one product of matrices, $\sum_i x_i a_i - \sum_i \log(1 + e^{a_i})$.
+        """
+        if self.lower is None:
+            return rows @ self.logits.t() - softplus(self.logits).sum(-1)
+        return self.log_prob(rows.unsqueeze(1))
 
     def _fields(self, value: Tensor) -> Tensor:
         return self.logits if self.lower is None else self.logits + value @ self.lower.t()

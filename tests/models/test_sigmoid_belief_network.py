@@ -92,6 +92,9 @@ def test_autoregressive_bits_are_normalised_and_drawn_as_scored():
     states = torch.tensor(bits(4)).float()
     log_p = layer.log_prob(states.unsqueeze(1))
     torch.testing.assert_close(log_p.logsumexp(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(layer.table(states), log_p)
+    independent = dgm.AutoregressiveBits(torch.randn(2, 4))
+    torch.testing.assert_close(independent.table(states), independent.log_prob(states.unsqueeze(1)))
     n = 20_000
     for row, drawn in enumerate(layer.sample((n,)).transpose(0, 1)):
         found = np.bincount((drawn.numpy() @ np.array([8, 4, 2, 1])).astype(int), minlength=16) / n

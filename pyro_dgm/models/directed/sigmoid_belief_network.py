@@ -199,7 +199,7 @@ class SBN(LatentVariableModel):
             above = layers[layer - 1]
         likelihood = layer_of(0, layers[0])
         chunk = max(_ENTRIES // (len(bits) * self.visible), 1)
-        return torch.cat([(prior + likelihood.log_prob(rows.unsqueeze(1))).logsumexp(1) for rows in x.split(chunk)])
+        return torch.cat([(prior + likelihood.table(rows)).logsumexp(1) for rows in x.split(chunk)])
 
     def initialise(self, x: Tensor) -> None:
         """Start the visible biases at the columns' means, less the mean input from the latents."""

@@ -253,3 +253,28 @@ def test_a_tenth_is_held_out_where_an_option_looks_at_validation_rows(training, 
     if share < 40:
         assert len(valid) == 4
         assert max(valid) - min(valid) > 4 / X.std()  # not the last rows
+
+
+def test_texts_in_a_data_frame_are_refused_by_name():
+    """At fit and after it; numbers in categories are numbers, as scikit-learn has them."""
+    frame = pandas.DataFrame({"tall": [0, 1, 1, 0], "town": list("abca"), "old": pandas.Categorical([1, 0, 0, 1])})
+    bits = frame[["tall", "old"]]
+    for estimator in (
+        DensityEstimator("nade", {"hidden": 3}, **QUICK), ModelImputer("rbm", {"hidden": 3}, **QUICK),
+        FeatureTransformer("rbm", {"hidden": 3}, **QUICK), ModelClassifier("classrbm", {"hidden": 3}, **QUICK),
+        dgm.RBMTransformer(3), dgm.RBMClassifier(3),
+    ):  # fmt: skip
+        name = type(estimator).__name__
+        with pytest.raises(
+            ValueError, match=rf"{name} got a data frame with texts \('town'\); .*OneHotEncoder.*\['town'\]"
+        ):
+            estimator.fit(frame, [0, 1, 1, 0])
+        estimator.fit(bits, [0, 1, 1, 0])
+        ask = next(
+            getattr(estimator, verb) for verb in ("score_samples", "transform", "predict") if hasattr(estimator, verb)
+        )
+        with pytest.raises(ValueError, match="with texts"):
+            ask(frame)
+    dates = pandas.DataFrame({"day": pandas.to_datetime(["2020-01-01"] * 4)})
+    with pytest.raises(ValueError, match="column 'day' holds datetime"):
+        DensityEstimator("nade", **QUICK).fit(dates)

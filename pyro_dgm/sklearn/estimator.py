@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .. import registry
@@ -22,6 +22,7 @@ from ..inference.random_state import seeded, seeded_by
 from ..train.fit import fit
 from ..train.schedules import PLATEAU
 from .units import Units, refuses
+from .validation import validated
 
 CHOSEN = {
     "data": "the rows of the estimator's fit",
@@ -96,7 +97,7 @@ class ModelEstimator(BaseEstimator):
 
     def _validated(self, X: Any, reset: bool, y: Any = "no_validation") -> Any:
         finite = "allow-nan" if self.takes_nan else True
-        return validate_data(self, X, y, dtype=(np.float64, np.float32), reset=reset, ensure_all_finite=finite)
+        return validated(self, X, y, reset=reset, ensure_all_finite=finite)
 
     def _train(self, cls: Any, X: np.ndarray, labels: np.ndarray | None) -> Self:
         """Make the model and train it on validated rows, whose labels are whole numbers from 0."""

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ..checks import check_choice, check_count, check_positive
 from ..columns import mean_and_deviation
 from ..inference.random_state import seeded_by
 from ..models.structured.class_rbm import ClassRBM
 from .model_classifier import numbered_classes
+from .validation import validated
 
 CRITERIA = ("discriminative", "hybrid", "generative")
 
@@ -76,7 +77,7 @@ class RBMClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any) -> Self:
         """Train on rows and their classes."""
         self._check_options()
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        X, y = validated(self, X, y)
         self.classes_, numbers = numbered_classes(y, type(self).__name__)
         self.offset_, self.scale_ = self._scaling(X)
         x, label = self._scaled(X).float(), torch.eye(len(self.classes_))[torch.as_tensor(numbers)]
@@ -88,7 +89,7 @@ class RBMClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         r"""$p(y \mid x)$: ``n x classes``, in the order of ``classes_``."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validated(self, X, reset=False)
         with torch.no_grad():
             return torch.softmax(self.rbm_.scores(self._scaled(X)), -1).numpy()
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ..checks import check_choice, check_count, check_positive
 from ..data.bits import nearer_bits
@@ -18,6 +18,7 @@ from ..models.boltzmann.rbm import RBM
 from ..objectives import PseudoLikelihood, RatioMatching
 from ..objectives.objective import Objective
 from .units import clipped
+from .validation import validated
 
 OBJECTIVES = ("pcd", "cd", "exact", "pseudolikelihood", "ratio matching")
 
@@ -178,7 +179,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_choice("optimiser", self.optimiser, ("adam", "sgd"))
 
     def _validated(self, X: Any, reset: bool) -> torch.Tensor:
-        array = validate_data(self, X, dtype=(np.float64, np.float32), reset=reset)
+        array = validated(self, X, reset=reset)
         return torch.tensor(clipped(array, type(self).__name__))
 
     def _rows(self, X: Any) -> torch.Tensor:

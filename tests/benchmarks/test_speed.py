@@ -210,35 +210,6 @@ def test_dbm_step(benchmark):
     )
 
 
-def test_pcd_epoch_against_scikit_learn(benchmark):
-    """10,000 rows, batch 100, one pass: SVI against BernoulliRBM."""
-    from sklearn.neural_network import BernoulliRBM
-
-    x = (torch.rand(10_000, 784) < 0.2).float()
-    array = x.numpy()
-    rbm = dgm.RBM(784, 500)
-    svi = SVI(
-        dgm.negative_phase(rbm.model, dgm.PCD(chains=100)), rbm.guide, pyro.optim.SGD({"lr": 1e-4}),
-        Trace_ELBO(max_plate_nesting=1),
-    )  # fmt: skip
-
-    def ours():
-        for batch in x.split(100):
-            svi.step(batch)
-
-    def theirs():
-        BernoulliRBM(n_components=500, batch_size=100, n_iter=1, learning_rate=0.01, random_state=0).fit(array)
-
-    ratios(
-        benchmark,
-        "PCD-1, 10,000 rows of 784 by batches of 100, 500 hidden, against scikit-learn's `BernoulliRBM`",
-        "≤ 0.83",
-        rounds=7,
-        svi=ours,
-        scikit_learn=theirs,
-    )
-
-
 def test_vae_step(benchmark):
     """A VAE step, 784-200-200-50, batch 100: SVI, fit's step, bare torch with its default Adam."""
     x = (torch.rand(100, 784) < 0.2).float()
@@ -263,54 +234,6 @@ def test_vae_step(benchmark):
         fit=fit_step(other, other.objective(), x, "adam", 1e-3),
         bare=bare_step,
     )
-
-
-def test_vae_step_against_numpyro(benchmark):
-    """The same step by fit against NumPyro's compiled ``SVI.update``."""
-    pytest.importorskip("numpyro", reason="NumPyro is optional")
-    x = (torch.rand(100, 784) < 0.2).float()
-    vae = dgm.VAE(784)
-    ratios(
-        benchmark,
-        "VAE step, 784-200-200-50, batch 100, against NumPyro's compiled `SVI.update`",
-        "≤ 1",
-        fit=fit_step(vae, vae.objective(), x, "adam", 1e-3),
-        numpyro=numpyro_vae(x.numpy()),
-    )
-
-
-def numpyro_vae(x):
-    """A step of the same autoencoder in NumPyro, compiled and waited for."""
-    import jax
-    import numpyro
-    from jax.example_libraries.stax import Dense, Tanh, serial
-    from numpyro import distributions
-
-    def network(*sizes):
-        layers = [layer for size in sizes for layer in (Dense(size), Tanh)]
-        return serial(*layers[:-1])
-
-    def model(x):
-        decoder = numpyro.module("decoder", network(200, 200, 784), (100, 50))
-        with numpyro.plate("data", 100):
-            z = numpyro.sample("z", distributions.Normal(0, 1).expand([50]).to_event(1))
-            numpyro.sample("x", distributions.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
-
-    def guide(x):
-        encoder = numpyro.module("encoder", network(200, 200, 100), (100, 784))
-        location, log_scale = jax.numpy.split(encoder(x), 2, -1)
-        with numpyro.plate("data", 100):
-            numpyro.sample("z", distributions.Normal(location, jax.numpy.exp(log_scale)).to_event(1))
-
-    svi = numpyro.infer.SVI(model, guide, numpyro.optim.Adam(1e-3), numpyro.infer.TraceMeanField_ELBO())
-    x = jax.numpy.asarray(x)
-    state, update = [svi.init(jax.random.PRNGKey(0), x)], jax.jit(svi.update, donate_argnums=0)
-
-    def step():
-        state[0], loss = update(state[0], x)
-        jax.block_until_ready((state[0], loss))
-
-    return step
 
 
 def bare_sbn(sbn, x, particles, loss_of):

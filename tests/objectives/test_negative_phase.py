@@ -418,6 +418,22 @@ def test_the_tracked_log_partition_follows_training(monkeypatch):
     assert abs(float(phase.tracking["x"].state["log_z"]) - end) < 0.3
 
 
+def test_anchors_are_rough_while_log_z_moves_fast_and_good_once_it_does_not(monkeypatch):
+    monkeypatch.setattr(tracking, "ANCHOR_STEPS", 10)
+    annealed, dist = [], dgm.RBM(30, 20)()
+    found = tracking.log_partition
+    monkeypatch.setattr(tracking, "log_partition", lambda *a, **o: annealed.append(o["temperatures"]) or found(*a, **o))
+    x, log_p = torch.zeros(5, 30), torch.zeros(20)
+    followed = tracking.Tracking()
+    followed.begin(dist, x, log_p)
+    assert annealed == [300]
+    for nats, steps, expected in ((3.0, 20, [100, 100]), (0.0, 19, []), (0.0, 100, [300]), (1.5, 28, [300, 100])):
+        annealed.clear()
+        for _ in range(steps):
+            followed.follow(dist, x, log_p + nats)
+        assert annealed == expected
+
+
 @pytest.mark.parametrize("options", [{"k": 0}, {"k": 1.5}, {"chains": 0}])
 def test_bad_phases(options):
     with pytest.raises(ValueError, match="got"):

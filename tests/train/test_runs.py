@@ -289,7 +289,7 @@ def test_a_recipe_pretrains_unless_its_run_has_a_checkpoint(tmp_path, monkeypatc
     done = []
     monkeypatch.setattr(train, "pretrain", lambda *_, **options: done.append(options["seed"]))
     recipe = _Reproduction.__new__(_Reproduction)
-    recipe.recipe, recipe.run, recipe.resume = {"pretraining": {}, "seed": 3}, tmp_path, True
+    recipe.recipe, recipe.seed, recipe.run, recipe.resume = {"pretraining": {}}, 3, tmp_path, True
     recipe.fast, recipe.progress, recipe.dataset = False, False, None
     (tmp_path / CONFIG).touch()
     recipe._pretrain(None, tmp_path / "pretraining.json")

@@ -14,6 +14,9 @@ from ...energy import EnergyDistribution, log_states
 ANCHOR_STEPS, ANCHOR_NATS = 200, 20.0
 """The least number of steps between two anchors, and the least number of nats that log Z has moved between them."""
 
+_ANCHOR, _ROUGH = {"chains": 50, "temperatures": 300}, {"chains": 20, "temperatures": 100}
+"""The annealing of an anchor, and of one that is left behind soon since log Z moves fast."""
+
 _LISTED = 9.0
 """The log of the number of states up to which log Z is summed exactly at an anchor."""
 
@@ -33,8 +36,8 @@ class Tracking:
         state: the state of an earlier run.
 
     Attributes:
-        state: ``log_z``; the witnesses' log-probabilities up to log Z under the last parameters, ``collapsed``; and how many
-            nats log Z has ``travelled`` in how many ``steps`` since the last anchor.
+        state: ``log_z``; the witnesses' log-probabilities up to log Z under the last parameters, ``collapsed``; how many
+            nats log Z has ``travelled`` in how many ``steps`` since the last anchor; and whether that one was ``rough``.
     """
 
     def __init__(self, state: dict[str, Tensor] | None = None) -> None:
@@ -55,17 +58,18 @@ class Tracking:
         self.state["log_z"] = self.state["log_z"] + change
         self.state["travelled"] = self.state["travelled"] + change.abs().max()
         self.state["steps"] = self.state["steps"] + 1
-        far = self.state["steps"] >= ANCHOR_STEPS and self.state["travelled"] > ANCHOR_NATS
-        if far and fn.layered:
-            self.state |= anchor(fn, value)
+        steps, far = self.state["steps"], self.state["travelled"] > ANCHOR_NATS
+        slow = steps >= 2 * ANCHOR_STEPS
+        if fn.layered and steps >= ANCHOR_STEPS and (far or (slow and self.state.get("rough"))):
+            self.state |= anchor(fn, value, rough=not slow)
 
     def leave(self, collapsed: Tensor) -> None:
         """Record the witnesses' log-probabilities under the present parameters."""
         self.state["collapsed"] = collapsed
 
 
-def anchor(fn: EnergyDistribution, value: Tensor) -> dict[str, Tensor]:
-    """Find log Z: exactly if that is cheap, else by a short annealing; zero if there is no annealing path."""
+def anchor(fn: EnergyDistribution, value: Tensor, rough: bool = False) -> dict[str, Tensor]:
+    """Find log Z: exactly if that is cheap, else by a short annealing, or a rough one; zero if there is no annealing path."""
     zero = torch.zeros((), device=value.device)
     if not fn.layered:
         log_z = zero
@@ -73,9 +77,11 @@ def anchor(fn: EnergyDistribution, value: Tensor) -> dict[str, Tensor]:
         log_z = fn.exact_log_partition().detach()
     else:
         rows = processes.gather(value.detach().reshape(-1, *fn.event_shape))
-        chains = max(50, 2 * processes.world())
-        log_z = log_partition(fn, "ais", chains=chains, temperatures=300, base=rows, reverse=False).value
-    return {"log_z": log_z, "travelled": zero, "steps": zero}
+        options = _ROUGH if rough else _ANCHOR
+        chains = max(options["chains"], 2 * processes.world())
+        temperatures = options["temperatures"]
+        log_z = log_partition(fn, "ais", chains=chains, temperatures=temperatures, base=rows, reverse=False).value
+    return {"log_z": log_z, "travelled": zero, "steps": zero, "rough": zero + rough}
 
 
 def _listed(fn: EnergyDistribution) -> bool:

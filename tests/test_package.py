@@ -200,7 +200,7 @@ def test_other_seeds_are_of_their_recipes():
 
 def test_the_spread_of_seeds_is_told_in_the_figure_s_unit():
     errors = [{"figure": {"kind": "test error", "value": value}} for value in (0.01, 0.02, 0.03)]
-    assert spread(errors) == "of 3 seeds the mean is 2.00, the standard deviation 1.00"
+    assert spread(errors) == "of 3 seeds the mean is 2.00, the standard deviation 1"
 
 
 def test_constraints_pin_what_the_project_asks_for():

@@ -40,4 +40,4 @@ def spread(repeated: list[dict[str, Any]]) -> str:
     """The mean figure of several seeds and their standard deviation, in words."""
     unit = 100 if repeated[0]["figure"]["kind"] == "test error" else 1
     values = [unit * result["figure"]["value"] for result in repeated]
-    return f"of {len(values)} seeds the mean is {fmean(values):.2f}, the standard deviation {stdev(values):.2f}"
+    return f"of {len(values)} seeds the mean is {fmean(values):.2f}, the standard deviation {stdev(values):.2g}"

@@ -26,10 +26,15 @@ QUIET = [
 TELL = """<script>addEventListener("load", () => {
   const tops = [...document.querySelectorAll("mfrac")].map(f => [...f.children].map(c => c.getBoundingClientRect().top));
   const blank = [...document.images].filter(i => i.complete && !i.naturalWidth).length;
-  const seen = {name: window.name, wide: document.documentElement.scrollWidth, tops: tops, blank: blank};
+  const scrolls = e => e.tagName != "ARTICLE" && (getComputedStyle(e).overflowX == "auto" || scrolls(e.parentElement));
+  const cut = [...document.querySelectorAll("article math")].filter(
+    m => m.getBoundingClientRect().right > document.documentElement.clientWidth && !scrolls(m.parentElement)
+  ).map(m => m.textContent);
+  const seen = {name: window.name, wide: document.documentElement.scrollWidth, tops: tops, blank: blank, cut: cut};
   parent.postMessage(JSON.stringify(seen), "*");
 })</script>"""
-"""A script that tells the page around how wide a page is, where the parts of its fractions are, and how many pictures fail."""
+"""A script that tells the page around how wide a page is, where the parts of its fractions are, how many pictures fail, and which
+formulas reach over the right edge of a page where nothing can be moved."""
 
 HEAR = """<!doctype html><meta charset="utf-8"><pre id="heard"></pre><script>
   addEventListener("message", event => { document.getElementById("heard").textContent += event.data + "\\n"; });

@@ -1,5 +1,6 @@
 """The documentation site is built without warnings, and what its pages name and link to is there."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -134,6 +135,21 @@ def test_pictures_of_notebooks_are_described(site):
 
 
 @pytest.mark.slow
+def test_every_notebook_can_be_downloaded_from_its_page(site, pages):
+    for notebook in SOURCE.glob("*.ipynb"):
+        (link,) = (link for link in pages[site / f"{notebook.stem}.html"].links if link.endswith(".ipynb"))
+        assert (site / link).read_bytes() == notebook.read_bytes()
+
+
+def test_pages_name_the_addresses_that_the_metadata_has(monkeypatch):
+    monkeypatch.syspath_prepend(SOURCE)
+    addresses = importlib.import_module("site_parts").addresses
+    (shown,) = addresses({"urls": {"Source & more": "https://host/project"}})
+    assert shown == {"name": "Source & more", "url": "https://host/project", "html": "Source &amp; more", "class": ""}
+    assert addresses({"name": "pyro-dgm"}) == []
+
+
+@pytest.mark.slow
 def test_no_mathematics_is_left_as_text(site):
     """Dollars and roles that were not understood stay in the text of a page."""
     for path in (site / "api").glob("*.html"):
@@ -151,14 +167,15 @@ def test_every_model_has_a_card(pages, site):
 @pytest.mark.slow
 @needs_browser
 def test_a_browser_shows_a_page_of_every_kind(site, tmp_path):
-    """Without an error on the console, with numerators above denominators, and no wider than the window."""
+    """Without an error on the console, with numerators above denominators, no wider than the window, and no formula cut."""
     names = ["index", "gallery", "api/models-real-valued", "belief-networks", "guides/own-data"]
-    pages, widths = [site / f"{name}.html" for name in names], (1400, 500)
+    pages, widths = [site / f"{name}.html" for name in names], (1400, 400)
     seen, console = look(pages, widths, tmp_path)
     assert console == []
     assert seen.keys() == {(page, width) for page in pages for width in widths}
     for (page, width), what in seen.items():
         assert what["wide"] <= width, page
         assert what["blank"] == 0, page
+        assert what["cut"] == [], page
         assert all(over < under for over, under in what["tops"]), page
         assert what["tops"] or page.stem in ("index", "own-data")

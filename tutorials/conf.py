@@ -1,9 +1,12 @@
 """The documentation site: ``sphinx-build -W tutorials OUT`` writes it to OUT and nothing into this folder."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from site_parts import addresses
 
 import pyro_dgm
 
@@ -18,6 +21,9 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 
 html_theme = "furo"
 html_title = "pyro_dgm"
+html_theme_options = {
+    "footer_icons": addresses(tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"])
+}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False

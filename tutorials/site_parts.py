@@ -11,6 +11,7 @@ import importlib
 import re
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any, ClassVar
 
 from docutils import nodes
@@ -84,8 +85,14 @@ def mathml(node: nodes.Element, display: bool) -> str:
         return f"<code>{escape(formula)}</code>"
 
 
+LONG = 18
+"""Symbols that fit into a line on a narrow screen, indented as deep as lists are."""
+
+
 def visit_inline(self: Any, node: nodes.Element) -> None:
-    self.body.append(mathml(node, display=False))
+    formula = mathml(node, display=False)
+    symbols = re.sub(r"\\[a-zA-Z]+", "x", re.sub(r"[{}^_&\s]|\\(?=[^a-zA-Z])", "", node.astext()))
+    self.body.append(f'<span class="long-math">{formula}</span>' if len(symbols) > LONG else formula)
     raise nodes.SkipNode
 
 
@@ -214,6 +221,25 @@ def describe_pictures(app: Any, doctree: nodes.document) -> None:
             )
 
 
+def offer_download(app: Any, doctree: nodes.document) -> None:
+    """Below the title of a notebook's page, a link to the notebook itself."""
+    env = app.env
+    path = env.doc2path(env.docname)
+    title = next(doctree.findall(nodes.title), None)
+    if str(path).endswith(".ipynb") and title is not None:
+        name = Path(path).name
+        link = addnodes.download_reference("", "", nodes.Text(f"Download {name}"), reftarget=f"/{env.docname}.ipynb")
+        around = title.parent
+        around.insert(around.index(title) + 1, nodes.paragraph("", "", link, classes=["download-notebook"]))
+
+
+def addresses(project: dict[str, Any]) -> list[dict[str, str]]:
+    """What the theme shows at the foot of every page: the addresses in the metadata of a project, by their names."""
+    return [
+        {"name": name, "url": url, "html": escape(name), "class": ""} for name, url in project.get("urls", {}).items()
+    ]
+
+
 def read_source(app: Any, page: str, text: list[str]) -> None:
     """Fit pages that are read in the repository too into the site: the decisions' tree of pages."""
     if page == "decisions/README":
@@ -260,6 +286,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("autodoc-process-signature", plain_defaults)
     app.connect("source-read", read_source)
     app.connect("doctree-read", describe_pictures)
+    app.connect("doctree-read", offer_download, priority=400)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("html-page-context", navigate_by_titles, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -30,12 +30,13 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
     """
     if x.dim() != 2:
         return linear(x.reshape(-1, x.shape[-1]), weight, plus).view(*x.shape[:-1], weight.shape[1])
-    single = processor.single_on_processor((x, weight, plus))
-    if not single or x.shape[0] * weight.numel() < processor.SMALL_PRODUCT:
+    if not runs_at_once() or x.shape[0] * weight.numel() < processor.SMALL_PRODUCT:
         return _addmm(x, weight, plus)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, plus)):
-        return _Linear.apply(x, weight, plus)
-    return _product(x, weight, plus)
+    differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, plus))
+    by_addmm = not (differentiated or _looks_up(x, weight) or processor.multiplies_by_onednn())
+    if by_addmm or not processor.single_on_processor((x, weight, plus)):
+        return _addmm(x, weight, plus)
+    return _Linear.apply(x, weight, plus) if differentiated else _product(x, weight, plus)
 
 
 class _Linear(torch.autograd.Function):
@@ -72,9 +73,12 @@ def _outer(x: Tensor, gradient: Tensor) -> Tensor:
 
 def _product(x: Tensor, weight: Tensor, plus: Tensor | None, kernel: Kernel | None = None) -> Tensor:
     """The product by tables of sums where they pay, else by the kernel, which is by default the fastest one."""
-    looked_up = processor.looks_up(x.shape[0], weight.numel(), across=not x.is_contiguous())
-    bits = product_of_bits(x, weight, plus) if looked_up and not rounds_products() else None
+    bits = product_of_bits(x, weight, plus) if _looks_up(x, weight) and not rounds_products() else None
     return (kernel or _fastest())(x, weight, plus) if bits is None else bits
+
+
+def _looks_up(x: Tensor, weight: Tensor) -> bool:
+    return processor.looks_up(x.shape[0], weight.numel(), across=not x.is_contiguous())
 
 
 def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | None:
@@ -93,17 +97,13 @@ def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | 
     from . import tables, team
 
     tiles, strips = -(-inner // tables.TILE), -(-columns // tables.TILE)
-    words, other_numbers = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
-    read = tables.read_bits_of_columns if across else tables.read_bits
-    team.run_team(read, (source, words, other_numbers), rows, inner, tiles)
-    if other_numbers.item():
-        return None
+    words, flag = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
     plus = x.new_empty(0) if plus is None else plus
     product = x.new_empty(rows, columns)
     chunks = max(-(-rows // tables.CHUNK), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // strips))
-    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks)
-    team.run_team(tables.multiply_bits, (words, matrix, plus, product, other_numbers), *sizes)
-    return None if other_numbers.item() else product
+    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks, across)
+    team.run_team(tables.multiply_bits, (source, words, matrix, plus, product, flag), *sizes)
+    return None if flag.item() else product
 
 
 def _plain(tensors: Sequence[Tensor]) -> bool:

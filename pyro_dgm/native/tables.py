@@ -13,7 +13,7 @@ import numpy as np
 from numba import carray
 
 from .machine_code import compiled, vectors
-from .team import for_a_team, own_part
+from .team import for_a_team, meet, own_part
 from .vectors import (
     BYTES,
     GROUP,
@@ -37,6 +37,21 @@ CHUNK = 256
 
 
 @compiled
+def copy_edge(weight: Any, transposed: Any, top: Any, left: Any, height: Any, width: Any, block: Any) -> None:
+    """Copy what a tile at the edge has of a matrix or of its transpose; the rest is zeros. The source is read along its rows."""
+    if height < TILE or width < TILE:
+        block[:] = 0
+    if transposed:
+        for j in range(width):
+            for i in range(height):
+                block[i, j] = weight[left + j, top + i]
+    else:
+        for i in range(height):
+            for j in range(width):
+                block[i, j] = weight[top + i, left + j]
+
+
+@compiled
 def find_block(weight: Any, transposed: Any, top: Any, left: Any, block: Any) -> Any:
     """The address and the stride of a tile of a matrix or of its transpose; at the edges and of a transpose, of a copy."""
     rows, columns = (weight.shape[1], weight.shape[0]) if transposed else weight.shape
@@ -50,11 +65,7 @@ def find_block(weight: Any, transposed: Any, top: Any, left: Any, block: Any) ->
             for j in range(0, TILE, SQUARE):
                 transpose_square(source + j * across + i * 4, across, block.ctypes.data + i * BYTES + j * 4)
     else:
-        for i in range(TILE):
-            for j in range(TILE):
-                inside = top + i < rows and left + j < columns
-                down, along = (left + j, top + i) if transposed else (top + i, left + j)
-                block[i, j] = weight[down, along] if inside else 0
+        copy_edge(weight, transposed, top, left, min(TILE, rows - top), min(TILE, columns - left), block)
     return block.ctypes.data, BYTES
 
 
@@ -184,30 +195,36 @@ def read_bits(data: Any) -> None:
 
 
 @for_a_team
-def read_bits_of_columns(data: Any) -> None:
-    """Call ``read_bits`` for the transpose of a matrix."""
-    sizes = carray(data[0], 3, np.int64)
-    x, words = carray(data[1], (sizes[1], sizes[0]), np.float32), carray(data[2], (sizes[2], sizes[0]), np.uint32)
-    if find_bits_of_columns(x, words):
-        carray(data[3], 1, np.int64)[0] = 1
-
-
-@for_a_team
 def multiply_bits(data: Any) -> None:
-    """Fill in the product of words of bits with a matrix, and raise a flag where the matrix is not finite."""
-    sizes = carray(data[0], 7, np.int64)
+    """Fill in the product of a matrix of bits with another, and raise a flag where a factor does not allow it.
+
+    It is 1 where the first one has anything but zeros and ones, and 2 where the second is not finite. Behind the first pointer:
+    rows, inner size, columns, tiles, whether the second is stored transposed, the size of what is added, chunks, whether the bits
+    are stored transposed. Behind the others: bits; room for their words; the second factor; what is added; product; flag.
+    """
+    sizes = carray(data[0], 8, np.int64)
     rows, inner, columns, tiles = sizes[0], sizes[1], sizes[2], sizes[3]
     shape = (columns, inner) if sizes[4] else (inner, columns)
+    words, flag = carray(data[2], (tiles, rows), np.uint32), carray(data[6], 1, np.int64)
+    if sizes[7]:
+        other_numbers = find_bits_of_columns(carray(data[1], (inner, rows), np.float32), words)
+    else:
+        other_numbers = find_bits(carray(data[1], (rows, inner), np.float32), words)
+    if other_numbers:
+        flag[0] = 1
+    meet(data)
+    if flag[0] == 1:
+        return
     finite = multiply_tiles(
-        carray(data[1], (tiles, rows), np.uint32),
-        carray(data[2], shape, np.float32),
+        words,
+        carray(data[3], shape, np.float32),
         sizes[4],
-        carray(data[3], sizes[5], np.float32),
-        carray(data[4], (rows, columns), np.float32),
+        carray(data[4], sizes[5], np.float32),
+        carray(data[5], (rows, columns), np.float32),
         sizes[6],
     )
     if not finite:
-        carray(data[5], 1, np.int64)[0] = 1
+        flag[0] = 2
 
 
 @for_a_team

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .processor import TILE
+from .processor import TILE, vector_instructions
 
 BYTES = 4 * TILE
 GROUP = 4
@@ -48,8 +48,9 @@ def _sum_rows(typing_context: Any, source: Any, stride: Any, table: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source, stride, table = arguments
-        kind = ir.VectorType(_FLOAT, SQUARE)
-        for strip in range(0, BYTES, 4 * SQUARE):
+        width = 16 if vector_instructions() == "AVX512" else SQUARE  # its registers hold all sums at once
+        kind = ir.VectorType(_FLOAT, width)
+        for strip in range(0, BYTES, 4 * width):
             sums: list[Any] = [None]
             for row in range(GROUP):
                 offset = builder.mul(stride, ir.Constant(_I64, row))

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+import pyro
 import pytest
 import torch
 
@@ -178,3 +179,26 @@ def test_a_loaded_model_draws_without_dropout(tmp_path):
     model, x = RBM.example()
     dgm.fit(model, x, epochs=1, progress=False, out=tmp_path / "run")
     assert not dgm.load(tmp_path / "run", model=RBM).training
+
+
+def test_a_program_that_does_not_observe_the_rows_is_refused_before_training(tmp_path):
+    def own(name, observed):
+        class Mine(dgm.VAE):
+            def generate(self, x=None, size=None):
+                with self.data_plate(x, size):
+                    z = pyro.sample("z", pyro.distributions.Normal(torch.zeros(self.latent), 1).to_event(1))
+                    logits = self.decoder(z)
+                    law = pyro.distributions.Bernoulli(logits=logits).to_event(1)
+                    return pyro.sample(name, law, obs=x if observed else None)
+
+        return Mine(6, latent=2, hidden=(4,))
+
+    x = torch.randint(0, 2, (20, 6)).float()
+    for name, observed, error in (
+        ("rows", True, "no site 'x', which is that of the rows; its sites: 'z', 'rows'. Name the observed site so"),
+        ("x", False, "the site 'x' of Mine is drawn and not observed, so that nothing would be learned"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(error)):
+            dgm.fit(own(name, observed), x, out=tmp_path / name, progress=False)
+        assert not (tmp_path / name).exists()
+    dgm.fit(own("x", True), x, epochs=1, progress=False)

@@ -169,6 +169,8 @@ def fit(
                 if data.columns is None or isinstance(split.x, StoredRows):
                     raise
                 raise error.named(split.x, data.columns.numbers) from None
+    with evaluating(model):
+        model.check_programs(data.train.x[:2].to(next(model.parameters()).device))
     world = check_devices(device, devices)
     if settings.precision != "float32":
         _check_rounding(model, device)

@@ -169,6 +169,14 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     def check_data(self, x: Tensor) -> None:
         """Raise ``ValueError`` where ``x`` is not data for this model: wrong shape, NaN, values outside the support."""
 
+    def check_programs(self, x: Tensor) -> None:
+        """Raise ``ValueError`` where the model's Pyro programs are not what training expects; by default there are none.
+
+        Args:
+            x: a few rows of data.
+        """
+        return None
+
     def filled(self, x: Tensor, sweeps: int = 1) -> Tensor:
         """Rows as a negative phase takes them: those of machines with every missing value (NaN) drawn given the known ones.
 
@@ -232,6 +240,17 @@ class ProbabilisticModel(Model):
                 f"size got {size}, fewer than the {rows} rows given; pass the number of rows of the whole data"
             )
         return pyro.plate("data", size, subsample=torch.arange(rows))
+
+    @torch.no_grad()
+    def check_programs(self, x: Tensor) -> None:
+        """Refuse a generative program whose site ``"x"`` is missing or not observed, or that leaves the rows out."""
+        with untouched():
+            site = site_of_rows(poutine.trace(self.model).get_trace(self.filled(x)))
+        if not site["is_observed"]:
+            raise ValueError(
+                f"the site 'x' of {type(self).__name__} is drawn and not observed, so that nothing would be learned of the rows; "
+                'observe them in generate(x): pyro.sample("x", ..., obs=x)'
+            )
 
     @abstractmethod
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:

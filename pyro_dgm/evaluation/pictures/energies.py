@@ -48,7 +48,7 @@ def energy_trace(idata: Any, path: File = None) -> Figure:
             f"idata got posterior variables {list(posterior)}; expected energy, free_energy or both, or others that are chain x "
             "draw"
         )
-    figure = empty(11, 2.7 * len(names))
+    figure = empty(9.2, 2.6 * len(names))
     grid = figure.subplots(len(names), 3, squeeze=False, width_ratios=(2, 1.4, 1))
     for name, (trace, ranks, decay) in zip(names, grid, strict=True):
         sizes, label = dict(posterior[name].sizes), name.replace("_", " ")

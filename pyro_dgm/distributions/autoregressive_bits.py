@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, softplus
 
 from ..energy.support import in_support
-from ..native import bernoulli
+from ..native import bernoulli, bit_log_probs
 
 
 class AutoregressiveBits(TorchDistribution):
@@ -62,6 +62,9 @@ class AutoregressiveBits(TorchDistribution):
         if self._validate_args and not (value.shape[-1:] == self.event_shape and in_support(self.support, value)):
             self._validate_sample(value)
         a = self._fields(value)
+        by_row = bit_log_probs(a, value)
+        if by_row is not None:
+            return by_row
         # log sigma(a) for a one, log sigma(-a) for a zero, in one pass.
         return logsigmoid((2 * value - 1) * a).sum(-1)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ..native import runs_at_once
+from ..native import bit_log_probs, runs_at_once
 
 
 def summed_log_prob(fn: Any, value: Tensor) -> Tensor:
@@ -25,6 +25,9 @@ def summed_log_prob(fn: Any, value: Tensor) -> Tensor:
     base = fn.base_dist if type(fn) is Independent else fn
     if type(base) is Bernoulli:
         logits = base.logits
+        by_row = bit_log_probs(logits, value) if logits.dim() > 1 else None
+        if by_row is not None:
+            return by_row.sum()
         if logits.shape != value.shape:
             logits, value = torch.broadcast_tensors(logits, value)
         return -binary_cross_entropy_with_logits(logits, value, reduction="sum")

@@ -1,17 +1,18 @@
 """Everything that is compiled for this processor, behind one door: draws of bits, products, tempering, recursions.
 
 Other rooms import from here and from no file inside. A loop takes neither another device nor another precision, and small
-sizes do not pay. There ``bernoulli`` and ``linear`` fall back to plain torch; ``draw_at_temperatures``, ``weigh_and_draw`` and
-``swap_replicas`` return None; before ``PackedBits`` and the recursion callers ask ``moves_bits``, ``sweeps_pay`` and
-``recursion_pays``. Importing this room compiles nothing and does not import Numba.
+sizes do not pay. There ``bernoulli`` and ``linear`` fall back to plain torch; ``draw_at_temperatures``, ``weigh_and_draw``,
+``swap_replicas`` and ``bit_log_probs`` return None; before ``PackedBits`` and the recursion callers ask ``moves_bits``,
+``sweeps_pay`` and ``recursion_pays``. Importing this room compiles nothing and does not import Numba.
 
-Inside: ``draws``, ``products``, ``precision``, ``packed``, ``columns`` and ``swaps`` are the door; ``processor`` says what the
-processor is and when a loop pays; the other files are loops.
+Inside: ``draws``, ``log_probs``, ``products``, ``precision``, ``packed``, ``columns`` and ``swaps`` are the door; ``processor``
+says what the processor is and when a loop pays; the other files are loops.
 """
 
 from .columns import recursion_backward, recursion_forward
 from .draws import bernoulli, bernoulli_, draw_at_temperatures, weigh_and_draw
 from .guard import runs_at_once
+from .log_probs import bit_log_probs
 from .packed import PackedBits
 from .precision import PRECISIONS, check_precision, has_bfloat16_products, out_of_autocast
 from .processor import moves_bits, multiplies_bfloat16, processor_name, recursion_pays, sweeps_pay, vector_instructions
@@ -23,6 +24,7 @@ __all__ = [
     "PackedBits",
     "bernoulli",
     "bernoulli_",
+    "bit_log_probs",
     "check_precision",
     "draw_at_temperatures",
     "has_bfloat16_products",

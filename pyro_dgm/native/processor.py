@@ -17,6 +17,9 @@ TILE = 32
 FEW_DRAWS = 4096
 """The number of bits below which the compiled draws are not worth their import."""
 
+FEW_LOGITS = 8192
+"""The number of logits below which the log-probabilities of bits take torch's passes no longer than a call."""
+
 SMALL_PRODUCT = 1 << 20
 """Multiplications below which oneDNN's fixed cost of a call outweighs its speed."""
 

@@ -133,6 +133,17 @@ def fuzz_weigh_and_draw(odd):
         torch.testing.assert_close(weighed[0].double(), (high - low).sum(1, keepdim=True), rtol=1e-4, atol=1e-3)
 
 
+def fuzz_bit_log_probs(odd):
+    rows, columns, copies = odd.size(1, 5, 60), odd.size(1, 33, 96, 100), odd.size(1, 3)
+    logits, x = odd.real(copies, rows, columns), odd.bits(rows, columns)
+    found = native.bit_log_probs(logits, x)
+    if odd.fits and found is not None:
+        expected = (x * logits.double() - torch.nn.functional.softplus(logits.double())).sum(-1)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
+        if found.requires_grad:
+            found.sum().backward()
+
+
 def fuzz_swap_replicas(odd):
     chains, temperatures, batch = odd.size(1, 4), odd.size(1, 2, 9), odd.size((), (3,), (2, 2))
     shape = (chains, temperatures, *batch)
@@ -200,7 +211,7 @@ CALLS = {name.removeprefix("fuzz_"): call for name, call in list(globals().items
 def make_calls(names, seeds, threads, last):
     """Run calls, with every loop at every size; ``last`` always holds the number of the present one."""
     torch.set_num_threads(threads)
-    draws.FEW_DRAWS, processor.SMALL_PRODUCT = 0, 0
+    draws.FEW_DRAWS, processor.SMALL_PRODUCT, processor.FEW_LOGITS = 0, 0, 1
     processor.TABLE_ROWS, processor.RECURSION_STEP = 1, math.inf
     processor.looks_up = lambda *_, **__: True
     for number, seed in enumerate(seeds):

@@ -141,6 +141,7 @@ def calls():
         "recursion": lambda: recursion(rows, **arguments, order=order),
         "draw_at_temperatures": lambda: native.draw_at_temperatures(base, fields, betas),
         "weigh_and_draw": lambda: first(native.weigh_and_draw(base, fields, 0.1, 0.2)),
+        "bit_log_probs": lambda: native.bit_log_probs(z.view(50, 100).repeat(2, 1), base.repeat(100, 1)),
         "swap_replicas": lambda: first(native.swap_replicas(betas, *gaps)),
         "PackedBits": lambda: tempered(native.PackedBits(*machine), states),
     }

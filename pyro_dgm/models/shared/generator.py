@@ -96,6 +96,11 @@ class GeneratorModel(LatentVariableModel):
         with self.data_plate(x, size):
             return self.latents()
 
+    def check_programs(self, x: Tensor) -> None:
+        """Without output noise there is nothing to check: rows are drawn and compared, never observed."""
+        if self.noise:
+            super().check_programs(x)
+
     def sample(self, n: int) -> Tensor:
         """Draw ``n`` independent rows; batch normalisation, if there is any, has its running statistics."""
         with evaluating(self):

@@ -1,0 +1,92 @@
+"""Log-probabilities of rows of bits in one pass: against torch in double precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pyro.distributions import Bernoulli
+from torch.nn.functional import softplus
+
+from pyro_dgm import native
+from pyro_dgm.distributions import autoregressive_bits, sums
+from pyro_dgm.native import log_probs, processor
+
+
+@pytest.fixture(autouse=True)
+def _any_size(monkeypatch):
+    monkeypatch.setattr(processor, "FEW_LOGITS", 1)
+
+
+def exact(logits, x):
+    return (x * logits - softplus(logits)).sum(-1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("columns", [1, 31, 32, 96, 97, 784])
+@pytest.mark.parametrize("scale", [1e-3, 1, 30, 1e4])
+def test_values_and_derivatives(columns, scale, threads):
+    """To four roundings of the sum of the terms' sizes, and of one for derivatives."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        logits = (scale * torch.randn(7, columns)).requires_grad_()
+        x = torch.rand(7, columns).round()
+        found = native.bit_log_probs(logits, x)
+        (slopes,) = torch.autograd.grad((found * torch.arange(7)).sum(), logits)
+    finally:
+        torch.set_num_threads(before)
+    wide = logits.detach().double().requires_grad_()
+    expected = exact(wide, x)
+    (wanted,) = torch.autograd.grad((expected * torch.arange(7)).sum(), wide)
+    size = 2.0**-24 * (wide.abs() + softplus(wide)).sum(-1)
+    assert ((found - expected).abs() <= 4 * size + 1e-30).all()
+    assert (slopes - wanted).abs().max() <= 7 * 4 * 2.0**-24
+
+
+def test_rows_of_bits_are_taken_in_turn_and_may_be_means():
+    logits, x = torch.randn(3, 5, 40), torch.rand(5, 40)
+    torch.testing.assert_close(native.bit_log_probs(logits, x), exact(logits, x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(native.bit_log_probs(logits, x[0]), exact(logits, x[0]), rtol=1e-5, atol=1e-5)
+
+
+def test_second_derivatives():
+    logits, x = torch.randn(2, 30, requires_grad=True), torch.rand(2, 30).round()
+    (slopes,) = torch.autograd.grad(native.bit_log_probs(logits, x).sum(), logits, create_graph=True)
+    (found,) = torch.autograd.grad(slopes.sum(), logits)
+    p = torch.sigmoid(logits.detach())
+    torch.testing.assert_close(found, -p * (1 - p))
+
+
+def test_nan_is_kept_in_its_row():
+    logits = torch.zeros(3, 40)
+    logits[1, 7] = torch.nan
+    assert native.bit_log_probs(logits, torch.ones(40)).isnan().tolist() == [False, True, False]
+
+
+def test_what_the_loop_does_not_take():
+    logits, x = torch.zeros(4, 6), torch.zeros(4, 6)
+    assert native.bit_log_probs(logits, x) is not None
+    others = [
+        (logits.double(), x.double()),
+        (logits, x.double()),
+        (logits, x.clone().requires_grad_()),
+        (logits.t(), x.t()),
+        (logits, x[:, :1].expand(4, 6)),
+        (logits, torch.zeros(1, 6)),
+        (logits[0], x),
+        (torch.zeros(()), torch.zeros(())),
+    ]
+    assert [native.bit_log_probs(*pair) for pair in others] == [None] * len(others)
+
+
+def test_laws_of_bits_take_it(monkeypatch):
+    asked = []
+    for module in (sums, autoregressive_bits):
+        monkeypatch.setattr(module, "bit_log_probs", lambda *a: asked.append(a) or log_probs.bit_log_probs(*a))
+    logits, x = torch.randn(4, 6), torch.rand(4, 6).round()
+    law = torch.distributions.Independent(torch.distributions.Bernoulli(logits=logits), 1)
+    expected = law.log_prob(x)
+    total = sums.summed_log_prob(Bernoulli(logits=logits).to_event(1), x)
+    torch.testing.assert_close(total, expected.sum())
+    torch.testing.assert_close(autoregressive_bits.AutoregressiveBits(logits).log_prob(x), expected)
+    assert len(asked) == 2

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_count, check_memory
+from .precision import in_precision
 from .space import Space
 from .stored import StoredRows
 from .streams import stream
@@ -70,7 +71,7 @@ class Split:
             device_or_dtype: a device, its name, or a floating-point dtype.
         """
         if isinstance(device_or_dtype, torch.dtype):
-            return Split(self.x.to(device_or_dtype), self.space, self.labels)
+            return Split(in_precision(self.x, device_or_dtype, "rows"), self.space, self.labels)
         labels = None if self.labels is None else self.labels.to(device_or_dtype)
         return Split(self.x.to(device_or_dtype), self.space, labels)
 
@@ -162,12 +163,10 @@ class Dataset:
         """The same rows in single precision, as models are trained on them."""
         if all(split.x.dtype == torch.float32 for split in (self.train, self.valid, self.test)):
             return self
-        return replace(
-            self,
-            train=self.train.to(torch.float32),
-            valid=self.valid.to(torch.float32),
-            test=self.test.to(torch.float32),
-        )
+        names = None if self.columns is None else self.columns.numbers
+        told = in_precision(self.train.x, torch.float32, self.name, names)
+        rest = {part: replace(s, x=s.x.to(torch.float32)) for part, s in (("valid", self.valid), ("test", self.test))}
+        return replace(self, train=replace(self.train, x=told), **rest)
 
     @property
     def visible(self) -> int:

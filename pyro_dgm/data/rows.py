@@ -14,6 +14,7 @@ from ..checks import described
 from .dataset import Dataset, Split
 from .frames import fields_of, is_frame
 from .npz import rows_of
+from .precision import in_precision
 from .reading import stored_rows
 from .sources import load
 from .space import Space
@@ -43,7 +44,7 @@ def as_rows(x: Any, name: str = "data") -> Tensor:
     tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
     if tensor.is_complex():
         raise ValueError(f"{name} got {described(x)}; expected real numbers")
-    return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
+    return tensor if tensor.is_floating_point() else in_precision(tensor, torch.get_default_dtype(), name)
 
 
 def _array(x: Any, name: str) -> np.ndarray:
@@ -135,5 +136,6 @@ def as_dataset(data: Any, name: str = "data") -> Dataset:
         return Dataset.of_rows(as_split(data, name))
     fields = fields_of(data, name)
     columns = Columns.of(fields, True, name)
-    rows = torch.from_numpy(columns.code(fields, True, name)[0]).to(torch.get_default_dtype())
+    coded = torch.from_numpy(columns.code(fields, True, name)[0])
+    rows = in_precision(coded, torch.get_default_dtype(), name, columns.numbers)
     return replace(Dataset.of_rows(rows), columns=columns)

@@ -1,6 +1,7 @@
 """Tables: types and names of columns, their code in numbers, and the way back."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas
@@ -11,6 +12,7 @@ import pyro_dgm as dgm
 from pyro_dgm.data.csv_table import read_table
 from pyro_dgm.data.frames import fields_of, frame_of
 from pyro_dgm.data.row_files import read_values
+from pyro_dgm.data.rows import as_rows
 from pyro_dgm.data.tables import Columns
 
 MIXED = "size,price,red,shape\n3,0.1,true,round\n5,,false,square\n,2.5,,\n4,1,true,round\n"
@@ -260,3 +262,27 @@ def test_a_constant_column_of_a_table_is_centred_only():
     frame = pandas.DataFrame({"a": np.arange(100) / 7, "b": np.full(100, 123456.7)})
     data = dgm.data.load(frame, preprocessing="standardised")
     assert data.train.x[:, 1].abs().max() < 1e-3
+
+
+def test_whole_numbers_whose_last_digits_are_lost_are_told_of(tmp_path):
+    """However rows come, to fit or to a likelihood; numbers that single precision holds, or that are not whole, pass."""
+    seconds = np.array([[1_700_000_000 + n, n] for n in range(1, 21)])
+    frame, model = pandas.DataFrame(seconds, columns=["time", "n"]), dgm.AffineGenerator(2)
+    np.save(tmp_path / "rows.npy", seconds)
+    quick = {"epochs": 1, "progress": False}
+    said = r"column (0|'time') holds 17000000\d\d in row \d+, which becomes 1700000000: single precision"
+    for asked in (
+        lambda: dgm.fit(dgm.AffineGenerator(2), seconds, **quick),
+        lambda: dgm.fit(dgm.AffineGenerator(2), torch.tensor(seconds), **quick),
+        lambda: dgm.log_likelihood(model, seconds.astype(np.float64)),
+        lambda: dgm.data.load(tmp_path / "rows.npy"),
+        lambda: dgm.fit(dgm.AffineGenerator(2), frame, **quick),
+    ):
+        with pytest.warns(UserWarning, match=said):
+            asked()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        standardised = dgm.data.load(frame, preprocessing="standardised")
+        as_rows(np.array([[2**24, 2**30, -(2**40)], [0, 1, 2]]))
+        model.evidence(torch.tensor([[0.1, 1e30], [1e7 + 0.5, 1e-9]], dtype=torch.float64))
+    assert len(standardised.train.x[:, 0].unique()) == len(standardised.train)

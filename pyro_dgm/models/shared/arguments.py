@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ...checks import check_count
+from ...data.precision import in_precision
 from ...data.rows import as_booleans, as_rows
 from ...data.stored import StoredRows
 from ...native import out_of_autocast
@@ -38,7 +39,7 @@ def rows_for(model: Any, x: Any, name: str = "x") -> Tensor:
     rows = as_rows(x, name)
     rows = rows.whole() if isinstance(rows, StoredRows) else rows
     like = next(model.parameters(), rows) if isinstance(model, nn.Module) else rows
-    return rows.to(like.device, like.dtype)
+    return in_precision(rows, like.dtype, name).to(like.device)
 
 
 def convert_arguments(cls: type) -> None:

@@ -165,8 +165,8 @@ class Dataset:
             return self
         names = None if self.columns is None else self.columns.numbers
         told = in_precision(self.train.x, torch.float32, self.name, names)
-        rest = {part: replace(s, x=s.x.to(torch.float32)) for part, s in (("valid", self.valid), ("test", self.test))}
-        return replace(self, train=replace(self.train, x=told), **rest)
+        valid, test = (replace(split, x=split.x.to(torch.float32)) for split in (self.valid, self.test))
+        return replace(self, train=replace(self.train, x=told), valid=valid, test=test)
 
     @property
     def visible(self) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.infer import MCMC
 from pyro.infer.mcmc.util import diagnostics as statistics
+from pyro.infer.mcmc.util import summary
 from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict
 from torch import Tensor
 from tqdm import tqdm
@@ -40,6 +42,11 @@ def _engine(kernel: ChainsKernel, name: str) -> Engine:
     from .engines.jax import jax_engine
 
     return jax_engine(kernel)
+
+
+def _moves(x: Tensor) -> Tensor:
+    """Which units of draws, ``chains x draws x ...``, ever changed."""
+    return (x != x[:1, :1]).flatten(0, 1).any(0)
 
 
 class VectorizedMCMC(MCMC):
@@ -260,15 +267,34 @@ class VectorizedMCMC(MCMC):
         none: dict[str, list[int]] = {f"chain {chain}": [] for chain in range(self.num_chains)}
         found: dict[str, Any] = {"divergences": none, **super().diagnostics()}
         for name, x in draws.items():
-            moves = (x != x[:1, :1]).flatten(0, 1).any(0)
+            moves = _moves(x)
             if moves.any() and not moves.all():  # one NaN among them, and Pyro makes that of all
                 found[name]["n_eff"][moves] = statistics({name: x[:, :, moves]})[name]["n_eff"]
         return found
 
     def summary(self, prob: float = 0.9) -> None:
-        """Print a table of all units."""
-        self._drawn()
-        super().summary(prob)
+        """Print a table of all units, as Pyro does, and how many never changed: these have NaN for n_eff and r_hat."""
+        draws, found = self._drawn(), self.diagnostics()
+        rows: dict[str, list[float]] = {}
+        columns: list[str] = []
+        constant: list[str] = []
+        for name, figures in summary(draws, prob).items():
+            figures |= {"n_eff": found[name]["n_eff"], "r_hat": found[name]["r_hat"]}
+            columns, shape = list(figures), figures["mean"].shape
+            for place in product(*map(range, shape)):
+                unit = f"{name}[{','.join(map(str, place))}]" if shape else name
+                rows[unit] = [float(value[place]) for value in figures.values()]
+            if still := int((~_moves(draws[name])).sum()):
+                constant.append(f"{still} of {shape.numel()} units of {name}")
+        wide = max(map(len, rows), default=0)
+        print("\n" + " " * wide + "".join(f" {column:>9}" for column in columns))
+        for unit, values in rows.items():
+            print(f"{unit:>{wide}}" + "".join(f" {value:9.2f}" for value in values))
+        if constant:
+            print(f"constant in all chains, without n_eff and r_hat: {', '.join(constant)}")
+        if "divergences" in self._diagnostics[0]:
+            print(f"Number of divergences: {sum(map(len, found['divergences'].values()))}")
+        print()
 
     def chain_scalars(self, rows: int = 4096) -> dict[str, Tensor]:
         """Scalars of the kept draws, ``chains x draws x batch_shape``: energies and free energies where there is an energy.

@@ -7,6 +7,7 @@ import psutil
 import pytest
 import torch
 from pyro.infer import MCMC
+from pyro.infer.mcmc.util import print_summary
 from pyro.ops.stats import effective_sample_size
 
 import pyro_dgm as dgm
@@ -27,7 +28,11 @@ def test_shapes_and_pyros_own_diagnostics(capsys):
     assert mcmc.get_samples(num_samples=11)["visible"].shape == (11, 6)
     assert mcmc.diagnostics()["visible"]["r_hat"].shape == (6,)
     mcmc.summary()
-    assert "visible[0]" in capsys.readouterr().out
+    own = capsys.readouterr().out
+    assert "visible[0]" in own
+    assert "constant" not in own
+    print_summary(mcmc.get_samples(group_by_chain=True))
+    assert own.split() == capsys.readouterr().out.split()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_a_clamp_for_every_chain():
         dgm.VectorizedMCMC(kernel, 3, 0, num_chains=3, disable_progbar=True).run()
 
 
-def test_effective_sizes_of_units_beside_one_that_never_changes():
+def test_effective_sizes_of_units_beside_one_that_never_changes(capsys):
     """They are those that the same draws have without it; the constant unit alone has none."""
     rbm, _ = dgm.RBM.example()
     with torch.no_grad():
@@ -168,3 +173,10 @@ def test_effective_sizes_of_units_beside_one_that_never_changes():
     torch.testing.assert_close(found["n_eff"][moves], effective_sample_size(draws[:, :, moves]))
     assert torch.equal(found["n_eff"].isnan(), ~moves)
     assert torch.equal(found["r_hat"].isnan(), ~moves)
+    mcmc.summary()
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[-2:] for line in said.splitlines() if line.strip().startswith("visible[")}
+    assert rows["visible[2]"] == ["nan", "nan"]
+    for unit in (0, 5):
+        assert rows[f"visible[{unit}]"] == [f"{found[name][unit]:.2f}" for name in ("n_eff", "r_hat")]
+    assert "constant in all chains, without n_eff and r_hat: 1 of 6 units of visible\n" in said

@@ -143,7 +143,7 @@ def test_every_kind_of_model_has_every_section_or_a_reason(cls, short, monkeypat
     opened = Opened(
         model, Dataset("toy", split, split, split, (x.shape[1],)), 0, (x.shape[1],), tmp_path, tmp_path / "rows.npz"
     )
-    options = Namespace(device="cpu", method=None, run=tmp_path)
+    options = Namespace(device="cpu", method=None, method_option=[], run=tmp_path)
     drawn = model.sample(20)
     for heading, section in report.SECTIONS.items():
         if heading in ("Training", "To repeat it"):  # which are of a run

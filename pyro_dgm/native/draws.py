@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import torch
@@ -29,9 +30,10 @@ def bernoulli(logits: Tensor, overwrite: bool = False) -> Tensor:
         >>> bernoulli(torch.tensor([-torch.inf, torch.inf]))
         tensor([0., 1.])
     """
-    logits = logits.detach()  # recorded in traces too, whose replays know no no_grad
     if logits.dtype != torch.float32 or not _compiles(logits):
-        return bernoulli_(torch.sigmoid(logits))
+        # Detached in traces too, whose replays know no no_grad.
+        return bernoulli_(torch.sigmoid(logits.detach()))
+    logits = logits.detach() if logits.requires_grad else logits
     random_bits, team = _loops()
     bits = logits if overwrite else torch.empty_like(logits)
     team.run_team(random_bits.draw_from_single_logits, (logits, bits, seeds()), bits.numel())
@@ -107,9 +109,16 @@ def _loops() -> tuple[Any, Any]:
     return random_bits, team
 
 
+_own = threading.local()
+
+
 def seeds() -> Tensor:
-    """Two words of torch's generator."""
-    return torch.empty(2, dtype=torch.int64, device="cpu").random_(-(2**63), None)
+    """Two words of torch's generator, which stand until the same thread asks again."""
+    words: Tensor | None = getattr(_own, "words", None)
+    if words is None:
+        with torch.inference_mode(False):  # else none could be written later outside of that mode
+            words = _own.words = torch.empty(2, dtype=torch.int64, device="cpu")
+    return words.random_(-(2**63), None)
 
 
 def _compiles(x: Tensor) -> bool:

@@ -129,7 +129,10 @@ def _field(
 ) -> Tensor:
     matrix = matrices[end] if indices is None else matrices[end].index_select(-2, indices)
     factors = product_of(_projections(ends, matrices, statistics, end))
-    return product(factors if gates is None else factors * gates, matrix.mT, plus=plus)
+    if gates is not None:
+        fits = gates.shape == factors.shape and not torch.is_grad_enabled()
+        factors = factors.mul_(gates) if fits else factors * gates  # projections are nobody else's
+    return product(factors, matrix.mT, plus=plus)
 
 
 def _strength(

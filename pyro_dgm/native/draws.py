@@ -112,12 +112,14 @@ def _loops() -> tuple[Any, Any]:
 _own = threading.local()
 
 
-def seeds() -> Tensor:
-    """Two words of torch's generator, which stand until the same thread asks again."""
+def seeds(pairs: int = 1) -> Tensor:
+    """Pairs of words of torch's generator; one pair stands until the same thread asks for one again."""
     words: Tensor | None = getattr(_own, "words", None)
-    if words is None:
+    if words is None or pairs > 1:
         with torch.inference_mode(False):  # else none could be written later outside of that mode
-            words = _own.words = torch.empty(2, dtype=torch.int64, device="cpu")
+            words = torch.empty(2 * pairs, dtype=torch.int64, device="cpu")
+        if pairs == 1:
+            _own.words = words
     return words.random_(-(2**63), None)
 
 

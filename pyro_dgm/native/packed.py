@@ -150,7 +150,7 @@ class PackedBits:
         starts = [_padded(b) for b in base]
         differences = [_padded(bias - b) for bias, b in zip(self.biases, base, strict=True)]
         fields = [like.new_empty(rows, starts[layer].numel()) for layer in self.order[:early]]
-        tensors = [torch.cat([seeds(), seeds()]), betas, rate, source, climbing, climbed, gaps]
+        tensors = [seeds(2), betas, rate, source, climbing, climbed, gaps]
         tensors += [*starts, *differences, *words, *self.weights, *fields]
         numbers = rows, *self.counts, steps, len(betas), early, *self.numbers
         team.run_team(tempering.temper_bits, tensors, *numbers)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numba import njit
 
-from pyro_dgm.native import draws, processor, products
+from pyro_dgm.native import PackedBits, draws, processor, products
 from pyro_dgm.native import random_bits as bits
 from pyro_dgm.native import team as loops
 from pyro_dgm.native.draw_vectors import draw_row
@@ -114,6 +114,25 @@ def test_streams_are_odd_and_irregular():
         gamma = int(bits.increment(np.uint64(word)))
         assert gamma % 2 == 1
         assert (gamma ^ (gamma >> 1)).bit_count() >= 24
+
+
+def test_seeds_of_one_call_are_different_words(monkeypatch):
+    """Of draws and of swaps in tempering, and of two draws; in inference mode or not."""
+    from pyro_dgm.native import team
+
+    given = []
+    monkeypatch.setattr(team, "run_team", lambda loop, tensors, *_: given.append(tensors[0].tolist()))
+    machine = PackedBits(
+        [torch.zeros(40), torch.zeros(33)], [1, 0], [(0, 0, torch.zeros(40, 33)), (1, 1, torch.zeros(33, 40))]
+    )
+    words = [torch.zeros(2, 6, dtype=torch.int32), torch.zeros(2, 6, dtype=torch.int32)]
+    base = [torch.zeros(40), torch.zeros(33)]
+    from_base, trips = torch.zeros(6, dtype=torch.bool), torch.zeros(3, dtype=torch.int64)
+    machine.temper(words, base, 1, torch.linspace(0, 1, 2), from_base, trips, 2)
+    assert len(set(given.pop())) == 4
+    with torch.inference_mode():
+        first = draws.seeds().tolist()
+    assert len({*first, *draws.seeds().tolist()}) == 4
 
 
 def test_bits_follow_the_generator_of_torch():

@@ -21,7 +21,7 @@ from ..shared.chain_details import Step
 from ..shared.decoded import check_body
 from ..shared.diffusion import BinomialCorruption, GaussianCorruption, schedule_of, signal_of
 from ..shared.diffusion_bounds import bound
-from ..shared.diffusion_paths import metropolis_over_paths, overwritten
+from ..shared.diffusion_paths import metropolis_over_paths, overwritten, time_of
 from ..shared.evidence import Evidence
 from ..shared.examples import bits, seeded
 from ..shared.latent import LatentVariableModel
@@ -207,22 +207,21 @@ class DiffusionInversion(LatentVariableModel):
         """Rows as the diffusion sees them: Gaussian columns standardised."""
         return x if self.scaling is None else self.scaling(x)
 
-    def _time(self, t: int) -> Tensor:
-        return torch.tensor(t, device=self.offset.device)
-
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         rows = (size or 1) if x is None else len(x)
         with self.data_plate(x, size):
             state = pyro.sample(f"x_{self.steps}", self.corruption.end(self.offset.new_zeros(rows, self.visible)))
             for t in range(self.steps, 1, -1):
-                state = pyro.sample(f"x_{t - 1}", self.reverse(state, self._time(t)))
-            return pyro.sample("x", self.reverse(state, self._time(1)), obs=x)
+                state = pyro.sample(f"x_{t - 1}", self.reverse(state, time_of(t, self.offset)))
+            return pyro.sample("x", self.reverse(state, time_of(1, self.offset)), obs=x)
 
     def infer(self, x: Tensor, size: int | None = None) -> Tensor:
         state, corruption = self.clean(x), self.corruption
         with self.data_plate(x, size):
             for t in range(1, self.steps + 1):
-                state = pyro.sample(f"x_{t}", corruption.after(state, self._time(t - 1), self._time(t)))
+                state = pyro.sample(
+                    f"x_{t}", corruption.after(state, time_of(t - 1, self.offset), time_of(t, self.offset))
+                )
         return state
 
     def step_terms(self, x: Tensor, time: Tensor) -> Tensor:
@@ -298,7 +297,7 @@ class DiffusionInversion(LatentVariableModel):
             times = torch.linspace(self.steps, 0, count + 1, dtype=torch.float64).round().long().tolist()
         law = self.corruption.end(self.offset.new_zeros(n, self.visible))
         for t, s in zip(times[:-1], times[1:], strict=True):
-            law = self.reverse(law.sample(), self._time(t), self._time(s))
+            law = self.reverse(law.sample(), time_of(t, self.offset), time_of(s, self.offset))
         return law
 
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:

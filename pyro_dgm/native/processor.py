@@ -29,6 +29,9 @@ LARGE_PRODUCT = 1 << 23
 WIDE_PRODUCT, WIDE_ROWS = 1 << 25, 100
 """The same, and the fewest rows, where products of floats have the wide vectors of Intel's AVX-512."""
 
+SPLIT_PRODUCT, SPLIT_GRADIENT, SPLIT_ROWS = 1 << 24, 1 << 25, 50
+"""Multiplications of a product and of a gradient, and the fewest rows, where vectors of AVX-512 are split."""
+
 TABLE_ROWS = 32
 """The fewest rows, columns and pairs of inner places for which tables of sums are worth making."""
 
@@ -54,16 +57,28 @@ def _description() -> str:
         return ""
 
 
+def _described(entry: str) -> str | None:
+    """What the processor's description says of an entry."""
+    found = (line.split(":", 1)[1].strip() for line in _description().splitlines() if line.startswith(entry))
+    return next(found, None)
+
+
 def processor_name() -> str:
     """The processor and its vector instructions, in words."""
-    names = [line.split(":")[1].strip() for line in _description().splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()} with {vector_instructions()}"
+    name = _described("model name") or platform.machine()
+    return f"{name}{' (Zen 4)' if splits_vectors() else ''} with {vector_instructions()}"
 
 
 @functools.cache  # the description has a part for every core, and every large product asks
 def is_amd() -> bool:
     """Whether AMD made the processor."""
     return "AuthenticAMD" in _description()
+
+
+@functools.cache
+def splits_vectors() -> bool:
+    """Whether AVX-512's vectors go through units of half their width: AMD's Zen 4, whose products MKL makes at full speed."""
+    return is_amd() and _described("cpu family") == "25" and vector_instructions() == "AVX512"
 
 
 @functools.cache
@@ -85,11 +100,12 @@ def looks_up(rows: int, weights: int, across: bool = False) -> bool:
         weights: entries of the other factor.
         across: whether the rows are the columns of what is stored, as in gradients of the weights: reading them takes longer.
     """
+    products = rows * weights
     if _widest() == "AVX2":
-        return rows * weights >= LARGE_PRODUCT
-    return (
-        _widest() == "AVX512" and not is_amd() and not across and rows >= WIDE_ROWS and rows * weights >= WIDE_PRODUCT
-    )
+        return products >= LARGE_PRODUCT
+    if splits_vectors():
+        return rows >= SPLIT_ROWS and products >= (SPLIT_GRADIENT if across else SPLIT_PRODUCT)
+    return _widest() == "AVX512" and not is_amd() and not across and rows >= WIDE_ROWS and products >= WIDE_PRODUCT
 
 
 @functools.cache
@@ -99,12 +115,12 @@ def _widest() -> str:
 
 @functools.cache
 def multiplies_by_onednn() -> bool:
-    """Whether oneDNN's kernels are the faster ones: MKL's reach half their speed on AMD processors with AVX-512.
+    """Whether oneDNN's kernels are the faster ones: MKL's reach half their speed on AMD processors with whole AVX-512.
 
     The kind of processor decides, not a timing: two kernels round differently, and a choice that could change
     between two processes would break bit-identical resumption.
     """
-    return vector_instructions() == "AVX512" and is_amd()
+    return vector_instructions() == "AVX512" and is_amd() and not splits_vectors()
 
 
 def single_on_processor(tensors: Sequence[Tensor | None]) -> bool:

@@ -19,8 +19,8 @@ Kernel = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
     """``x @ weight + plus``, by the fastest single-precision kernel of this processor.
 
-    MKL's kernels are slow on AMD processors with AVX-512, where oneDNN's reach twice their speed at equal accuracy; where
-    vectors have eight numbers, tables of sums take half of MKL's time for large products of zeros and ones, and three quarters
+    MKL's kernels are slow on AMD processors with whole AVX-512, where oneDNN's reach twice their speed at equal accuracy; where
+    units have eight numbers, tables of sums take half of MKL's time for large products of zeros and ones, and three quarters
     for larger ones on Intel's AVX-512 (figures in tutorials/decisions).
 
     Args:

@@ -373,25 +373,31 @@ def test_large_products_of_bits_or_means(monkeypatch, looks_up):
 
 
 @pytest.mark.parametrize(
-    ("vectors", "amd", "rows", "weights", "across", "found"),
+    ("vectors", "made", "rows", "weights", "across", "found"),
     [
-        ("AVX2", True, 100, 784 * 500, False, True),
-        ("AVX2", False, 784, 100 * 500, True, True),
-        ("AVX2", False, 100, 100 * 100, False, False),
-        ("AVX512", False, 100, 784 * 500, False, True),
-        ("AVX512", False, 2000, 784 * 500, False, True),
-        ("AVX512", False, 64, 784 * 500, False, False),
-        ("AVX512", False, 1000, 100 * 100, False, False),
-        ("AVX512", False, 784, 100 * 500, True, False),
-        ("AVX512", True, 2000, 784 * 500, False, False),
-        ("DEFAULT", False, 2000, 784 * 500, False, False),
+        ("AVX2", "amd", 100, 784 * 500, False, True),
+        ("AVX2", "intel", 784, 100 * 500, True, True),
+        ("AVX2", "intel", 100, 100 * 100, False, False),
+        ("AVX512", "intel", 100, 784 * 500, False, True),
+        ("AVX512", "intel", 2000, 784 * 500, False, True),
+        ("AVX512", "intel", 64, 784 * 500, False, False),
+        ("AVX512", "intel", 1000, 100 * 100, False, False),
+        ("AVX512", "intel", 784, 100 * 500, True, False),
+        ("AVX512", "amd", 2000, 784 * 500, False, False),
+        ("AVX512", "zen4", 100, 784 * 500, False, True),
+        ("AVX512", "zen4", 784, 100 * 500, True, True),
+        ("AVX512", "zen4", 20, 784 * 5000, False, False),
+        ("AVX512", "zen4", 100, 784 * 100, False, False),
+        ("AVX512", "zen4", 784, 100 * 200, True, False),
+        ("DEFAULT", "intel", 2000, 784 * 500, False, False),
     ],
 )
 def test_tables_of_sums_are_chosen_where_they_were_measured_to_be_faster(
-    monkeypatch, vectors, amd, rows, weights, across, found
+    monkeypatch, vectors, made, rows, weights, across, found
 ):
     monkeypatch.setattr(processor, "_widest", lambda: vectors)
-    monkeypatch.setattr(processor, "is_amd", lambda: amd)
+    monkeypatch.setattr(processor, "is_amd", lambda: made != "intel")
+    monkeypatch.setattr(processor, "splits_vectors", lambda: made == "zen4")
     assert processor.looks_up(rows, weights, across) == found
 
 

@@ -34,7 +34,10 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
         return _addmm(x, weight, plus)
     differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, plus))
     by_addmm = not (differentiated or _looks_up(x, weight) or processor.multiplies_by_onednn())
-    if by_addmm or not processor.single_on_processor((x, weight, plus)):
+    # oneDNN broadcasts and casts nothing, and says of other shapes less than torch does.
+    fit = x.shape[1] == weight.shape[0] and (plus is None or plus.shape == weight.shape[1:])
+    plain = fit and not torch.is_autocast_enabled("cpu") and processor.single_on_processor((x, weight, plus))
+    if by_addmm or not plain:
         return _addmm(x, weight, plus)
     return _Linear.apply(x, weight, plus) if differentiated else _product(x, weight, plus)
 

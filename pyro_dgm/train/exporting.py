@@ -185,12 +185,15 @@ def _program(function: Callable[..., Any], first: Any, second: Any) -> Any:
         writes = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
         if node.op in ("call_function", "get_attr") and not node.users and not writes:
             graph.graph.erase_node(node)
-    for node in graph.graph.nodes:
-        if node.op == "get_attr":  # without what Pyro keeps at parameters, which older versions of torch cannot save
-            kept = getattr(graph, node.target)
-            plain = kept.detach().clone()
-            parameter = isinstance(kept, torch.nn.Parameter)
-            setattr(graph, node.target, torch.nn.Parameter(plain, requires_grad=False) if parameter else plain)
+    used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
+    for name, kept in [*graph._parameters.items(), *graph._buffers.items()]:
+        if name not in used:  # it would be written all the same
+            delattr(graph, name)
+            continue
+        # Without what Pyro keeps at parameters, which older versions of torch cannot save.
+        plain = kept.detach().clone()
+        parameter = isinstance(kept, torch.nn.Parameter)
+        setattr(graph, name, torch.nn.Parameter(plain, requires_grad=False) if parameter else plain)
     graph.recompile()
     _check_sizes(graph.graph)
     program = torch.export.export(graph, first)

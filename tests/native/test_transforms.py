@@ -3,6 +3,7 @@
 import contextlib
 import math
 
+import pyro
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -117,8 +118,19 @@ def test_gradients_of_large_models_by_torch_func(make):
     mean(x).backward()
     for name, parameter in parameters.items():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-5)
-    by_row = torch.func.vmap(lambda row: mean(row[None]))(x)
+    with contextlib.nullcontext() if checked_in_vmap() else pyro.validation_enabled(False):
+        by_row = torch.func.vmap(lambda row: mean(row[None]))(x)
     torch.testing.assert_close(by_row.mean(), mean(x), rtol=1e-5, atol=1e-4)
+
+
+def checked_in_vmap():
+    """Whether torch's own distributions can check their values there, as those of torch 2.4 cannot."""
+    normal = torch.distributions.Normal(0.0, 1.0, validate_args=True)
+    try:
+        torch.func.vmap(normal.log_prob)(torch.zeros(3))
+    except RuntimeError:
+        return False
+    return True
 
 
 def calls():
@@ -175,10 +187,9 @@ def test_fake_tensors_stay_fake_or_are_refused(name, inside):
         call = calls()[name]
     refused = {"PackedBits": "traced or transformed|got a FakeTensor"}
     if not inside:  # an order that is no tensor of numbers
-        refused["recursion"] = "local_scalar_dense"
-    expected = (
-        pytest.raises((ValueError, RuntimeError), match=refused[name]) if name in refused else contextlib.nullcontext()
-    )
+        refused["recursion"] = "local_scalar_dense|create_unbacked_symint"  # an AttributeError of torch 2.4
+    errors = (ValueError, RuntimeError, AttributeError)
+    expected = pytest.raises(errors, match=refused[name]) if name in refused else contextlib.nullcontext()
     with torch.no_grad(), mode if inside else contextlib.nullcontext(), expected:
         result = call()
         assert result is None or type(result).__name__ == "FakeTensor"

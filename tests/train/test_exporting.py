@@ -127,6 +127,7 @@ IN_WORDS = (
     r"its graph has more than \d+ operations",
     r"the sizes of its tensors change with the numbers that are drawn or given",
     r"the graph of its operations in torch does not give its numbers: it branches by values",
+    r"torch cannot write it as a program \(argument of type: <class 'torch\._C\.Generator'>\)",  # torch 2.4
 )
 
 

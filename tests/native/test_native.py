@@ -327,9 +327,12 @@ def test_products_of_bits_have_second_derivatives(monkeypatch):
     torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
 
 
-def test_what_is_no_plain_product_of_bits_is_left_to_torch(monkeypatch):
-    """Errors, broadcasts, other devices, casts and transforms are torch's."""
+@pytest.mark.parametrize("onednn", [False, True])
+def test_what_is_no_plain_product_of_bits_is_left_to_torch(onednn, monkeypatch):
+    """Errors, broadcasts, other devices, casts and transforms are torch's, on processors where oneDNN multiplies too."""
     monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
+    monkeypatch.setattr(processor, "multiplies_by_onednn", lambda: onednn)
+    monkeypatch.setattr(products, "_fastest", lambda: products._onednn if onednn else products._addmm)
     x, weight = bits_and_weight(512, 256, 64, False)
     for wrong in (x[:, :-1].contiguous(), torch.ones(512, 300)):
         with pytest.raises(RuntimeError, match="shapes"):

@@ -163,7 +163,7 @@ def _padded(x: Tensor) -> Tensor:
 
 
 def _tiled(weight: Tensor) -> Tensor:
-    """Tiles of 32 x 32, by the strip of columns and the tile of rows, with zeros beyond the edges."""
+    """Half tiles of 32 x 16, by the strip of columns, its half and the tile of rows, with zeros beyond the edges."""
     rows, columns = weight.shape
     whole = pad(weight, (0, -columns % TILE, 0, -rows % TILE))
-    return whole.unflatten(0, (-1, TILE)).unflatten(-1, (-1, TILE)).permute(2, 0, 1, 3).contiguous()
+    return whole.unflatten(0, (-1, TILE)).unflatten(-1, (-1, 2, TILE // 2)).permute(2, 3, 0, 1, 4).contiguous()

@@ -1,10 +1,10 @@
 """The compiled loop behind many Gibbs sweeps of binary layers; imported at its first use.
 
 States are words of bits, ``tiles x rows`` for every layer: the words of one tile lie side by side, as a table of sums takes
-them. Weights are tiles of 32 x 32, ``strips x tiles``: a strip of 32 columns reads its tiles one behind the other. A block is
-cut into strips and chunks of 256 rows, which the team's members share; their sums, logits and bits stay in the nearest caches,
-and only words go back to memory. After every block all members wait, since the next block reads it. Cost: eight additions of
-32 columns per tile and row (see ``tables``), and the draws of bits.
+them. Weights are half tiles of 32 x 16, ``strips x 2 x tiles``: half a strip reads its tiles one behind the other. A block is
+cut into strips and chunks of 512 rows, which the team's members share; their sums, logits and bits stay in the nearest caches,
+and only words go back to memory. After every block all members wait, since the next block reads it. Cost: twenty-six additions of
+16 columns per pair of tiles and row (see ``tables``), and the draws of bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba import carray
 from .draw_vectors import WORDS
 from .machine_code import compiled
 from .random_bits import BLOCK, draw_word, increment, stream
-from .tables import CHUNK, TABLE, add_tiles, aligned, begin_sums
+from .tables import CHUNK, TABLE, add_tiles, aligned, aligned_halves, begin_sums, halves_of, join_halves
 from .team import for_a_team, meet, own_part
 from .vectors import BYTES, TILE
 
@@ -33,13 +33,13 @@ def tiles(size: Any) -> Any:
 
 
 @compiled
-def draw_words(sums: Any, height: Any, seeds: Any, gamma: Any, part: Any, edge: Any, words: Any) -> None:
+def draw_words(logits: Any, height: Any, seeds: Any, gamma: Any, part: Any, edge: Any, words: Any) -> None:
     """Fill in words of bits by the logits of ``height`` rows; every 32 rows have their own part of the stream."""
     for piece in range((height + PIECE - 1) // PIECE):
         state = stream(seeds[0], gamma, part + piece, BLOCK)
         ties = state + gamma * np.uint64(BLOCK // 4)
         for i in range(piece * PIECE, min((piece + 1) * PIECE, height)):
-            words[i], ties = draw_word(sums.ctypes.data + i * BYTES, state, ties, gamma, edge.ctypes.data)
+            words[i], ties = draw_word(logits.ctypes.data + i * BYTES, state, ties, gamma, edge.ctypes.data)
             state += gamma * np.uint64(WORDS)
 
 
@@ -58,14 +58,15 @@ class Layout(NamedTuple):
 @compiled
 def add_flows(data: Any, layout: Any, place: Any, strip: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
     """Add what couplings contribute to a strip of a block, in ``height`` rows."""
-    strips = tiles(layout.sizes[layout.order[place]])
+    size = layout.sizes[layout.order[place]]
+    strips, halves = tiles(size), halves_of(size, strip)
     for flow in range(layout.ends.size // 2):
         if layout.ends[2 * flow] == place:
             source = layout.ends[2 * flow + 1]
             inner = tiles(layout.sizes[source])
             source_words = carray(data[layout.words + source], (inner, layout.rows), np.uint32)
-            weight = carray(data[layout.weights + flow], (strips, inner, TILE, TILE), np.float32)
-            add_tiles(source_words, weight[strip], top, height, table, sums)
+            weight = carray(data[layout.weights + flow], (strips, 2, inner, TILE, TILE // 2), np.float32)
+            add_tiles(source_words, weight[strip], halves, top, height, table, sums)
 
 
 @compiled
@@ -80,7 +81,7 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
     """Draw this member's share of every block, sweep after sweep."""
     rows, seeds = layout.rows, carray(data[1], 2, np.uint64)
     gamma = increment(seeds[1])
-    table, sums = aligned(TABLE), aligned(min(rows, CHUNK))
+    table, sums, logits = aligned(TABLE), aligned_halves(min(rows, CHUNK)), aligned(min(rows, CHUNK))
     edge = np.empty(TILE, np.float32)
     chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + PIECE - 1) // PIECE
     done = 0
@@ -96,8 +97,9 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
                 height = min(CHUNK, rows - top)
                 begin_sums(bias, strip * TILE, height, sums)
                 add_flows(data, layout, place, strip, top, height, table, sums)
+                join_halves(sums, height, logits.ctypes.data, BYTES)
                 part = done + strip * pieces + top // PIECE
-                draw_words(sums, height, seeds, gamma, part, edge, words[strip, top : top + height])
+                draw_words(logits, height, seeds, gamma, part, edge, words[strip, top : top + height])
             done += strips * pieces
             meet(data)
 
@@ -108,7 +110,7 @@ def sweep_bits(data: Any) -> None:
 
     Behind the first pointer: rows, layers, blocks, flows, sweeps; the layers' sizes; the layer of every block; the block that
     every flow leads to, and the layer that it comes from. Behind the others: two seeds; biases; words of bits
-    ``tiles x rows``; the flows' weights ``strips x tiles x 32 x 32``.
+    ``tiles x rows``; the flows' weights ``strips x 2 x tiles x 32 x 16``.
     """
     head = carray(data[0], _HEAD, np.int64)
     layers, blocks, flows = head[1], head[2], head[3]

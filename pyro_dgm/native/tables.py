@@ -1,8 +1,9 @@
 """Compiled products of bits with a matrix, by tables of sums; imported at the first large one.
 
-Four rows of a matrix have sixteen sums. Once they are made, four bits of a state take one addition instead of four
+Five rows of a matrix have thirty-two sums. Once they are made, five bits of a state take one addition instead of five
 multiplications, so that a hundred states pay for a table several times (Arlazarov, Dinic, Kronrod and Faradzhev 1970, the
-method of four Russians). Tables are made where they are used, in the first-level cache, and nothing is kept.
+method of four Russians). Tables are made where they are used, in the first-level cache, and nothing is kept. A table serves
+half a tile's columns and the rows of two tiles, as many as that cache holds.
 """
 
 from __future__ import annotations
@@ -16,30 +17,33 @@ from .machine_code import compiled, vectors
 from .team import for_a_team, meet, own_part
 from .vectors import (
     BYTES,
-    GROUP,
-    GROUPS,
+    HALF,
     SQUARE,
     SUMS,
     TILE,
     add_zeros,
-    copy_row,
+    add_zeros_of_pair,
+    copy_half,
+    groups_of,
     look_up,
+    look_up_pair,
+    sum_pair,
     sum_rows,
     transpose_square,
     word_of_bits,
 )
 
-TABLE = GROUPS * SUMS
-"""Rows of a table, of 32 numbers each: 16 KB for 32 rows of a matrix."""
+TABLE = len(groups_of(2 * TILE)) * SUMS // 2
+"""Room for a table in rows of 32 numbers: 26 KB for 64 rows and 16 columns of a matrix."""
 
-CHUNK = 256
+CHUNK = 512
 """The most states whose sums are kept in the nearest caches beside a table."""
 
 
 @compiled
 def copy_edge(weight: Any, transposed: Any, top: Any, left: Any, height: Any, width: Any, block: Any) -> None:
-    """Copy what a tile at the edge has of a matrix or of its transpose; the rest is zeros. The source is read along its rows."""
-    if height < TILE or width < TILE:
+    """Copy what tiles at the edge have of a matrix or of its transpose; the rest is zeros. The source is read along its rows."""
+    if height < block.shape[0] or width < TILE:
         block[:] = 0
     if transposed:
         for j in range(width):
@@ -53,19 +57,23 @@ def copy_edge(weight: Any, transposed: Any, top: Any, left: Any, height: Any, wi
 
 @compiled
 def find_block(weight: Any, transposed: Any, top: Any, left: Any, block: Any) -> Any:
-    """The address and the stride of a tile of a matrix or of its transpose; at the edges and of a transpose, of a copy."""
+    """The address and the stride of one or two tiles, whatever ``block`` has room for, of a matrix or of its transpose.
+
+    At the edges and of a transpose they are those of a copy.
+    """
     rows, columns = (weight.shape[1], weight.shape[0]) if transposed else weight.shape
-    whole = top + TILE <= rows and left + TILE <= columns
+    deep = block.shape[0]
+    whole = top + deep <= rows and left + TILE <= columns
     across = weight.shape[1] * 4
     if whole and not transposed:
         return weight.ctypes.data + top * across + left * 4, across
     if whole:
         source = weight.ctypes.data + left * across + top * 4
-        for i in range(0, TILE, SQUARE):
+        for i in range(0, deep, SQUARE):
             for j in range(0, TILE, SQUARE):
                 transpose_square(source + j * across + i * 4, across, block.ctypes.data + i * BYTES + j * 4)
     else:
-        copy_edge(weight, transposed, top, left, min(TILE, rows - top), min(TILE, columns - left), block)
+        copy_edge(weight, transposed, top, left, min(deep, rows - top), min(TILE, columns - left), block)
     return block.ctypes.data, BYTES
 
 
@@ -78,42 +86,75 @@ def aligned(rows: Any) -> Any:
 
 
 @compiled
-def look_up_rows(source: Any, stride: Any, words: Any, table: Any, sums: Any) -> None:
-    """Add to every row of sums what the bits of its word select from 32 rows of a matrix, by a new ``table``."""
-    for group in range(GROUPS):
-        sum_rows(source + group * GROUP * stride, stride, table.ctypes.data + group * SUMS * BYTES)
-    for i in range(words.size):
-        look_up(table.ctypes.data, words[i], sums.ctypes.data + i * BYTES)
+def halves_of(size: Any, strip: Any) -> Any:
+    """How many halves of a strip of 32 columns a matrix of ``size`` columns reaches into: one or two."""
+    return 1 if size - strip * TILE <= TILE // 2 else 2
 
 
 @compiled
-def add_tiles(words: Any, weight: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
-    """Call ``look_up_rows`` for all tiles of a strip, ``tiles x 32 x 32``, and the rows from ``top`` on."""
-    for tile in range(words.shape[0]):
-        look_up_rows(weight.ctypes.data + tile * TILE * BYTES, BYTES, words[tile, top : top + height], table, sums)
+def aligned_halves(rows: Any) -> Any:
+    """Room for rows of 32 sums, ``2 x rows x 16``: the halves of a row lie apart, since they are summed one after the other."""
+    return aligned(rows).reshape(2, rows, TILE // 2)
+
+
+@compiled
+def look_up_rows(
+    source: Any, stride: Any, words: Any, tile: Any, top: Any, height: Any, table: Any, target: Any
+) -> None:
+    """Add to ``height`` halves of rows what bits select from a matrix, by a new ``table``.
+
+    The bits are those of one tile's words, or of two, from the row ``top`` on: the last tile may be alone.
+    """
+    if tile + 1 < words.shape[0]:
+        sum_pair(source, stride, table.ctypes.data)
+        for i in range(height):
+            word = np.uint64(words[tile, top + i]) | (np.uint64(words[tile + 1, top + i]) << np.uint64(TILE))
+            look_up_pair(table.ctypes.data, word, target + i * HALF)
+    else:
+        sum_rows(source, stride, table.ctypes.data)
+        for i in range(height):
+            look_up(table.ctypes.data, np.uint64(words[tile, top + i]), target + i * HALF)
+
+
+@compiled
+def add_tiles(words: Any, weight: Any, halves: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
+    """Call ``look_up_rows`` for all tiles of a strip, ``2 x tiles x 32 x 16``, in one or both halves of ``height`` rows."""
+    for half in range(halves):
+        for tile in range(0, words.shape[0], 2):
+            source = weight[half].ctypes.data + tile * TILE * HALF
+            look_up_rows(source, HALF, words, tile, top, height, table, sums[half].ctypes.data)
 
 
 @compiled
 def begin_sums(plus: Any, left: Any, height: Any, sums: Any) -> None:
     """Write 32 columns of ``plus``, or zeros, into ``height`` rows of sums."""
-    for j in range(TILE):
-        inside = left + j < plus.size
-        sums[0, j] = plus[left + j] if inside else 0
-    for i in range(1, height):
-        copy_row(sums.ctypes.data, sums.ctypes.data + i * BYTES)
+    for half in range(2):
+        own, first = sums[half], left + half * (TILE // 2)
+        for j in range(TILE // 2):
+            own[0, j] = plus[first + j] if first + j < plus.size else 0
+        for i in range(1, height):
+            copy_half(own.ctypes.data, own.ctypes.data + i * HALF)
+
+
+@compiled
+def join_halves(sums: Any, height: Any, target: Any, stride: Any) -> None:
+    """Copy rows of sums to where they lie whole, ``stride`` bytes apart."""
+    for half in range(2):
+        for i in range(height):
+            copy_half(sums[half].ctypes.data + i * HALF, target + i * stride + half * HALF)
 
 
 @compiled
 def write_sums(sums: Any, height: Any, top: Any, left: Any, product: Any) -> None:
     """Copy 32 columns of sums, or as many as are left, to their places in the product."""
     width = min(TILE, product.shape[1] - left)
-    for i in range(height):
-        if width == TILE:
-            place = (top + i) * product.shape[1] + left
-            copy_row(sums.ctypes.data + i * BYTES, product.ctypes.data + place * 4)
-        else:
+    if width == TILE:
+        place = product.ctypes.data + (top * product.shape[1] + left) * 4
+        join_halves(sums, height, place, product.shape[1] * 4)
+    else:
+        for i in range(height):
             for j in range(width):
-                product[top + i, left + j] = sums[i, j]
+                product[top + i, left + j] = sums[j // (TILE // 2), i, j % (TILE // 2)]
 
 
 @compiled
@@ -124,19 +165,25 @@ def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product:
     """
     rows, columns = product.shape
     chunk, strips = (rows + chunks - 1) // chunks, (columns + TILE - 1) // TILE
-    table, sums, block, zeros = aligned(TABLE), aligned(chunk), aligned(TILE), aligned(1)
+    table, sums, blocks, zeros = aligned(TABLE), aligned_halves(chunk), aligned(2 * TILE), aligned(1)
     first, end = own_part(chunks * strips)
     for task in range(first, end):
         top, left = task // strips * chunk, task % strips * TILE
         height = min(chunk, rows - top)
         begin_sums(plus, left, height, sums)
-        for tile in range(words.shape[0]):
-            source, stride = find_block(weight, transposed, tile * TILE, left, block)
-            look_up_rows(source, stride, words[tile, top : top + height], table, sums)
-            add_zeros(table.ctypes.data, zeros.ctypes.data)
+        for tile in range(0, words.shape[0], 2):
+            paired = tile + 1 < words.shape[0]
+            source, stride = find_block(weight, transposed, tile * TILE, left, blocks if paired else blocks[:TILE])
+            for half in range(halves_of(columns, task % strips)):
+                target = sums[half].ctypes.data
+                look_up_rows(source + half * HALF, stride, words, tile, top, height, table, target)
+                if paired:
+                    add_zeros_of_pair(table.ctypes.data, zeros.ctypes.data)
+                else:
+                    add_zeros(table.ctypes.data, zeros.ctypes.data)
         write_sums(sums, height, top, left, product)
     infinite = False
-    for j in range(TILE):
+    for j in range(TILE // 2):
         infinite |= zeros[0, j] != 0
     return not infinite
 

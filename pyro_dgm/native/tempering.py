@@ -1,7 +1,7 @@
 """The compiled loops behind many steps of parallel tempering of binary layers; imported at their first use.
 
-Rows are chains x temperatures, temperatures fastest; states are words of bits, ``tiles x rows`` for every layer, weights tiles
-of 32 x 32, and logits and fields come in strips of 32 columns. A step has three parts, with a barrier after each:
+Rows are chains x temperatures, temperatures fastest; states are words of bits, ``tiles x rows`` for every layer, weights half
+tiles as in a sweep, and logits and fields come in strips of 32 columns. A step has three parts, with a barrier after each:
 
 1. ``weigh_colours``: fields of the first colour given the second, and D of every row, summed strip by strip;
 2. ``swap_rows``: one member lets the rows of every chain trade places (a few hundred numbers: not worth sharing);
@@ -22,7 +22,7 @@ from .machine_code import compiled
 from .random_bits import increment
 from .swap_rounds import climb, swap_round
 from .sweeps import PIECE, add_flows, draw_words, layout_of, tiles
-from .tables import CHUNK, TABLE, aligned, begin_sums
+from .tables import CHUNK, TABLE, aligned, aligned_halves, begin_sums, join_halves
 from .team import for_a_team, meet, own_part
 from .vectors import BYTES, TILE, copy_row, interpolate_row, sum_selected
 
@@ -42,9 +42,10 @@ class Tempered(NamedTuple):
 
 
 class Room(NamedTuple):
-    """A member's own memory for products and draws."""
+    """A member's own memory for products and draws: a table, sums in halves and whole, logits, an edge."""
 
     table: Any
+    halves: Any
     sums: Any
     logits: Any
     edge: Any
@@ -66,8 +67,9 @@ def fields_of(data: Any, layout: Any, tempered: Any, place: Any) -> Any:
 @compiled
 def bring(data: Any, layout: Any, place: Any, strip: Any, top: Any, height: Any, room: Any) -> None:
     """Sum what couplings contribute to a strip of a block, in ``height`` rows."""
-    begin_sums(room.logits[0, :0], 0, height, room.sums)
-    add_flows(data, layout, place, strip, top, height, room.table, room.sums)
+    begin_sums(room.logits[0, :0], 0, height, room.halves)
+    add_flows(data, layout, place, strip, top, height, room.table, room.halves)
+    join_halves(room.halves, height, room.sums.ctypes.data, BYTES)
 
 
 @compiled
@@ -164,7 +166,7 @@ def temper(data: Any, layout: Any, tempered: Any, steps: Any) -> None:
     gaps = carray(data[7], (rows, total), np.float32)
     gamma, swapping, state = increment(seeds[1]), increment(seeds[3]), seeds[2]
     height = min(rows, CHUNK)
-    room = Room(aligned(TABLE), aligned(height), aligned(height), np.empty(TILE, np.float32))
+    room = Room(aligned(TABLE), aligned_halves(height), aligned(height), aligned(height), np.empty(TILE, np.float32))
     done = 0
     for _ in range(steps):
         weigh_colours(data, layout, tempered, gaps, room)

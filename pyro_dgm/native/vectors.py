@@ -1,7 +1,7 @@
-"""Operations on vectors of 32 numbers that Numba does not write by itself, as intrinsic functions over addresses.
+"""Operations on vectors of 32 numbers, and of half as many, that Numba does not write by itself, as intrinsics over addresses.
 
 Arguments are addresses in bytes: slices of arrays would bring checks and reference counts that took as long as the additions.
-The processor splits a vector of 32 into registers of its own width.
+The processor splits a vector into registers of its own width.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from numba.extending import intrinsic
 from .processor import TILE, vector_instructions
 
 BYTES = 4 * TILE
-GROUP = 4
+HALF = BYTES // 2
+GROUP = 5
 SUMS = 1 << GROUP
-GROUPS = TILE // GROUP
 SQUARE = 8
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _FLOAT = ir.FloatType()
 _ROW = ir.VectorType(_FLOAT, TILE)
+_HALF_ROW = ir.VectorType(_FLOAT, TILE // 2)
 
 
 def _place(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
@@ -40,61 +41,83 @@ def save(builder: Any, value: Any, base: Any, offset: Any) -> None:
     builder.store(value, _place(builder, base, offset, value.type), align=4)
 
 
-def _sum_rows(typing_context: Any, source: Any, stride: Any, table: Any) -> Any:
-    """Write the sums of all subsets of four rows: the bits of a sum's place say which rows are in it; the empty one is left out.
+def groups_of(rows: int) -> list[int]:
+    """The groups that a table cuts this many rows of a matrix into: five rows each, and what is left."""
+    return [min(GROUP, rows - first) for first in range(0, rows, GROUP)]
 
-    The stride is in bytes.
+
+def _sum_rows(rows: int) -> Any:
+    """Write a table for half a row: in every group the sums of all subsets of its rows; the empty sums are left out.
+
+    The bits of a sum's place say which rows are in it. The stride of the source is in bytes.
     """
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, stride, table = arguments
-        width = 16 if vector_instructions() == "AVX512" else SQUARE  # its registers hold all sums at once
-        kind = ir.VectorType(_FLOAT, width)
-        for strip in range(0, BYTES, 4 * width):
-            sums: list[Any] = [None]
-            for row in range(GROUP):
-                offset = builder.mul(stride, ir.Constant(_I64, row))
-                new = load(builder, source, builder.add(offset, ir.Constant(_I64, strip)), kind)
-                sums += [new if old is None else builder.fadd(old, new) for old in sums]
-            for place, total in enumerate(sums):
-                if total is not None:
-                    save(builder, total, table, place * BYTES + strip)
-        return context.get_dummy_value()
+    def intrinsic_of(typing_context: Any, source: Any, stride: Any, table: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            source, stride, table = arguments
+            width = 16 if vector_instructions() == "AVX512" else SQUARE  # its registers hold all sums at once
+            kind = ir.VectorType(_FLOAT, width)
+            for group, size in enumerate(groups_of(rows)):
+                for strip in range(0, HALF, 4 * width):
+                    sums: list[Any] = [None]
+                    for row in range(group * GROUP, group * GROUP + size):
+                        offset = builder.mul(stride, ir.Constant(_I64, row))
+                        new = load(builder, source, builder.add(offset, ir.Constant(_I64, strip)), kind)
+                        sums += [new if old is None else builder.fadd(old, new) for old in sums]
+                    for place, total in enumerate(sums):
+                        if total is not None:
+                            save(builder, total, table, (group * SUMS + place) * HALF + strip)
+            return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp), generate
+        return types.void(types.intp, types.intp, types.intp), generate
 
-
-def _look_up(typing_context: Any, table: Any, word: Any, row: Any) -> Any:
-    """Add to a row what the bits of a word select from a table."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        table, word, row = arguments
-        total = load(builder, row, 0)
-        places = builder.mul(builder.zext(word, _I64), ir.Constant(_I64, BYTES))
-        for group in range(GROUPS):
-            shifted = builder.lshr(places, ir.Constant(_I64, group * GROUP))
-            offset = builder.and_(shifted, ir.Constant(_I64, (SUMS - 1) * BYTES))
-            offset = builder.add(offset, ir.Constant(_I64, group * SUMS * BYTES))
-            total = builder.fadd(total, load(builder, table, offset))
-        save(builder, total, row, 0)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.uint32, types.intp), generate
+    return intrinsic(intrinsic_of)
 
 
-def _add_zeros(typing_context: Any, table: Any, row: Any) -> Any:
-    """Add 0 times the sums of all rows of a table to a row: it becomes NaN where they are infinite or NaN."""
+def _look_up(rows: int) -> Any:
+    """Add to half a row what the bits of a word select from a table."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        table, row = arguments
-        total, zeros = load(builder, row, 0), ir.Constant(_ROW, [ir.Constant(_FLOAT, 0.0)] * TILE)
-        for group in range(GROUPS):
-            sums = load(builder, table, ((group + 1) * SUMS - 1) * BYTES)
-            total = builder.fadd(total, builder.fmul(zeros, sums))
-        save(builder, total, row, 0)
-        return context.get_dummy_value()
+    def intrinsic_of(typing_context: Any, table: Any, word: Any, row: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            table, word, row = arguments
+            mask, totals = (
+                (SUMS - 1) * HALF,
+                [load(builder, row, 0, _HALF_ROW), None],
+            )  # neither sum waits for the other
+            for group in range(len(groups_of(rows))):
+                shift = group * GROUP - (HALF.bit_length() - 1)  # from the group's bits to bytes of the table
+                move = builder.lshr if shift > 0 else builder.shl
+                offset = builder.and_(move(word, ir.Constant(_I64, abs(shift))), ir.Constant(_I64, mask))
+                offset = builder.add(offset, ir.Constant(_I64, group * SUMS * HALF))
+                found, turn = load(builder, table, offset, _HALF_ROW), 1 - group % 2
+                totals[turn] = found if totals[turn] is None else builder.fadd(totals[turn], found)
+            save(builder, builder.fadd(*totals), row, 0)
+            return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp), generate
+        return types.void(types.intp, types.uint64, types.intp), generate
+
+    return intrinsic(intrinsic_of)
+
+
+def _add_zeros(rows: int) -> Any:
+    """Add 0 times the sums of all rows of a table to half a row: it becomes NaN where they are infinite or NaN."""
+
+    def intrinsic_of(typing_context: Any, table: Any, row: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            table, row = arguments
+            total, zeros = (
+                load(builder, row, 0, _HALF_ROW),
+                ir.Constant(_HALF_ROW, [ir.Constant(_FLOAT, 0.0)] * (TILE // 2)),
+            )
+            for group, size in enumerate(groups_of(rows)):
+                sums = load(builder, table, (group * SUMS + (1 << size) - 1) * HALF, _HALF_ROW)
+                total = builder.fadd(total, builder.fmul(zeros, sums))
+            save(builder, total, row, 0)
+            return context.get_dummy_value()
+
+        return types.void(types.intp, types.intp), generate
+
+    return intrinsic(intrinsic_of)
 
 
 def _shuffle(builder: Any, first: Any, second: Any, order: Iterable[int]) -> Any:
@@ -125,14 +148,17 @@ def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any
     return types.void(types.intp, types.intp, types.intp), generate
 
 
-def _copy_row(typing_context: Any, source: Any, target: Any) -> Any:
-    """Copy 32 numbers."""
+def _copy(row: Any) -> Any:
+    """Copy a row of numbers."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        save(builder, load(builder, arguments[0], 0), arguments[1], 0)
-        return context.get_dummy_value()
+    def intrinsic_of(typing_context: Any, source: Any, target: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            save(builder, load(builder, arguments[0], 0, row), arguments[1], 0)
+            return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp), generate
+        return types.void(types.intp, types.intp), generate
+
+    return intrinsic(intrinsic_of)
 
 
 def _word_of_bits(typing_context: Any, source: Any) -> Any:
@@ -186,9 +212,13 @@ def _sum_selected(typing_context: Any, word: Any, difference: Any, field: Any) -
 
 interpolate_row: Any = intrinsic(_interpolate_row)
 sum_selected: Any = intrinsic(_sum_selected)
-sum_rows: Any = intrinsic(_sum_rows)
-look_up: Any = intrinsic(_look_up)
-add_zeros: Any = intrinsic(_add_zeros)
+sum_rows: Any = _sum_rows(TILE)
+sum_pair: Any = _sum_rows(2 * TILE)
+look_up: Any = _look_up(TILE)
+look_up_pair: Any = _look_up(2 * TILE)
+add_zeros: Any = _add_zeros(TILE)
+add_zeros_of_pair: Any = _add_zeros(2 * TILE)
 transpose_square: Any = intrinsic(_transpose_square)
-copy_row: Any = intrinsic(_copy_row)
+copy_row: Any = _copy(_ROW)
+copy_half: Any = _copy(_HALF_ROW)
 word_of_bits: Any = intrinsic(_word_of_bits)

@@ -57,7 +57,7 @@ class UnitLayer(TorchDistribution):
             self._validate_sample(value)
         dims = self.unit.event_dim
         terms = sum((e * t).flatten(-dims).sum(-1) for e, t in zip(self.eta, self.unit.T(value), strict=True))
-        return terms - self.unit.A(*self.eta).flatten(self.unit.inner_dim - dims).sum(-1)
+        return terms - self.unit.summed_A(dims - self.unit.inner_dim, *self.eta)
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:

@@ -221,9 +221,7 @@ class Machine:
     def log_partition(self, block: Block, eta: tuple[Tensor, ...]) -> Tensor:
         """The summed A of a block's atoms: ``batch_shape``."""
         unit = self.graph.layers[block.layer]
-        atoms = unit.A(*eta)
-        dims = unit.event_dim - unit.inner_dim
-        return atoms.sum(-1) if dims == 1 or block.atoms is not None else atoms.flatten(-dims).sum(-1)
+        return unit.summed_A(1 if block.atoms is not None else unit.event_dim - unit.inner_dim, *eta)
 
     def without(
         self, colour: Colour, statistics: Mapping[str, tuple[Tensor, ...]]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn import functional as F
 
-from ...native import bernoulli
+from ...native import bernoulli, bit_log_probs
 from .unit import ScalarUnit
 
 
@@ -32,6 +32,11 @@ class Binary(ScalarUnit):
 
     def A(self, *eta: Tensor) -> Tensor:
         return F.softplus(eta[0])
+
+    def summed_A(self, dims: int, *eta: Tensor) -> Tensor:
+        logits = eta[0] if dims == 1 else eta[0].flatten(-dims)
+        log_p_of_zeros = bit_log_probs(logits, logits.new_zeros(logits.shape[-1])) if logits.dim() > 1 else None
+        return super().summed_A(dims, *eta) if log_p_of_zeros is None else -log_p_of_zeros
 
     def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
         return (torch.sigmoid(eta[0]),)

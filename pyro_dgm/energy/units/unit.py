@@ -65,6 +65,11 @@ class Unit(ABC):
     def A(self, *eta: Tensor) -> Tensor:
         """The log-partition function of every atom: ``batch_shape x atoms``."""
 
+    def summed_A(self, dims: int, *eta: Tensor) -> Tensor:
+        """``A`` summed over all atoms, which take up the last ``dims`` dimensions: ``batch_shape``."""
+        atoms = self.A(*eta)
+        return (atoms if dims == 1 else atoms.flatten(-dims)).sum(-1)
+
     @abstractmethod
     def mean(self, *eta: Tensor) -> tuple[Tensor, ...]:
         """The mean statistics, which are the gradient of ``A``."""

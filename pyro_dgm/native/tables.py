@@ -16,7 +16,6 @@ from numba import carray
 from .machine_code import compiled, vectors
 from .team import for_a_team, meet, own_part
 from .vectors import (
-    BYTES,
     HALF,
     SQUARE,
     SUMS,
@@ -43,38 +42,36 @@ CHUNK = 512
 @compiled
 def copy_edge(weight: Any, transposed: Any, top: Any, left: Any, height: Any, width: Any, block: Any) -> None:
     """Copy what tiles at the edge have of a matrix or of its transpose; the rest is zeros. The source is read along its rows."""
-    if height < block.shape[0] or width < TILE:
+    if height < block.shape[1] or width < TILE:
         block[:] = 0
     if transposed:
         for j in range(width):
             for i in range(height):
-                block[i, j] = weight[left + j, top + i]
+                block[j // (TILE // 2), i, j % (TILE // 2)] = weight[left + j, top + i]
     else:
         for i in range(height):
             for j in range(width):
-                block[i, j] = weight[top + i, left + j]
+                block[j // (TILE // 2), i, j % (TILE // 2)] = weight[top + i, left + j]
 
 
 @compiled
-def find_block(weight: Any, transposed: Any, top: Any, left: Any, block: Any) -> Any:
-    """The address and the stride of one or two tiles, whatever ``block`` has room for, of a matrix or of its transpose.
-
-    At the edges and of a transpose they are those of a copy.
-    """
+def copy_block(weight: Any, transposed: Any, top: Any, left: Any, block: Any) -> None:
+    """Copy tiles of a matrix or of its transpose, ``2 x rows x 16``: both halves of the columns of one tile, or of two."""
     rows, columns = (weight.shape[1], weight.shape[0]) if transposed else weight.shape
-    deep = block.shape[0]
-    whole = top + deep <= rows and left + TILE <= columns
-    across = weight.shape[1] * 4
-    if whole and not transposed:
-        return weight.ctypes.data + top * across + left * 4, across
-    if whole:
+    deep, across = block.shape[1], weight.shape[1] * 4
+    if top + deep > rows or left + TILE > columns:
+        copy_edge(weight, transposed, top, left, min(deep, rows - top), min(TILE, columns - left), block)
+    elif transposed:
         source = weight.ctypes.data + left * across + top * 4
         for i in range(0, deep, SQUARE):
             for j in range(0, TILE, SQUARE):
-                transpose_square(source + j * across + i * 4, across, block.ctypes.data + i * BYTES + j * 4)
+                target = block[j // (TILE // 2), i].ctypes.data + j % (TILE // 2) * 4
+                transpose_square(source + j * across + i * 4, across, target)
     else:
-        copy_edge(weight, transposed, top, left, min(deep, rows - top), min(TILE, columns - left), block)
-    return block.ctypes.data, BYTES
+        source = weight.ctypes.data + top * across + left * 4
+        for i in range(deep):
+            for half in range(2):
+                copy_half(source + i * across + half * HALF, block[half, i].ctypes.data)
 
 
 @compiled
@@ -165,7 +162,8 @@ def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product:
     """
     rows, columns = product.shape
     chunk, strips = (rows + chunks - 1) // chunks, (columns + TILE - 1) // TILE
-    table, sums, blocks, zeros = aligned(TABLE), aligned_halves(chunk), aligned(2 * TILE), aligned(1)
+    table, sums, zeros = aligned(TABLE), aligned_halves(chunk), aligned(1)
+    one, two = aligned_halves(TILE), aligned_halves(2 * TILE)
     first, end = own_part(chunks * strips)
     for task in range(first, end):
         top, left = task // strips * chunk, task % strips * TILE
@@ -173,10 +171,11 @@ def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product:
         begin_sums(plus, left, height, sums)
         for tile in range(0, words.shape[0], 2):
             paired = tile + 1 < words.shape[0]
-            source, stride = find_block(weight, transposed, tile * TILE, left, blocks if paired else blocks[:TILE])
+            block = two if paired else one
+            copy_block(weight, transposed, tile * TILE, left, block)
             for half in range(halves_of(columns, task % strips)):
                 target = sums[half].ctypes.data
-                look_up_rows(source + half * HALF, stride, words, tile, top, height, table, target)
+                look_up_rows(block[half].ctypes.data, HALF, words, tile, top, height, table, target)
                 if paired:
                     add_zeros_of_pair(table.ctypes.data, zeros.ctypes.data)
                 else:

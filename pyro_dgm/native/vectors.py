@@ -126,7 +126,7 @@ def _shuffle(builder: Any, first: Any, second: Any, order: Iterable[int]) -> Any
 
 
 def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any) -> Any:
-    """Write the transpose of 8 x 8 numbers into a block; the stride of the source is in bytes."""
+    """Write the transpose of 8 x 8 numbers into half a block; the stride of the source is in bytes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source, stride, target = arguments
@@ -142,7 +142,7 @@ def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any
                     new[number | step] = _shuffle(builder, rows[number], rows[number | step], second)
             rows = new
         for number, row in enumerate(rows):
-            save(builder, row, target, number * BYTES)
+            save(builder, row, target, number * HALF)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), generate

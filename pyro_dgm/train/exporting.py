@@ -186,7 +186,7 @@ def _program(function: Callable[..., Any], first: Any, second: Any) -> Any:
         if node.op in ("call_function", "get_attr") and not node.users and not writes:
             graph.graph.erase_node(node)
     used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
-    for name, kept in [*graph._parameters.items(), *graph._buffers.items()]:
+    for name, kept in [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]:
         if name not in used:  # it would be written all the same
             delattr(graph, name)
             continue

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import processes
 from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..objectives.objective import Objective
+from .averages import Averages
 from .checkpoint import save_state
 from .schedules import Schedule
 
@@ -24,7 +25,7 @@ class Progressing(Protocol):
     objective: Objective
     optimiser: torch.optim.Optimizer
     schedule: Schedule
-    averaged: list[Tensor] | None
+    averages: Averages
     history: list[dict[str, float]]
     best: float
     stale: int
@@ -49,7 +50,7 @@ def save_progress(trainer: Progressing, folder: Path, epoch: int) -> None:
     common_state = {
         "epoch": epoch,
         "model": trainer.model.state_dict(),
-        "averaged": trainer.averaged,
+        "averaged": trainer.averages.means,
         "optimiser": trainer.optimiser.state_dict(),
         "schedule": trainer.schedule.state_dict(),
         "history": trainer.history,
@@ -76,7 +77,7 @@ def restore_progress(trainer: Progressing, state: dict[str, Any]) -> int:
         trainer.schedule.load_state_dict(state.get("schedule", {}))
         objective.load_state_dict(to_device(process_state["objective"], device))
         objective.load_owned_state(to_device(process_state.get("owned", {}), device))
-        trainer.averaged = to_device(state["averaged"], device)
+        trainer.averages.means = to_device(state["averaged"], device)
         trainer.history, trainer.best, trainer.stale = state["history"], state["best"], state["stale"]
         trainer.best_weights = to_device(state.get("best_weights"), device)
         trainer.best_epoch = state.get("best_epoch", 0)

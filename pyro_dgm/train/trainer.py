@@ -8,9 +8,8 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -21,13 +20,14 @@ from ..data.stored import spread_rows
 from ..energy import NotFinite
 from ..inference.light import checked_rows
 from ..models.shared.model import Model
-from ..models.shared.rows import not_finite
 from ..nets.layers import running_statistics
 from ..nets.modes import evaluating, training
 from ..nets.rounding import networks, rounded_products
 from ..objectives.objective import Objective, Turn
+from .averages import Averages
 from .callbacks import Progress, call
 from .checkpoint import save_weights
+from .divergence import Watch, of_parameters
 from .loggers import logged
 from .progress_state import save_progress
 from .schedules import Schedule
@@ -35,10 +35,6 @@ from .settings import Settings
 
 CLOCKS = ("seconds", "cpu_seconds")
 """Columns of the history that say how long an epoch took."""
-
-
-class TrainingDiverged(RuntimeError):
-    """Raised when the loss becomes NaN, infinite or absurdly large; the last good checkpoint is kept."""
 
 
 @dataclass
@@ -92,14 +88,13 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] *= group.get("rate", 1.0)
         # Statistics of batches belong to the weights that made them.
-        self.smoothed = [*self.model.parameters(), *running_statistics(self.model)]
+        self.averages = Averages([*self.model.parameters(), *running_statistics(self.model)], settings.average)
         self.trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         if not any(parameter.requires_grad for parameter in self.trained):
             raise ValueError(
                 f"every parameter of {type(model).__name__} is frozen, so that there is nothing to train; call "
                 "requires_grad_(True) on some"
             )
-        self.averaged: list[Tensor] | None = None
         self.history: list[dict[str, float]] = []
         self.best, self.stale = -math.inf, 0
         self.ended = False
@@ -109,14 +104,13 @@ class Trainer:
         self.schedule = Schedule(settings.decay, settings.decay_options, self.optimiser, self.steps, settings.epochs)
         rounds = settings.precision == "bfloat16"
         self.rounded = [n for m in (model, *objective.owned().values()) for n in networks(m)] if rounds else []
-        self.limit = 1e4 * data.visible
-        self.moved = False
+        self.watch = Watch(self.model, self.data, self.trained, settings.learning_rate)
 
     def run(self, first: int) -> Run:
         """Train from the beginning, or on from the number of epochs that ``restore_progress`` returned."""
-        if first == 0 and self.settings.average is not None:
-            self.averaged = [p.detach().clone() for p in self.smoothed]
-        self.moved = first > 0
+        if first == 0:
+            self.averages.begin()
+        self.watch.moved, self.watch.kept = first > 0, self.folder if first > 0 else None
         total = self.steps * self.settings.epochs
         with (
             self.log as write,
@@ -140,10 +134,7 @@ class Trainer:
                 self.ended = self._ended_by_callbacks(improved)
                 if self.ended:
                     self._checkpoint(epoch + 1)
-        if self.averaged is not None:
-            with torch.no_grad():
-                for value, mean in zip(self.smoothed, self.averaged, strict=True):
-                    value.copy_(mean)
+        self.averages.stay()
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
         if self.folder is not None and processes.first():
@@ -165,8 +156,7 @@ class Trainer:
                 totals[turn.name] += self._step(turn, weight, epoch, number) * len(x)
                 counts[turn.name] += len(x)
             self.schedule.after_step(epoch * self.steps + number)
-            if self.averaged is not None:
-                torch._foreach_lerp_(self.averaged, [p.detach() for p in self.smoothed], 1 - settings.average)  # type: ignore[operator]
+            self.averages.step()
             bar.update()
         if not totals:
             raise ValueError(f"{type(self.objective).__name__} took no turn; expected at least one per batch")
@@ -178,15 +168,13 @@ class Trainer:
         try:
             loss = turn.loss() * weight
         except (ValueError, torch.linalg.LinAlgError) as error:
-            # A check of arguments met the NaN, infinity or zero before the loss did.
-            named = isinstance(error, NotFinite | torch.linalg.LinAlgError)
-            if not (self.moved if named else self._unchecked_is_bad(turn)):
+            if not self.watch.explains(error, turn.loss):
                 raise
-            self._diverged(epoch, number, math.nan, error)
+            self.watch.stop(epoch, number, math.nan, error)
         loss.backward()
         value = float(processes.mean(loss.detach(), 1))
-        if not math.isfinite(value) or abs(value) > self.limit:
-            self._diverged(epoch, number, value)
+        if self.watch.is_bad(value):
+            self.watch.stop(epoch, number, value)
         self._check(turn)
         for group in self.optimiser.param_groups:
             if turn.groups is not None and group.get("name") not in turn.groups:
@@ -196,19 +184,8 @@ class Trainer:
         if self.settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
         self.optimiser.step()
-        self.moved = True
+        self.watch.moved = True
         return value
-
-    def _unchecked_is_bad(self, turn: Turn) -> bool:
-        """Whether the weights are too large, or the loss of a turn, without the checks of distributions, is."""
-        if not self._finite():
-            return True
-        try:
-            with torch.no_grad(), pyro.validation_enabled(False):
-                value = float(turn.loss())
-        except (ValueError, RuntimeError):
-            return False
-        return not math.isfinite(value) or abs(value) > self.limit
 
     def _check(self, turn: Turn) -> None:
         """Refuse a turn whose name is taken in the history, or that moves groups that are not there."""
@@ -218,79 +195,40 @@ class Trainer:
         if strange := sorted(set(turn.groups or ()) - set(groups)):
             raise ValueError(f"the turn {turn.name!r} moves the groups {strange}; the groups are {groups}")
 
-    def _finite(self) -> bool:
-        """Whether all weights are below 1e10: with larger ones a likelihood overflows in single precision."""
-        return all(bool((p.abs() < 1e10).all()) for p in self.trained)
-
-    def _diverged(self, epoch: int, number: int, value: float, cause: Exception | None = None) -> NoReturn:
-        """Raise ``TrainingDiverged`` for a step of an epoch, both counted from 0."""
-        checkpoint = (
-            f" The last good checkpoint in {self.folder} is kept." if self.folder is not None and self.history else ""
-        )
-        if not self.moved:
-            if reason := not_finite(self.model):
-                raise TrainingDiverged(f"the loss is {value:g} before any step was made: {reason}") from cause
-            x = spread_rows(self.data.train.x)
-            low, high, spread = (float(v) for v in (x.min(), x.max(), x.std(0).max()))
-            raise TrainingDiverged(
-                f"the loss is {value:g} before any step was made, so the learning rate is not the reason. The data reach from "
-                f"{low:g} to {high:g}, and the widest column has the standard deviation {spread:g}: standardise the columns, "
-                "or start from parameters that fit them (model.initialise(x))"
-            ) from cause
-        raise TrainingDiverged(
-            f"the loss became {value:g} in epoch {epoch + 1}, step {number + 1}; training stopped.{checkpoint} "
-            f"Try a smaller learning_rate than {self.settings.learning_rate:g}."
-        ) from cause
-
-    def _swap_averaged(self) -> None:
-        """Exchange the weights and their moving average, if there is one."""
-        if self.averaged is not None:
-            with torch.no_grad():
-                for value, mean in zip(self.smoothed, self.averaged, strict=True):
-                    current = value.detach().clone()
-                    value.copy_(mean)
-                    mean.copy_(current)
-
     def _ended_by_callbacks(self, improved: bool) -> bool:
         """Call the callbacks of an epoch's end; whether one of them ends the training."""
         ends = False
         if self.callbacks:
             row = self.history[-1]
             progress = Progress(self.model, int(row["epoch"]), dict(row), self.best, self.folder)
-            self._swap_averaged()
-            try:
-                with evaluating(self.model):
-                    ends = call(self.callbacks, "on_epoch_end", progress)
-                    if improved:
-                        call(self.callbacks, "on_improvement", progress)
-                    if self.folder is not None:
-                        call(self.callbacks, "on_checkpoint", progress)
-            finally:
-                self._swap_averaged()
+            with self.averages.in_place(), evaluating(self.model):
+                ends = call(self.callbacks, "on_epoch_end", progress)
+                if improved:
+                    call(self.callbacks, "on_improvement", progress)
+                if self.folder is not None:
+                    call(self.callbacks, "on_checkpoint", progress)
         return bool(processes.from_first(ends))
 
     def _report(self, epoch: int, losses: dict[str, float], clocks: dict[str, float], bar: Any) -> bool:
         """Add an epoch's row to the history and the progress bar; whether it is the best so far."""
-        if not self._finite():
-            self._diverged(epoch, self.steps - 1, math.nan)
-        self._swap_averaged()
+        if not self.watch.finite():
+            self.watch.stop(epoch, self.steps - 1, math.nan)
         rates = self.schedule.figures()
         valid = spread_rows(self.data.valid.x)
         train = valid if self.data.redraw is not None else self.data.train.x
         try:
-            with evaluating(self.model):
-                with processes.one_stream():
-                    self.model.settle(valid)
-                figures, clocks = processes.from_first((self.model.progress(train, valid), clocks))
-            improved = self._judge(epoch, losses, figures)
+            with self.averages.in_place():
+                with evaluating(self.model):
+                    with processes.one_stream():
+                        self.model.settle(valid)
+                    figures, clocks = processes.from_first((self.model.progress(train, valid), clocks))
+                improved = self._judge(epoch, losses, figures)
         except NotFinite as error:
-            self._diverged(epoch, self.steps - 1, math.nan, error)
+            self.watch.stop(epoch, self.steps - 1, math.nan, error)
         except ValueError as error:
-            if not _of_parameters(error):
+            if not of_parameters(error):
                 raise
-            self._diverged(epoch, self.steps - 1, math.nan, error)
-        finally:
-            self._swap_averaged()
+            self.watch.stop(epoch, self.steps - 1, math.nan, error)
         if clash := sorted(figures.keys() & {"epoch", "learning_rate", *CLOCKS, *losses}):
             raise ValueError(
                 f"the model's progress has figures called {clash}, which name other columns of the history"
@@ -298,7 +236,7 @@ class Trainer:
         row = {"epoch": epoch + 1, **losses, **figures, **rates, **clocks}
         not_finite = [value for value in row.values() if not math.isfinite(value)]
         if not_finite:
-            self._diverged(epoch, self.steps - 1, not_finite[0])
+            self.watch.stop(epoch, self.steps - 1, not_finite[0])
         self.history.append(row)
         bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch" and k not in clocks}, refresh=False)
         return improved
@@ -326,15 +264,10 @@ class Trainer:
         if self.folder is None:
             return
         save_progress(self, self.folder, epoch)
+        self.watch.kept = self.folder
         if processes.first():
-            self._swap_averaged()
-            save_weights(self.folder, self.model.state_dict() if self.best_weights is None else self.best_weights)
-            self._swap_averaged()
-
-
-def _of_parameters(error: Exception) -> bool:
-    """Whether an error is a distribution's refusal of its parameters, or of values that were computed with them."""
-    return any(words in str(error) for words in ("Expected parameter", "Expected value argument"))
+            with self.averages.in_place():
+                save_weights(self.folder, self.model.state_dict() if self.best_weights is None else self.best_weights)
 
 
 def _share(x: Tensor) -> tuple[Tensor, float]:

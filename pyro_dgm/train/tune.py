@@ -13,8 +13,8 @@ from ..data.rows import as_dataset
 from ..inference.random_state import seeded
 from ..models.shared.model import Model
 from ..objectives.objective import Objective
+from .divergence import TrainingDiverged
 from .fit import fit
-from .trainer import TrainingDiverged
 
 RATES = (1e-3, 3e-3, 3e-4, 1e-2, 1e-4, 3e-2)
 """The learning rates that are tried, the likeliest first."""

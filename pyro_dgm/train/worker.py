@@ -15,8 +15,8 @@ from typing import NoReturn
 
 import torch
 
+from .divergence import TrainingDiverged
 from .progress_state import to_device
-from .trainer import TrainingDiverged
 
 PAYLOAD, RESULT, MEETING = "payload.pickle", "result.pickle", "meeting"
 """Files: the arguments that are sent to every process, the result that the first of them sends back, and where they meet."""

@@ -30,11 +30,13 @@ TELL = """<script>addEventListener("load", () => {
   const cut = [...document.querySelectorAll("article math")].filter(
     m => m.getBoundingClientRect().right > document.documentElement.clientWidth && !scrolls(m.parentElement)
   ).map(m => m.textContent);
-  const seen = {name: window.name, wide: document.documentElement.scrollWidth, tops: tops, blank: blank, cut: cut};
+  const drawn = [...document.querySelectorAll(".cell_output img, img[src$='/results.png']")];
+  const tiny = drawn.filter(i => i.width < 0.6 * i.naturalWidth).map(i => i.alt);
+  const seen = {name: window.name, wide: document.documentElement.scrollWidth, tops: tops, blank: blank, cut: cut, tiny: tiny};
   parent.postMessage(JSON.stringify(seen), "*");
 })</script>"""
 """A script that tells the page around how wide a page is, where the parts of its fractions are, how many pictures fail, and which
-formulas reach over the right edge of a page where nothing can be moved."""
+formulas reach over the right edge of a page where nothing can be moved, and which pictures with words in them are too small."""
 
 HEAR = """<!doctype html><meta charset="utf-8"><pre id="heard"></pre><script>
   addEventListener("message", event => { document.getElementById("heard").textContent += event.data + "\\n"; });

@@ -167,8 +167,8 @@ def test_every_model_has_a_card(pages, site):
 @pytest.mark.slow
 @needs_browser
 def test_a_browser_shows_a_page_of_every_kind(site, tmp_path):
-    """Without an error on the console, with numerators above denominators, no wider than the window, and no formula cut."""
-    names = ["index", "gallery", "api/models-real-valued", "belief-networks", "guides/own-data"]
+    """Without an error on the console, with numerators above denominators, no wider than the window, nothing cut or tiny."""
+    names = ["index", "gallery", "api/models-real-valued", "belief-networks", "guides/own-data", "results"]
     pages, widths = [site / f"{name}.html" for name in names], (1400, 400)
     seen, console = look(pages, widths, tmp_path)
     assert console == []
@@ -177,5 +177,6 @@ def test_a_browser_shows_a_page_of_every_kind(site, tmp_path):
         assert what["wide"] <= width, page
         assert what["blank"] == 0, page
         assert what["cut"] == [], page
+        assert what["tiny"] == [], page
         assert all(over < under for over, under in what["tops"]), page
-        assert what["tops"] or page.stem in ("index", "own-data")
+        assert what["tops"] or page.stem in ("index", "own-data", "results")

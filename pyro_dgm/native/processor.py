@@ -29,8 +29,8 @@ LARGE_PRODUCT = 1 << 23
 WIDE_PRODUCT, WIDE_ROWS = 1 << 25, 100
 """The same, and the fewest rows, where products of floats have the wide vectors of Intel's AVX-512."""
 
-SPLIT_PRODUCT, SPLIT_GRADIENT, SPLIT_ROWS = 1 << 24, 1 << 25, 50
-"""Multiplications of a product and of a gradient, and the fewest rows, where vectors of AVX-512 are split."""
+SPLIT_PRODUCT, SPLIT_ROWS = 14 << 20, 64
+"""Multiplications, and the fewest rows, where vectors of AVX-512 are split."""
 
 TABLE_ROWS = 32
 """The fewest rows, columns and pairs of inner places for which tables of sums are worth making."""
@@ -104,7 +104,7 @@ def looks_up(rows: int, weights: int, across: bool = False) -> bool:
     if _widest() == "AVX2":
         return products >= LARGE_PRODUCT
     if splits_vectors():
-        return rows >= SPLIT_ROWS and products >= (SPLIT_GRADIENT if across else SPLIT_PRODUCT)
+        return rows >= SPLIT_ROWS and products >= SPLIT_PRODUCT
     return _widest() == "AVX512" and not is_amd() and not across and rows >= WIDE_ROWS and products >= WIDE_PRODUCT
 
 

@@ -16,6 +16,7 @@ from numba import carray
 from .machine_code import compiled, vectors
 from .team import for_a_team, meet, own_part
 from .vectors import (
+    GROUP,
     HALF,
     SQUARE,
     SUMS,
@@ -26,8 +27,9 @@ from .vectors import (
     groups_of,
     look_up,
     look_up_pair,
-    sum_pair,
-    sum_rows,
+    sum_group,
+    sum_last_of_pair,
+    sum_last_of_tile,
     transpose_square,
     word_of_bits,
 )
@@ -102,13 +104,17 @@ def look_up_rows(
 
     The bits are those of one tile's words, or of two, from the row ``top`` on: the last tile may be alone.
     """
-    if tile + 1 < words.shape[0]:
-        sum_pair(source, stride, table.ctypes.data)
+    paired, begin, beyond = tile + 1 < words.shape[0], table.ctypes.data, source
+    for _ in range((2 * TILE if paired else TILE) // GROUP):
+        sum_group(beyond, stride, begin)
+        beyond, begin = beyond + GROUP * stride, begin + SUMS * HALF
+    if paired:
+        sum_last_of_pair(beyond, stride, begin)
         for i in range(height):
             word = np.uint64(words[tile, top + i]) | (np.uint64(words[tile + 1, top + i]) << np.uint64(TILE))
             look_up_pair(table.ctypes.data, word, target + i * HALF)
     else:
-        sum_rows(source, stride, table.ctypes.data)
+        sum_last_of_tile(beyond, stride, begin)
         for i in range(height):
             look_up(table.ctypes.data, np.uint64(words[tile, top + i]), target + i * HALF)
 

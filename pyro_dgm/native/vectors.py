@@ -47,7 +47,7 @@ def groups_of(rows: int) -> list[int]:
 
 
 def _sum_rows(rows: int) -> Any:
-    """Write a table for half a row: in every group the sums of all subsets of its rows; the empty sums are left out.
+    """Write a group of a table for half a row: the sums of all subsets of some rows of a matrix; the empty sum is left out.
 
     The bits of a sum's place say which rows are in it. The stride of the source is in bytes.
     """
@@ -57,16 +57,15 @@ def _sum_rows(rows: int) -> Any:
             source, stride, table = arguments
             width = 16 if vector_instructions() == "AVX512" else SQUARE  # its registers hold all sums at once
             kind = ir.VectorType(_FLOAT, width)
-            for group, size in enumerate(groups_of(rows)):
-                for strip in range(0, HALF, 4 * width):
-                    sums: list[Any] = [None]
-                    for row in range(group * GROUP, group * GROUP + size):
-                        offset = builder.mul(stride, ir.Constant(_I64, row))
-                        new = load(builder, source, builder.add(offset, ir.Constant(_I64, strip)), kind)
-                        sums += [new if old is None else builder.fadd(old, new) for old in sums]
-                    for place, total in enumerate(sums):
-                        if total is not None:
-                            save(builder, total, table, (group * SUMS + place) * HALF + strip)
+            for strip in range(0, HALF, 4 * width):
+                sums: list[Any] = [None]
+                for row in range(rows):
+                    offset = builder.mul(stride, ir.Constant(_I64, row))
+                    new = load(builder, source, builder.add(offset, ir.Constant(_I64, strip)), kind)
+                    sums += [new if old is None else builder.fadd(old, new) for old in sums]
+                for place, total in enumerate(sums):
+                    if total is not None:
+                        save(builder, total, table, place * HALF + strip)
             return context.get_dummy_value()
 
         return types.void(types.intp, types.intp, types.intp), generate
@@ -212,8 +211,9 @@ def _sum_selected(typing_context: Any, word: Any, difference: Any, field: Any) -
 
 interpolate_row: Any = intrinsic(_interpolate_row)
 sum_selected: Any = intrinsic(_sum_selected)
-sum_rows: Any = _sum_rows(TILE)
-sum_pair: Any = _sum_rows(2 * TILE)
+sum_group: Any = _sum_rows(GROUP)
+sum_last_of_tile: Any = _sum_rows(groups_of(TILE)[-1])
+sum_last_of_pair: Any = _sum_rows(groups_of(2 * TILE)[-1])
 look_up: Any = _look_up(TILE)
 look_up_pair: Any = _look_up(2 * TILE)
 add_zeros: Any = _add_zeros(TILE)

@@ -391,7 +391,8 @@ def test_large_products_of_bits_or_means(monkeypatch, looks_up):
         ("AVX512", "zen4", 784, 100 * 500, True, True),
         ("AVX512", "zen4", 20, 784 * 5000, False, False),
         ("AVX512", "zen4", 100, 784 * 100, False, False),
-        ("AVX512", "zen4", 784, 100 * 200, True, False),
+        ("AVX512", "zen4", 784, 100 * 200, True, True),
+        ("AVX512", "zen4", 500, 100 * 200, True, False),
         ("DEFAULT", "intel", 2000, 784 * 500, False, False),
     ],
 )

@@ -64,28 +64,34 @@ class _Linear(torch.autograd.Function):
 
 def _of_weight(x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
     """The gradient of the weight, in the weight's own layout: autograd would copy another one into the parameter's."""
-    tables = processor.looks_up(x.shape[1], gradient.numel(), across=True)
-    return _outer(x, gradient) if tables or weight.is_contiguous() else _outer(gradient, x).t()
+    across = not weight.is_contiguous()
+    if not (torch.is_grad_enabled() and (x.requires_grad or gradient.requires_grad)):
+        bits = _bits(x.t(), gradient, None, across)
+        if bits is not None:
+            return bits
+    return (gradient.t() @ x).t() if across else x.t() @ gradient
 
 
-def _outer(x: Tensor, gradient: Tensor) -> Tensor:
-    if torch.is_grad_enabled() and (x.requires_grad or gradient.requires_grad):
-        return x.t() @ gradient
-    return _product(x.t(), gradient, None, _addmm)
+def _product(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
+    """The product by tables of sums where they pay, else by the fastest kernel."""
+    bits = _bits(x, weight, plus)
+    return _fastest()(x, weight, plus) if bits is None else bits
 
 
-def _product(x: Tensor, weight: Tensor, plus: Tensor | None, kernel: Kernel | None = None) -> Tensor:
-    """The product by tables of sums where they pay, else by the kernel, which is by default the fastest one."""
-    bits = product_of_bits(x, weight, plus) if _looks_up(x, weight) and not rounds_products() else None
-    return (kernel or _fastest())(x, weight, plus) if bits is None else bits
+def _bits(x: Tensor, weight: Tensor, plus: Tensor | None, across: bool = False) -> Tensor | None:
+    """The product by tables of sums where they pay; with ``across`` in the layout of its transpose."""
+    return product_of_bits(x, weight, plus, across) if _looks_up(x, weight) and not rounds_products() else None
 
 
 def _looks_up(x: Tensor, weight: Tensor) -> bool:
     return processor.looks_up(x.shape[0], weight.numel(), across=not x.is_contiguous())
 
 
-def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | None:
-    """``x @ weight + plus`` by tables of sums; None where ``x`` holds other numbers than bits, or the weight infinite ones."""
+def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None, columns_first: bool = False) -> Tensor | None:
+    """``x @ weight + plus`` by tables of sums; None where ``x`` holds other numbers than bits, or the weight infinite ones.
+
+    With ``columns_first`` it lies in memory as its transpose.
+    """
     (rows, inner), columns = x.shape, weight.shape[1]
     factors = (x, weight) if plus is None else (x, weight, plus)
     if min(rows, columns, inner // 2) < processor.TABLE_ROWS or not _plain(factors):
@@ -102,11 +108,13 @@ def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor | 
     tiles, strips = -(-inner // tables.TILE), -(-columns // tables.TILE)
     words, flag = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
     plus = x.new_empty(0) if plus is None else plus
-    product = x.new_empty(rows, columns)
+    product = x.new_empty(columns, rows) if columns_first else x.new_empty(rows, columns)
     chunks = max(-(-rows // tables.CHUNK), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // strips))
-    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks, across)
+    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks, across, columns_first)
     team.run_team(tables.multiply_bits, (source, words, matrix, plus, product, flag), *sizes)
-    return None if flag.item() else product
+    if flag.item():
+        return None
+    return product.t() if columns_first else product
 
 
 def _plain(tensors: Sequence[Tensor]) -> bool:

@@ -68,7 +68,7 @@ def copy_block(weight: Any, transposed: Any, top: Any, left: Any, block: Any) ->
         for i in range(0, deep, SQUARE):
             for j in range(0, TILE, SQUARE):
                 target = block[j // (TILE // 2), i].ctypes.data + j % (TILE // 2) * 4
-                transpose_square(source + j * across + i * 4, across, target)
+                transpose_square(source + j * across + i * 4, across, target, HALF)
     else:
         source = weight.ctypes.data + top * across + left * 4
         for i in range(deep):
@@ -161,12 +161,30 @@ def write_sums(sums: Any, height: Any, top: Any, left: Any, product: Any) -> Non
 
 
 @compiled
-def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product: Any, chunks: Any) -> Any:
+def write_across(sums: Any, height: Any, top: Any, left: Any, product: Any) -> None:
+    """Copy sums as ``write_sums`` does, to the transpose of the product."""
+    columns, rows = product.shape
+    for half in range(2):
+        first = left + half * (TILE // 2)
+        for j in range(0, min(TILE // 2, columns - first), SQUARE):
+            for i in range(0, height, SQUARE):
+                if i + SQUARE <= height and first + j + SQUARE <= columns:
+                    target = product.ctypes.data + ((first + j) * rows + top + i) * 4
+                    transpose_square(sums[half, i].ctypes.data + j * 4, HALF, target, rows * 4)
+                else:
+                    for k in range(j, min(j + SQUARE, columns - first)):
+                        for m in range(i, min(i + SQUARE, height)):
+                            product[first + k, top + m] = sums[half, m, k]
+
+
+@compiled
+def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product: Any, chunks: Any, across: Any) -> Any:
     """Fill in this member's share of ``bits @ weight + plus``, or of the transposed weight's, in ``chunks`` chunks of rows.
 
-    Returns whether the weights that it read are finite: 0 times an infinite one is NaN, which no table knows.
+    With ``across`` the transpose of the product is filled in. Returns whether the weights that it read are finite: 0 times an
+    infinite one is NaN, which no table knows.
     """
-    rows, columns = product.shape
+    rows, columns = words.shape[1], weight.shape[0] if transposed else weight.shape[1]
     chunk, strips = (rows + chunks - 1) // chunks, (columns + TILE - 1) // TILE
     table, sums, zeros = aligned(TABLE), aligned_halves(chunk), aligned(1)
     one, two = aligned_halves(TILE), aligned_halves(2 * TILE)
@@ -186,7 +204,10 @@ def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product:
                     add_zeros_of_pair(table.ctypes.data, zeros.ctypes.data)
                 else:
                     add_zeros(table.ctypes.data, zeros.ctypes.data)
-        write_sums(sums, height, top, left, product)
+        if across:
+            write_across(sums, height, top, left, product)
+        else:
+            write_sums(sums, height, top, left, product)
     infinite = False
     for j in range(TILE // 2):
         infinite |= zeros[0, j] != 0
@@ -252,9 +273,10 @@ def multiply_bits(data: Any) -> None:
 
     It is 1 where the first one has anything but zeros and ones, and 2 where the second is not finite. Behind the first pointer:
     rows, inner size, columns, tiles, whether the second is stored transposed, the size of what is added, chunks, whether the bits
-    are stored transposed. Behind the others: bits; room for their words; the second factor; what is added; product; flag.
+    are stored transposed, and whether the product is to be. Behind the others: bits; room for their words; the second factor;
+    what is added; product; flag.
     """
-    sizes = carray(data[0], 8, np.int64)
+    sizes = carray(data[0], 9, np.int64)
     rows, inner, columns, tiles = sizes[0], sizes[1], sizes[2], sizes[3]
     shape = (columns, inner) if sizes[4] else (inner, columns)
     words, flag = carray(data[2], (tiles, rows), np.uint32), carray(data[6], 1, np.int64)
@@ -272,8 +294,9 @@ def multiply_bits(data: Any) -> None:
         carray(data[3], shape, np.float32),
         sizes[4],
         carray(data[4], sizes[5], np.float32),
-        carray(data[5], (rows, columns), np.float32),
+        carray(data[5], (columns, rows) if sizes[8] else (rows, columns), np.float32),
         sizes[6],
+        sizes[8],
     )
     if not finite:
         flag[0] = 2

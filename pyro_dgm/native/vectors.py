@@ -124,11 +124,11 @@ def _shuffle(builder: Any, first: Any, second: Any, order: Iterable[int]) -> Any
     return builder.shuffle_vector(first, second, mask)
 
 
-def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any) -> Any:
-    """Write the transpose of 8 x 8 numbers into half a block; the stride of the source is in bytes."""
+def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any, target_stride: Any) -> Any:
+    """Write the transpose of 8 x 8 numbers; strides are in bytes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, stride, target = arguments
+        source, stride, target, target_stride = arguments
         kind = ir.VectorType(_FLOAT, SQUARE)
         rows = [load(builder, source, builder.mul(stride, ir.Constant(_I64, number)), kind) for number in range(SQUARE)]
         for step in (1, 2, 4):  # what differs in this bit of row and column changes places
@@ -141,10 +141,10 @@ def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any
                     new[number | step] = _shuffle(builder, rows[number], rows[number | step], second)
             rows = new
         for number, row in enumerate(rows):
-            save(builder, row, target, number * HALF)
+            save(builder, row, target, builder.mul(target_stride, ir.Constant(_I64, number)))
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp), generate
+    return types.void(types.intp, types.intp, types.intp, types.intp), generate
 
 
 def _copy(row: Any) -> Any:

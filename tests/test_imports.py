@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "pyro_dgm"
 CHAPTERS = ["boltzmann", "real_valued", "structured", "directed", "implicit", "autoregressive", "chains"]
 FLOORS = [
     ["processes", "checks", "files", "signatures", "progress", "columns", "deprecation", "extras"],
-    ["data", "nets", "native", "discrepancy"],
+    ["data", "native", "discrepancy"],
+    ["nets"],
     ["energy", "autoregressive"],
     ["in_jax", "distributions"],
     ["mcmc", "inference"],

@@ -3,7 +3,8 @@
 Other rooms import from here and from no file inside. A loop takes neither another device nor another precision, and small
 sizes do not pay. There ``bernoulli`` and ``linear`` fall back to plain torch; ``draw_at_temperatures``, ``weigh_and_draw``,
 ``swap_replicas`` and ``bit_log_probs`` return None; before ``PackedBits`` and the recursion callers ask ``moves_bits``,
-``sweeps_pay`` and ``recursion_pays``. Importing this room compiles nothing and does not import Numba.
+``sweeps_pay`` and ``recursion_pays``, and networks ask ``looks_up``. Importing this room compiles nothing and does not import
+Numba.
 
 Inside: ``draws``, ``log_probs``, ``products``, ``precision``, ``packed``, ``columns`` and ``swaps`` are the door; ``processor``
 says what the processor is and when a loop pays; the other files are loops.
@@ -15,7 +16,15 @@ from .guard import runs_at_once
 from .log_probs import bit_log_probs
 from .packed import PackedBits
 from .precision import PRECISIONS, check_precision, has_bfloat16_products, out_of_autocast
-from .processor import moves_bits, multiplies_bfloat16, processor_name, recursion_pays, sweeps_pay, vector_instructions
+from .processor import (
+    looks_up,
+    moves_bits,
+    multiplies_bfloat16,
+    processor_name,
+    recursion_pays,
+    sweeps_pay,
+    vector_instructions,
+)
 from .products import linear
 from .swaps import swap_replicas
 
@@ -29,6 +38,7 @@ __all__ = [
     "draw_at_temperatures",
     "has_bfloat16_products",
     "linear",
+    "looks_up",
     "moves_bits",
     "multiplies_bfloat16",
     "out_of_autocast",

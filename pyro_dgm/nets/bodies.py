@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_choice, check_count, check_counts
-from .layers import BatchNorm, UnPool
+from .layers import BatchNorm, InputLinear, UnPool
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
@@ -43,7 +43,8 @@ def mlp(sizes: Sequence[int], activation: str = "tanh", normalise: bool = False)
     check_choice("activation", activation, ACTIVATIONS)
     layers: list[nn.Module] = []
     for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(inputs, outputs), *_normalised(normalise, outputs), ACTIVATIONS[activation]()]
+        affine = nn.Linear if layers else InputLinear
+        layers += [affine(inputs, outputs), *_normalised(normalise, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[: -2 if normalise else -1])
 
 

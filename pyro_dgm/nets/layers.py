@@ -1,4 +1,4 @@
-"""What torch's layers lack: maxout, un-pooling, and batch normalisation over all processes."""
+"""What torch's layers lack: bits by tables, maxout, un-pooling, and batch normalisation over all processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,24 @@ from torch.nn import functional as F
 
 from .. import processes
 from ..checks import check_count, check_positive, check_share
+from ..native import linear, looks_up
+
+
+class InputLinear(nn.Linear):
+    r"""``nn.Linear`` for the first layer of a network: rows of bits are looked up in tables of sums where that is faster.
+
+    ``rows x in_features`` to ``rows x out_features``.
+
+    Example:
+        >>> layer, x = InputLinear(784, 500), (torch.rand(200, 784) < 0.5).float()
+        >>> torch.allclose(layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-5)
+        True
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.requires_grad and x.dim() == 2 and looks_up(len(x), self.weight.numel()):
+            return linear(x, self.weight.t(), self.bias)
+        return super().forward(x)
 
 
 class Maxout(nn.Module):

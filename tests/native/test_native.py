@@ -1,5 +1,6 @@
 """The fast bits are exact, and the fast product is a product."""
 
+import copy
 import ctypes
 import math
 
@@ -8,11 +9,13 @@ import pytest
 import torch
 from numba import njit
 
+from pyro_dgm import nets
 from pyro_dgm.native import PackedBits, draws, processor, products
 from pyro_dgm.native import random_bits as bits
 from pyro_dgm.native import team as loops
 from pyro_dgm.native.draw_vectors import draw_row
 from pyro_dgm.native.exponential import exponential
+from pyro_dgm.nets import layers
 
 N = 4_000_000
 
@@ -331,6 +334,29 @@ def test_products_of_bits_have_second_derivatives(monkeypatch):
         found.append(torch.autograd.grad(gradient.square().sum(), w)[0])
     ours, exact = found
     torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("rows", ["bits", "grey levels", "half precision"])
+def test_first_layers_of_networks(rows, monkeypatch):
+    """A perceptron's figure and gradients, against the same in double precision, and how many products of bits were looked up."""
+    monkeypatch.setattr(layers, "looks_up", lambda *_: True)
+    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
+    found = []
+    looked_up = products.product_of_bits
+    monkeypatch.setattr(products, "product_of_bits", lambda *a: found.append(looked_up(*a)) or found[-1])
+    x = (torch.rand(200, 300) < 0.4).float() if rows == "bits" else torch.rand(200, 300)
+    network = nets.mlp((300, 64, 2))
+    exact = copy.deepcopy(network).double()
+    with torch.autocast("cpu", torch.bfloat16, enabled=rows == "half precision"):
+        loss = network(x).pow(2).mean()
+    loss.backward()
+    exact(x.double()).pow(2).mean().backward()
+    rounding = 2e-2 if rows == "half precision" else 1e-5
+    for ours, other in zip(network.parameters(), exact.parameters(), strict=True):
+        torch.testing.assert_close(
+            ours.grad.double(), other.grad, rtol=0, atol=rounding * float(other.grad.abs().max())
+        )
+    assert sum(product is not None for product in found) == (2 if rows == "bits" else 0)
 
 
 @pytest.mark.parametrize("onednn", [False, True])

@@ -359,6 +359,14 @@ def test_first_layers_of_networks(rows, monkeypatch):
     assert sum(product is not None for product in found) == (2 if rows == "bits" else 0)
 
 
+def test_first_layers_are_exported_for_any_number_of_rows():
+    network = nets.mlp((784, 500, 2))
+    rows = {0: torch.export.Dim("rows", min=2, max=4096)}
+    exported = torch.export.export(network, (torch.rand(100, 784),), dynamic_shapes=(rows,)).module()
+    x = torch.rand(7, 784)
+    torch.testing.assert_close(exported(x), network(x))
+
+
 @pytest.mark.parametrize("onednn", [False, True])
 def test_what_is_no_plain_product_of_bits_is_left_to_torch(onednn, monkeypatch):
     """Errors, broadcasts, other devices, casts and transforms are torch's, on processors where oneDNN multiplies too."""

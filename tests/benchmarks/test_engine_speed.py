@@ -39,6 +39,29 @@ def test_engines(benchmark, visible, hidden, chains):
     )
 
 
+@pytest.mark.parametrize(("chains", "sweeps", "aim"), [(100, 500, 0.45), (500, 100, 0.35), (2000, 50, 0.35)])
+def test_default_engine(benchmark, chains, sweeps, aim):
+    """Sweeps by the engine that is taken unasked, the last draw kept, against as many pairs of products."""
+    rbm = large_rbm()
+    v, h = torch.randint(0, 2, (chains, 784)).float(), torch.randint(0, 2, (chains, 500)).float()
+    mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(rbm()), 1, 0, num_chains=chains, thinning=sweeps, disable_progbar=True)
+
+    def products():
+        with torch.no_grad():
+            for _ in range(sweeps):
+                torch.addmm(rbm.hidden_bias, v, rbm.weight)
+                torch.addmm(rbm.visible_bias, h, rbm.weight.t())
+
+    ratios(
+        benchmark,
+        f"`VectorizedMCMC` as it is, {sweeps} sweeps of {chains} chains 784×500, against their products by `addmm`",
+        f"≤ {aim}",
+        rounds=9,
+        default=mcmc.run,
+        addmm=products,
+    )
+
+
 def test_annealing_engines(benchmark):
     """AIS of 500 chains, 101 of 5000 temperatures, 784×500, against its products."""
     pytest.importorskip("numpyro")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from itertools import product
@@ -30,11 +31,11 @@ from .leapfrog import GradientKernel
 _ONE_RUN = threading.RLock()
 
 
-def _engine(kernel: ChainsKernel, name: str) -> Engine:
+def _engine(kernel: ChainsKernel, name: str, sweeps: float = math.inf) -> Engine:
     """The engine of a name: the loop over bits if it can run the machine faster, for ``"auto"`` else torch, else JAX."""
     if name == "torch":
         return TorchEngine(kernel)
-    if name != "jax" and (bits := BitEngine.of(kernel)) is not None:
+    if name != "jax" and (bits := BitEngine.of(kernel, "torch" if name == "auto" else "jax", sweeps)) is not None:
         return bits
     if name == "auto":
         return TorchEngine(kernel)
@@ -71,8 +72,9 @@ class VectorizedMCMC(MCMC):
             their scalars (energies) alone.
         disable_progbar: no progress bar.
         engine: ``"torch"`` calls the kernel for every sweep. ``"auto"`` is a compiled loop of this package where it is faster,
-            for ``dgm.BlockGibbs`` and ``dgm.ParallelTempering`` of at least 32 states (chains, at all temperatures) of a large
-            machine of bits with dense couplings and without a clamp, with moments taken between its calls; else torch.
+            for ``dgm.BlockGibbs`` and ``dgm.ParallelTempering`` of machines of bits with dense couplings and without a clamp:
+            at least 32 states (chains, at all temperatures) of a large machine, or at least 1000 sweeps of ``dgm.BlockGibbs`` of
+            a smaller one or of four chains or more; moments are taken between its calls. Else torch.
             ``"compiled"`` is that loop too, but else JAX. ``"jax"`` is always JAX: it takes the parameters when a run begins, and
             does thinning and moments inside the compiled steps; the first run of a shape compiles for some seconds. Draws differ
             from engine to engine; their law and precision do not.
@@ -176,7 +178,7 @@ class VectorizedMCMC(MCMC):
         layers = self._layers or sorted(kernel.draws(params))
         self.moments: Any = StatsOfDict(default=CountMeanVarianceStats)
         draws: dict[str, Tensor] = {}
-        engine = self._engine or _engine(kernel, "auto")
+        engine = self._engine or _engine(kernel, "auto", self.warmup_steps + self.num_samples * self.thinning)
         engine.begin()
         with tqdm(total=self.warmup_steps + self.num_samples * self.thinning, disable=not self._progress) as bar:
             bar.set_description("warmup")

@@ -3,8 +3,8 @@
 Other rooms import from here and from no file inside. A loop takes neither another device nor another precision, and small
 sizes do not pay. There ``bernoulli`` and ``linear`` fall back to plain torch; ``draw_at_temperatures``, ``weigh_and_draw``,
 ``swap_replicas`` and ``bit_log_probs`` return None; before ``PackedBits`` and the recursion callers ask ``moves_bits``,
-``sweeps_pay`` and ``recursion_pays``, and networks ask ``looks_up``. Importing this room compiles nothing and does not import
-Numba.
+``steps_pay``, ``sweeps_pay`` and ``recursion_pays``, and networks ask ``looks_up``. Importing this room compiles nothing and
+does not import Numba.
 
 Inside: ``draws``, ``log_probs``, ``products``, ``precision``, ``packed``, ``columns`` and ``swaps`` are the door; ``processor``
 says what the processor is and when a loop pays; the other files are loops.
@@ -22,6 +22,7 @@ from .processor import (
     multiplies_bfloat16,
     processor_name,
     recursion_pays,
+    steps_pay,
     sweeps_pay,
     vector_instructions,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "recursion_forward",
     "recursion_pays",
     "runs_at_once",
+    "steps_pay",
     "swap_replicas",
     "sweeps_pay",
     "vector_instructions",

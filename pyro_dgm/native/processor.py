@@ -36,7 +36,10 @@ TABLE_ROWS = 32
 """The fewest rows, columns and pairs of inner places for which tables of sums are worth making."""
 
 SWEPT_WEIGHTS = 1 << 19
-"""Weights times rows below which XLA sweeps faster than the loop over words of bits."""
+"""Weights times rows from which on the loop over words of bits tempers faster than XLA."""
+
+FEW_STATES = {"torch": (4, 1 << 17), "jax": (10, 1 << 14)}
+"""The fewest states that the loop sweeps faster than torch or JAX, and up to how many weights it sweeps even fewer faster."""
 
 COPIED_WEIGHTS = 1 << 26
 """The most weights of which two more copies are made: half a gigabyte."""
@@ -134,9 +137,15 @@ def moves_bits(tensors: Sequence[Tensor]) -> bool:
     return vector_instructions() in ("AVX2", "AVX512") and single_on_processor(tensors)
 
 
-def sweeps_pay(rows: int, weights: int) -> bool:
-    """Whether the loops over words of bits are faster than XLA for that many states and weights."""
+def steps_pay(rows: int, weights: int) -> bool:
+    """Whether the loops over words of bits are faster than XLA at all that they do for that many states and weights."""
     return rows >= TABLE_ROWS and rows * weights >= SWEPT_WEIGHTS and weights <= COPIED_WEIGHTS
+
+
+def sweeps_pay(rows: int, weights: int, against: str) -> bool:
+    """Whether Gibbs sweeps by the loop are faster than by torch or JAX for that many states and weights, once it is loaded."""
+    fewest, small = FEW_STATES[against]
+    return (rows >= fewest or weights <= small) and weights <= COPIED_WEIGHTS
 
 
 def recursion_pays(rows: int, columns: int, units: int, numbers: int, tensors: Sequence[Tensor | None]) -> bool:

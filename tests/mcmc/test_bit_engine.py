@@ -152,18 +152,24 @@ def test_rows_columns_layers_and_sweeps_have_their_own_bits():
 
 
 def test_which_machines_are_swept_by_the_loop(monkeypatch):
-    def fits(dist, chains=5000, **options):
+    def fits(dist, chains=5000, against="jax", sweeps=math.inf, **options):
         kernel = dgm.BlockGibbs(dist, **options)
         kernel.num_chains = chains
-        return BitEngine.of(kernel) is not None
+        return BitEngine.of(kernel, against, sweeps) is not None
 
     rbm = dgm.RBM(100, 70)
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         pytest.skip("no loop for this processor")
     assert fits(rbm())
     assert fits(dgm.DBM(50, (40, 30))())
-    assert not fits(rbm(), chains=20)
-    assert not fits(small_rbm())
+    assert fits(rbm(), chains=1)
+    assert fits(small_rbm())
+    middle, large = dgm.RBM(300, 200)(), dgm.RBM(784, 500)()
+    assert [fits(middle, chains) for chains in (9, 10)] == [False, True]
+    assert fits(middle, 1, "torch")
+    assert [fits(large, chains, "torch") for chains in (3, 4)] == [False, True]
+    assert [fits(small_rbm(), 100, "torch", sweeps) for sweeps in (999, 1000)] == [False, True]
+    assert fits(large, 32, "torch", 1)
     assert not fits(rbm(), clamp=(torch.ones(100, dtype=torch.bool), torch.ones(100)))
     assert not fits(rbm.double()())
     rbm.float()
@@ -488,4 +494,5 @@ def test_by_default_the_loop_runs_where_it_pays_and_torch_elsewhere() -> None:
     mcmc.run()
     assert mcmc.get_samples()["visible"].eq(1).all()
     small, _ = dgm.RBM.example()
-    assert isinstance(_engine(dgm.BlockGibbs(small()), "auto"), TorchEngine)
+    assert isinstance(_engine(dgm.BlockGibbs(small()), "auto", 999), TorchEngine)
+    assert isinstance(_engine(dgm.BlockGibbs(small()), "auto", 1000), BitEngine if pays else TorchEngine)

@@ -122,7 +122,7 @@ def test_no_call_makes_more_sweeps_than_its_work_allows(engine, sizes, keep, mon
     several, single = draws(3), draws(1000)
     if keep == "draws":
         assert several.get_samples()["visible"].shape == (120, sizes[0])
-    if sizes == (6, 4):
+    if engine == "jax":
         assert torch.equal(several.last_params["visible"], single.last_params["visible"])
     if keep == "moments":
         assert several.moments.get()["visible"]["mean"].shape == (40, sizes[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -10,11 +11,17 @@ from pyro.ops.streaming import StreamingStats
 from torch import Tensor
 
 from ...energy import Binary, BoltzmannDistribution, Dense, EnergyDistribution, Machine, State
-from ...native import PackedBits, moves_bits, sweeps_pay
+from ...native import PackedBits, moves_bits, steps_pay, sweeps_pay
 from ..gibbs import BlockGibbs
 from ..kernel import ChainsKernel, EnergyKernel
 from ..tempering import ParallelTempering
 from .engine import Collected, Engine, one_draw, steps_at_once
+
+LONG_RUN = 1000
+"""The fewest sweeps of a small machine, at some 0.1 ms each, for which the loop is loaded unasked: that takes half a second."""
+
+KEPT = 1 << 22
+"""About the most numbers of draws that are unpacked at once."""
 
 
 class BitEngine(Engine):
@@ -27,8 +34,14 @@ class BitEngine(Engine):
     block = 10
 
     @classmethod
-    def of(cls, kernel: ChainsKernel) -> BitEngine | None:
-        """The engine of a kernel; None if the loop cannot run its machine, or would not be faster."""
+    def of(cls, kernel: ChainsKernel, against: str = "jax", sweeps: float = math.inf) -> BitEngine | None:
+        """The engine of a kernel; None if the loop cannot run its machine, or would not be faster.
+
+        Args:
+            kernel: the kernel.
+            against: what runs the machine otherwise, ``"torch"`` or ``"jax"``.
+            sweeps: the length of the run.
+        """
         engines: dict[type, type[BitEngine]] = {BlockGibbs: BitGibbs, ParallelTempering: BitTempering}
         if not isinstance(kernel, EnergyKernel) or type(kernel) not in engines:
             return None
@@ -36,7 +49,11 @@ class BitEngine(Engine):
         if not engine.knows():
             return None
         weights = sum(weight.numel() for weight in kernel.dist.machine.weights)
-        return engine if sweeps_pay(engine.rows(), weights) else None
+        return engine if engine.pays(weights, against, sweeps) else None
+
+    def pays(self, weights: int, against: str, sweeps: float) -> bool:
+        """Whether the loop is faster for that many weights and sweeps."""
+        return steps_pay(self.rows(), weights)
 
     def knows(self) -> bool:
         """Whether the loop can move the kernel's chains."""
@@ -96,9 +113,37 @@ class BitGibbs(BitEngine):
     def knows(self) -> bool:
         return super().knows() and self.kernel.precision == "float32"
 
+    def pays(self, weights: int, against: str, sweeps: float) -> bool:
+        long_enough = sweeps >= LONG_RUN and sweeps_pay(self.rows(), weights, against)
+        return super().pays(weights, against, sweeps) or long_enough
+
+    def begin(self) -> None:
+        super().begin()
+        units = sum(shape.numel() for shape in self.kernel.dist.shapes.values())
+        self.block = min(max(10, KEPT // (self.rows() * units)), 1000)
+
     def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
         self.bits.sweep(words, steps)
         return self.state(words, params)
+
+    def collect(
+        self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
+    ) -> Collected:
+        words = self.bits.pack([params[name] for name in self.names])
+        if words is None or moments is not None:
+            return super().collect(params, draws, thinning, layers, moments)
+        most, kept = steps_at_once(self.kernel, self.rows()), []
+        for _ in range(draws):
+            for start in range(0, thinning, most):
+                self.bits.sweep(words, min(most, thinning - start))
+            kept.append([w.clone() for w in words])
+        # A layer's words of all draws side by side, as if they were more chains.
+        history = self.bits.unpack([torch.cat(of_layer, 1) for of_layer in zip(*kept, strict=True)])
+        chains = {
+            name: x.unflatten(0, (draws, -1)).transpose(0, 1).unflatten(-1, params[name].shape[1:])
+            for name, x in zip(self.names, history, strict=True)
+        }
+        return Collected(self.state(words, params), {layer: chains[layer] for layer in layers}, None)
 
 
 class BitTempering(BitEngine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...deprecation import deprecated
 from ...energy import EnergyDistribution
 from ...extras import need
-from ...native import sweeps_pay
+from ...native import steps_pay
 from .bits import holds_bits
 
 ENGINES = ("auto", "torch", "compiled", "jax")
@@ -43,7 +43,7 @@ def engine_for(dist: EnergyDistribution, engine: str, rows: int) -> str:
     engine = checked_engine(engine)
     on_torch = engine in ("auto", "torch")
     if engine == "compiled" and holds_bits(dist):
-        on_torch = sweeps_pay(rows, sum(weight.numel() for weight in dist.machine.weights))
+        on_torch = steps_pay(rows, sum(weight.numel() for weight in dist.machine.weights))
     if not on_torch:
         need(f"engine={engine!r}", "jax")
     return "torch" if on_torch else "jax"

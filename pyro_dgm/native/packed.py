@@ -62,7 +62,8 @@ class PackedBits:
 
     def pack(self, states: Sequence[Tensor]) -> list[Tensor] | None:
         """Words of all layers' bits, ``tiles x rows``, from ``rows x columns``; None where there are numbers other than bits."""
-        from . import tables, team
+        from . import team
+        from . import words as loops
 
         if len({state.numel() // len(bias) for state, bias in zip(states, self.biases, strict=True)}) > 1:
             raise ValueError(
@@ -72,18 +73,19 @@ class PackedBits:
         for state, bias in zip(states, self.biases, strict=True):
             x = state.reshape(-1, len(bias)).to(bias).detach().resolve_neg().contiguous()
             words = x.new_empty(-(-len(bias) // TILE), len(x), dtype=torch.int32)
-            team.run_team(tables.read_bits, (x, words, other_numbers), *x.shape, len(words))
+            team.run_team(loops.read_bits, (x, words, other_numbers), *x.shape, len(words))
             packed.append(words)
         return None if other_numbers.item() else packed
 
     def unpack(self, words: Sequence[Tensor]) -> list[Tensor]:
         """The inverse of ``pack``: ``rows x columns`` for every layer."""
-        from . import tables, team
+        from . import team
+        from . import words as loops
 
         self._rows(words)
         states = [bias.new_empty(packed.shape[1], len(bias)) for bias, packed in zip(self.biases, words, strict=True)]
         for x, packed in zip(states, words, strict=True):
-            team.run_team(tables.write_bits, (x, packed), *x.shape, len(packed))
+            team.run_team(loops.write_bits, (x, packed), *x.shape, len(packed))
         return states
 
     def sweep(self, words: Sequence[Tensor], sweeps: int) -> None:

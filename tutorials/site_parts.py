@@ -147,7 +147,7 @@ class Commands(Directive):
 
 def section_of(name: str, command: argparse.ArgumentParser) -> nodes.section:
     """A section with the help of a command, in the same width wherever the site is built."""
-    command.formatter_class = partial(argparse.HelpFormatter, width=100)
+    command.formatter_class = partial(argparse.HelpFormatter, width=88)
     command.color = False  # type: ignore[attr-defined]  # Python 3.14 colours help that goes to a terminal
     section = nodes.section("", nodes.title("", name), ids=[f"command-{name}"], names=[f"command {name}"])
     section += nodes.literal_block("", command.format_help().rstrip(), language="text")

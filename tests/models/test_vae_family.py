@@ -12,6 +12,7 @@ from oracles import boltzmann as oracle
 from pyro.infer import SVI
 from pyro.optim import Adam
 from scipy import signal, special, stats
+from scipy.integrate import trapezoid
 from torch import nn
 from torch.distributions import MultivariateNormal
 
@@ -125,7 +126,7 @@ def test_the_grey_vaes_bound_against_quadrature():
     upper = np.where(x == 1, np.inf, x + 0.125)[:, None]
     lower = np.where(x == 0, -np.inf, x - 0.125)[:, None]
     p = np.prod(stats.logistic.cdf((upper - m) / s) - stats.logistic.cdf((lower - m) / s), -1)
-    exact = np.log(np.trapezoid(p * stats.norm.pdf(z), z)).mean()
+    exact = np.log(trapezoid(p * stats.norm.pdf(z), z)).mean()
     figure = dgm.log_likelihood(vae, x, particles=5000)
     assert figure.stderr_estimator < 0.02
     # Six standard errors, and the bound's own gap, which is of the order of the variance over K.
@@ -338,12 +339,12 @@ def test_hierarchical_bound_against_quadrature():
     z2 = np.linspace(-8, 8, 401)
     m, log_s = net(vae.priors[0], z2[:, None]).T
     z1 = np.linspace((m - 8 * np.exp(log_s)).min(), (m + 8 * np.exp(log_s)).max(), 2001)
-    density = np.trapezoid(
+    density = trapezoid(
         stats.norm.pdf(z1, m[:, None], np.exp(log_s)[:, None]) * stats.norm.pdf(z2)[:, None], z2, axis=0
     )
     logits = net(vae.decoder, z1[:, None])
     p = np.exp(x.numpy() @ special.log_expit(logits).T + (1 - x.numpy()) @ special.log_expit(-logits).T)
-    exact = np.trapezoid(p * density, z1, axis=1)
+    exact = trapezoid(p * density, z1, axis=1)
     assert exact.sum() == pytest.approx(1, abs=1e-6)
     low, high = (dgm.log_likelihood(vae, x, particles=k) for k in (2, 5000))
     assert high.stderr_estimator < 0.02
@@ -424,7 +425,7 @@ def test_classes_have_the_probabilities_of_enumerated_rows():
         hidden = np.tanh(z[:, None] * first[0][:, 0] + first[0][:, 1 + y] + first[1])
         logits = hidden @ last[0].T + last[1]
         bits = np.exp(x.numpy() @ special.log_expit(logits).T + (1 - x.numpy()) @ special.log_expit(-logits).T)
-        p.append(np.trapezoid(bits * stats.norm.pdf(z), z, axis=1))
+        p.append(trapezoid(bits * stats.norm.pdf(z), z, axis=1))
     p = np.stack(p, 1)
     np.testing.assert_allclose(p.sum(0), 1, atol=1e-8)
     found = vae.predict_proba(x, particles=20_000).numpy()

@@ -144,7 +144,7 @@ def test_a_centred_step_is_a_step_in_centred_coordinates(name):
         return {name: value - moved[name] if name in moved else value for name, value in c.items()}
 
     def loss(c):
-        return -functional_call(model, plain(c)).log_prob(x).mean()
+        return -functional_call(model, plain(c), ()).log_prob(x).mean()
 
     leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
     by_centred = torch.autograd.grad(loss(leaves), list(leaves.values()))

@@ -150,7 +150,7 @@ def as_function(objective, model, x, extra=()):
         values = {name: part.view_as(p) for part, (name, p) in zip(parts, named.items(), strict=False)}
         if extra:
             objective.log_partition = parts[-1].squeeze()
-        objective._model = lambda: torch.func.functional_call(model, values)
+        objective._model = lambda: torch.func.functional_call(model, values, ())
         return objective.loss(x)
 
     return loss

@@ -8,6 +8,7 @@ named by its file, ``path/to/file.py:Class``, or is an entry point of an install
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -86,9 +87,11 @@ def model(name: str) -> type:
         if entry.name.lower() == name.lower():
             return _checked(_loaded(entry), entry.value)
     if name.lower() not in models():
+        near = difflib.get_close_matches(name.lower(), models(), 3)
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         raise ValueError(
-            f"there is no model {name!r}; expected one of {', '.join(sorted(models()))}, or path/to/file.py:Class for one of "
-            "your own"
+            f"there is no model {name!r}{hint}; expected one of {', '.join(sorted(models()))}, or path/to/file.py:Class for one "
+            "of your own"
         )
     return models()[name.lower()]
 

@@ -180,6 +180,7 @@ def test_resume(rbm_run, capsys):
         (["fit", "rmb"], "expected one of"),
         (["fit", "rbm", "--data", "mnits"], "mnits"),
         (["fit", "rbm", "--data", "nothing.npz"], "nothing.npz"),
+        (["fit", "rmb", "--data", "digits"], "did you mean rbm?"),
         (["fit", "rbm", "--set", "hiden=3"], "has no option 'hiden'"),
         (["fit", "rbm", "--set", "hidden"], "NAME=VALUE"),
         (["fit", "rbm", "--objective", "chain=3"], "has no option 'chain'"),

@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from ..columns import constant
 from ..data import Dataset
 from ..data.stored import spread_rows
 from ..energy import NotFinite
@@ -61,6 +62,22 @@ class Watch:
         except (ValueError, RuntimeError):
             return False
 
+    def _constant_columns(self) -> str:
+        """A sentence on columns that hold one value, if the model is a density of them."""
+        x = spread_rows(self.data.train.x)
+        still = constant(x).nonzero().flatten().tolist() if x.dim() == 2 else []
+        try:
+            with pyro.validation_enabled(False):
+                if not still or self.model.measure(x[:1]) != "density":
+                    return ""
+        except (ValueError, RuntimeError):  # the weights may be NaN by now
+            return ""
+        named = ", ".join(map(str, still[:5])) + (", …" if len(still) > 5 else "")
+        return (
+            f" {len(still)} of {x.shape[1]} columns hold one value in all rows ({named}), where a density can grow without "
+            'limit: leave them out, add noise of the size of a step, or take preprocessing="standardised".'
+        )
+
     def stop(self, epoch: int, step: int, loss: float, cause: Exception | None = None) -> NoReturn:
         """End training at a step of an epoch, both counted from 0.
 
@@ -70,8 +87,8 @@ class Watch:
         if self.moved:
             checkpoint = f" The last good checkpoint in {self.kept} is kept." if self.kept is not None else ""
             raise TrainingDiverged(
-                f"the loss became {loss:g} in epoch {epoch + 1}, step {step + 1}; training stopped.{checkpoint} "
-                f"Try a smaller learning_rate than {self.learning_rate:g}."
+                f"the loss became {loss:g} in epoch {epoch + 1}, step {step + 1}; training stopped.{checkpoint}"
+                f"{self._constant_columns()} Try a smaller learning_rate than {self.learning_rate:g}."
             ) from cause
         if reason := not_finite(self.model):
             raise TrainingDiverged(f"the loss is {loss:g} before any step was made: {reason}") from cause

@@ -178,6 +178,15 @@ def test_overflow_on_the_way_to_the_energy_is_divergence_too(rows):
     assert all(p.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize(("model", "named"), [(dgm.GaussianRBM(6, 2), True), (dgm.RBM(6, 2), False)])
+def test_divergence_names_columns_that_hold_one_value(model, named):
+    x = (torch.rand(60, 6) < 0.5).float()
+    x[:, [1, 4]] = 0
+    with pytest.raises(dgm.TrainingDiverged) as found:
+        dgm.fit(model, x, epochs=3, batch_size=10, learning_rate=1e12, progress=False)
+    assert ("2 of 6 columns hold one value in all rows (1, 4)" in str(found.value)) == named
+
+
 REAL_MODELS = {
     "vae": lambda: dgm.VAE(3, latent=2, hidden=(4,), output="gaussian"),
     "grbm": lambda: dgm.GaussianRBM(3, 2),

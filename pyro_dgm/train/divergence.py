@@ -74,8 +74,8 @@ class Watch:
             return ""
         named = ", ".join(map(str, still[:5])) + (", …" if len(still) > 5 else "")
         return (
-            f" {len(still)} of {x.shape[1]} columns hold one value in all rows ({named}), where a density can grow without "
-            'limit: leave them out, add noise of the size of a step, or take preprocessing="standardised".'
+            f" {len(still)} of {x.shape[1]} columns hold one value in the {len(x)} rows looked at ({named}), where a density can "
+            'grow without limit: leave them out, add noise of the size of a step, or take preprocessing="standardised".'
         )
 
     def stop(self, epoch: int, step: int, loss: float, cause: Exception | None = None) -> NoReturn:

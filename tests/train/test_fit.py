@@ -184,7 +184,9 @@ def test_divergence_names_columns_that_hold_one_value(model, named):
     x[:, [1, 4]] = 0
     with pytest.raises(dgm.TrainingDiverged) as found:
         dgm.fit(model, x, epochs=3, batch_size=10, learning_rate=1e12, progress=False)
-    assert ("2 of 6 columns hold one value in all rows (1, 4)" in str(found.value)) == named
+    assert (
+        bool(re.search(r"2 of 6 columns hold one value in the \d+ rows looked at \(1, 4\)", str(found.value))) == named
+    )
 
 
 REAL_MODELS = {

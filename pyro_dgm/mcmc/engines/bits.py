@@ -25,7 +25,7 @@ KEPT = 1 << 22
 
 
 class BitEngine(Engine):
-    """Moves a kernel of a large machine of bits with dense couplings, without a clamp, in single precision on the processor.
+    """Moves a kernel of a machine of bits with dense couplings, without a clamp, in single precision on the processor.
 
     Weights are copied when a run begins. Words of torch's generator seed every call, whatever the number of threads.
     """

@@ -271,6 +271,7 @@ def test_long_work_shows_a_bar_and_short_work_none(rbm_run, monkeypatch, capsys)
     """The bar goes to standard error, so that results can be piped; --quiet leaves it out."""
     from pyro_dgm import progress
 
+    monkeypatch.setattr(progress, "_draws", lambda stream: True)
     for command in (["evaluate", str(rbm_run), "--method", "ais"], ["impute", str(rbm_run), "-n", "2", "--draws", "9"]):
         for delay, more, shown in ((1e9, [], False), (0, [], True), (0, ["--quiet"], False)):
             monkeypatch.setattr(progress, "DELAY", delay)

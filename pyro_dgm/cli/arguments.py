@@ -165,7 +165,7 @@ def _add_fit(add: Adder, stored: Mapping[str, Any]) -> None:
         help="a function or a dgm.Callback of yours, called at every epoch's end",
     )
     option("--resume", action="store_true", help="go on with the run in --out")
-    option("--quiet", action="store_true", help="no progress bar")
+    option("--quiet", action="store_true", help="no progress bar, and no lines of progress in a file")
     option("--devices", type=whole(1), help="number of processes that train together (default: one, or torchrun's)")
     _add_data_and_device(command)
     command.set_defaults(**stored)
@@ -285,7 +285,7 @@ def _add_commands_on_runs(add: Adder) -> None:
     for command in (evaluate, sample, impute, condition, rank, diagnose, export, report, turing):
         command.add_argument("run", help="the folder of a run")
         command.add_argument("--model", metavar="FILE.py:CLASS", help="the run's model, where it is one of your own")
-        command.add_argument("--quiet", action="store_true", help="no progress bar")
+        command.add_argument("--quiet", action="store_true", help="no progress bar, and no lines of progress in a file")
         _add_data_and_device(command)
 
 

@@ -15,7 +15,6 @@ from pyro.infer.mcmc.util import diagnostics as statistics
 from pyro.infer.mcmc.util import summary
 from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict
 from torch import Tensor
-from tqdm import tqdm
 
 from .. import processes, progress
 from ..checks import check_choice, check_count
@@ -178,23 +177,23 @@ class VectorizedMCMC(MCMC):
         layers = self._layers or sorted(kernel.draws(params))
         self.moments: Any = StatsOfDict(default=CountMeanVarianceStats)
         draws: dict[str, Tensor] = {}
-        engine = self._engine or _engine(kernel, "auto", self.warmup_steps + self.num_samples * self.thinning)
+        total = self.warmup_steps + self.num_samples * self.thinning
+        engine = self._engine or _engine(kernel, "auto", total)
         engine.begin()
-        with tqdm(total=self.warmup_steps + self.num_samples * self.thinning, disable=not self._progress) as bar:
-            bar.set_description("warmup")
+        with progress.bar(total, "warmup", show=self._progress) as shows:
             blocks = range(0, self.warmup_steps, engine.block), range(0, self.num_samples, engine.block)
             for start in blocks[0] if self._progress else progress.steps(blocks[0], "blocks of warm-up sweeps"):
                 sweeps = min(engine.block, self.warmup_steps - start)
                 params = engine.advance(params, sweeps)
-                bar.update(sweeps)
+                shows.advance(sweeps)
             kernel.end_warmup()
-            bar.set_description("sample")
+            shows.rename("sample")
             for start in blocks[1] if self._progress else progress.steps(blocks[1], "blocks of draws"):
                 count = min(engine.block, self.num_samples - start)
                 so_far = self.moments if self.keep == "moments" else None
                 params, kept, moments = engine.collect(params, count, self.thinning, layers, so_far)
                 self.moments = self.moments if moments is None else moments
-                bar.update(count * self.thinning)
+                shows.advance(count * self.thinning)
                 self._store(draws, kept, start)
         self.last_params = params
         self._samples = draws if self.keep == "draws" else {}

@@ -100,7 +100,7 @@ def fit(
         logger: ``"csv"`` or ``"tensorboard"`` (needs the tensorboard package), used with ``out``; an object of Lightning's
             protocol, which has ``log_metrics(metrics, step)`` and may have ``log_hyperparams``, ``save`` and ``finalize``; or
             several of them in a list.
-        progress: show a progress bar.
+        progress: show a progress bar; where standard error is a file, a line of an epoch twice a minute at most.
         source: the origin of the data, stored in the configuration. By default what ``dgm.data.load`` was asked for; rows that
             were not loaded are kept in the run's folder (up to 256 MB), where ``pyro-dgm evaluate`` finds them; ``{}`` keeps
             none.

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .. import processes
 from ..data import Dataset
@@ -24,6 +23,7 @@ from ..nets.layers import running_statistics
 from ..nets.modes import evaluating, training
 from ..nets.rounding import networks, rounded_products
 from ..objectives.objective import Objective, Turn
+from ..progress import Bar, bar
 from .averages import Averages
 from .callbacks import Progress, call
 from .checkpoint import save_weights
@@ -114,7 +114,7 @@ class Trainer:
         total = self.steps * self.settings.epochs
         with (
             self.log as write,
-            tqdm(total=total, initial=first * self.steps, disable=not self.progress, unit="step") as bar,
+            bar(total, "steps", initial=first * self.steps, show=self.progress, parts=True, unit="step") as shows,
         ):
             for epoch in range(first, self.settings.epochs):
                 if self.ended or self._patience_is_over():
@@ -125,10 +125,10 @@ class Trainer:
                         modes.enter_context(training(module))
                     modes.enter_context(rounded_products(self.rounded))
                     modes.enter_context(checked_rows())
-                    losses = self._epoch(epoch, bar)
+                    losses = self._epoch(epoch, shows)
                 busy = sum(processes.collect(time.process_time() - start[1]))
                 clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": busy}
-                improved = self._report(epoch, losses, clocks, bar)
+                improved = self._report(epoch, losses, clocks, shows)
                 write(self.history)
                 self._checkpoint(epoch + 1)
                 self.ended = self._ended_by_callbacks(improved)
@@ -143,7 +143,7 @@ class Trainer:
         epoch = len(self.history) if self.best_weights is None else self.best_epoch
         return Run(self.model, self.history, self.folder, epoch)
 
-    def _epoch(self, epoch: int, bar: Any) -> dict[str, float]:
+    def _epoch(self, epoch: int, shows: Bar) -> dict[str, float]:
         """Train on all batches; returns the mean loss of every turn by its name."""
         settings = self.settings
         totals: dict[str, float] = defaultdict(float)
@@ -157,7 +157,7 @@ class Trainer:
                 counts[turn.name] += len(x)
             self.schedule.after_step(epoch * self.steps + number)
             self.averages.step()
-            bar.update()
+            shows.advance()
         if not totals:
             raise ValueError(f"{type(self.objective).__name__} took no turn; expected at least one per batch")
         return {name: total / counts[name] for name, total in totals.items()}
@@ -209,7 +209,7 @@ class Trainer:
                     call(self.callbacks, "on_checkpoint", progress)
         return bool(processes.from_first(ends))
 
-    def _report(self, epoch: int, losses: dict[str, float], clocks: dict[str, float], bar: Any) -> bool:
+    def _report(self, epoch: int, losses: dict[str, float], clocks: dict[str, float], shows: Bar) -> bool:
         """Add an epoch's row to the history and the progress bar; whether it is the best so far."""
         if not self.watch.finite():
             self.watch.stop(epoch, self.steps - 1, math.nan)
@@ -238,7 +238,8 @@ class Trainer:
         if not_finite:
             self.watch.stop(epoch, self.steps - 1, not_finite[0])
         self.history.append(row)
-        bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch" and k not in clocks}, refresh=False)
+        told = {k: f"{v:.4g}" for k, v in row.items() if k != "epoch" and k not in clocks}
+        shows.report(f"epoch {epoch + 1} of {self.settings.epochs}", told)
         return improved
 
     def _judge(self, epoch: int, losses: dict[str, float], figures: dict[str, float]) -> bool:

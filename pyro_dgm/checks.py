@@ -12,15 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-BINARISE = (
-    "Grey levels need a binarisation: name one, as in dgm.data.load('digits', binarisation='threshold') or "
-    "--binarisation threshold"
-)
-"""The advice in messages about grey levels that were given to a binary model."""
-
-REAL = "Real numbers are for models of real columns, such as GaussianRBM; or set a threshold yourself, as x > 0"
-"""The advice in messages about real numbers that were given to a binary model."""
-
 LONGEST = 200
 """Characters of a value up to which messages show it in full."""
 
@@ -50,25 +41,6 @@ def shown(value: Any) -> str:
     text = repr(value)
     part = hasattr(value, "shape") and "..." in text  # arrays leave their middle out
     return text if len(text) <= LONGEST and "\n" not in text and not part else described(value)
-
-
-def advice_on_bits(x: Tensor) -> str:
-    """What to do about rows that a model of two-valued columns refuses, by the values that they hold.
-
-    >>> import torch
-    >>> advice_on_bits(torch.tensor([-1.0, 1.0]))
-    "Rows of -1 and 1 are spins: give (x + 1) / 2, or choose a machine with unit='spin'"
-    """
-    low, high, whole = float(x.min()), float(x.max()), bool((x == x.round()).all())
-    if whole and (low, high) == (0, 1):
-        return "Rows of 0 and 1 are bits: give 2 x - 1, or choose a machine with unit='binary'"
-    if low >= 0 and high <= 1:
-        return BINARISE
-    if bool((x.abs() == 1).all()):
-        return "Rows of -1 and 1 are spins: give (x + 1) / 2, or choose a machine with unit='spin'"
-    if whole and low >= 0 and high <= 255:
-        return f"Divide bytes by 255: they are then grey levels. {BINARISE}"
-    return REAL
 
 
 def check_count(name: str, value: Any, least: int = 1, what: str = "", why: str = "") -> int:

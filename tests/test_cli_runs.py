@@ -287,8 +287,17 @@ def test_advice_fits_the_rows(tmp_path, capsys):
     for rows, told in (
         (2 * bits - 1, "spins: give (x + 1) / 2"),
         (bits * 0.5, "--binarisation threshold"),
-        (bits * 255, "Divide bytes by 255"),
-        (rng.normal(size=(40, 4)), "Real numbers are for models of real columns"),
+        (bits * 255, "Divide bytes by 255: they are then grey levels"),
+        (bits * 16, "If these are pixels, divide them by 16: they are then grey levels"),
+        (
+            bits * [1, 80, 3, 200] + [0, 18, 0, 0],
+            "got the value 18; expected 0 or 1. Whole numbers of such ranges are no pixels",
+        ),
+        (
+            bits + [0, 150, 0, 0],
+            "Whole numbers of such ranges are no pixels. Real numbers are for models of real columns",
+        ),
+        (rng.normal(size=(40, 4)), "0 or 1. Real numbers are for models of real columns, such as GaussianRBM"),
     ):
         np.savez(tmp_path / "own.npz", train=rows)
         assert fit("rbm", "--data", tmp_path / "own.npz", "--out", tmp_path / "run") == 2

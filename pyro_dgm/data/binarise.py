@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from .. import advice
 from .bits import as_bits, nearer_bits
 from .dataset import Dataset
 from .space import Space
@@ -100,6 +101,9 @@ def _check_grey(where: str, x: Tensor, how: str) -> None:
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     if low < 0 or high > 1:
         raise ValueError(
-            f"{where} has values from {low:g} to {high:g}; binarisation {how!r} needs grey levels in [0, 1]: "
-            "divide bytes by 255 in the file; bring real numbers to bits yourself, as x > 0, and leave the binarisation out."
+            f"{where} has values from {low:g} to {high:g}; binarisation {how!r} needs grey levels in [0, 1]. "
+            + advice.on_levels(
+                x,
+                "leave the binarisation out, and bring numbers to bits yourself, as x > 0, or choose a model of real columns",
+            )
         )

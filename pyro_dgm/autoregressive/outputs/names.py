@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ...checks import BINARISE
+from ...advice import BINARISE
 from .discrete import BinaryOutput, CategoricalOutput
 from .family import Output
 from .mixed import MixedOutput

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ... import advice
 from ...checks import check_choice, check_columns, check_counts, check_positive
 from ...columns import constant
 from ...energy import Clamp, State
@@ -213,9 +214,10 @@ class ContractiveAutoencoder(WalkingModel):
 
     def _check_range(self, x: Tensor) -> None:
         if self.output == "sigmoid" and bool(((x < 0) | (x > 1)).any()):
+            todo = advice.on_levels(x, "make it with output='linear'")
             raise ValueError(
                 f"ContractiveAutoencoder with output='sigmoid' rebuilds columns in [0, 1]; the data reach from "
-                f"{float(x.min()):g} to {float(x.max()):g}. Divide bytes by 255, or make it with output='linear'"
+                f"{float(x.min()):g} to {float(x.max()):g}. {todo}"
             )
 
     def options(self) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from ... import advice
 from ...annealing import log_partition
 from ...annealing.partition import asks_to_anneal
 from ...annealing.raise_bound import RaiseBound, raise_bound
-from ...checks import advice_on_bits, check_belongs, check_choice
+from ...checks import check_belongs, check_choice
 from ...energy import Block, BoltzmannDistribution, LogPartition, Machine, Unit, summable
 from ...energy.enumeration import quickly_summable
 from ...energy.mean_field import free_energy_bound, mean_field
@@ -329,7 +330,7 @@ def check_states(unit: Unit, x: Tensor, name: str) -> None:
         expected = f"{' or '.join(f'{v:g}' for v in states.tolist())}"
         # Two comparisons take a fifth of the time of ``isin``.
         among = (lambda v: (v == states[0]) | (v == states[1])) if len(states) == 2 else lambda v: torch.isin(v, states)
-        check_support(x, among, name, expected, lambda: advice_on_bits(x))
+        check_support(x, among, name, expected, lambda: advice.on_bits(x))
 
 
 def visible_given(machine: Machine, x: Tensor, hidden: Mapping[str, tuple[Tensor, ...]]) -> Tensor:

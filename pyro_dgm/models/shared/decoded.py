@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ... import advice
 from ...checks import check_belongs, check_choice, check_columns
 from ...distributions.discretised_logistic import LOGISTIC_SPREAD, DiscretisedLogistic, GreyLevels, check_levels
 from ...nets.bodies import picture_sizes
@@ -102,7 +103,7 @@ class DecodedModel(LatentVariableModel):
             check_support(
                 x, GreyLevels(self.levels).check, f"{name} with logistic output",
                 f"a grey level, k / {last} for k = 0 to {last}",
-                lambda: "Divide bytes by 255, say how many levels there are by levels=, or choose output='gaussian'",
+                lambda: advice.on_levels(x, "say how many levels there are by levels=, or choose output='gaussian'"),
             )  # fmt: skip
 
     def output_options(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checks import BINARISE, REAL, advice_on_bits
+from ... import advice
 from ...checks import check_rows as check_rows
 from ...columns import has_missing
 from .model import Model
@@ -87,12 +87,7 @@ def check_support(
 
 def check_binary(x: Tensor, name: str, otherwise: str = "") -> None:
     """Refuse values other than 0 and 1; ``otherwise`` adds another remedy for grey levels and real numbers."""
-
-    def advice() -> str:
-        found = advice_on_bits(x)
-        return f"{found}; or {otherwise}" if otherwise and found in (BINARISE, REAL) else found
-
-    check_support(x, lambda v: (v == 0) | (v == 1), name, "0 or 1", advice)
+    check_support(x, lambda v: (v == 0) | (v == 1), name, "0 or 1", lambda: advice.on_bits(x, otherwise))
 
 
 def known_alone(columns: Any, x: Tensor | None) -> tuple[Any, Tensor | None]:

@@ -83,22 +83,31 @@ def weigh_and_draw(base: Tensor, fields: Tensor, before: float, after: float) ->
     r"""The rise of $\log \sum_h e^{-E}$ of a layer of bits by a change of temperature, and bits at the new temperature.
 
     Args:
-        base: one logit per column.
-        fields: ``rows x columns``; the bits take their memory.
+        base: ``batch_shape x columns``, logits.
+        fields: ``chains x batch_shape x columns``, or with other dimensions in front; the bits take their memory.
         before: the inverse temperature before.
         after: the one after, near it.
 
     Returns:
-        the rise of every row in nats, ``rows x 1``, and the bits; None where the loop does not take these tensors.
+        the rise in nats, ``chains x batch_shape x 1``, and the bits; None where the loop does not take these tensors.
     """
-    if not _tempered(base, fields):
+    flat = is_plain(base) and is_plain(fields) and fields.numel() > 0 and 0 < base.dim() < fields.dim()
+    if not flat or fields.shape[-base.dim() :] != base.shape or (base.dim() > 1 and base.shape[-1] < FEW_COLUMNS):
+        return None
+    bases, columns = base.shape[:-1].numel(), base.shape[-1]
+    if not _tempered(base.view(bases, columns)[0], fields.view(-1, columns)):
         return None
     from . import rises, team
 
     betas = torch.tensor([before, after], dtype=torch.float64, device="cpu")
-    summed = fields.new_empty(len(fields), 1)
-    team.run_team(rises.weigh_and_draw, (betas, base, fields, summed, seeds()), *fields.shape)
+    summed = fields.new_empty(*fields.shape[:-1], 1)
+    sizes = (summed.numel(), columns, bases)
+    team.run_team(rises.weigh_and_draw, (betas, base, fields, summed, seeds()), *sizes)
     return summed, fields
+
+
+FEW_COLUMNS = 32
+"""The number of columns below which rows of a batch of machines leave most of the loop's registers empty."""
 
 
 @functools.cache

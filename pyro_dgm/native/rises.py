@@ -99,11 +99,12 @@ def _reciprocals(inverse: Any, p: Any) -> None:
 def weigh_and_draw(data: Any) -> None:
     """Write the rises of this member's rows, and bits over their fields.
 
-    Behind the pointers: numbers of rows and columns; inverse temperatures before and after; base; fields; rises; two seeds.
+    Behind the pointers: numbers of rows, columns and bases, which rows take in turn; inverse temperatures before and after; the
+    bases; fields; rises; two seeds.
     """
-    numbers, betas = carray(data[0], 2, np.int64), carray(data[1], 2, np.float64)
-    rows, columns = numbers[0], numbers[1]
-    base, fields = carray(data[2], columns, np.float32), carray(data[3], (rows, columns), np.float32)
+    numbers, betas = carray(data[0], 3, np.int64), carray(data[1], 2, np.float64)
+    rows, columns, bases = numbers[0], numbers[1], numbers[2]
+    base, fields = carray(data[2], (bases, columns), np.float32), carray(data[3], (rows, columns), np.float32)
     summed, seeds = carray(data[4], rows, np.float32), carray(data[5], 2, np.uint64)
     after, step, gamma = np.float32(betas[1]), np.float32(betas[1] - betas[0]), increment(seeds[1])
     width = padded(columns)
@@ -111,7 +112,7 @@ def weigh_and_draw(data: Any) -> None:
     inverse, bits = np.empty(width, np.float32), np.empty(width, np.float32)
     first, end = own_part(rows)
     for i in range(first, end):
-        interpolate(base, fields[i], after, eta)
+        interpolate(base[i % bases], fields[i], after, eta)
         _scaled(step, fields[i], steps)
         state = stream(seeds[0], gamma, i, width)
         ties = state + gamma * np.uint64(width // 4)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pyro_dgm import native
 from pyro_dgm.annealing import AnnealingPath, forward_ais
 from pyro_dgm.energy import Binary, Spin
 from pyro_dgm.energy.tempered_units import draw, weigh_and_draw
@@ -48,6 +49,25 @@ def test_the_remainder_of_the_series_is_what_the_limit_says():
     for _ in range(3):
         fourth = fourth.deriv() * p * (1 - p)
     assert np.abs(fourth(np.linspace(0, 1, 1_000_001))).max() * float(softplus.SHORT) ** 4 / 24 < 5.1e-9
+
+
+@pytest.mark.parametrize("shape", [(5, 150), (3, 4, 40), (7, 12)])
+def test_every_machine_of_a_batch_has_its_own_base(shape):
+    """Fields of chains and machines: wide layers by the loop, narrow ones without it."""
+    base, fields = 6 * torch.randn(shape), 2 * torch.rand(20, *shape) - 1
+    expected = exact(base, fields, 0.5, 0.55)
+    p = torch.sigmoid(base + 0.55 * fields).double()
+    with torch.no_grad():
+        loop = native.weigh_and_draw(base, fields.clone(), 0.5, 0.55)
+        rise, drawn = weigh_and_draw(Binary(shape[-1]), (base,), (fields,), 0.5, 0.55)
+    assert (loop is None) == (shape[-1] < native.draws.FEW_COLUMNS)
+    torch.testing.assert_close(
+        rise.sum(-1).double(), expected, rtol=0, atol=shape[-1] * (0.05 * 2**-22 + 5e-9) + (loop is None) * 1e-4
+    )
+    assert drawn.shape == (20, *shape)
+    assert float((drawn - p).sum().abs()) < 6 * float((p * (1 - p)).sum().sqrt())
+    means = (drawn - p).sum(0) / (p * (1 - p)).sum(0).sqrt().clamp_min(1)
+    assert float(means.abs().max()) < 6
 
 
 @pytest.mark.parametrize("value", [2.6, -400.0, float("nan"), float("inf")])

@@ -123,14 +123,14 @@ def fuzz_draw_at_temperatures(odd):
 
 
 def fuzz_weigh_and_draw(odd):
-    rows, columns = odd.size(1, 5, 60), odd.size(1, 33, 100)
-    base, fields = odd.real(columns), odd.real(rows, columns, writable=True)
+    rows, batch, columns = odd.size(1, 5, 60), odd.size((), (3,), (2, 2)), odd.size(1, 33, 100)
+    base, fields = odd.real(*batch, columns), odd.real(rows, *batch, columns, writable=True)
     kept = fields.clone()
     with torch.no_grad():
         weighed = native.weigh_and_draw(base, fields, 0.3, 0.35)
     if odd.fits and weighed is not None:
         high, low = (torch.nn.functional.softplus(base.double() + b * kept.double()) for b in (0.35, 0.3))
-        torch.testing.assert_close(weighed[0].double(), (high - low).sum(1, keepdim=True), rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(weighed[0].double(), (high - low).sum(-1, keepdim=True), rtol=1e-4, atol=1e-3)
 
 
 def fuzz_bit_log_probs(odd):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...native import linear
+from ...native import linear, runs_at_once
 from ..units import Unit
 from .interaction import End, Interaction, Statistics
 
@@ -111,10 +111,14 @@ def product(x: Tensor, weight: Tensor, indices: Tensor | None = None, plus: Tens
             return linear(x, weight, plus)
         result = linear(x, weight)
     elif weight.dim() == 2:
-        result = x @ weight
+        result = linear(x, weight)
     else:
         result = torch.einsum("...i,...ij->...j", x, weight)
-    return result if plus is None else result + plus
+    if plus is None:
+        return result
+    own = runs_at_once() and not torch.is_grad_enabled() and plus.dtype == result.dtype
+    fits = result.dim() >= plus.dim() and result.shape[result.dim() - plus.dim() :] == plus.shape
+    return result.add_(plus) if own and fits else result + plus
 
 
 def end_of(end: str | tuple[str, int]) -> End:

@@ -15,6 +15,7 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from pyro.nn.module import _Context
 from pyro.params.param_store import param_with_module_name
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
 from ...inference.light import rows_plate
@@ -139,7 +140,7 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
             return value
         own = [value] if isinstance(value, Tensor) else list(value.parameters())
         if all(parameter.requires_grad for parameter in own):
-            return super().__getattr__(name)
+            return super().__getattr__(name) if isinstance(value, Tensor) else self._registered_once(name, value)
         # Frozen parameters are none of Pyro's: its statement would thaw them, and its statement of modules warns of them.
         if self._pyro_context.active and isinstance(value, nn.Module):
             full = self._pyro_get_fullname(name)
@@ -147,6 +148,15 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
                 if parameter.requires_grad:
                     pyro.param(param_with_module_name(full, inner), parameter)
         return value
+
+    def _registered_once(self, name: str, module: nn.Module) -> nn.Module:
+        """A module whose parameters Pyro is told of once in a run of a program, and not at every reading of it."""
+        context: Any = self._pyro_context
+        key, handlers = f"{name}$$$registered", tuple(_PYRO_STACK)
+        if context.get(key) != handlers:
+            super().__getattr__(name)
+            context.set(key, handlers)
+        return module
 
     @classmethod
     @abstractmethod

@@ -77,13 +77,14 @@ class PackedBits:
             packed.append(words)
         return None if other_numbers.item() else packed
 
-    def unpack(self, words: Sequence[Tensor]) -> list[Tensor]:
-        """The inverse of ``pack``: ``rows x columns`` for every layer."""
+    def unpack(self, words: Sequence[Tensor], layers: Sequence[int] | None = None) -> list[Tensor]:
+        """The inverse of ``pack``: ``rows x columns`` for every layer, or for ``layers`` by number, whose words come."""
         from . import team
         from . import words as loops
 
-        self._rows(words)
-        states = [bias.new_empty(packed.shape[1], len(bias)) for bias, packed in zip(self.biases, words, strict=True)]
+        biases = self.biases if layers is None else [self.biases[layer] for layer in layers]
+        self._rows(words, biases)
+        states = [bias.new_empty(packed.shape[1], len(bias)) for bias, packed in zip(biases, words, strict=True)]
         for x, packed in zip(states, words, strict=True):
             team.run_team(loops.write_bits, (x, packed), *x.shape, len(packed))
         return states
@@ -96,14 +97,15 @@ class PackedBits:
         tensors = [seeds(), *self.biases, *words, *self.weights]
         team.run_team(loops.sweep_bits, tensors, self._rows(words), *self.counts, sweeps, *self.numbers)
 
-    def _rows(self, words: Sequence[Tensor]) -> int:
-        """The number of states that words of all layers hold.
+    def _rows(self, words: Sequence[Tensor], biases: Sequence[Tensor] | None = None) -> int:
+        """The number of states that words of all layers hold, or of those that have these biases.
 
         Raises:
             ValueError: words of other layers, or of unlike numbers of rows.
         """
-        rows = words[0].shape[1] if len(words) == len(self.biases) else -1
-        for layer, (packed, bias) in enumerate(zip(words, self.biases, strict=False)):
+        biases = self.biases if biases is None else biases
+        rows = words[0].shape[1] if words and len(words) == len(biases) else -1
+        for layer, (packed, bias) in enumerate(zip(words, biases, strict=False)):
             check_array(f"words of layer {layer}", packed, torch.int32, (-(-len(bias) // TILE), rows))
         return rows
 

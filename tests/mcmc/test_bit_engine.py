@@ -496,3 +496,20 @@ def test_by_default_the_loop_runs_where_it_pays_and_torch_elsewhere() -> None:
     small, _ = dgm.RBM.example()
     assert isinstance(_engine(dgm.BlockGibbs(small()), "auto", 999), TorchEngine)
     assert isinstance(_engine(dgm.BlockGibbs(small()), "auto", 1000), BitEngine if pays else TorchEngine)
+
+
+@pytest.mark.parametrize("layers", [["top"], ["visible", "middle"], ["middle", "top", "visible"]])
+def test_draws_of_some_layers_are_those_of_all(layers):
+    """The same seed moves the same chains, whichever layers are kept."""
+    dist = deep()
+    start = states(dist, Table.of(dist).draw(3, 40))
+    runs = []
+    for names in (layers, ["top", "visible", "middle"]):
+        torch.manual_seed(4)
+        runs.append(engine_of(dist).collect(start, 5, 3, names, None))
+    some, whole = runs
+    assert some.kept.keys() == set(layers)
+    for name in layers:
+        assert some.kept[name].shape == (40, 5, *dist.shapes[name])
+        assert torch.equal(some.kept[name], whole.kept[name])
+    assert all(torch.equal(some.params[name], whole.params[name]) for name in dist.shapes)

@@ -133,15 +133,16 @@ class BitGibbs(BitEngine):
         if words is None or moments is not None:
             return super().collect(params, draws, thinning, layers, moments)
         most, kept = steps_at_once(self.kernel, self.rows()), []
+        places = [place for place, name in enumerate(self.names) if name in layers]
         for _ in range(draws):
             for start in range(0, thinning, most):
                 self.bits.sweep(words, min(most, thinning - start))
-            kept.append([w.clone() for w in words])
+            kept.append([words[place].clone() for place in places])
         # A layer's words of all draws side by side, as if they were more chains.
-        history = self.bits.unpack([torch.cat(of_layer, 1) for of_layer in zip(*kept, strict=True)])
+        history = self.bits.unpack([torch.cat(of_layer, 1) for of_layer in zip(*kept, strict=True)], places)
         chains = {
             name: x.unflatten(0, (draws, -1)).transpose(0, 1).unflatten(-1, params[name].shape[1:])
-            for name, x in zip(self.names, history, strict=True)
+            for name, x in ((self.names[place], x) for place, x in zip(places, history, strict=True))
         }
         return Collected(self.state(words, params), {layer: chains[layer] for layer in layers}, None)
 

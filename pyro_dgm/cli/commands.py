@@ -18,7 +18,7 @@ from .explain import columns, summary
 from .exporting import export as export
 from .known import partly_known_rows
 from .latents import print_latents
-from .parts import NAMES, imputed_picture, last_line, likelihood, of_method, warn_of_whole_columns
+from .parts import NAMES, imputed_picture, last_line, likelihood, of_method
 from .ranking import rank as rank
 from .repeat import kept_by, options_of_torch, seed_of_data
 from .report import report as report
@@ -85,7 +85,6 @@ def fit(options: Namespace) -> None:
     if options.tune is not None:
         settings |= _tuned(options, make, dataset, out)
     model, objective = make()
-    warn_of_whole_columns(model, dataset)
     run = train.fit(
         model,
         dataset,

@@ -6,8 +6,8 @@ from argparse import Namespace
 
 from ..data.stored import spread_rows
 from ..files import write_json
+from ..train.export_script import note_columns
 from ..train.exporting import export as write
-from ..train.exporting import note_columns
 from .runs import open_run
 
 

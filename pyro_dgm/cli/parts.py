@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import signatures
-from ..data import Dataset, Split
+from ..data import Split
 from ..data.stored import StoredRows, spread, spread_rows
 from .runs import Opened
 
@@ -34,28 +34,6 @@ def last_line(row: Mapping[str, float]) -> str:
         busy = f" ({row['cpu_seconds']:.3g} of the processor)" if "cpu_seconds" in row else ""
         words.append(f"{row['seconds']:.3g} seconds for this epoch{busy}")
     return ", ".join(words)
-
-
-def warn_of_whole_columns(model: Any, dataset: Dataset) -> None:
-    """Warn of columns of a table with a few values of their own that a model takes for real numbers."""
-    row = dataset.test.x[:1]
-    try:
-        model.check_data(row)
-    except ValueError:  # which fit tells in full
-        return
-    if dataset.columns is None or model.measure(row) != "density":
-        return
-    real = model.density_columns(row)
-    kinds = dataset.columns.kinds()
-    names = [name for name, taken in zip(dataset.columns.numbers, real.tolist(), strict=False) if taken]
-    if whole := [name for name in dict.fromkeys(names) if kinds[name] != "real"]:
-        told = ", ".join(map(repr, whole[:5])) + (" …" if len(whole) > 5 else "")
-        warnings.warn(
-            f"{type(model).__name__} models columns of texts, booleans or whole numbers as real ones ({told}); a mixed output of "
-            "NeuralAutoregressive gives each column a law of its kind: see 'Which model for a mixed table' of the guide to data "
-            "of your own",
-            stacklevel=2,
-        )
 
 
 def likelihood(opened: Opened, split: Split, method: str | None = None, **options: Any) -> tuple[Any, dict[str, float]]:

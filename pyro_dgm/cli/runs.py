@@ -18,8 +18,8 @@ from ..data import Dataset, Split
 from ..data.stored import spread_rows
 from ..files import write_atomically
 from ..train.checkpoint import read_config
+from ..train.devices import check_devices
 from ..train.kept_rows import ROWS, kept_rows
-from ..train.settings import check_devices
 
 
 @dataclass

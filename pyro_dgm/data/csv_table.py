@@ -67,7 +67,7 @@ def _scanned(stream: IO[str]) -> tuple[np.ndarray, Words, list[int], list[list[s
         if not fields:
             continue
         if top and len(fields) != len(top[0]):
-            raise ValueError(f"line {line} has {len(fields)} fields, the first {len(top[0])}")
+            raise ValueError(f"line {line} has {len(fields)} fields, the first {len(top[0])}{_other_separator(top[0])}")
         try:
             row = [float(field) for field in fields]
             exact = "_" not in "".join(fields)
@@ -81,7 +81,17 @@ def _scanned(stream: IO[str]) -> tuple[np.ndarray, Words, list[int], list[list[s
         top += [fields] * (len(top) < 2)
         rows.append(np.array(row))
         lines.append(line)
+    if len(top) == 2 and all(map(_other_separator, top)) and top[0][0].count(";") == top[1][0].count(";"):
+        raise ValueError(f"every line has one field{_other_separator(top[0])}")
     return np.array(rows).reshape(len(rows), -1 if rows else 0), words, lines, top
+
+
+def _other_separator(first: list[str]) -> str:
+    """Words on a first line of one field that would be several with another separator."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabulators")):
+        if len(first) == 1 and separator in first[0]:
+            return f"; it has {name}: separate fields by commas, and write decimals with a point"
+    return ""
 
 
 def _number(text: str) -> float:

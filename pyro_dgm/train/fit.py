@@ -11,28 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import pyro
-import torch
 
 from .. import processes
 from ..checks import shown
-from ..data import Dataset, Split
 from ..data.rows import as_dataset
-from ..data.stored import StoredRows, blocks, in_order_of_file, spread_rows
+from ..data.stored import spread_rows
 from ..files import locked, remove_drafts, write_json
 from ..inference.random_state import restored, seeded
 from ..inference.registration import unregistered
 from ..models.shared.model import Model
-from ..models.shared.rows import OutsideSupport, filled_by_others
-from ..native import multiplies_bfloat16
+from ..models.shared.rows import filled_by_others
 from ..nets.modes import evaluating, frozen_stay
 from ..objectives.objective import Objective
 from .callbacks import check_callbacks
 from .checkpoint import CONFIG, load_state, read_config
+from .configuration import check_rebuilt, describe, write_config
+from .devices import check_devices
 from .kept_rows import ROWS, keep_rows, origin_of
 from .launch import fit_in_processes
 from .loggers import check_logger
 from .progress_state import restore_progress
-from .settings import Settings, check_devices, check_folder, check_rebuilt, check_state, describe, write_config
+from .resumption import check_folder, check_state
+from .settings import Settings
+from .suitability import check_data, check_monitored, check_rounding, warn_of_whole_columns
 from .trainer import Run, Trainer
 
 
@@ -160,21 +161,13 @@ def fit(
     origin = data.origin
     data = replace(data, train=data.train.to(dtype), valid=data.valid.to(dtype), test=data.test.to(dtype))
     data = data if origin is None else data.from_origin(origin)
-    for name in ("train", "valid"):
-        split: Split = getattr(data, name)
-        if name == "valid" or data.redraw is None:
-            try:
-                _check_rows(model, objective, split.x, name)
-            except OutsideSupport as error:
-                if data.columns is None or isinstance(split.x, StoredRows):
-                    raise
-                raise error.named(split.x, data.columns.numbers) from None
+    check_data(model, objective, data)
     with evaluating(model):
         model.check_programs(data.train.x[:2].to(next(model.parameters()).device))
     world = check_devices(device, devices)
     if settings.precision != "float32":
-        _check_rounding(model, device)
-    _check_monitored(model, data, objective, settings)
+        check_rounding(model, device)
+    check_monitored(model, data, objective, settings)
     objective.check_fit(model, len(data.train), settings.batch_size, settings.epochs)
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -195,8 +188,10 @@ def fit(
             fit, world, model, data, objective, **vars(settings), out=out, resume=resume, device=device, logger=logger,
             progress=progress, source=source, callbacks=callbacks,
         )  # fmt: skip
-    if processes.first() and (reason := objective.ill_with(settings.optimiser)):
-        warnings.warn(f"optimiser={settings.optimiser!r} trains badly here: {reason}", stacklevel=3)
+    if processes.first():
+        if reason := objective.ill_with(settings.optimiser):
+            warnings.warn(f"optimiser={settings.optimiser!r} trains badly here: {reason}", stacklevel=3)
+        warn_of_whole_columns(model, data)
     processes.join(device)
     with processes.one_message(), restored():
         trainer = Trainer(model, data, objective, settings, folder, device, loggers, progress, checked_callbacks)
@@ -228,56 +223,6 @@ def fit(
             return trainer.run(first)
 
 
-def _check_rows(model: Model, objective: Objective, x: torch.Tensor, split: str) -> None:
-    """Refuse rows that the model or the criterion does not take; those of a file are gone through in its order."""
-    for start, rows in blocks(in_order_of_file(x)):
-        try:
-            _check_missing(model, objective, rows, split)
-            model.check_data(rows)
-        except ValueError as error:
-            if len(rows) == len(x):
-                raise
-            raise ValueError(f"{error} (of {split!r}, counted from its row {start} in the file's order)") from None
-
-
-def _check_missing(model: Model, objective: Objective, x: torch.Tensor, split: str) -> None:
-    """Refuse missing values in rows for a model that cannot sum them out, or for a criterion of whole rows."""
-    if not bool(x.sum().isnan()):
-        return
-    holes = x.isnan().flatten(1).any(1)
-    if not bool(holes.any()):
-        return
-    if not model.takes_missing:
-        raise ValueError(
-            f"{type(model).__name__} got NaN, first in row {int(holes.nonzero()[0])} of {split!r}, and cannot sum missing values "
-            "out of its likelihood; fit it on rows without, then impute(x, known=~x.isnan()) fills in the others. Boltzmann "
-            "machines, orderless autoregressive models and variational autoencoders are trained on incomplete rows"
-        )
-    if objective.needs_whole_rows is not None:
-        raise ValueError(
-            f"rows have NaN, first in row {int(holes.nonzero()[0])} of {split!r}, and {type(objective).__name__} "
-            f"{objective.needs_whole_rows}; train by a criterion that leaves missing values out, as the model's default does, or "
-            "on complete rows"
-        )
-
-
-def _check_rounding(model: Model, device: str) -> None:
-    """Refuse products in half precision where figures would suffer, or where there are none."""
-    name, dtype = type(model).__name__, next(model.parameters()).dtype
-    if not model.rounds_safely:
-        raise ValueError(
-            f"precision got 'bfloat16' for {name}, which is trained in single precision: half precision would be lost in "
-            "differences of energies and in long sums; leave precision out (models of dense or convolutional networks take it: "
-            "VAEs, GANs, MADE, diffusions)"
-        )
-    if dtype != torch.float32 or torch.device(device).type not in ("cpu", "cuda"):
-        raise ValueError(
-            f"precision got 'bfloat16' for parameters of {dtype} on {device}; expected torch.float32 on cpu or cuda"
-        )
-    if torch.device(device).type == "cpu" and not multiplies_bfloat16():
-        warnings.warn("this processor has no units for bfloat16: precision='bfloat16' will be slower", stacklevel=3)
-
-
 @contextlib.contextmanager
 def _locked(folder: Path | None) -> Iterator[None]:
     """A block in which no other run may train in the folder; where it is taken, all processes of this run say so."""
@@ -292,18 +237,3 @@ def _locked(folder: Path | None) -> Iterator[None]:
         if refusal is not None:
             raise refusal
         yield
-
-
-def _check_monitored(model: Model, data: Dataset, objective: Objective, settings: Settings) -> None:
-    """Refuse to choose the best epoch where neither progress nor loss tells which one it is."""
-    several_losses = type(objective).turns is not Objective.turns
-    if settings.keep == "last" and not (settings.patience is not None and several_losses):
-        return
-    rows = data.valid.x[:2].to(next(model.parameters()).device)
-    with evaluating(model):
-        figures = model.progress(rows, rows)
-    if not any(name.startswith("valid_") for name in figures):
-        raise ValueError(
-            f"{type(model).__name__} has no figure on validation rows, and its losses do not tell which epoch is good; leave "
-            "patience out and keep='last'"
-        )

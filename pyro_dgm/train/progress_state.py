@@ -12,6 +12,7 @@ from .. import processes
 from ..inference.random_state import python_and_numpy, set_python_and_numpy
 from ..objectives.objective import Objective
 from .averages import Averages
+from .best import Best
 from .checkpoint import save_state
 from .schedules import Schedule
 
@@ -27,11 +28,8 @@ class Progressing(Protocol):
     schedule: Schedule
     averages: Averages
     history: list[dict[str, float]]
-    best: float
-    stale: int
+    best: Best
     ended: bool
-    best_weights: dict[str, Any] | None
-    best_epoch: int
 
 
 def save_progress(trainer: Progressing, folder: Path, epoch: int) -> None:
@@ -54,11 +52,11 @@ def save_progress(trainer: Progressing, folder: Path, epoch: int) -> None:
         "optimiser": trainer.optimiser.state_dict(),
         "schedule": trainer.schedule.state_dict(),
         "history": trainer.history,
-        "best": trainer.best,
-        "stale": trainer.stale,
+        "best": trainer.best.figure,
+        "stale": trainer.best.stale,
         "ended": trainer.ended,
-        "best_weights": trainer.best_weights,
-        "best_epoch": trainer.best_epoch,
+        "best_weights": trainer.best.weights,
+        "best_epoch": trainer.best.epoch,
     }
     save_state(folder, to_device(common_state, processor) | process_states[0] | {"others": process_states[1:]})
 
@@ -78,9 +76,9 @@ def restore_progress(trainer: Progressing, state: dict[str, Any]) -> int:
         objective.load_state_dict(to_device(process_state["objective"], device))
         objective.load_owned_state(to_device(process_state.get("owned", {}), device))
         trainer.averages.means = to_device(state["averaged"], device)
-        trainer.history, trainer.best, trainer.stale = state["history"], state["best"], state["stale"]
-        trainer.best_weights = to_device(state.get("best_weights"), device)
-        trainer.best_epoch = state.get("best_epoch", 0)
+        trainer.history, best = state["history"], trainer.best
+        best.figure, best.stale = state["best"], state["stale"]
+        best.weights, best.epoch = to_device(state.get("best_weights"), device), state.get("best_epoch", 0)
         trainer.ended = bool(state.get("ended", False))
         torch.set_rng_state(process_state["random"])
         if "numpy" in process_state:  # earlier versions kept torch's state alone

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from .. import processes
 from ..data import Dataset
 from ..data.stored import spread_rows
@@ -22,9 +19,10 @@ from ..models.shared.model import Model
 from ..nets.layers import running_statistics
 from ..nets.modes import evaluating, training
 from ..nets.rounding import networks, rounded_products
-from ..objectives.objective import Objective, Turn
+from ..objectives.objective import Objective
 from ..progress import Bar, bar
 from .averages import Averages
+from .best import Best, monitored
 from .callbacks import Progress, call
 from .checkpoint import save_weights
 from .divergence import Watch, of_parameters
@@ -32,9 +30,7 @@ from .loggers import logged
 from .progress_state import save_progress
 from .schedules import Schedule
 from .settings import Settings
-
-CLOCKS = ("seconds", "cpu_seconds")
-"""Columns of the history that say how long an epoch took."""
+from .steps import CLOCKS, Steps, own_share
 
 
 @dataclass
@@ -89,22 +85,21 @@ class Trainer:
             group["lr"] *= group.get("rate", 1.0)
         # Statistics of batches belong to the weights that made them.
         self.averages = Averages([*self.model.parameters(), *running_statistics(self.model)], settings.average)
-        self.trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        if not any(parameter.requires_grad for parameter in self.trained):
+        trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        if not any(parameter.requires_grad for parameter in trained):
             raise ValueError(
                 f"every parameter of {type(model).__name__} is frozen, so that there is nothing to train; call "
                 "requires_grad_(True) on some"
             )
         self.history: list[dict[str, float]] = []
-        self.best, self.stale = -math.inf, 0
+        self.best = Best(settings)
         self.ended = False
-        self.best_weights: dict[str, Any] | None = None
-        self.best_epoch = 0
         self.steps = math.ceil(len(data.train) / settings.batch_size)
         self.schedule = Schedule(settings.decay, settings.decay_options, self.optimiser, self.steps, settings.epochs)
         rounds = settings.precision == "bfloat16"
         self.rounded = [n for m in (model, *objective.owned().values()) for n in networks(m)] if rounds else []
-        self.watch = Watch(self.model, self.data, self.trained, settings.learning_rate)
+        self.watch = Watch(self.model, self.data, trained, settings.learning_rate)
+        self.stepper = Steps(self.optimiser, trained, self.watch, settings.clip)
 
     def run(self, first: int) -> Run:
         """Train from the beginning, or on from the number of epochs that ``restore_progress`` returned."""
@@ -117,7 +112,7 @@ class Trainer:
             bar(total, "steps", initial=first * self.steps, show=self.progress, parts=True, unit="step") as shows,
         ):
             for epoch in range(first, self.settings.epochs):
-                if self.ended or self._patience_is_over():
+                if self.ended or self.best.patience_is_over():
                     break
                 start = time.perf_counter(), time.process_time()
                 with contextlib.ExitStack() as modes:
@@ -135,12 +130,12 @@ class Trainer:
                 if self.ended:
                     self._checkpoint(epoch + 1)
         self.averages.stay()
-        if self.best_weights is not None:
-            self.model.load_state_dict(self.best_weights)
+        if self.best.weights is not None:
+            self.model.load_state_dict(self.best.weights)
         if self.folder is not None and processes.first():
             save_weights(self.folder, self.model.state_dict())
         processes.wait()
-        epoch = len(self.history) if self.best_weights is None else self.best_epoch
+        epoch = len(self.history) if self.best.weights is None else self.best.epoch
         return Run(self.model, self.history, self.folder, epoch)
 
     def _epoch(self, epoch: int, shows: Bar) -> dict[str, float]:
@@ -151,9 +146,9 @@ class Trainer:
         self.objective.schedule(epoch / max(settings.epochs - 1, 1))
         for number, x in enumerate(self.data.batches(epoch, settings.batch_size, settings.seed)):
             self.schedule.before_step(epoch * self.steps + number)
-            rows, weight = _share(x)
+            rows, weight = own_share(x)
             for turn in self.objective.turns(rows) if len(x) >= self.objective.fewest_rows else ():
-                totals[turn.name] += self._step(turn, weight, epoch, number) * len(x)
+                totals[turn.name] += self.stepper.take(turn, weight, epoch, number) * len(x)
                 counts[turn.name] += len(x)
             self.schedule.after_step(epoch * self.steps + number)
             self.averages.step()
@@ -162,45 +157,12 @@ class Trainer:
             raise ValueError(f"{type(self.objective).__name__} took no turn; expected at least one per batch")
         return {name: total / counts[name] for name, total in totals.items()}
 
-    def _step(self, turn: Turn, weight: float, epoch: int, number: int) -> float:
-        """Step the groups that the turn names along its loss's gradients; returns the mean loss over all processes."""
-        self.optimiser.zero_grad(set_to_none=True)
-        try:
-            loss = turn.loss() * weight
-        except (ValueError, torch.linalg.LinAlgError) as error:
-            if not self.watch.explains(error, turn.loss):
-                raise
-            self.watch.stop(epoch, number, math.nan, error)
-        loss.backward()
-        value = float(processes.mean(loss.detach(), 1))
-        if self.watch.is_bad(value):
-            self.watch.stop(epoch, number, value)
-        self._check(turn)
-        for group in self.optimiser.param_groups:
-            if turn.groups is not None and group.get("name") not in turn.groups:
-                for parameter in group["params"]:
-                    parameter.grad = None  # optimisers then skip the parameter, its moments and its count of steps
-        processes.average_gradients(self.trained)
-        if self.settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
-        self.optimiser.step()
-        self.watch.moved = True
-        return value
-
-    def _check(self, turn: Turn) -> None:
-        """Refuse a turn whose name is taken in the history, or that moves groups that are not there."""
-        groups = [str(group.get("name")) for group in self.optimiser.param_groups]
-        if turn.name in ("epoch", "learning_rate", *CLOCKS):
-            raise ValueError(f"a turn is called {turn.name!r}, which names another column of the history; rename it")
-        if strange := sorted(set(turn.groups or ()) - set(groups)):
-            raise ValueError(f"the turn {turn.name!r} moves the groups {strange}; the groups are {groups}")
-
     def _ended_by_callbacks(self, improved: bool) -> bool:
         """Call the callbacks of an epoch's end; whether one of them ends the training."""
         ends = False
         if self.callbacks:
             row = self.history[-1]
-            progress = Progress(self.model, int(row["epoch"]), dict(row), self.best, self.folder)
+            progress = Progress(self.model, int(row["epoch"]), dict(row), self.best.figure, self.folder)
             with self.averages.in_place(), evaluating(self.model):
                 ends = call(self.callbacks, "on_epoch_end", progress)
                 if improved:
@@ -243,22 +205,10 @@ class Trainer:
         return improved
 
     def _judge(self, epoch: int, losses: dict[str, float], figures: dict[str, float]) -> bool:
-        """Judge whether the weights are the best so far, by the first figure on validation rows, else by the first loss."""
-        if not self.objective.judges():
-            self.schedule.after_epoch(None)
-            return False
-        valid = next((value for name, value in figures.items() if name.startswith("valid_")), None)
-        monitored = -next(iter(losses.values())) if valid is None else valid
-        self.schedule.after_epoch(monitored)
-        improved = monitored > self.best
-        self.best, self.stale = (monitored, 0) if improved else (self.best, self.stale + 1)
-        if improved and self.settings.keeps_best:
-            self.best_epoch = epoch + 1
-            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        return improved
-
-    def _patience_is_over(self) -> bool:
-        return self.settings.patience is not None and self.stale >= self.settings.patience
+        """Whether the weights are the best so far; the schedule looks at the same figure."""
+        figure = monitored(losses, figures) if self.objective.judges() else None
+        self.schedule.after_epoch(figure)
+        return figure is not None and self.best.judge(epoch, figure, self.model)
 
     def _checkpoint(self, epoch: int) -> None:
         """Write the training state of all processes, and the weights that the run would have if it ended now."""
@@ -268,13 +218,4 @@ class Trainer:
         self.watch.kept = self.folder
         if processes.first():
             with self.averages.in_place():
-                save_weights(self.folder, self.model.state_dict() if self.best_weights is None else self.best_weights)
-
-
-def _share(x: Tensor) -> tuple[Tensor, float]:
-    """This process's rows of a batch, and the weight of their mean; a batch of fewer rows than processes goes to all in full."""
-    world = processes.world()
-    if len(x) < world:
-        return x, 1.0
-    rows = x[processes.rank() :: world]
-    return rows, len(rows) * world / len(x)
+                save_weights(self.folder, self.model.state_dict() if self.best.weights is None else self.best.weights)

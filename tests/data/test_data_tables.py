@@ -54,6 +54,9 @@ def test_columns_have_types(tmp_path, text, named, kinds):
     [
         ("a,b\n1,2\n3,x\n4,5\n", "line 3: 'x' in column 'b', where other lines have numbers"),
         ("a,b\n1,2\n3\n", "line 3 has 1 fields, the first 2"),
+        ("a;b\n1,5;2\n3,5;4\n", "line 2 has 2 fields, the first 1; it has semicolons: separate fields by commas"),
+        ("a;b\n1;2\n3;4\n", "every line has one field; it has semicolons: separate fields by commas"),
+        ("a\tb\n1\t2\n3\t4\n", "every line has one field; it has tabulators: separate fields by commas"),
         ("a,a\n1,2\n", "two columns called 'a'"),
         (",a\n0,2\n1,3\n", r"line 1 has no name for column 1; .* to_csv\(path, index=False\)"),
         ("\n,0,1\n0,5,2\n1,4,3\n", r"line 2 has no name for column 1; .* to_csv\(path, index=False\)"),

@@ -14,7 +14,7 @@ import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.cli import main
 from pyro_dgm.data import reading, stored
-from pyro_dgm.train import exporting
+from pyro_dgm.train import programs
 
 ASK = """
 import importlib.util, json, sys, torch
@@ -114,8 +114,8 @@ def test_machines_whose_chains_run_in_compiled_loops_are_sampled_too(tmp_path):
 
 def test_what_cannot_be_exported_is_refused_in_words(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="the graph of its operations in torch does not give its numbers"):
-        exporting._program(lambda x: x * (2 if x.sum() > 0 else 3), (torch.ones(2),), (-torch.ones(2),))
-    monkeypatch.setattr(exporting, "LARGEST_GRAPH", 5)
+        programs.program(lambda x: x * (2 if x.sum() > 0 else 3), (torch.ones(2),), (-torch.ones(2),))
+    monkeypatch.setattr(programs, "LARGEST_GRAPH", 5)
     with pytest.raises(ValueError, match=r"RBM has no part that can be exported: its graph has more than 5 operations"):
         dgm.export(dgm.RBM(4, 2), tmp_path, torch.ones(3, 4))
     assert not list(tmp_path.iterdir())
@@ -134,7 +134,7 @@ IN_WORDS = (
 @pytest.mark.parametrize("name", registry.models())
 def test_every_model_is_exported_or_refused_in_words(name, tmp_path, monkeypatch):
     """What is exported gives the model's numbers; longer graphs take long to write, and are refused as the longest ones are."""
-    monkeypatch.setattr(exporting, "LARGEST_GRAPH", 100)
+    monkeypatch.setattr(programs, "LARGEST_GRAPH", 100)
     model, x = registry.models()[name].example()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -12,7 +12,7 @@ import torch
 import pyro_dgm as dgm
 from pyro_dgm import recipes, train
 from pyro_dgm.recipes.reproduction import _Reproduction
-from pyro_dgm.train import settings
+from pyro_dgm.train import resumption
 from pyro_dgm.train.checkpoint import CONFIG, STATE, WEIGHTS, load_state
 from pyro_dgm.train.kept_rows import ROWS
 
@@ -174,7 +174,7 @@ def test_fewer_epochs_than_done_are_refused(tmp_path):
 
 def test_another_machine_is_said(tmp_path, monkeypatch):
     fitted(tmp_path)
-    monkeypatch.setattr(settings, "machine", lambda: {"processor": "another", "threads": 64})
+    monkeypatch.setattr(resumption, "machine", lambda: {"processor": "another", "threads": 64})
     with pytest.warns(UserWarning, match="round differently") as said:
         fitted(tmp_path, epochs=3, resume=True)
     assert {str(w.message).split(" was trained on ")[1].split()[0] for w in said} == {"processor", "threads"}

@@ -81,9 +81,20 @@ class EnergyDistribution(TorchDistribution, ABC):
         return {self.visible: self.event_shape}
 
     def whole(self, value: Tensor) -> Tensor:
-        """A value in the parameters' precision, if it came out of ``torch.autocast`` in half precision."""
-        half = value.dtype in (torch.bfloat16, torch.float16)
-        return value.to(self.parameters()[0].dtype) if half else value
+        """A value in the parameters' precision, if it came out of ``torch.autocast`` in half precision.
+
+        Raises:
+            ValueError: it has another precision, or holds integers or booleans.
+        """
+        own = next(iter(self.parameters()), value).dtype
+        if value.dtype in (torch.bfloat16, torch.float16):
+            return value.to(own)
+        if value.dtype != own:
+            other = f", or the model, model.to({value.dtype})" if value.is_floating_point() else ""
+            raise ValueError(
+                f"got values of {value.dtype}; expected {own}, as the parameters are. Convert the values, x.to({own}){other}"
+            )
+        return value
 
     def misfit(self, layer: str, state: Tensor) -> str | None:
         """The reason why a tensor is no state of a layer, whatever its dimensions in front; None where it is one."""
@@ -219,6 +230,7 @@ class EnergyDistribution(TorchDistribution, ABC):
         Raises:
             NegativePhaseError: log Z is not known and there are too many states to list; or, at ``backward``,
                 the gradient of log Z was needed and no negative phase was bound.
+            ValueError: values outside the support, or of another precision than the parameters.
         """
         if value.is_complex():
             raise ValueError(f"log_prob got complex numbers, {value.dtype}; expected real ones")

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checks import described
 from ..models.shared.model import Model
 from ..nets.modes import evaluating
 
@@ -72,5 +73,8 @@ def condition_with_details(
 
 def _checked(model: Model) -> Model:
     if not isinstance(model, Model):
-        raise ValueError(f"condition got {type(model).__name__}; expected a model of pyro_dgm")
+        raise ValueError(
+            f"condition got {described(model)}; expected a model of pyro_dgm. A Pyro program with its guide is one as the "
+            "generate and infer of a LatentVariableModel"
+        )
     return model

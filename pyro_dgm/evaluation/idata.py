@@ -65,7 +65,10 @@ def to_arviz(
         groups = _from_chains(source, observed, options)
     elif isinstance(source, Model):
         if observed is None:
-            raise ValueError("to_arviz of a latent-variable model needs observed rows: its posterior is p(z | x)")
+            raise ValueError(
+                f"to_arviz got a {type(source).__name__} without observed rows. Of a latent-variable model it shows p(z | x): "
+                "pass rows, as dgm.to_arviz(model, x). Of machines and chains it shows draws: pass a VectorizedMCMC that has run"
+            )
         _refuse("a latent-variable model", **options)
         observed = rows_for(source, observed, "observed")
         source.check_data(observed)

@@ -129,6 +129,11 @@ def fit(
     """
     if not isinstance(model, Model):
         hint = "; call it to make an instance" if isinstance(model, type) else ""
+        if callable(model) and not hint:
+            hint = (
+                ". A Pyro program trains under Pyro's own SVI (around energy-based sites put dgm.negative_phase), or here as the "
+                "generate and infer of a LatentVariableModel"
+            )
         raise ValueError(f"model got {shown(model)}; expected a model of pyro_dgm{hint}")
     if objective is not None and not isinstance(objective, Objective):
         raise ValueError(

@@ -64,6 +64,8 @@ def test_refusals():
         dgm.to_arviz(mcmc)
     with pytest.raises(ValueError, match="observed rows"):
         dgm.to_arviz(dgm.VAE.example()[0])
+    with pytest.raises(ValueError, match=r"a RBM without .* a VectorizedMCMC that has run"):
+        dgm.to_arviz(rbm)
     with pytest.raises(ValueError, match="expected a VectorizedMCMC"):
         dgm.to_arviz(torch.zeros(3), x)
 

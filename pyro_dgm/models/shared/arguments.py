@@ -63,7 +63,14 @@ def _converting(method: Callable[..., Any], convert: Callable[[Any, dict[str, An
     @functools.wraps(method)
     @out_of_autocast
     def converting(*args: Any, **options: Any) -> Any:
-        bound = signature.bind(*(_plain(a) for a in args), **{name: _plain(value) for name, value in options.items()})
+        try:
+            bound = signature.bind(
+                *(_plain(a) for a in args), **{name: _plain(value) for name, value in options.items()}
+            )
+        except TypeError as error:
+            takes = ", ".join(itertools.islice(signature.parameters, 1, None))
+            name = type(args[0]).__name__ + ("" if method.__name__ == "__init__" else f".{method.__name__}")
+            raise TypeError(f"{name} {error}; expected {takes}") from None
         convert(args[0], bound.arguments)
         return method(*bound.args, **bound.kwargs)
 

@@ -54,6 +54,20 @@ def _forget_the_gone() -> None:
         del store[parameter]
 
 
+def _no_log_prob(model: Model) -> str:
+    """What stands in for the ``log_prob`` that a model, taken for a distribution, was asked for."""
+    kind = type(model).__name__
+    if type(model).forward is nn.Module.forward:
+        return (
+            f"{kind} has no log_prob. Its Pyro programs are model.model and model.guide; dgm.log_likelihood(model, x) has its "
+            "figure, or says what to use instead"
+        )
+    return (
+        f"{kind} is a model, which has no log_prob. Call it for its distribution: model().log_prob(x), and in a program "
+        'pyro.sample("x", model(), obs=x)'
+    )
+
+
 class Program(nn.Module):
     """A model's Pyro program (its ``model`` or ``guide``) as a module that owns the model's parameters.
 
@@ -131,6 +145,8 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
         self._pyro_set_supermodule(_named(self), self._pyro_context)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "log_prob":
+            raise AttributeError(_no_log_prob(self))
         value = self.__dict__.get("_parameters", {}).get(name)
         if value is None:
             value = self.__dict__.get("_modules", {}).get(name)
@@ -240,8 +256,12 @@ class ProbabilisticModel(Model):
             size: the number of rows that they stand for: log-probabilities are scaled by ``size / len(x)``.
 
         Raises:
-            ValueError: a size below the number of rows.
+            ValueError: a single row; a size below the number of rows.
         """
+        if isinstance(x, Tensor) and x.dim() == 1:
+            raise ValueError(
+                f"{type(self).__name__} got {len(x)} numbers, as one row has; expected rows, as x.unsqueeze(0) has them"
+            )
         rows = (size or 1) if x is None else len(x)
         if size is None or size == rows:
             return rows_plate(rows)

@@ -1,0 +1,68 @@
+"""Slips of users who know Pyro are answered in words: what was got, what was expected, what to do."""
+
+import pyro
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.optim import Adam
+
+import pyro_dgm as dgm
+
+
+def svi(program):
+    """Stock SVI of a program without latent sites."""
+    return SVI(dgm.negative_phase(program, dgm.PCD(chains=4)), lambda *_: None, Adam({"lr": 0.01}), Trace_ELBO())
+
+
+@pytest.mark.parametrize("cls", [dgm.RBM, dgm.GaussianRBM, dgm.ProductOfT, dgm.BoltzmannMachine])
+def test_values_of_another_precision(cls):
+    """Torch's own words are of addmv, which nobody called."""
+    model, x = cls.example()
+    with pytest.raises(ValueError, match=r"got values of torch.float64; expected torch.float32.*, or the model"):
+        model().log_prob(x.double())
+    with pytest.raises(ValueError, match=r"site 'x'(.|\n)*x.to\(torch.float32\)"):
+        svi(model.model).step(x.double())
+    model.double()
+    assert svi(model.model).step(x.double()) is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.long, torch.bool])
+def test_bits_that_are_no_floating_numbers(dtype):
+    rbm, x = dgm.RBM.example()
+    with pytest.raises(ValueError, match=rf"got values of {dtype}; expected torch.float32.*x.to\(torch.float32\)$"):
+        rbm().log_prob(x.to(dtype))
+
+
+def test_a_model_in_the_place_of_its_distribution():
+    rbm, x = dgm.RBM.example()
+
+    def program(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", rbm, obs=x)
+
+    for run in (svi(program).step, lambda x: rbm.log_prob(x)):
+        with pytest.raises(AttributeError, match=r"RBM is a model.*model\(\).log_prob\(x\).*pyro.sample"):
+            run(x)
+    with pytest.raises(AttributeError, match=r"VAE has no log_prob.*dgm.log_likelihood"):
+        dgm.VAE.example()[0].log_prob(x)
+
+
+def test_one_row_is_no_batch():
+    """It counted as often as it has columns."""
+    for model, x in (dgm.RBM.example(), dgm.NADE.example(), dgm.VAE.example()):
+        with pytest.raises(ValueError, match=rf"got {len(x[0])} numbers, as one row has; expected rows"):
+            Trace_ELBO().loss(model.model, lambda *_: None, x[0])
+
+
+def test_unknown_options_and_missing_arguments_name_those_that_there_are():
+    with pytest.raises(TypeError, match=r"^RBM got an unexpected keyword argument 'hiden'; expected visible, hidden$"):
+        dgm.RBM(12, hiden=4)
+    rbm, x = dgm.RBM.example()
+    with pytest.raises(TypeError, match=r"^RBM.impute missing a required argument: 'known'; expected x, known, draws$"):
+        rbm.impute(x)
+
+
+@pytest.mark.parametrize("verb", [dgm.fit, lambda program, x: dgm.condition(program, x, x[0] > 0)])
+def test_programs_given_to_verbs_of_models(verb):
+    with pytest.raises(ValueError, match=r"got .*expected a model of pyro_dgm\. A Pyro program .*LatentVariableModel"):
+        verb(lambda x: None, torch.zeros(3, 4))

@@ -1,7 +1,10 @@
 """The tutorial notebooks run, and what is committed was really executed."""
 
+import ast
 import base64
+import importlib
 import re
+from functools import reduce
 from pathlib import Path
 
 import nbformat
@@ -33,6 +36,25 @@ def test_there_are_tutorials():
         "games-and-moments",
         "chains-that-learn-to-generate",
     } <= {path.stem for path in NOTEBOOKS}
+
+
+def named_in(code):
+    """The names of the package in a piece of code: dotted, after ``dgm`` or imported from a module."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pyro_dgm"):
+            yield from ((node.module, alias.name) for alias in node.names)
+        if isinstance(node, ast.Attribute) and re.match(r"dgm\.[\w.]+$", name := ast.unparse(node)):
+            yield "pyro_dgm", name.removeprefix("dgm.")
+
+
+@names
+def test_answers_to_exercises_use_names_that_there_are(path):
+    """They are text, which no cell runs."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    for code in re.findall(r"```python\n(.*?)```", text, re.S):
+        for module, name in named_in(code):
+            reduce(getattr, name.split("."), importlib.import_module(module))
 
 
 AFRESH = """

@@ -54,6 +54,19 @@ def test_one_row_is_no_batch():
             Trace_ELBO().loss(model.model, lambda *_: None, x[0])
 
 
+@pytest.mark.parametrize("cls", [dgm.RBM, dgm.GaussianRBM, dgm.SpikeSlabRBM])
+def test_shifts_of_another_number_of_units(cls):
+    """A network with too many outputs."""
+    model, _ = cls.example()
+    units = model.hidden
+    with pytest.raises(
+        ValueError, match=rf"hidden_shift got shape \(7, {units + 1}\); expected batch_shape x {units},"
+    ):
+        model(hidden_shift=torch.zeros(7, units + 1))
+    for shift in (torch.zeros(7, 1), torch.zeros(7, units)):
+        assert model(hidden_shift=shift).batch_shape == (7,)
+
+
 def test_unknown_options_and_missing_arguments_name_those_that_there_are():
     with pytest.raises(TypeError, match=r"^RBM got an unexpected keyword argument 'hiden'; expected visible, hidden$"):
         dgm.RBM(12, hiden=4)

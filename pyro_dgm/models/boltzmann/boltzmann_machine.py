@@ -13,6 +13,7 @@ from ...energy import Binary, BoltzmannDistribution, Dense, Graph, Interaction, 
 from ...energy.interactions.sparse import check_edges, edge_list
 from ..shared.boltzmann import BoltzmannModel
 from ..shared.examples import bits, seeded
+from ..shared.shifts import shifted
 
 _UNITS: dict[str, type[ScalarUnit]] = {"binary": Binary, "spin": Spin}
 
@@ -90,10 +91,9 @@ class BoltzmannMachine(BoltzmannModel):
     def forward(self, visible_shift: Tensor | None = None, hidden_shift: Tensor | None = None) -> BoltzmannDistribution:
         """The distribution of the visible units; with shifts of the biases it has their batch shape."""
         weight, bias = self.weight, self.visible_bias
-        biases = {"visible": (bias if visible_shift is None else bias + visible_shift,)}
+        biases = {"visible": (shifted(bias, visible_shift, "visible_shift"),)}
         if self.hidden:
-            hidden = self.hidden_bias
-            biases["hidden"] = (hidden if hidden_shift is None else hidden + hidden_shift,)
+            biases["hidden"] = (shifted(self.hidden_bias, hidden_shift, "hidden_shift"),)
         if self.edges is not None:
             weights = tuple(weight.index_select(-1, group.to(weight.device)) for group in self._groups)
         else:

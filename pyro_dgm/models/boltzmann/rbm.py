@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...energy import Binary, BoltzmannDistribution, Dense, Graph
 from ..shared.boltzmann import BoltzmannModel
 from ..shared.examples import bits, seeded
+from ..shared.shifts import shifted
 
 
 class RBM(BoltzmannModel):
@@ -57,8 +58,8 @@ class RBM(BoltzmannModel):
             visible_shift: added to $b$, ``batch_shape x visible``: with a context every row has its own machine.
             hidden_shift: added to $c$, ``batch_shape x hidden``.
         """
-        visible = self.visible_bias if visible_shift is None else self.visible_bias + visible_shift
-        hidden = self.hidden_bias if hidden_shift is None else self.hidden_bias + hidden_shift
+        visible = shifted(self.visible_bias, visible_shift, "visible_shift")
+        hidden = shifted(self.hidden_bias, hidden_shift, "hidden_shift")
         return BoltzmannDistribution(self._graph, {"visible": (visible,), "hidden": (hidden,)}, (self.weight,))
 
     def visible_biases(self) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from ...columns import location_and_variance
 from ...energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph
 from ..shared.examples import seeded
 from ..shared.real_valued import RealValuedModel
+from ..shared.shifts import shifted
 
 _PRECISIONS = ("fixed", "scalar", "diagonal")
 
@@ -88,7 +89,7 @@ class GaussianRBM(RealValuedModel):
         """
         beta = self.beta
         coupling = beta.unsqueeze(-1) * self.weight
-        hidden = self.hidden_bias if hidden_shift is None else self.hidden_bias + hidden_shift
+        hidden = shifted(self.hidden_bias, hidden_shift, "hidden_shift")
         if self.optional_term:
             hidden = hidden - 0.5 * (coupling * self.weight).sum(0)
         origin = self.visible_bias.detach()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ...columns import location_and_variance
 from ...energy import BoltzmannDistribution, Graph
 from .real_valued import RealValuedModel
+from .shifts import shifted
 
 SLACK = 1e-4
 """A relative margin that keeps the precision matrix positive definite in single precision, however small a becomes."""
@@ -91,7 +92,7 @@ class SlabMixture(SlabMachine):
             hidden_shift: added to $b$, ``batch_shape x hidden``: with a context every row has its own machine.
         """
         bias, mean, alpha = self._slabs()
-        bias = bias if hidden_shift is None else bias + hidden_shift
+        bias = shifted(bias, hidden_shift, "hidden_shift")
         bias = (bias - (alpha * mean**2).sum(-1)).unsqueeze(-1)
         slope = (alpha * mean).expand(*bias.shape[:-1], self.slabs)
         hidden = (torch.cat([bias, slope], -1), F.pad(-0.5 * alpha, (1, 0)))

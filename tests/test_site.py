@@ -94,6 +94,21 @@ def test_every_public_name_is_in_the_reference(site):
 
 
 @pytest.mark.slow
+def test_the_alphabetical_index_has_every_public_name_and_is_found(site, pages):
+    index = site / "genindex.html"
+    named = {urlsplit(link).fragment for link in pages[index].links}
+    assert {f"pyro_dgm.{name}" for name in dgm.__all__} <= named
+    for page in ("index", "api/index"):
+        links = [link for link in article(site / f"{page}.html").links if urlsplit(link).path]
+        assert index in {(site / page).parent.joinpath(urlsplit(link).path).resolve() for link in links}, page
+
+
+def article(path):
+    """What the text of a page links to, without what stands around it on every page."""
+    return Page(path.read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0])
+
+
+@pytest.mark.slow
 def test_models_have_the_verbs_of_bases_that_have_no_entry(site):
     text = (site / "api" / "models-structured.html").read_text(encoding="utf-8")
     assert 'id="pyro_dgm.ClassRBM.predict_proba"' in text
@@ -141,6 +156,18 @@ def test_every_notebook_can_be_downloaded_from_its_page(site, pages):
         assert (site / link).read_bytes() == notebook.read_bytes()
 
 
+def test_the_start_pages_open_with_a_picture():
+    """Before any code, with words for those who do not see it; ``python tutorials/start_picture.py`` draws it."""
+    assert (SOURCE / "pictures" / "start.png").is_file()
+    for page, alt in (
+        (SOURCE / "index.md", r":alt: .{40}"),
+        (SOURCE.parent / "README.md", r"!\[.{40}.*\]\(tutorials/"),
+    ):
+        before = page.read_text(encoding="utf-8").partition("```python")[0]
+        assert "pictures/start.png" in before, page
+        assert re.search(alt, before), page
+
+
 def test_pages_name_the_addresses_that_the_metadata_has(monkeypatch):
     monkeypatch.syspath_prepend(SOURCE)
     addresses = importlib.import_module("site_parts").addresses
@@ -168,7 +195,7 @@ def test_every_model_has_a_card(pages, site):
 @needs_browser
 def test_a_browser_shows_a_page_of_every_kind(site, tmp_path):
     """Without an error on the console, with numerators above denominators, no wider than the window, nothing cut or tiny."""
-    names = ["index", "gallery", "api/models-real-valued", "belief-networks", "guides/own-data", "results"]
+    names = ["index", "genindex", "gallery", "api/models-real-valued", "belief-networks", "guides/own-data", "results"]
     pages, widths = [site / f"{name}.html" for name in names], (1400, 400)
     seen, console = look(pages, widths, tmp_path)
     assert console == []
@@ -179,4 +206,4 @@ def test_a_browser_shows_a_page_of_every_kind(site, tmp_path):
         assert what["cut"] == [], page
         assert what["tiny"] == [], page
         assert all(over < under for over, under in what["tops"]), page
-        assert what["tops"] or page.stem in ("index", "own-data", "results")
+        assert what["tops"] or page.stem in ("index", "genindex", "own-data", "results")

@@ -28,7 +28,7 @@ CHECKED = [
         {"hidden": 20},
         objective={"criterion": "discriminative"},
         epochs=8,
-        learning_rate=0.1,
+        learning_rate=0.03,
         random_state=0,
     ),
     ModelImputer("affinegenerator", draws=2, **QUICK),

@@ -109,8 +109,8 @@ class ModelEstimator(BaseEstimator):
             raise ValueError(
                 f"options got classes={chosen['classes']}; expected none: rows with labels are for ModelClassifier"
             )
+        seed = int(generator.randint(2**31 - 1))  # torch's versions draw different large integers
         with seeded_by(generator):
-            seed = int(torch.randint(2**31, ()))
             self.model_ = registry.build(self.model, chosen, X.shape[1], seed)
             if not classes and self.model_.given_columns() is not None:
                 raise ValueError(

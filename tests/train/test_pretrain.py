@@ -75,8 +75,8 @@ def test_annealed_k(phase, monkeypatch):
     rbm, x = dgm.RBM.example()
     seen = []
     chosen = phase(k=(1, 5))
-    original = type(chosen).terms
-    monkeypatch.setattr(phase, "terms", lambda self, *a: (seen.append(self.k), original(self, *a))[1])
+    original = type(chosen).negatives
+    monkeypatch.setattr(phase, "negatives", lambda self, *a: (seen.append(self.k), original(self, *a))[1])
     dgm.fit(rbm, x, objective=dgm.NegativePhaseObjective(chosen), epochs=3, batch_size=100, progress=False)
     assert seen == [1, 3, 5]
     assert chosen.options()["k"] == [1, 5]

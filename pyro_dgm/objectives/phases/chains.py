@@ -78,26 +78,17 @@ class ChainsPhase(NegativePhase):
             )
         if self.centred:
             self.centring[site].update(fn, value)
-        exact = fn.restricted and self.positive in (None, "exact") and self.sums_out
-        if exact and not fn.parameter_batch_shape and value.shape[1:] == fn.event_shape:
-            return self.stacked_terms(site, fn, value)
-        log_p = self.weighed_negatives(site, fn, value)
-        return data_free_energy(fn, value, self.positive), self.surrogate(site, fn, log_p)
-
-    def weighed_negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
-        """The log-probabilities of new negatives up to log Z, with their gradient."""
         with torch.no_grad():
             state = self.negatives(site, fn, value)
-        return self.collapsed(fn, state)
-
-    def stacked_terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The terms where the free energy of visible rows takes one pass, which data and negatives share."""
-        with torch.no_grad():
-            visible = self.negatives(site, fn, value)[fn.visible]
-        if visible.shape[1:] != fn.event_shape or value.dtype != visible.dtype:
-            return fn.free_energy(value), self.surrogate(site, fn, -fn.free_energy(visible))
-        free_energy = fn.free_energy(torch.cat([value, visible]))
-        return free_energy[: len(value)], self.surrogate(site, fn, -free_energy[len(value) :])
+        visible = state[fn.visible]
+        stackable = value.shape[1:] == visible.shape[1:] == fn.event_shape and value.dtype == visible.dtype
+        exact = fn.restricted and self.positive in (None, "exact")
+        if exact and stackable and not fn.parameter_batch_shape and self.sums_out:
+            # One product for data and negatives together.
+            free_energy = fn.free_energy(torch.cat([value, visible]))
+            return free_energy[: len(value)], self.surrogate(site, fn, -free_energy[len(value) :])
+        free_energy = data_free_energy(fn, value, self.positive)
+        return free_energy, self.surrogate(site, fn, self.collapsed(fn, state))
 
     @property
     def sums_out(self) -> bool:

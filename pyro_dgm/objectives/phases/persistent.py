@@ -10,13 +10,12 @@ from torch import Tensor
 
 from ... import processes
 from ...checks import check_count, check_positive, check_share
-from ...energy import BoltzmannDistribution, EnergyDistribution, State
+from ...energy import EnergyDistribution, State
 from ...energy.mean_field import mean_field
 from ...mcmc import EnergyKernel
 from .chains import ChainsPhase, MakeKernel
 from .fast_weights import FastWeights, average_to
 from .positive import Positive
-from .stacked import StackedStep, stacked_step, stacks
 from .tracking import Tracking
 
 
@@ -107,34 +106,6 @@ class PCD(ChainsPhase):
         self.chains[site] = state
         return kernel.draws(state)
 
-    def stacked_terms(self, site: str, fn: EnergyDistribution, value: Tensor) -> tuple[Tensor, Tensor]:
-        step = self._stacked_step(site, fn, value, restricted=True)
-        if step is None:
-            return super().stacked_terms(site, fn, value)
-        return -step.data, self.surrogate(site, fn, step.negatives)
-
-    def weighed_negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> Tensor:
-        step = self._stacked_step(site, fn, value) if self.sums_out else None
-        return super().weighed_negatives(site, fn, value) if step is None else step.negatives
-
-    def _stacked_step(
-        self, site: str, fn: EnergyDistribution, value: Tensor, restricted: bool = False
-    ) -> StackedStep | None:
-        """A step by ``stacked_step``, with the data where the machine is restricted; None where it takes more than that."""
-        kernel = self.chains_kernel(site, fn)
-        plain = self.fast is None and value.dtype == fn.parameters()[0].dtype
-        if not plain or not isinstance(fn, BoltzmannDistribution) or not stacks(kernel, fn):
-            return None
-        with torch.no_grad():
-            if not self._fits(site, fn, kernel):
-                self._start(site, fn, kernel, value)
-        data = value if restricted else None
-        step = stacked_step(kernel, fn, self.chains[site], self.k, self.number, data)
-        with torch.no_grad():
-            self.tracking[site].follow(fn, value, step.before)
-        self.chains[site] = step.state
-        return step
-
     def _fast_step(
         self, site: str, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor
     ) -> tuple[State, Tensor]:
@@ -219,10 +190,7 @@ class PCD(ChainsPhase):
         if self.kernel is not None or not fn.layered or fn.parameter_batch_shape or not len(rows):
             return kernel.start(number)
         chosen = torch.randperm(max(len(rows), number), device=rows.device) % len(rows)
-        state = kernel.around(rows[chosen[:number]])
-        if isinstance(fn, BoltzmannDistribution) and fn.restricted and stacks(kernel, fn):
-            state = fn.machine.sweep(state, skip=frozenset({fn.visible}))  # whose hidden units are not drawn yet
-        return state
+        return kernel.around(rows[chosen[:number]])
 
     def get_extra_state(self) -> dict[str, Any]:
         fast = {site: weights.offsets for site, weights in self.fast_weights.items()}

@@ -243,6 +243,16 @@ def test_options_are_not_abbreviated(rbm_run, capsys):
     assert "unrecognized arguments: --dat x" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--hidden", "4"], ["--hidden=4"]])
+def test_options_of_models_go_by_set(words, capsys):
+    assert main(["fit", "rbm", "--data", "digits", *words]) == 2
+    said = capsys.readouterr().err
+    assert "--set hidden=4" in said
+    assert said.count("\n") == 1
+    assert main(["fit", "rbm", "--data", "digits", "--nonsense"]) == 2
+    assert "--set" not in capsys.readouterr().err
+
+
 def test_a_reader_that_has_gone_is_no_error():
     """As in ``pyro-dgm list | head -2``."""
     reading, writing = os.pipe()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,9 +22,19 @@ FORMATS = ("npy", "csv", "parquet", "png")
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all errors of the command are."""
 
+    words: Sequence[str] = ()
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.words = sys.argv[1:] if args is None else list(args)
+        return super().parse_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         said = re.sub(r"^argument ([^:]*): got", r"\1 got", message)
-        if re.match(r"unrecognized arguments: [\w-]+=", said):
+        unknown = re.match(r"unrecognized arguments: --([a-z_-]+)[ =]([^\s-]\S*)", said)
+        if unknown and self.words[:1] == ["fit"]:
+            name, value = unknown[1].replace("-", "_"), unknown[2]
+            said += f"; options of the model go by --set, those of its objective by --objective: --set {name}={value}"
+        elif re.match(r"unrecognized arguments: \w[\w-]*=", said):
             said += "; an option takes one NAME=VALUE, so repeat it: --set a=1 --set b=2"
         raise ValueError(f"{said} (see {self.prog} --help)")
 

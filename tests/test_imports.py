@@ -12,7 +12,7 @@ import networkx as nx
 PACKAGE = Path(__file__).parents[1] / "pyro_dgm"
 CHAPTERS = ["boltzmann", "real_valued", "structured", "directed", "implicit", "autoregressive", "chains"]
 FLOORS = [
-    ["processes", "checks", "advice", "files", "signatures", "progress", "columns", "deprecation", "extras"],
+    ["processes", "calls", "checks", "advice", "files", "signatures", "progress", "columns", "deprecation", "extras"],
     ["data", "native", "discrepancy"],
     ["nets"],
     ["energy", "autoregressive"],

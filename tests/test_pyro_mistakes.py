@@ -68,7 +68,7 @@ def test_shifts_of_another_number_of_units(cls):
 
 
 def test_unknown_options_and_missing_arguments_name_those_that_there_are():
-    with pytest.raises(TypeError, match=r"^RBM got an unexpected keyword argument 'hiden'; expected visible, hidden$"):
+    with pytest.raises(TypeError, match=r"^RBM got an .*'hiden', is it hidden\? expected visible, hidden$"):
         dgm.RBM(12, hiden=4)
     rbm, x = dgm.RBM.example()
     with pytest.raises(TypeError, match=r"^RBM.impute missing a required argument: 'known'; expected x, known, draws$"):
@@ -79,3 +79,21 @@ def test_unknown_options_and_missing_arguments_name_those_that_there_are():
 def test_programs_given_to_verbs_of_models(verb):
     with pytest.raises(ValueError, match=r"got .*expected a model of pyro_dgm\. A Pyro program .*LatentVariableModel"):
         verb(lambda x: None, torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda rbm, x: dgm.fit(rbm, x, lr=0.1), "fit got .*'lr', is it learning_rate\\? expected model, data, "),
+        (lambda rbm, x: dgm.fit(rbm, x, optimizer="sgd"), "'optimizer', is it optimiser\\?"),
+        (lambda rbm, x: dgm.condition(rbm, x, x > 0, num_samples=3), "condition got .*'num_samples', is it draws\\?"),
+        (
+            lambda rbm, x: dgm.data.load("digits", binarization="fixed"),
+            "load got .*'binarization', is it binarisation\\?",
+        ),
+        (lambda rbm, x: dgm.fit(rbm), "fit missing a required argument: 'data'; expected model, data"),
+    ],
+)
+def test_arguments_by_other_names(call, said):
+    with pytest.raises(TypeError, match=said):
+        call(*dgm.RBM.example())

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..calls import says_what_it_takes
 from ..checks import described
 from ..extras import need
 from .binarise import binarise, check_name
@@ -74,6 +75,7 @@ def names() -> dict[str, str]:
     return {name: f"{text}{'' if FILES[name] else '; needs no file'}" for name, (text, _) in _SOURCES.items()}
 
 
+@says_what_it_takes
 def load(
     name_or_path: Any,
     data_dir: str | os.PathLike[str] | None = None,

@@ -6,11 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
+from ..calls import says_what_it_takes
 from ..checks import described
 from ..models.shared.model import Model
 from ..nets.modes import evaluating
 
 
+@says_what_it_takes
 def condition(
     model: Model, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
 ) -> Tensor:

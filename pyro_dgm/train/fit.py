@@ -13,6 +13,7 @@ from typing import Any
 import pyro
 
 from .. import processes
+from ..calls import says_what_it_takes
 from ..checks import shown
 from ..data.rows import as_dataset
 from ..data.stored import spread_rows
@@ -37,6 +38,7 @@ from .suitability import check_data, check_monitored, check_rounding, warn_of_wh
 from .trainer import Run, Trainer
 
 
+@says_what_it_takes
 @unregistered()
 def fit(
     model: Model,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from ...calls import bound
 from ...checks import check_count
 from ...data.precision import in_precision
 from ...data.rows import as_booleans, as_rows
@@ -63,16 +64,11 @@ def _converting(method: Callable[..., Any], convert: Callable[[Any, dict[str, An
     @functools.wraps(method)
     @out_of_autocast
     def converting(*args: Any, **options: Any) -> Any:
-        try:
-            bound = signature.bind(
-                *(_plain(a) for a in args), **{name: _plain(value) for name, value in options.items()}
-            )
-        except TypeError as error:
-            takes = ", ".join(itertools.islice(signature.parameters, 1, None))
-            name = type(args[0]).__name__ + ("" if method.__name__ == "__init__" else f".{method.__name__}")
-            raise TypeError(f"{name} {error}; expected {takes}") from None
-        convert(args[0], bound.arguments)
-        return method(*bound.args, **bound.kwargs)
+        owner = type(args[0]).__name__ + ("" if method.__name__ == "__init__" else f".{method.__name__}")
+        plain = {name: _plain(value) for name, value in options.items()}
+        call = bound(signature, owner, map(_plain, args), plain, hidden=1)
+        convert(args[0], call.arguments)
+        return method(*call.args, **call.kwargs)
 
     return converting
 

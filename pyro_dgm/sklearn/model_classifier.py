@@ -47,7 +47,7 @@ class ModelClassifier(ClassifierMixin, ModelEstimator):
     Example:
         >>> import numpy as np, pyro_dgm as dgm
         >>> X = (np.random.default_rng(0).random((100, 4)) < 0.5).astype(float)
-        >>> model = dgm.sklearn.ModelClassifier("classrbm", {"hidden": 8}, random_state=0)
+        >>> model = dgm.sklearn.ModelClassifier("classrbm", {"hidden": 8}, learning_rate=0.03, random_state=0)
         >>> model.fit(X, np.where(X[:, 0] == 1, "yes", "no")).score(X, np.where(X[:, 0] == 1, "yes", "no")) > 0.9
         True
     """

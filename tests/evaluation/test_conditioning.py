@@ -55,7 +55,7 @@ def test_real_columns_follow_the_normal_conditional():
 
 
 def test_a_model_without_conditionals_is_refused():
-    with pytest.raises(ValueError, match="condition got Linear; expected a model"):
+    with pytest.raises(ValueError, match="condition got a Linear; expected a model"):
         dgm.condition(torch.nn.Linear(2, 2), torch.zeros(1, 2), torch.tensor([True, False]))
 
 

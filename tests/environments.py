@@ -99,8 +99,13 @@ def distributions(folder: Path) -> None:
     call(bare, "-m", "pyro_dgm", "list", folder=folder)
 
 
+def runs(python: str) -> bool:
+    """Whether a Python is there; a name on the path may be that of a version manager, which has no such version in use."""
+    return shutil.which(python) is not None and not subprocess.run([python, "--version"], check=False).returncode
+
+
 def newest(folder: Path, pythons: list[str]) -> None:
-    for number, python in enumerate(pythons or [name for name in ("python3.12", "python3.13") if shutil.which(name)]):
+    for number, python in enumerate(pythons or [name for name in ("python3.12", "python3.13") if runs(name)]):
         inside = environment(folder / f"newest{number}", python)
         call(inside, "-m", "pip", "install", "-q", f"{ROOT}[test]")
         call(inside, "-m", "pytest", "-q", *TESTS)

@@ -71,3 +71,24 @@ def test_the_block_ends_with_an_error():
     with pytest.raises(RuntimeError, match="inside"):
         failing()
     assert not is_unregistered()
+
+
+class Pair(pyro.nn.PyroModule):
+    """Two models whose networks have the same names, read outside of any plate."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = (dgm.VAE(6, latent=2, hidden=(3,)) for _ in range(2))
+
+    def forward(self):
+        return [model.encoder for model in (self.one, self.two, self.one)]
+
+
+def test_networks_are_registered_once_for_every_model(monkeypatch):
+    """Their models share the context of the module around them."""
+    pair, told, module = Pair(), [], pyro.module
+    monkeypatch.setattr(pyro, "module", lambda name, *rest: (told.append(name), module(name, *rest))[1])
+    parameters = poutine.trace(pair, param_only=True).get_trace().nodes
+    assert told == ["one.encoder", "two.encoder"]
+    names = [name for name, _ in pair.one.encoder.named_parameters()]
+    assert set(parameters) == {f"{model}.encoder$$${name}" for model in ("one", "two") for name in names}

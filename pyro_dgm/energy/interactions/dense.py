@@ -106,11 +106,9 @@ def product(x: Tensor, weight: Tensor, indices: Tensor | None = None, plus: Tens
     """``x @ weight[:, indices] + plus`` for a weight with or without batch dimensions."""
     if indices is not None:
         weight = weight.index_select(-1, indices)
-    if weight.dim() == x.dim() == 2:
+    if weight.dim() == 2:
         if plus is not None and plus.dim() == 1:
             return linear(x, weight, plus)
-        result = linear(x, weight)
-    elif weight.dim() == 2:
         result = linear(x, weight)
     else:
         result = torch.einsum("...i,...ij->...j", x, weight)

@@ -168,7 +168,7 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     def _registered_once(self, name: str, module: nn.Module) -> nn.Module:
         """A module whose parameters Pyro is told of once in a run of a program, and not at every reading of it."""
         context: Any = self._pyro_context
-        key, handlers = f"{name}$$$registered", tuple(_PYRO_STACK)
+        key, handlers = f"{self._pyro_name}.{name}$$$registered", tuple(_PYRO_STACK)
         if context.get(key) != handlers:
             super().__getattr__(name)
             context.set(key, handlers)

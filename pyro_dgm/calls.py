@@ -1,11 +1,15 @@
-"""Calls with arguments that a function does not take, answered with those that it takes."""
+"""Calls of public functions: unknown arguments are answered with those that there are, and warnings point at the caller."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
@@ -16,6 +20,25 @@ ELSEWHERE = {
     "n_epochs": "epochs", "n_chains": "chains", "num_chains": "chains", "num_samples": "draws", "num_particles": "particles",
 }  # fmt: skip
 """What other packages call our arguments."""
+
+_INSIDE = (str(Path(__file__).parent), contextlib.__file__)
+"""Files whose lines are no user's: this package's, and that of the decorators that it uses."""
+
+
+def warn_caller(message: str) -> None:
+    """Warn at the line outside of this package from which the work was asked for, however many calls lie between.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     warn_caller("too few rows")
+        >>> str(caught[0].message)
+        'too few rows'
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_INSIDE) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def bound(

@@ -97,3 +97,12 @@ def test_programs_given_to_verbs_of_models(verb):
 def test_arguments_by_other_names(call, said):
     with pytest.raises(TypeError, match=said):
         call(*dgm.RBM.example())
+
+
+def test_warnings_point_at_the_line_that_asked():
+    """However many decorators lie between."""
+    rows = torch.rand(20, 6).round()
+    gmmn = dgm.GMMN(6, latent=2, hidden=(4,))
+    with pytest.warns(UserWarning, match="generated rows become narrower") as caught:
+        dgm.fit(gmmn, rows, epochs=1, batch_size=8, progress=False)
+    assert {warning.filename for warning in caught if "narrower" in str(warning.message)} == {__file__}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from ..calls import warn_caller
 
 WHOLE = 2**24
 """The largest number up to which single precision holds all whole numbers."""
@@ -44,12 +45,10 @@ def in_precision(x: Tensor, dtype: torch.dtype, name: str = "data", names: Seque
         if bool(lost.any()):
             place = tuple(lost.nonzero()[0].tolist())
             column = f"column {place[-1]}" if names is None else f"column {names[place[-1]]!r}"
-            warnings.warn(
+            warn_caller(
                 f"{name}: {column} holds {int(x[place])} in row {place[0]}, which becomes {int(found[place])}: single precision "
                 f"has no room for the last digits of whole numbers beyond {WHOLE:,}, and different ones may become equal. "
                 "Subtract the smallest value before, or standardise: dgm.data.load(..., preprocessing='standardised') does it in "
-                "double precision",
-                UserWarning,
-                stacklevel=4,
+                "double precision"
             )
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..calls import warn_caller
 from ..checks import memory
 from .mapped import AT_ONCE, MappedArray
 
@@ -97,7 +97,7 @@ class StoredRows(Tensor):
         )
         if self.nbytes > memory() / 2:
             raise ValueError(f"{needed}; give some rows of a split, as data.test[:10000]")
-        warnings.warn(needed, stacklevel=3)
+        warn_caller(needed)
         return self._read(slice(None))
 
     def _read(self, rows: slice | np.ndarray) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pyro
 
 from .. import processes
-from ..calls import says_what_it_takes
+from ..calls import says_what_it_takes, warn_caller
 from ..checks import shown
 from ..data.rows import as_dataset
 from ..data.stored import spread_rows
@@ -197,7 +196,7 @@ def fit(
         )  # fmt: skip
     if processes.first():
         if reason := objective.ill_with(settings.optimiser):
-            warnings.warn(f"optimiser={settings.optimiser!r} trains badly here: {reason}", stacklevel=3)
+            warn_caller(f"optimiser={settings.optimiser!r} trains badly here: {reason}")
         warn_of_whole_columns(model, data)
     processes.join(device)
     with processes.one_message(), restored():

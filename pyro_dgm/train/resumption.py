@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 from .. import registry
+from ..calls import warn_caller
 from ..models.shared.model import Model
 from ..objectives.objective import Objective
 from .checkpoint import CONFIG, has_checkpoint, read_config
@@ -110,10 +110,9 @@ def _warn_of_another_machine(folder: Path, stored: dict[str, Any] | None) -> Non
     here = machine()
     for name, value in (stored or {}).items():
         if name in here and here[name] != value:
-            warnings.warn(
+            warn_caller(
                 f"{folder} was trained on {name} {value!r}, not {here[name]!r}: sums may round differently, so that the end may "
-                "differ from that of a run without interruption",
-                stacklevel=3,
+                "differ from that of a run without interruption"
             )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 
+from ..calls import warn_caller
 from ..columns import has_missing
 from ..data import Dataset, Split
 from ..data.stored import StoredRows, blocks, in_order_of_file, spread_rows
@@ -80,7 +79,7 @@ def check_rounding(model: Model, device: str) -> None:
             f"precision got 'bfloat16' for parameters of {dtype} on {device}; expected torch.float32 on cpu or cuda"
         )
     if torch.device(device).type == "cpu" and not multiplies_bfloat16():
-        warnings.warn("this processor has no units for bfloat16: precision='bfloat16' will be slower", stacklevel=3)
+        warn_caller("this processor has no units for bfloat16: precision='bfloat16' will be slower")
 
 
 def check_monitored(model: Model, data: Dataset, objective: Objective, settings: Settings) -> None:
@@ -116,10 +115,9 @@ def warn_of_whole_columns(model: Model, data: Dataset) -> None:
         other = "OrderlessNADE" if has_missing(x) else "NeuralAutoregressive"
         chosen = f"a mixed output of {other} gives each column a law of its kind"
         fits = "output= can name 'binary' for each zero or one, and 'categorical:C' for whole numbers from 0 to C - 1"
-        warnings.warn(
+        warn_caller(
             f"{type(model).__name__} models columns of texts, booleans or few whole numbers as real ones ({told}); "
-            f"{chosen if bool(real.all()) else fits}: see 'Which model for a mixed table' of the guide to data of your own",
-            stacklevel=4,
+            f"{chosen if bool(real.all()) else fits}: see 'Which model for a mixed table' of the guide to data of your own"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import processes
+from ...calls import warn_caller
 from ...checks import check_count, check_share
 from ...discrepancy import GaussianKernels, Kernel, mean_discrepancy, root
 from ...nets.modes import evaluating
@@ -96,11 +96,9 @@ class MomentMatching(Objective):
                 "batch_size=1000, say"
             )
         if least < FEW and not self.unbiased:
-            warnings.warn(
+            warn_caller(
                 f"{type(self).__name__} got batches of {least} rows, at which generated rows become narrower than the data; "
-                "take hundreds, or unbiased=True",
-                UserWarning,
-                stacklevel=3,
+                "take hundreds, or unbiased=True"
             )
 
     def loss(self, x: Tensor) -> Tensor:

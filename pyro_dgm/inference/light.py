@@ -142,6 +142,11 @@ def checked_rows() -> Iterator[None]:
         _rows_are_checked = before
 
 
+def rows_are_checked() -> bool:
+    """Whether this is a block of ``checked_rows``."""
+    return _rows_are_checked
+
+
 def runs_alone() -> bool:
     """Whether no handler is around that would see the sites of a light run; those that look for parameters do not."""
     return all(isinstance(handler, TraceMessenger) and handler.param_only for handler in _PYRO_STACK)

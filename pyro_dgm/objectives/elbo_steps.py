@@ -33,6 +33,9 @@ class ElboSteps:
         model: the program.
         guide: its guide.
         validates: whether every step validates the distributions' parameters and values, and not the first one alone.
+
+    Attributes:
+        only_site: the observed site of programs that turned out to have no other.
     """
 
     def __init__(self, elbo: ELBO, model: Any, guide: Any, validates: bool = False) -> None:
@@ -40,6 +43,7 @@ class ElboSteps:
         self._programs, self._runs = (model, guide), LightRuns(validates)
         one_draw = elbo.num_particles == 1 and not elbo.vectorize_particles
         self._term = _TERMS.get(type(elbo)) if one_draw else None
+        self.only_site: str | None = None
 
     def __call__(self, x: Tensor, latent_weight: float = 1.0) -> Tensor:
         """The sum of the rows' losses.
@@ -54,6 +58,9 @@ class ElboSteps:
                 with suppress(*FAILURES):  # which Pyro then reports
                     loss = self._loss(*pair, self._term, latent_weight)
                     if loss is not None and math.isfinite(loss.detach().item()):
+                        self.only_site = (
+                            next(iter(pair[0].nodes)) if len(pair[0].nodes) == 1 and not pair[1].nodes else None
+                        )
                         return loss
                 self._runs.undo()
         with nullcontext() if latent_weight == 1 else _LatentWeight(latent_weight):

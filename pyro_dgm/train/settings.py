@@ -9,13 +9,10 @@ from typing import Any
 import torch
 
 from ..checks import check_choice, check_count, check_positive, check_seed, check_share, shown
+from .optimisers import SGD, Adam, AdamW
 from .schedules import LINEAR, NAMES
 
-OPTIMISERS: dict[str, Any] = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-}
+OPTIMISERS: dict[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 FUSED = ("adam", "adamw")
 """The optimisers whose step torch does in one loop over all numbers, in a quarter of the time; plain SGD gains nothing."""

@@ -1,5 +1,9 @@
 """Steps without traces: the loss, gradients and draws of Pyro's own estimators; programs that are not plain stay with Pyro."""
 
+import contextlib
+import copy
+from collections import Counter
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -15,6 +19,7 @@ from pyro_dgm.inference.light import LightRuns, checked_rows
 from pyro_dgm.inference.registration import unregistered
 from pyro_dgm.models.shared import LatentVariableModel
 from pyro_dgm.models.shared.decoded import DecodedModel
+from pyro_dgm.models.shared.energy_based import EnergyModel
 from pyro_dgm.objectives.elbo_steps import ElboSteps
 from pyro_dgm.objectives.objective import Elbo
 
@@ -60,6 +65,65 @@ def test_a_light_step_is_pyros_step_for_every_model_that_an_elbo_trains():
             assert_same(light, step(model, lambda x, stock=stock: stock.loss(x) * len(x), x))
         seen |= {name} if steps._runs._plain else set()
     assert {"vae", "hierarchicalvae", "draw", "conditionalvae", "nade", "variationalrnn"} <= seen
+
+
+def trained_by_phases():
+    for name, cls in registry.models().items():
+        model, x = cls.example()
+        if isinstance(model, EnergyModel) and type(model.objective()) is dgm.NegativePhaseObjective:
+            yield name, model, x
+
+
+def phase_steps(model, x, short):
+    """Three steps of a model's own objective, in a block of checked rows or not."""
+    model, objective, found = copy.deepcopy(model), model.objective(), []
+    objective.attach(model)
+    pyro.set_rng_seed(1)
+    with checked_rows() if short else contextlib.nullcontext():
+        for seed in range(3):
+            found.append(step(model, objective.loss, x, seed))
+    return found
+
+
+def test_programs_of_one_site_have_the_same_steps_without_a_trace(monkeypatch):
+    short_steps = Counter()
+    for _, model, x in trained_by_phases():
+        seen = []
+        with monkeypatch.context() as patch:
+            patch.setattr(type(model), "only_site", lambda self, s=seen: s.append(1) or EnergyModel.only_site(self))
+            for light, stock in zip(phase_steps(model, x, True), phase_steps(model, x, False), strict=True):
+                assert_same(light, stock)
+        short_steps[len(seen)] += 1
+    assert short_steps[2] >= 10  # the first step finds out
+    assert sum(short_steps.values()) - short_steps[2] <= 5
+
+
+def test_subclasses_with_programs_of_their_own_are_traced():
+    class Scored(dgm.RBM):
+        def generate(self, x=None, size=None):
+            with self.data_plate(x, size):
+                pyro.factor("prior", torch.zeros(len(x)))
+                return pyro.sample("x", self(), obs=x)
+
+    class Beyond(dgm.RBM):
+        def infer(self, *args, **kwargs):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    for cls in (Scored, Beyond):
+        assert cls(6, 4).only_site() is None
+    assert dgm.RBM(6, 4).only_site() is not None
+
+
+def test_a_short_step_that_fails_is_explained_by_pyro():
+    rbm, x = dgm.RBM.example()
+    objective = rbm.objective()
+    objective.attach(rbm)
+    with checked_rows():
+        objective.loss(x)
+        with torch.no_grad():
+            rbm.weight[0, 0] = torch.nan
+        with pytest.raises(ValueError, match=r"the weight between .* holds nan"):
+            objective.loss(x)
 
 
 class Own(LatentVariableModel):

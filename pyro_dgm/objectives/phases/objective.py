@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...checks import check_count
 from ...columns import has_missing
-from ...inference.light import rows_are_checked, runs_alone
+from ...inference.light import LightTrace, NotPlain, rows_are_checked, runs_alone
 from ...inference.random_state import RandomState
 from ...inference.registration import unregistered
 from ...inference.sites import FAILURES
@@ -22,6 +22,9 @@ from ..objective import Objective, Stateful, described, own_groups, place
 from ..sparsity import Sparsity
 from .phase import NegativePhase
 from .program import negative_phase
+
+SITE = "x"
+"""The observed site of a model's program."""
 
 SWEEPS = 10
 """Sweeps of the chains that fill in missing values."""
@@ -99,14 +102,15 @@ class NegativePhaseObjective(Objective):
 
         A step of a machine of 784 x 500 spends 0.5 ms less around its products.
         """
-        site = self._steps.only_site
-        if site is None or not (rows_are_checked() and runs_alone()):
+        only_site = getattr(self._model, "only_site", None)
+        if only_site is None or not (self._steps.plain and rows_are_checked() and runs_alone()):
             return None
         before = RandomState()
-        with suppress(*FAILURES):
-            fn = self._model.only_site()
+        with suppress(NotPlain, *FAILURES):
+            with LightTrace(None):  # which refuses sites outside of the rows' plate
+                fn = only_site()
             if fn is not None and not fn.batch_shape:
-                free_energy, log_z = self.phase.terms(site, self.phase.prepare(site, fn), x)
+                free_energy, log_z = self.phase.terms(SITE, self.phase.prepare(SITE, fn), x)
                 loss = (free_energy + log_z).sum()
                 if math.isfinite(loss.item()):
                     return loss

@@ -54,7 +54,8 @@ class Tracking:
             self.state |= anchor(fn, value)
             return
         changes = processes.gather(collapsed - self.state["collapsed"])
-        change = changes.logsumexp(0) - math.log(len(changes))
+        top = changes.amax(0)
+        change = top + (changes - top).exp_().mean(0).log()  # logsumexp takes four times as long on ten numbers
         self.state["log_z"] = self.state["log_z"] + change
         self.state["travelled"] = self.state["travelled"] + change.abs().max()
         self.state["steps"] = self.state["steps"] + 1

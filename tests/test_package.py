@@ -149,6 +149,18 @@ def test_the_citation_is_of_this_version():
 def test_the_results_table_is_generated():
     page = (ROOT / "tutorials" / "results.md").read_text(encoding="utf-8")
     assert re.search(r"<!-- results -->\n(.*?)<!-- /results -->", page, re.S)[1].strip() == recipes.table()
+    assert re.search(r"<!-- distances -->\n(.*?)<!-- /distances -->", page, re.S)[1].strip() == recipes.distances()
+
+
+def test_what_is_compared_says_how_far_it_is_and_why():
+    stored = recipes.recipes()
+    assert not {row.name for row in figure.compared() if not stored[row.name].get("limits")}
+    lines = {line.split("|")[1].strip(): line.split("|")[4].strip() for line in recipes.distances().splitlines()}
+    rbm, error = recipes.results()["rbm-16-mnist"], recipes.results()["classrbm-hybrid-mnist"]
+    assert lines["`rbm-16-mnist`"] == f"{rbm['figure']['value'] + 142.56:+.2f}"
+    assert (
+        lines["`classrbm-hybrid-mnist`"] == f"{1.28 - 100 * error['figure']['value']:+.2f}"
+    )  # of errors fewer are better
 
 
 def test_the_picture_of_results_is_of_the_stored_ones():

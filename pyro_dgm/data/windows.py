@@ -21,7 +21,7 @@ def windows(sequences: Sequence[Tensor], order: int) -> Tensor:
 
     Args:
         sequences: tensors, each ``T_i x D``.
-        order: the number of frames before a frame.
+        order: the number of frames before a frame; 0 for single frames.
 
     Returns:
         ``windows x (order + 1) D``, where sequence i has ``T_i - order`` windows.
@@ -34,7 +34,7 @@ def windows(sequences: Sequence[Tensor], order: int) -> Tensor:
         tensor([[1., 2., 3.],
                 [2., 3., 4.]])
     """
-    order = check_count("order", order, what="the frames before a frame")
+    order = check_count("order", order, 0, "the frames before a frame")
     if len(sequences) == 0:
         raise ValueError("windows got no sequences; expected at least one tensor of frames x values")
     for number, sequence in enumerate(sequences):
@@ -73,7 +73,8 @@ def windowed(dataset: Dataset, features: int, order: int) -> Dataset:
 
     def changed(split: Split) -> Split:
         rows = _windows_of_padded(features, order, split.x)
-        parts = [split.space.preprocessing] * bool(split.space.preprocessing) + [f"windows of {order + 1} frames"]
+        rows_are = f"windows of {order + 1} frames" if order else "single frames"
+        parts = [split.space.preprocessing] * bool(split.space.preprocessing) + [rows_are]
         return Split(rows, Space(split.space.support, ", ".join(parts)))
 
     train, valid, test = changed(dataset.train), changed(dataset.valid), changed(dataset.test)

@@ -2,6 +2,6 @@
 
 from .reproduction import folder_of, reproduce
 from .stored import recipes, repeats, results
-from .table import table
+from .table import distances, table
 
-__all__ = ["folder_of", "recipes", "repeats", "reproduce", "results", "table"]
+__all__ = ["distances", "folder_of", "recipes", "repeats", "reproduce", "results", "table"]

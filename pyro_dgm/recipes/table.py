@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
+from .figure import compared
 from .stored import recipes, repeats, results
 
 HEAD = ["recipe", "test log-likelihood (or error)", "space", "published", "training", "machine"]
 
 
+DISTANCES = ["recipe", "here", "published", "ahead by", "limited by"]
+
+
 def table() -> str:
     """The results table of tutorials/results.md, in Markdown, from the recorded result files."""
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in (HEAD, *rows())]
-    head, *lines = (f"| {' | '.join(row)} |" for row in cells)
-    return "\n".join([head, "|---" * len(HEAD) + "|", *lines])
+    return _markdown(HEAD, rows())
+
+
+def distances() -> str:
+    """The table of distances from published figures, in Markdown: what ``compared`` finds, axis by axis."""
+    stored, cells = recipes(), []
+    for axis, compared_rows in groupby(compared(), key=lambda row: row.axis):
+        cells.append([f"*{axis}*", "", "", "", ""])
+        for row in compared_rows:
+            ahead = row.published - row.value if axis.startswith("test error") else row.value - row.published
+            here = f"{'≥ ' if row.kind == 'lower bound' else ''}{row.value:.2f}"
+            published = f"{'≥ ' if row.bound else ''}{row.published:.2f}"
+            cells.append([f"`{row.name}`", here, published, f"{ahead:+.2f}", stored[row.name].get("limits", "")])
+    return _markdown(DISTANCES, cells)
+
+
+def _markdown(head: list[str], cells: list[list[str]]) -> str:
+    lines = (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in (head, *cells))
+    first, *others = lines
+    return "\n".join([first, "|---" * len(head) + "|", *others])
 
 
 def rows() -> list[list[str]]:

@@ -159,6 +159,9 @@ def test_windows_of_a_data_set(tmp_path: Path) -> None:
     ):
         expected = np.stack([frames[frame][start : start + 3].ravel() for start in starts])
         assert np.array_equal(getattr(data, part).x.numpy(), expected.astype(np.float32))
+    single = load("mocap_mit", tmp_path, preprocessing=how | {"order": 0})
+    assert str(single.test.space) == "real (standardised channels, single frames)"
+    assert np.array_equal(single.test.x.numpy(), frames["test"].astype(np.float32))
     with pytest.raises(ValueError, match="sequence 0 has 3 frames; expected more than order=3"):
         load("mocap_mit", tmp_path, preprocessing=how | {"order": 3})
     with pytest.raises(ValueError, match="features=3"):

@@ -94,8 +94,8 @@ def test_programs_of_one_site_have_the_same_steps_without_a_trace(monkeypatch):
             for light, stock in zip(phase_steps(model, x, True), phase_steps(model, x, False), strict=True):
                 assert_same(light, stock)
         short_steps[len(seen)] += 1
-    assert short_steps[2] >= 10  # the first step finds out
-    assert sum(short_steps.values()) - short_steps[2] <= 5
+    assert short_steps.keys() == {3}  # the first one too, so that resumed runs round alike
+    assert short_steps[3] >= 10
 
 
 def test_subclasses_with_programs_of_their_own_are_traced():

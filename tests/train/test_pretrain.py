@@ -7,6 +7,7 @@ from oracles import boltzmann as oracle
 import pyro_dgm as dgm
 from pyro_dgm import error_rate, fine_tune
 from pyro_dgm.data import binarise
+from pyro_dgm.train.optimisers import Adam
 
 
 def patterns(rows=300):
@@ -267,7 +268,7 @@ def test_pretraining_that_was_interrupted_goes_on(tmp_path, monkeypatch):
 
     whole = deep()
     dgm.pretrain(whole, x, **options, out=str(tmp_path / "whole"))
-    stopped, taken, step = deep(), [], torch.optim.Adam.step
+    stopped, taken, step = deep(), [], Adam.step
 
     def counted(self, *arguments):
         taken.append(1)
@@ -276,7 +277,7 @@ def test_pretraining_that_was_interrupted_goes_on(tmp_path, monkeypatch):
         return step(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.Adam, "step", counted)
+        patch.setattr(Adam, "step", counted)
         with pytest.raises(KeyboardInterrupt):
             dgm.pretrain(stopped, x, **options, out=str(tmp_path / "stopped"))
     assert not (tmp_path / "stopped" / "layer3").exists()

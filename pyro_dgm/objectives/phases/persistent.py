@@ -23,11 +23,12 @@ class PCD(ChainsPhase):
     r"""Stochastic maximum likelihood: chains that persist between gradient steps (Younes 1999; Tieleman 2008).
 
     The surrogate's value follows $\log Z$. Where few states have to be listed it is exact. Elsewhere annealed importance
-    sampling finds it at the first step, and again whenever training has moved it far; in between, every step adds
+    sampling finds it at the first step, and again whenever training has moved it far; in between, small steps add
     $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over a few further chains, the witnesses, which take no part in the
     gradient. (Over the gradient's own chains that mean is biased downwards, since the step was made to raise their energy.)
-    The estimate drifts, by nats where chains mix slowly: the loss then shows whether training works and is no likelihood, and
-    figures come from ``dgm.log_likelihood``. A distribution that is no Boltzmann machine has no annealing path: its log Z is
+    After large steps $\log Z = E[-F] + H$ over all chains, with the entropy H as the last anchor or small step left it.
+    The estimate is off by nats, by tens where training is fast: the loss then shows whether training works and is no likelihood,
+    and figures come from ``dgm.log_likelihood``. A distribution that is no Boltzmann machine has no annealing path: its log Z is
     counted from zero at the first step.
 
     Args:
@@ -126,12 +127,11 @@ class PCD(ChainsPhase):
         return {layer: torch.cat([x, witnesses[layer]]) for layer, x in chains.items()}, before
 
     def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
-        witnesses = collapsed[self.number :].detach()
+        drawn = collapsed.detach()
         if self.mean_field:
-            drawn = self.chains_kernel(site, fn).draws(self.chains[site])
             with torch.no_grad():
-                witnesses = fn.collapsed({layer: x[self.number :] for layer, x in drawn.items()})
-        self.tracking[site].leave(witnesses)
+                drawn = fn.collapsed(self.chains_kernel(site, fn).draws(self.chains[site]))
+        self.tracking[site].leave(drawn[self.number :], drawn.mean(0))
         surrogate = average_to(collapsed[: self.number], fn.parameter_batch_shape)
         return surrogate - surrogate.detach() + self.tracking[site].state["log_z"]
 

@@ -11,8 +11,17 @@ from ... import processes
 from ...annealing import log_partition
 from ...energy import EnergyDistribution, log_states
 
-ANCHOR_STEPS, ANCHOR_NATS = 200, 20.0
-"""The least number of steps between two anchors, and the least number of nats that log Z has moved between them."""
+ANCHOR_STEPS, ANCHOR_NATS = 400, 20.0
+"""The least number of steps between two anchors once training is as old, and of nats that log Z has moved between them."""
+
+FIRST_STEPS = 25
+"""The number of steps before the second anchor."""
+
+TRUSTED = 1.0
+"""The variance of the witnesses' changes up to which the mean of their exponentials says how log Z changed, in nats²."""
+
+SMOOTHING = 0.1
+"""The weight of a step in the running mean of the entropy."""
 
 _ANCHOR, _ROUGH = {"chains": 50, "temperatures": 300}, {"chains": 20, "temperatures": 100}
 """The annealing of an anchor, and of one that is left behind soon since log Z moves fast."""
@@ -25,19 +34,25 @@ _LISTED_SUMS = 2**14
 
 
 class Tracking:
-    r"""An estimate of $\log Z$: an anchor, and since then $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over witnesses.
+    r"""An estimate of $\log Z$: an anchor, and what two kinds of chains' states tell of its change since then.
 
-    Where few states have to be listed, log Z is exact at every step. Elsewhere it drifts between two anchors, downwards where
-    chains mix slowly, since they linger in states whose energy training raises. It is good enough for score-function rewards
-    and a readable loss, and a loss made of it is no likelihood. A distribution without layers has no annealing path: its
+    - **Small steps.** $\log\operatorname{mean} e^{F_{old} - F_{new}}$ over witnesses is the change, up to some tenth of the
+      variance of $F_{old} - F_{new}$ where there are ten of them.
+    - **Large steps**, where that variance is above ``TRUSTED``: such means would be wrong by nats at every step. Then
+      $\log Z = E[-F] + H$, with the mean over all chains, and with the entropy H as small steps or the last anchor left it. It
+      is wrong by as much as the entropy has changed since, and by the mean's error, but these do not add up.
+
+    Where few states have to be listed, log Z is exact at every step. The estimate is good enough for score-function rewards and
+    a readable loss, and a loss made of it is no likelihood. A distribution without layers has no annealing path: its
     log Z is counted from zero.
 
     Args:
         state: the state of an earlier run.
 
     Attributes:
-        state: ``log_z``; the witnesses' log-probabilities up to log Z under the last parameters, ``collapsed``; how many
-            nats log Z has ``travelled`` in how many ``steps`` since the last anchor; and whether that one was ``rough``.
+        state: ``log_z``; the witnesses' log-probabilities up to log Z under the last parameters, ``collapsed``; the entropy;
+            whether the last step was small, ``trusted``; how many nats log Z has ``travelled`` in how many ``steps`` since the
+            last anchor; whether that one was ``rough``; and the ``age`` in steps.
     """
 
     def __init__(self, state: dict[str, Tensor] | None = None) -> None:
@@ -46,6 +61,7 @@ class Tracking:
     def begin(self, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
         """Find log Z, and record the witnesses' log-probabilities under the present parameters."""
         self.state = {"collapsed": collapsed, **anchor(fn, value)}
+        self.state["age"] = self.state["steps"]
 
     def follow(self, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
         """Find log Z under the present parameters: exactly, or by its change since the last ``leave`` as the witnesses'
@@ -56,17 +72,33 @@ class Tracking:
         changes = processes.gather(collapsed - self.state["collapsed"])
         top = changes.amax(0)
         change = top + (changes - top).exp_().mean(0).log()  # logsumexp takes four times as long on ten numbers
+        trusted = changes.var(0) < TRUSTED
+        self.state["trusted"] = trusted
         self.state["log_z"] = self.state["log_z"] + change
-        self.state["travelled"] = self.state["travelled"] + change.abs().max()
+        self.state["travelled"] = self.state["travelled"] + torch.where(trusted, change.abs(), ANCHOR_NATS).max()
         self.state["steps"] = self.state["steps"] + 1
+        self.state["age"] = age = self.state.get("age", self.state["steps"]) + 1
         steps, far = self.state["steps"], self.state["travelled"] > ANCHOR_NATS
+        least = min(max(float(age) / 2, FIRST_STEPS), ANCHOR_STEPS)
         slow = steps >= 2 * ANCHOR_STEPS
-        if fn.layered and steps >= ANCHOR_STEPS and (far or (slow and self.state.get("rough"))):
+        if fn.layered and steps >= least and (far or (slow and self.state.get("rough"))):
             self.state |= anchor(fn, value, rough=not slow)
 
-    def leave(self, collapsed: Tensor) -> None:
-        """Record the witnesses' log-probabilities under the present parameters."""
-        self.state["collapsed"] = collapsed
+    def leave(self, collapsed: Tensor, mean: Tensor) -> None:
+        """Record what the chains show under the present parameters.
+
+        Args:
+            collapsed: the witnesses' log-probabilities up to log Z.
+            mean: the mean of those of all chains.
+        """
+        state, mean = self.state, processes.mean(mean, 1)
+        state["collapsed"] = collapsed
+        if "entropy" not in state or not state["steps"]:
+            state["entropy"] = state["log_z"] - mean
+            return
+        trusted, entropy = state["trusted"], state["entropy"]
+        state["log_z"] = torch.where(trusted, state["log_z"], mean + entropy)
+        state["entropy"] = torch.where(trusted, entropy + SMOOTHING * (state["log_z"] - mean - entropy), entropy)
 
 
 def anchor(fn: EnergyDistribution, value: Tensor, rough: bool = False) -> dict[str, Tensor]:

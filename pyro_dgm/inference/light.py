@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pyro
 import torch
@@ -15,7 +15,7 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
-from torch import nn
+from torch import Tensor, nn
 
 from ..energy.support import in_support
 from .random_state import RandomState
@@ -23,6 +23,8 @@ from .sites import FAILURES, PARTICLES
 
 _DATA = "data"
 """The name of the plate of rows."""
+
+Part = TypeVar("Part")
 
 _current: LightTrace | None = None
 _rows_are_checked = False
@@ -44,6 +46,7 @@ class LightTrace(Messenger):
 
     Attributes:
         nodes: the sites by name, in order.
+        parts: what ``shared`` computed, by name, beside what it was computed of.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class LightTrace(Messenger):
     ) -> None:
         super().__init__()
         self.nodes: dict[str, Any] = {}
+        self.parts: dict[Any, tuple[tuple[Tensor, ...], Any]] = {}
         self.frames: tuple[CondIndepStackFrame, ...] = ()
         self._particles, self._replayed, self._constants = particles, replayed, constants
         self._shape: torch.Size | None = None
@@ -129,6 +133,31 @@ def rows_plate(number: int) -> AbstractContextManager[Any]:
     if any(isinstance(handler, TraceMessenger | BlockMessenger) for handler in inside):
         return pyro.plate(_DATA, number)
     return _current.rows(number)
+
+
+def shared(name: Any, inputs: tuple[Tensor, ...], compute: Callable[[], Part]) -> Part:
+    """What guide and model both compute of the same tensors, without draws: once in a pair of light runs, else every time.
+
+    A recurrent state that depends on latents is one. The gradient is that of two computations: one node of the graph has
+    both their uses.
+
+    Args:
+        name: of this part in the model's programs, the number of the frame included.
+        inputs: all tensors that it depends on, but for parameters; they are told apart as objects.
+        compute: the function that computes it.
+
+    Example:
+        >>> import torch
+        >>> shared("double", (x := torch.ones(2),), lambda: 2 * x)
+        tensor([2., 2.])
+    """
+    if _current is None:
+        return compute()
+    known = _current.parts.get(name)
+    if known is None or len(known[0]) != len(inputs) or any(a is not b for a, b in zip(known[0], inputs, strict=True)):
+        known = _current.parts[name] = (inputs, compute())
+    found: Part = known[1]
+    return found
 
 
 @contextmanager
@@ -218,6 +247,7 @@ def _light_traces(
     of_guide = LightTrace(particles, constants=constants)
     of_guide.run(guide, args, kwargs)
     of_model = LightTrace(particles, of_guide.nodes)
+    of_model.parts = of_guide.parts
     of_model.run(model, args, kwargs)
     latents = {name for name, site in of_model.nodes.items() if not site["is_observed"]}
     if of_guide.frames not in ((), of_model.frames) or of_guide.nodes.keys() != latents:

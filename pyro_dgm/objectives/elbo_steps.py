@@ -90,8 +90,8 @@ def _sampled(site: Any, of_guide: Any) -> Tensor:
 def _in_closed_form(site: Any, of_guide: Any) -> Tensor:
     """The divergence of a latent's laws where it has a closed form."""
     try:
-        if _is_plain(of_guide):
-            return summed_divergence(of_guide["fn"], site["fn"])
+        if _is_plain(of_guide) or (_is_unscaled(of_guide) and isinstance(of_guide["mask"], Tensor)):
+            return summed_divergence(of_guide["fn"], site["fn"], of_guide["mask"])
         return _scaled(kl_divergence(of_guide["fn"], site["fn"]), of_guide)
     except NotImplementedError:
         return _sampled(site, of_guide)
@@ -110,7 +110,11 @@ def _summed(site: Any) -> Tensor:
 
 def _is_plain(site: Any) -> bool:
     """Whether a site has neither a mask nor a scale."""
-    return site["mask"] is None and isinstance(site["scale"], float) and site["scale"] == 1.0
+    return site["mask"] is None and _is_unscaled(site)
+
+
+def _is_unscaled(site: Any) -> bool:
+    return isinstance(site["scale"], float) and site["scale"] == 1.0
 
 
 def _scaled(terms: Tensor, site: Any) -> Tensor:

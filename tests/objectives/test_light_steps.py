@@ -15,7 +15,7 @@ import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.distributions import sums
 from pyro_dgm.distributions.sums import summed_divergence, summed_log_prob
-from pyro_dgm.inference.light import LightRuns, checked_rows
+from pyro_dgm.inference.light import LightRuns, checked_rows, shared
 from pyro_dgm.inference.registration import unregistered
 from pyro_dgm.models.shared import LatentVariableModel
 from pyro_dgm.models.shared.decoded import DecodedModel
@@ -265,6 +265,46 @@ def test_summed_log_probabilities(value):
         torch.testing.assert_close(summed_log_prob(fn, value.expand(4, 3)), expected)
 
 
+def test_what_guide_and_model_share_is_computed_once(monkeypatch):
+    """A light step makes a stroke for every step of a drawing, and Pyro's own step makes the guide's over again."""
+    draw, x = dgm.DRAW.example()
+    strokes, stroke = [], type(draw.network).stroke
+    monkeypatch.setattr(type(draw.network), "stroke", lambda *a: strokes.append(1) or stroke(*a))
+    objective = draw.objective()
+    objective.attach(draw)
+    light = step(draw, objective.loss, x)
+    assert len(strokes) == draw.steps
+    strokes.clear()
+    objective._steps._term = None
+    assert_same(light, step(draw, objective.loss, x))
+    assert len(strokes) == 2 * draw.steps - 1
+
+
+def test_parts_are_shared_by_the_tensors_that_they_depend_on():
+    model = Own(
+        lambda self, x: _observed_beside(self, x, [x, x.clone()]),
+        lambda self, x, mean: _observed_beside(self, x, [x], guide=True),
+    )
+    found.clear()
+    assert LightRuns().traces(model.model, model.guide, (torch.ones(2, 3),), {}) is not None
+    assert found == ["computed", "computed"]  # of the rows once, and of their copy
+    found.clear()
+    model.model(torch.ones(2, 3))
+    assert found == ["computed", "computed"]  # outside of light runs nothing is kept
+
+
+found = []
+
+
+def _observed_beside(self, x, inputs, guide=False):
+    """Rows of bits, beside a part that is computed of each of some tensors."""
+    for given in inputs:
+        shared("part", (given,), lambda: found.append("computed"))
+    with self.data_plate(x, None):
+        if not guide:
+            pyro.sample("x", dist.Bernoulli(logits=torch.zeros(3)).to_event(1), obs=x)
+
+
 def test_summed_divergences_and_their_first_two_derivatives():
     torch.manual_seed(0)
     numbers = [torch.randn(4, 3, dtype=torch.float64) for _ in range(4)]
@@ -272,11 +312,14 @@ def test_summed_divergences_and_their_first_two_derivatives():
     laws = [dist.Normal(*numbers[:2]).to_event(1), dist.Normal(*numbers[2:]).to_event(1)]
     torch.testing.assert_close(summed_divergence(*laws), kl_divergence(*laws).sum())
     inputs = [n.requires_grad_() for n in numbers]
-    of_normals = sums._NormalDivergence.apply
-    assert torch.autograd.gradcheck(of_normals, inputs)
-    assert torch.autograd.gradgradcheck(of_normals, inputs)
+    of_normals, mask = sums._NormalDivergence.apply, torch.tensor([True, False, True, True])
+    for entries in (None, mask.unsqueeze(-1)):
+        assert torch.autograd.gradcheck(of_normals, [*inputs, entries])
+        assert torch.autograd.gradgradcheck(of_normals, [*inputs, entries])
+    torch.testing.assert_close(summed_divergence(*laws, mask), kl_divergence(*laws)[mask].sum())
     others = [dist.Gamma(inputs[1], 1.0).to_event(1), dist.Gamma(inputs[3], 2.0).to_event(1)]
     torch.testing.assert_close(summed_divergence(*others), kl_divergence(*others).sum())
+    torch.testing.assert_close(summed_divergence(*others, mask), kl_divergence(*others)[mask].sum())
     with pytest.raises(NotImplementedError):
         summed_divergence(laws[0], dist.Cauchy(inputs[0], 1.0).to_event(1))
 

@@ -14,6 +14,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from ...checks import check_columns, check_count
+from ...inference.light import shared
 from ...nets.attention import Drawing, Filters, Window
 from ...nets.recurrent import Cell, State
 from ...objectives.objective import Objective
@@ -88,27 +89,28 @@ class DRAW(LatentVariableModel):
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         network = self.network  # looked up once: every look-up registers all parameters
-        canvas, decoder = network.start()
+        canvas, decoder = shared("start", (), network.start)
         prior = dist.Normal(canvas.new_zeros(self.latent), 1.0).to_event(1)
         with self.data_plate(x, size):
             for step in range(self.steps):
-                canvas, decoder, _ = network.stroke(pyro.sample(f"z{step + 1}", prior), canvas, decoder)
+                canvas, decoder = self._stroke(step, pyro.sample(f"z{step + 1}", prior), canvas, decoder)
             columns, known = known_alone(dist.Bernoulli(logits=canvas).to_event(1), x)
             return pyro.sample("x", columns, obs=known)
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
         network = self.network
-        (canvas, decoder), encoder, seen = (
-            network.start(),
-            network.encoder.start(),
-            network.see(torch.where(x.isnan(), 0.0, x)),
-        )
+        canvas, decoder = shared("start", (), network.start)
+        encoder, seen = network.encoder.start(), network.see(torch.where(x.isnan(), 0.0, x))
         with self.data_plate(x, size):
             for step in range(self.steps):
                 encoder = network.look(x, seen, canvas, decoder, encoder)
                 z = pyro.sample(f"z{step + 1}", network.posterior(encoder))
                 if step + 1 < self.steps:
-                    canvas, decoder, _ = network.stroke(z, canvas, decoder)
+                    canvas, decoder = self._stroke(step, z, canvas, decoder)
+
+    def _stroke(self, step: int, z: Tensor, canvas: Tensor, decoder: State) -> tuple[Tensor, State]:
+        """The canvas and the decoder's state after a step, which guide and model share."""
+        return shared(("stroke", step), (z, canvas, *decoder), lambda: self.network.stroke(z, canvas, decoder)[:2])
 
     def drawing(self, source: int | Tensor) -> Drawing:
         """The canvas after every step, and the place of every write window.

@@ -18,6 +18,7 @@ from torch.nn.functional import softplus
 from ...checks import check_choice, check_count
 from ...data.sequences import checked_frames, join_frames, split_frames, unpad
 from ...distributions.padded_frames import PaddedFrames, join
+from ...inference.light import shared
 from ...inference.particles import given_values
 from ...nets.bodies import mlp
 from ...nets.scaling import ColumnScaling
@@ -147,23 +148,26 @@ class VariationalRNN(LatentVariableModel):
 
     def generate(self, x: Tensor | None = None, size: int | None = None, length: int | None = None) -> Tensor:
         """The generative program's body; ``length`` is the number of frames to draw where there is no ``x``."""
-        h, inputs, drawn = self.start(), [], []
+        h, inputs, drawn = shared("start", (), self.start), [], []
         # Under poutine.uncondition the frames are drawn as well, of the lengths of x.
         draw = x is None or any(isinstance(handler, UnconditionMessenger) for handler in _PYRO_STACK)
         if x is None:
             steps, present = length or self.frames, h.new_ones(length or self.frames) > 0
         else:
-            values, described, present = self._split(x)
+            values, described, present = shared("split", (x,), lambda: self._split(x))
             steps = values.shape[-2]
         with self.data_plate(x, size):
             for t in range(steps):
                 with _where(present[..., t]):
                     z = pyro.sample(f"z{t + 1}", self.prior(h))
-                code = self.code(z)
-                inputs.append(join(code, h))
                 if draw:
+                    inputs.append(join(code := self.code(z), h))
                     drawn.append(self.observe(self.decoder(inputs[-1])).sample())
-                h = self.advance(self.see(drawn[-1]) if draw else described[..., t, :], code, h)
+                    h = self.advance(self.see(drawn[-1]), code, h)
+                else:
+                    code, after = self._frame(t, z, described, h)
+                    inputs.append(join(code, h))
+                    h = after
             frames = PaddedFrames(self.observe(self.decoder(torch.stack(inputs, -2))).to_event(1), present)
             if not draw:
                 return pyro.sample("x", frames, obs=x)
@@ -171,13 +175,22 @@ class VariationalRNN(LatentVariableModel):
             return pyro.sample("x", dist.Delta(row, log_density=frames.log_prob(row), event_dim=1), obs=x)
 
     def infer(self, x: Tensor, size: int | None = None) -> None:
-        h = self.start()
-        values, described, present = self._split(x)
+        h = shared("start", (), self.start)
+        values, described, present = shared("split", (x,), lambda: self._split(x))
         with self.data_plate(x, size):
             for t in range(values.shape[-2]):
                 with _where(present[..., t]):
                     z = pyro.sample(f"z{t + 1}", self.encode(described[..., t, :], h))
-                h = self.advance(described[..., t, :], self.code(z), h)
+                _, h = self._frame(t, z, described, h)
+
+    def _frame(self, t: int, z: Tensor, described: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The code of a frame's latents and the state after the frame, which guide and model share."""
+
+        def computed() -> tuple[Tensor, Tensor]:
+            code = self.code(z)
+            return code, self.advance(described[..., t, :], code, h)
+
+        return shared(("frame", t), (z, described, h), computed)
 
     def sample(self, n: int, length: int | None = None) -> Tensor:
         """Draw ``n`` independent sequences, frame by frame, as rows without padding.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,10 @@ from .graph import Block
 from .machine import Clamp, Machine, placed
 
 Natural = tuple[Tensor, ...]
+
+STILL = 1 / 3
+"""In units of the square root of rounding, the largest move of a mean at which rounds end: 1e-4 in single precision. A bound of
+mean field is stationary in the means, so that it is off by the square of that."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,13 @@ def mean_field(
     r"""The factorial distribution of the layers outside ``fixed`` by the fixed-point equations (20.33-34); differentiable.
 
     The fields of the fixed layers are computed once; rounds go colour by colour, so that a row's result does not depend on
-    the other rows.
+    the other rows. Where no gradient is recorded and units have finitely many states, rounds end once the first layer's means
+    stand still (``STILL``): in trained machines on digits after six or seven.
 
     Args:
         machine: the bound graph.
         fixed: the layers that are given, ``rows x layer shape``.
-        rounds: how often every mean is computed anew.
+        rounds: how often every mean is computed anew, at most.
         start: flat mean statistics to start from; by default those of the biases alone.
         known: ``{layer: (mask, value)}``: layers known in part, both ``rows x layer shape``; known entries stand at their
             values in place of their means.
@@ -100,8 +106,9 @@ def mean_field(
         parts.append((Block(layer), eta, shaped))
         statistics[layer] = with_known(layer, machine.flat(layer, shaped) if start is None else start[layer])
     outer, conditioned = _conditioned(machine, free, statistics)
-    for _ in range(rounds):
-        parts = []
+    watched = None if torch.is_grad_enabled() else _watched(machine, free)
+    for number in range(rounds):
+        parts, before = [], statistics.get(watched or "")
         for block in (block for colour in machine.colours for block in colour if block.layer not in fixed):
             layer = block.layer
             eta = conditioned.fields(block, statistics, skip=outer)
@@ -115,6 +122,8 @@ def mean_field(
                     placed(old.expand(*n.shape[:-1], old.shape[-1]), block.entries, n)
                     for old, n in zip(statistics[layer], new, strict=True)
                 )
+        if watched is not None and 0 < number < rounds - 1 and _stand_still(before or (), statistics[watched]):
+            break
     rows = [x.shape[: x.dim() - machine.graph.layers[layer].event_dim] for layer, x in fixed.items()]
     # Means that do not depend on the data yet have no dimension of rows.
     means_by_layer = {
@@ -122,6 +131,19 @@ def mean_field(
         for layer in free
     }
     return MeanField(means_by_layer, tuple(parts), machine)
+
+
+def _watched(machine: Machine, free: Sequence[str]) -> str | None:
+    """The first free layer that rounds compute, if it is computed as a whole and no layer has real-valued units."""
+    block = next((b for colour in machine.colours for b in colour if b.layer in free), None)
+    finite = all(machine.graph.layers[layer].states_per_atom is not None for layer in free)
+    return block.layer if block is not None and block.atoms is None and finite else None
+
+
+def _stand_still(before: Natural, after: Natural) -> bool:
+    """Whether no mean has moved far."""
+    limit = STILL * math.sqrt(torch.finfo(after[0].dtype).eps)
+    return all(bool((b - a).abs_().amax() <= limit) for b, a in zip(before, after, strict=True))
 
 
 def _conditioned(

@@ -58,9 +58,6 @@ class ElboSteps:
                 with suppress(*FAILURES):  # which Pyro then reports
                     loss = self._loss(*pair, self._term, latent_weight)
                     if loss is not None and math.isfinite(loss.detach().item()):
-                        self.only_site = (
-                            next(iter(pair[0].nodes)) if len(pair[0].nodes) == 1 and not pair[1].nodes else None
-                        )
                         return loss
                 self._runs.undo()
         with nullcontext() if latent_weight == 1 else _LatentWeight(latent_weight):

@@ -40,10 +40,11 @@ class _Short(Optimizer):
         return None
 
     def _is_observed(self) -> bool:
-        """Whether hooks or a profiler want to see the steps."""
+        """Whether hooks or a profiler want to see the steps, or a scaler of gradients has something to say about this one."""
         hooks = torch_optimizer._global_optimizer_pre_hooks, torch_optimizer._global_optimizer_post_hooks
         own = self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks
-        return any(map(bool, (*hooks, *own))) or torch.autograd._profiler_enabled()
+        scaled = getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
+        return any(map(bool, (*hooks, *own))) or scaled or torch.autograd._profiler_enabled()
 
     def _takes(self, group: dict[str, Any]) -> bool:
         """Whether the short step knows all options of a group."""
@@ -74,9 +75,13 @@ class _FusedAdam(_Short):
     _loop: Callable[..., None] | None
     """The loop; None in a version of torch without it."""
 
+    _decoupled: bool
+    """Whether the loop's weight decay is decoupled; newer versions of torch let a group say so, too."""
+
     def _takes(self, group: dict[str, Any]) -> bool:
         plain = group["fused"] and not any(group[option] for option in ("amsgrad", "maximize", "differentiable"))
-        return bool(plain and self._loop is not None) and all(
+        same = group.get("decoupled_weight_decay", self._decoupled) == self._decoupled
+        return bool(plain and same and self._loop is not None) and all(
             p.grad is None or (len(self.state[p]) == 3 and p.device.type == "cpu" and p.grad.dtype == p.dtype)
             for p in group["params"]
         )
@@ -101,10 +106,10 @@ class _FusedAdam(_Short):
 class Adam(_FusedAdam, torch.optim.Adam):
     """Torch's Adam."""
 
-    _loop = getattr(torch, "_fused_adam_", None)
+    _loop, _decoupled = getattr(torch, "_fused_adam_", None), False
 
 
 class AdamW(_FusedAdam, torch.optim.AdamW):
     """Torch's Adam with decoupled weight decay."""
 
-    _loop = getattr(torch, "_fused_adamw_", None)
+    _loop, _decoupled = getattr(torch, "_fused_adamw_", None), True

@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch.distributions import kl_divergence
 
@@ -109,9 +110,34 @@ def test_subclasses_with_programs_of_their_own_are_traced():
         def infer(self, *args, **kwargs):
             pyro.sample("z", dist.Normal(0.0, 1.0))
 
-    for cls in (Scored, Beyond):
-        assert cls(6, 4).only_site() is None
+    class Scaled(dgm.RBM):
+        @property
+        def model(self):
+            return poutine.scale(super().model, scale=0.5)
+
+    class OnlyScaledPlates(dgm.RBM):
+        def data_plate(self, x, size):
+            stack = contextlib.ExitStack()
+            stack.enter_context(poutine.scale(scale=0.5))
+            stack.enter_context(super().data_plate(x, size))
+            return stack
+
+    patched = dgm.RBM(6, 4)
+    patched.generate = poutine.scale(patched.generate, scale=0.5)
+    for model in (Scored(6, 4), Beyond(6, 4), Scaled(6, 4), OnlyScaledPlates(6, 4), patched):
+        assert model.only_site() is None
     assert dgm.RBM(6, 4).only_site() is not None
+
+
+def test_a_machine_in_a_mask_is_traced():
+    class Masked(dgm.RBM):
+        def forward(self):
+            return super().forward().mask(torch.tensor(False))
+
+    objective, model = dgm.NegativePhaseObjective(dgm.CD()), Masked(6, 4)
+    objective.attach(model)
+    with checked_rows():
+        assert objective.loss(torch.ones(5, 6)).item() == 0
 
 
 def test_a_short_step_that_fails_is_explained_by_pyro():

@@ -1,6 +1,7 @@
 """Short steps of optimisers have torch's own numbers, bit for bit, and its hooks."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -64,6 +65,37 @@ def test_states_are_exchanged_with_torch(name):
     train(one, ours, 3, first=3)
     train(two, theirs, 3, first=3)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.skipif(
+    "decoupled_weight_decay" not in inspect.signature(torch.optim.Adam).parameters,
+    reason="newer versions of torch have it",
+)
+def test_adam_may_have_its_weight_decay_decoupled():
+    options = {"lr": 0.01, "fused": True, "weight_decay": 0.1, "decoupled_weight_decay": True}
+    ours, theirs = parameters(), parameters()
+    train(optimisers.Adam(groups(ours), **options), ours, 8)
+    train(torch.optim.Adam(groups(theirs), **options), theirs, 8)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_scaled_gradients_are_unscaled_and_infinite_ones_left_out(name):
+    own, torchs, options = OWN[name]
+    found = []
+    for cls in (own, torchs):
+        torch.manual_seed(0)
+        given, scaler = torch.nn.Parameter(torch.ones(3)), torch.amp.GradScaler("cpu", init_scale=8.0)
+        optimiser = cls([given], **options | {"eps": 1.0})  # by which a scale shows
+        for number in range(4):
+            optimiser.zero_grad()
+            scaler.scale((given**2).sum()).backward()
+            if number == 2:
+                given.grad[0] = torch.inf
+            scaler.step(optimiser)
+            scaler.update()
+        found.append(given.detach())
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])

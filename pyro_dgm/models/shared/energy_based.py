@@ -18,6 +18,9 @@ from .conditioning import check_condition, check_imputation
 from .model import ProbabilisticModel
 from .rows import PROGRESS_ROWS
 
+_PROGRAMS = "generate", "infer", "model", "guide", "data_plate"
+"""What a model's programs are made of."""
+
 
 class EnergyModel(ProbabilisticModel):
     """A model whose call returns an energy distribution over the visible layer."""
@@ -38,9 +41,11 @@ class EnergyModel(ProbabilisticModel):
         """The guide is empty: hidden units are summed out, so there are no latent sites."""
 
     def only_site(self) -> EnergyDistribution | None:
-        """This model's distribution; None where a subclass has programs of its own."""
-        own = type(self).generate is EnergyModel.generate and type(self).infer is EnergyModel.infer
-        return self() if own else None
+        """This model's distribution; None where a subclass, or this instance, has programs of its own."""
+        for name in _PROGRAMS:
+            if name in vars(self) or getattr(type(self), name) is not getattr(EnergyModel, name):
+                return None
+        return self()
 
     def observed(self, x: Tensor) -> dict[str, Tensor]:
         """The states of the layers that data rows observe; of booleans of entries, those of the layers."""

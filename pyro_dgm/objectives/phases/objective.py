@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...checks import check_count
 from ...columns import has_missing
+from ...energy import EnergyDistribution
 from ...inference.light import LightTrace, NotPlain, rows_are_checked, runs_alone
 from ...inference.random_state import RandomState
 from ...inference.registration import unregistered
@@ -109,7 +110,7 @@ class NegativePhaseObjective(Objective):
         with suppress(NotPlain, *FAILURES):
             with LightTrace(None):  # which refuses sites outside of the rows' plate
                 fn = only_site()
-            if fn is not None and not fn.batch_shape:
+            if isinstance(fn, EnergyDistribution) and not fn.batch_shape:  # and not one in a mask
                 free_energy, log_z = self.phase.terms(SITE, self.phase.prepare(SITE, fn), x)
                 loss = (free_energy + log_z).sum()
                 if math.isfinite(loss.item()):

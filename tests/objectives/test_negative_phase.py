@@ -469,6 +469,17 @@ def test_log_z_is_followed_through_small_and_large_steps(speed, large):
             assert abs(error) < 6 * math.sqrt(1.1 * variance / 20) + 0.1 * variance
 
 
+def test_the_change_of_log_z_is_not_too_small_on_average():
+    """Of normal changes log E e^c is half of their variance; the logarithm of a mean over ten misses 0.018 nats of it."""
+    torch.manual_seed(0)
+    law, followed, changes = Moving(0.0), tracking.Tracking(), math.sqrt(0.3) * torch.randn(10, 20000)
+    followed.begin(law, changes, torch.zeros_like(changes))
+    followed.follow(law, changes, changes)
+    error = followed.state["log_z"] - 0.15
+    assert abs(float(error.mean())) < 0.006
+    assert float(error.std()) / math.sqrt(20000) < 0.0015
+
+
 def test_anchors_are_rough_while_log_z_moves_fast_and_good_once_it_does_not(monkeypatch):
     """They lie ten steps apart at least, or half of the steps so far, but three."""
     monkeypatch.setattr(tracking, "ANCHOR_STEPS", 10)

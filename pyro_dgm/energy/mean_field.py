@@ -15,8 +15,8 @@ from .machine import Clamp, Machine, placed
 
 Natural = tuple[Tensor, ...]
 
-STILL = 1 / 3
-"""In units of the square root of rounding, the largest move of a mean at which rounds end: 1e-4 in single precision. A bound of
+STILL = 1 / 30
+"""In units of the square root of rounding, the largest move of a mean at which rounds end: 1e-5 in single precision. A bound of
 mean field is stationary in the means, so that it is off by the square of that."""
 
 
@@ -62,7 +62,7 @@ def mean_field(
 
     The fields of the fixed layers are computed once; rounds go colour by colour, so that a row's result does not depend on
     the other rows. Where no gradient is recorded and units have finitely many states, rounds end once the first layer's means
-    stand still (``STILL``): in trained machines on digits after six or seven.
+    stand still (``STILL``): in trained machines on digits after eight.
 
     Args:
         machine: the bound graph.

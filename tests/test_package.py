@@ -180,6 +180,8 @@ def test_figures_of_other_protocols_share_no_axis():
         *("dbm-3hl-binarized-mnist", "dbn-binarized-mnist", "draw-binarized-mnist", "draw-whole-binarized-mnist"),
         *("iwae-stochastic-mnist", "iwae-two-layers-stochastic-mnist", "vae-stochastic-mnist"),
         "vae-long-stochastic-mnist",
+        *("diffusion-heartbeat", "dbm-redrawn-mnist", "dbn-redrawn-mnist"),
+        *("sbn-3hl-rws-binarized-mnist", "sbn-3hl-wake-sleep-binarized-mnist", "sbn-3hl-nvil-binarized-mnist"),
     }  # what was published is called a bound, or marked as one
     assert {name for name, row in rows.items() if row.bound} == bounds & rows.keys()
     assert "vae-binarized-mnist" not in rows  # what was published is of bits drawn anew

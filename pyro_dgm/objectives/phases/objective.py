@@ -10,6 +10,7 @@ from typing import Any
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
+from ... import processes
 from ...checks import check_count
 from ...columns import has_missing
 from ...energy import EnergyDistribution
@@ -115,7 +116,8 @@ class NegativePhaseObjective(Objective):
             if isinstance(fn, EnergyDistribution) and not fn.batch_shape:  # and not one in a mask
                 free_energy, log_z = self.phase.terms(SITE, self.phase.prepare(SITE, fn), x)
                 loss = (free_energy + log_z).sum()
-                if math.isfinite(loss.item()):
+                # Of all processes, which would wait for one another if one alone went another way.
+                if math.isfinite(processes.mean(loss.detach(), 1).item()):
                     return loss
         before.restore()
         return None

@@ -59,7 +59,8 @@ class SGD(_Short, torch.optim.SGD):
 
     def _takes(self, group: dict[str, Any]) -> bool:
         plain = not any(group[option] for option in ("momentum", "maximize", "foreach", "fused", "differentiable"))
-        return plain and all(parameter.grad is None or not parameter.grad.is_sparse for parameter in group["params"])
+        # Elsewhere torch steps all parameters at once.
+        return plain and all(p.is_cpu and (p.grad is None or not p.grad.is_sparse) for p in group["params"])
 
     def _short_step(self, group: dict[str, Any]) -> None:
         decay, rate = group["weight_decay"], group["lr"]

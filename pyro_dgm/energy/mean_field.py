@@ -60,9 +60,9 @@ def mean_field(
 ) -> MeanField:
     r"""The factorial distribution of the layers outside ``fixed`` by the fixed-point equations (20.33-34); differentiable.
 
-    The fields of the fixed layers are computed once; rounds go colour by colour, so that a row's result does not depend on
-    the other rows. Where no gradient is recorded and units have finitely many states, rounds end once the first layer's means
-    stand still (``STILL``): in trained machines on digits after eight.
+    The fields of the fixed layers are computed once; rounds go colour by colour. Where no gradient is recorded and units have
+    finitely many states, rounds end once the first layer's means stand still in every row (``STILL``): in trained machines on
+    digits after eight. A row's result depends on the other rows by no more than what is then left to move.
 
     Args:
         machine: the bound graph.
@@ -108,7 +108,7 @@ def mean_field(
     outer, conditioned = _conditioned(machine, free, statistics)
     watched = None if torch.is_grad_enabled() else _watched(machine, free)
     for number in range(rounds):
-        parts, before = [], statistics.get(watched or "")
+        parts, before = [], None if watched is None else statistics[watched]
         for block in (block for colour in machine.colours for block in colour if block.layer not in fixed):
             layer = block.layer
             eta = conditioned.fields(block, statistics, skip=outer)
@@ -122,8 +122,9 @@ def mean_field(
                     placed(old.expand(*n.shape[:-1], old.shape[-1]), block.entries, n)
                     for old, n in zip(statistics[layer], new, strict=True)
                 )
-        if watched is not None and 0 < number < rounds - 1 and _stand_still(before or (), statistics[watched]):
-            break
+        if watched is not None and before is not None and 0 < number < rounds - 1:
+            if _stand_still(before, statistics[watched]):
+                break
     rows = [x.shape[: x.dim() - machine.graph.layers[layer].event_dim] for layer, x in fixed.items()]
     # Means that do not depend on the data yet have no dimension of rows.
     means_by_layer = {

@@ -11,7 +11,6 @@ from .stored import recipes, repeats, results
 
 HEAD = ["recipe", "test log-likelihood (or error)", "space", "published", "training", "machine"]
 
-
 DISTANCES = ["recipe", "here", "published", "ahead by", "limited by"]
 
 

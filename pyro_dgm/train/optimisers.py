@@ -6,6 +6,7 @@ tensors anew: some 0.3 ms, as long as the arithmetic of half a million weights.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
 
-class _Short(Optimizer):
+class _Short(Optimizer, ABC):
     """An optimiser that tries ``_short_step`` first; mixed into one of torch's."""
 
     def step(self, closure: Any = None) -> Any:
@@ -46,12 +47,13 @@ class _Short(Optimizer):
         scaled = getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
         return any(map(bool, (*hooks, *own))) or scaled or torch.autograd._profiler_enabled()
 
+    @abstractmethod
     def _takes(self, group: dict[str, Any]) -> bool:
         """Whether the short step knows all options of a group."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _short_step(self, group: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Move a group's parameters along their gradients."""
 
 
 class SGD(_Short, torch.optim.SGD):

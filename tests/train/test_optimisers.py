@@ -41,11 +41,16 @@ def train(optimiser, given, steps, first=0):
         optimiser.step()
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_steps_are_those_of_torch(name):
+def pair(name):
+    """Equal parameters, and our optimiser and torch's over them."""
     own, torchs, options = OWN[name]
     ours, theirs = parameters(), parameters()
-    one, two = own(groups(ours), **options), torchs(groups(theirs), **options)
+    return ours, theirs, own(groups(ours), **options), torchs(groups(theirs), **options)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_steps_are_those_of_torch(name):
+    ours, theirs, one, two = pair(name)
     train(one, ours, 8)
     train(two, theirs, 8)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
@@ -54,9 +59,7 @@ def test_steps_are_those_of_torch(name):
 
 @pytest.mark.parametrize("name", OWN)
 def test_states_are_exchanged_with_torch(name):
-    own, torchs, options = OWN[name]
-    ours, theirs = parameters(), parameters()
-    one, two = own(groups(ours), **options), torchs(groups(theirs), **options)
+    ours, theirs, one, two = pair(name)
     train(two, theirs, 3)
     one.load_state_dict(copy.deepcopy(two.state_dict()))
     with torch.no_grad():

@@ -34,6 +34,7 @@ _ROOMS = {
     ],
     "nets.discriminator": ["Discriminator"],
     "objectives.criteria.adversarial": ["Adversarial"],
+    "objectives.light_elbo": ["LightELBO"],
     "objectives.sparsity": ["Sparsity"],
     "objectives.criteria.labelled": ["Hybrid"],
     "objectives.criteria.moment_matching": ["MomentMatching"],
@@ -66,7 +67,7 @@ _ROOMS = {
 _HOME = {name: room for room, names in _ROOMS.items() for name in names} | model_classes()
 _FOLDERS = (
     "annealing", "autoregressive", "data", "distributions", "energy", "evaluation", "in_jax", "inference", "mcmc", "models",
-    "nets", "objectives", "processes", "recipes", "registry", "sklearn", "train",
+    "nets", "objectives", "optim", "processes", "recipes", "registry", "sklearn", "train",
 )  # fmt: skip
 
 

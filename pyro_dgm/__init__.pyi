@@ -12,6 +12,7 @@ from . import mcmc as mcmc
 from . import models as models
 from . import nets as nets
 from . import objectives as objectives
+from . import optim as optim
 from . import processes as processes
 from . import recipes as recipes
 from . import registry as registry
@@ -159,6 +160,7 @@ from .objectives.estimators.optimal_baseline import OptimalBaseline as OptimalBa
 from .objectives.estimators.per_datum import PerDatumELBO as PerDatumELBO
 from .objectives.estimators.score_function import NVIL as NVIL
 from .objectives.estimators.wake_sleep import WakeSleep as WakeSleep
+from .objectives.light_elbo import LightELBO as LightELBO
 from .objectives.sparsity import Sparsity as Sparsity
 from .sklearn.rbm_classifier import RBMClassifier as RBMClassifier
 from .sklearn.rbm_transformer import RBMTransformer as RBMTransformer
@@ -238,6 +240,7 @@ __all__ = [
     "JointGatedRBM",
     "LAPGAN",
     "Lateral",
+    "LightELBO",
     "LogLikelihood",
     "LogPartition",
     "MADE",

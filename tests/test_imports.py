@@ -24,7 +24,7 @@ FLOORS = [
     ["models", *(f"models.{chapter}" for chapter in CHAPTERS)],
     ["registry", "evaluation"],
     ["train"],
-    ["recipes", "sklearn"],
+    ["recipes", "sklearn", "optim"],
     ["cli"],
     ["__main__"],
 ]

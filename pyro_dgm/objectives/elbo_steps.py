@@ -52,17 +52,26 @@ class ElboSteps:
             x: rows.
             latent_weight: the factor of the latents' log-probabilities, in model and guide.
         """
-        if self._term is not None:
-            pair = self._runs.traces(*self._programs, (x,), {}, accept=self._has_terms)
-            if pair is not None:
-                with suppress(*FAILURES):  # which Pyro then reports
-                    loss = self._loss(*pair, self._term, latent_weight)
-                    if loss is not None and math.isfinite(loss.detach().item()):
-                        return loss
-                self._runs.undo()
+        loss = self.light((x,), {}, latent_weight)
+        if loss is not None:
+            return loss
         with nullcontext() if latent_weight == 1 else _LatentWeight(latent_weight):
             by_pyro: Tensor = self._module(x)
         return by_pyro
+
+    def light(self, args: tuple[Any, ...], kwargs: dict[str, Any], latent_weight: float = 1.0) -> Tensor | None:
+        """The loss of the programs at these arguments by light runs; None, with the random state as before, where Pyro must."""
+        if self._term is None:
+            return None
+        pair = self._runs.traces(*self._programs, args, kwargs, accept=self._has_terms)
+        if pair is None:
+            return None
+        with suppress(*FAILURES):  # which Pyro then reports
+            loss = self._loss(*pair, self._term, latent_weight)
+            if loss is not None and math.isfinite(loss.detach().item()):
+                return loss
+        self._runs.undo()
+        return None
 
     def _has_terms(self, model: LightTrace, guide: LightTrace) -> bool:
         """Whether latents are reparameterised; and in the same order, else Pyro warns where divergences are in closed form."""

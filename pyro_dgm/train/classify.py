@@ -16,6 +16,7 @@ from ..data.streams import stream
 from ..inference.random_state import seeded
 from ..models.shared.arguments import rows_for
 from ..nets.modes import evaluating
+from .optimisers import FUSED_ON
 
 FEATURE_ROWS = 2000
 """Rows whose features are inferred at a time, which bounds the memory that mean field takes."""
@@ -74,7 +75,7 @@ def fit_classifier(
             f"labels got the class {int(labels.max())}; the network has scores of classes 0 to {classes - 1}"
         )
     weights = _weights(class_weights, labels, classes, x)
-    fused = x.device.type in ("cpu", "cuda")
+    fused = x.device.type in FUSED_ON
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=fused)
     steps = max(epochs * -(-len(x) // batch_size), 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)

@@ -15,6 +15,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
+FUSED_ON = ("cpu", "cuda")
+"""Types of devices on which Adam's step is one loop over all numbers, in a quarter of the time."""
+
+LOOPS = frozenset({"capturable", "differentiable", "foreach", "fused"})
+"""Options that choose among torch's loops."""
+
 
 class _Short(Optimizer, ABC):
     """An optimiser that tries ``_short_step`` first; mixed into one of torch's."""

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from ..checks import check_choice, check_count, check_positive, check_seed, check_share, shown
-from .optimisers import SGD, Adam, AdamW
+from .optimisers import FUSED_ON, LOOPS, SGD, Adam, AdamW
 from .schedules import LINEAR, NAMES
 
 OPTIMISERS: dict[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 FUSED = ("adam", "adamw")
-"""The optimisers whose step torch does in one loop over all numbers, in a quarter of the time; plain SGD gains nothing."""
+"""The optimisers that have a fused loop which pays; plain SGD gains nothing by its own."""
 
 
 @dataclass
@@ -70,8 +70,8 @@ class Settings:
         """
         if "lr" in self.optimiser_options:
             raise ValueError(f"optimiser_options got {self.optimiser_options}; the step size is learning_rate")
-        chooses = self.optimiser_options.keys() & {"capturable", "differentiable", "foreach", "fused"}
-        fused = self.optimiser in FUSED and device.type in ("cpu", "cuda") and not chooses
+        chooses = self.optimiser_options.keys() & LOOPS
+        fused = self.optimiser in FUSED and device.type in FUSED_ON and not chooses
         options = {"lr": self.learning_rate, **({"fused": True} if fused else {}), **self.optimiser_options}
         try:
             optimiser: torch.optim.Optimizer = OPTIMISERS[self.optimiser](groups, **options)

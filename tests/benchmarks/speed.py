@@ -6,6 +6,10 @@ import statistics
 import time
 from pathlib import Path
 
+import pyro
+from pyro.infer import SVI, Trace_ELBO
+
+import pyro_dgm as dgm
 from pyro_dgm.inference.light import checked_rows
 from pyro_dgm.recipes.reproduction import machine, versions
 from pyro_dgm.train.settings import Settings
@@ -55,6 +59,12 @@ def fit_step(model, objective, x, optimiser, learning_rate):
         stepper.step()
 
     return step
+
+
+def pcd_by_svi(rbm, optimiser=pyro.optim.SGD, loss=None):
+    """SVI of a machine by PCD with 100 chains: with Pyro's own optimiser and estimator, unless others are given."""
+    program = dgm.negative_phase(rbm.model, dgm.PCD(chains=100))
+    return SVI(program, rbm.guide, optimiser({"lr": 1e-4}), loss or Trace_ELBO(max_plate_nesting=1))
 
 
 def record(benchmarks):

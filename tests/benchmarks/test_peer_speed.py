@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import pyro
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO
 
 import pyro_dgm as dgm
 
-from .speed import fit_step, ratios
+from .speed import fit_step, pcd_by_svi, ratios
 
 
 def test_pcd_epoch_against_scikit_learn(benchmark):
-    """10,000 rows, batch 100, one pass: SVI's steps and those of fit against BernoulliRBM."""
+    """10,000 rows, batch 100, one pass: SVI's steps, the same with light runs, and those of fit against BernoulliRBM."""
     from sklearn.neural_network import BernoulliRBM
 
     x = (torch.rand(10_000, 784) < 0.2).float()
     array = x.numpy()
-    rbm, other = dgm.RBM(784, 500), dgm.RBM(784, 500)
-    svi = SVI(
-        dgm.negative_phase(rbm.model, dgm.PCD(chains=100)), rbm.guide, pyro.optim.SGD({"lr": 1e-4}),
-        Trace_ELBO(max_plate_nesting=1),
-    )  # fmt: skip
+    rbm, second, other = (dgm.RBM(784, 500) for _ in range(3))
+    svi, light = pcd_by_svi(rbm), pcd_by_svi(second, dgm.optim.SGD, dgm.LightELBO())
 
-    def ours():
+    def by(inference):
         for batch in x.split(100):
-            svi.step(batch)
+            inference.step(batch)
 
     batch = torch.empty(100, 784)
     step = fit_step(other, other.objective(), batch, "sgd", 1e-4)
@@ -44,7 +39,8 @@ def test_pcd_epoch_against_scikit_learn(benchmark):
         "PCD-1, 10,000 rows of 784 by batches of 100, 500 hidden, against scikit-learn's `BernoulliRBM`",
         "fit ≤ 0.5, SVI ≤ 0.77",
         rounds=7,
-        svi=ours,
+        svi=lambda: by(svi),
+        svi_light=lambda: by(light),
         fit=fitted,
         scikit_learn=theirs,
     )

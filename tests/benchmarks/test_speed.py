@@ -13,7 +13,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import nn
 
 import pyro_dgm as dgm
@@ -22,7 +22,7 @@ from pyro_dgm.annealing.partition import base_from_rows
 from pyro_dgm.energy.temperatures import temperatures as ladder
 from pyro_dgm.native import draws, products
 
-from .speed import fit_step, ratios
+from .speed import fit_step, pcd_by_svi, ratios
 
 pytestmark = pytest.mark.benchmark(group="ratio")
 
@@ -170,18 +170,16 @@ def bare_pcd(x, chains=100, lr=0.01):
 
 
 def test_pcd_step(benchmark):
-    """PCD-1 on 784×500, batch 100: the whole Pyro stack, fit's step, a bare torch loop."""
+    """PCD-1 on 784×500, batch 100: the whole Pyro stack, SVI with light runs, fit's step, a bare torch loop."""
     x = (torch.rand(100, 784) < 0.2).float()
-    rbm, other = dgm.RBM(784, 500), dgm.RBM(784, 500)
-    svi = SVI(
-        dgm.negative_phase(rbm.model, dgm.PCD(chains=100)), rbm.guide, pyro.optim.SGD({"lr": 1e-4}),
-        Trace_ELBO(max_plate_nesting=1),
-    )  # fmt: skip
+    rbm, second, other = (dgm.RBM(784, 500) for _ in range(3))
+    svi, light = pcd_by_svi(rbm), pcd_by_svi(second, dgm.optim.SGD, dgm.LightELBO())
     ratios(
         benchmark,
         "PCD-1 step, 784×500, batch 100, against a bare loop",
         "≤ 1.2",
         svi=lambda: svi.step(x),
+        svi_light=lambda: light.step(x),
         fit_centred=fit_step(other, other.objective(centred=True), x, "sgd", 1e-2),
         bare=bare_pcd(x),
     )
@@ -243,14 +241,15 @@ def layers(*sizes):
 
 def test_vae_step(benchmark):
     """A VAE step, 784-200-200-50, batch 100: SVI with Pyro's Adam and with its fused one, the same of a VAE as Pyro's examples
-    write it, fit's step, and bare torch with its default Adam."""
+    write it, SVI with light runs, fit's step, and bare torch with its default Adam."""
     x = (torch.rand(100, 784) < 0.2).float()
     plain, bare = PlainVAE(), PlainVAE()
     optimiser = torch.optim.Adam(bare.parameters(), lr=1e-3)
 
+    elbo = TraceMeanField_ELBO(max_plate_nesting=1)
+
     def svi(vae, **options):
-        adam = pyro.optim.Adam({"lr": 1e-3, **options})
-        return SVI(vae.model, vae.guide, adam, TraceMeanField_ELBO(max_plate_nesting=1))
+        return SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3, **options}), elbo)
 
     def bare_step():
         optimiser.zero_grad()
@@ -261,8 +260,9 @@ def test_vae_step(benchmark):
         ((error + kl) / 100).backward()
         optimiser.step()
 
-    other = dgm.VAE(784)
+    other, light = dgm.VAE(784), dgm.VAE(784)
     runs = {"svi": svi(dgm.VAE(784)), "svi_fused": svi(dgm.VAE(784), fused=True), "svi_of_plain_vae": svi(plain)}
+    runs["svi_light"] = SVI(light.model, light.guide, dgm.optim.Adam({"lr": 1e-3}), dgm.LightELBO(elbo))
     ratios(
         benchmark,
         "VAE step, 784-200-200-50, batch 100, against bare torch",

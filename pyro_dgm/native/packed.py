@@ -148,17 +148,17 @@ class PackedBits:
             )
         check_array("from_base", from_base.reshape(-1), torch.bool, (rows,))
         check_array("trips", trips.reshape(-1), torch.int64, (chains,))
-        rate, source = betas.new_zeros(len(betas) - 1), betas.new_empty(rows, dtype=torch.int64)
+        rates, source = betas.new_zeros(chains, len(betas) - 1), betas.new_empty(rows, dtype=torch.int64)
         climbing, climbed = from_base.to(torch.uint8).contiguous(), trips.clone()
         gaps = like.new_empty(sum(len(w) for w in words), rows)
         starts = [_padded(b) for b in base]
         differences = [_padded(bias - b) for bias, b in zip(self.biases, base, strict=True)]
         fields = [like.new_empty(rows, starts[layer].numel()) for layer in self.order[:early]]
-        tensors = [seeds(2), betas, rate, source, climbing, climbed, gaps]
+        tensors = [seeds(2), betas, rates, source, climbing, climbed, gaps]
         tensors += [*starts, *differences, *words, *self.weights, *fields]
         numbers = rows, *self.counts, steps, len(betas), early, *self.numbers
         team.run_team(tempering.temper_bits, tensors, *numbers)
-        return rate / (steps * chains), climbing.bool(), climbed
+        return rates.sum(0) / (steps * chains), climbing.bool(), climbed
 
 
 def _padded(x: Tensor) -> Tensor:

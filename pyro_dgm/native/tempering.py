@@ -4,7 +4,8 @@ Rows are chains x temperatures, temperatures fastest; states are words of bits, 
 tiles as in a sweep, and logits and fields come in strips of 32 columns. A step has three parts, with a barrier after each:
 
 1. ``weigh_colours``: fields of the first colour given the second, and D of every row, summed strip by strip;
-2. ``swap_rows``: one member lets the rows of every chain trade places (a few hundred numbers: not worth sharing);
+2. ``swap_rows``: the rows of every chain trade places; each member has its share of the chains, with their part of the random
+   stream;
 3. ``draw_colours``: bits of the first colour from the fields of the row that came, then of the second colour.
 
 A replica that trades places moves nothing: the first colour is drawn anew from its fields, and the second colour, which only
@@ -59,9 +60,9 @@ def strips_of(data: Any, layout: Any, layer: Any, first: Any) -> Any:
 
 @compiled
 def fields_of(data: Any, layout: Any, tempered: Any, place: Any) -> Any:
-    """The memory for the fields of a block of the first colour, ``rows x strips x 32``."""
+    """The memory for the fields of a block of the first colour, ``strips x rows x 32``."""
     strips = tiles(layout.sizes[layout.order[place]])
-    return carray(data[tempered.fields + min(place, tempered.early - 1)], (layout.rows, strips, TILE), np.float32)
+    return carray(data[tempered.fields + min(place, tempered.early - 1)], (strips, layout.rows, TILE), np.float32)
 
 
 @compiled
@@ -93,30 +94,31 @@ def weigh_colours(data: Any, layout: Any, tempered: Any, gaps: Any, room: Any) -
             for i in range(height):
                 field_row = nothing.ctypes.data
                 if place < tempered.early:
-                    field_row = field.ctypes.data + ((top + i) * strips + strip) * BYTES
+                    field_row = field.ctypes.data + (strip * rows + top + i) * BYTES
                     copy_row(room.sums.ctypes.data + i * BYTES, field_row)
-                gaps[top + i, offset + strip] = sum_selected(words[strip, top + i], change, field_row)
+                gaps[offset + strip, top + i] = sum_selected(words[strip, top + i], change, field_row)
         offset += strips
 
 
 @compiled
-def swap_rows(gaps: Any, betas: Any, from_base: Any, trips: Any, rate: Any, source: Any, state: Any, gamma: Any) -> Any:
-    """Make a round of swaps in every chain; returns the random stream's state."""
+def swap_rows(gaps: Any, betas: Any, from_base: Any, trips: Any, rates: Any, source: Any, state: Any, gamma: Any) -> None:
+    """Make a round of swaps in this member's chains, each from its own place in the random stream."""
     temperatures = betas.size
     gap, order = np.empty(temperatures), np.empty(temperatures, np.int64)
     climbing = np.empty(temperatures, np.uint8)
-    for chain in range(trips.size):
+    start, end = own_part(trips.size)
+    for chain in range(start, end):
         first = chain * temperatures
-        for t in range(temperatures):
-            gap[t] = 0.0
-            for strip in range(gaps.shape[1]):
-                gap[t] += np.float64(gaps[first + t, strip])
-        state = swap_round(betas, gap, order, rate, state, gamma)
+        gap[:] = 0.0
+        for strip in range(gaps.shape[0]):
+            for t in range(temperatures):
+                gap[t] += np.float64(gaps[strip, first + t])
+        pairs_before = gamma * np.uint64(chain * (temperatures - 1))
+        swap_round(betas, gap, order, rates[chain], state + pairs_before, gamma)
         trips[chain] += climb(order, from_base[first : first + temperatures], climbing)
         for t in range(temperatures):
             source[first + t] = first + order[t]
             from_base[first + t] = climbing[t]
-    return state
 
 
 @compiled
@@ -143,7 +145,7 @@ def draw_colours(
             for i in range(height):
                 field_row = room.sums.ctypes.data + i * BYTES
                 if place < tempered.early:
-                    field_row = field.ctypes.data + (source[top + i] * strips + strip) * BYTES
+                    field_row = field.ctypes.data + (strip * rows + source[top + i]) * BYTES
                 beta = np.float32(betas[(top + i) % betas.size])
                 interpolate_row(start, change, field_row, beta, room.logits.ctypes.data + i * BYTES)
             part, strip_words = done + strip * pieces + top // PIECE, words[strip, top : top + height]
@@ -158,12 +160,13 @@ def temper(data: Any, layout: Any, tempered: Any, steps: Any) -> None:
     """Make some steps of all chains: weigh, swap, draw."""
     rows, temperatures = layout.rows, tempered.temperatures
     seeds, betas = carray(data[1], 4, np.uint64), carray(data[2], temperatures, np.float64)
-    rate, source = carray(data[3], temperatures - 1, np.float64), carray(data[4], rows, np.int64)
-    from_base, trips = carray(data[5], rows, np.uint8), carray(data[6], rows // temperatures, np.int64)
+    chains, pairs = rows // temperatures, temperatures - 1
+    rates, source = carray(data[3], (chains, pairs), np.float64), carray(data[4], rows, np.int64)
+    from_base, trips = carray(data[5], rows, np.uint8), carray(data[6], chains, np.int64)
     total = 0
     for size in layout.sizes:
         total += tiles(size)
-    gaps = carray(data[7], (rows, total), np.float32)
+    gaps = carray(data[7], (total, rows), np.float32)
     gamma, swapping, state = increment(seeds[1]), increment(seeds[3]), seeds[2]
     height = min(rows, CHUNK)
     room = Room(aligned(TABLE), aligned_halves(height), aligned(height), aligned(height), np.empty(TILE, np.float32))
@@ -171,9 +174,8 @@ def temper(data: Any, layout: Any, tempered: Any, steps: Any) -> None:
     for _ in range(steps):
         weigh_colours(data, layout, tempered, gaps, room)
         meet(data)
-        first, end = own_part(1)
-        if first < end:
-            state = swap_rows(gaps, betas, from_base, trips, rate, source, state, swapping)
+        swap_rows(gaps, betas, from_base, trips, rates, source, state, swapping)
+        state += swapping * np.uint64(chains * pairs)
         meet(data)
         done = draw_colours(data, layout, tempered, betas, source, seeds, gamma, done, room)
 
@@ -187,9 +189,9 @@ def temper_bits(data: Any) -> None:
 
     Behind the first pointer: rows, layers, blocks, flows, steps, temperatures, blocks of the first colour, and the numbers of
     ``sweep_bits``. Behind the others: four seeds; inverse temperatures in double precision; the summed swap probabilities of
-    every pair; room for a row's source; which rows were at the lowest inverse temperature last, in bytes; trips of the
-    chains; room for energies, ``rows x strips of all layers``; base and difference of every layer, in whole tiles; words of
-    bits; the flows' weights; room for the fields of the first colour's blocks, ``rows x strips x 32``.
+    every chain's pairs; room for a row's source; which rows were at the lowest inverse temperature last, in bytes; trips of the
+    chains; room for energies, ``strips of all layers x rows``; base and difference of every layer, in whole tiles; words of
+    bits; the flows' weights; room for the fields of the first colour's blocks, ``strips x rows x 32``.
     """
     head = carray(data[0], _HEAD, np.int64)
     layers, blocks = head[1], head[2]

@@ -101,7 +101,9 @@ def weigh_colours(data: Any, layout: Any, tempered: Any, gaps: Any, room: Any) -
 
 
 @compiled
-def swap_rows(gaps: Any, betas: Any, from_base: Any, trips: Any, rates: Any, source: Any, state: Any, gamma: Any) -> None:
+def swap_rows(
+    gaps: Any, betas: Any, from_base: Any, trips: Any, rates: Any, source: Any, state: Any, gamma: Any
+) -> None:
     """Make a round of swaps in this member's chains, each from its own place in the random stream."""
     temperatures = betas.size
     gap, order = np.empty(temperatures), np.empty(temperatures, np.int64)

@@ -190,8 +190,9 @@ class _Reproduction:
             options |= {key: min(options[key], FAST_COUNT) for key in counts if key in options}
             if "orders" in options:
                 options["orders"] = [min(count, 2) for count in options["orders"]]
-        other = self.recipe.get("measured_on")
-        data = self.dataset if other is None else self._load({"data": other, "options": {}})
+        other = self.recipe.get("measured_on")  # the name of a data set, or what a recipe says of its data
+        other = {"data": other} if isinstance(other, str) else other
+        data = self.dataset if other is None else self._load({"options": {}, **other})
         options.pop("measure", None)
         return measured(self.measure_name, Trained(model, data, classify, self.fast), options)
 

@@ -70,6 +70,18 @@ def test_samples_follow_the_enumerated_marginal():
     assert 0.5 * abs(drawn - p).sum() < oracle.total_variation_bound(p, n)
 
 
+def test_means_of_samples_are_those_of_rows_given_drawn_latents():
+    """Each is E[v | h1] for one h1, as often as the enumerated P(h1) says."""
+    dbn, _ = dgm.DBN.example()
+    _, h1, joint, _ = tables(dbn)
+    p = {name: value.detach().double().numpy() for name, value in dbn.named_parameters()}
+    means, n = sigmoid(h1 @ p["weights.0"].T + p["biases.0"]), 20_000
+    distances = np.abs(dbn.sample_means(n).numpy()[:, None] - means).max(-1)
+    assert distances.min(1).max() < 1e-6
+    drawn, p_h1 = np.bincount(distances.argmin(1), minlength=len(h1)) / n, np.exp(joint).sum(0)
+    assert 0.5 * abs(drawn - p_h1).sum() < oracle.total_variation_bound(p_h1, n)
+
+
 def test_three_layers_draw_downwards():
     """P(v) by summing the chain of layers, against samples."""
     dbn = oracle.randomise(dgm.DBN(3, hidden=(3, 2, 2)), torch.Generator().manual_seed(2))

@@ -22,6 +22,7 @@ from ...inference.importance import log_weights
 from ...inference.means import latent_means, mean_given
 from ...inference.pareto import pareto
 from ...inference.posterior import metropolis_step, posterior_draws
+from ...inference.sites import site_of_rows
 from ...objectives.estimators.multi_sample import IWAE, DReG
 from ...objectives.objective import Elbo, Objective
 from ...signatures import Option
@@ -64,6 +65,18 @@ class LatentVariableModel(ChainModel):
         """Draw ``n`` independent rows by ancestral sampling."""
         with torch.no_grad():
             return self.model(None, n)
+
+    def sample_means(self, n: int) -> Tensor:
+        """The means of rows given latents drawn from the prior, which published pictures show: ``n x visible``.
+
+        They are no draws of the model: they lack the noise of $p(x | z)$, and pictures of them look smoother.
+
+        Raises:
+            NotImplementedError: rows given latents have no mean.
+        """
+        with torch.no_grad():
+            mean: Tensor = site_of_rows(poutine.trace(self.model).get_trace(None, n))["fn"].mean
+        return mean
 
     def progress(self, train: Tensor, valid: Tensor) -> dict[str, float]:
         """The ELBO on the validation rows, in nats per row."""

@@ -20,7 +20,11 @@ MEASURES: dict[str, Callable[..., Outcome]] = {
 }
 
 
-NEEDED: dict[str, tuple[str, ...]] = {"parzen": ("arviz", "sklearn"), "trained on samples": ("sklearn",)}
+NEEDED: dict[str, tuple[str, ...]] = {
+    "parzen": ("arviz", "sklearn"),
+    "trained on samples": ("sklearn",),
+    "features": ("sklearn",),
+}
 """The extras without which a measure cannot be taken."""
 
 

@@ -469,6 +469,21 @@ def test_log_z_is_followed_through_small_and_large_steps(speed, large):
             assert abs(error) < 6 * math.sqrt(1.1 * variance / 20) + 0.1 * variance
 
 
+def test_witnesses_without_probability_are_forgotten():
+    """While a state has an infinite energy nothing is said of the entropy, nor at the first step; then log Z is found again."""
+    torch.manual_seed(0)
+    law, followed = Moving(0.0), tracking.Tracking()
+    rows = law.draws(0, 200)
+    for number in range(30):
+        log_p = rows @ law.logits(0)
+        if number in (0, 5, 6, 7, 20):
+            log_p[number % 7] = -math.inf
+        followed.follow(law, rows, log_p[:20]) if number else followed.begin(law, rows, log_p[:20])
+        followed.leave(log_p[:20], log_p.mean())
+    assert abs(float(followed.state["log_z"])) < 1e-6  # counted from the first step, since which nothing moved
+    assert bool(followed.state["trusted"])
+
+
 def test_the_change_of_log_z_is_not_too_small_on_average():
     """Of normal changes log E e^c is half of their variance; the logarithm of a mean over ten misses 0.018 nats of it."""
     torch.manual_seed(0)

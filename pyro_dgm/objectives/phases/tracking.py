@@ -76,8 +76,9 @@ class Tracking:
         variance, mean = torch.var_mean((changes - top).exp_(), 0)  # logsumexp takes four times as long on ten numbers
         # The logarithm of a mean over few is too small by half of its relative variance, which would add up step by step.
         change = top + mean.log() + variance / (2 * len(changes) * mean.square())
-        trusted = changes.var(0) < TRUSTED
-        self.state["trusted"] = trusted
+        known = change.isfinite()  # or else a witness had no probability, now or before
+        change = torch.where(known, change, 0.0)
+        self.state["trusted"] = trusted = (changes.var(0) < TRUSTED) & known
         self.state["log_z"] = self.state["log_z"] + change
         self.state["travelled"] = self.state["travelled"] + torch.where(trusted, change.abs(), ANCHOR_NATS).max()
         self.state["steps"] = self.state["steps"] + 1
@@ -97,6 +98,8 @@ class Tracking:
         """
         state, mean = self.state, processes.mean(mean, 1)
         state["collapsed"] = collapsed
+        if not bool(mean.isfinite().all()):
+            return  # a state without probability says nothing of the others' entropy
         if "entropy" not in state or not state["steps"]:
             state["entropy"] = state["log_z"] - mean
             return

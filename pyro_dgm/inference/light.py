@@ -28,6 +28,8 @@ Part = TypeVar("Part")
 
 _current: LightTrace | None = None
 _rows_are_checked = False
+_opened = 0
+"""The number of times that a program opened its plate of rows by Pyro's."""
 
 
 class NotPlain(Exception):
@@ -127,12 +129,21 @@ def _expanded(fn: Any, shape: Any) -> Any:
 
 def rows_plate(number: int) -> AbstractContextManager[Any]:
     """The data plate of so many rows: Pyro's, or in a light run a simple one."""
+    global _opened
     if _current is None:
+        _opened += 1
         return pyro.plate(_DATA, number)
     inside = _PYRO_STACK[_PYRO_STACK.index(_current) + 1 :]
     if any(isinstance(handler, TraceMessenger | BlockMessenger) for handler in inside):
         return pyro.plate(_DATA, number)
     return _current.rows(number)
+
+
+@contextmanager
+def watched_rows() -> Iterator[Callable[[], bool]]:
+    """A block, and a function that says whether a program opened its plate of rows in it."""
+    before = _opened
+    yield lambda: _opened > before
 
 
 def shared(name: Any, inputs: tuple[Tensor, ...], compute: Callable[[], Part]) -> Part:
@@ -250,6 +261,8 @@ def _light_traces(
     of_model.parts = of_guide.parts
     of_model.run(model, args, kwargs)
     latents = {name for name, site in of_model.nodes.items() if not site["is_observed"]}
+    if any(site["is_observed"] for site in of_guide.nodes.values()):
+        raise NotPlain
     if of_guide.frames not in ((), of_model.frames) or of_guide.nodes.keys() != latents:
         raise NotPlain
     return of_model, of_guide

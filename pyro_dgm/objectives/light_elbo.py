@@ -8,7 +8,11 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor
 
+from ..inference.light import watched_rows
 from .elbo_steps import ElboSteps
+
+_KEPT = 4
+"""The number of pairs of programs that are known at a time."""
 
 
 class LightELBO(ELBO):
@@ -20,7 +24,12 @@ class LightELBO(ELBO):
     rows that the models of this package open, and latents are reparameterised. All else (your own plates, discrete latents,
     more draws, handlers around the step, losses that are not finite) goes to the estimator as it is.
 
-    Parameters of the laws are validated in the first step, observed values in every one.
+    The first step of a model and its guide is the estimator's own, so guides and parameters that are made at their first use
+    are made as ever; so are all steps of programs that use no model of this package. A later step that turns out to need the
+    estimator runs the programs a second time, with the same draws of torch's: what else they change or draw, they do twice.
+    Programs are known again as the same objects, as ``SVI`` keeps them: ``vae.model`` is a new one every time.
+
+    Parameters of the laws are validated in the first two steps, observed values in every one.
 
     Args:
         elbo: the estimator; ``Trace_ELBO`` by default.
@@ -46,36 +55,49 @@ class LightELBO(ELBO):
             raise ValueError(f"elbo got {elbo!r}; expected an instance such as pyro.infer.TraceMeanField_ELBO()")
         super().__init__(elbo.num_particles, elbo.max_plate_nesting, retain_graph=elbo.retain_graph)
         self.elbo: Any = elbo
-        self._steps: tuple[Any, Any, ElboSteps] | None = None
+        self._known: list[tuple[Any, Any, ElboSteps | None]] = []
 
-    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss as a number, or as what the estimator returns instead."""
         with torch.no_grad():
             light = self._light(model, guide, args, kwargs)
-        return float(self.elbo.loss(model, guide, *args, **kwargs)) if light is None else light.item()
+        return self._by_estimator("loss", model, guide, args, kwargs) if light is None else light.item()
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The loss as a tensor with the estimator's gradients."""
         light = self._light(model, guide, args, kwargs)
         if light is not None:
             return light
-        stock: Tensor = self.elbo.differentiable_loss(model, guide, *args, **kwargs)
+        stock: Tensor = self._by_estimator("differentiable_loss", model, guide, args, kwargs)
         return stock
 
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss as ``loss`` returns it, with its gradients in the parameters."""
         light = self._light(model, guide, args, kwargs)
         if light is None:
-            return float(self.elbo.loss_and_grads(model, guide, *args, **kwargs))
+            return self._by_estimator("loss_and_grads", model, guide, args, kwargs)
         if light.requires_grad:
             light.backward(retain_graph=self.retain_graph)
         return light.item()
 
     def _light(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        if self._steps is None or (model, guide) != self._steps[:2]:
-            self._steps = model, guide, ElboSteps(self.elbo, model, guide)
-        return self._steps[2].light(args, kwargs)
+        known = self._find(model, guide)
+        return None if known is None or known[2] is None else known[2].light(args, kwargs)
+
+    def _find(self, model: Any, guide: Any) -> tuple[Any, Any, ElboSteps | None] | None:
+        return next((known for known in self._known if known[:2] == (model, guide)), None)
+
+    def _by_estimator(self, method: str, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the estimator's method returns; programs that it has not seen are known from then on."""
+        with watched_rows() as opens_rows:
+            result = getattr(self.elbo, method)(model, guide, *args, **kwargs)
+        if self._find(model, guide) is None:
+            steps = ElboSteps(self.elbo, model, guide) if opens_rows() else None
+            self._known = [*self._known, (model, guide, steps)][-_KEPT:]
+        return result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_steps": None}  # a copy is of the estimator, and not of the programs it saw
+        return {**self.__dict__, "_known": []}  # a copy is of the estimator, and not of the programs it saw
 
     def _get_trace(self, *args: Any) -> Any:
         return self.elbo._get_trace(*args)

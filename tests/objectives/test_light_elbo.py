@@ -8,7 +8,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import SVI, RenyiELBO, ReweightedWakeSleep, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal, init_to_sample
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
@@ -36,7 +37,8 @@ def assert_same(one, two):
 
 
 def is_light(loss):
-    return loss._steps[2]._runs._plain
+    steps = loss._known[-1][2]
+    return steps is not None and steps._runs._plain
 
 
 def trained_by_elbo():
@@ -133,6 +135,54 @@ def test_programs_of_ones_own():
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("guide", [AutoNormal, AutoDelta, AutoDiagonalNormal])
+def test_guides_are_made_by_the_same_draws(guide):
+    """Pyro's automatic guides draw where they start when they are first called."""
+    vae, x = dgm.VAE.example()
+    found = []
+    for loss in (dgm.LightELBO(), Trace_ELBO()):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(1)
+        svi = SVI(vae.model, guide(vae.model, init_loc_fn=init_to_sample), pyro.optim.SGD({"lr": 0.0}), loss)
+        found.append([svi.step(x) for _ in range(3)] + [torch.rand(1).item()])
+    assert found[0] == found[1]
+
+
+def test_programs_of_ones_own_run_once_a_step():
+    """Batches and weights may come from what a program counts, and from draws that are not torch's."""
+    rows = iter(torch.rand(3, 5))
+
+    def model():
+        pyro.sample(
+            "x",
+            dist.Normal(pyro.param("location", lambda: torch.randn(())), 1.0).expand([5]).to_event(1),
+            obs=next(rows),
+        )
+
+    svi = SVI(model, lambda: None, pyro.optim.SGD({"lr": 0.01}), dgm.LightELBO())
+    assert len({svi.step() for _ in range(3)}) == 3
+
+
+def test_a_guide_that_observes_is_refused_as_by_pyro():
+    vae, x = dgm.VAE.example()
+    loss, guides, model = dgm.LightELBO(), [vae.guide], vae.model
+
+    def guide(x):
+        guides[-1](x)
+
+    for _ in range(2):
+        loss.loss(model, guide, x)
+    guides.append(poutine.condition(vae.guide, {"z": torch.zeros(len(x), 2)}))
+    with pytest.raises(RuntimeError, match="must be sampled"):
+        loss.loss(model, guide, x)
+
+
+def test_losses_of_two_numbers_are_passed_on():
+    vae, x = dgm.VAE.example()
+    svi = SVI(vae.model, vae.guide, pyro.optim.SGD({"lr": 1e-3}), dgm.LightELBO(ReweightedWakeSleep(num_particles=2)))
+    assert len(svi.step(x)) == len(svi.evaluate_loss(x)) == 2
+
+
 def test_an_estimator_without_a_differentiable_loss_serves_svi():
     vae, x = dgm.VAE.example()
     assert_same(by_svi(vae, x, dgm.LightELBO(RenyiELBO(alpha=0.5))), by_svi(vae, x, RenyiELBO(alpha=0.5)))
@@ -171,9 +221,10 @@ def test_torchs_optimisers_and_fit_take_it():
 def test_one_estimator_serves_models_in_turn():
     loss = dgm.LightELBO(TraceMeanField_ELBO())
     (vae, x), (other, y) = dgm.VAE.example(), (dgm.VAE(4, latent=2, hidden=(3,)), torch.ones(3, 4))
-    values = [loss.loss(m.model, m.guide, rows) for m, rows in ((vae, x), (other, y), (vae, x))]
+    programs = [(vae.model, vae.guide, x), (other.model, other.guide, y)]
+    values = [loss.loss(*pair) for pair in programs * 2]
     assert values[0] != values[1]
-    assert is_light(loss)
+    assert all(steps._runs._plain for *_, steps in loss._known)
 
 
 def test_copies_are_of_the_estimator_alone():
@@ -181,7 +232,7 @@ def test_copies_are_of_the_estimator_alone():
     loss = dgm.LightELBO(TraceMeanField_ELBO(num_particles=1))
     loss.loss(vae.model, vae.guide, x)
     for copied in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
-        assert copied._steps is None
+        assert not copied._known
         assert isinstance(copied.elbo, TraceMeanField_ELBO)
 
 

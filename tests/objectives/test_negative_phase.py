@@ -484,6 +484,30 @@ def test_witnesses_without_probability_are_forgotten():
     assert bool(followed.state["trusted"])
 
 
+def test_a_state_without_probability_leaves_other_machines_alone():
+    """Of two machines in a batch, which take the same large steps, one has a state of infinite energy."""
+    torch.manual_seed(0)
+    law, alone, both = Moving(0.5), tracking.Tracking(), tracking.Tracking()
+
+    def twice(log_p, number):
+        log_p = log_p.unsqueeze(-1).repeat(1, 2)
+        log_p[number, 1] = -math.inf if number in (5, 9) else log_p[number, 1]
+        return log_p
+
+    rows = law.draws(0, 200)
+    for number in range(10):
+        log_p = rows @ law.logits(number)
+        for followed, change in ((alone, log_p), (both, twice(log_p, number))):
+            followed.follow(law, rows, change[:20]) if number else followed.begin(law, rows, change[:20])
+        rows = law.draws(number, 200)
+        log_p = rows @ law.logits(number)
+        for followed, left in ((alone, log_p), (both, twice(log_p, number))):
+            followed.leave(left[:20], left.mean(0))
+    for name in ("log_z", "entropy"):
+        assert both.state[name][0] == pytest.approx(float(alone.state[name]))
+        assert bool(both.state[name].isfinite().all())
+
+
 def test_the_change_of_log_z_is_not_too_small_on_average():
     """Of normal changes log E e^c is half of their variance; the logarithm of a mean over ten misses 0.018 nats of it."""
     torch.manual_seed(0)

@@ -97,15 +97,18 @@ class Tracking:
             mean: the mean of those of all chains.
         """
         state, mean = self.state, processes.mean(mean, 1)
-        state["collapsed"] = collapsed
-        if not bool(mean.isfinite().all()):
-            return  # a state without probability says nothing of the others' entropy
+        state["collapsed"], known = (
+            collapsed,
+            mean.isfinite(),
+        )  # a state without probability says nothing of the entropy
         if "entropy" not in state or not state["steps"]:
-            state["entropy"] = state["log_z"] - mean
+            if bool(known.all()):
+                state["entropy"] = state["log_z"] - mean
             return
         trusted, entropy = state["trusted"], state["entropy"]
-        state["log_z"] = torch.where(trusted, state["log_z"], mean + entropy)
-        state["entropy"] = torch.where(trusted, entropy + SMOOTHING * (state["log_z"] - mean - entropy), entropy)
+        state["log_z"] = torch.where(trusted | ~known, state["log_z"], mean + entropy)
+        moved = entropy + SMOOTHING * (state["log_z"] - mean - entropy)
+        state["entropy"] = torch.where(trusted & known, moved, entropy)
 
 
 def anchor(fn: EnergyDistribution, value: Tensor, rough: bool = False) -> dict[str, Tensor]:

@@ -178,11 +178,12 @@ def test_what_holds_no_rows_is_refused_without_printing_it(data, message):
 def test_every_model_draws_a_whole_number_of_rows(cls):
     model, x = cls.example()
     assert model.sample(np.int64(2)).shape == (2, *x.shape[1:])
-    for n in (0, -1, 1.5, True, "3"):
-        with pytest.raises(
-            ValueError, match=f"n got {n!r}; expected the number of rows to draw, an integer of at least 1"
-        ):
-            model.sample(n)
+    for name in {"sample", "sample_means"} & set(dir(model)):
+        for n in (0, -1, 1.5, True, "3"):
+            with pytest.raises(
+                ValueError, match=f"n got {n!r}; expected the number of rows to draw, an integer of at least 1"
+            ):
+                getattr(model, name)(n)
 
 
 MANY = [0.5] * 3000

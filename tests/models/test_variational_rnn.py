@@ -390,6 +390,8 @@ def test_refusals():
         vrnn.guide(None, 3)
     with pytest.raises(ValueError, match="length got 0"):
         vrnn.sample(2, 0)
+    with pytest.raises(NotImplementedError, match="no means of rows"):
+        vrnn.sample_means(2)
     assert isinstance(vrnn.objective("iwae", particles=3).elbo, dgm.IWAE)
 
 

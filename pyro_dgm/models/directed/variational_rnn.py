@@ -207,6 +207,17 @@ class VariationalRNN(LatentVariableModel):
         with torch.no_grad():
             return self.model(None, n, length)
 
+    def sample_means(self, n: int) -> Tensor:
+        """Refused: the law of a frame is one given the frames that were drawn before it.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no means of rows given latents alone, since frames depend on the drawn ones before; "
+            "use sample"
+        )
+
     def given_columns(self) -> Tensor:
         """The columns that say which frames exist."""
         return presence_columns(self.visible, self.features)

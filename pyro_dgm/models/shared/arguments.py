@@ -53,8 +53,9 @@ def convert_arguments(cls: type) -> None:
             inspect.isfunction(method) and method.__module__ == cls.__module__
         ):  # what a base refuses is taken over as it is
             setattr(cls, name, _converting(method, _rows_and_booleans))
-    if inspect.isfunction(method := vars(cls).get("sample")):
-        cls.sample = _converting(method, _count)  # type: ignore[attr-defined]
+    for name in ("sample", "sample_means"):
+        if inspect.isfunction(method := vars(cls).get(name)):
+            setattr(cls, name, _converting(method, _count))
 
 
 def _converting(method: Callable[..., Any], convert: Callable[[Any, dict[str, Any]], None]) -> Callable[..., Any]:

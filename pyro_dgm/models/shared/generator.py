@@ -106,6 +106,11 @@ class GeneratorModel(LatentVariableModel):
         with evaluating(self):
             return super().sample(n)
 
+    def sample_means(self, n: int) -> Tensor:
+        """Generated rows without the output noise; batch normalisation as in ``sample``."""
+        with evaluating(self):
+            return super().sample_means(n)
+
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         """A lower bound of every row's log-density, by annealing from the prior, or by importance weights of its draws.
 

@@ -51,6 +51,13 @@ def test_classifiers_with_curved_borders_tell_classes_that_pixels_alone_do_not()
     assert "support vector machine" in text
 
 
+@pytest.mark.parametrize("classifier", features.WORDS)
+def test_features_that_never_change_tell_nothing(classifier):
+    options = {"classifiers": {classifier: (1.0,)}, "features": "nothing", "steps": 10}
+    figure, _, _ = measured("features", Trained(Signs(), signs(), None, False), options)
+    assert 0.3 < figure["value"] < 0.7
+
+
 def test_few_rows_may_choose_the_setting():
     sizes = []
 

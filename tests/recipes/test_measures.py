@@ -63,7 +63,7 @@ def test_windows_around_means_are_means_and_others_are_refused():
     assert asked == [{}]
     assert figure["method"] == "50 windows around means"
     for cls, options, message in (
-        (dgm.VAE, {"means": True}, "has no means of rows"),
+        (dgm.RBM, {"means": True}, "has no means of rows"),
         (dgm.VAE, {"steps": 3}, "draws by no chain"),
         (dgm.ContractiveAutoencoder, {"means": True}, "has no means of rows"),
     ):

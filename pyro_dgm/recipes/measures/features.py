@@ -66,6 +66,7 @@ def measure(
 
     train, valid, test = (inferred(split) for split in (data.train, data.valid, data.test))
     mean, scale = train.mean(0), train.std(0).mean()  # one scale for all features: rare ones stay small
+    scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)  # of features that are the same for all rows
     train, valid, test = ((x - mean) / scale for x in (train, valid, test))
     softmax: Fit = functools.partial(_softmax, steps=FAST_STEPS if trained.fast else steps)
     fits = {"softmax": softmax, "neighbours": _neighbours, "svm": _svm}

@@ -31,7 +31,7 @@ def measure(
         trained: a model and its data.
         samples: the number of windows, at most that of the training rows.
         widths: the widths that are tried; by default those of published figures, 0.1 to 1.
-        means: put the windows around the means of a chain's last step, as published figures of chains do, in place of draws.
+        means: put the windows around means of rows, given latents or the chain before, in place of draws, as published ones are.
         steps: the steps of every chain, for a model that draws by chains; the details then say how well these mix.
     """
     import torch

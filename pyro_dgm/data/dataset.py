@@ -93,7 +93,7 @@ class Dataset:
         valid: rows by which options and epochs are chosen.
         test: rows for the reported figures.
         shape: the shape of one row as a picture, such as (8, 8).
-        redraw: a function that draws a fresh binary batch from a batch of grey levels, or None.
+        redraw: a function that draws a fresh batch from a batch of training rows (bits from grey levels, say), or None.
         grey: a function from preprocessed rows to the grey levels that they came from, for pictures; None where there is none.
         convert: a function from rows as they were read to rows like these, None where they are the same.
         restore: a function from rows like these to rows as they were read, None where they are the same or it is not known.

@@ -5,6 +5,7 @@ from typing import Any
 
 from .dataset import Dataset
 from .real import standardise, whiten, whiten_pixels
+from .transposed import transposed
 from .windows import windowed
 
 PREPROCESSING: dict[str, Callable[..., Dataset]] = {
@@ -12,6 +13,7 @@ PREPROCESSING: dict[str, Callable[..., Dataset]] = {
     "whitened": whiten,
     "zca": whiten_pixels,
     "windows": windowed,
+    "transposed": transposed,
 }
 """The conventions by name."""
 

@@ -1,12 +1,13 @@
 """Padded rows and the data sets of sequences, against plain NumPy."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pyro_dgm.data import load, sequence_sets
+from pyro_dgm.data import Dataset, Space, Split, load, preprocess, sequence_sets
 from pyro_dgm.data.sequences import pad, unpad
 
 RNG = np.random.default_rng(0)
@@ -183,3 +184,40 @@ def test_real_motion(data_dir: str) -> None:
     assert np.abs(train.std(0) - 1).max() < 0.1
     assert np.array_equal(found[2][0][found[2][1]].numpy(), arrays["test"])
     assert found[2][1].sum(1).tolist() == [100, 100, 100, 26]
+
+
+def rolls() -> Dataset:
+    """Tunes of tones 2 to 4 of 8, unlike in length."""
+    tunes = [torch.zeros(n, 8) for n in (3, 5, 4)]
+    for number, tune in enumerate(tunes):
+        tune[torch.arange(len(tune)), 2 + (torch.arange(len(tune)) + number) % 3] = 1.0
+    split = Split(pad(tunes), Space("binary", "piano rolls"))
+    return Dataset("tunes", split, split, split, (5, 9))
+
+
+def test_training_sequences_are_moved_as_a_whole_to_other_keys() -> None:
+    data = preprocess(rolls(), "transposed", features=8, lowest=-2, highest=3)
+    assert torch.equal(data.test.x, rolls().test.x)
+    assert str(data.test.space) == "binary (piano rolls)"
+    moves = []
+    for epoch in range(200):
+        order = torch.cat(list(rolls().batches(epoch, 2, seed=3)))
+        moved = torch.cat(list(data.batches(epoch, 2, seed=3)))
+        for (before, there), (after, here) in zip(
+            zip(*unpad(order, 8), strict=True), zip(*unpad(moved, 8), strict=True), strict=True
+        ):
+            assert torch.equal(there, here)
+            shift = int(after[0].argmax()) - int(before[0].argmax())
+            assert torch.equal(after, before.roll(shift, 1))  # nothing of which leaves the frame
+            moves.append(shift)
+    counts = torch.bincount(torch.tensor(moves) + 2, minlength=6)
+    assert len(counts) == 6
+    assert ((counts - 100).abs() < 5 * math.sqrt(600 * 5 / 36)).all()  # of 600 uniform moves
+    again = torch.cat(list(data.batches(7, 2, seed=3)))
+    assert torch.equal(again, torch.cat(list(data.batches(7, 2, seed=3))))
+
+
+@pytest.mark.parametrize("ends", [{"lowest": -3}, {"highest": 4}, {"lowest": 2, "highest": 1}])
+def test_moves_that_lose_tones_are_refused(ends: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected a range within -2 to 3: the sequences have tones from 2 to 4 of 8"):
+        preprocess(rolls(), "transposed", **({"features": 8, "lowest": 0, "highest": 0} | ends))

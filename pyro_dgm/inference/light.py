@@ -139,11 +139,28 @@ def rows_plate(number: int) -> AbstractContextManager[Any]:
     return _current.rows(number)
 
 
-@contextmanager
-def watched_rows() -> Iterator[Callable[[], bool]]:
-    """A block, and a function that says whether a program opened its plate of rows in it."""
-    before = _opened
-    yield lambda: _opened > before
+class Watched(Messenger):
+    """Around programs that Pyro's handlers run: notes whether light runs would take the sites.
+
+    Attributes:
+        plain: whether there were sites, all of them in a plate of ``rows_plate``, reparameterised and without instructions.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened, self._all_plain = _opened, True
+        self._names: set[str] = set()
+
+    @property
+    def plain(self) -> bool:
+        return self._all_plain and _opened > self._opened
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if type(msg["fn"]).__name__ != "_Subsample":
+            alone = [frame.name for frame in msg["cond_indep_stack"]] == [_DATA]
+            drawn = not msg["is_observed"] and msg["name"] not in self._names  # else replayed
+            self._all_plain &= alone and not msg["infer"] and (msg["fn"].has_rsample or not drawn)
+            self._names.add(msg["name"])
 
 
 def shared(name: Any, inputs: tuple[Tensor, ...], compute: Callable[[], Part]) -> Part:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor
 
-from ..inference.light import watched_rows
+from ..inference.light import Watched
 from .elbo_steps import ElboSteps
 
 _KEPT = 4
@@ -25,8 +26,8 @@ class LightELBO(ELBO):
     more draws, handlers around the step, losses that are not finite) goes to the estimator as it is.
 
     The first step of a model and its guide is the estimator's own, so guides and parameters that are made at their first use
-    are made as ever; so are all steps of programs that use no model of this package. A later step that turns out to need the
-    estimator runs the programs a second time, with the same draws of torch's: what else they change or draw, they do twice.
+    are made as ever; and so are all steps where the first one shows that the programs need it. A later step that turns out to
+    need it runs the programs a second time, with the same draws of torch's: what else they change or draw, they do twice.
     Programs are known again as the same objects, as ``SVI`` keeps them: ``vae.model`` is a new one every time.
 
     Parameters of the laws are validated in the first two steps, observed values in every one.
@@ -89,11 +90,14 @@ class LightELBO(ELBO):
 
     def _by_estimator(self, method: str, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the estimator's method returns; programs that it has not seen are known from then on."""
-        with watched_rows() as opens_rows:
-            result = getattr(self.elbo, method)(model, guide, *args, **kwargs)
-        if self._find(model, guide) is None:
-            steps = ElboSteps(self.elbo, model, guide) if opens_rows() else None
-            self._known = [*self._known, (model, guide, steps)][-_KEPT:]
+        by_estimator = getattr(self.elbo, method)
+        if self._find(model, guide) is not None:
+            return by_estimator(model, guide, *args, **kwargs)
+        steps, watched = ElboSteps(self.elbo, model, guide), Watched()
+        with watched if steps.plain else nullcontext():
+            result = by_estimator(model, guide, *args, **kwargs)
+        known = model, guide, steps if steps.plain and watched.plain else None
+        self._known = [*self._known, known][-_KEPT:]
         return result
 
     def __getstate__(self) -> dict[str, Any]:

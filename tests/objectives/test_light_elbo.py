@@ -163,6 +163,39 @@ def test_programs_of_ones_own_run_once_a_step():
     assert len({svi.step() for _ in range(3)}) == 3
 
 
+@pytest.mark.parametrize("site", [None, "instructed", "factor", "plate", "global"])
+def test_programs_that_need_the_estimator_run_once_a_step(site):
+    vae, x = dgm.VAE.example()
+    model, guide, count = vae.model, vae.guide, [0]
+
+    def counted(x):
+        count[0] += 1
+        if site == "factor":
+            pyro.factor("constant", torch.tensor(1.0))
+        if site == "plate":
+            with pyro.plate("others", 2):
+                pyro.sample("y", dist.Normal(0.0, 1.0), obs=torch.zeros(2))
+        if site == "global":
+            pyro.sample("y", dist.Bernoulli(0.5), obs=torch.tensor(1.0))
+        (poutine.infer_config(model, lambda site: {"told": True}) if site == "instructed" else model)(x)
+
+    loss = dgm.LightELBO()
+    svi = SVI(counted, guide, pyro.optim.SGD({"lr": 1e-3}), loss)
+    for _ in range(3):
+        svi.step(x)
+    assert count == [3]
+    assert is_light(loss) == (site is None)
+
+
+def test_programs_with_discrete_latents_run_once_a_step():
+    sbn, x = dgm.SBN.example()
+    model, guide, calls = sbn.model, sbn.guide, []
+    svi = SVI(lambda x: calls.append(1) or model(x), guide, pyro.optim.SGD({"lr": 1e-3}), dgm.LightELBO())
+    for _ in range(3):
+        svi.step(x)
+    assert len(calls) == 3
+
+
 def test_a_guide_that_observes_is_refused_as_by_pyro():
     vae, x = dgm.VAE.example()
     loss, guides, model = dgm.LightELBO(), [vae.guide], vae.model

@@ -1,5 +1,7 @@
 """The measure of features: errors by the number of labels, with the weight decay that validation rows choose."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -74,11 +76,14 @@ def test_an_unknown_classifier_is_refused():
         measured("features", Trained(Signs(), signs(), None, False), {"classifiers": {"forest": (1,)}})
 
 
-def test_validation_rows_in_training_do_not_choose_the_decay(monkeypatch):
-    """With them at the end of the training rows, classifiers that are judged by them are trained on the others."""
+@pytest.mark.parametrize("anew", [False, True])
+def test_validation_rows_in_training_do_not_choose_the_decay(monkeypatch, anew):
+    """With them at the end of the training rows, with the same bits or others, judged classifiers are trained on the others."""
     x = torch.eye(2).repeat(30, 1)
     split = Split(x, Space("binary"), torch.arange(60) % 2)
     data = Dataset("toy", split[:40], split[40:50], split[50:], (2,)).with_validation_in_training()
+    if anew:
+        data = dataclasses.replace(data, valid=Split(1 - data.valid.x, data.valid.space, data.valid.labels))
     sizes = []
 
     def fit(network, rows, labels, **options):

@@ -70,7 +70,9 @@ def measure(
     train, valid, test = ((x - mean) / scale for x in (train, valid, test))
     softmax: Fit = functools.partial(_softmax, steps=FAST_STEPS if trained.fast else steps)
     fits = {"softmax": softmax, "neighbours": _neighbours, "svm": _svm}
-    held_out = len(valid) if len(train) > len(valid) and torch.equal(data.train.x[-len(valid) :], data.valid.x) else 0
+    # Their bits may have been drawn anew.
+    joined = len(train) > len(valid) and torch.equal(data.train.labels[-len(valid) :], data.valid.labels)
+    held_out = len(valid) if joined else 0
 
     def wrong(fit: Fit, settings: Sequence[float], n: int) -> float:
         rows = min(n, len(train) - held_out, chosen_by or n)

@@ -97,10 +97,8 @@ class Tracking:
             mean: the mean of those of all chains.
         """
         state, mean = self.state, processes.mean(mean, 1)
-        state["collapsed"], known = (
-            collapsed,
-            mean.isfinite(),
-        )  # a state without probability says nothing of the entropy
+        state["collapsed"] = collapsed
+        known = mean.isfinite()  # a state without probability says nothing of the entropy
         if "entropy" not in state or not state["steps"]:
             if bool(known.all()):
                 state["entropy"] = state["log_z"] - mean

@@ -76,11 +76,9 @@ class Split:
         return Split(self.x.to(device_or_dtype), self.space, labels)
 
 
-Redraw = Callable[[Tensor, torch.Generator], Tensor]
-"""A function that draws a fresh batch from a batch of training rows."""
-
-
-def _redraw_columns(redraw: Redraw, columns: int, x: Tensor, generator: torch.Generator) -> Tensor:
+def _redraw_columns(
+    redraw: Callable[[Tensor, torch.Generator], Tensor], columns: int, x: Tensor, generator: torch.Generator
+) -> Tensor:
     """Redraw the first columns; the others are labels and stay unchanged."""
     return torch.cat([redraw(x[:, :columns], generator), x[:, columns:]], 1)
 
@@ -119,7 +117,7 @@ class Dataset:
     valid: Split
     test: Split
     shape: tuple[int, ...]
-    redraw: Redraw | None = None
+    redraw: Callable[[Tensor, torch.Generator], Tensor] | None = None
     grey: Callable[[Tensor], Tensor] | None = None
     convert: Callable[[Tensor], Tensor] | None = None
     restore: Callable[[Tensor], Tensor] | None = None

@@ -38,19 +38,9 @@ def transposed(dataset: Dataset, features: int, lowest: int = -5, highest: int =
         tensor([[0., 0., 1., 1.]])
     """
     features = check_count("features", features, what="the tones of a frame")
-    lowest, highest = check_moves(lowest, highest, unpad(dataset.train.x, features)[0])
-    return replace(dataset, redraw=partial(_moved, features, lowest, highest))
-
-
-def check_moves(lowest: int, highest: int, values: Tensor) -> tuple[int, int]:
-    """The largest moves down and up of frames, ``... x features``.
-
-    Raises:
-        ValueError: ``lowest`` above ``highest``; a move by which tones would leave the frame.
-    """
-    features = values.shape[-1]
     lowest = check_count("lowest", lowest, -features, "the largest move downwards")
     highest = check_count("highest", highest, -features, "the largest move upwards")
+    values, _ = unpad(dataset.train.x, features)
     used = values.flatten(0, -2).any(0).nonzero()
     first, last = (int(used[0]), int(used[-1])) if len(used) else (0, features - 1)
     if lowest > highest or first + lowest < 0 or last + highest >= features:
@@ -58,17 +48,12 @@ def check_moves(lowest: int, highest: int, values: Tensor) -> tuple[int, int]:
             f"transposed got moves from {lowest} to {highest}; expected a range within {-first} to {features - 1 - last}: the "
             f"sequences have tones from {first} to {last} of {features}, which must not leave the frame"
         )
-    return lowest, highest
-
-
-def moved(values: Tensor, lowest: int, highest: int, generator: torch.Generator) -> Tensor:
-    """Sequences of frames, ``n x T x features``, each moved by a number of columns of its own; nothing may leave a frame."""
-    moves = torch.randint(lowest, highest + 1, (len(values), 1, 1), generator=generator).to(values.device)
-    source = (torch.arange(values.shape[-1], device=values.device) - moves) % values.shape[-1]
-    return values.gather(-1, source.expand(values.shape))
+    return replace(dataset, redraw=partial(_moved, features, lowest, highest))
 
 
 def _moved(features: int, lowest: int, highest: int, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Padded rows, each moved as a whole."""
+    """Padded rows, each moved by a number of columns of its own."""
     values, present = split_frames(x, features)
-    return join_frames(moved(values, lowest, highest, generator), present)
+    moves = torch.randint(lowest, highest + 1, (len(x), 1, 1), generator=generator).to(x.device)
+    source = (torch.arange(features, device=x.device) - moves) % features  # what would come in from the edge is 0
+    return join_frames(values.gather(-1, source.expand(values.shape)), present)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from ..checks import check_count
-from .dataset import Dataset, Redraw, Split
+from .dataset import Dataset, Split
 from .sequences import unpad
 from .space import Space
-from .transposed import check_moves, moved
 
 
 def windows(sequences: Sequence[Tensor], order: int) -> Tensor:
@@ -52,19 +51,16 @@ def windows(sequences: Sequence[Tensor], order: int) -> Tensor:
     return torch.cat([sequence.unfold(0, order + 1, 1).mT.flatten(1) for sequence in sequences])
 
 
-def windowed(dataset: Dataset, features: int, order: int, moves: Sequence[int] | None = None) -> Dataset:
+def windowed(dataset: Dataset, features: int, order: int) -> Dataset:
     """The windows of a data set's padded sequences: every frame after the first ``order`` of its sequence is one row.
 
     Args:
         dataset: padded rows, as ``pad`` makes them.
         features: the number of values of a frame.
         order: the number of frames before a frame.
-        moves: of piano rolls, the largest moves down and up in semitones, as (-5, 6), by which training windows are moved to
-            another key whenever they are visited, as ``transposed`` moves tunes; None leaves them where they are.
 
     Raises:
-        ValueError: rows that are no padded sequences of such frames, or a sequence of ``order`` frames or fewer; moves that are
-            no pair, or by which tones would leave the frame.
+        ValueError: rows that are no padded sequences of such frames, or a sequence of ``order`` frames or fewer.
 
     Example:
         >>> from pyro_dgm.data import Dataset, Space, Split, pad
@@ -83,18 +79,7 @@ def windowed(dataset: Dataset, features: int, order: int, moves: Sequence[int] |
 
     train, valid, test = changed(dataset.train), changed(dataset.valid), changed(dataset.test)
     convert = partial(_windows_of_padded, features, order)
-    redraw: Redraw | None = None
-    if moves is not None:
-        if not isinstance(moves, Sequence) or len(moves) != 2:
-            raise ValueError(f"moves got {moves!r}; expected a pair of the largest moves down and up, as (-5, 6)")
-        lowest, highest = check_moves(moves[0], moves[1], train.x.unflatten(-1, (-1, features)))
-        redraw = partial(_moved_windows, features, lowest, highest)
-    return Dataset(dataset.name, train, valid, test, (order + 1, features), redraw=redraw, convert=convert)
-
-
-def _moved_windows(features: int, lowest: int, highest: int, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Windows, each moved as a whole."""
-    return moved(x.unflatten(-1, (-1, features)), lowest, highest, generator).flatten(1)
+    return Dataset(dataset.name, train, valid, test, (order + 1, features), convert=convert)
 
 
 def _windows_of_padded(features: int, order: int, x: Tensor) -> Tensor:

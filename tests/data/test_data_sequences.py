@@ -221,22 +221,3 @@ def test_training_sequences_are_moved_as_a_whole_to_other_keys() -> None:
 def test_moves_that_lose_tones_are_refused(ends: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected a range within -2 to 3: the sequences have tones from 2 to 4 of 8"):
         preprocess(rolls(), "transposed", **({"features": 8, "lowest": 0, "highest": 0} | ends))
-
-
-def test_training_windows_are_moved_as_a_whole_to_other_keys() -> None:
-    plain = preprocess(rolls(), "windows", features=8, order=1)
-    data = preprocess(rolls(), "windows", features=8, order=1, moves=[-1, 2])
-    assert torch.equal(data.valid.x, plain.valid.x)
-    assert data.test.space == plain.test.space
-    seen = set()
-    for epoch in range(20):
-        for before, after in zip(plain.batches(epoch, 4, seed=1), data.batches(epoch, 4, seed=1), strict=True):
-            for old, new in zip(before.view(-1, 2, 8), after.view(-1, 2, 8), strict=True):
-                shift = int(new[0].argmax()) - int(old[0].argmax())
-                assert torch.equal(new, old.roll(shift, 1))
-                seen.add(shift)
-    assert seen == {-1, 0, 1, 2}
-    with pytest.raises(ValueError, match=r"moves got 3; expected a pair"):
-        preprocess(rolls(), "windows", features=8, order=1, moves=3)
-    with pytest.raises(ValueError, match=r"got moves from -3 to 0; expected a range within -2 to 3"):
-        preprocess(rolls(), "windows", features=8, order=0, moves=[-3, 0])

@@ -1,7 +1,7 @@
 """Pyro's optimisers for ``SVI``, by a shorter way to the same numbers.
 
 ``SVI`` steps every parameter by an optimiser of its own, and what torch does around the arithmetic of a step comes with each of
-them. For a variational autoencoder of twelve parameters that takes as long as a sixth of its products.
+them.
 """
 
 from __future__ import annotations

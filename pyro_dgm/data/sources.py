@@ -103,7 +103,7 @@ def load(
         seed: the seed of the binarisation; the splits do not depend on it.
         preprocessing: "standardised", "whitened" or "zca" for real numbers, or a dictionary with this name under "how" and
             with options, as in {"how": "whitened", "components": 32}; of sequences {"how": "windows", "features": 49,
-            "order": 3}.
+            "order": 3} or, for training tunes in all keys, {"how": "transposed", "features": 88}.
         labels: the name of a table's column that holds labels; they are numbered in their order.
 
     Raises:

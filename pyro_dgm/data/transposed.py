@@ -22,8 +22,8 @@ def transposed(dataset: Dataset, features: int, lowest: int = -5, highest: int =
     Args:
         dataset: padded rows, as ``pad`` makes them.
         features: the number of tones of a frame.
-        lowest: the largest move downwards, as a number of semitones of 0 or less.
-        highest: the largest move upwards.
+        lowest: the lowest move in semitones; moves below zero go down.
+        highest: the highest one.
 
     Raises:
         ValueError: rows that are no padded sequences of such frames; ``lowest`` above ``highest``; a move by which tones of
@@ -38,10 +38,9 @@ def transposed(dataset: Dataset, features: int, lowest: int = -5, highest: int =
         tensor([[0., 0., 1., 1.]])
     """
     features = check_count("features", features, what="the tones of a frame")
-    lowest = check_count("lowest", lowest, -features, "the largest move downwards")
-    highest = check_count("highest", highest, -features, "the largest move upwards")
-    values, _ = unpad(dataset.train.x, features)
-    used = values.flatten(0, -2).any(0).nonzero()
+    lowest = check_count("lowest", lowest, -features, "the lowest move in semitones")
+    highest = check_count("highest", highest, -features, "the highest move in semitones")
+    used = unpad(dataset.train.x, features)[0].flatten(0, -2).any(0).nonzero()
     first, last = (int(used[0]), int(used[-1])) if len(used) else (0, features - 1)
     if lowest > highest or first + lowest < 0 or last + highest >= features:
         raise ValueError(

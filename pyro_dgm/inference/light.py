@@ -15,6 +15,7 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from ..energy.support import in_support
@@ -156,7 +157,7 @@ class Watched(Messenger):
         return self._all_plain and _opened > self._opened
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if type(msg["fn"]).__name__ != "_Subsample":
+        if not site_is_subsample(msg):
             alone = [frame.name for frame in msg["cond_indep_stack"]] == [_DATA]
             drawn = not msg["is_observed"] and msg["name"] not in self._names  # else replayed
             self._all_plain &= alone and not msg["infer"] and (msg["fn"].has_rsample or not drawn)

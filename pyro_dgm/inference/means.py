@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .random_state import untouched
@@ -18,7 +19,7 @@ class _AtMeans(Messenger):
     """Replaces draws by the means of their distributions."""
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and type(msg["fn"]).__name__ != "_Subsample":
+        if not msg["is_observed"] and not site_is_subsample(msg):
             msg["value"] = msg["fn"].mean
 
 

@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .random_state import untouched
@@ -30,7 +31,7 @@ def sites(trace: Any) -> Iterator[tuple[str, Any]]:
         if (
             site["type"] == "sample"
             and name != PARTICLES
-            and type(site["fn"]).__name__ != "_Subsample"
+            and not site_is_subsample(site)
             and "_deterministic" not in site["infer"]
         ):
             yield name, site

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from pyro import poutine
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ...inference.random_state import untouched
@@ -54,7 +55,7 @@ def check_differentiable(model: Any, owner: str, site: str = "x") -> Tensor:
         found = [name for name, node in trace.nodes.items() if node["type"] == "sample" and name != "data"]
         raise ValueError(f"{owner} compares the site {site!r}; the program has {found}")
     for name, node in trace.nodes.items():
-        if node["type"] != "sample" or type(node["fn"]).__name__ == "_Subsample":
+        if node["type"] != "sample" or site_is_subsample(node):
             continue
         if _passes_gradients(node):
             continue

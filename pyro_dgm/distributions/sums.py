@@ -11,6 +11,7 @@ from torch.distributions import kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ..native import bit_log_probs, runs_at_once
+from .standard_normal import StandardNormal
 
 
 def summed_log_prob(fn: Any, value: Tensor) -> Tensor:
@@ -48,7 +49,9 @@ def summed_divergence(q: Any, p: Any, mask: Tensor | None = None) -> Tensor:
     """
     if type(q) is type(p) is Independent and q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims:
         one, two = q.base_dist, p.base_dist
-        if type(one) is type(two) is Normal and one.loc.shape == two.loc.shape and runs_at_once():
+        if _are_normal(one, two) and one.loc.shape == two.loc.shape and runs_at_once():
+            if mask is None and type(two) is StandardNormal:
+                return _StandardDivergence.apply(one.loc, one.scale)
             if mask is None:
                 return _NormalDivergence.apply(one.loc, one.scale, two.loc, two.scale, None)
             if q.reinterpreted_batch_ndims == 1 and mask.shape == one.loc.shape[:-1]:
@@ -56,6 +59,25 @@ def summed_divergence(q: Any, p: Any, mask: Tensor | None = None) -> Tensor:
     each = kl_divergence(q, p)
     total: Tensor = (each if mask is None else torch.where(mask, each, 0.0)).sum()
     return total
+
+
+def _are_normal(*laws: Any) -> bool:
+    return all(type(law) in (Normal, StandardNormal) for law in laws)
+
+
+class _StandardDivergence(torch.autograd.Function):
+    """The summed divergence of normals from the standard one."""
+
+    @staticmethod
+    def forward(ctx: Any, loc: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(loc, scale)
+        return 0.5 * (torch.addcmul(scale.square(), loc, loc).sum() - loc.numel()) - scale.log().sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        loc, scale = ctx.saved_tensors
+        of_loc = gradients[0] * loc if ctx.needs_input_grad[0] else None
+        return of_loc, gradients[0] * (scale - scale.reciprocal()) if ctx.needs_input_grad[1] else None
 
 
 class _NormalDivergence(torch.autograd.Function):

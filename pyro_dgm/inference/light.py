@@ -28,7 +28,7 @@ _DATA = "data"
 Part = TypeVar("Part")
 
 _current: LightTrace | None = None
-_rows_are_checked = False
+_rows_are_checked = _rows_are_complete = False
 _opened = 0
 """The number of times that a program opened its plate of rows by Pyro's."""
 
@@ -190,19 +190,29 @@ def shared(name: Any, inputs: tuple[Tensor, ...], compute: Callable[[], Part]) -
 
 
 @contextmanager
-def checked_rows() -> Iterator[None]:
-    """A block whose rows of data were checked before, so that not every step needs to."""
-    global _rows_are_checked
-    before, _rows_are_checked = _rows_are_checked, True
+def checked_rows(complete: bool = False) -> Iterator[None]:
+    """A block whose rows of data were checked before, so that not every step needs to.
+
+    Args:
+        complete: whether none of them has missing values.
+    """
+    global _rows_are_checked, _rows_are_complete
+    before = _rows_are_checked, _rows_are_complete
+    _rows_are_checked, _rows_are_complete = True, complete
     try:
         yield
     finally:
-        _rows_are_checked = before
+        _rows_are_checked, _rows_are_complete = before
 
 
 def rows_are_checked() -> bool:
     """Whether this is a block of ``checked_rows``."""
     return _rows_are_checked
+
+
+def rows_are_complete() -> bool:
+    """Whether this is a block of ``checked_rows`` that are complete."""
+    return _rows_are_complete
 
 
 def runs_alone() -> bool:

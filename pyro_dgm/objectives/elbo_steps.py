@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any
@@ -84,8 +86,10 @@ class ElboSteps:
         latents = [term(model.nodes[name], site) for name, site in guide.nodes.items()]
         if latents and latent_weight != 1:
             latents = [latent_weight * sum(latents[1:], latents[0])]
-        terms = latents + [-_summed(site) for site in model.nodes.values() if site["is_observed"]]
-        return sum(terms[1:], terms[0]) if terms else None
+        observed = [_summed(site) for site in model.nodes.values() if site["is_observed"]]
+        if not latents:
+            return -sum(observed[1:], observed[0]) if observed else None
+        return functools.reduce(operator.sub, observed, sum(latents[1:], latents[0]))
 
 
 def _sampled(site: Any, of_guide: Any) -> Tensor:

@@ -167,7 +167,7 @@ def fit(
     origin = data.origin
     data = replace(data, train=data.train.to(dtype), valid=data.valid.to(dtype), test=data.test.to(dtype))
     data = data if origin is None else data.from_origin(origin)
-    check_data(model, objective, data)
+    complete = check_data(model, objective, data)
     with evaluating(model):
         model.check_programs(data.train.x[:2].to(next(model.parameters()).device))
     world = check_devices(device, devices)
@@ -200,7 +200,9 @@ def fit(
         warn_of_whole_columns(model, data)
     processes.join(device)
     with processes.one_message(), restored():
-        trainer = Trainer(model, data, objective, settings, folder, device, loggers, progress, checked_callbacks)
+        trainer = Trainer(
+            model, data, objective, settings, folder, device, loggers, progress, checked_callbacks, complete
+        )
         with _locked(folder):
             if folder is not None:
                 state = checkpoint()  # again: a process that held the lock may have trained meanwhile

@@ -91,7 +91,7 @@ class _FusedAdam(_Short):
         plain = group["fused"] and not any(group[option] for option in ("amsgrad", "maximize", "differentiable"))
         same = group.get("decoupled_weight_decay", self._decoupled) == self._decoupled
         return bool(plain and same and self._loop is not None) and all(
-            p.grad is None or (len(self.state[p]) == 3 and p.device.type == "cpu" and p.grad.dtype == p.dtype)
+            p.grad is None or (len(self.state[p]) == 3 and p.is_cpu and p.grad.dtype == p.dtype)
             for p in group["params"]
         )
 

@@ -19,38 +19,52 @@ FEW = 20
 """The most different values of a column of whole numbers that a density tells little of."""
 
 
-def check_data(model: Model, objective: Objective, data: Dataset) -> None:
-    """Refuse training or validation rows that the model or the criterion does not take, by the names of their columns."""
+def check_data(model: Model, objective: Objective, data: Dataset) -> bool:
+    """Refuse training or validation rows that the model or the criterion does not take, by the names of their columns.
+
+    Returns:
+        Whether the rows were looked at and none has missing values; bits that are drawn anew are not looked at.
+    """
+    complete = data.redraw is None
     for name in ("train", "valid"):
         split: Split = getattr(data, name)
         if name == "valid" or data.redraw is None:
             try:
-                _check_rows(model, objective, split.x, name)
+                complete &= _check_rows(model, objective, split.x, name)
             except OutsideSupport as error:
                 if data.columns is None or isinstance(split.x, StoredRows):
                     raise
                 raise error.named(split.x, data.columns.numbers) from None
+    return complete
 
 
-def _check_rows(model: Model, objective: Objective, x: torch.Tensor, split: str) -> None:
-    """Refuse rows that the model or the criterion does not take; those of a file are gone through in its order."""
+def _check_rows(model: Model, objective: Objective, x: torch.Tensor, split: str) -> bool:
+    """Refuse rows that the model or the criterion does not take; those of a file are gone through in its order.
+
+    Returns:
+        Whether no value is missing.
+    """
+    complete = True
     for start, rows in blocks(in_order_of_file(x)):
         try:
-            _check_missing(model, objective, rows, split)
+            complete &= _check_missing(model, objective, rows, split)
             model.check_data(rows)
         except ValueError as error:
             if len(rows) == len(x):
                 raise
             raise ValueError(f"{error} (of {split!r}, counted from its row {start} in the file's order)") from None
+    return complete
 
 
-def _check_missing(model: Model, objective: Objective, x: torch.Tensor, split: str) -> None:
-    """Refuse missing values in rows for a model that cannot sum them out, or for a criterion of whole rows."""
-    if not bool(x.sum().isnan()):
-        return
+def _check_missing(model: Model, objective: Objective, x: torch.Tensor, split: str) -> bool:
+    """Refuse missing values in rows for a model that cannot sum them out, or for a criterion of whole rows.
+
+    Returns:
+        Whether no value is missing.
+    """
+    if not has_missing(x):
+        return True
     holes = x.isnan().flatten(1).any(1)
-    if not bool(holes.any()):
-        return
     if not model.takes_missing:
         raise ValueError(
             f"{type(model).__name__} got NaN, first in row {int(holes.nonzero()[0])} of {split!r}, and cannot sum missing values "
@@ -63,6 +77,7 @@ def _check_missing(model: Model, objective: Objective, x: torch.Tensor, split: s
             f"{objective.needs_whole_rows}; train by a criterion that leaves missing values out, as the model's default does, or "
             "on complete rows"
         )
+    return False
 
 
 def check_rounding(model: Model, device: str) -> None:

@@ -65,8 +65,9 @@ class Trainer:
         loggers: list[Any],
         progress: bool,
         callbacks: list[Any],
+        complete: bool,
     ) -> None:
-        self.device = processes.device(device)
+        self.device, self.complete = processes.device(device), complete
         first = processes.first()
         parameters = {"model": type(model).__name__, "options": model.options(), "objective": objective.options()}
         self.log = logged(loggers if first else [], folder, parameters | {"training": vars(settings)})
@@ -119,7 +120,7 @@ class Trainer:
                     for module in (self.model, *self.objective.owned().values()):
                         modes.enter_context(training(module))
                     modes.enter_context(rounded_products(self.rounded))
-                    modes.enter_context(checked_rows())
+                    modes.enter_context(checked_rows(self.complete))
                     losses = self._epoch(epoch, shows)
                 busy = sum(processes.collect(time.process_time() - start[1]))
                 clocks = {"seconds": time.perf_counter() - start[0], "cpu_seconds": busy}

@@ -54,7 +54,7 @@ def fit_step(model, objective, x, optimiser, learning_rate):
 
     def step():
         stepper.zero_grad(set_to_none=True)
-        with checked_rows():
+        with checked_rows(complete=True):
             objective.loss(x).backward()
         stepper.step()
 

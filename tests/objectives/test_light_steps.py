@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 from collections import Counter
 
 import pyro
@@ -10,13 +11,15 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.distributions import kl_divergence
 
 import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.distributions import sums
+from pyro_dgm.distributions.standard_normal import standard_normal
 from pyro_dgm.distributions.sums import summed_divergence, summed_log_prob
-from pyro_dgm.inference.light import LightRuns, checked_rows, shared
+from pyro_dgm.inference.light import LightRuns, checked_rows, rows_are_complete, shared
 from pyro_dgm.inference.registration import unregistered
 from pyro_dgm.models.shared import LatentVariableModel
 from pyro_dgm.models.shared.decoded import DecodedModel
@@ -377,3 +380,45 @@ def test_estimators_of_single_data_have_the_same_steps_by_light_runs(make):
         assert_same(one, two)
     assert light._runs._plain
     assert not traced._runs._plain
+
+
+@pytest.mark.parametrize("rows", [None, 7])
+def test_divergences_from_the_standard_normal(rows):
+    inputs = [torch.randn(7, 3, dtype=torch.double, requires_grad=True) for _ in range(2)]
+    prior = standard_normal(3, inputs[0], None if rows is None else torch.zeros(rows, 9)).expand((7,))
+
+    def divergences(loc, log_scale):
+        law = dist.Normal(loc, log_scale.exp()).to_event(1)
+        return summed_divergence(law, prior), kl_divergence(law, dist.Normal(torch.zeros(3), 1.0).to_event(1)).sum()
+
+    torch.testing.assert_close(*divergences(*inputs))
+    assert torch.autograd.gradcheck(lambda *x: divergences(*x)[0], inputs)
+    assert torch.autograd.gradgradcheck(lambda *x: divergences(*x)[0], inputs)
+
+
+def test_a_prior_that_was_made_in_inference_mode_serves_training():
+    with torch.inference_mode():
+        standard_normal(6, torch.zeros(()), torch.zeros(11, 2))
+    loc = torch.zeros(11, 6, requires_grad=True)
+    prior = standard_normal(6, loc, torch.zeros(11, 2))
+    summed_log_prob(prior, loc).backward()
+    assert prior is standard_normal(6, torch.zeros(()), torch.zeros(11, 2))
+    assert loc.grad is not None
+
+
+def test_priors_of_fake_tensors_are_not_kept():
+    with FakeTensorMode(), pyro.validation_enabled(False):
+        assert isinstance(standard_normal(5, torch.zeros(()), torch.zeros(13, 2)).base_dist.loc, FakeTensor)
+    assert not isinstance(standard_normal(5, torch.zeros(()), torch.zeros(13, 2)).base_dist.loc, FakeTensor)
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_rows_with_missing_values_are_not_called_complete(holes, monkeypatch):
+    told, x = [], torch.rand(20, 5).round()
+    x[3, 2] = math.nan if holes else 1.0
+    vae = dgm.VAE(5, latent=2, hidden=(3,))
+    seen = type(vae).seen
+    monkeypatch.setattr(type(vae), "seen", lambda self, x: (told.append(rows_are_complete()), seen(self, x))[1])
+    run = dgm.fit(vae, x, epochs=1, batch_size=20, progress=False)
+    assert set(told) == {False, not holes}  # outside of the training steps nothing is known
+    assert math.isfinite(run.history[0]["loss"])

@@ -12,6 +12,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from ...checks import check_count, check_counts
+from ...distributions.standard_normal import standard_normal
 from ...inference.importance import log_weights
 from ...inference.posterior import metropolis_step
 from ...nets.bodies import mlp
@@ -107,7 +108,7 @@ class ConditionalVAE(GivenLabels, DecodedModel):
 
     def latents(self) -> Tensor:
         like = next(self.decoder.parameters())
-        return pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
+        return pyro.sample("z", standard_normal(self.latent, like))
 
     def infer(self, x: Tensor, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):

@@ -14,6 +14,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from ...checks import check_columns, check_count
+from ...distributions.standard_normal import standard_normal
 from ...inference.light import shared
 from ...nets.attention import Drawing, Filters, Window
 from ...nets.recurrent import Cell, State
@@ -90,7 +91,7 @@ class DRAW(LatentVariableModel):
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         network = self.network  # looked up once: every look-up registers all parameters
         canvas, decoder = shared("start", (), network.start)
-        prior = dist.Normal(canvas.new_zeros(self.latent), 1.0).to_event(1)
+        prior = standard_normal(self.latent, canvas, x)
         with self.data_plate(x, size):
             for step in range(self.steps):
                 canvas, decoder = self._stroke(step, pyro.sample(f"z{step + 1}", prior), canvas, decoder)

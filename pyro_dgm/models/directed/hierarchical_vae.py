@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check_count, check_counts
+from ...distributions.standard_normal import standard_normal
 from ...nets.bodies import mlp
 from ...objectives.objective import Objective
 from ..shared.decoded import DecodedModel, diagonal
@@ -99,7 +100,7 @@ class HierarchicalVAE(DecodedModel):
         if above is not None:
             return diagonal(self.priors[layer - 1](above))
         like = next(self.decoder.parameters())
-        return dist.Normal(like.new_zeros(self.latent[layer - 1]), 1.0).to_event(1)
+        return standard_normal(self.latent[layer - 1], like)
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):

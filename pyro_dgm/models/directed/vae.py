@@ -12,6 +12,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from ...checks import check_count, check_counts
+from ...distributions.standard_normal import standard_normal
 from ...nets.bodies import ACTIVATIONS, Convolutions, TransposedConvolutions, mlp
 from ...objectives.objective import Objective
 from ..shared.decoded import DecodedModel, check_body, diagonal
@@ -118,8 +119,7 @@ class VAE(DecodedModel):
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         with self.data_plate(x, size):
-            like = next(self.decoder.parameters())
-            z = pyro.sample("z", dist.Normal(like.new_zeros(self.latent), 1.0).to_event(1))
+            z = pyro.sample("z", standard_normal(self.latent, next(self.decoder.parameters()), x))
             columns, known = known_alone(self.observe(z), x)
             return pyro.sample("x", columns, obs=known)
 

@@ -15,6 +15,7 @@ from ...annealing.coordinates import LatentCoordinates
 from ...annealing.latents import Moves
 from ...checks import check_choice, check_columns, check_positive
 from ...discrepancy import GaussianKernels, mean_discrepancy, median_squared_width
+from ...distributions.standard_normal import standard_normal
 from ...nets.modes import evaluating
 from .abilities import Abilities
 from .chain_details import Step
@@ -69,7 +70,7 @@ class GeneratorModel(LatentVariableModel):
         like = next(self.parameters())
         if self.prior == "uniform":
             return dist.Uniform(-like.new_ones(size), like.new_ones(size)).to_event(1)
-        return dist.Normal(like.new_zeros(size), 1.0).to_event(1)
+        return standard_normal(size, like)
 
     def around(self, mean: Tensor) -> dist.TorchDistribution:
         """The law of rows around a generated one: ``event_shape`` (visible,)."""

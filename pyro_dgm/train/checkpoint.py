@@ -118,7 +118,7 @@ def load(run: str | os.PathLike[str], device: str | torch.device = "cpu", model:
         tensors = _read_weights(path)
         if strange := [name for name, value in tensors.items() if value.is_complex()]:
             raise ValueError(f"{strange[0]} holds complex numbers")
-        dtype = next(iter(tensors.values())).dtype
+        dtype = next(value.dtype for value in tensors.values() if value.is_floating_point())
         instance.to(dtype).load_state_dict(tensors)
     except (SafetensorError, RuntimeError, StopIteration, OSError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

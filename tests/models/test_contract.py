@@ -98,6 +98,17 @@ class TestModel:
             with pytest.raises(ValueError, match=message):
                 dgm.log_likelihood(model, bad)
 
+    @pytest.mark.parametrize("dtype", [torch.float, torch.double])
+    @pytest.mark.filterwarnings("ignore:MomentMatching got batches")
+    def test_a_run_is_loaded_as_it_was(self, cls, dtype, tmp_path):
+        model, x = cls.example()
+        run = dgm.fit(model.to(dtype), x.to(dtype), epochs=1, batch_size=len(x), out=tmp_path / "run", progress=False)
+        loaded = dgm.load(tmp_path / "run").state_dict()
+        assert loaded.keys() == (trained := run.model.state_dict()).keys()
+        assert all(
+            torch.equal(loaded[name], value) and loaded[name].dtype == value.dtype for name, value in trained.items()
+        )
+
     def test_fit_runs_and_reports(self, cls):
         model, x = cls.example()
         run = dgm.fit(model, x, epochs=2, batch_size=4, progress=False)

@@ -178,7 +178,12 @@ def test_figures_of_other_protocols_share_no_axis():
     bounds = {
         *("dbm-centred-binarized-mnist", "dbm-grown-binarized-mnist", "dbm-pretrained-binarized-mnist"),
         *("dbm-3hl-binarized-mnist", "dbn-binarized-mnist", "draw-binarized-mnist", "draw-whole-binarized-mnist"),
-        *("iwae-stochastic-mnist", "iwae-two-layers-stochastic-mnist", "iwae-two-layers-long-stochastic-mnist"),
+        *(
+            "iwae-stochastic-mnist",
+            "iwae-two-layers-stochastic-mnist",
+            "iwae-two-layers-long-stochastic-mnist",
+            "iwae-long-stochastic-mnist",
+        ),
         *("vae-stochastic-mnist", "vae-long-stochastic-mnist", "sbn-3hl-nvil-long-binarized-mnist"),
         *("diffusion-heartbeat", "dbm-redrawn-mnist", "dbn-redrawn-mnist"),
         *("sbn-3hl-rws-binarized-mnist", "sbn-3hl-wake-sleep-binarized-mnist", "sbn-3hl-nvil-binarized-mnist"),

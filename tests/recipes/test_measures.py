@@ -69,3 +69,9 @@ def test_windows_around_means_are_means_and_others_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             measured("parzen", toy._replace(model=cls.example()[0]), options)
+
+
+@pytest.mark.parametrize("empty", [{"labels": ()}, {"classifiers": {}}, {"classifiers": {"svm": ()}}])
+def test_features_without_anything_to_try_are_refused(empty):
+    with pytest.raises(ValueError, match="expected numbers of labels, and settings to try"):
+        measured("features", trained(*dgm.RBM.example()), empty)

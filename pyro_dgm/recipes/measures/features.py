@@ -56,6 +56,11 @@ def measure(
     from ...checks import check_choice
     from ...train.classify import error_rate
 
+    if not labels or not classifiers or not all(classifiers.values()):
+        raise ValueError(
+            f"labels got {list(labels)} and classifiers {dict(classifiers)}; expected numbers of labels, and settings to try for "
+            "every classifier named"
+        )
     for name in classifiers:
         check_choice("classifiers", name, WORDS)
     data, make = trained.data, getattr(trained.model, features)

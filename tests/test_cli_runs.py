@@ -247,6 +247,35 @@ def test_standardised_pixels_are_shown_as_pixels(tmp_path):
     torch.testing.assert_close(data.grey(data.test.x), grey, atol=2 / 256, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "drawn"), [("conditionalgan", ["--classes", 10], False), ("gmmn", [], True)]
+)
+def test_the_manifold_is_of_two_latents_alone(name, options, drawn, tmp_path, monkeypatch):
+    """With labels beside them a network takes more than two numbers. Codes have the prior's quantiles."""
+    out, seen = tmp_path / "run", []
+    data = ["--binarisation", "none", "--set", "latent=2", "--set", "hidden=(5,)"]
+    assert fit(name, *data, *options, "--out", out) == 0
+    decode = dgm.GMMN.decode
+    monkeypatch.setattr(dgm.GMMN, "decode", lambda model, z: seen.append(z) or decode(model, z))
+    assert main(["sample", str(out), "-n", "3"]) == 0
+    assert (out / "samples.png").is_file()
+    assert (out / "manifold.png").is_file() == drawn
+    for z in seen:
+        torch.testing.assert_close(z[:, 0].unique(), (torch.arange(20) + 0.5) / 10 - 1)
+
+
+def test_commands_take_runs_in_double_precision(tmp_path):
+    x = dgm.data.load("digits", binarisation="threshold").train.x[:40].double()
+    model = dgm.VAE(64, latent=2, hidden=(5,)).double()
+    split = dgm.data.Split(x, dgm.data.Space("binary"))
+    data = dgm.data.Dataset("mine", split, split, split, (8, 8))
+    dgm.fit(model, data, epochs=1, out=tmp_path / "run", progress=False)
+    for verb in ("sample", "evaluate"):
+        assert main([verb, str(tmp_path / "run"), "--quiet"]) == 0
+    assert np.load(tmp_path / "run" / "samples.npz")["x"].dtype == np.float64
+    assert (tmp_path / "run" / "manifold.png").is_file()
+
+
 def test_the_package_is_a_program():
     found = subprocess.run([sys.executable, "-m", "pyro_dgm", "--version"], capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (0, f"pyro-dgm {dgm.__version__}\n")

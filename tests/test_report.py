@@ -123,6 +123,19 @@ def test_a_report_says_why_a_model_has_no_likelihood(tmp_path, short):
     assert "k-means centres" in text
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1e3])
+def test_windows_are_as_wide_as_the_units_of_the_data_ask(unit, tmp_path, short):
+    rows = unit * np.random.RandomState(0).standard_normal((120, 3))
+    np.savez(tmp_path / "mine.npz", train=rows)
+    out = fit(tmp_path / "run", "affinegenerator", "--data", str(tmp_path / "mine.npz"))
+    assert main(["report", str(out), "-n", "40", "--quiet"]) == 0
+    texts = read((out / "report.html").read_text()).texts
+    place = texts.index("training rows", texts.index("windows around"))
+    value, width = float(texts[place + 1]), float(texts[place + 4])
+    assert 0.1 < width / unit < 2
+    assert -6 < value + 3 * np.log(unit) < -4  # normal rows have -4.26
+
+
 KINDS = {
     (cls.abilities(), cls.given_columns is not Model.given_columns, issubclass(cls, ProbabilisticModel)): cls
     for cls in registry.models().values()

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import data, processes, progress, recipes, registry, signatures, train
 from ..extras import MissingExtra, need
 from ..train.loggers import check_logger
+from ..train.programs import width_of_codes
 from .arguments import parser
 from .explain import columns, summary
 from .exporting import export as export
@@ -216,8 +217,11 @@ def _sample_pictures(opened: Opened, x: Tensor) -> None:
     weight = getattr(model, "weight", None)
     if isinstance(weight, Tensor) and weight.dim() == 2 and len(weight) == math.prod(shape):
         pictures.filters(weight.detach().cpu(), shape, path=folder / "filters.png")
-    if getattr(model, "latent", None) == 2 and hasattr(model, "decode"):
-        pictures.latent_manifold(lambda z: opened.grey(model.decode(z)), shape, path=folder / "manifold.png")
+    if width_of_codes(model) == 2:
+        like, prior = next(model.parameters()), getattr(model, "prior", "normal")
+        pictures.latent_manifold(
+            lambda z: opened.grey(model.decode(z.to(like))), shape, path=folder / "manifold.png", prior=prior
+        )
 
 
 def impute(options: Namespace) -> None:
@@ -286,7 +290,7 @@ def diagnose(options: Namespace) -> None:
                 pictures.energy_trace(idata, path=folder / "energies.png")
         else:
             for flag, value in (("--engine", options.engine), ("--warmup", options.warmup)):
-                if value is not None:
+                if value is not None and "posterior_draws" in model.abilities():
                     raise ValueError(
                         f"{flag} got {value!r}, but {type(model).__name__} has no chains to run; leave it out"
                     )

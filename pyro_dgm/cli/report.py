@@ -35,6 +35,9 @@ CHAINS = {"draws": 300, "warmup": 200, "chains": 10}
 
 IMPUTATION_DRAWS = 500
 
+WIDTHS = torch.logspace(-3, 1, 37, dtype=torch.float64)
+"""Widths of Parzen windows that are tried, over the root mean square of the columns' standard deviations."""
+
 Section = Callable[[Opened, Namespace, Tensor], list[str]]
 
 
@@ -173,8 +176,9 @@ def _parzen(opened: Opened, _: Namespace, drawn: Tensor) -> list[str]:
     made, ((train, test, valid), said) = opened.pixels(drawn), _complete(opened, "train", "test", "valid")
     _enough(train, test, valid)
     count, space = min(len(made), len(train)), str(dataset.test.space)
-    references = parzen_references(train, test, valid, count, space=space)
-    found = {"samples": parzen(made, test, valid, count, space=space)} | references
+    widths = (float(train.std(0).square().mean().sqrt()) * WIDTHS).tolist()
+    references = parzen_references(train, test, valid, count, widths, space)
+    found = {"samples": parzen(made, test, valid, count, widths, space)} | references
     cells = [(name, figure.value, figure.stderr, figure.median, figure.width) for name, figure in found.items()]
     return [
         table(["windows around", "mean (nats)", "standard error", "median", "width"], cells),

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from ..annealing import log_partition
+from ..checks import check_rows
+from ..data.precision import in_precision
+from ..energy.support import in_support
 from ..extras import need
 from ..mcmc import EnergyKernel, VectorizedMCMC
 from ..models.shared.arguments import rows_for
@@ -43,7 +46,8 @@ def to_arviz(
         options: for chains with ``observed``, options of ``dgm.log_partition``.
 
     Raises:
-        ValueError: chains that have not run; a model without rows; a source of another kind; options of another kind of source.
+        ValueError: chains that have not run; a model without rows; rows that are no states of the chains' visible layer; a source
+            of another kind; options of another kind of source.
         MissingExtra: ArviZ is not installed.
 
     Example:
@@ -121,6 +125,14 @@ def _from_chains(
                 "computed; leave observed out, and compare samples (dgm.evaluation)"
             )
         dist = kernel.dist
+        like = next(iter(dist.parameters()))
+        observed = in_precision(rows_for(dist, observed, "observed"), like.dtype, "observed").to(like.device)
+        check_rows(observed, dist.event_shape, f"observed, as states of the layer {dist.visible!r},")
+        if not in_support(dist.support, observed):
+            raise ValueError(
+                f"observed got values outside the support of the layer {dist.visible!r}, {dist.support}; pass rows as the "
+                "chains draw them"
+            )
         chains, draws = next(iter(scalars.values())).shape[:2]
         with torch.no_grad():
             log_z = log_partition(dist, **options)

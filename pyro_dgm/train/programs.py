@@ -20,8 +20,8 @@ def parts(model: Any, first: Tensor, second: Tensor) -> list[tuple[str, Callable
         found.append(("encode", model.hidden_features, (first,), (second,)))
     if "reconstruct" in abilities:
         found.append(("reconstruct", model.reconstruct, (first,), (second,)))
-    if hasattr(model, "decode") and isinstance(getattr(model, "latent", None), int):
-        z = torch.randn(2, rows, getattr(model, "inputs", model.latent)).to(first)
+    if (width := width_of_codes(model)) is not None:
+        z = torch.randn(2, rows, width).to(first)
         found.append(("decode", model.decode, (z[0],), (z[1],)))
     walk = model.walk(rows)
     if walk is None:
@@ -37,6 +37,13 @@ def parts(model: Any, first: Tensor, second: Tensor) -> list[tuple[str, Callable
     later = step(step(start))
     found.append(("step", stepped, tuple(start.values()), tuple(later[name] for name in names)))
     return found
+
+
+def width_of_codes(model: Any) -> int | None:
+    """The number of columns that ``decode`` of a model with one vector of latents takes, labels among them; None without."""
+    if not hasattr(model, "decode") or not isinstance(getattr(model, "latent", None), int):
+        return None
+    return int(getattr(model, "inputs", model.latent))
 
 
 class _Limit(TorchDispatchMode):

@@ -128,6 +128,7 @@ def test_every_model_scores_rows_or_says_why_not(cls, monkeypatch):
         (lambda: anomaly_scores(*dgm.VAE.example(), "free energy"), "has no free energy"),
         (lambda: anomaly_scores(dgm.RBM.example()[0], torch.rand(2, 6)), "RBM got"),
         (lambda: anomaly_scores("rbm", torch.rand(2, 6)), "expected a model"),
+        (lambda: anomaly_scores(dgm.GMMN(3, noise=0.0), torch.rand(2, 3)), r"\Alog_likelihood is not defined: .*\)\Z"),
     ],
 )
 def test_what_is_refused(call, message):

@@ -68,6 +68,22 @@ def test_refusals():
         dgm.to_arviz(rbm)
     with pytest.raises(ValueError, match="expected a VectorizedMCMC"):
         dgm.to_arviz(torch.zeros(3), x)
+    with pytest.raises(
+        ValueError, match=r"RBM has no latent variables .*it has chains, .* dgm.to_arviz\(model.chains\(\)\)"
+    ):
+        dgm.to_arviz(rbm, x)
+
+
+def test_observed_rows_are_states_of_the_visible_layer(chains):
+    """Whole rows of a machine of labels, and those of a machine given inputs, are none."""
+    _, x, mcmc = chains
+    machine, rows = dgm.ClassRBM.example()
+    labelled = machine.chains(draws=8, warmup=0, chains=2)
+    with pytest.raises(ValueError, match=r"'visible', got data of shape \(10, 8\); expected rows x \(5,\)"):
+        dgm.to_arviz(labelled, rows)
+    assert dgm.to_arviz(labelled, rows[:, :5].double().numpy()).log_likelihood["x"].shape == (2, 8, 10)
+    with pytest.raises(ValueError, match="outside the support of the layer 'visible'"):
+        dgm.to_arviz(mcmc, x / 2)
 
 
 def test_options_of_another_source_are_refused():

@@ -105,6 +105,17 @@ def test_the_manifold_shows_the_quantiles_with_z2_upwards(columns):
     assert axes.get_xlabel() == "z₁"
 
 
+def test_the_manifold_of_a_uniform_prior():
+    seen = []
+    figure = pictures.latent_manifold(lambda z: seen.append(z) or (z + 1) / 2, (1, 2), columns=4, prior="uniform")
+    assert seen[0][:, 0].unique().tolist() == [-0.75, -0.25, 0.25, 0.75]
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["-1", "-0.5", "0", "0.5", "1"]
+    np.testing.assert_allclose(axes.get_xticks(), 3 * np.arange(5))
+    with pytest.raises(ValueError, match="prior got 'cauchy'"):
+        pictures.latent_manifold(torch.sigmoid, (1, 2), prior="cauchy")
+
+
 def test_a_decoder_that_loses_rows_is_named():
     with pytest.raises(ValueError, match="3 rows for 4 codes"):
         pictures.latent_manifold(lambda z: torch.zeros(3, 4), (2, 2), columns=2)

@@ -95,7 +95,10 @@ def _energy_of(model: Model, row: Tensor) -> EnergyDistribution | None:
     if not hasattr(model, "model") or model.evidence_given() is not None:
         return None
     with untouched(), evaluating(model), torch.no_grad():
-        trace = poutine.trace(model.model).get_trace(row)
+        try:
+            trace = poutine.trace(model.model).get_trace(row)
+        except ValueError:  # the likelihood, which is asked for next, says so in its own words
+            return None
         sites = [site for site in trace.nodes.values() if site["type"] == "sample" and not site_is_subsample(site)]
         fn: Any = trace.nodes["x"]["fn"] if "x" in trace.nodes else None
         if len(sites) != 1 or not isinstance(fn, EnergyDistribution) or fn.event_shape != row.shape[1:]:

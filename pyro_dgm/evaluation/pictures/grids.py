@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...checks import check_choice
 from ...extras import need
 from .canvas import File, Shape, as_array, as_pictures, check_some, empty, fold, save, show_image, tile
 
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 IN_NATS = ("loss", "likelihood", "energy", "elbo", "bound", "reconstruction")
 """Words in the names of quantities that are in nats per row."""
+
+PRIORS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], tuple[float, ...]]] = {
+    "normal": (torch.special.ndtr, torch.special.ndtri, (-2, -1, -0.5, 0, 0.5, 1, 2)),
+    "uniform": (lambda z: (z + 1) / 2, lambda share: 2 * share - 1, (-1, -0.5, 0, 0.5, 1)),
+}
+"""Laws of codes: distribution function, quantiles, and values that are marked."""
 
 
 def sample_grid(x: Tensor, shape: Shape, columns: int = 10, title: str = "", path: File = None) -> Figure:
@@ -120,30 +127,35 @@ def filters(weight: Tensor, shape: Shape, count: int = 64, path: File = None) ->
     return save(show_image(image, title, cmap=colours, vmin=-limit, vmax=limit), path)
 
 
-def latent_manifold(decode: Callable[[Tensor], Tensor], shape: Shape, columns: int = 20, path: File = None) -> Figure:
+def latent_manifold(
+    decode: Callable[[Tensor], Tensor], shape: Shape, columns: int = 20, path: File = None, prior: str = "normal"
+) -> Figure:
     """The means of a grid of two-dimensional codes, with z₂ growing upwards (figure 20.6).
 
     Args:
-        decode: a map from codes ``n x 2`` (normal quantiles of cells' midpoints, on the CPU) to means in [0, 1], ``n x D``.
+        decode: a map from codes ``n x 2`` (the prior's quantiles of cells' midpoints, on the CPU) to means in [0, 1], ``n x D``.
         shape: the shape of one picture, as for `sample_grid`.
         columns: pictures per row and per column.
         path: a PNG file to write as well.
+        prior: the law of a code's entries, ``"normal"`` or ``"uniform"`` (on [-1, 1]).
 
     Raises:
-        ValueError: if `decode` does not return one picture per code, as for `sample_grid`.
+        ValueError: if `decode` does not return one picture per code, as for `sample_grid`; an unknown prior.
     """
-    z = torch.special.ndtri((torch.arange(check_some("columns", columns), dtype=torch.float64) + 0.5) / columns)
+    check_choice("prior", prior, PRIORS)
+    cumulative, quantile, ticks = PRIORS[prior]
+    z = quantile((torch.arange(check_some("columns", columns), dtype=torch.float64) + 0.5) / columns)
     codes = torch.cartesian_prod(z.flip(0), z).flip(1).to(torch.get_default_dtype())  # z₂ falls from row to row
     pictures = as_pictures("what decode returns", torch.no_grad()(decode)(codes), shape)
     if len(pictures) != columns**2:
         raise ValueError(f"decode returned {len(pictures)} rows for {columns**2} codes; return one row per code")
-    (height, width), values = pictures.shape[1:3], torch.tensor([-2, -1, -0.5, 0, 0.5, 1, 2])
+    (height, width), values = pictures.shape[1:3], torch.tensor(ticks)
     title = "means of p(x | z) at quantiles of the prior"
     figure = show_image(tile(pictures, columns), title, left=72, bottom=48)
-    axes, ticks, labels = figure.axes[0], torch.special.ndtr(values) * columns, [f"{z:g}" for z in values.tolist()]
+    axes, places, labels = figure.axes[0], cumulative(values) * columns, [f"{z:g}" for z in ticks]
     axes.set_axis_on()
-    axes.set_xticks((ticks * (width + 1)).numpy(), labels)  # a picture has a line of its frame beside it
-    axes.set_yticks(((columns - ticks) * (height + 1)).numpy(), labels)
+    axes.set_xticks((places * (width + 1)).numpy(), labels)  # a picture has a line of its frame beside it
+    axes.set_yticks(((columns - places) * (height + 1)).numpy(), labels)
     axes.set(xlabel="z₁", ylabel="z₂", frame_on=False)
     return save(figure, path)
 

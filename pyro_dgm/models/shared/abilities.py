@@ -103,6 +103,11 @@ class Abilities:
         Raises:
             ValueError: the model has no latent variables.
         """
+        if "chains" in self.abilities():
+            raise ValueError(
+                f"{type(self).__name__} has no latent variables to draw from a guide near their posterior; it has chains, whose "
+                "draws dgm.to_arviz(model.chains()) and pyro-dgm diagnose show"
+            )
         raise ValueError(
             f"{type(self).__name__} has neither chains to run nor latent variables to draw from a guide near their "
             "posterior; look at its samples (pyro-dgm sample)"

@@ -93,10 +93,11 @@ def test_likelihood_value_is_the_log_likelihood():
     )
 
 
-def test_pcd_at_stationarity():
+@pytest.mark.parametrize("follow", [True, False])
+def test_pcd_at_stationarity(follow):
     """With many chains the gradient is the exact one up to sampling error; blocks outlast the chains' correlation."""
     rbm, x = dgm.RBM.example()
-    program = dgm.negative_phase(rbm.model, dgm.PCD(k=2, chains=1000))
+    program = dgm.negative_phase(rbm.model, dgm.PCD(k=2, chains=1000, follow=follow))
     gradients(rbm, program, x, repeats=50)
     blocks = [negated(gradients(rbm, program, x, repeats=20)) for _ in range(20)]
     oracle.meets(blocks, exact_gradients(rbm, x), 0.03)
@@ -388,6 +389,21 @@ def test_the_chain_advances_once_a_step():
     assert any((before[k] != v).any() for k, v in phase.chains["x"].items())
 
 
+@pytest.mark.parametrize("options", [{}, {"centred": True}, {"fast": 0.1}, {"k": 3}])
+def test_without_log_z_the_loss_is_the_difference_of_free_energies(options):
+    rbm, x = dgm.RBM.example()
+    phase = dgm.PCD(chains=20, follow=False, **options)
+    program = dgm.negative_phase(rbm.model, phase)
+    for _ in range(3):
+        loss = elbo()(program, rbm.guide)(x)
+        chains = phase.chains["x"]["visible"]
+        with torch.no_grad():
+            expected = len(x) * (rbm().free_energy(x).mean() - rbm().free_energy(chains).mean())
+        assert len(chains) == 20
+        assert float(loss.detach()) == pytest.approx(float(expected), abs=1e-4)
+    assert not phase.tracking
+
+
 def test_the_loss_of_a_small_machine_is_exact():
     """Bars and stripes, whose modes persistent chains do not cross: at every step the loss is that of listed states."""
     rows = torch.tensor([[(m >> i) & 1 for i in range(3)] for m in range(8)]).float()
@@ -630,7 +646,8 @@ def test_mixtures_need_the_value_of_log_z():
         loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(program_of_phase, lambda x: None, x)
         found = -torch.autograd.grad(loss, logits)[0]
         torch.testing.assert_close(found.double(), share.sum(1) - len(x) / 2, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"depends on enumerated latents.*Use dgm\.PCD"):
-        TraceEnum_ELBO(max_plate_nesting=1).loss(dgm.negative_phase(program, dgm.CD()), lambda x: None, x)
+    for phase in (dgm.CD(), dgm.PCD(follow=False)):
+        with pytest.raises(ValueError, match=r"depends on enumerated latents.*Use dgm\.PCD\(\) with follow=True"):
+            TraceEnum_ELBO(max_plate_nesting=1).loss(dgm.negative_phase(program, phase), lambda x: None, x)
     marginal = dgm.negative_phase(rbm.model, dgm.CD())  # no latent on which the site depends
     assert TraceEnum_ELBO(max_plate_nesting=1).loss(marginal, rbm.guide, x)

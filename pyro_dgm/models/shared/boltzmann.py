@@ -73,6 +73,7 @@ class BoltzmannModel(EnergyModel):
         sparsity: float | dict[str, float] | None = None,
         sparsity_weight: float | None = None,
         missing_sweeps: int | None = None,
+        follow: bool | None = None,
     ) -> Objective:
         """The likelihood's gradient with a negative phase, or a criterion that needs no chain.
 
@@ -82,6 +83,7 @@ class BoltzmannModel(EnergyModel):
             k: of pcd and cd, sweeps of the chains per gradient step, 1 by default, or a pair (``dgm.CD``).
             chains: of pcd, the number of persistent chains, 100 by default; cd has one per row.
             centred: of pcd and cd, centre the gradient, as in ``dgm.PCD``.
+            follow: of pcd, whether the loss follows log Z, as in ``dgm.PCD``: True by default; steps without are shorter.
             precision: of pcd and cd, the precision of the chains' sweeps, as in ``dgm.BlockGibbs``.
             entries: of pseudolikelihood and ratio-matching, units per row that are flipped in a step, all by default.
             ratio: of nce, noise rows per datum, 1 by default.
@@ -106,7 +108,7 @@ class BoltzmannModel(EnergyModel):
         """
         check_choice("kind", kind, get_args(Kind))
         check_belongs("kind", kind, ["pcd", "cd"], k=k, positive=positive)
-        check_belongs("kind", kind, ["pcd"], chains=chains)
+        check_belongs("kind", kind, ["pcd"], chains=chains, follow=follow)
         check_belongs("kind", kind, ["pcd", "cd"], centred=centred or None)
         check_belongs("kind", kind, ["pcd", "cd"], precision=None if precision == "float32" else precision)
         check_belongs(
@@ -122,7 +124,10 @@ class BoltzmannModel(EnergyModel):
         phase: NegativePhase
         if kind == "pcd":
             number = 100 if chains is None else chains
-            phase = PCD(1 if k is None else k, number, centred=centred, kernel=kernel, positive=positive)
+            followed = True if follow is None else follow
+            phase = PCD(
+                1 if k is None else k, number, centred=centred, kernel=kernel, positive=positive, follow=followed
+            )
         elif kind == "cd":
             phase = CD(1 if k is None else k, centred=centred, kernel=kernel, positive=positive)
         elif kind == "exact":

@@ -45,6 +45,9 @@ class PCD(ChainsPhase):
         positive: how hidden units are dealt with given the data (20.1): ``"exact"`` sums them out; ``"chains"`` draws them by
             sweeps with the data clamped; ``"mean-field"`` takes the variational bound. By default exact where few of
             their states are to be listed, else chains; the loss then has the bound's value.
+        follow: whether the surrogate's value follows log Z. Without it the loss is the mean of F over the data less that over
+            the chains, as of ``dgm.CD``: near 0, and no sign of how training goes; there are no witnesses and no anchors, a tenth
+            to a fifth of a step. The gradient has the same law.
 
     Raises:
         ValueError: ``k`` is no positive integer or pair of them, or ``chains`` no positive integer; ``mean_field`` or
@@ -66,6 +69,7 @@ class PCD(ChainsPhase):
         fast: float | None = None,
         fast_decay: float = 0.95,
         positive: Positive | None = None,
+        follow: bool = True,
     ) -> None:
         super().__init__(k, centred, kernel, positive)
         self.mean_field = check_count("mean_field", mean_field, 0, "a number of rounds")
@@ -76,6 +80,7 @@ class PCD(ChainsPhase):
         self.chains: dict[str, State] = {}
         self.tracking: dict[str, Tracking] = {}
         self.fast, self.fast_decay = fast, fast_decay
+        self.follow = self.estimates = bool(follow)
         self.fast_weights: dict[str, FastWeights] = {}
 
     @property
@@ -86,7 +91,7 @@ class PCD(ChainsPhase):
     @property
     def witnesses(self) -> int:
         """The number of this process's further chains, by which log Z is followed."""
-        return max(self.number // 10, 8)
+        return max(self.number // 10, 8) if self.follow else 0
 
     def claim(self, owner: Any) -> None:
         processes.share(self.total, "chains")  # refuses too few
@@ -97,36 +102,44 @@ class PCD(ChainsPhase):
         kernel = self.chains_kernel(site, fn)
         if not self._fits(site, fn, kernel):
             self._start(site, fn, kernel, value)
+        before = None
         if self.fast is not None:
             state, before = self._fast_step(site, fn, kernel, value)
-        else:
+        elif self.follow:
             state, before = kernel.sample_and_weigh(self.chains[site], self.number)
-            for _ in range(self.k - 1):
-                state = kernel.sample(state)
-        self.tracking[site].follow(fn, value, before)
+        else:
+            state = kernel.sample(self.chains[site])
+        for _ in range(self.k - 1 if self.fast is None else 0):
+            state = kernel.sample(state)
+        if before is not None:
+            self.tracking[site].follow(fn, value, before)
         self.chains[site] = state
         return kernel.draws(state)
 
     def _fast_step(
         self, site: str, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor
-    ) -> tuple[State, Tensor]:
+    ) -> tuple[State, Tensor | None]:
         """Move the chains with the fast weights and the witnesses without them, and let the fast weights learn.
 
-        Returns the chains and the witnesses' log-probabilities before the step, up to log Z.
+        Returns the chains and the witnesses' log-probabilities before the step, up to log Z; None where there are none.
         """
         if not fn.layered:
             raise ValueError(f"site {site!r} is a {type(fn).__name__}, which has no fast weights; pass fast=None")
         slices = slice(None, self.number), slice(self.number, None)
         chains, witnesses = ({layer: x[rows] for layer, x in self.chains[site].items()} for rows in slices)
-        before = fn.collapsed(kernel.draws(witnesses))
+        before = fn.collapsed(kernel.draws(witnesses)) if self.follow else None
         weights = self.fast_weights.setdefault(site, FastWeights(self.fast or 0.0, self.fast_decay))
         moving = self.chains_kernel(site, weights.apply(site, fn))
         for _ in range(self.k):
-            chains, witnesses = moving.sample(chains), kernel.sample(witnesses)
+            chains, witnesses = moving.sample(chains), kernel.sample(witnesses) if self.follow else {}
         weights.update(fn, value, moving.draws(chains), self.positive)
+        if before is None:
+            return chains, None
         return {layer: torch.cat([x, witnesses[layer]]) for layer, x in chains.items()}, before
 
     def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
+        if not self.follow:
+            return average_to(collapsed, fn.parameter_batch_shape)
         drawn = collapsed.detach()
         if self.mean_field:
             with torch.no_grad():
@@ -150,7 +163,8 @@ class PCD(ChainsPhase):
     def options(self) -> dict[str, Any]:
         fast = {} if self.fast is None else {"fast": self.fast, "fast_decay": self.fast_decay}
         means = {"mean_field": self.mean_field} if self.mean_field else {}
-        return {**super().options(), "chains": self.total, **means, **fast}
+        follow = {} if self.follow else {"follow": False}
+        return {**super().options(), "chains": self.total, **means, **fast, **follow}
 
     @property
     def sums_out(self) -> bool:
@@ -180,6 +194,8 @@ class PCD(ChainsPhase):
     def _start(self, site: str, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor) -> None:
         state = self.chains[site] = self._first(fn, kernel, value)
         self.fast_weights.pop(site, None)
+        if not self.follow:
+            return
         witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
         self.tracking[site] = Tracking()
         self.tracking[site].begin(fn, value, fn.collapsed(witnesses))

@@ -70,7 +70,7 @@ def _refuse_enumeration(site: str, phase: str, fn: EnergyDistribution, value: Te
     if rows[: len(rows) - plates].numel() > 1:
         raise ValueError(
             f"site {site!r} depends on enumerated latents, which are weighed by its log-probabilities, and {phase} gives those "
-            "without log Z. Use dgm.PCD, or dgm.ExactNegativePhase() where the machine is small"
+            "without log Z. Use dgm.PCD() with follow=True, or dgm.ExactNegativePhase() where the machine is small"
         )
 
 

@@ -234,6 +234,30 @@ def test_models_of_columns_with_ends_see_grey_levels_as_they_are(name, options, 
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "values"),
+    [
+        ("boltzmannmachine", {"hidden": 2, "unit": "spin"}, [-1, 1]),
+        ("fvbn", {"output": "categorical:3"}, [0, 1, 2]),
+        ("fvbn", {"output": ("binary", "gaussian", "gaussian", "categorical:4")}, [0, 1]),
+    ],
+)
+def test_spins_classes_and_columns_of_several_kinds_stay_as_they_are(name, options, values):
+    """None is taken for a grey level outside [0, 1], nor for the nearer bit."""
+    rng = np.random.default_rng(0)
+    X = rng.choice(np.array(values, float), (40, 4))
+    if len(values) == 2 and name == "fvbn":
+        X[:, 1:3], X[:, 3] = 7 + 3 * rng.standard_normal((40, 2)), rng.integers(0, 4, 40)
+    model = DensityEstimator(name, options, **QUICK).fit(X)
+    with model._seeded(), torch.no_grad():
+        theirs = model.model_.evidence(torch.tensor(X)).values
+    np.testing.assert_array_equal(model.score_samples(X), theirs)
+    model.model_.check_data(torch.tensor(model.sample(9)))
+    imputer = ModelImputer(name, options, **QUICK, draws=4)
+    holes = np.where(rng.random(X.shape) < 0.1, np.nan, X)
+    np.testing.assert_array_equal(imputer.fit(X).transform(holes)[~np.isnan(holes)], X[~np.isnan(holes)])
+
+
+@pytest.mark.parametrize(
     ("training", "share"),
     [({"patience": 2}, 36), ({"keep": "best"}, 36), ({"decay": "ReduceLROnPlateau"}, 36), ({"decay": "linear"}, 40)],
 )

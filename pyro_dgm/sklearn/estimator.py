@@ -118,12 +118,15 @@ class ModelEstimator(BaseEstimator):
                     "sequences), and an estimator has no place for those; train it by dgm.fit"
                 )
 
-            def takes(*values: float) -> bool:
-                rows = torch.tensor(values).unsqueeze(1).expand(-1, X.shape[1])
-                label = torch.eye(classes)[[0] * len(values)] if classes else rows[:, :0]
+            def takes_rows(array: np.ndarray) -> bool:
+                rows = torch.tensor(array).float()
+                label = torch.eye(classes)[[0] * len(rows)] if classes else rows[:, :0]
                 return not refuses(self.model_.check_data, torch.cat([rows, label], 1))
 
-            self.units_ = Units.of(X, takes)
+            def takes(*values: float) -> bool:
+                return takes_rows(np.repeat(np.array(values)[:, None], X.shape[1], 1))
+
+            self.units_ = Units.of(X, takes, takes_rows)
             x = self.units_.apply(X, type(self).__name__).float()
             space = Space("unit interval" if self.units_.low == 0 else "real")
             split = Split(x, space, None if labels is None else torch.as_tensor(labels))

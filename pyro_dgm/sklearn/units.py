@@ -49,17 +49,23 @@ class Units(NamedTuple):
     low: float | None
 
     @classmethod
-    def of(cls, X: np.ndarray, takes: Callable[[float, float], bool]) -> Self:
+    def of(cls, X: np.ndarray, takes: Callable[..., bool], as_they_are: Callable[[np.ndarray], bool]) -> Self:
         """The units of training rows.
 
-        Known values of real columns get mean 0 and variance 1; a constant column is centred. Columns with ends stay as they are.
+        Known values of real columns get mean 0 and variance 1; a constant column is centred. Columns with ends stay as they are,
+        and so do classes and columns of several kinds, which have no ends in common.
 
         Args:
             X: training rows.
-            takes: whether the model takes two numbers, each as a whole row.
+            takes: whether the model takes some numbers, each as a whole row.
+            as_they_are: whether the model takes rows without missing values.
         """
         if not takes(-100.0, 100.0):  # the noise of a generator's output reaches beyond its ends
-            low = -1.0 if takes(-1.0, -0.5) else 0.0
+            low = -1.0 if takes(-1.0, 1.0) else 0.0
+            outside = bool((low > X).any() or (X > 1).any())
+            whole = takes(2.0) or (outside and as_they_are(np.where(np.isnan(X), np.nanmax(X, 0), X)))
+            if whole and not takes(1.5):
+                return cls(np.zeros(X.shape[1]), np.ones(X.shape[1]), False, None)
             bits = not low and not any(takes(0.0, grey) for grey in (0.3, *GREYS))
             return cls(np.zeros(X.shape[1]), np.ones(X.shape[1]), bits, low)
         mean, deviation = (numbers.numpy() for numbers in mean_and_deviation(torch.tensor(X, dtype=torch.float64)))

@@ -23,6 +23,33 @@ def test_every_model_gives_one_vector_of_features_and_one_row_for_a_row(cls):
         assert torch.equal(again[:, given], x[:, given])
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        dgm.GSN(4, hidden=(6, 5), classes=3),
+        dgm.GSN(4, hidden=(6,), classes=3, output="gaussian", corruption="gaussian"),
+        dgm.DBM(4, (3, 2), classes=3),
+        dgm.PointwiseGatedRBM(4, (2, 2), classes=3),
+    ],
+)
+def test_a_label_is_rebuilt_with_its_row(model):
+    """Rows are ranked by their errors, label and all."""
+    x = torch.cat([torch.randint(0, 2, (6, 4)).float(), torch.eye(3).repeat(2, 1)], 1)
+    again = model.reconstruct(x)
+    assert again.shape == x.shape
+    assert bool((again[:, 4:] >= 0).all())
+    assert bool((again[:, 4:].sum(1) < 1 + 1e-5).all())
+    errors = dgm.evaluation.anomalies.anomaly_scores(model, x, by="reconstruction").values
+    torch.testing.assert_close(errors, (again - x).square().sum(1).double())
+
+
+def test_a_gsn_rebuilds_the_label_that_its_hidden_layers_tell():
+    gsn = dgm.GSN(4, hidden=(5, 6), classes=3)
+    x = torch.cat([torch.eye(4), torch.eye(3)[[0, 1, 2, 0]]], 1)
+    told = torch.softmax(gsn.top.up(1, gsn.hidden_features(x)[:, -6:]), -1).detach()
+    torch.testing.assert_close(gsn.reconstruct(x)[:, 4:], told)
+
+
 def test_an_rbm_up_and_down():
     rbm, x = dgm.RBM.example()
     W, b, c = rbm.weight, rbm.visible_bias, rbm.hidden_bias

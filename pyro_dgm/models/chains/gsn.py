@@ -173,6 +173,9 @@ class GSN(RebuildingModel):
     def output_at(self, x: Tensor) -> Tensor:
         return self._output(self._quiet(x))
 
+    def label_at(self, x: Tensor) -> Tensor:
+        return super().label_at(x) if self.top is None else self._label(self.top.up(1, self._quiet(x)[-1])).mean
+
     def hidden_features(self, x: Tensor) -> Tensor:
         """All hidden layers of rows that are held, without noise: ``rows x features``."""
         with torch.no_grad(), evaluating(self):

@@ -122,9 +122,14 @@ class RebuildingModel(WalkingModel):
             return self.rebuild(state)[1]["visible"].mean
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The means of the columns given the ``hidden_features`` of rows: ``rows x visible``."""
+        """The means of the columns, and of the label's, given the ``hidden_features`` of rows: ``rows x event_shape``."""
+        seen = x[..., : self.visible]
         with torch.no_grad(), evaluating(self):
-            return self.columns.law(self.output_at(x[..., : self.visible])).mean
+            return torch.cat([self.columns.law(self.output_at(seen)).mean, self.label_at(seen)], -1)
+
+    def label_at(self, x: Tensor) -> Tensor:
+        """The means of the label's columns for visible rows without any noise: ``rows x columns``, none without labels."""
+        return x.new_zeros(*x.shape[:-1], 0)
 
     def initialise(self, x: Tensor) -> None:
         """Take means (and scales of Gaussian columns) from data, and start the output's bias at the means."""

@@ -17,17 +17,19 @@ from pyro_dgm.train.settings import Settings
 RECORD = Path(__file__).with_name("speed.json")
 
 
-def ratios(benchmark, what, aim, rounds=30, **functions):
+def ratios(benchmark, what, aim, rounds=30, pause=0.0, **functions):
     """Time functions in turn, the last one as the reference; the figures go to the benchmark's ``extra_info``.
 
     A ratio is the median of those of the rounds: what else the machine does changes from one round to the next, less so
-    within one.
+    within one. Threads of another package's pool may turn for tens of milliseconds after its work, on the cores of whatever
+    comes next; ``pause`` seconds before every function let them fall asleep.
     """
     names = list(functions)
     seconds = {name: [] for name in names}
 
     def once():
         for name in names:
+            time.sleep(pause)
             start = time.perf_counter()
             functions[name]()
             seconds[name].append(time.perf_counter() - start)

@@ -43,6 +43,7 @@ def test_pcd_epoch_against_scikit_learn(benchmark):
         "PCD-1, 10,000 rows of 784 by batches of 100, 500 hidden, against scikit-learn's `BernoulliRBM`",
         "fit ≤ 0.5, SVI ≤ 0.77",
         rounds=7,
+        pause=0.1,
         svi=lambda: by(svi),
         svi_light=lambda: by(light),
         fit=lambda: fitted(step),

@@ -18,6 +18,7 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from ..columns import has_missing
 from ..energy.support import in_support
 from .random_state import RandomState
 from .sites import FAILURES, PARTICLES
@@ -210,9 +211,15 @@ def rows_are_checked() -> bool:
     return _rows_are_checked
 
 
-def rows_are_complete() -> bool:
-    """Whether this is a block of ``checked_rows`` that are complete."""
-    return _rows_are_complete
+def some_missing(x: Tensor) -> bool:
+    """Whether rows have missing values (NaN); in a block of ``checked_rows`` that are complete nobody looks.
+
+    Example:
+        >>> import torch
+        >>> some_missing(torch.tensor([1.0, torch.nan]))
+        True
+    """
+    return not _rows_are_complete and has_missing(x)
 
 
 def runs_alone() -> bool:

@@ -29,7 +29,8 @@ def ratios(benchmark, what, aim, rounds=30, pause=0.0, **functions):
 
     def once():
         for name in names:
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             start = time.perf_counter()
             functions[name]()
             seconds[name].append(time.perf_counter() - start)

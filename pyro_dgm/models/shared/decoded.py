@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ... import advice
 from ...checks import check_belongs, check_choice, check_columns
-from ...columns import has_missing
 from ...distributions.discretised_logistic import LOGISTIC_SPREAD, DiscretisedLogistic, GreyLevels, check_levels
-from ...inference.light import rows_are_complete
+from ...inference.light import some_missing
 from ...nets.bodies import picture_sizes
 from ...nets.scaling import ColumnScaling
 from .latent import LatentVariableModel
@@ -75,7 +74,7 @@ class DecodedModel(LatentVariableModel):
         """Rows as the encoder sees them: Gaussian columns standardised, what stands behind them unchanged."""
         if self.scaling is not None:
             x = torch.cat([self.scaling(x[..., : self.visible]), x[..., self.visible :]], -1)
-        return x if rows_are_complete() or not has_missing(x) else torch.where(x.isnan(), 0.0, x)
+        return torch.where(x.isnan(), 0.0, x) if some_missing(x) else x
 
     def initialise(self, x: Tensor) -> None:
         """Start the decoder's output bias and the scales at the means and scales of the columns.

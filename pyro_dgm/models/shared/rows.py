@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ... import advice
 from ...checks import check_rows as check_rows
-from ...columns import has_missing
-from ...inference.light import rows_are_complete
+from ...inference.light import some_missing
 from .model import Model
 
 ROWS_AT_ONCE = 2000
@@ -101,7 +100,7 @@ def known_alone(columns: Any, x: Tensor | None) -> tuple[Any, Tensor | None]:
         columns: the columns' distribution, of ``event_shape`` (visible,).
         x: rows of these columns, or None.
     """
-    if x is None or rows_are_complete() or not has_missing(x):
+    if x is None or not some_missing(x):
         return columns, x
     missing = x.isnan()
     return columns.base_dist.mask(~missing).to_event(1), torch.where(missing, 0.0, x)

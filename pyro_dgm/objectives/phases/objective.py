@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ... import processes
 from ...checks import check_count
-from ...columns import has_missing
 from ...energy import EnergyDistribution
-from ...inference.light import LightTrace, NotPlain, rows_are_checked, rows_are_complete, runs_alone
+from ...inference.light import LightTrace, NotPlain, rows_are_checked, runs_alone, some_missing
 from ...inference.random_state import RandomState
 from ...inference.registration import unregistered
 from ...inference.sites import FAILURES
@@ -92,7 +91,7 @@ class NegativePhaseObjective(Objective):
 
     def loss(self, x: Tensor) -> Tensor:
         with unregistered():
-            if not rows_are_complete() and has_missing(x):
+            if some_missing(x):
                 x = self._model.filled(x, self.missing_sweeps)
             loss = self._of_only_site(x)
             loss = (self._steps(x) if loss is None else loss) / len(x)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..checks import check_choice, check_count, check_counts
 from ..nets.bodies import ACTIVATIONS, picture_sizes
+from ..nets.layers import InputLinear
 from .orderless import Body, Walk, shift
 from .outputs import Output
 from .recursion import ACTIVATIONS as RECURSIVE
@@ -39,7 +40,7 @@ class Perceptron(nn.Module):
         act = ACTIVATIONS[activation]
         between = [(nn.Linear(below, above), act()) for below, above in itertools.pairwise(hidden)]
         self.visible, self.activation, self.depth = visible, activation, len(hidden)
-        self.first = nn.Linear(visible * (output.features + 1), hidden[0])
+        self.first = InputLinear(visible * (output.features + 1), hidden[0])
         self.middle = nn.Sequential(act(), *itertools.chain(*between))
         self.last = nn.Linear(hidden[-1], visible * output.parameters, bias=False)
         self.context, self.shift = context, shift(context, hidden[0])

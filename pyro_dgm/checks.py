@@ -302,5 +302,5 @@ def check_one_hot(labels: Tensor, name: str) -> None:
     if not (((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all()):
         raise ValueError(
             f"{name} got labels that are not one-hot in the last {labels.shape[1]} columns; expected a single 1 in each row. "
-            "dataset.labelled(classes) appends them"
+            "dataset.labelled(classes), or --classes, appends them"
         )

@@ -16,7 +16,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -225,23 +225,24 @@ def _checked(cls: Any, origin: str) -> type:
     return cls
 
 
-def build(name: str, settings: dict[str, Any], visible: int, seed: int, shape: Sequence[int] | None = None) -> Any:
-    """An instance of the model of that name, for data with ``visible`` columns.
+def build(name: str, settings: dict[str, Any], columns: int, seed: int, sizes: Mapping[str, Any] | None = None) -> Any:
+    """An instance of the model of that name, for data of so many columns, with those of labels that the settings name.
 
-    A model that cannot do without the ``shape`` of pictures gets that of the data, if it is known and not among the settings.
+    A model that cannot do without one of the ``sizes`` that the data tell (``Dataset.sizes``) gets it, if it is not among the
+    settings.
 
     Raises:
         ValueError: there is no such model, it has no such option, or it refuses a value.
     """
     import pyro
 
-    cls = model(name)
+    cls: Any = model(name)
+    signatures.check(cls, settings, cls.__name__)
     if "visible" in signatures.options(cls):
-        settings = {"visible": visible, **settings}
-    if shape is not None and len(shape) > 1 and "shape" in signatures.missing(cls, settings):
-        settings = {**settings, "shape": list(shape)}
+        settings = {"visible": columns - settings.get(cls.label_option, 0), **settings}
+    told = {option: size for option, size in (sizes or {}).items() if option in signatures.missing(cls, settings)}
     pyro.set_rng_seed(check_seed(seed))
-    return call(cls, settings, cls.__name__, visible)
+    return call(cls, {**settings, **told}, cls.__name__, columns)
 
 
 def criterion(instance: Any, settings: dict[str, Any], visible: int) -> Any:

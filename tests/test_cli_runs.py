@@ -340,3 +340,35 @@ def test_a_model_that_needs_the_shape_of_pictures_takes_that_of_the_data(tmp_pat
     out = tmp_path / "run"
     assert fit("lapgan", "--out", out, "--binarisation", "none", "--set", "hidden=8") == 0
     assert tuple(dgm.load(out).shape) == (8, 8)
+
+
+def test_labels_or_the_last_columns_are_the_code_of_a_generator(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    bits, kinds = rng.integers(0, 2, (60, 4)), rng.integers(0, 3, 60)
+    table = tmp_path / "table.csv"
+    rows = [f"{'abc'[kind]},{','.join(map(str, row))}" for kind, row in zip(kinds, bits, strict=True)]
+    table.write_text("kind,a,b,c,d\n" + "\n".join(rows) + "\n")
+    labelled, out = ("--data", table, "--labels", "kind", "--classes", 3), tmp_path / "labelled"
+    assert fit("supervisedgenerator", *labelled, "--set", "hidden=5", "--out", out) == 0
+    model = dgm.load(out)
+    assert (model.visible, model.codes) == (4, 3)
+    assert main(["sample", str(out), "-n", "7", "--label", "1", "--quiet"]) == 0
+    assert np.load(out / "samples.npz")["x"][:, 4:].tolist() == [[0, 1, 0]] * 7
+    np.save(tmp_path / "rows.npy", np.concatenate([bits, rng.normal(size=(60, 2))], 1))
+    assert (
+        fit("supervisedgenerator", "--data", tmp_path / "rows.npy", "--set", "codes=2", "--out", tmp_path / "own") == 0
+    )
+    assert dgm.load(tmp_path / "own").visible == 4
+    assert fit("--config", tmp_path / "own", "--out", tmp_path / "again") == 0
+    capsys.readouterr()
+    assert fit("supervisedgenerator", "--data", table, "--labels", "kind", "--out", tmp_path / "none") == 2
+    assert "--classes makes labels, one-hot, the code" in capsys.readouterr().err
+
+
+def test_sequence_models_take_the_values_of_a_frame_from_the_data(tmp_path):
+    rows = dgm.data.pad([torch.ones(2, 3), torch.zeros(4, 3), torch.ones(1, 3)] * 5)
+    np.save(tmp_path / "frames.npy", rows.unflatten(1, (4, 4)).numpy())
+    small = ("--set", "hidden=3", "--set", "latent=2")
+    assert fit("variationalrnn", "--data", tmp_path / "frames.npy", *small, "--out", tmp_path / "run") == 0
+    assert dgm.load(tmp_path / "run").features == 3
+    assert fit("--config", tmp_path / "run", "--out", tmp_path / "again") == 0

@@ -53,7 +53,7 @@ def fit(options: Namespace) -> None:
     check_logger(logger)
     chosen = {**getattr(options, "stored_options", {}), **signatures.settings(cls, options.set, "--set", cls.__name__)}
     if options.classes:
-        chosen["classes"] = options.classes
+        chosen[cls.label_option] = options.classes
     of_objective = {
         **getattr(options, "stored_objective", {}),
         **signatures.settings(cls.objective, options.objective, "--objective", registry.objective_of(cls)),
@@ -68,14 +68,13 @@ def fit(options: Namespace) -> None:
         dataset, _ = load(source, options.data_dir)
     else:
         dataset, _ = load(kept[1] | source | {"seed": kept[1]["seed"]}, options.data_dir, kept[0])
-    visible = dataset.visible - (options.classes or 0)
     out = options.out or f"runs/{cls.__name__.lower()}"
     sizes = ", ".join(f"{len(getattr(dataset, part))} {name}" for part, name in NAMES.items())
     print(f"rows: {sizes}")
 
     def make() -> tuple[Any, Any]:
-        model = registry.build(options.model, chosen, visible, options.seed, dataset.shape)
-        return model, registry.criterion(model, of_objective, visible)
+        model = registry.build(options.model, chosen, dataset.visible, options.seed, dataset.sizes)
+        return model, registry.criterion(model, of_objective, dataset.visible)
 
     settings = {
         "epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate,

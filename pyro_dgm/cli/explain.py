@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import signatures
+from ..data.dataset import SIZES
 
 WIDTH = 110
 """The longest line that is printed."""
@@ -86,7 +87,7 @@ def _table(options: dict[str, signatures.Option]) -> str:
     """One line or more per option."""
     if not options:
         return "  (none)"
-    return columns((_named(name, option), _told(option)) for name, option in options.items())
+    return columns((_named(name, option), _told(name, option)) for name, option in options.items())
 
 
 def _named(name: str, option: signatures.Option) -> str:
@@ -98,6 +99,8 @@ def _named(name: str, option: signatures.Option) -> str:
     )
 
 
-def _told(option: signatures.Option) -> str:
+def _told(name: str, option: signatures.Option) -> str:
     needed = "; must be given" if option.default is inspect.Parameter.empty else ""
+    if needed and name in SIZES:
+        needed += " where the data do not tell"
     return f"{plain(option.text)}{' ' if option.text else ''}({signatures.words(option.hint)}{needed})"

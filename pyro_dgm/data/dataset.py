@@ -16,6 +16,9 @@ from .stored import StoredRows
 from .streams import stream
 from .tables import UNLABELLED, Columns
 
+SIZES = ("shape", "features")
+"""The names of what data may tell of a row's parts."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -98,6 +101,7 @@ class Dataset:
         convert: a function from rows as they were read to rows like these, None where they are the same.
         restore: a function from rows like these to rows as they were read, None where they are the same or it is not known.
         columns: names and types of the columns of a table, None where the rows come from none.
+        features: the number of values of a frame, where rows are padded sequences (``pad``) and it is known.
 
     Attributes:
         origin: what ``load`` was asked for, if these are its rows, which a run's configuration states; of a data frame, or of
@@ -122,6 +126,7 @@ class Dataset:
     convert: Callable[[Tensor], Tensor] | None = None
     restore: Callable[[Tensor], Tensor] | None = None
     columns: Columns | None = None
+    features: int | None = None
     origin: dict[str, Any] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -172,6 +177,21 @@ class Dataset:
     def visible(self) -> int:
         """The number of columns, D."""
         return self.train.x.shape[1]
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What the data tell of a row's parts, some of ``SIZES``, by the names of models' options.
+
+        They are the ``shape`` of pictures, and the ``features`` of a frame, where rows of two axes are taken for frames x (values
+        and their mark of existence).
+
+        >>> split = Split(torch.eye(12), Space("binary"))
+        >>> Dataset("toy", split, split, split, (3, 4)).sizes
+        {'shape': [3, 4], 'features': 3}
+        """
+        shape = {"shape": [*self.shape]} if len(self.shape) > 1 else {}
+        features = self.shape[1] - 1 if self.features is None and len(self.shape) == 2 else self.features
+        return shape | ({"features": features} if features else {})
 
     def with_validation_in_training(self) -> "Dataset":
         """The same data with the validation rows added to the training rows, for use once all choices are made.

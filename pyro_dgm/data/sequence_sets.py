@@ -134,4 +134,5 @@ def _dataset(name: str, path: Path, parts: dict[str, list[Tensor]], space: Space
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     columns = train.x.shape[1] // length
-    return Dataset(name, train, valid, test, (length, columns) if picture else (length * columns,))
+    shape = (length, columns) if picture else (length * columns,)
+    return Dataset(name, train, valid, test, shape, features=columns - 1)

@@ -104,6 +104,7 @@ def test_files_with_other_content(tmp_path: Path) -> None:
         sequence_sets.motion_capture(None)
     write_chorales(tmp_path)
     data = sequence_sets.jsb_chorales(tmp_path)
+    assert data.sizes["features"] == 88
     assert data.shape == (4, 89)
     assert [len(split) for split in (data.train, data.valid, data.test)] == [2, 1, 1]
     for changes, message in (

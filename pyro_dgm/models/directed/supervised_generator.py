@@ -35,7 +35,8 @@ class SupervisedGenerator(ExplicitModel):
 
     Args:
         visible: the number of visible columns.
-        codes: the number of columns of the code.
+        codes: the number of columns of the code, which are the last of a row; in the shell ``--classes`` makes labels, one-hot,
+            the code.
         hidden: units of the network's hidden layers.
         output: ``"binary"``, or ``"gaussian"`` with one learned deviation per column.
         decoder: a network of your own, ``rows x codes`` to ``rows x visible``, as for ``dgm.VAE``.
@@ -53,6 +54,7 @@ class SupervisedGenerator(ExplicitModel):
     code_mean: Tensor
     code_scale: Tensor
 
+    label_option = "codes"
     rounds_safely = True
 
     def __init__(

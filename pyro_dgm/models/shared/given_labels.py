@@ -117,7 +117,7 @@ class GivenLabels(LatentVariableModel):
 
     def check_data(self, x: Tensor) -> None:
         kind = type(self).__name__
-        name = f"{kind} (visible columns, then one-hot labels: dataset.labelled(classes) appends them)"
+        name = f"{kind} (visible columns, then one-hot labels: dataset.labelled(classes), or --classes, appends them)"
         check_rows(x, self.data_shape(), name, missing=self.takes_missing)
         self.check_columns(x[:, : self.visible])
         check_one_hot(x[:, self.visible :], kind)

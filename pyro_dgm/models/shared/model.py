@@ -108,6 +108,7 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     model's precision and whole numbers, whatever the caller has (``arguments``).
 
     Attributes:
+        label_option: the option that counts the columns of a label (or of a code), which follow the visible ones in a row.
         takes_missing: whether it is trained and evaluated on rows with missing values (NaN), which it sums out; ``check_data``
             says where they may be.
         rounds_safely: whether the products of its networks may be computed in half precision while it is trained, because what
@@ -116,6 +117,7 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
         own_networks: the class names of networks that a user gave in place of the model's, by argument.
     """
 
+    label_option: ClassVar[str] = "classes"
     takes_missing: ClassVar[bool] = False
     rounds_safely: ClassVar[bool] = False
 

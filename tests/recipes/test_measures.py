@@ -36,6 +36,15 @@ def test_an_unknown_measure_is_refused():
         measured("beauty", trained(*dgm.RBM.example()), {})
 
 
+def test_a_likelihood_of_fewer_rows_takes_them_evenly():
+    """At most three of ten rows are every fourth."""
+    torch.manual_seed(0)
+    model, rows = dgm.NADE(3, 2), (torch.rand(10, 3) < 0.5).float()
+    figure, _, _ = measured("likelihood", trained(model, rows), {"rows": 3})
+    assert figure["n"] == 3
+    assert figure["value"] == pytest.approx(float(model().log_prob(rows[[0, 4, 8]]).mean()), abs=1e-5)
+
+
 def test_samples_are_measured_in_every_way():
     """Samples of the data's own law: no test tells them from test rows."""
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from PIL import Image
 import pyro_dgm as dgm
 from pyro_dgm.cli.main import main
 from pyro_dgm.cli.show import print_details
-from pyro_dgm.models.shared.chain_details import Step, step_details
+from pyro_dgm.models.shared.chain_details import KeptSteps, Step
 
 QUIET = {"epochs": 1, "progress": False}
 
@@ -425,8 +425,9 @@ def test_a_mixed_table_with_missing_values_is_led_to_a_model_that_takes_them(peo
 
 def test_chains_that_are_stuck_name_their_row():
     moved = torch.tensor([1.0, 0.0, 1.0])
-    steps = [Step(torch.randn(3, 2), accepted=moved) for _ in range(20)]
-    details = step_details(steps, torch.zeros(3, 2, dtype=torch.bool))
+    kept = KeptSteps()
+    assert len([*kept.through((Step(torch.randn(3, 2), accepted=moved) for _ in range(20)), 0, 20, 1)]) == 20
+    details = kept.details(torch.zeros(3, 2, dtype=torch.bool))
     with pytest.warns(UserWarning, match=r"chain of row 1 \(counted from 0\) accepted 0 of its .*longer --warmup"):
         print_details(details)
 

@@ -1,6 +1,7 @@
 """Runs that are repeated, evaluated on other rows, and whose labels are known."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -365,10 +366,38 @@ def test_labels_or_the_last_columns_are_the_code_of_a_generator(tmp_path, capsys
     assert "--classes makes labels, one-hot, the code" in capsys.readouterr().err
 
 
-def test_sequence_models_take_the_values_of_a_frame_from_the_data(tmp_path):
+def test_latents_that_never_change_are_counted_without_warnings(tmp_path, capsys):
+    model = dgm.SBN(4, hidden=(3,))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(-50.0)
+    model.fresh = False
+    dgm.fit(model, torch.zeros(20, 4), epochs=1, learning_rate=1e-9, out=tmp_path / "run", progress=False)
+    capsys.readouterr()
+    assert main(["diagnose", str(tmp_path / "run"), "--draws", "20", "--quiet"]) == 0
+    printed = capsys.readouterr()
+    assert "6 of 6 never changed, and have no effective sample size and r_hat" in printed.out
+    assert "divide" not in printed.err
+
+
+def test_sequence_models_take_the_values_of_a_frame_from_the_data(tmp_path, capsys):
     rows = dgm.data.pad([torch.ones(2, 3), torch.zeros(4, 3), torch.ones(1, 3)] * 5)
     np.save(tmp_path / "frames.npy", rows.unflatten(1, (4, 4)).numpy())
     small = ("--set", "hidden=3", "--set", "latent=2")
     assert fit("variationalrnn", "--data", tmp_path / "frames.npy", *small, "--out", tmp_path / "run") == 0
     assert dgm.load(tmp_path / "run").features == 3
+    assert re.search(r"valid_elbo_per_frame \S+ nats a frame", capsys.readouterr().out)
     assert fit("--config", tmp_path / "run", "--out", tmp_path / "again") == 0
+
+
+def test_columns_that_a_model_is_given_are_known_whatever_is_asked(tmp_path, capsys):
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).integers(0, 2, (40, 8)))
+    out = tmp_path / "run"
+    assert (
+        fit("conditionalrbm", "--data", tmp_path / "rows.npy", "--set", "inputs=6", "--set", "hidden=2", "--out", out)
+        == 0
+    )
+    for share in ((), ("--known", "0.2")):
+        assert main(["impute", str(out), "--draws", "10", "--quiet", *share]) == 0
+        assert "with 2 of 8 columns imputed" in capsys.readouterr().out
+        assert np.load(out / "imputed.npz")["known"].tolist() == [True] * 6 + [False] * 2

@@ -276,6 +276,7 @@ def diagnose(options: Namespace) -> None:
     """Run chains (or draw latents) and print ArviZ's summary; save the draws and a picture."""
     need("diagnose", "arviz")
     import arviz
+    import numpy
 
     from ..evaluation import pictures, to_arviz
 
@@ -297,8 +298,11 @@ def diagnose(options: Namespace) -> None:
             idata = to_arviz(model, x[:10], num_samples=options.draws, num_chains=options.chains or 4)
             if hasattr(model, "guide"):
                 print_latents(model, x, folder)
-    with wide_tables():
-        print(arviz.summary(idata))
+    with wide_tables(), numpy.errstate(divide="ignore", invalid="ignore"):  # of units that never change
+        table = arviz.summary(idata)
+        print(table)
+    if still := int((table["sd"] == 0).sum()):
+        print(f"{still} of {len(table)} never changed, and have no effective sample size and r_hat")
     write_idata(folder / "chains.nc", idata)
     print(f"draws in {folder / 'chains.nc'}")
 

@@ -34,12 +34,15 @@ def partly_known(opened: Opened, device: str, n: int = 10, columns: Tensor | Non
         opened: the run.
         device: that of the rows.
         n: the number of rows.
-        columns: booleans of a row; by default the first half of the columns and the labels are known.
+        columns: booleans of a row; by default the first half of the columns and the labels are known. Those that the model is
+            given always are.
     """
     test, wide = opened.dataset.test, opened.dataset.visible - opened.classes
     spread = torch.linspace(0, len(test) - 1, min(n, len(test))).long()
     x = test.x[spread].to(device)
-    known = (opened.known(torch.arange(wide) < math.ceil(wide / 2)) if columns is None else columns).to(device)
+    known = opened.known(torch.arange(wide) < math.ceil(wide / 2)) if columns is None else columns
+    always = opened.model.given_columns()
+    known = (known if always is None else known | always.cpu()).to(device)
     labels = None if test.labels is None else test.labels[spread]
     return PartlyKnown(x, known & ~x.isnan() if bool(x.isnan().any()) else known, labels)
 
@@ -92,9 +95,7 @@ def _columns(opened: Opened, stated: list[str]) -> Tensor:
             "for more), or a share between 0 and 1"
         )
     named = torch.tensor([name in stated for name in numbers])
-    known = torch.cat([named, torch.full((opened.classes,), bool(set(of_label) & set(stated)))])
-    always = opened.model.given_columns()
-    return known if always is None else known | always.cpu()
+    return torch.cat([named, torch.full((opened.classes,), bool(set(of_label) & set(stated)))])
 
 
 def _share(text: str) -> float | None:

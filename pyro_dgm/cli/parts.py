@@ -29,7 +29,8 @@ def last_line(row: Mapping[str, float]) -> str:
     for name, value in row.items():
         if name not in ("seconds", "cpu_seconds"):
             in_nats = any(figure in name for figure in ("elbo", "likelihood", "bound"))
-            words.append(f"{name} {value:.4g}{' nats a row' if in_nats else ''}")
+            unit = f" nats a {'frame' if name.endswith('per_frame') else 'row'}" if in_nats else ""
+            words.append(f"{name} {value:.4g}{unit}")
     if "seconds" in row:
         busy = f" ({row['cpu_seconds']:.3g} of the processor)" if "cpu_seconds" in row else ""
         words.append(f"{row['seconds']:.3g} seconds for this epoch{busy}")

@@ -122,7 +122,7 @@ def active_units(
 
     Where a site's distribution depends on draws before it, its mean is averaged over them. The noise that this leaves in the
     variance is estimated from the draws and subtracted (so that a variance of 0 may come out slightly negative). Rows in which
-    a site is masked do not count.
+    a site is masked do not count; where fewer than two are left the variance is NaN.
 
     Args:
         model: a Pyro program with a data plate at dim -1.
@@ -157,8 +157,10 @@ def active_units(
     result = {}
     for name, chunks in means_by_site.items():
         means = torch.cat(chunks)[:, masks[name]]  # draws x rows x event
-        noise = means.var(0).mean(0) / len(means)
-        variance = means.mean(0).var(0) - noise
+        if means.shape[1] < 2:
+            variance = means.new_full(means.shape[2:], torch.nan)
+        else:
+            variance = means.mean(0).var(0) - means.var(0).mean(0) / len(means)
         result[name] = SiteActivity(variance, variance > threshold)
     return result
 

@@ -192,3 +192,13 @@ def test_labels_mark_anomalies(digits_run, tmp_path, capsys):
     ):
         assert main([*plain, *more]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_rows_with_missing_values_are_ranked_by_their_likelihood():
+    rbm, x = dgm.RBM.example()
+    x[1, 0] = torch.nan
+    found = anomaly_scores(rbm, x)
+    assert found.by == "likelihood"
+    assert found.values == pytest.approx(-rbm.evidence(x).values.double())
+    with pytest.raises(ValueError, match=r"row 1 has missing values .*scores complete rows; choose 'likelihood'"):
+        anomaly_scores(rbm, x, by="free energy")

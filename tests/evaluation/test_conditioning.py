@@ -91,6 +91,18 @@ def test_chains_of_a_guide_that_is_too_narrow_say_so():
     assert imputed.keys() == details.keys()
 
 
+def test_a_few_draws_of_a_chain_that_moves_are_not_called_stuck():
+    """Under a guide that is wider than the posterior about half of the steps are accepted, of two steps alone often none."""
+    torch.manual_seed(0)
+    x, known, vae = ROWS[:1].expand(30, -1), torch.tensor([True, False, False, False]), narrow_vae()
+    with torch.no_grad():
+        vae.encoder[-1].bias[1] = 2.0
+    for thinning in (1, 3):
+        draws, details = dgm.condition_with_details(vae, x, known, draws=2, warmup=400, thinning=thinning)
+        assert draws.shape == (2, 30, 4)
+        assert details["smallest_acceptance"] > 0.02
+
+
 def test_details_of_a_guide_that_is_the_posterior():
     """Then every proposal is accepted, and the draws are independent."""
     vae = narrow_vae()

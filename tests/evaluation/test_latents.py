@@ -255,6 +255,16 @@ def test_masked_rows_do_not_move():
     assert float(dgm.active_units(masked, masked, X)["z"].variance) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("rows", [0, 1])
+def test_fewer_than_two_rows_have_no_variance_and_no_warning(rows, recwarn):
+    x = -X.abs()
+    x[:rows] *= -1
+    found = dgm.active_units(masked, masked, x)["z"]
+    assert bool(found.variance.isnan().all())
+    assert not bool(found.active.any())
+    assert not recwarn
+
+
 def test_bad_input_is_refused():
     model, guide = (program(("z", lambda x, z: dist.Normal(0.0, 1.0)), observe=observe) for observe in (True, False))
     for function in (dgm.kl_per_latent, dgm.active_units):

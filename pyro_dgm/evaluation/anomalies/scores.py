@@ -11,6 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ...checks import check_choice
+from ...columns import has_missing
 from ...data import Split
 from ...energy import EnergyDistribution, NotEnumerable
 from ...inference.random_state import untouched
@@ -45,7 +46,8 @@ def anomaly_scores(model: Model, x: Tensor | Split, by: str | None = None, **opt
     Args:
         model: the model.
         x: rows, or a split.
-        by: ``"free energy"``, ``"likelihood"`` or ``"reconstruction"``; by default the first of them that the model has.
+        by: ``"free energy"``, ``"likelihood"`` or ``"reconstruction"``; by default the first of them that the model has, of rows
+            with missing values the likelihood.
         options: for ``"likelihood"``, ``method`` and other options of ``dgm.log_likelihood``.
 
     Raises:
@@ -70,6 +72,11 @@ def anomaly_scores(model: Model, x: Tensor | Split, by: str | None = None, **opt
         raise ValueError(f"options {sorted(options)} are for by='likelihood', and rows are scored by {chosen!r}")
     with evaluating(model), unregistered(), torch.no_grad():
         model.check_data(rows)
+        if chosen != "likelihood" and has_missing(rows):
+            raise ValueError(
+                f"row {int(rows.isnan().flatten(1).any(1).nonzero()[0])} has missing values (NaN), and by={chosen!r} scores complete "
+                "rows; choose 'likelihood', that of the known values, or impute the others"
+            )
         values, text = SCORES[chosen](model, rows, **options)
     values = values.detach().double().cpu()
     if not bool(values.isfinite().all()):
@@ -78,7 +85,9 @@ def anomaly_scores(model: Model, x: Tensor | Split, by: str | None = None, **opt
 
 
 def _first(model: Model, rows: Tensor) -> str:
-    """The first score that the model has."""
+    """The first score that the model has of such rows."""
+    if has_missing(rows) and "evidence" in model.abilities():
+        return "likelihood"
     if _energy_of(model, rows[:1]) is not None:
         return "free energy"
     for ability, score in (("evidence", "likelihood"), ("reconstruct", "reconstruction")):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -34,24 +35,51 @@ class Step(NamedTuple):
     log_weights: Tensor | None = None
 
 
-def step_details(steps: Sequence[Step], known: Tensor) -> dict[str, Any]:
-    """The details, by name, of the states that conditional chains kept: see ``dgm.condition_with_details``.
+class KeptSteps:
+    """The states that conditional chains kept, and what these chains tell of themselves.
 
-    Args:
+    Attributes:
         steps: the states, one chain per row.
-        known: the known entries, ``rows x event_shape``.
+        accepted: the share of accepted proposals in every step from the middle of the warm-up on, so that a few draws are not judged
+            by themselves.
     """
-    figures = projections(torch.stack([step.rows for step in steps]), known)
-    densities = [step.log_density.double() for step in steps if step.log_density is not None]
-    if densities:
-        figures = torch.cat([figures, torch.stack(densities).unsqueeze(-1)], -1)
-    found: dict[str, Any] = {"method": "chains", **chain_figures(figures)}
-    accepted = [step.accepted for step in steps if step.accepted is not None]
-    if accepted:
-        rates = torch.stack(accepted).double().mean(0)
-        found |= {"smallest_acceptance": float(rates.min()), "row_of_smallest_acceptance": int(rates.argmin())}
-    weights = [step.log_weights for step in steps if step.log_weights is not None]
-    return found | (pareto(torch.stack(weights)) if weights else {})
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.accepted: list[Tensor] = []
+
+    def through(
+        self, chain: Iterator[Step], warmup: int, draws: int, thinning: int, keep: bool = True
+    ) -> Iterator[Step]:
+        """Run the chains; yield, and with ``keep`` keep, every ``thinning``-th state after the warm-up, ``draws`` in all."""
+        for number, step in enumerate(itertools.islice(chain, warmup + draws * thinning)):
+            if keep and step.accepted is not None and number >= warmup // 2:
+                self.accepted.append(step.accepted)
+            if number >= warmup and (number - warmup + 1) % thinning == 0:
+                if keep:
+                    self.steps.append(step)
+                yield step
+
+    def rows(self) -> Tensor:
+        """The rows of all kept states, ``draws x rows x event_shape``."""
+        return torch.stack([step.rows for step in self.steps])
+
+    def details(self, known: Tensor) -> dict[str, Any]:
+        """The details by name: see ``dgm.condition_with_details``.
+
+        Args:
+            known: the known entries, ``rows x event_shape``.
+        """
+        figures = projections(self.rows(), known)
+        densities = [step.log_density.double() for step in self.steps if step.log_density is not None]
+        if densities:
+            figures = torch.cat([figures, torch.stack(densities).unsqueeze(-1)], -1)
+        found: dict[str, Any] = {"method": "chains", **chain_figures(figures)}
+        if self.accepted:
+            rates = torch.stack(self.accepted).double().mean(0)
+            found |= {"smallest_acceptance": float(rates.min()), "row_of_smallest_acceptance": int(rates.argmin())}
+        weights = [step.log_weights for step in self.steps if step.log_weights is not None]
+        return found | (pareto(torch.stack(weights)) if weights else {})
 
 
 def projections(rows: Tensor, known: Tensor) -> Tensor:

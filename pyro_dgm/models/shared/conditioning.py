@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from ... import processes
 from ...autoregressive.conditionals import check_known
 from ...checks import check_count
-from .chain_details import Step, step_details
+from .chain_details import KeptSteps, Step
 from .model import Model, ProbabilisticModel
 
 
@@ -92,44 +91,45 @@ class ConditionalsByChain(Model):
 
     def impute_with_details(self, x: Tensor, known: Tensor, draws: int = 500) -> tuple[Tensor, dict[str, Any]]:
         """The result of ``impute``, and acceptance, effective sample size and R-hat of the chains."""
-        filled, steps = self._imputed(x, known, draws, keep=True)
-        return filled, step_details(steps, known.expand(x.shape))
+        filled, kept = self._imputed(x, known, draws, keep=True)
+        return filled, kept.details(known.expand(x.shape))
 
     def _imputed(
         self, x: Tensor, known: Tensor, draws: int, keep: bool = False, **options: Any
-    ) -> tuple[Tensor, list[Step]]:
+    ) -> tuple[Tensor, KeptSteps]:
         """The means of the chains' rows, and with ``keep`` the steps behind them."""
         with torch.no_grad(), processes.one_stream():
             check_imputation(x, known, self.shape_of(x), draws)
-            total, kept = torch.zeros_like(x), []
-            for step in itertools.islice(self.mean_chain(x.nan_to_num(), known, draws, **options), draws, 2 * draws):
+            total, kept = torch.zeros_like(x), KeptSteps()
+            chain = self.mean_chain(x.nan_to_num(), known, draws, **options)
+            for step in kept.through(chain, draws, draws, 1, keep):
                 total += step.rows
-                if keep:
-                    kept.append(step)
             return torch.where(known, x, total / draws), kept
 
     def condition(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> Tensor:
         """Draw by the chains of ``impute``, one per row."""
-        return torch.stack([step.rows for step in self._drawn(x, known, draws, warmup, thinning)])
+        return self._drawn(x, known, draws, warmup, thinning).rows()
 
     def condition_with_details(
         self, x: Tensor, known: Tensor, draws: int = 100, warmup: int | None = None, thinning: int | None = None
     ) -> tuple[Tensor, dict[str, Any]]:
         """The result of ``condition``, and acceptance, effective sample size and R-hat of the chains."""
-        steps = self._drawn(x, known, draws, warmup, thinning)
-        return torch.stack([step.rows for step in steps]), step_details(steps, known.expand(x.shape))
+        kept = self._drawn(x, known, draws, warmup, thinning)
+        return kept.rows(), kept.details(known.expand(x.shape))
 
-    def _drawn(self, x: Tensor, known: Tensor, draws: int, warmup: int | None, thinning: int | None) -> list[Step]:
+    def _drawn(self, x: Tensor, known: Tensor, draws: int, warmup: int | None, thinning: int | None) -> KeptSteps:
         """The states of the chains that are kept."""
         warmup, thinning = check_condition(x, known, draws, warmup, thinning)
         if x.shape[1:] != (shape := self.shape_of(x)):
             raise ValueError(f"condition got data of shape {tuple(x.shape)}; expected rows x {tuple(shape)}")
         with torch.no_grad(), processes.one_stream():
+            kept = KeptSteps()
             # Unknown entries may be NaN.
-            chain = self.conditional_chain(x.nan_to_num(), known, warmup)
-            return list(itertools.islice(chain, warmup + thinning - 1, warmup + draws * thinning, thinning))
+            for _ in kept.through(self.conditional_chain(x.nan_to_num(), known, warmup), warmup, draws, thinning):
+                pass
+            return kept
 
 
 class ChainModel(ConditionalsByChain, ProbabilisticModel):

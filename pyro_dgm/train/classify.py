@@ -134,7 +134,7 @@ def fine_tune(
     r"""A classifier that starts from a deep machine's weights and is trained on labels (20.22-23; figure 20.4 d).
 
     Args:
-        model: a trained ``dgm.DBN`` or ``dgm.DBM``; it is not changed.
+        model: a trained ``dgm.DBN``, ``dgm.DBM`` or ``dgm.ConvolutionalDBN``; it is not changed.
         train: rows with labels: a ``Split``, one of torch's datasets or loaders of pairs, or a ``Dataset``, whose training rows
             are taken.
         classes: the number of classes.
@@ -146,6 +146,7 @@ def fine_tune(
         The trained classifier: a function from rows of the model's data to class scores.
 
     Raises:
+        TypeError: another kind of model.
         ValueError: the rows have no labels, or labels of other classes.
 
     Example:
@@ -155,6 +156,11 @@ def fine_tune(
         >>> fine_tune(dbn, rows, classes=2, epochs=1)(x).shape
         torch.Size([10, 2])
     """
+    if not hasattr(model, "to_mlp"):
+        raise TypeError(
+            f"fine_tune got a {type(model).__name__}; expected a deep machine whose weights a network can start from: dgm.DBN, "
+            "dgm.DBM or dgm.ConvolutionalDBN"
+        )
     split = train.train if isinstance(train, Dataset) else as_split(train, "train")
     if split.labels is None:
         raise ValueError("fine_tune got rows without labels; expected a Split with labels")

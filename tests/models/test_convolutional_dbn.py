@@ -108,6 +108,35 @@ def test_three_layers_draw_and_learn():
     assert model.hidden_features(x).shape == (30, 2 * 16 + 3 * 9 + 2 * 9)
 
 
+@pytest.mark.parametrize("padding", ["valid", "full"])
+@pytest.mark.parametrize("unit", ["binary", "gaussian"])
+def test_the_classifier_starts_as_the_upward_pass(padding, unit):
+    torch.manual_seed(0)
+    sizes, pools, shape = ((3, 2), (2, 3)), ((2, 1), (1, 2)), (2, 6, 5)
+    dbn = dgm.ConvolutionalDBN(60, (3, 4), sizes, pools, shape, unit, padding)
+    with torch.no_grad():
+        for parameter in dbn.parameters():
+            parameter.normal_()
+    x = torch.rand(7, 60)
+    network = dbn.to_mlp(classes=3, dropout=0.5).eval()
+    torch.testing.assert_close(network.features(x).detach(), dbn.hidden_features(x))
+    assert network(x).shape == (7, 3)
+
+
+def test_a_classifier_learns_where_a_bar_lies():
+    """Fine-tuning moves the classifier's filters and leaves the model as it was."""
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 2
+    x = (torch.rand(60, 8, 8) < 0.1).float()
+    x[labels == 0, 2] = x[labels == 1, :, 2] = 1.0
+    dbn = dgm.ConvolutionalDBN(64, (4, 4), (3, 3), (2, 1))
+    before = [p.detach().clone() for p in dbn.parameters()]
+    rows = dgm.data.Split(x.flatten(1), dgm.data.Space("binary"), labels)
+    classify = dgm.fine_tune(dbn, rows, classes=2, epochs=40, batch_size=20, learning_rate=0.02)
+    assert dgm.error_rate(classify(rows.x), labels) == 0.0
+    assert all(torch.equal(p, old) for p, old in zip(dbn.parameters(), before, strict=True))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -113,6 +113,12 @@ def test_fine_tuning_needs_labels():
         fine_tune(dbn, dgm.data.Split(x, dgm.data.Space("binary")))
 
 
+def test_fine_tuning_needs_a_deep_machine():
+    vae, x = dgm.VAE.example()
+    with pytest.raises(TypeError, match="fine_tune got a VAE; expected a deep machine"):
+        fine_tune(vae, dgm.data.Split(x, dgm.data.Space("binary"), torch.arange(len(x)) % 2), classes=2)
+
+
 def test_what_a_stage_starts_from_is_not_overwritten():
     """The turned-over machine's visible biases are the lower one's hidden biases, also after a (tiny) step of training."""
     dbn = dgm.DBN(6, hidden=(4, 6))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...checks import check_choice
 from ...distributions.unit_layer import UnitLayer
 from ...energy import AtMostOne, BoltzmannDistribution, Convolution, Graph
+from ...nets.pooled import PooledClassifier, PooledConvolution
 from ..shared.deep_belief import DeepBeliefModel
 from ..shared.examples import bits, seeded
 from ..shared.layerwise import Stage
@@ -190,6 +191,22 @@ class ConvolutionalDBN(DeepBeliefModel):
     def hidden_features(self, x: Tensor) -> Tensor:
         """The pooling units' probabilities of all layers on an upward pass, the lowest layer first: ``rows x features``."""
         return torch.cat([self.posterior(x, layer).flatten(1) for layer in range(1, self.depth + 1)], 1)
+
+    def classifier_input(self, x: Tensor) -> Tensor:
+        """The input of ``to_mlp``'s network: the rows themselves."""
+        return x
+
+    def to_mlp(self, classes: int, dropout: float = 0.0) -> PooledClassifier:
+        """A convolutional classifier that starts from the upward pass, with fresh class scores of all layers' pooling units."""
+        upward = [
+            *zip(self.recognition_weights, self.recognition_biases, strict=True),
+            (self.weights[-1], self.biases[-1]),
+        ]
+        pairs = ((W.detach(), b.detach()) for W, b in upward)
+        full, pools = self.padding == "full", self.pools
+        layers = [PooledConvolution(W, b, pool, full) for (W, b), pool in zip(pairs, pools, strict=True)]
+        features = sum(math.prod(shape[:-1]) for shape in self.hidden)
+        return PooledClassifier(layers, self.shape, features, classes, dropout)
 
     def top_rows(self, rows: Tensor) -> Tensor:
         with torch.no_grad():

@@ -1,0 +1,91 @@
+"""Convolutions whose regions answer with the probability that one of their detectors is on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_count
+
+
+class PooledConvolution(nn.Module):
+    r"""Filters, and the probability that a region has a detector on: $\sigma(\log \sum_{i \in region} e^{z_i})$ (section 20.6).
+
+    With at most one of a region's detectors on, of fields z, that is the mean of its pooling unit (Lee, Grosse, Ranganath and
+    Ng 2009). ``rows x channels x height x width`` to ``rows x filters x height x width`` of the regions.
+
+    Args:
+        weight: filters, ``filters x channels x height x width``; copied.
+        bias: one a filter; copied.
+        pool: height and width of a region, which divide the positions.
+        full: whether positions are those that touch the picture, rather than those inside it.
+
+    Example:
+        >>> layer = PooledConvolution(torch.zeros(2, 1, 3, 3), torch.zeros(2), (2, 2))
+        >>> layer(torch.zeros(1, 1, 6, 6))[0, 0]
+        tensor([[0.8000, 0.8000],
+                [0.8000, 0.8000]], grad_fn=<SelectBackward0>)
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, pool: Sequence[int], full: bool = False) -> None:
+        super().__init__()
+        filters, channels, *size = weight.shape
+        padding = [side - 1 if full else 0 for side in size]
+        self.convolution = nn.Conv2d(channels, filters, size, padding=padding)  # type: ignore[arg-type]
+        self.pool = tuple(pool)
+        with torch.no_grad():
+            self.convolution.weight.copy_(weight)
+            if self.convolution.bias is not None:
+                self.convolution.bias.copy_(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.convolution(x)
+        (height, width), (rows, columns) = z.shape[-2:], self.pool
+        regions = z.unflatten(-1, (width // columns, columns)).unflatten(-3, (height // rows, rows))
+        return regions.logsumexp((-3, -1)).sigmoid()
+
+
+class PooledClassifier(nn.Module):
+    """Pooled convolutions, one after another, and class scores that are linear in what all of them answer.
+
+    ``rows x pixels`` to ``rows x classes``.
+
+    Args:
+        layers: the convolutions, the lowest first.
+        shape: channels, height and width of a picture.
+        features: the number of all answers.
+        classes: the number of classes.
+        dropout: the share of the answers that training drops on their way to the scores.
+
+    Raises:
+        ValueError: fewer than two classes.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[PooledConvolution],
+        shape: Sequence[int],
+        features: int,
+        classes: int,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.shape, self.layers = tuple(shape), nn.ModuleList(layers)
+        self.dropout = nn.Dropout(dropout)
+        self.scores = nn.Linear(features, check_count("classes", classes, 2, "the number of classes"))
+        nn.init.normal_(self.scores.weight, std=0.01)
+        nn.init.zeros_(self.scores.bias)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The answers of all layers, the lowest first: ``rows x features``."""
+        picture, answers = x.unflatten(-1, self.shape), []
+        for layer in self.layers:
+            picture = layer(picture)
+            answers.append(picture.flatten(1))
+        return torch.cat(answers, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.scores(self.dropout(self.features(x)))
+        return scores

@@ -27,7 +27,7 @@ def measure(trained: Trained, inference: str = "mean field", **options: Any) -> 
     if classify is None:
         classify = trained.model.predict_proba
     else:
-        inference = f"MLP on {inference} features"
+        inference = f"network on {inference} features"
     wrong = error_rate(torch.cat([classify(rows, **options) for rows in test.x.split(ROWS_AT_ONCE)]), test.labels)
     method = ", ".join([inference, *(f"{name} {value}" for name, value in options.items())])
     return error_figure(wrong, method, test)

@@ -73,9 +73,10 @@ def anomaly_scores(model: Model, x: Tensor | Split, by: str | None = None, **opt
     with evaluating(model), unregistered(), torch.no_grad():
         model.check_data(rows)
         if chosen != "likelihood" and has_missing(rows):
+            first = int(rows.isnan().flatten(1).any(1).nonzero()[0])
             raise ValueError(
-                f"row {int(rows.isnan().flatten(1).any(1).nonzero()[0])} has missing values (NaN), and by={chosen!r} scores complete "
-                "rows; choose 'likelihood', that of the known values, or impute the others"
+                f"row {first} has missing values (NaN), and by={chosen!r} scores complete rows; choose 'likelihood', that of the "
+                "known values, or impute the others"
             )
         values, text = SCORES[chosen](model, rows, **options)
     values = values.detach().double().cpu()

@@ -40,8 +40,8 @@ class KeptSteps:
 
     Attributes:
         steps: the states, one chain per row.
-        accepted: the share of accepted proposals in every step from the middle of the warm-up on, so that a few draws are not judged
-            by themselves.
+        accepted: the share of accepted proposals in every step from the middle of the warm-up on, so that a few draws are not
+            judged by themselves.
     """
 
     def __init__(self) -> None:

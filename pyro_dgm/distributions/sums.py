@@ -1,4 +1,4 @@
-"""Sums of log-probabilities and divergences over all rows, by fewer operations where the laws are common ones."""
+"""Log-probabilities of rows, and sums of them and of divergences, by fewer operations where the laws are common ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ..native import bit_log_probs, runs_at_once
 from .standard_normal import StandardNormal
+
+
+def log_probs(fn: Any, value: Tensor) -> Tensor:
+    r"""$\log p(x)$ over the batch shape, in nats: ``fn.log_prob(value)``, with the same checks of the value.
+
+    Rows of independent bits take one pass instead of torch's six.
+
+    Example:
+        >>> fn = Bernoulli(logits=torch.zeros(3, 2, 5000)).to_event(1)
+        >>> x = torch.ones(2, 5000)
+        >>> torch.allclose(log_probs(fn, x), fn.log_prob(x))
+        True
+    """
+    if type(fn) is Independent and fn.reinterpreted_batch_ndims == 1 and type(base := fn.base_dist) is Bernoulli:
+        by_row = bit_log_probs(base.logits, value) if base.logits.dim() > 1 else None
+        if by_row is not None:
+            if base._validate_args:
+                base._validate_sample(value)
+            return by_row
+    values: Tensor = fn.log_prob(value)
+    return values
 
 
 def summed_log_prob(fn: Any, value: Tensor) -> Tensor:

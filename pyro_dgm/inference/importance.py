@@ -15,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..checks import check_count
+from ..distributions.sums import log_probs
 from .sites import FAILURES, PARTICLES, explain, first_line, sites, traced
 
 
@@ -149,7 +150,7 @@ def per_datum(trace: Any, nesting: int, keep: Callable[[Any], bool] | None = Non
             continue
         if "unscaled_log_prob" not in site:  # Pyro's own key
             try:
-                site["unscaled_log_prob"] = site["fn"].log_prob(site["value"])
+                site["unscaled_log_prob"] = log_probs(site["fn"], site["value"])
             except (ValueError, RuntimeError) as error:
                 raise ValueError(f"the log-probability of site {name!r} failed: {first_line(error)}") from error
         log_prob = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])

@@ -15,7 +15,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ..distributions.sums import summed_divergence, summed_log_prob
+from ..distributions.sums import log_probs, summed_divergence, summed_log_prob
 from ..inference.light import LightRuns, LightTrace
 from ..inference.sites import FAILURES
 
@@ -115,7 +115,7 @@ def _summed(site: Any) -> Tensor:
     """The log-probability of a site's value, summed over the rows."""
     if _is_plain(site):
         return summed_log_prob(site["fn"], site["value"])
-    return _scaled(site["fn"].log_prob(site["value"]), site)
+    return _scaled(log_probs(site["fn"], site["value"]), site)
 
 
 def _is_plain(site: Any) -> bool:

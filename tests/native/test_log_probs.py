@@ -90,3 +90,35 @@ def test_laws_of_bits_take_it(monkeypatch):
     torch.testing.assert_close(total, expected.sum())
     torch.testing.assert_close(autoregressive_bits.AutoregressiveBits(logits).log_prob(x), expected)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("by", ["logits", "probs"])
+def test_log_probs_of_particles_are_those_of_the_law(by):
+    """Rows of bits that all particles share, by logits or probabilities, with the gradient that weights them."""
+    numbers, x = torch.rand(3, 5, 40, requires_grad=True), torch.rand(5, 40).round()
+    fn = Bernoulli(**{by: numbers}).to_event(1)
+    found = sums.log_probs(fn, x)
+    assert "BitLogProbs" in found.grad_fn.name()
+    torch.testing.assert_close(found, fn.log_prob(x), rtol=1e-5, atol=1e-5)
+    weights = torch.randn(3, 5)
+    (slopes,), (wanted,) = (
+        torch.autograd.grad((weights * values).sum(), numbers, retain_graph=True) for values in (found, fn.log_prob(x))
+    )
+    torch.testing.assert_close(slopes, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_log_probs_check_values_as_the_law_does(validates):
+    fn = Bernoulli(logits=torch.zeros(2, 40), validate_args=validates).to_event(1)
+    x = torch.full((2, 40), 0.3)
+    if validates:
+        with pytest.raises(ValueError, match="support"):
+            sums.log_probs(fn, x)
+    else:
+        torch.testing.assert_close(sums.log_probs(fn, x), fn.log_prob(x))
+
+
+def test_log_probs_of_other_laws_and_shapes_are_their_own():
+    x = torch.rand(6, 40).round()
+    for fn in (Bernoulli(logits=torch.randn(6, 40)), Bernoulli(logits=torch.randn(40)).expand([6, 40]).to_event(2)):
+        torch.testing.assert_close(sums.log_probs(fn, x), fn.log_prob(x))

@@ -97,7 +97,7 @@ class PerDatumELBO(ELBO, ABC):
         nesting, particles = self.max_plate_nesting, self.num_particles
         pair = self._runs.traces(model, guide, args, kwargs, (particles, -1 - nesting), not paths)
         of_model, of_guide = traces(model, guide, args, kwargs, particles, nesting, paths) if pair is None else pair
-        return Run(of_model, of_guide, particles, nesting)
+        return Run(of_model, of_guide, particles, nesting, checked=pair is not None)
 
     def redraw(
         self,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import pyro
 import torch
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 from ...inference.importance import per_datum
@@ -31,10 +33,19 @@ class Draws(NamedTuple):
 
 
 class Run:
-    """Traces of a model and a guide with particles, and their log-probabilities per datum."""
+    """Traces of a model and a guide with particles, and their log-probabilities per datum.
 
-    def __init__(self, model_trace: Any, guide_trace: Any, particles: int, nesting: int) -> None:
+    Args:
+        model_trace: that of the model at the guide's draws.
+        guide_trace: that of the guide.
+        particles: the number of draws a row.
+        nesting: the number of plates in the model.
+        checked: whether the sites' values were checked already, as far as they are to be.
+    """
+
+    def __init__(self, model_trace: Any, guide_trace: Any, particles: int, nesting: int, checked: bool = False) -> None:
         self.model_trace, self.guide_trace, self.particles, self.nesting = model_trace, guide_trace, particles, nesting
+        self.checked = checked
 
     @property
     def scale(self) -> float | Tensor:
@@ -92,8 +103,9 @@ class Run:
         Raises:
             ValueError: a site has a log-probability that is not finite; the message names it.
         """
-        log_p = torch.as_tensor(per_datum(self.model_trace, self.nesting))
-        log_q = torch.as_tensor(per_datum(self.guide_trace, self.nesting))  # zero for a guide without sites
+        with pyro.validation_enabled(is_validation_enabled() and not self.checked):
+            log_p = torch.as_tensor(per_datum(self.model_trace, self.nesting))
+            log_q = torch.as_tensor(per_datum(self.guide_trace, self.nesting))  # zero for a guide without sites
         for whose, trace, total in (("guide", self.guide_trace, log_q), ("model", self.model_trace, log_p)):
             if not bool(torch.isfinite(total).all()):
                 blame(trace, whose)

@@ -401,3 +401,11 @@ def test_columns_that_a_model_is_given_are_known_whatever_is_asked(tmp_path, cap
         assert main(["impute", str(out), "--draws", "10", "--quiet", *share]) == 0
         assert "with 2 of 8 columns imputed" in capsys.readouterr().out
         assert np.load(out / "imputed.npz")["known"].tolist() == [True] * 6 + [False] * 2
+
+
+def test_samples_of_a_machine_with_labels_have_them(labelled_run, tmp_path):
+    for verb in ("sample", "turing"):
+        assert main([verb, str(labelled_run), "-n", "4", "--out", str(tmp_path), "--quiet"]) == 0
+    x = np.load(tmp_path / "samples.npz")["x"]
+    assert x.shape == (4, 74)
+    assert x[:, 64:].sum(1).tolist() == [1] * 4

@@ -35,6 +35,10 @@ class LabelColumns(BoltzmannModel):
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)
         return ~x[:, self.visible :].isnan().any(1)
 
+    def sample(self, n: int, sweeps: int = 1000) -> Tensor:
+        """Draw ``n`` rows, with labels if there are classes: exactly from a small machine, else as the ends of Gibbs chains."""
+        return self.joined(self().sample_state((n,), sweeps))
+
     def joined(self, state: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([state["visible"], state["label"].squeeze(-2)], -1) if "label" in state else state["visible"]
 

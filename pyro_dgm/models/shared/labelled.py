@@ -115,11 +115,6 @@ class LabelledModel(LabelColumns):
         first, second = weights.get(criterion, (1.0, 0.01 if generative is None else generative))
         return Hybrid(likelihood.phase, first, second, unlabelled, likelihood.sparsity)
 
-    def sample(self, n: int, sweeps: int = 1000) -> Tensor:
-        """Draw ``n`` rows with their labels: exactly from a small machine, else as the last states of Gibbs chains."""
-        state = self().sample_state((n,), sweeps)
-        return self.joined(state)
-
     def evidence(self, x: Tensor, method: str | None = None, **options: Any) -> Evidence:
         r"""$\log p(x, y)$ of rows with labels, $\log p(x)$ of rows without, with log Z exact or by annealing.
 

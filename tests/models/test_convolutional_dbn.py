@@ -8,6 +8,7 @@ from oracles.waves import bits, wave
 
 import pyro_dgm as dgm
 from pyro_dgm.models.structured.convolutional_rbm import ConvolutionalRBM
+from pyro_dgm.nets.pooled import PooledConvolution
 
 
 def machine(width=1):
@@ -121,6 +122,20 @@ def test_the_classifier_starts_as_the_upward_pass(padding, unit):
     network = dbn.to_mlp(classes=3, dropout=0.5).eval()
     torch.testing.assert_close(network.features(x).detach(), dbn.hidden_features(x))
     assert network(x).shape == (7, 3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 200.0])
+def test_pooled_probabilities_and_their_derivatives(scale):
+    """Those of one less the probability that no detector of a region is on, for fields of any size."""
+    torch.manual_seed(0)
+    layer = PooledConvolution(torch.eye(2).view(2, 2, 1, 1), torch.zeros(2), (2, 3))
+    z = (scale * torch.randn(4, 2, 6, 6)).requires_grad_()
+    regions = z.unflatten(-1, (2, 3)).unflatten(-3, (3, 2)).movedim(-3, -2).flatten(-2)
+    expected = 1 - torch.cat([regions, torch.zeros_like(regions[..., :1])], -1).softmax(-1)[..., -1]
+    weights = torch.randn(4, 2, 3, 2)
+    torch.testing.assert_close(layer(z), expected)
+    (found,), (wanted,) = (torch.autograd.grad((weights * p).sum(), z) for p in (layer(z), expected))
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
 
 
 def test_a_classifier_learns_where_a_bar_lies():

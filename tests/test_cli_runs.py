@@ -409,3 +409,14 @@ def test_samples_of_a_machine_with_labels_have_them(labelled_run, tmp_path):
     x = np.load(tmp_path / "samples.npz")["x"]
     assert x.shape == (4, 74)
     assert x[:, 64:].sum(1).tolist() == [1] * 4
+
+
+def test_one_row_and_rows_of_another_width_are_told_in_words(labelled_run, rbm_run, tmp_path, capsys):
+    np.save(tmp_path / "one.npy", np.zeros((1, 64)))
+    np.save(tmp_path / "narrow.npy", np.zeros((2, 7)))
+    assert main(["evaluate", str(rbm_run), "--data", str(tmp_path / "one.npy"), "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert "of one row alone" in printed
+    assert "nan" not in printed
+    assert main(["impute", str(labelled_run), "--rows", str(tmp_path / "narrow.npy"), "--quiet"]) == 2
+    assert r"rows of 64 (with their label 74) columns" in capsys.readouterr().err

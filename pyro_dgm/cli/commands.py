@@ -163,9 +163,11 @@ def evaluate(options: Namespace) -> None:
         print_json(figure.as_dict() | {"details": {k: v for k, v in details.items() if math.isfinite(v)}})
         return
     print(figure)
-    print(
-        f"  nats a row, the mean of {figure.n} rows; standard error from the choice of rows: {figure.stderr_data:.2g}"
-    )
+    if figure.n == 1:
+        print("  nats a row, of one row alone: how much rows differ is not known")
+    else:
+        error = f"{figure.stderr_data:.2g}"
+        print(f"  nats a row, the mean of {figure.n} rows; standard error from the choice of rows: {error}")
     bounds = ("lower", "upper", "stderr") if figure.kind == "exact" else ()
     print_details({name: value for name, value in details.items() if not name.endswith(bounds)})
 

@@ -64,17 +64,18 @@ def incomplete_rows(
         ValueError: no such file, a file of another kind, an infinite value, or rows of another size.
     """
     file = Path(path).expanduser()
+    widths = f"{visible - classes} (with their label {visible})" if classes else f"{visible}"
     try:
         arrays = read_values(file, columns)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
-            f"{file} cannot be read ({error}); expected rows of {visible} columns, .npy or .csv, with NaN (in a csv file: or "
+            f"{file} cannot be read ({error}); expected rows of {widths} columns, .npy or .csv, with NaN (in a csv file: or "
             "nothing) where a value is unknown"
         ) from None
     array, shapes = arrays["x"], (visible, visible - classes)
     if array.dtype.kind not in "buif" or array.ndim < 2 or len(array) == 0 or array[0].size not in shapes:
         raise ValueError(
-            f"{file} holds {array.dtype} of shape {array.shape}; expected real numbers, rows of {visible} columns, NaN where a "
+            f"{file} holds {array.dtype} of shape {array.shape}; expected real numbers, rows of {widths} columns, NaN where a "
             "value is unknown"
         )
     rows = matrix(array)

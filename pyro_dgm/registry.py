@@ -225,8 +225,15 @@ def _checked(cls: Any, origin: str) -> type:
     return cls
 
 
-def build(name: str, settings: dict[str, Any], columns: int, seed: int, sizes: Mapping[str, Any] | None = None) -> Any:
-    """An instance of the model of that name, for data of so many columns, with those of labels that the settings name.
+def build(
+    name: str,
+    settings: dict[str, Any],
+    columns: int,
+    seed: int,
+    sizes: Mapping[str, Any] | None = None,
+    labels: int = 0,
+) -> Any:
+    """An instance of the model of that name, for data of so many columns, the last of which may be of ``labels``.
 
     A model that cannot do without one of the ``sizes`` that the data tell (``Dataset.sizes``) gets it, if it is not among the
     settings.
@@ -239,7 +246,7 @@ def build(name: str, settings: dict[str, Any], columns: int, seed: int, sizes: M
     cls: Any = model(name)
     signatures.check(cls, settings, cls.__name__)
     if "visible" in signatures.options(cls):
-        settings = {"visible": columns - settings.get(cls.label_option, 0), **settings}
+        settings = {"visible": columns - cls.label_columns(settings, labels), **settings}
     told = {option: size for option, size in (sizes or {}).items() if option in signatures.missing(cls, settings)}
     pyro.set_rng_seed(check_seed(seed))
     return call(cls, {**settings, **told}, cls.__name__, columns)

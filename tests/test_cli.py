@@ -199,7 +199,7 @@ def test_resume(rbm_run, capsys):
         (["fit", "dbm", "--classes", "100000000000"], "GB for data of 64 columns"),
         (["fit", "rbm", "--seed", "99999999999999999999"], "--seed got 99999999999999999999; expected a whole number"),
         (["fit", "vae", "--set", "latent=0"], "latent got 0"),
-        (["fit", "variationalrnn"], "needs features, an integer: "),
+        (["fit", "variationalrnn"], "make the rows with dgm.data.pad"),
         (["fit"], "fit needs a model"),
         (["evaluate", "x", "--data", "y", "--split", "all"], "--split: invalid choice"),
         (["diagnose", "x", "--warmup", "-1"], "--warmup got -1; expected a whole number of at least 0"),

@@ -73,7 +73,8 @@ def fit(options: Namespace) -> None:
     print(f"rows: {sizes}")
 
     def make() -> tuple[Any, Any]:
-        model = registry.build(options.model, chosen, dataset.visible, options.seed, dataset.sizes)
+        labels = options.classes or 0
+        model = registry.build(options.model, chosen, dataset.visible, options.seed, dataset.sizes, labels)
         return model, registry.criterion(model, of_objective, dataset.visible)
 
     settings = {

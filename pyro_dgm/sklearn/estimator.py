@@ -111,7 +111,7 @@ class ModelEstimator(BaseEstimator):
             )
         seed = int(generator.randint(2**31 - 1))  # torch's versions draw different large integers
         with seeded_by(generator):
-            self.model_ = registry.build(self.model, chosen, X.shape[1] + classes, seed)
+            self.model_ = registry.build(self.model, chosen, X.shape[1] + classes, seed, labels=classes)
             if not classes and self.model_.given_columns() is not None:
                 raise ValueError(
                     f"model got {self.model!r}, which models some columns of a row given others (inputs, or lengths of "

@@ -178,6 +178,10 @@ class SupervisedGenerator(ExplicitModel):
         if self.output == "binary":
             check_binary(x[:, : self.visible], name)
 
+    @classmethod
+    def label_columns(cls, options: dict[str, Any], appended: int) -> int:
+        return int(options.get("codes", appended))  # rows always end in their code
+
     def options(self) -> dict[str, Any]:
         return {
             "visible": self.visible,

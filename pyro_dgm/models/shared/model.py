@@ -177,6 +177,16 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
         return module
 
     @classmethod
+    def label_columns(cls, options: dict[str, Any], appended: int) -> int:
+        """How many of a row's columns are no visible ones, of data to which columns of labels were ``appended``.
+
+        Args:
+            options: those that the model is to be made with.
+            appended: the number of label columns that the data have for certain.
+        """
+        return appended
+
+    @classmethod
     @abstractmethod
     def example(cls) -> tuple[Self, Tensor]:
         """A tiny instance and a batch of data for it."""

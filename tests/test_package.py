@@ -177,7 +177,13 @@ def test_figures_of_other_protocols_share_no_axis():
     assert rows["dbn-binarized-mnist"].high == float("inf")
     bounds = {
         *("dbm-centred-binarized-mnist", "dbm-grown-binarized-mnist", "dbm-pretrained-binarized-mnist"),
-        *("dbm-3hl-binarized-mnist", "dbn-binarized-mnist", "draw-binarized-mnist", "draw-whole-binarized-mnist"),
+        *(
+            "dbm-3hl-binarized-mnist",
+            "dbn-binarized-mnist",
+            "draw-binarized-mnist",
+            "draw-whole-binarized-mnist",
+            "draw-redrawn-mnist",
+        ),
         *(
             "iwae-stochastic-mnist",
             "iwae-two-layers-stochastic-mnist",

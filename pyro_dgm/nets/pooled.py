@@ -31,14 +31,11 @@ class PooledConvolution(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor, pool: Sequence[int], full: bool = False) -> None:
         super().__init__()
-        filters, channels, *size = weight.shape
-        padding = [side - 1 if full else 0 for side in size]
-        self.convolution = nn.Conv2d(channels, filters, size, padding=padding)  # type: ignore[arg-type]
+        filters, channels, height, width = weight.shape
+        padding = (height - 1, width - 1) if full else (0, 0)
+        self.convolution = nn.Conv2d(channels, filters, (height, width), padding=padding)
+        self.convolution.weight, self.convolution.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
         self.pool = tuple(pool)
-        with torch.no_grad():
-            self.convolution.weight.copy_(weight)
-            if self.convolution.bias is not None:
-                self.convolution.bias.copy_(bias)
 
     def forward(self, x: Tensor) -> Tensor:
         z, (rows, columns) = self.convolution(x), self.pool

@@ -111,24 +111,13 @@ class DBN(DeepBeliefModel):
         layer = len(self.hidden) if layer is None else layer
         with torch.no_grad():
             h = x
-            for R, r in self._upward()[:layer]:
+            for R, r in self.upward()[:layer]:
                 h = torch.sigmoid(linear(h, R, r))
         return h
 
-    def _upward(self) -> list[tuple[Tensor, Tensor]]:
-        """The weights and biases of the upward pass; those of the top machine are last."""
-        return [
-            *zip(self.recognition_weights, self.recognition_biases, strict=True),
-            (self.weights[-1], self.biases[-1]),
-        ]
-
-    def classifier_input(self, x: Tensor) -> Tensor:
-        """The input of ``to_mlp``'s network: the rows themselves."""
-        return x
-
     def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Sequential:
         """A classifier that starts from the upward pass (20.22-23), with a fresh softmax layer on top."""
-        return classifier([(R.detach(), r.detach()) for R, r in self._upward()], classes, dropout)
+        return classifier([(R.detach(), r.detach()) for R, r in self.upward()], classes, dropout)
 
     def stages(self) -> Iterator[Stage]:
         for k in range(len(self.hidden)):

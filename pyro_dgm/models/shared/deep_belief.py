@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...annealing import log_partition
 from ...checks import check_choice
@@ -28,9 +28,15 @@ class DeepBeliefModel(LatentVariableModel):
 
     Attributes:
         hidden: one entry for every hidden layer.
+        weights, biases: those of the model, the lowest layer's first.
+        recognition_weights, recognition_biases: those of the guide.
     """
 
     hidden: tuple[Any, ...]
+    weights: nn.ParameterList
+    biases: nn.ParameterList
+    recognition_weights: nn.ParameterList
+    recognition_biases: nn.ParameterList
 
     @property
     def depth(self) -> int:
@@ -44,6 +50,26 @@ class DeepBeliefModel(LatentVariableModel):
     @abstractmethod
     def top_rows(self, rows: Tensor) -> Tensor:
         """States of the top machine's visible layer that the guide draws for rows of data."""
+
+    def upward(self) -> list[tuple[Tensor, Tensor]]:
+        """The weights and biases of the upward pass; those of the top machine are last."""
+        return [
+            *zip(self.recognition_weights, self.recognition_biases, strict=True),
+            (self.weights[-1], self.biases[-1]),
+        ]
+
+    def classifier_input(self, x: Tensor) -> Tensor:
+        """The input of ``to_mlp``'s network: the rows themselves."""
+        return x
+
+    @abstractmethod
+    def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Module:
+        """A classifier that starts from the upward pass, with fresh class scores on top.
+
+        Args:
+            classes: the number of classes.
+            dropout: the share of hidden units dropped in training.
+        """
 
     def objective(
         self, kind: Literal["pcd"] = "pcd", k: int | tuple[int, int] = 1, chains: int = 100, sleep: float = 1.0

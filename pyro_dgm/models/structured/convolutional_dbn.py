@@ -192,19 +192,10 @@ class ConvolutionalDBN(DeepBeliefModel):
         """The pooling units' probabilities of all layers on an upward pass, the lowest layer first: ``rows x features``."""
         return torch.cat([self.posterior(x, layer).flatten(1) for layer in range(1, self.depth + 1)], 1)
 
-    def classifier_input(self, x: Tensor) -> Tensor:
-        """The input of ``to_mlp``'s network: the rows themselves."""
-        return x
-
     def to_mlp(self, classes: int, dropout: float = 0.0) -> PooledClassifier:
         """A convolutional classifier that starts from the upward pass, with fresh class scores of all layers' pooling units."""
-        upward = [
-            *zip(self.recognition_weights, self.recognition_biases, strict=True),
-            (self.weights[-1], self.biases[-1]),
-        ]
-        pairs = ((W.detach(), b.detach()) for W, b in upward)
-        full, pools = self.padding == "full", self.pools
-        layers = [PooledConvolution(W, b, pool, full) for (W, b), pool in zip(pairs, pools, strict=True)]
+        full, pairs = self.padding == "full", zip(self.upward(), self.pools, strict=True)
+        layers = [PooledConvolution(W.detach(), b.detach(), pool, full) for (W, b), pool in pairs]
         features = sum(math.prod(shape[:-1]) for shape in self.hidden)
         return PooledClassifier(layers, self.shape, features, classes, dropout)
 

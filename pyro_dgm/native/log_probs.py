@@ -6,21 +6,31 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from . import processor
-from .guard import is_plain
+from .guard import is_plain, runs_at_once
 
 
 def bit_log_probs(logits: Tensor, value: Tensor) -> Tensor | None:
     r"""$\sum_i x_i l_i - \log(1 + e^{l_i})$, log p of rows of independent bits, in nats, over the last dimension.
 
+    Logits that many values share, whether they are expanded over their first dimensions or have fewer, take the logarithms once:
+    what is left is a product.
+
     Args:
-        logits: ``batch_shape x columns``.
-        value: bits, or means of bits, of that shape or of its last dimensions.
+        logits: ``batch_shape x columns``, or the last dimensions of that.
+        value: bits, or means of bits, ``batch_shape x columns``, or the last dimensions of that.
 
     Returns:
-        ``batch_shape``; None where the loop does not take these tensors.
+        ``batch_shape``; None where neither pays, or the loop does not take these tensors.
     """
+    shared = _without_copies(logits)
+    if 0 < shared.dim() < value.dim() and value.numel() >= processor.FEW_LOGITS and runs_at_once():
+        fits = value.shape[value.dim() - logits.dim() :] == logits.shape and value.dtype == logits.dtype
+        if fits and bool(shared.isfinite().all()):  # an infinite logit times a bit that is 0 is no number
+            ones = value @ shared if shared.dim() == 1 else (value * shared).sum(-1)
+            return ones - softplus(shared).sum(-1)
     whole = value.shape == logits.shape[logits.dim() - value.dim() :] and 0 < value.dim() <= logits.dim()
     if not (whole and logits.numel() >= processor.FEW_LOGITS and processor.single_on_processor((logits, value))):
         return None
@@ -28,6 +38,14 @@ def bit_log_probs(logits: Tensor, value: Tensor) -> Tensor | None:
         return None
     found: Tensor = _BitLogProbs.apply(logits, value)
     return found
+
+
+def _without_copies(logits: Tensor) -> Tensor:
+    """Logits without the first dimensions over which they are expanded."""
+    copied = 0
+    while copied < logits.dim() - 1 and logits.stride(copied) == 0:
+        copied += 1
+    return logits[(0,) * copied]
 
 
 class _BitLogProbs(torch.autograd.Function):

@@ -57,6 +57,31 @@ def test_second_derivatives():
     torch.testing.assert_close(found, -p * (1 - p))
 
 
+@pytest.mark.parametrize("batch", [(), (5,), (2, 5)])
+@pytest.mark.parametrize("expanded", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logits_that_draws_share(batch, expanded, dtype):
+    """Values, derivatives and second ones where each row of logits stands for three draws."""
+    logits = torch.randn(*batch, 40, dtype=dtype, requires_grad=True)
+    x = torch.rand(3, *batch, 40).round().to(dtype)
+    weights = torch.randn(3, *batch, dtype=dtype)
+    found = native.bit_log_probs(logits.expand_as(x) if expanded else logits, x)
+    assert "BitLogProbs" not in str(found.grad_fn)
+    expected = exact(logits, x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    slopes, wanted = (torch.autograd.grad((weights * y).sum(), logits, create_graph=True)[0] for y in (found, expected))
+    torch.testing.assert_close(slopes, wanted, rtol=1e-5, atol=1e-5)
+    second, wanted = (torch.autograd.grad(y.square().sum(), logits)[0] for y in (slopes, wanted))
+    torch.testing.assert_close(second, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_certain_bits_that_draws_share():
+    """An infinite logit times a bit that is 0 is no number; their law's own formula says 0 nats."""
+    fn = autoregressive_bits.AutoregressiveBits(torch.tensor([torch.inf, -torch.inf, 0.0]).expand(4, 3))
+    x = torch.tensor([1.0, 0.0, 1.0]).expand(4, 3).contiguous()
+    torch.testing.assert_close(fn.log_prob(x), torch.full((4,), 0.5).log())
+
+
 def test_nan_is_kept_in_its_row():
     logits = torch.zeros(3, 40)
     logits[1, 7] = torch.nan
@@ -73,7 +98,7 @@ def test_what_the_loop_does_not_take():
         (logits.t(), x.t()),
         (logits, x[:, :1].expand(4, 6)),
         (logits, torch.zeros(1, 6)),
-        (logits[0], x),
+        (logits[0], x.double()),
         (torch.zeros(()), torch.zeros(())),
     ]
     assert [native.bit_log_probs(*pair) for pair in others] == [None] * len(others)

@@ -189,6 +189,9 @@ def test_figures_of_other_protocols_share_no_axis():
             "iwae-two-layers-stochastic-mnist",
             "iwae-two-layers-long-stochastic-mnist",
             "iwae-long-stochastic-mnist",
+            "iwae-50-long-stochastic-mnist",
+            "iwae-50-two-layers-long-stochastic-mnist",
+            "vae-two-layers-stochastic-mnist",
         ),
         *("vae-stochastic-mnist", "vae-long-stochastic-mnist", "sbn-3hl-nvil-long-binarized-mnist"),
         *("diffusion-heartbeat", "dbm-redrawn-mnist", "dbn-redrawn-mnist"),
@@ -205,6 +208,16 @@ def test_figures_of_other_protocols_share_no_axis():
 def test_the_speed_table_is_generated():
     text = (ROOT / "tutorials" / "decisions" / "speed.md").read_text(encoding="utf-8")
     assert re.search(r"<!-- speed -->\n(.*?)<!-- /speed -->", text, re.S)[1].strip() == speed.table()
+
+
+def test_recipes_go_on_with_the_model_and_data_of_those_they_start_from():
+    known = recipes.recipes()
+    starting = {name: recipe for name, recipe in known.items() if "start" in recipe}
+    assert starting
+    for name, recipe in starting.items():
+        first = known[recipe["start"]]
+        for key in ("model", "options", "data", "binarisation", "preprocessing", "train_on", "seed"):
+            assert recipe.get(key) == first.get(key), (name, key)
 
 
 def test_results_are_of_their_recipes():

@@ -136,12 +136,12 @@ class _Reproduction:
         return [*seed, *(["--fast"] if self.fast else [])]
 
     def train(self, model: Any) -> Any:
-        """Pretrain the layers if the recipe says so, then fit; returns the run and stores the time that both took."""
+        """Prepare the model if the recipe says so, then fit; returns the run and stores the time that both took."""
         from .. import train
 
         recipe, note = self.recipe, self.run / "pretraining.json"
         training = recipe["training"] | ({"epochs": 1} if self.fast else {})
-        self._pretrain(model, note)
+        self._prepare(model, note)
         fitted = train.fit(
             model, self.dataset, objective=model.objective(**recipe.get("objective", {})), seed=self.seed, out=self.run,
             resume=self.resume, progress=self.progress, source=_source(recipe), **training,
@@ -154,19 +154,42 @@ class _Reproduction:
         self.spent = spent
         return fitted
 
-    def _pretrain(self, model: Any, note: Path) -> None:
-        """Pretrain the layers of a fresh run, and write the time to the file ``note`` for later resumptions."""
-        from .. import train
+    def _prepare(self, model: Any, note: Path) -> None:
+        """Give a fresh run's model its first weights: those that another recipe ends with, or those of layers trained one by
+        one. Writes the time to the file ``note`` for later resumptions."""
         from ..files import write_json
         from ..train.checkpoint import has_checkpoint
 
-        if "pretraining" not in self.recipe or (self.resume and has_checkpoint(self.run)):
+        if self.resume and has_checkpoint(self.run):
             return
+        if "start" in self.recipe:
+            spent = self._train_another(model)
+        elif "pretraining" in self.recipe:
+            spent = self._pretrain(model)
+        else:
+            return
+        self.run.mkdir(parents=True, exist_ok=True)
+        write_json(note, spent)
+
+    def _train_another(self, model: Any) -> dict[str, float]:
+        """Train the model by the recipe that this one starts from, in a run beside this one, or take it from there."""
+        from ..inference.random_state import seeded
+
+        name, seed = self.recipe["start"], self.seed
+        run = self.run.parent / folder_of(name, seed, self.fast)
+        options = self.data_dir, self.fast, run.exists(), self.progress
+        with seeded(seed):
+            first = _Reproduction(name, recipes()[name], run, seed, *options)
+            first.train(model)
+        return first.spent
+
+    def _pretrain(self, model: Any) -> dict[str, float]:
+        from .. import train
+
         started = _clocks()
         stages = _shortened(self.recipe["pretraining"]) if self.fast else self.recipe["pretraining"]
         train.pretrain(model, self.dataset, seed=self.seed, progress=self.progress, **stages)
-        self.run.mkdir(parents=True, exist_ok=True)
-        write_json(note, _passed(started))
+        return _passed(started)
 
     def classifier(self, model: Any) -> Any:
         """The function from rows to classes that the recipe trains on the model's features, or None."""

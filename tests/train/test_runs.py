@@ -11,6 +11,7 @@ import torch
 
 import pyro_dgm as dgm
 from pyro_dgm import recipes, train
+from pyro_dgm.recipes import reproduction
 from pyro_dgm.recipes.reproduction import _Reproduction
 from pyro_dgm.train import resumption
 from pyro_dgm.train.checkpoint import CONFIG, STATE, WEIGHTS, load_state
@@ -292,10 +293,42 @@ def test_a_recipe_pretrains_unless_its_run_has_a_checkpoint(tmp_path, monkeypatc
     recipe.recipe, recipe.seed, recipe.run, recipe.resume = {"pretraining": {}}, 3, tmp_path, True
     recipe.fast, recipe.progress, recipe.dataset = False, False, None
     (tmp_path / CONFIG).touch()
-    recipe._pretrain(None, tmp_path / "pretraining.json")
+    recipe._prepare(None, tmp_path / "pretraining.json")
     (tmp_path / STATE).touch()
-    recipe._pretrain(None, tmp_path / "pretraining.json")
+    recipe._prepare(None, tmp_path / "pretraining.json")
     assert done == [3]
+
+
+def test_a_recipe_that_starts_from_another_goes_on_with_its_weights(tmp_path, monkeypatch):
+    """The first one's run is made beside it, or taken from there, to the same numbers; its time counts."""
+    first = {
+        "title": "",
+        "model": "nade",
+        "options": {"hidden": 5},
+        "data": "digits",
+        "binarisation": "threshold",
+        "seed": 0,
+    }
+    first |= {"training": {"batch_size": 20, "average": 0.9}, "evaluation": {}}
+    second = first | {"start": "first", "training": {"batch_size": 20, "learning_rate": 1e-9, "optimiser": "sgd"}}
+    monkeypatch.setattr(reproduction, "recipes", lambda: {"first": first, "second": second})
+    reproduction.reproduce("first", tmp_path, fast=True, progress=False)
+    taken = reproduction.reproduce("second", tmp_path, fast=True, progress=False)
+    made = reproduction.reproduce("second", tmp_path / "alone", fast=True, progress=False)
+    paths = [
+        tmp_path / "first-fast",
+        tmp_path / "second-fast",
+        tmp_path / "alone/first-fast",
+        tmp_path / "alone/second-fast",
+    ]
+    before, after, same_before, same_after = (dgm.load(path).state_dict() for path in paths)
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-6)
+        assert torch.equal(same_before[name], value)
+        assert torch.equal(same_after[name], after[name])
+    assert made["figure"] == taken["figure"]
+    times = [sum(row["seconds"] for row in load_state(path)["history"]) for path in paths[2:]]
+    assert made["training_seconds"] == pytest.approx(sum(times), abs=0.1)
 
 
 def test_a_recipe_draws_from_its_seed_alone(tmp_path, monkeypatch):

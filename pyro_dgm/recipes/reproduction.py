@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 from .. import signatures
 from ..data.reading import read_json
-from ..native import processor_name
 from .measures import Outcome, Trained, check_measure, measured
+from .rows import FAST_ROWS, dataset_of, source_of
 from .stored import recipes
-
-FAST_ROWS, FAST_TRAINING = 40, 3
-"""Rows of a split in a fast run, enough to see that a recipe works, and how many times as many it trains on.
-
-A recipe of long rows (whole sequences) has a number of its own, ``fast_rows``.
-"""
+from .surroundings import Times, added, clocks, machine, passed, versions
 
 FAST_COUNT = 10
 """The most chains, temperatures, warm-up steps, sweeps and particles of a fast run."""
@@ -97,7 +90,7 @@ class _Reproduction:
         return str(self.recipe["evaluation"].get("measure", "likelihood"))
 
     def _load(self, recipe: dict[str, Any]) -> Any:
-        return _dataset(recipe, self.data_dir, recipe.get("fast_rows", FAST_ROWS) if self.fast else None)
+        return dataset_of(recipe, self.data_dir, recipe.get("fast_rows", FAST_ROWS) if self.fast else None)
 
     def result(self) -> dict[str, Any]:
         """Train and evaluate the model; write the result file and return its content."""
@@ -144,11 +137,11 @@ class _Reproduction:
         self._prepare(model, note)
         fitted = train.fit(
             model, self.dataset, objective=model.objective(**recipe.get("objective", {})), seed=self.seed, out=self.run,
-            resume=self.resume, progress=self.progress, source=_source(recipe), **training,
+            resume=self.resume, progress=self.progress, source=source_of(recipe), **training,
         )  # fmt: skip
         spent = {name: sum(row.get(name, 0.0) for row in fitted.history) for name in ("seconds", "cpu_seconds")}
         if note.is_file():
-            spent = _added(spent, checked(note, Times))
+            spent = added(spent, checked(note, Times))
         elif self.earlier is not None:  # the earlier result counts the time spent outside fit too
             spent = {name: max(value, self.earlier.get(f"training_{name}", 0.0)) for name, value in spent.items()}
         self.spent = spent
@@ -186,10 +179,10 @@ class _Reproduction:
     def _pretrain(self, model: Any) -> dict[str, float]:
         from .. import train
 
-        started = _clocks()
+        started = clocks()
         stages = _shortened(self.recipe["pretraining"]) if self.fast else self.recipe["pretraining"]
         train.pretrain(model, self.dataset, seed=self.seed, progress=self.progress, **stages)
-        return _passed(started)
+        return passed(started)
 
     def classifier(self, model: Any) -> Any:
         """The function from rows to classes that the recipe trains on the model's features, or None."""
@@ -197,12 +190,12 @@ class _Reproduction:
 
         if "classifier" not in self.recipe:
             return None
-        started = _clocks()
+        started = clocks()
         options = self.recipe["classifier"] | ({"epochs": 1} if self.fast else {})
         if options.pop("grey", False):
             self.dataset = self._load({k: v for k, v in self.recipe.items() if k != "binarisation"})
         classify = fine_tune(model, self.dataset.train, seed=self.seed, **options)
-        self.spent = _added(self.spent, _passed(started))
+        self.spent = added(self.spent, passed(started))
         return classify
 
     def measure(self, model: Any, classify: Any) -> Outcome:
@@ -218,13 +211,6 @@ class _Reproduction:
         data = self.dataset if other is None else self._load({"options": {}, **other})
         options.pop("measure", None)
         return measured(self.measure_name, Trained(model, data, classify, self.fast), options)
-
-
-class Times(TypedDict):
-    """Time that was spent, by clock; the file beside a run that states what its pretraining took."""
-
-    seconds: float
-    cpu_seconds: float
 
 
 class Result(TypedDict):
@@ -243,82 +229,7 @@ def checked(path: Path, kind: Any) -> dict[str, Any]:
     return dict(content)
 
 
-def _clocks() -> dict[str, float]:
-    """The readings of the wall clock and of the processor's clock (of all threads), in seconds."""
-    return {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
-
-
-def _passed(since: dict[str, float]) -> dict[str, float]:
-    """The time that has passed since earlier readings of ``_clocks``."""
-    return {name: now - since[name] for name, now in _clocks().items()}
-
-
-def _added(spent: dict[str, float], more: dict[str, float]) -> dict[str, float]:
-    """The sums of two times by clock."""
-    return {name: value + more.get(name, 0.0) for name, value in spent.items()}
-
-
-def _dataset(recipe: dict[str, Any], data_dir: str | None, count: int | None = None) -> Any:
-    """The recipe's data: validation rows join the training rows, then grey levels become bits or real numbers.
-
-    With a count only the first rows of every split are taken, before anything is done to them.
-    """
-    from .. import data
-
-    def load(name: str) -> Any:
-        dataset = data.load(name, data_dir=data_dir)
-        return dataset if count is None else _first_rows(dataset, count)
-
-    dataset = load(recipe["data"])
-    if recipe.get("train_on") == "train and valid":
-        dataset = dataset.with_validation_in_training()
-    if "binarisation" in recipe:
-        dataset = data.binarise(dataset, recipe["binarisation"], recipe["seed"])
-    if "preprocessing" in recipe:
-        dataset = data.preprocess(dataset, **recipe["preprocessing"])
-    if "test_on" in recipe:
-        test = load(recipe["test_on"]).test
-        dataset = replace(dataset, test=test)
-    return dataset.labelled(recipe["options"]["classes"]) if "classes" in recipe["options"] else dataset
-
-
-def _first_rows(dataset: Any, count: int) -> Any:
-    """The data with the first rows of every split only."""
-    train = dataset.train[: FAST_TRAINING * count]
-    return replace(dataset, train=train, valid=dataset.valid[:count], test=dataset.test[:count])
-
-
-def _source(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The origin of the data for a run's configuration."""
-    source = {"source": recipe["data"], "binarisation": recipe.get("binarisation") or "none", "seed": recipe["seed"]}
-    return source | {name: recipe[name] for name in ("preprocessing",) if name in recipe}
-
-
 def _shortened(stages: dict[str, Any]) -> dict[str, Any]:
     """The options of pretraining with one epoch per layer."""
     shortened = stages | {"epochs": 1}
     return shortened | ({"layers": [layer | {"epochs": 1} for layer in stages["layers"]]} if "layers" in stages else {})
-
-
-def versions() -> dict[str, str]:
-    """The versions that a figure depends on."""
-    import numpy
-    import pyro
-    import torch
-
-    from .. import __version__
-
-    return {
-        "pyro_dgm": __version__, "pyro": pyro.__version__, "torch": torch.__version__, "numpy": numpy.__version__,
-        "python": platform.python_version(),
-    }  # fmt: skip
-
-
-def machine() -> str:
-    """The processor, its vector instructions and the number of threads, in words."""
-    import torch
-
-    name = processor_name()
-    if torch.cuda.is_available():
-        name = f"{torch.cuda.get_device_name()}, {name}"
-    return f"{name}, {torch.get_num_threads()} threads"

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.recipes.reproduction import machine, versions
+from pyro_dgm.recipes.surroundings import machine, versions
 
 RECORD = Path(__file__).with_name("gpu.json")
 SIZES = [(784, 500), (1024, 1024), (2048, 2048), (4096, 4096)]

@@ -12,7 +12,7 @@ import torch
 
 import pyro_dgm as dgm
 from pyro_dgm.native import precision
-from pyro_dgm.recipes.reproduction import machine, versions
+from pyro_dgm.recipes.surroundings import machine, versions
 
 RECORD = Path(__file__).with_name("scale.json")
 MILLION = 1_000_000

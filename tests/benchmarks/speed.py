@@ -11,7 +11,7 @@ from pyro.infer import SVI, Trace_ELBO
 
 import pyro_dgm as dgm
 from pyro_dgm.inference.light import checked_rows
-from pyro_dgm.recipes.reproduction import machine, versions
+from pyro_dgm.recipes.surroundings import machine, versions
 from pyro_dgm.train.settings import Settings
 
 RECORD = Path(__file__).with_name("speed.json")

@@ -40,7 +40,7 @@ def reproduce(
         progress: whether to show a progress bar.
 
     Raises:
-        ValueError: there is no such recipe, or the run exists already.
+        ValueError: there is no such recipe, the run exists already, or there is none to go on with.
     """
     from ..inference.random_state import seeded
     from ..train.checkpoint import has_checkpoint
@@ -53,6 +53,8 @@ def reproduce(
     run = out / folder_of(name, seed, fast)
     if not resume and has_checkpoint(run):
         raise ValueError(f"{run} holds a run already; choose another folder, or go on with it by resume (--resume)")
+    if resume and not run.is_dir():
+        raise ValueError(f"{run} does not exist, so that there is nothing to go on with; leave resume (--resume) out")
     # From the recipe's seed to the figure, so that neither an interruption nor what was drawn before changes the result.
     with seeded(seed):
         return _Reproduction(name, recipe, run, seed, data_dir, fast, resume, progress).result()
@@ -131,13 +133,15 @@ class _Reproduction:
     def train(self, model: Any) -> Any:
         """Prepare the model if the recipe says so, then fit; returns the run and stores the time that both took."""
         from .. import train
+        from ..train.checkpoint import CONFIG
 
         recipe, note = self.recipe, self.run / "pretraining.json"
         training = recipe["training"] | ({"epochs": 1} if self.fast else {})
         self._prepare(model, note)
+        begun = self.resume and (self.run / CONFIG).is_file()  # else only what was spent before stands there
         fitted = train.fit(
             model, self.dataset, objective=model.objective(**recipe.get("objective", {})), seed=self.seed, out=self.run,
-            resume=self.resume, progress=self.progress, source=source_of(recipe), **training,
+            resume=begun, progress=self.progress, source=source_of(recipe), **training,
         )  # fmt: skip
         spent = {name: sum(row.get(name, 0.0) for row in fitted.history) for name in ("seconds", "cpu_seconds")}
         if note.is_file():

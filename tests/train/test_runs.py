@@ -314,7 +314,7 @@ def test_a_recipe_that_starts_from_another_goes_on_with_its_weights(tmp_path, mo
     monkeypatch.setattr(reproduction, "recipes", lambda: {"first": first, "second": second})
     reproduction.reproduce("first", tmp_path, fast=True, progress=False)
     taken = reproduction.reproduce("second", tmp_path, fast=True, progress=False)
-    with pytest.raises(ValueError, match="second-fast does not exist.*--resume"):
+    with pytest.raises(ValueError, match=r"second-fast does not exist.*--resume"):
         reproduction.reproduce("second", tmp_path / "alone", fast=True, resume=True)
     (tmp_path / "alone/second-fast").mkdir(parents=True)  # as a stop between the two leaves it
     made = reproduction.reproduce("second", tmp_path / "alone", fast=True, resume=True, progress=False)

@@ -1,4 +1,4 @@
-"""Padded sequences whose frames come from a recurrent network and a NADE, one after another."""
+"""Padded sequences whose frames come from a recurrent network and an autoregressive one, one after another."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from ..autoregressive import AutoregressiveDistribution, Output
+from ..autoregressive.network import Network
 from ..autoregressive.outputs.names import advice
-from ..autoregressive.shared_units import SharedUnits
 from ..data.sequences import checked_frames, join_frames
 from .padded_frames import join
 from .support import RowSupport
@@ -51,7 +51,7 @@ class RecurrentFrames(TorchDistribution):
 
     def __init__(
         self,
-        network: SharedUnits,
+        network: Network,
         recurrence: nn.RNNBase,
         start: Tensor,
         output: Output,

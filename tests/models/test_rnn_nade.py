@@ -34,11 +34,13 @@ def sequences(frames, features=2):
 def by_hand(model, frames):
     """log p of one sequence of bits, from the paper's recurrences."""
     net, cell = model.network, {n: array(p) for n, p in model.recurrence.named_parameters()}
-    W, V, order = array(net.inputs)[:, 0], array(net.outputs)[:, 0], net.order.tolist()
+    order, c = net.order.tolist(), np.zeros(0)
+    W, V = (array(net.inputs)[:, 0], array(net.outputs)[:, 0]) if model.hidden else np.zeros((2, len(order), 0))
     u, total = array(model.start), 0.0
     for x in frames:
         b = array(net.bias)[:, 0] + array(net.context.weight) @ u
-        c = array(net.hidden_bias) + array(net.hidden_context.weight) @ u
+        if model.hidden:
+            c = array(net.hidden_bias) + array(net.hidden_context.weight) @ u
         for place, i in enumerate(order):
             p = sigmoid(b[i] + V[i] @ sigmoid(c + sum(W[j] * x[j] for j in order[:place])))
             total += np.log(p if x[i] else 1 - p)
@@ -54,8 +56,9 @@ def by_hand(model, frames):
 
 
 @CELL
-def test_log_probabilities_are_the_recurrences(cell):
-    model = random(dgm.RNNNADE(16, features=3, hidden=5, recurrent=4, cell=cell, order=[2, 0, 1]))
+@pytest.mark.parametrize("hidden", [5, 0])
+def test_log_probabilities_are_the_recurrences(cell, hidden):
+    model = random(dgm.RNNNADE(16, features=3, hidden=hidden, recurrent=4, cell=cell, order=[2, 0, 1]))
     generator = torch.Generator().manual_seed(1)
     parts = [torch.randint(0, 2, (n, 3), generator=generator).float() for n in (4, 1, 3, 2)]
     expected = [by_hand(model, part.double().numpy()) for part in parts]
@@ -74,9 +77,10 @@ def test_sequences_of_a_length_sum_to_one(cell, frames):
 
 
 @CELL
-def test_drawn_as_scored(cell):
+@pytest.mark.parametrize("hidden", [4, 0])
+def test_drawn_as_scored(cell, hidden):
     torch.manual_seed(0)
-    model, n = random(dgm.RNNNADE(6, features=2, hidden=4, recurrent=3, cell=cell, order=[1, 0])), 20_000
+    model, n = random(dgm.RNNNADE(6, features=2, hidden=hidden, recurrent=3, cell=cell, order=[1, 0])), 20_000
     drawn = model.sample(n)
     assert (drawn[:, [2, 5]] == 1).all()
     p = model().log_prob(sequences(2)).exp().detach().double().numpy()
@@ -85,15 +89,15 @@ def test_drawn_as_scored(cell):
     assert scipy.stats.chisquare(counts, n * p / p.sum()).pvalue > 1e-6
 
 
-@CELL
-def test_frames_are_filled_in_by_the_posterior(cell):
+@pytest.mark.parametrize(("cell", "hidden"), [("tanh", 4), ("gru", 4), ("tanh", 0)])
+def test_frames_are_filled_in_by_the_posterior(cell, hidden):
     """Unknown bits before, between and after known ones; means against enumeration.
 
     Six standard deviations of a bit's mean over a tenth of the particles: so many at least are left by weights and
     resampling of three frames.
     """
     torch.manual_seed(0)
-    model, particles = random(dgm.RNNNADE(9, features=2, hidden=4, recurrent=3, cell=cell), scale=1.2), 4000
+    model, particles = random(dgm.RNNNADE(9, features=2, hidden=hidden, recurrent=3, cell=cell), scale=1.2), 4000
     x = sequences(3)[[13, 50]]
     known = torch.tensor([[0, 1, 1, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 0, 0, 0, 1, 0]]).bool()
     values = [0, 1, 3, 4, 6, 7]
@@ -160,7 +164,7 @@ def test_starts_at_independent_values():
     [
         ({"visible": 10}, "multiple of 3"),
         ({"cell": "lstm"}, "cell"),
-        ({"hidden": 0}, "hidden"),
+        ({"hidden": -1}, "hidden"),
         ({"recurrent": 0}, "recurrent"),
         ({"order": [1, 1]}, "order"),
     ],

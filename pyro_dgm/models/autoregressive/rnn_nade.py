@@ -13,6 +13,7 @@ from ...autoregressive import check_order, plain_order
 from ...autoregressive import output as family
 from ...autoregressive.conditionals import check_context, check_context_columns
 from ...autoregressive.outputs import in_own_units
+from ...autoregressive.separate import Separate
 from ...autoregressive.shared_units import SharedUnits
 from ...checks import check_choice, check_count
 from ...data.sequences import split_frames, unpad
@@ -46,7 +47,8 @@ class RNNNADE(ExplicitModel):
         visible: the number of columns of the data; ``sample`` draws sequences of as many columns, which is
             ``visible / (features + 1)`` frames.
         features: the number of values of a frame, D.
-        hidden: the number of hidden units of the NADE.
+        hidden: the number of hidden units of the NADE; with 0 the values of a frame are independent given the recurrent state,
+            as in a plain recurrent network.
         recurrent: the number of units of the recurrent network.
         cell: ``"tanh"`` or ``"gru"``.
         output: the values' family as in ``dgm.NADE``.
@@ -59,8 +61,8 @@ class RNNNADE(ExplicitModel):
         frames: the number of frames of a sequence that ``sample`` draws.
 
     Raises:
-        ValueError: sizes below one, ``visible`` no multiple of ``features + 1``, an unknown cell or family, an order that is
-            no permutation.
+        ValueError: sizes below one (``hidden`` may be zero), ``visible`` no multiple of ``features + 1``, an unknown cell or
+            family, an order that is no permutation.
 
     See also:
         ``dgm.VariationalRNN``, with latent variables in every frame.
@@ -86,19 +88,19 @@ class RNNNADE(ExplicitModel):
     ) -> None:
         super().__init__()
         context = check_context_columns(context)
-        check_frames(visible, features, hidden=hidden, recurrent=recurrent)
+        check_frames(visible, features, recurrent=recurrent)
+        hidden = check_count("hidden", hidden, 0, "the number of hidden units of a frame's NADE")
         check_choice("cell", cell, _CELLS)
         self.visible, self.features, self.hidden, self.recurrent = visible, features, hidden, recurrent
         self.cell, self.output, self.order = cell, output, plain_order(order)
         self.frames, self.context = visible // (features + 1), context
         self.conditionals = in_own_units(family(output, features), features)
         self.scaling = self.conditionals.scaling
-        self.network = SharedUnits(
-            check_order(order, features),
-            self.conditionals.features,
-            self.conditionals.parameters,
-            hidden,
-            context=recurrent + context,
+        columns, numbers, seen = check_order(order, features), self.conditionals.parameters, recurrent + context
+        self.network: SharedUnits | Separate = (
+            SharedUnits(columns, self.conditionals.features, numbers, hidden, context=seen)
+            if hidden
+            else Separate(columns, numbers, context=seen)
         )
         self.recurrence = _CELLS[cell](features * self.conditionals.features + context, recurrent, batch_first=True)
         self.start = nn.Parameter(torch.zeros(recurrent))

@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 
 from . import processor
 from .guard import is_plain, runs_at_once
+from .precision import out_of_autocast
 
 
 def bit_log_probs(logits: Tensor, value: Tensor) -> Tensor | None:
@@ -28,9 +29,10 @@ def bit_log_probs(logits: Tensor, value: Tensor) -> Tensor | None:
     shared = _without_copies(logits)
     if 0 < shared.dim() < value.dim() and value.numel() >= processor.FEW_LOGITS and runs_at_once():
         fits = value.shape[value.dim() - logits.dim() :] == logits.shape and value.dtype == logits.dtype
-        if fits and bool(shared.isfinite().all()):  # an infinite logit times a bit that is 0 is no number
-            ones = value @ shared if shared.dim() == 1 else (value * shared).sum(-1)
-            return ones - softplus(shared).sum(-1)
+        if (
+            fits and value.is_cpu and bool(shared.isfinite().all())
+        ):  # an infinite logit times a bit that is 0 is no number
+            return _by_product(shared, value)
     whole = value.shape == logits.shape[logits.dim() - value.dim() :] and 0 < value.dim() <= logits.dim()
     if not (whole and logits.numel() >= processor.FEW_LOGITS and processor.single_on_processor((logits, value))):
         return None
@@ -38,6 +40,12 @@ def bit_log_probs(logits: Tensor, value: Tensor) -> Tensor | None:
         return None
     found: Tensor = _BitLogProbs.apply(logits, value)
     return found
+
+
+@out_of_autocast
+def _by_product(logits: Tensor, value: Tensor) -> Tensor:
+    ones = value @ logits if logits.dim() == 1 else (value * logits).sum(-1)
+    return ones - softplus(logits).sum(-1)
 
 
 def _without_copies(logits: Tensor) -> Tensor:

@@ -75,6 +75,13 @@ def test_logits_that_draws_share(batch, expanded, dtype):
     torch.testing.assert_close(second, wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_logits_that_draws_share_keep_their_precision_under_autocast():
+    logits, x = 1 + torch.rand(40), torch.rand(3, 40).round()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = native.bit_log_probs(logits, x)
+    torch.testing.assert_close(found, exact(logits, x), rtol=1e-5, atol=1e-5)
+
+
 def test_certain_bits_that_draws_share():
     """An infinite logit times a bit that is 0 is no number; their law's own formula says 0 nats."""
     fn = autoregressive_bits.AutoregressiveBits(torch.tensor([torch.inf, -torch.inf, 0.0]).expand(4, 3))

@@ -3,7 +3,8 @@
 import pyro
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
 from pyro.optim import Adam
 
 import pyro_dgm as dgm
@@ -106,3 +107,14 @@ def test_warnings_point_at_the_line_that_asked():
     with pytest.warns(UserWarning, match="generated rows become narrower") as caught:
         dgm.fit(gmmn, rows, epochs=1, batch_size=8, progress=False)
     assert {warning.filename for warning in caught if "narrower" in str(warning.message)} == {__file__}
+
+
+@pytest.mark.parametrize("cls", [dgm.DBM, dgm.PointwiseGatedRBM, dgm.ConvolutionalDBM])
+def test_inference_in_real_numbers_refuses_hidden_bits(cls):
+    """Their sites said that they were real, and NUTS drew hidden bits with deviations above 3."""
+    model, x = cls.example()
+    with pytest.raises(ValueError, match="cannot handle discrete sample site"):
+        MCMC(NUTS(model.model), num_samples=1, warmup_steps=1, disable_progbar=True).run(x)
+    guide = AutoNormal(model.model)
+    with pytest.raises(ValueError, match="cannot handle discrete sample site"):
+        SVI(dgm.negative_phase(model.model, dgm.CD()), guide, Adam({"lr": 0.01}), Trace_ELBO()).step(x)

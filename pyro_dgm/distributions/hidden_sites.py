@@ -50,8 +50,12 @@ class HiddenSite(TorchDistribution):
 
     @constraints.dependent_property
     def support(self) -> constraints.Constraint:
-        """The real numbers, since a guide may give mean statistics in place of states."""
-        return constraints.independent(constraints.real, len(self.event_shape))
+        """That of the layer's states, of which inference in real numbers reads that it cannot draw bits.
+
+        A guide may give mean statistics in place of states: values are not checked.
+        """
+        unit = self.joint.dist_x.machine.graph.layers[self.name]
+        return constraints.independent(unit.support, unit.event_dim - unit.inner_dim)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> HiddenSite:
         return HiddenSite(self.joint, self.name, self.like, torch.Size(batch_shape))

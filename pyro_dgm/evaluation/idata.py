@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..annealing import log_partition
-from ..checks import check_rows
+from ..checks import check_count, check_rows
 from ..data.precision import in_precision
 from ..energy.support import in_support
 from ..extras import need
@@ -47,7 +47,7 @@ def to_arviz(
 
     Raises:
         ValueError: chains that have not run; a model without rows; rows that are no states of the chains' visible layer; a source
-            of another kind; options of another kind of source.
+            of another kind; options of another kind of source; a number of draws or chains below one.
         MissingExtra: ArviZ is not installed.
 
     Example:
@@ -74,12 +74,12 @@ def to_arviz(
                 "pass rows, as dgm.to_arviz(model, x). Of machines and chains it shows draws: pass a VectorizedMCMC that has run"
             )
         _refuse("a latent-variable model", **options)
+        draws = check_count("num_samples", 500 if num_samples is None else num_samples)
+        chains = check_count("num_chains", 4 if num_chains is None else num_chains)
         observed = rows_for(source, observed, "observed")
         source.check_data(observed)
         with evaluating(source):
-            drawn = source.posterior_draws(
-                observed, 500 if num_samples is None else num_samples, 4 if num_chains is None else num_chains
-            )
+            drawn = source.posterior_draws(observed, draws, chains)
         groups = {group: {name: _numpy(value) for name, value in values.items()} for group, values in drawn.items()}
         groups["observed_data"] = {name: _numpy(observed) for name in groups["log_likelihood"]}
     else:

@@ -73,6 +73,11 @@ def test_refusals():
     ):
         dgm.to_arviz(rbm, x)
 
+    vae, rows = dgm.VAE.example()
+    for counts, said in (({"num_chains": 0}, "num_chains got 0"), ({"num_samples": -1}, "num_samples got -1")):
+        with pytest.raises(ValueError, match=f"{said}; expected an integer of at least 1"):
+            dgm.to_arviz(vae, rows, **counts)
+
 
 def test_observed_rows_are_states_of_the_visible_layer(chains):
     """Whole rows of a machine of labels, and those of a machine given inputs, are none."""

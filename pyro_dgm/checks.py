@@ -285,6 +285,17 @@ def check_rows(x: Any, event_shape: Sequence[int], name: str, missing: bool = Fa
         )
 
 
+def other_precision(got: Any, own: Any) -> str:
+    """What to say of values of another type than a model's parameters.
+
+    >>> import torch
+    >>> other_precision(torch.int64, torch.float32)
+    'got values of torch.int64; expected torch.float32, as the parameters are. Convert the values, x.to(torch.float32)'
+    """
+    other = f", or the model, model.to({got})" if got.is_floating_point else ""
+    return f"got values of {got}; expected {own}, as the parameters are. Convert the values, x.to({own}){other}"
+
+
 def check_one_hot(labels: Tensor, name: str) -> None:
     """Refuse labels, ``rows x classes``, unless every row has a single 1 among zeros.
 

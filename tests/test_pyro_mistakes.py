@@ -118,3 +118,58 @@ def test_inference_in_real_numbers_refuses_hidden_bits(cls):
     guide = AutoNormal(model.model)
     with pytest.raises(ValueError, match="cannot handle discrete sample site"):
         SVI(dgm.negative_phase(model.model, dgm.CD()), guide, Adam({"lr": 0.01}), Trace_ELBO()).step(x)
+
+
+@pytest.mark.parametrize("cls", [dgm.ConditionalRBM, dgm.ClassRBM, dgm.ConvolutionalDBM, dgm.HierarchicalVAE, dgm.DRAW])
+def test_programs_say_what_is_wrong_with_their_rows(cls):
+    """Torch's own words are of products and splits inside the program."""
+    model, x = cls.example()
+    name, width = cls.__name__, x.shape[1]
+
+    def step(rows):
+        SVI(dgm.negative_phase(model.model, dgm.CD()), model.guide, Adam({"lr": 0.01}), Trace_ELBO()).step(rows)
+
+    with pytest.raises(ValueError, match=rf"programs of {name} got values of torch.float64; expected torch.float32"):
+        step(x.double())
+    with pytest.raises(
+        ValueError, match=rf"programs of {name} got ndarray; expected a tensor of rows, torch.as_tensor"
+    ):
+        step(x.numpy())
+    with pytest.raises(ValueError, match=rf"{name}.* got data of shape \(10, {width - 1}\); expected rows x"):
+        step(x[:, 1:])
+
+
+@pytest.mark.parametrize("cls", [dgm.ConditionalRBM, dgm.RNNRBM, dgm.ClassRBM, dgm.VariationalRNN])
+def test_missing_values_are_no_fault_of_the_weights(cls):
+    """They made the biases of a machine NaN, and users were sent to their last checkpoint."""
+    model, x = cls.example()
+    holes = x.clone()
+    holes[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"NaN|not finite") as caught:
+        Trace_ELBO().loss(model.model, model.guide, holes)
+    assert "checkpoint" not in str(caught.value)
+
+
+def test_errors_of_programs_on_good_rows_stay_as_they_are():
+    model, x = dgm.ConditionalRBM.example()
+    with torch.no_grad():
+        model.visible_bias[0] = torch.nan
+    with pytest.raises(ValueError, match=r"'visible' for x holds nan.*checkpoint"):
+        Trace_ELBO().loss(model.model, model.guide, x)
+
+
+@pytest.mark.parametrize("bad", [7.0, torch.nan])
+def test_inputs_of_a_joint_machine_are_checked_like_its_outputs(bad):
+    """Bits of 7 among the inputs had an energy, and so a log-probability."""
+    model, x = dgm.JointGatedRBM.example()
+    rows = x.clone()
+    rows[0, 0] = bad
+    with pytest.raises(ValueError, match=r"within the support"):
+        pyro.poutine.trace(model.model).get_trace(rows).log_prob_sum()
+
+
+def test_chains_without_programs_say_so():
+    model, _ = dgm.GSN.example()
+    with pytest.raises(AttributeError, match=r"GSN has no program 'model'.*dgm.fit\(model, data\)"):
+        SVI(model.model, model.guide, Adam({}), Trace_ELBO())
+    assert not hasattr(model, "guide")

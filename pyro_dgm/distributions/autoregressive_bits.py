@@ -96,6 +96,29 @@ class AutoregressiveBits(TorchDistribution):
             a.add_(bit.unsqueeze(-1) * self.lower[:, unit])
         return drawn
 
+    @torch.no_grad()
+    def redraw(self, value: Tensor, known: Tensor) -> Tensor:
+        r"""One sweep of Gibbs sampling over the unknown bits, each given all others.
+
+        $\log P(s_i = 1 \mid s_{\ne i}) - \log P(s_i = 0 \mid s_{\ne i})$ is $a_i + \sum_{j<i} U_{ij} s_j$ and what the later bits
+        make of it. Independent bits are drawn in one step.
+
+        Args:
+            value: bits, ``batch_shape x units``.
+            known: booleans that say which stay, of the same shape.
+        """
+        if self.lower is None:
+            return torch.where(known, value, self.sample())
+        value, fields, changes = value.clone(), self._fields(value), (~known).flatten(0, -2).any(0)
+        for unit in changes.nonzero().flatten().tolist():
+            old, effect, sign = value[..., unit], self.lower[unit + 1 :, unit], 2 * value[..., unit + 1 :] - 1
+            zero = fields[..., unit + 1 :] - old.unsqueeze(-1) * effect
+            later = logsigmoid(sign * (zero + effect)) - logsigmoid(sign * zero)
+            drawn = bernoulli((fields[..., unit] + later.sum(-1)).contiguous())
+            value[..., unit] = torch.where(known[..., unit], old, drawn)
+            fields[..., unit + 1 :] = zero + value[..., unit].unsqueeze(-1) * effect
+        return value
+
     @property
     def mean(self) -> Tensor:
         """The probabilities of the bits, where they are independent.

@@ -52,6 +52,8 @@ class GivenRows(Around):
         return GivenRows(self.columns.expand(torch.Size(batch_shape)), self.given, self.first, self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
         sizes = [self.given.shape[-1], self.columns.event_shape[0]]
         parts = value.split(sizes if self.first else sizes[::-1], -1)
         given, columns = parts if self.first else parts[::-1]

@@ -52,6 +52,8 @@ class LayerRows(Around):
         return LayerRows(self.machine.expand(torch.Size(batch_shape)), self.layers, self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
         state = dict(zip(self.layers, value.split(self.sizes, -1), strict=True))
         visible = state.pop(self.machine.visible)
         return self.machine.given(state).log_prob(visible)

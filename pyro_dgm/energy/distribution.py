@@ -12,6 +12,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
+from ..checks import other_precision
 from ..native import out_of_autocast
 from .enumeration import NotEnumerable
 from .figure import LogPartition
@@ -90,10 +91,7 @@ class EnergyDistribution(TorchDistribution, ABC):
         if value.dtype in (torch.bfloat16, torch.float16):
             return value.to(own)
         if value.dtype != own:
-            other = f", or the model, model.to({value.dtype})" if value.is_floating_point() else ""
-            raise ValueError(
-                f"got values of {value.dtype}; expected {own}, as the parameters are. Convert the values, x.to({own}){other}"
-            )
+            raise ValueError(other_precision(value.dtype, own))
         return value
 
     def misfit(self, layer: str, state: Tensor) -> str | None:

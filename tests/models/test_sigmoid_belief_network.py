@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from oracles import boltzmann as oracle
@@ -47,6 +48,50 @@ def test_likelihood_by_enumeration(autoregressive):
     found = sbn.evidence(torch.tensor(bits(4)).float())
     assert found.kind == "exact"
     np.testing.assert_allclose(found.values, exact, atol=1e-5)
+
+
+@pytest.mark.parametrize("autoregressive", [False, True])
+def test_draws_given_known_bits(autoregressive):
+    """Bits that depend on one another were drawn as if no other were known: means lay up to .25 off."""
+    torch.manual_seed(0)
+    sbn, known = example(autoregressive), np.array([False, True, False, True])
+    states, chains, draws = bits(4), 2000, 20
+    rows = torch.tensor(states[[1, 4]]).float()
+    found = sbn.condition(rows.repeat_interleave(chains, 0), torch.tensor(known), draws, warmup=20)
+    exact = np.exp(log_likelihoods(sbn))
+    for row, drawn in zip(states[[1, 4]], found.unflatten(1, (2, chains)).unbind(1), strict=True):
+        fits = (states[:, known] == row[known]).all(1)
+        means = (exact[fits] / exact[fits].sum()) @ states[fits]
+        # The draws of a chain depend on one another: chains are counted, whose means vary by at most a quarter.
+        np.testing.assert_allclose(drawn.double().mean((0, 1)), means, atol=5 * 0.5 / chains**0.5)
+
+
+def test_redrawn_bits_keep_their_law_given_the_known_ones():
+    """From one state to the exact conditional law, by sweeps over the unknown bits."""
+    torch.manual_seed(3)
+    n, states = 20_000, torch.tensor(bits(4)).float()
+    layer = dgm.AutoregressiveBits(torch.randn(4), 2 * torch.randn(4, 4))
+    for known in (torch.tensor([False, True, False, True]), torch.tensor([False, False, True, False])):
+        x = torch.ones(n, 4)
+        for _ in range(25):
+            x = layer.expand((n,)).redraw(x, known.expand(n, 4))
+        assert bool((x[:, known] == 1).all())
+        fits = (states[:, known] == 1).all(1)
+        p = np.where(fits, torch.softmax(torch.where(fits, layer.log_prob(states), -torch.inf), 0).double(), 0.0)
+        found = np.bincount((x.numpy() @ np.array([8, 4, 2, 1])).astype(int), minlength=16) / n
+        assert 0.5 * abs(found - p).sum() < oracle.total_variation_bound(p, n)
+
+
+def test_columns_that_depend_on_one_another_are_not_drawn_alone():
+    """Of a model of one's own, whose distribution cannot move some columns given the others."""
+
+    class Correlated(dgm.VAE):
+        def observe(self, z):
+            return dist.MultivariateNormal(self.decoder(z), torch.eye(self.visible) + 0.5)
+
+    model = Correlated(3, latent=1, hidden=(4,), output="gaussian")
+    with pytest.raises(ValueError, match=r"MultivariateNormal has columns that depend .*redraw\(value, known\)"):
+        dgm.condition(model, torch.zeros(2, 3), torch.tensor([True, False, False]), draws=2, warmup=1)
 
 
 @pytest.mark.parametrize("autoregressive", [False, True])

@@ -23,6 +23,7 @@ from ...inference.means import latent_means, mean_given
 from ...inference.pareto import pareto
 from ...inference.posterior import metropolis_step, posterior_draws
 from ...inference.sites import site_of_rows
+from ...inference.unknown_entries import redrawn
 from ...objectives.estimators.multi_sample import IWAE, DReG
 from ...objectives.objective import Elbo, Objective
 from ...signatures import Option
@@ -91,14 +92,16 @@ class LatentVariableModel(ChainModel):
         r"""Yield the state after every step of one chain per row, by Metropolis within Gibbs (Mattei and Frellsen 2018).
 
         Latents are proposed from the guide and accepted by their importance weights, so that the chain's law is
-        $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x \mid z)$.
+        $p(x_a, z \mid x_b)$; then the unknown entries are drawn from $p(x_a \mid x_b, z)$, or moved by a step of a chain that
+        tends to it (``redrawn``) where columns depend on one another given the latents.
         """
         current = torch.where(known, x, self.sample(len(x)))
         latents = poutine.trace(self.guide).get_trace(current)
         while True:
             moved = metropolis_step(self.model, self.guide, latents, current)
             latents = moved.latents
-            current = torch.where(known, x, poutine.replay(self.model, trace=latents)(None, len(x)))
+            given = poutine.trace(poutine.replay(self.model, trace=latents)).get_trace(current)
+            current = redrawn(site_of_rows(given)["fn"], current, known.expand(x.shape))
             yield Step(current, moved.accepted, moved.log_joint, moved.log_weights)
 
     def posterior_draws(self, x: Tensor, draws: int = 500, chains: int = 4) -> dict[str, dict[str, Tensor]]:

@@ -25,6 +25,7 @@ from ...inference.sites import site_of_rows
 from ...objectives.objective import Objective
 from .abilities import Abilities
 from .arguments import convert_arguments
+from .blamed_rows import FAILURES, blame_rows
 
 _counts: Counter[str] = Counter()
 
@@ -68,6 +69,14 @@ def _no_log_prob(model: Model) -> str:
     )
 
 
+def _no_program(model: Model, name: str) -> str:
+    """What stands in for a Pyro program that a model without one was asked for."""
+    return (
+        f"{type(model).__name__} has no program {name!r}, since its law is known by draws alone and Pyro has nothing to score. "
+        "Train it by dgm.fit(model, data), and draw by model.sample(n)"
+    )
+
+
 class Program(nn.Module):
     """A model's Pyro program (its ``model`` or ``guide``) as a module that owns the model's parameters.
 
@@ -86,13 +95,18 @@ class Program(nn.Module):
         self.needs_rows = needs_rows
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.needs_rows and (args[0] if args else kwargs.get("x")) is None:
+        rows = args[0] if args else kwargs.get("x")
+        if self.needs_rows and rows is None:
             raise ValueError(
                 f"the guide needs data: that of {type(self.owner).__name__} draws the latents of given rows. Pass rows, or run "
                 "the model alone"
             )
-        with self.owner._pyro_context:
-            return getattr(self.owner, self.method)(*args, **kwargs)
+        try:
+            with self.owner._pyro_context:
+                return getattr(self.owner, self.method)(*args, **kwargs)
+        except FAILURES as error:
+            blame_rows(self.owner, rows, error)
+            raise
 
 
 class _AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
@@ -149,6 +163,8 @@ class Model(Abilities, PyroModule, metaclass=_AbstractPyroModule):  # type: igno
     def __getattr__(self, name: str) -> Any:
         if name == "log_prob":
             raise AttributeError(_no_log_prob(self))
+        if name in ("model", "guide") and not hasattr(type(self), name):
+            raise AttributeError(_no_program(self, name))
         value = self.__dict__.get("_parameters", {}).get(name)
         if value is None:
             value = self.__dict__.get("_modules", {}).get(name)

@@ -268,3 +268,17 @@ def test_a_gaussian_deep_machine_starts_at_the_means():
     dbm, x = dgm.DBM(3, (3, 2), unit="gaussian"), torch.randn(50, 3) + 2
     dbm.initialise(x)
     torch.testing.assert_close(dbm.visible_bias.detach(), x.mean(0))
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_chains_out_of_reach_stop_the_step(follow):
+    """A loss of NaN came with Pyro's warning alone; chains that no step accepts stayed there for good."""
+    model, x = dgm.MeanCovarianceRBM.example()
+    phase = dgm.PCD(chains=10, follow=follow)
+    svi = SVI(dgm.negative_phase(model.model, phase), model.guide, SGD({"lr": 0.001}), Trace_ELBO(max_plate_nesting=1))
+    svi.step(x)
+    phase.chains["x"]["visible"][0] = 1e30
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    with pytest.raises(ValueError, match=r"site 'x': 1 of \d+ chains have reached .*smaller learning rate.*new dgm.PCD"):
+        svi.step(x)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...checks import other_precision
+from ...energy import NotFinite
 
 FAILURES = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 """What a program raises whose rows do not fit it, before any of its sites has looked at them."""
@@ -38,5 +39,7 @@ def blame_rows(model: Any, x: Any, error: Exception) -> None:
         raise ValueError(f"the programs of {name} {other_precision(x.dtype, own)}") from error
     try:
         model.check_data(x)
+    except NotFinite:  # the weights, from which some models tell what rows may be
+        return
     except ValueError as found:  # told as a plain one, since Pyro makes a new one of its type from the words alone
         raise ValueError(str(found)) from error

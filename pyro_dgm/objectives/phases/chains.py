@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...energy import EnergyDistribution, State
+from ...energy import EnergyDistribution, NotFinite, State
 from ...mcmc import EnergyKernel, default_kernel
 from .centring import Centring
 from .phase import NegativePhase
@@ -85,10 +85,12 @@ class ChainsPhase(NegativePhase):
         exact = fn.restricted and self.positive in (None, "exact")
         if exact and stackable and not fn.parameter_batch_shape and self.sums_out:
             # One product for data and negatives together.
-            free_energy = fn.free_energy(torch.cat([value, visible]))
-            return free_energy[: len(value)], self.surrogate(site, fn, -free_energy[len(value) :])
-        free_energy = data_free_energy(fn, value, self.positive)
-        return free_energy, self.surrogate(site, fn, self.collapsed(fn, state))
+            both = fn.free_energy(torch.cat([value, visible]))
+            free_energy, collapsed = both[: len(value)], -both[len(value) :]
+        else:
+            free_energy, collapsed = data_free_energy(fn, value, self.positive), self.collapsed(fn, state)
+        _check_reached(site, collapsed)
+        return free_energy, self.surrogate(site, fn, collapsed)
 
     @property
     def sums_out(self) -> bool:
@@ -157,6 +159,22 @@ class ChainsPhase(NegativePhase):
         # Chains move along with the module (.to, .double), though they are no buffers, since the first step makes them.
         self.set_extra_state(_map(fn, self.get_extra_state()))
         return super()._apply(fn, recurse)
+
+
+def _check_reached(site: str, collapsed: Tensor) -> None:
+    """Refuse chains of an energy that is NaN or infinite: the step would make the weights so, or nothing of them any more.
+
+    Raises:
+        NotFinite: some chain has such an energy.
+    """
+    collapsed = collapsed.detach()
+    bad = ~collapsed.isfinite()
+    if bool(bad.any()):
+        raise NotFinite(
+            f"site {site!r}: {int(bad.sum())} of {bad.numel()} chains have reached an energy of {-float(collapsed[bad][0]):g}; "
+            "expected finite ones. Go back to weights from before and train with a smaller learning rate; persistent chains do "
+            "not come back by themselves, and start anew with a new dgm.PCD()"
+        )
 
 
 def _named(kernel: MakeKernel) -> str:

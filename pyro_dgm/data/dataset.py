@@ -12,7 +12,7 @@ from torch import Tensor
 from ..checks import check_count, check_memory
 from .precision import in_precision
 from .space import Space
-from .stored import StoredRows
+from .stored import StoredRows, row_by_row
 from .streams import stream
 from .tables import UNLABELLED, Columns
 
@@ -47,6 +47,7 @@ class Split:
                 f"Split got x of shape {tuple(self.x.shape)} and {self.x.dtype}; expected a floating-point "
                 "N×D matrix: flatten pictures with x.flatten(1) and convert with x.float()."
             )
+        object.__setattr__(self, "x", row_by_row(self.x))
         if self.labels is not None and (self.labels.ndim == 0 or len(self.labels) != len(self.x)):
             raise ValueError(
                 f"Split got labels of shape {tuple(self.labels.shape)} for {len(self.x)} rows; expected one per row."

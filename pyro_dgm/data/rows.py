@@ -18,7 +18,7 @@ from .precision import in_precision
 from .reading import stored_rows
 from .sources import load
 from .space import Space
-from .stored import StoredRows
+from .stored import StoredRows, row_by_row
 from .tables import Columns
 
 
@@ -44,7 +44,7 @@ def as_rows(x: Any, name: str = "data") -> Tensor:
     tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
     if tensor.is_complex():
         raise ValueError(f"{name} got {described(x)}; expected real numbers")
-    return tensor if tensor.is_floating_point() else in_precision(tensor, torch.get_default_dtype(), name)
+    return row_by_row(tensor if tensor.is_floating_point() else in_precision(tensor, torch.get_default_dtype(), name))
 
 
 def _array(x: Any, name: str) -> np.ndarray:

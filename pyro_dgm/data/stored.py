@@ -20,6 +20,16 @@ SPREAD = 2**16
 """The most rows from which parameters start, and by which an epoch is judged."""
 
 
+def row_by_row(x: Tensor) -> Tensor:
+    """Rows that lie one behind the other in memory, as loops over them read it; those of tables may lie column by column.
+
+    Example:
+        >>> row_by_row(torch.eye(2, 3).t()).stride()
+        (2, 1)
+    """
+    return x if isinstance(x, StoredRows) else x.contiguous()
+
+
 class StoredRows(Tensor):
     """A matrix whose rows stay in a file, ``rows x columns``.
 

@@ -36,6 +36,7 @@ def bit_log_probs(logits: Tensor, value: Tensor) -> Tensor | None:
     whole = value.shape == logits.shape[logits.dim() - value.dim() :] and 0 < value.dim() <= logits.dim()
     if not (whole and logits.numel() >= processor.FEW_LOGITS and processor.single_on_processor((logits, value))):
         return None
+    value = value.contiguous()  # rows of a table may lie column by column
     if value.requires_grad or not (is_plain(logits) and is_plain(value)):
         return None
     found: Tensor = _BitLogProbs.apply(logits, value)

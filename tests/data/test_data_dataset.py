@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pyro_dgm.data import Dataset, Space, Split, binarise
+from pyro_dgm.data.rows import as_rows
 
 BINARY = Space("binary", "fixed")
 
@@ -147,3 +148,13 @@ def test_batches_refuse_bad_arguments_at_the_call(numbered: Dataset) -> None:
     for start in (-1, 6):
         with pytest.raises(ValueError, match=f"start={start}; an epoch has 5 batches"):
             numbered.batches(0, 5, 0, start=start)
+
+
+def test_rows_that_lie_column_by_column_are_laid_out_anew():
+    """As those of tables do; loops over rows would read them from all over the memory."""
+    x = torch.rand(3, 4).t()
+    assert not x.is_contiguous()
+    for rows in (Split(x, Space("binary")).x, as_rows(x), Split(torch.eye(9), Space("binary"))[::2].x):
+        assert rows.is_contiguous()
+    assert torch.equal(as_rows(x), x)
+    assert as_rows(whole := torch.eye(3)) is whole

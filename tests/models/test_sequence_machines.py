@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from oracles.waves import bits, wave
+from pyro.infer import Predictive
+from pyro.poutine import condition, trace
 
 import pyro_dgm as dgm
 
@@ -181,3 +183,18 @@ def test_features_of_frames_are_their_hidden_means(make):
             np.testing.assert_allclose(means[row, t], sigmoid(b + W @ features[row, t]))
     assert not features[0, 2:].any()
     assert not means[0, 2:].any()
+
+
+@pytest.mark.parametrize("cls", [dgm.RNNRBM, dgm.RTRBM])
+def test_drawn_sequences_have_their_log_probability(cls):
+    """Traces of draws had 0, conditioned ones minus infinity, and all particles one sequence."""
+    model, x = cls.example()
+    drawn = trace(model.model).get_trace(None, 4)
+    drawn.compute_log_prob()
+    exact = model.evidence(drawn.nodes["x"]["value"], "exact").values
+    torch.testing.assert_close(drawn.nodes["x"]["log_prob"], exact, check_dtype=False)
+    given = trace(condition(model.model, data={"x": x})).get_trace(None, len(x)).log_prob_sum()
+    torch.testing.assert_close(given, trace(model.model).get_trace(x).log_prob_sum())
+    rows = Predictive(model.model, num_samples=50, parallel=True)(None, 1)["x"]
+    assert rows.shape == (50, 1, 12)
+    assert len(rows.unique(dim=0)) > 1

@@ -279,6 +279,8 @@ def test_chains_out_of_reach_stop_the_step(follow):
     svi.step(x)
     phase.chains["x"]["visible"][0] = 1e30
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    with pytest.raises(ValueError, match=r"site 'x': 1 of \d+ chains have reached .*smaller learning rate.*new dgm.PCD"):
+    with pytest.raises(
+        ValueError, match=r"site 'x': 1 of \d+ chains have reached .*smaller learning rate.*new dgm.PCD"
+    ):
         svi.step(x)
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

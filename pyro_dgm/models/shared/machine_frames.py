@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from ...annealing import log_partition
 from ...checks import check_choice, check_count
 from ...data.sequences import checked_frames, join_frames, split_frames, unpad
+from ...distributions.drawn_frames import DrawnFrames
 from ...distributions.packed_frames import PackedFrames
 from ...energy import BoltzmannDistribution, LogPartition, Machine
 from ...energy.mean_field import mean_field
@@ -76,13 +76,18 @@ class MachineFramesModel(ProbabilisticModel):
 
     def generate(self, x: Tensor | None = None, size: int | None = None, length: int | None = None) -> Tensor:
         if x is None:
-            rows = self.sample(size or 1, length)
+            columns = (length or self.frames) * (self.features + 1)
+            drawn = DrawnFrames(lambda n: self.sample(n, length), self._rows, columns, (size or 1,))
             with self.data_plate(x, size):
-                return pyro.sample("x", dist.Delta(rows, event_dim=1))
-        states, _, present = self._frames(x)
-        frames = self(states)
+                return pyro.sample("x", drawn)
+        rows = self._rows(x)
         with self.data_plate(x, size):
-            return pyro.sample("x", PackedFrames(frames, present), obs=x)
+            return pyro.sample("x", rows, obs=x)
+
+    def _rows(self, x: Tensor) -> PackedFrames:
+        """The distribution of rows whose frames have the machines that those of ``x`` have."""
+        states, _, present = self._frames(x)
+        return PackedFrames(self(states), present)
 
     def infer(self, *args: Any, **kwargs: Any) -> Any:
         """The guide is empty: there are no latent sites."""

@@ -16,14 +16,14 @@ from ..energy import BoltzmannDistribution
 class JointDraw:
     """One joint draw of all layers, made when the first hidden site asks for it."""
 
-    def __init__(self, dist_x: BoltzmannDistribution, rows: int) -> None:
-        self.dist_x, self.rows = dist_x, rows
+    def __init__(self, dist_x: BoltzmannDistribution) -> None:
+        self.dist_x = dist_x
         self.state: dict[str, Tensor] | None = None
         self.drawn: set[str] = set()
 
-    def layer(self, name: str) -> Tensor:
+    def layer(self, name: str, shape: Sequence[int]) -> Tensor:
         if self.state is None:
-            self.state = self.dist_x.sample_state((self.rows,))
+            self.state = self.dist_x.sample_state(torch.Size(shape))
         self.drawn.add(name)
         return self.state[name]
 
@@ -61,7 +61,7 @@ class HiddenSite(TorchDistribution):
         return HiddenSite(self.joint, self.name, self.like, torch.Size(batch_shape))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        return self.joint.layer(self.name).expand(*sample_shape, *self.batch_shape, *self.event_shape)
+        return self.joint.layer(self.name, (*sample_shape, *self.batch_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.like.new_zeros(()).expand(value.shape[: value.dim() - len(self.event_shape)])

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from oracles import boltzmann as oracle
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI, Predictive, Trace_ELBO
 from pyro.optim import SGD
 
 import pyro_dgm as dgm
@@ -299,3 +299,13 @@ def test_small_machines_with_labels_have_exact_figures(method):
     found = dbm.evidence(torch.tensor(rows), method)
     assert found.kind == "exact"
     np.testing.assert_allclose(found.values.numpy(), log_p.ravel(), atol=1e-9)
+
+
+def test_every_particle_has_hidden_draws_of_its_own():
+    """All particles of a plate shared one draw."""
+    dbm, _ = dgm.DBM.example()
+    drawn = Predictive(dbm.model, num_samples=50, parallel=True)(None, 2)
+    assert len(drawn["hidden1"].unique(dim=0)) > 1
+    means = Predictive(dbm.model, num_samples=4000, parallel=True)(None, 1)["x"].mean((0, 1))
+    weights = dbm().log_prob(dbm().enumerate_support(expand=False)).exp()
+    torch.testing.assert_close(means, weights @ dbm().enumerate_support(expand=False), atol=5 * 0.5 / 4000**0.5, rtol=0)

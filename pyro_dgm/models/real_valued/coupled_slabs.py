@@ -144,9 +144,8 @@ class CoupledSlabRBM(SlabMachine):
         return BoltzmannDistribution(self._graph, {"visible": visible, "hidden": hidden}, weights)
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
-        rows = (size or 1) if x is None else len(x)
         dist_x = self()
-        joint = JointDraw(dist_x, rows)
+        joint = JointDraw(dist_x)
         with self.data_plate(x, size):
             hidden = pyro.sample("hidden", HiddenSite(joint, "hidden", self.log_precision))
             return pyro.sample("x", dist_x.given({"hidden": hidden}), obs=x)

@@ -43,9 +43,8 @@ class VariationalMachine(LabelColumns):
             return mean_field(self().machine, self.observed(x), rounds)
 
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
-        rows = (size or 1) if x is None else len(x)
         dist_x = self()
-        joint, like = JointDraw(dist_x, rows), dist_x.parameters()[0]
+        joint, like = JointDraw(dist_x), dist_x.parameters()[0]
         with self.data_plate(x, size):
             seen = {} if x is None else self.observed(x)
             known = {name: pyro.sample(name, HiddenSite(joint, name, like)) for name in self.names}

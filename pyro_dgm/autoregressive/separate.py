@@ -17,21 +17,19 @@ class Separate(Network):
     Args:
         order: the columns in the order of their conditionals, which makes no difference.
         parameters: numbers that the network gives for a column, P.
-        context: columns of the context, C; 0 for none.
+        context: columns of the context, C.
 
     Attributes:
         bias: b, ``D x P``.
-        context: B, a linear layer; or None.
+        context: B, a linear layer.
     """
 
-    def __init__(self, order: Sequence[int], parameters: int, context: int = 0) -> None:
+    def __init__(self, order: Sequence[int], parameters: int, context: int) -> None:
         super().__init__(order)
         self.bias = nn.Parameter(torch.zeros(len(order), parameters))
-        self.context = nn.Linear(context, len(order) * parameters, bias=False) if context else None
+        self.context = nn.Linear(context, len(order) * parameters, bias=False)
 
     def _numbers(self, context: Tensor | None) -> Tensor:
-        if context is None or self.context is None:
-            return self.bias
         return self.bias + self.context(context).unflatten(-1, self.bias.shape)
 
     def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
@@ -44,6 +42,3 @@ class Separate(Network):
         for column in self.order.tolist():
             x[:, column] = choose(column, numbers[:, column])
         return x
-
-    def output_bias(self) -> Tensor:
-        return self.bias

@@ -27,11 +27,10 @@ def bit_log_probs(logits: Tensor, value: Tensor) -> Tensor | None:
         ``batch_shape``; None where neither pays, or the loop does not take these tensors.
     """
     shared = _without_copies(logits)
-    if 0 < shared.dim() < value.dim() and value.numel() >= processor.FEW_LOGITS and runs_at_once():
+    if 0 < shared.dim() < value.dim() and value.numel() >= processor.FEW_LOGITS and runs_at_once() and value.is_cpu:
         fits = value.shape[value.dim() - logits.dim() :] == logits.shape and value.dtype == logits.dtype
-        if (
-            fits and value.is_cpu and bool(shared.isfinite().all())
-        ):  # an infinite logit times a bit that is 0 is no number
+        # An infinite logit times a bit that is 0 is no number.
+        if fits and bool(shared.isfinite().all()):
             return _by_product(shared, value)
     whole = value.shape == logits.shape[logits.dim() - value.dim() :] and 0 < value.dim() <= logits.dim()
     if not (whole and logits.numel() >= processor.FEW_LOGITS and processor.single_on_processor((logits, value))):
@@ -54,7 +53,7 @@ def _without_copies(logits: Tensor) -> Tensor:
     copied = 0
     while copied < logits.dim() - 1 and logits.stride(copied) == 0:
         copied += 1
-    return logits[(0,) * copied]
+    return logits[(0,) * copied] if copied else logits
 
 
 class _BitLogProbs(torch.autograd.Function):

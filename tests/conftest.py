@@ -55,6 +55,19 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(params=["tables", "units"])
+def way_of_bits(request, monkeypatch):
+    """Bits are multiplied by tables of sums, or by matrix units where the processor has them."""
+    from pyro_dgm.native import packed, products
+
+    by_units = request.param == "units"
+    if by_units and not products.multiplies_by_units():
+        pytest.skip("the processor has no matrix units (AMX)")
+    for module in (products, packed):
+        monkeypatch.setattr(module, "multiplies_by_units", lambda: by_units)
+    return request.param
+
+
 @pytest.fixture
 def data_dir():
     """The data files' folder; a wrong path fails, so that a typing error does not skip the tests on real data."""

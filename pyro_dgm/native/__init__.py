@@ -3,8 +3,8 @@
 Other rooms import from here and from no file inside. A loop takes neither another device nor another precision, and small
 sizes do not pay. There ``bernoulli`` and ``linear`` fall back to plain torch; ``draw_at_temperatures``, ``weigh_and_draw``,
 ``swap_replicas`` and ``bit_log_probs`` return None; before ``PackedBits`` and the recursion callers ask ``moves_bits``,
-``steps_pay``, ``sweeps_pay`` and ``recursion_pays``, and networks ask ``looks_up``. Importing this room compiles nothing and
-does not import Numba.
+``steps_pay``, ``sweeps_pay`` and ``recursion_pays``, and networks ask ``multiplies_bits``. Importing this room compiles nothing
+and does not import Numba.
 
 Inside: ``draws``, ``log_probs``, ``products``, ``precision``, ``packed``, ``columns`` and ``swaps`` are the door; ``processor``
 says what the processor is and when a loop pays; the other files are loops.
@@ -17,9 +17,9 @@ from .log_probs import bit_log_probs
 from .packed import PackedBits
 from .precision import PRECISIONS, check_precision, has_bfloat16_products, out_of_autocast
 from .processor import (
-    looks_up,
     moves_bits,
     multiplies_bfloat16,
+    multiplies_bits,
     processor_name,
     recursion_pays,
     steps_pay,
@@ -39,9 +39,9 @@ __all__ = [
     "draw_at_temperatures",
     "has_bfloat16_products",
     "linear",
-    "looks_up",
     "moves_bits",
     "multiplies_bfloat16",
+    "multiplies_bits",
     "out_of_autocast",
     "processor_name",
     "recursion_backward",

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from .draws import seeds
 from .guard import check_array
 from .processor import TILE
+from .products import multiplies_by_units
 
 Flow = tuple[int, int, Tensor]
 """A coupling as one block feels it: the block's place, the layer at the other end, weights ``that layer x the block's layer``."""
@@ -35,7 +36,9 @@ class PackedBits:
         self.biases = [bias.detach().flatten().clone() for bias in biases]
         self.order, flows = list(order), list(flows)
         self._check(flows)
-        self.weights = [_tiled(weight.detach()) for _, _, weight in flows]
+        self.in_units = multiplies_by_units()
+        lay_out = _terms if self.in_units else _tiled
+        self.weights = [lay_out(_whole(weight.detach())) for _, _, weight in flows]
         self.counts = len(self.biases), len(self.order), len(flows)
         flow_ends = [number for place, source, _ in flows for number in (place, source)]
         self.numbers = [*(len(bias) for bias in self.biases), *self.order, *flow_ends]
@@ -95,7 +98,7 @@ class PackedBits:
         from . import team
 
         tensors = [seeds(), *self.biases, *words, *self.weights]
-        team.run_team(loops.sweep_bits, tensors, self._rows(words), *self.counts, sweeps, *self.numbers)
+        team.run_team(loops.sweep_bits, tensors, self._rows(words), *self.counts, sweeps, self.in_units, *self.numbers)
 
     def _rows(self, words: Sequence[Tensor], biases: Sequence[Tensor] | None = None) -> int:
         """The number of states that words of all layers hold, or of those that have these biases.
@@ -156,7 +159,7 @@ class PackedBits:
         fields = [like.new_empty(rows, starts[layer].numel()) for layer in self.order[:early]]
         tensors = [seeds(2), betas, rates, source, climbing, climbed, gaps]
         tensors += [*starts, *differences, *words, *self.weights, *fields]
-        numbers = rows, *self.counts, steps, len(betas), early, *self.numbers
+        numbers = rows, *self.counts, steps, len(betas), early, self.in_units, *self.numbers
         team.run_team(tempering.temper_bits, tensors, *numbers)
         return rates.sum(0) / (steps * chains), climbing.bool(), climbed
 
@@ -166,8 +169,26 @@ def _padded(x: Tensor) -> Tensor:
     return pad(x.detach(), (0, -len(x) % TILE))
 
 
-def _tiled(weight: Tensor) -> Tensor:
-    """Half tiles of 32 x 16, by the strip of columns, its half and the tile of rows, with zeros beyond the edges."""
+def _whole(weight: Tensor) -> Tensor:
+    """A copy with zeros up to whole tiles on either side."""
     rows, columns = weight.shape
-    whole = pad(weight, (0, -columns % TILE, 0, -rows % TILE))
-    return whole.unflatten(0, (-1, TILE)).unflatten(-1, (-1, 2, TILE // 2)).permute(2, 3, 0, 1, 4).contiguous()
+    return pad(weight, (0, -columns % TILE, 0, -rows % TILE))
+
+
+def _tiled(weight: Tensor) -> Tensor:
+    """Half tiles of 32 x 16, by the strip of columns, its half and the tile of rows."""
+    return weight.unflatten(0, (-1, TILE)).unflatten(-1, (-1, 2, TILE // 2)).permute(2, 3, 0, 1, 4).contiguous()
+
+
+def _terms(weight: Tensor) -> Tensor:
+    """Three numbers of bfloat16 whose sum is the weight, each with as many binary digits as are left of it.
+
+    They lie as matrix units read them: by strip of columns, tile of rows, term, half of the strip, pair of rows and column.
+    """
+    rest, terms = weight, []
+    for _ in range(3):
+        terms.append((rest.view(torch.int32) & -(1 << 16)).view(torch.float32))
+        rest = rest - terms[-1]
+    numbers = torch.stack(terms).bfloat16()
+    tiles = numbers.unflatten(1, (-1, TILE // 2, 2)).unflatten(-1, (-1, 2, TILE // 2))
+    return tiles.permute(4, 1, 0, 5, 2, 6, 3).contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import platform
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ WIDE_PRODUCT, WIDE_ROWS = 1 << 25, 100
 
 SPLIT_PRODUCT, SPLIT_ROWS = 14 << 20, 64
 """Multiplications, and the fewest rows, where vectors of AVX-512 are split."""
+
+UNIT_PRODUCT, UNIT_ROWS = 12 << 20, 64
+"""The same for products by matrix units."""
 
 TABLE_ROWS = 32
 """The fewest rows, columns and pairs of inner places for which tables of sums are worth making."""
@@ -90,13 +94,25 @@ def multiplies_bfloat16() -> bool:
     return "amx_bf16" in _description()
 
 
+@functools.cache
+def has_matrix_units() -> bool:
+    """Whether the processor has units for products of bfloat16 matrices, and Linux lets this process load their tiles.
+
+    A process has to ask, once; torch does so before its own products in bfloat16.
+    """
+    if not (multiplies_bfloat16() and "amx_tile" in _description() and vector_instructions() == "AVX512"):
+        return False
+    arch_prctl, ask_for_permission, tiles = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, ask_for_permission, tiles) == 0
+
+
 def vector_instructions() -> str:
     """The widest vectors that torch uses: ``"AVX2"`` or ``"AVX512"`` where the processor has wide ones."""
     return torch.backends.cpu.get_cpu_capability()
 
 
-def looks_up(rows: int, weights: int, across: bool = False) -> bool:
-    """Whether a product of bits goes by tables of sums: by what the processor is, and where that was measured to be faster.
+def multiplies_bits(rows: int, weights: int, across: bool = False) -> bool:
+    """Whether a product of bits goes by matrix units or tables of sums: by the processor, where that was measured to be faster.
 
     Args:
         rows: of bits.
@@ -104,6 +120,8 @@ def looks_up(rows: int, weights: int, across: bool = False) -> bool:
         across: whether the rows are the columns of what is stored, as in gradients of the weights: reading them takes longer.
     """
     products = rows * weights
+    if has_matrix_units():
+        return rows >= UNIT_ROWS and products >= (WIDE_PRODUCT if across else UNIT_PRODUCT)
     if _widest() == "AVX2":
         return products >= LARGE_PRODUCT
     if splits_vectors():

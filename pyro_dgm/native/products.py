@@ -33,7 +33,7 @@ def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
     if not runs_at_once() or x.shape[0] * weight.numel() < processor.SMALL_PRODUCT:
         return _addmm(x, weight, plus)
     differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, plus))
-    by_addmm = not (differentiated or _looks_up(x, weight) or processor.multiplies_by_onednn())
+    by_addmm = not (differentiated or _multiplies_bits(x, weight) or processor.multiplies_by_onednn())
     # oneDNN broadcasts and casts nothing, and says of other shapes less than torch does.
     fit = x.shape[1] == weight.shape[0] and (plus is None or plus.shape == weight.shape[1:])
     plain = fit and not torch.is_autocast_enabled("cpu") and processor.single_on_processor((x, weight, plus))
@@ -80,11 +80,11 @@ def _product(x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
 
 def _bits(x: Tensor, weight: Tensor, plus: Tensor | None, across: bool = False) -> Tensor | None:
     """The product by tables of sums where they pay; with ``across`` in the layout of its transpose."""
-    return product_of_bits(x, weight, plus, across) if _looks_up(x, weight) and not rounds_products() else None
+    return product_of_bits(x, weight, plus, across) if _multiplies_bits(x, weight) and not rounds_products() else None
 
 
-def _looks_up(x: Tensor, weight: Tensor) -> bool:
-    return processor.looks_up(x.shape[0], weight.numel(), across=not x.is_contiguous())
+def _multiplies_bits(x: Tensor, weight: Tensor) -> bool:
+    return processor.multiplies_bits(x.shape[0], weight.numel(), across=not x.is_contiguous())
 
 
 def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None, columns_first: bool = False) -> Tensor | None:
@@ -103,18 +103,34 @@ def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None, columns_firs
         return None
     if source[0, 0].item() not in (0.0, 1.0):
         return None  # as of means and other real numbers, without a pass through all of them
-    from . import tables, team
+    from . import bit_products, tables, team, unit_products
 
+    in_units = multiplies_by_units()
     tiles, strips = -(-inner // tables.TILE), -(-columns // tables.TILE)
     words, flag = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
     plus = x.new_empty(0) if plus is None else plus
     product = x.new_empty(columns, rows) if columns_first else x.new_empty(rows, columns)
-    chunks = max(-(-rows // tables.CHUNK), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // strips))
-    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks, across, columns_first)
-    team.run_team(tables.multiply_bits, (source, words, matrix, plus, product, flag), *sizes)
+    chunk = unit_products.UNIT_CHUNK if in_units else tables.CHUNK
+    chunks = max(-(-rows // chunk), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // strips))
+    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks, across, columns_first, in_units)
+    team.run_team(bit_products.multiply_bits, (source, words, matrix, plus, product, flag), *sizes)
     if flag.item():
         return None
     return product.t() if columns_first else product
+
+
+@functools.cache
+def multiplies_by_units() -> bool:
+    """Whether matrix units multiply bits, as they say of themselves and as a product of whole numbers shows."""
+    if not processor.has_matrix_units():
+        return False
+    from . import bit_products, team
+
+    x, weight = torch.arange(64.0).expand(32, 64).remainder(3.0).eq(1.0).float(), torch.arange(2048.0).view(64, 32) * 97
+    words, product, flag = torch.empty(2, 32, dtype=torch.int32), torch.empty(32, 32), torch.zeros(1, dtype=torch.int64)
+    sizes = (32, 64, 32, 2, False, 0, 1, False, False, True)
+    team.run_team(bit_products.multiply_bits, (x, words, weight, x.new_empty(0), product, flag), *sizes)
+    return bool(flag == 0) and torch.equal(product.double(), x.double() @ weight.double())
 
 
 def _plain(tensors: Sequence[Tensor]) -> bool:

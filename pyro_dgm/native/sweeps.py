@@ -16,12 +16,14 @@ from numba import carray
 
 from .draw_vectors import WORDS
 from .machine_code import compiled
+from .matrix_units import STRIP
 from .random_bits import BLOCK, draw_word, increment, stream
 from .tables import CHUNK, TABLE, add_tiles, aligned, aligned_halves, begin_sums, halves_of, join_halves
 from .team import for_a_team, meet, own_part
-from .vectors import BYTES, TILE
+from .unit_products import add_terms, place_of, room_for_units, whole_blocks
+from .vectors import BYTES, HALF, TILE
 
-_HEAD = 5
+_HEAD = 6
 PIECE = BLOCK // TILE
 """Rows of a block of random bits."""
 
@@ -45,7 +47,7 @@ def draw_words(logits: Any, height: Any, seeds: Any, gamma: Any, part: Any, edge
 
 class Layout(NamedTuple):
     """The layout of a machine of bits in memory: sizes of the layers, the layer of every block, the block that every flow leads
-    to and the layer that it comes from; the pointers where words and weights begin."""
+    to and the layer that it comes from; the pointers where words and weights begin; whether matrix units multiply."""
 
     rows: Any
     sizes: Any
@@ -53,27 +55,61 @@ class Layout(NamedTuple):
     ends: Any
     words: Any
     weights: Any
+    in_units: Any
+
+
+class Work(NamedTuple):
+    """A member's own memory for products: a table and sums in halves, or what matrix units need and one row in halves."""
+
+    table: Any
+    halves: Any
+    room: Any
 
 
 @compiled
-def add_flows(data: Any, layout: Any, place: Any, strip: Any, top: Any, height: Any, table: Any, sums: Any) -> None:
-    """Add what couplings contribute to a strip of a block, in ``height`` rows."""
+def work_for(layout: Any) -> Any:
+    """Memory for the products of a machine."""
+    rows = 1 if layout.in_units else min(layout.rows, CHUNK)
+    return Work(aligned(1 if layout.in_units else TABLE), aligned_halves(rows), room_for_units(0))
+
+
+@compiled
+def write_fields(
+    data: Any, layout: Any, plus: Any, place: Any, strip: Any, top: Any, height: Any, work: Any, fields: Any
+) -> None:
+    """Write a strip of ``plus``, or zeros, and what couplings contribute to that strip of a block, in ``height`` rows of fields.
+
+    The fields are whole blocks of 32 rows.
+    """
     size = layout.sizes[layout.order[place]]
     strips, halves = tiles(size), halves_of(size, strip)
+    begin_sums(plus, strip * TILE, 1 if layout.in_units else height, work.halves)
+    target, before = fields.ctypes.data, place_of(work.halves[0].ctypes.data, work.halves[1].ctypes.data, 0)
+    after = place_of(target, target + HALF, BYTES)
     for flow in range(layout.ends.size // 2):
         if layout.ends[2 * flow] == place:
             source = layout.ends[2 * flow + 1]
             inner = tiles(layout.sizes[source])
             source_words = carray(data[layout.words + source], (inner, layout.rows), np.uint32)
-            weight = carray(data[layout.weights + flow], (strips, 2, inner, TILE, TILE // 2), np.float32)
-            add_tiles(source_words, weight[strip], halves, top, height, table, sums)
+            if layout.in_units:
+                terms = carray(data[layout.weights + flow], (strips, inner * STRIP), np.uint8)[strip].ctypes.data
+                add_terms(source_words, 0, inner, top, height, terms, work.room, before, after)
+                before = after
+            else:
+                weight = carray(data[layout.weights + flow], (strips, 2, inner, TILE, TILE // 2), np.float32)
+                add_tiles(source_words, weight[strip], halves, top, height, work.table, work.halves)
+    if not layout.in_units:
+        join_halves(work.halves, height, target, BYTES)
+    elif before.stride == 0:
+        for i in range(height):
+            join_halves(work.halves, 1, target + i * BYTES, BYTES)
 
 
 @compiled
-def layout_of(rows: Any, layers: Any, blocks: Any, words: Any, numbers: Any) -> Any:
+def layout_of(rows: Any, layers: Any, blocks: Any, words: Any, numbers: Any, in_units: Any) -> Any:
     """The layout that the numbers behind a loop's head describe."""
     sizes, order, ends = numbers[:layers], numbers[layers : layers + blocks], numbers[layers + blocks :]
-    return Layout(rows, sizes, order, ends, words, words + layers)
+    return Layout(rows, sizes, order, ends, words, words + layers, in_units)
 
 
 @compiled
@@ -81,7 +117,7 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
     """Draw this member's share of every block, sweep after sweep."""
     rows, seeds = layout.rows, carray(data[1], 2, np.uint64)
     gamma = increment(seeds[1])
-    table, sums, logits = aligned(TABLE), aligned_halves(min(rows, CHUNK)), aligned(min(rows, CHUNK))
+    work, logits = work_for(layout), aligned(whole_blocks(min(rows, CHUNK)))
     edge = np.empty(TILE, np.float32)
     chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + PIECE - 1) // PIECE
     done = 0
@@ -95,9 +131,7 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
             for task in range(first, end):
                 strip, top = task // chunks, task % chunks * CHUNK
                 height = min(CHUNK, rows - top)
-                begin_sums(bias, strip * TILE, height, sums)
-                add_flows(data, layout, place, strip, top, height, table, sums)
-                join_halves(sums, height, logits.ctypes.data, BYTES)
+                write_fields(data, layout, bias, place, strip, top, height, work, logits)
                 part = done + strip * pieces + top // PIECE
                 draw_words(logits, height, seeds, gamma, part, edge, words[strip, top : top + height])
             done += strips * pieces
@@ -108,11 +142,11 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
 def sweep_bits(data: Any) -> None:
     """Gibbs sweeps of layers of bits with dense couplings: the members share every block, and wait for one another after it.
 
-    Behind the first pointer: rows, layers, blocks, flows, sweeps; the layers' sizes; the layer of every block; the block that
-    every flow leads to, and the layer that it comes from. Behind the others: two seeds; biases; words of bits
-    ``tiles x rows``; the flows' weights ``strips x 2 x tiles x 32 x 16``.
+    Behind the first pointer: rows, layers, blocks, flows, sweeps, whether matrix units multiply; the layers' sizes; the layer of
+    every block; the block that every flow leads to, and the layer that it comes from. Behind the others: two seeds; biases; words
+    of bits ``tiles x rows``; the flows' weights ``strips x 2 x tiles x 32 x 16``, or their terms.
     """
     head = carray(data[0], _HEAD, np.int64)
     layers, blocks, flows = head[1], head[2], head[3]
     numbers = carray(data[0], _HEAD + layers + blocks + 2 * flows, np.int64)[_HEAD:]
-    sweep(data, layout_of(head[0], layers, blocks, 2 + layers, numbers), head[4])
+    sweep(data, layout_of(head[0], layers, blocks, 2 + layers, numbers, head[5]), head[4])

@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from .machine_code import compiled
-from .team import for_a_team, meet, own_part
+from .team import own_part
 from .vectors import (
     GROUP,
     HALF,
@@ -32,7 +31,6 @@ from .vectors import (
     sum_last_of_tile,
     transpose_square,
 )
-from .words import find_bits, find_bits_of_columns
 
 TABLE = len(groups_of(2 * TILE)) * SUMS // 2
 """Room for a table in rows of 32 numbers: 26 KB for 64 rows and 16 columns of a matrix."""
@@ -178,7 +176,9 @@ def write_across(sums: Any, height: Any, top: Any, left: Any, product: Any) -> N
 
 
 @compiled
-def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product: Any, chunks: Any, across: Any) -> Any:
+def multiply_by_tables(
+    words: Any, weight: Any, transposed: Any, plus: Any, product: Any, chunks: Any, across: Any
+) -> Any:
     """Fill in this member's share of ``bits @ weight + plus``, or of the transposed weight's, in ``chunks`` chunks of rows.
 
     With ``across`` the transpose of the product is filled in. Returns whether the weights that it read are finite: 0 times an
@@ -212,38 +212,3 @@ def multiply_tiles(words: Any, weight: Any, transposed: Any, plus: Any, product:
     for j in range(TILE // 2):
         infinite |= zeros[0, j] != 0
     return not infinite
-
-
-@for_a_team
-def multiply_bits(data: Any) -> None:
-    """Fill in the product of a matrix of bits with another, and raise a flag where a factor does not allow it.
-
-    It is 1 where the first one has anything but zeros and ones, and 2 where the second is not finite. Behind the first pointer:
-    rows, inner size, columns, tiles, whether the second is stored transposed, the size of what is added, chunks, whether the bits
-    are stored transposed, and whether the product is to be. Behind the others: bits; room for their words; the second factor;
-    what is added; product; flag.
-    """
-    sizes = carray(data[0], 9, np.int64)
-    rows, inner, columns, tiles = sizes[0], sizes[1], sizes[2], sizes[3]
-    shape = (columns, inner) if sizes[4] else (inner, columns)
-    words, flag = carray(data[2], (tiles, rows), np.uint32), carray(data[6], 1, np.int64)
-    if sizes[7]:
-        other_numbers = find_bits_of_columns(carray(data[1], (inner, rows), np.float32), words)
-    else:
-        other_numbers = find_bits(carray(data[1], (rows, inner), np.float32), words)
-    if other_numbers:
-        flag[0] = 1
-    meet(data)
-    if flag[0] == 1:
-        return
-    finite = multiply_tiles(
-        words,
-        carray(data[3], shape, np.float32),
-        sizes[4],
-        carray(data[4], sizes[5], np.float32),
-        carray(data[5], (columns, rows) if sizes[8] else (rows, columns), np.float32),
-        sizes[6],
-        sizes[8],
-    )
-    if not finite:
-        flag[0] = 2

@@ -22,12 +22,13 @@ from numba import carray
 from .machine_code import compiled
 from .random_bits import increment
 from .swap_rounds import climb, swap_round
-from .sweeps import PIECE, add_flows, draw_words, layout_of, tiles
-from .tables import CHUNK, TABLE, aligned, aligned_halves, begin_sums, join_halves
+from .sweeps import PIECE, draw_words, layout_of, tiles, work_for, write_fields
+from .tables import CHUNK, aligned
 from .team import for_a_team, meet, own_part
+from .unit_products import whole_blocks
 from .vectors import BYTES, TILE, copy_row, interpolate_row, sum_selected
 
-_HEAD = 7
+_HEAD = 8
 _BASES = 8
 """The number of the first pointer behind the arrays that every machine has."""
 
@@ -43,10 +44,9 @@ class Tempered(NamedTuple):
 
 
 class Room(NamedTuple):
-    """A member's own memory for products and draws: a table, sums in halves and whole, logits, an edge."""
+    """A member's own memory: for products, for sums, logits and an edge."""
 
-    table: Any
-    halves: Any
+    work: Any
     sums: Any
     logits: Any
     edge: Any
@@ -66,14 +66,6 @@ def fields_of(data: Any, layout: Any, tempered: Any, place: Any) -> Any:
 
 
 @compiled
-def bring(data: Any, layout: Any, place: Any, strip: Any, top: Any, height: Any, room: Any) -> None:
-    """Sum what couplings contribute to a strip of a block, in ``height`` rows."""
-    begin_sums(room.logits[0, :0], 0, height, room.halves)
-    add_flows(data, layout, place, strip, top, height, room.table, room.halves)
-    join_halves(room.halves, height, room.sums.ctypes.data, BYTES)
-
-
-@compiled
 def weigh_colours(data: Any, layout: Any, tempered: Any, gaps: Any, room: Any) -> None:
     """Keep the fields of the first colour, and sum every row's D: difference plus field where its bits are 1."""
     rows, nothing, offset = layout.rows, np.zeros(TILE, np.float32), 0
@@ -89,7 +81,7 @@ def weigh_colours(data: Any, layout: Any, tempered: Any, gaps: Any, room: Any) -
             strip, top = task // chunks, task % chunks * CHUNK
             height = min(CHUNK, rows - top)
             if place < tempered.early:
-                bring(data, layout, place, strip, top, height, room)
+                write_fields(data, layout, nothing, place, strip, top, height, room.work, room.sums)
             change = difference.ctypes.data + strip * BYTES
             for i in range(height):
                 field_row = nothing.ctypes.data
@@ -128,7 +120,7 @@ def draw_colours(
     data: Any, layout: Any, tempered: Any, betas: Any, source: Any, seeds: Any, gamma: Any, done: Any, room: Any
 ) -> Any:
     """Draw every block at the rows' temperatures; returns the number of parts of the random stream used up."""
-    rows = layout.rows
+    rows, nothing = layout.rows, np.zeros(0, np.float32)
     chunks, pieces = (rows + CHUNK - 1) // CHUNK, (rows + PIECE - 1) // PIECE
     for place in range(layout.order.size):
         layer = layout.order[place]
@@ -142,7 +134,7 @@ def draw_colours(
             strip, top = task // chunks, task % chunks * CHUNK
             height = min(CHUNK, rows - top)
             if place >= tempered.early:
-                bring(data, layout, place, strip, top, height, room)
+                write_fields(data, layout, nothing, place, strip, top, height, room.work, room.sums)
             start, change = base.ctypes.data + strip * BYTES, difference.ctypes.data + strip * BYTES
             for i in range(height):
                 field_row = room.sums.ctypes.data + i * BYTES
@@ -170,8 +162,8 @@ def temper(data: Any, layout: Any, tempered: Any, steps: Any) -> None:
         total += tiles(size)
     gaps = carray(data[7], (total, rows), np.float32)
     gamma, swapping, state = increment(seeds[1]), increment(seeds[3]), seeds[2]
-    height = min(rows, CHUNK)
-    room = Room(aligned(TABLE), aligned_halves(height), aligned(height), aligned(height), np.empty(TILE, np.float32))
+    height = whole_blocks(min(rows, CHUNK))
+    room = Room(work_for(layout), aligned(height), aligned(height), np.empty(TILE, np.float32))
     done = 0
     for _ in range(steps):
         weigh_colours(data, layout, tempered, gaps, room)
@@ -189,15 +181,15 @@ def temper_bits(data: Any) -> None:
     Fields of the first colour serve energies and, with the replicas that traded places, its draw; the second colour, which
     nothing reads before it is drawn, stays where it is.
 
-    Behind the first pointer: rows, layers, blocks, flows, steps, temperatures, blocks of the first colour, and the numbers of
-    ``sweep_bits``. Behind the others: four seeds; inverse temperatures in double precision; the summed swap probabilities of
-    every chain's pairs; room for a row's source; which rows were at the lowest inverse temperature last, in bytes; trips of the
-    chains; room for energies, ``strips of all layers x rows``; base and difference of every layer, in whole tiles; words of
-    bits; the flows' weights; room for the fields of the first colour's blocks, ``strips x rows x 32``.
+    Behind the first pointer: rows, layers, blocks, flows, steps, temperatures, blocks of the first colour, whether matrix units
+    multiply, and the numbers of ``sweep_bits``. Behind the others: four seeds; inverse temperatures in double precision; the
+    summed swap probabilities of every chain's pairs; room for a row's source; which rows were at the lowest inverse temperature
+    last, in bytes; trips of the chains; room for energies, ``strips of all layers x rows``; base and difference of every layer,
+    in whole tiles; words of bits; the flows' weights; room for the fields of the first colour's blocks, ``strips x rows x 32``.
     """
     head = carray(data[0], _HEAD, np.int64)
     layers, blocks = head[1], head[2]
     numbers = carray(data[0], _HEAD + layers + blocks + 2 * head[3], np.int64)[_HEAD:]
-    layout = layout_of(head[0], layers, blocks, _BASES + 2 * layers, numbers)
+    layout = layout_of(head[0], layers, blocks, _BASES + 2 * layers, numbers, head[7])
     tempered = Tempered(head[5], head[6], _BASES, _BASES + layers, layout.weights + head[3])
     temper(data, layout, tempered, head[4])

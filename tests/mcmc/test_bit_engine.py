@@ -17,6 +17,8 @@ from pyro_dgm.mcmc.vectorized import _engine
 from pyro_dgm.native import processor
 from pyro_dgm.native import team as loops
 
+pytestmark = pytest.mark.usefixtures("way_of_bits")
+
 
 def deep() -> BoltzmannDistribution:
     """Three layers in a row, two couplings between the same two, and a layer over two dimensions."""

@@ -265,9 +265,11 @@ def bits_and_weight(rows, inner, columns, transposed, across=False):
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("across", [False, True])
-@pytest.mark.parametrize("shape", [(32, 64, 32), (33, 70, 50), (100, 784, 500), (700, 95, 129)])
-def test_products_of_bits(threads, transposed, across, shape):
-    """Within the rounding of one addition for every five bits; the same in either layout, and with any number of threads."""
+@pytest.mark.parametrize("shape", [(32, 64, 32), (33, 70, 50), (100, 784, 500), (700, 95, 129), (45, 1300, 33)])
+def test_products_of_bits(way_of_bits, threads, transposed, across, shape):
+    """Within the rounding of one addition for every five bits, or three for every bit; the same in either layout, and with any
+    number of threads."""
+    additions = (shape[1] / 5 if way_of_bits == "tables" else 3 * shape[1]) + 12
     torch.manual_seed(0)
     x, weight = bits_and_weight(*shape, transposed, across)
     for plus in (None, torch.randn(shape[2])):
@@ -275,7 +277,7 @@ def test_products_of_bits(threads, transposed, across, shape):
         if plus is not None:
             exact, size = exact + plus.double(), size + plus.double().abs()
         product = products.product_of_bits(x, weight, plus)
-        assert ((product - exact).abs() <= (shape[1] / 5 + 12) * 2.0**-24 * size).all()
+        assert ((product - exact).abs() <= additions * 2.0**-24 * size).all()
         for number in (1, 3, 40):
             threads(number)
             assert torch.equal(products.product_of_bits(x, weight, plus), product)
@@ -284,25 +286,43 @@ def test_products_of_bits(threads, transposed, across, shape):
             assert columns_first.t().is_contiguous()
 
 
-def test_products_of_bits_of_whole_numbers_are_exact():
+def test_products_of_bits_of_whole_numbers_are_exact(way_of_bits):
     x, weight = bits_and_weight(300, 1000, 77, False)
     weight = weight.mul(100).round()
     assert torch.equal(products.product_of_bits(x, weight, None).double(), x.double() @ weight.double())
 
 
+def test_nothing_of_a_weight_is_rounded(way_of_bits):
+    """A single bit selects a row, to its last binary digit."""
+    weight, x = torch.randn(300, 77) * torch.logspace(-20, 20, 77), torch.eye(300)
+    assert torch.equal(products.product_of_bits(x, weight, None), weight)
+    assert not torch.equal(weight.bfloat16().float() + (weight - weight.bfloat16()).bfloat16(), weight)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (299, 76), (150, 40)])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_with_weights_that_are_not_finite_are_left_to_torch(way_of_bits, place, value, transposed):
+    x, weight = bits_and_weight(70, 300, 77, transposed)
+    weight[place] = value
+    assert products.product_of_bits(x, weight, None) is None
+    weight[place] = 3e38
+    assert products.product_of_bits(x[:, :300] * 0 + torch.eye(70, 300), weight, None) is not None
+
+
 @pytest.mark.parametrize("place", [(0, 0), (31, 40), (99, 63), (50, 64), (99, 69)])
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, math.nan, math.inf])
 @pytest.mark.parametrize("across", [False, True])
-def test_products_of_other_numbers_are_not_looked_up(place, value, across):
+def test_products_of_other_numbers_are_not_looked_up(way_of_bits, place, value, across):
     x, weight = bits_and_weight(100, 70, 33, False, across)
     assert products.product_of_bits(x, weight, None) is not None
     x[place] = value
     assert products.product_of_bits(x, weight, None) is None
 
 
-def test_products_of_bits_have_gradients(monkeypatch):
+def test_products_of_bits_have_gradients(way_of_bits, monkeypatch):
     """Through the sum of squares, whose derivative with respect to the weight is twice x' (x W + b)."""
-    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
+    monkeypatch.setattr(processor, "multiplies_bits", lambda *_, **__: True)
     x, weight = bits_and_weight(512, 256, 64, False)
     weight, plus = weight.requires_grad_(), torch.randn(64, requires_grad=True)
     products.linear(x, weight, plus).square().sum().backward()
@@ -314,7 +334,7 @@ def test_products_of_bits_have_gradients(monkeypatch):
 @pytest.mark.parametrize("bits", [False, True])
 def test_gradients_of_transposed_weights_need_no_copy(bits, monkeypatch):
     """A parameter's gradient in another layout than its own would be copied into it at every step."""
-    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: bits)
+    monkeypatch.setattr(processor, "multiplies_bits", lambda *_, **__: bits)
     x, weight = bits_and_weight(256, 128, 64, True)
     x, weight = x if bits else x + 0.5, weight.t().requires_grad_()
     cotangent = torch.randn(256, 64)
@@ -323,9 +343,9 @@ def test_gradients_of_transposed_weights_need_no_copy(bits, monkeypatch):
     torch.testing.assert_close(gradient.double(), cotangent.double().t() @ x.double(), rtol=1e-4, atol=1e-3)
 
 
-def test_products_of_bits_have_second_derivatives(monkeypatch):
+def test_products_of_bits_have_second_derivatives(way_of_bits, monkeypatch):
     """The square of the gradient of a cubic, against double precision without any of this."""
-    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
+    monkeypatch.setattr(processor, "multiplies_bits", lambda *_, **__: True)
     x, weight = bits_and_weight(512, 256, 64, False)
     found = []
     for w, product in ((weight, products.linear), (weight.double(), torch.matmul)):
@@ -339,8 +359,8 @@ def test_products_of_bits_have_second_derivatives(monkeypatch):
 @pytest.mark.parametrize("rows", ["bits", "grey levels", "half precision"])
 def test_first_layers_of_networks(rows, monkeypatch):
     """A perceptron's figure and gradients, against the same in double precision, and how many products of bits were looked up."""
-    monkeypatch.setattr(layers, "looks_up", lambda *_: True)
-    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
+    monkeypatch.setattr(layers, "multiplies_bits", lambda *_: True)
+    monkeypatch.setattr(processor, "multiplies_bits", lambda *_, **__: True)
     found = []
     looked_up = products.product_of_bits
     monkeypatch.setattr(products, "product_of_bits", lambda *a: found.append(looked_up(*a)) or found[-1])
@@ -370,7 +390,7 @@ def test_first_layers_are_exported_for_any_number_of_rows():
 @pytest.mark.parametrize("onednn", [False, True])
 def test_what_is_no_plain_product_of_bits_is_left_to_torch(onednn, monkeypatch):
     """Errors, broadcasts, other devices, casts and transforms are torch's, on processors where oneDNN multiplies too."""
-    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
+    monkeypatch.setattr(processor, "multiplies_bits", lambda *_, **__: True)
     monkeypatch.setattr(processor, "multiplies_by_onednn", lambda: onednn)
     monkeypatch.setattr(products, "_fastest", lambda: products._onednn if onednn else products._addmm)
     x, weight = bits_and_weight(512, 256, 64, False)
@@ -404,10 +424,10 @@ def test_linear_takes_any_batch_shape(lead):
     torch.testing.assert_close(products.linear(x, weight), torch.nn.functional.linear(x, weight.t()))
 
 
-@pytest.mark.parametrize("looks_up", [False, True])
-def test_large_products_of_bits_or_means(monkeypatch, looks_up):
+@pytest.mark.parametrize("multiplies_bits", [False, True])
+def test_large_products_of_bits_or_means(monkeypatch, multiplies_bits):
     """What is looked up and what is multiplied differ by rounding alone."""
-    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: looks_up)
+    monkeypatch.setattr(processor, "multiplies_bits", lambda *_, **__: multiplies_bits)
     x, weight = bits_and_weight(512, 256, 64, True)
     for state in (x, x * 0.7):
         torch.testing.assert_close(
@@ -426,6 +446,11 @@ def test_large_products_of_bits_or_means(monkeypatch, looks_up):
         ("AVX512", "intel", 64, 784 * 500, False, False),
         ("AVX512", "intel", 1000, 100 * 100, False, False),
         ("AVX512", "intel", 784, 100 * 500, True, False),
+        ("AVX512", "amx", 64, 784 * 500, False, True),
+        ("AVX512", "amx", 32, 784 * 500, False, False),
+        ("AVX512", "amx", 100, 200 * 200, False, False),
+        ("AVX512", "amx", 784, 100 * 500, True, True),
+        ("AVX512", "amx", 784, 100 * 200, True, False),
         ("AVX512", "amd", 2000, 784 * 500, False, False),
         ("AVX512", "zen4", 100, 784 * 500, False, True),
         ("AVX512", "zen4", 784, 100 * 500, True, True),
@@ -440,9 +465,10 @@ def test_tables_of_sums_are_chosen_where_they_were_measured_to_be_faster(
     monkeypatch, vectors, made, rows, weights, across, found
 ):
     monkeypatch.setattr(processor, "_widest", lambda: vectors)
-    monkeypatch.setattr(processor, "is_amd", lambda: made != "intel")
+    monkeypatch.setattr(processor, "is_amd", lambda: made not in ("intel", "amx"))
     monkeypatch.setattr(processor, "splits_vectors", lambda: made == "zen4")
-    assert processor.looks_up(rows, weights, across) == found
+    monkeypatch.setattr(processor, "has_matrix_units", lambda: made == "amx")
+    assert processor.multiplies_bits(rows, weights, across) == found
 
 
 def test_the_kernel_choice_is_a_function_of_the_machine():

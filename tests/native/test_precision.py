@@ -42,13 +42,24 @@ def test_probabilities_are_off_by_the_rounding_of_weights():
 @needs_units
 def test_products_of_bits_are_rounded_too(monkeypatch):
     """Tables of sums would not round, and take longer than the units for these products."""
-    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
+    monkeypatch.setattr(processor, "multiplies_bits", lambda *_, **__: True)
     states, weight = torch.randint(0, 2, (512, 300)).float(), rbm().weight.detach()
     exact, single = states @ weight.bfloat16().float(), products.linear(states, weight)
     with precision.bfloat16_products():
         rounded = products.linear(states, weight)
     torch.testing.assert_close(rounded, exact, rtol=1e-4, atol=1e-3)
     assert (rounded - single).abs().max() > 2.0**-12
+
+
+@needs_units
+def test_torch_s_own_products_and_ours_leave_the_units_to_one_another():
+    """Either configures the units for tiles of its own shapes, and may take its configuration for granted."""
+    states, weight = torch.randint(0, 2, (70, 300)).float(), torch.randn(300, 40)
+    half, other = states.bfloat16(), torch.randn(300, 24).bfloat16()
+    expected, exact = half @ other, states.double() @ weight.double()
+    for _ in range(3):
+        torch.testing.assert_close(products.product_of_bits(states, weight, None).double(), exact, rtol=1e-5, atol=1e-4)
+        assert torch.equal(half @ other, expected)
 
 
 @needs_units

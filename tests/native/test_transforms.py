@@ -20,7 +20,7 @@ from pyro_dgm.native import processor, random_bits, team
 def _loops_for_all_sizes(monkeypatch):
     for name, value in (("SMALL_PRODUCT", 0), ("RECURSION_STEP", math.inf)):
         monkeypatch.setattr(processor, name, value)
-    monkeypatch.setattr(processor, "looks_up", lambda *_, **__: True)
+    monkeypatch.setattr(processor, "multiplies_bits", lambda *_, **__: True)
 
 
 def bits(*shape):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,9 +17,9 @@ from ..energy.figure import LogPartition
 from ..energy.machine import Machine, State
 from ..energy.mean_field import mean_field
 from ..energy.temperatures import temperatures as ladder
-from ..mcmc.engines.names import engine_for
+from ..mcmc.engines.names import checked_engine, engine_for
 from ..native import out_of_autocast
-from . import units
+from . import bits, units
 from .weights import DEPENDS, bridge, end_by_start, log_mean_exp
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ def log_partition(
             a part of a row, and too narrow a start for one with many.
         reverse: also anneal from the model back to the base; True by default (bridge sampling needs it).
         warmup: Gibbs sweeps before the reverse run starts, 500 by default.
-        engine: the engine that anneals: ``"torch"``, the default; ``"jax"`` for loops compiled by JAX, in the same precision; or
-            ``"compiled"`` for the faster of the two: torch with loops of this package for large machines of bits, else JAX.
+        engine: the engine that anneals: ``"auto"``, the default, is this package's compiled loop for machines of bits in two
+            colours, where they are large or the run is long, and torch for all others; ``"torch"``; ``"jax"`` for loops
+            compiled by JAX, in the same precision; ``"compiled"`` for the loop where it pays, else JAX.
 
     Raises:
         ValueError: the method is unknown, its options contradict each other or are another method's, temperatures that do
@@ -109,21 +111,22 @@ def log_partition(
         raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")
     if warmup is not None and not reverse and base is not None:
         raise ValueError(f"warmup got {warmup!r} without a reverse run, and only that one has a warm-up: leave it out")
-    engine = engine_for(dist, engine or "torch", chains)
+    betas = ladder(1000 if temperatures is None else temperatures)
+    by_loop = _takes_loop(dist, engine or "auto", chains, len(betas))
+    anneal = bits.log_weights if by_loop else _log_weights(engine_for(dist, engine or "auto", chains))
     mine = processes.share(chains, "chains")
     with torch.no_grad(), processes.own_stream():
-        betas = ladder(1000 if temperatures is None else temperatures)
         batch = batch_shape(machine)
         states, elsewhere = None, None
         naturals = _own_base(dist, base) if isinstance(base, str) or (base is None and batch) else None
         if reverse or (base is None and naturals is None):
             start = machine if naturals is None else Machine(machine.graph, naturals, machine.weights)
             of_data = base if isinstance(base, Tensor) else None
-            states, elsewhere = _model_states(dist, start, of_data, mine, 500 if warmup is None else warmup)
+            sweep = bits.sweeper(dist) if by_loop else partial(_sweep, dist.machine)
+            states, elsewhere = _model_states(dist, start, of_data, mine, 500 if warmup is None else warmup, sweep)
         if naturals is None:
             rows = base if isinstance(base, Tensor) else processes.gather(states[dist.visible])  # type: ignore[index]
             naturals = base_from_rows(dist, rows)
-        anneal = _log_weights(engine)
         log_base, forward, backward = anneal(dist, naturals, betas, mine, batch, states if reverse else None)
         weights = processes.gather(forward)
         mean, stderr = log_mean_exp(weights)
@@ -144,6 +147,13 @@ def log_partition(
 def asks_to_anneal(options: Mapping[str, Any]) -> bool:
     """True where options of ``log_partition`` imply annealing: all do except ``base``, the rows that it starts from."""
     return bool(set(options) - {"base"})
+
+
+def _takes_loop(dist: BoltzmannDistribution, engine: str, chains: int, steps: int) -> bool:
+    """Whether the compiled loop over words of bits anneals."""
+    engine = checked_engine(engine)
+    against = {"auto": "torch", "compiled": "jax"}.get(engine)
+    return against is not None and bits.loop_pays(dist, chains, steps, against)
 
 
 def _log_weights(engine: str) -> Callable[..., tuple[Tensor, Tensor, Tensor | None]]:
@@ -181,7 +191,12 @@ def base_from_rows(dist: BoltzmannDistribution, rows: Tensor) -> Mapping[str, tu
 
 
 def _model_states(
-    dist: BoltzmannDistribution, start: Machine, rows: Tensor | None, chains: int, warmup: int
+    dist: BoltzmannDistribution,
+    start: Machine,
+    rows: Tensor | None,
+    chains: int,
+    warmup: int,
+    sweep: Callable[[State, int], State],
 ) -> tuple[State, Tensor | None]:
     """Exact draws if the machine is small; else the ends of chains.
 
@@ -198,6 +213,10 @@ def _model_states(
         chosen = torch.randint(len(rows), (chains,), device=rows.device)
         first = rows[chosen].view(chains, *(1 for _ in batch), *dist.event_shape)
         state[dist.visible] = torch.where(elsewhere.view(chains, *ones), state[dist.visible], first)
-    for _ in range(warmup):
+    return sweep(state, warmup), elsewhere
+
+
+def _sweep(machine: Machine, state: State, sweeps: int) -> State:
+    for _ in range(sweeps):
         state = machine.sweep(state)
-    return state, elsewhere
+    return state

@@ -16,6 +16,7 @@ from ..energy.machine import State
 from ..energy.mean_field import mean_field
 from ..energy.temperatures import temperatures as ladder
 from ..native import out_of_autocast
+from .bits import AnnealedBits, loop_pays
 from .partition import base_from_rows
 from .units import AnnealingPath, reverse_ais
 from .weights import log_mean_exp
@@ -100,7 +101,11 @@ def raise_bound(
 def log_weights(dist: BoltzmannDistribution, path: AnnealingPath, betas: Tensor, seen: State, chains: int) -> Tensor:
     r"""The log of unbiased estimates of $p_{ann}$ of the layers that are seen, ``chains x rows``."""
     state, log_q = _hidden(dist, {n: x.repeat(chains, *(1 for _ in x.shape[1:])) for n, x in seen.items()})
-    weights = -dist.machine.energy(state) - log_q - path.log_base() + reverse_ais(path, betas, state)
+    weights = -dist.machine.energy(state) - log_q - path.log_base()
+    if loop_pays(dist, len(weights), len(betas)):
+        weights = weights + AnnealedBits(dist, path).reverse(betas, state)
+    else:
+        weights = weights + reverse_ais(path, betas, state)
     return weights.view(chains, -1)
 
 

@@ -163,6 +163,39 @@ class PackedBits:
         team.run_team(tempering.temper_bits, tensors, *numbers)
         return rates.sum(0) / (steps * chains), climbing.bool(), climbed
 
+    def anneal(self, words: Sequence[Tensor], base: Sequence[Tensor], early: int, levels: Tensor) -> Tensor:
+        r"""Overwrite the words by those after a sweep at every inverse temperature but the first; returns log weights per row.
+
+        A step from $\beta$ to the next adds the rise of $\log \sum e^{-E_\beta}$ over the first blocks, in the state before its
+        sweep.
+
+        Args:
+            words: of all layers; those of the first blocks are not read.
+            base: the logits of every layer at the inverse temperature 0.
+            early: the number of blocks that are summed out, one colour.
+            levels: inverse temperatures.
+
+        Raises:
+            ValueError: words, logits or temperatures that do not fit the machine.
+        """
+        from . import annealing, team
+
+        rows, like = self._rows(words), self.biases[0]
+        levels = levels.detach().double().resolve_neg().contiguous()
+        base = [b.detach().to(like).flatten() for b in base]
+        check_array("levels", levels, torch.float64, (max(2, len(levels)),))
+        for b, bias in zip(base, self.biases, strict=True):
+            check_array("base", b, torch.float32, bias.shape)
+        if not 0 < early <= len(self.order):
+            raise ValueError(f"anneal got {early} of {len(self.order)} blocks to sum out; expected one or more of them")
+        strips = sum(-(-len(self.biases[layer]) // TILE) for layer in self.order)
+        rises = levels.new_zeros(strips, rows)
+        differences = [_padded(bias - b) for bias, b in zip(self.biases, base, strict=True)]
+        tensors = [seeds(), levels, rises, *(_padded(b) for b in base), *differences, *words, *self.weights]
+        numbers = rows, *self.counts, len(levels) - 1, self.in_units, early, *self.numbers
+        team.run_team(annealing.anneal_bits, tensors, *numbers)
+        return rises.sum(0)
+
 
 def _padded(x: Tensor) -> Tensor:
     """A copy with zeros up to whole tiles."""

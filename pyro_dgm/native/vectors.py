@@ -188,6 +188,16 @@ def _interpolate_row(typing_context: Any, base: Any, difference: Any, field: Any
     return types.void(types.intp, types.intp, types.intp, types.float32, types.intp), generate
 
 
+def sum_of(builder: Any, row: Any) -> Any:
+    """The sum of a row's numbers."""
+    half = TILE // 2
+    while half:
+        halves = [ir.Constant(ir.VectorType(_I32, half), list(range(start, start + half))) for start in (0, half)]
+        row = builder.fadd(*(builder.shuffle_vector(row, row, mask) for mask in halves))
+        half //= 2
+    return builder.extract_element(row, ir.Constant(_I32, 0))
+
+
 def _sum_selected(typing_context: Any, word: Any, difference: Any, field: Any) -> Any:
     """The sum of difference + field where the bits of a word are 1."""
 
@@ -195,16 +205,7 @@ def _sum_selected(typing_context: Any, word: Any, difference: Any, field: Any) -
         chosen = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), TILE))
         row = builder.fadd(*(load(builder, address, 0) for address in arguments[1:]))
         row = builder.select(chosen, row, ir.Constant(_ROW, None))
-        half = TILE // 2
-        while half:
-            parts = [
-                builder.shuffle_vector(
-                    row, row, ir.Constant(ir.VectorType(_I32, half), list(range(start, start + half)))
-                )
-                for start in (0, half)
-            ]
-            row, half = builder.fadd(*parts), half // 2
-        return builder.extract_element(row, ir.Constant(_I32, 0))
+        return sum_of(builder, row)
 
     return types.float32(types.uint32, types.intp, types.intp), generate
 

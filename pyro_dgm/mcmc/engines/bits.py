@@ -11,6 +11,7 @@ from pyro.ops.streaming import StreamingStats
 from torch import Tensor
 
 from ...energy import Binary, BoltzmannDistribution, Dense, EnergyDistribution, Machine, State
+from ...energy.graph import Colour
 from ...native import PackedBits, moves_bits, steps_pay, sweeps_pay
 from ..gibbs import BlockGibbs
 from ..kernel import ChainsKernel, EnergyKernel
@@ -74,7 +75,7 @@ class BitEngine(Engine):
         self.bits = packed(machine)
 
     def advance(self, params: State, sweeps: int) -> State:
-        most = steps_at_once(self.kernel, self.rows())
+        most = steps_at_once(self.kernel.dist, self.rows())
         while sweeps:
             words = self.bits.pack([params[name] for name in self.names])
             if words is None:  # first states that are not zeros and ones become bits by a sweep
@@ -132,7 +133,7 @@ class BitGibbs(BitEngine):
         words = self.bits.pack([params[name] for name in self.names])
         if words is None or moments is not None:
             return super().collect(params, draws, thinning, layers, moments)
-        most, kept = steps_at_once(self.kernel, self.rows()), []
+        most, kept = steps_at_once(self.kernel.dist, self.rows()), []
         places = [place for place, name in enumerate(self.names) if name in layers]
         for _ in range(draws):
             for start in range(0, thinning, most):
@@ -194,11 +195,16 @@ def holds_bits(dist: EnergyDistribution) -> bool:
     )
 
 
-def packed(machine: Machine) -> PackedBits:
-    """A machine that ``holds_bits``, in the form that the loop reads; layers are numbered in the graph's order."""
+def packed(machine: Machine, colours: Sequence[Colour] | None = None) -> PackedBits:
+    """A machine that ``holds_bits``, in the form that the loop reads; layers are numbered in the graph's order.
+
+    Args:
+        machine: the machine.
+        colours: its colours in the order in which they are drawn, by default the graph's.
+    """
     graph = machine.graph
     names = list(graph.layers)
-    order = [block.layer for colour in graph.colours for block in colour]
+    order = [block.layer for colour in colours or graph.colours for block in colour]
     flows = []
     for place, name in enumerate(order):
         for number, end in graph.touching[name]:

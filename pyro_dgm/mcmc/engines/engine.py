@@ -9,8 +9,8 @@ from typing import NamedTuple
 from pyro.ops.streaming import StreamingStats
 from torch import Tensor
 
-from ...energy import State
-from ..kernel import ChainsKernel, EnergyKernel
+from ...energy import EnergyDistribution, State
+from ..kernel import ChainsKernel
 
 
 class Collected(NamedTuple):
@@ -31,16 +31,16 @@ WORK = 1e9
 """The most multiplications of one call of compiled code, a fraction of a second: Ctrl-C waits for its end."""
 
 
-def steps_at_once(kernel: EnergyKernel, states: int) -> int:
+def steps_at_once(dist: EnergyDistribution, states: int) -> int:
     """The number of sweeps of some states whose work is about ``WORK``: a function of sizes alone, so that runs repeat.
 
     Args:
-        kernel: the kernel.
+        dist: the distribution whose states they are.
         states: the number of states that a sweep moves (chains, at all temperatures).
     """
-    weights = kernel.dist.parameters()
+    weights = dist.parameters()
     # A drawn unit costs about as much as twenty multiplications, and the start of a sweep as much as a hundred thousand.
-    work = states * (sum(w.numel() for w in weights) + 20 * sum(s.numel() for s in kernel.dist.shapes.values()))
+    work = states * (sum(w.numel() for w in weights) + 20 * sum(s.numel() for s in dist.shapes.values()))
     return max(1, int(WORK / (work + 1e5)))
 
 

@@ -104,7 +104,7 @@ class JaxEngine(Engine):
     def advance(self, params: State, sweeps: int) -> State:
         from ...in_jax import _runs
 
-        most = steps_at_once(self.kernel, self.states())
+        most = steps_at_once(self.kernel.dist, self.states())
         with self._precision():
             plan, data = self.plan(())
             while sweeps:
@@ -117,7 +117,7 @@ class JaxEngine(Engine):
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
     ) -> Collected:
         # Of a draw that takes many calls the last one alone keeps it; and no call has more draws than fit into its work.
-        most = steps_at_once(self.kernel, self.states())
+        most = steps_at_once(self.kernel.dist, self.states())
         alone, at_once = min(thinning, most), max(1, most // thinning)
         parts: list[Collected] = []
         for start in range(0, draws, at_once):

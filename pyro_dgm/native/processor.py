@@ -71,9 +71,10 @@ def _described(entry: str) -> str | None:
 
 
 def processor_name() -> str:
-    """The processor and its vector instructions, in words."""
+    """The processor, its vector instructions and its matrix units, in words."""
     name = _described("model name") or platform.machine()
-    return f"{name}{' (Zen 4)' if splits_vectors() else ''} with {vector_instructions()}"
+    units = " and AMX" if has_matrix_units() else ""
+    return f"{name}{' (Zen 4)' if splits_vectors() else ''} with {vector_instructions()}{units}"
 
 
 @functools.cache  # the description has a part for every core, and every large product asks

@@ -81,8 +81,9 @@ def test_annealing_engines(benchmark):
     ratios(
         benchmark,
         "`log_partition` by AIS 784×500, 500 chains, 100 temperatures, against their products by `addmm`",
-        "≤ 1.2",
+        "≤ 0.5",
         rounds=7,
+        auto=lambda: run("auto"),
         jax=lambda: run("jax"),
         torch=lambda: run("torch"),
         addmm=products,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from ..native import runs_at_once
 from .around import Around
 from .support import RowSupport
 
@@ -57,7 +59,15 @@ class GivenRows(Around):
         sizes = [self.given.shape[-1], self.columns.event_shape[0]]
         parts = value.split(sizes if self.first else sizes[::-1], -1)
         given, columns = parts if self.first else parts[::-1]
-        return self.columns.log_prob(columns).masked_fill(~(given == self.given).all(-1), -torch.inf)
+        alike = (given == self.given).all(-1)
+        if runs_at_once() and not alike.all():
+            warnings.warn(
+                f"{int((~alike).sum())} of {alike.numel()} rows have probability zero, since their given columns are others than "
+                "those that the distribution was given: pass the rows to the program, as model(x), or their columns by name "
+                "(given, label)",
+                stacklevel=2,
+            )
+        return self.columns.log_prob(columns).masked_fill(~alike, -torch.inf)
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]

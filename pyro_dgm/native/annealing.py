@@ -58,7 +58,7 @@ def write_rows(
     Nothing is added where there are no ``rises``; ``part`` is a seed, an increment and a numbered part of the stream.
     """
     layer, layers = layout.order[place], layout.sizes.size
-    write_fields(data, layout, room.nothing, place, strip, top, height, room.work, room.fields)
+    write_fields(data, layout, room.nothing, place, strip, top, height, room.work, room.fields.ctypes.data)
     start, change = strip_of(data, layout, layer, _BASES, strip), strip_of(data, layout, layer, _BASES + layers, strip)
     logits, inverse = room.logits.ctypes.data, room.inverse.ctypes.data
     seed, gamma, number = part

@@ -156,7 +156,8 @@ class PackedBits:
         gaps = like.new_empty(sum(len(w) for w in words), rows)
         starts = [_padded(b) for b in base]
         differences = [_padded(bias - b) for bias, b in zip(self.biases, base, strict=True)]
-        fields = [like.new_empty(rows, starts[layer].numel()) for layer in self.order[:early]]
+        whole = -(-rows // TILE) * TILE
+        fields = [like.new_empty(whole, starts[layer].numel()) for layer in self.order[:early]]
         tensors = [seeds(2), betas, rates, source, climbing, climbed, gaps]
         tensors += [*starts, *differences, *words, *self.weights, *fields]
         numbers = rows, *self.counts, steps, len(betas), early, self.in_units, *self.numbers

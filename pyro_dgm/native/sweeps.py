@@ -75,16 +75,16 @@ def work_for(layout: Any) -> Any:
 
 @compiled
 def write_fields(
-    data: Any, layout: Any, plus: Any, place: Any, strip: Any, top: Any, height: Any, work: Any, fields: Any
+    data: Any, layout: Any, plus: Any, place: Any, strip: Any, top: Any, height: Any, work: Any, target: Any
 ) -> None:
-    """Write a strip of ``plus``, or zeros, and what couplings contribute to that strip of a block, in ``height`` rows of fields.
+    """Write a strip of ``plus``, or zeros, and what couplings contribute to that strip of a block, in ``height`` rows.
 
-    The fields are whole blocks of 32 rows.
+    The target is the address of rows of 32 numbers, whole blocks of 32 rows.
     """
     size = layout.sizes[layout.order[place]]
     strips, halves = tiles(size), halves_of(size, strip)
     begin_sums(plus, strip * TILE, 1 if layout.in_units else height, work.halves)
-    target, before = fields.ctypes.data, place_of(work.halves[0].ctypes.data, work.halves[1].ctypes.data, 0)
+    before = place_of(work.halves[0].ctypes.data, work.halves[1].ctypes.data, 0)
     after = place_of(target, target + HALF, BYTES)
     for flow in range(layout.ends.size // 2):
         if layout.ends[2 * flow] == place:
@@ -131,7 +131,7 @@ def sweep(data: Any, layout: Any, sweeps: Any) -> None:
             for task in range(first, end):
                 strip, top = task // chunks, task % chunks * CHUNK
                 height = min(CHUNK, rows - top)
-                write_fields(data, layout, bias, place, strip, top, height, work, logits)
+                write_fields(data, layout, bias, place, strip, top, height, work, logits.ctypes.data)
                 part = done + strip * pieces + top // PIECE
                 draw_words(logits, height, seeds, gamma, part, edge, words[strip, top : top + height])
             done += strips * pieces

@@ -26,7 +26,7 @@ from .sweeps import PIECE, draw_words, layout_of, tiles, work_for, write_fields
 from .tables import CHUNK, aligned
 from .team import for_a_team, meet, own_part
 from .unit_products import whole_blocks
-from .vectors import BYTES, TILE, copy_row, interpolate_row, sum_selected
+from .vectors import BYTES, TILE, interpolate_row, sum_selected
 
 _HEAD = 8
 _BASES = 8
@@ -60,9 +60,9 @@ def strips_of(data: Any, layout: Any, layer: Any, first: Any) -> Any:
 
 @compiled
 def fields_of(data: Any, layout: Any, tempered: Any, place: Any) -> Any:
-    """The memory for the fields of a block of the first colour, ``strips x rows x 32``."""
-    strips = tiles(layout.sizes[layout.order[place]])
-    return carray(data[tempered.fields + min(place, tempered.early - 1)], (strips, layout.rows, TILE), np.float32)
+    """The memory for the fields of a block of the first colour, ``strips x rows x 32`` with whole blocks of rows."""
+    shape = (tiles(layout.sizes[layout.order[place]]), whole_blocks(layout.rows), TILE)
+    return carray(data[tempered.fields + min(place, tempered.early - 1)], shape, np.float32)
 
 
 @compiled
@@ -80,15 +80,13 @@ def weigh_colours(data: Any, layout: Any, tempered: Any, gaps: Any, room: Any) -
         for task in range(first, end):
             strip, top = task // chunks, task % chunks * CHUNK
             height = min(CHUNK, rows - top)
+            field_row, down = nothing.ctypes.data, 0
             if place < tempered.early:
-                write_fields(data, layout, nothing, place, strip, top, height, room.work, room.sums)
+                field_row, down = field[strip, top].ctypes.data, BYTES
+                write_fields(data, layout, nothing, place, strip, top, height, room.work, field_row)
             change = difference.ctypes.data + strip * BYTES
             for i in range(height):
-                field_row = nothing.ctypes.data
-                if place < tempered.early:
-                    field_row = field.ctypes.data + (strip * rows + top + i) * BYTES
-                    copy_row(room.sums.ctypes.data + i * BYTES, field_row)
-                gaps[offset + strip, top + i] = sum_selected(words[strip, top + i], change, field_row)
+                gaps[offset + strip, top + i] = sum_selected(words[strip, top + i], change, field_row + i * down)
         offset += strips
 
 
@@ -134,12 +132,11 @@ def draw_colours(
             strip, top = task // chunks, task % chunks * CHUNK
             height = min(CHUNK, rows - top)
             if place >= tempered.early:
-                write_fields(data, layout, nothing, place, strip, top, height, room.work, room.sums)
+                write_fields(data, layout, nothing, place, strip, top, height, room.work, room.sums.ctypes.data)
             start, change = base.ctypes.data + strip * BYTES, difference.ctypes.data + strip * BYTES
+            kept, brought = field[strip].ctypes.data, room.sums.ctypes.data
             for i in range(height):
-                field_row = room.sums.ctypes.data + i * BYTES
-                if place < tempered.early:
-                    field_row = field.ctypes.data + (strip * rows + source[top + i]) * BYTES
+                field_row = kept + source[top + i] * BYTES if place < tempered.early else brought + i * BYTES
                 beta = np.float32(betas[(top + i) % betas.size])
                 interpolate_row(start, change, field_row, beta, room.logits.ctypes.data + i * BYTES)
             part, strip_words = done + strip * pieces + top // PIECE, words[strip, top : top + height]
@@ -185,7 +182,8 @@ def temper_bits(data: Any) -> None:
     multiply, and the numbers of ``sweep_bits``. Behind the others: four seeds; inverse temperatures in double precision; the
     summed swap probabilities of every chain's pairs; room for a row's source; which rows were at the lowest inverse temperature
     last, in bytes; trips of the chains; room for energies, ``strips of all layers x rows``; base and difference of every layer,
-    in whole tiles; words of bits; the flows' weights; room for the fields of the first colour's blocks, ``strips x rows x 32``.
+    in whole tiles; words of bits; the flows' weights; room for the fields of the first colour's blocks, ``strips x rows x 32``
+    with whole blocks of 32 rows.
     """
     head = carray(data[0], _HEAD, np.int64)
     layers, blocks = head[1], head[2]

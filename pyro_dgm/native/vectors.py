@@ -147,17 +147,14 @@ def _transpose_square(typing_context: Any, source: Any, stride: Any, target: Any
     return types.void(types.intp, types.intp, types.intp, types.intp), generate
 
 
-def _copy(row: Any) -> Any:
-    """Copy a row of numbers."""
+def _copy_half(typing_context: Any, source: Any, target: Any) -> Any:
+    """Copy half a row of numbers."""
 
-    def intrinsic_of(typing_context: Any, source: Any, target: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            save(builder, load(builder, arguments[0], 0, row), arguments[1], 0)
-            return context.get_dummy_value()
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        save(builder, load(builder, arguments[0], 0, _HALF_ROW), arguments[1], 0)
+        return context.get_dummy_value()
 
-        return types.void(types.intp, types.intp), generate
-
-    return intrinsic(intrinsic_of)
+    return types.void(types.intp, types.intp), generate
 
 
 def _word_of_bits(typing_context: Any, source: Any) -> Any:
@@ -220,6 +217,5 @@ look_up_pair: Any = _look_up(2 * TILE)
 add_zeros: Any = _add_zeros(TILE)
 add_zeros_of_pair: Any = _add_zeros(2 * TILE)
 transpose_square: Any = intrinsic(_transpose_square)
-copy_row: Any = _copy(_ROW)
-copy_half: Any = _copy(_HALF_ROW)
+copy_half: Any = intrinsic(_copy_half)
 word_of_bits: Any = intrinsic(_word_of_bits)

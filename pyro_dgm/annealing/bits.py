@@ -10,13 +10,18 @@ from torch import Tensor
 
 from .. import progress
 from ..energy.machine import State
-from ..mcmc.engines.bits import LONG_RUN, holds_bits, packed
+from ..mcmc.engines.bits import holds_bits, packed
 from ..mcmc.engines.engine import steps_at_once
 from ..native import steps_pay, sweeps_pay
 from .units import AnnealingPath
 
 if TYPE_CHECKING:
     from ..energy.boltzmann import BoltzmannDistribution
+
+
+LONG = 5000
+"""The fewest steps of a small machine, at some 0.3 ms each by torch, for which the loop is loaded: that takes half a second, or
+some four where it has to be compiled first."""
 
 
 def loop_pays(dist: BoltzmannDistribution, rows: int, steps: int, against: str = "torch") -> bool:
@@ -31,7 +36,7 @@ def loop_pays(dist: BoltzmannDistribution, rows: int, steps: int, against: str =
     if not holds_bits(dist) or len(dist.machine.colours) != 2:
         return False
     weights = sum(weight.numel() for weight in dist.machine.weights)
-    return steps_pay(rows, weights) or (steps >= LONG_RUN and sweeps_pay(rows, weights, against))
+    return steps_pay(rows, weights) or (steps >= LONG and sweeps_pay(rows, weights, against))
 
 
 class AnnealedBits:

@@ -112,7 +112,7 @@ def log_partition(
     if warmup is not None and not reverse and base is not None:
         raise ValueError(f"warmup got {warmup!r} without a reverse run, and only that one has a warm-up: leave it out")
     betas = ladder(1000 if temperatures is None else temperatures)
-    by_loop = _takes_loop(dist, engine or "auto", chains, len(betas))
+    by_loop = _takes_loop(dist, engine or "auto", chains, len(betas) * (1 + reverse))
     anneal = bits.log_weights if by_loop else _log_weights(engine_for(dist, engine or "auto", chains))
     mine = processes.share(chains, "chains")
     with torch.no_grad(), processes.own_stream():

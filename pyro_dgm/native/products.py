@@ -112,8 +112,9 @@ def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None, columns_firs
     product = x.new_empty(columns, rows) if columns_first else x.new_empty(rows, columns)
     chunk = unit_products.UNIT_CHUNK if in_units else tables.CHUNK
     chunks = max(-(-rows // chunk), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // strips))
-    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks, across, columns_first, in_units)
-    team.run_team(bit_products.multiply_bits, (source, words, matrix, plus, product, flag), *sizes)
+    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks, across, columns_first)
+    loop = bit_products.multiply_bits_by_units if in_units else bit_products.multiply_bits_by_tables
+    team.run_team(loop, (source, words, matrix, plus, product, flag), *sizes)
     if flag.item():
         return None
     return product.t() if columns_first else product
@@ -128,8 +129,8 @@ def multiplies_by_units() -> bool:
 
     x, weight = torch.arange(64.0).expand(32, 64).remainder(3.0).eq(1.0).float(), torch.arange(2048.0).view(64, 32) * 97
     words, product, flag = torch.empty(2, 32, dtype=torch.int32), torch.empty(32, 32), torch.zeros(1, dtype=torch.int64)
-    sizes = (32, 64, 32, 2, False, 0, 1, False, False, True)
-    team.run_team(bit_products.multiply_bits, (x, words, weight, x.new_empty(0), product, flag), *sizes)
+    sizes = (32, 64, 32, 2, False, 0, 1, False, False)
+    team.run_team(bit_products.multiply_bits_by_units, (x, words, weight, x.new_empty(0), product, flag), *sizes)
     return bool(flag == 0) and torch.equal(product.double(), x.double() @ weight.double())
 
 

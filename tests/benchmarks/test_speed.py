@@ -99,7 +99,7 @@ def test_lattice(benchmark):
 
 @pytest.mark.parametrize("chains", [100, 2000])
 def test_products_of_bits(benchmark, chains):
-    """Bits times a matrix of 784×500, and the gradient of the matrix, by tables of sums, or by matrix units where there are any."""
+    """Bits times a matrix of 784×500, and the gradient of the matrix, by tables of sums or by the matrix units that there are."""
     x, weight, bias = torch.randint(0, 2, (chains, 784)).float(), torch.randn(784, 500), torch.randn(500)
     cotangent = torch.randn(chains, 500)
     ratios(

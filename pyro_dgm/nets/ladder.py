@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..checks import check_choice, check_count, check_counts
 from .bodies import ACTIVATIONS, check_kernel
+from .layers import first_affine
 
 
 class Ladder(nn.Module):
@@ -42,7 +43,8 @@ class Ladder(nn.Module):
 
     def up(self, layer: int, below: Tensor) -> Tensor:
         """What a layer, from 1, gets from the one below it, with its bias: ``... x units``."""
-        return below @ self.weights[layer - 1] + self.biases[layer]
+        affine = first_affine if layer == 1 else _affine
+        return affine(below, self.weights[layer - 1], self.biases[layer])
 
     def down(self, layer: int, values: Tensor) -> Tensor:
         """What the layer below gets from a layer, from 1, without a bias."""
@@ -153,6 +155,10 @@ class TiedAutoencoder(nn.Module):
             h = self.ladder.down(layer, h) + self.ladder.biases[layer - 1]
             h = self.nonlinear(h) if layer > 1 else h
         return h
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.linear(x, weight.t(), bias)
 
 
 def _uniform(inputs: int, outputs: int) -> nn.Parameter:

@@ -13,8 +13,21 @@ from ..checks import check_count, check_positive, check_share
 from ..native import linear, multiplies_bits, runs_at_once
 
 
+def first_affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x @ weight + bias`` of a network's first layer: rows of bits by tables of sums or matrix units where these are faster.
+
+    Args:
+        x: ``batch_shape x n``.
+        weight: ``n x m``.
+        bias: ``m``, or None.
+    """
+    if runs_at_once() and not x.requires_grad and x.dim() == 2 and multiplies_bits(len(x), weight.numel()):
+        return linear(x, weight, bias)
+    return F.linear(x, weight.t(), bias)
+
+
 class InputLinear(nn.Linear):
-    r"""``nn.Linear`` for the first layer of a network: rows of bits are looked up in tables of sums where that is faster.
+    r"""``nn.Linear`` for the first layer of a network, by ``first_affine``.
 
     ``rows x in_features`` to ``rows x out_features``.
 
@@ -25,10 +38,7 @@ class InputLinear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        at_once = runs_at_once() and not x.requires_grad and x.dim() == 2
-        if at_once and multiplies_bits(len(x), self.weight.numel()):
-            return linear(x, self.weight.t(), self.bias)
-        return super().forward(x)
+        return first_affine(x, self.weight.t(), self.bias)
 
 
 class Maxout(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from .checks import check_count, check_positive
+from .checks import check_count, check_positive, described, shown
 
 
 class Kernel(ABC):
@@ -23,6 +23,14 @@ class Kernel(ABC):
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """The description of the kernel, as plain data."""
+
+
+def check_kernel(kernel: Any) -> None:
+    """Refuse what is no kernel."""
+    if not isinstance(kernel, Kernel):
+        raise ValueError(
+            f"kernel got {shown(kernel)}; expected a discrepancy.Kernel, such as discrepancy.GaussianKernels((1.0,))"
+        )
 
 
 class GaussianKernels(Kernel):
@@ -80,6 +88,7 @@ class PolynomialKernel(Kernel):
         self.offset = float(offset)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        x, y = _alike(x, y)
         return (self.offset + x @ y.mT) ** self.degree
 
     def options(self) -> dict[str, Any]:
@@ -118,14 +127,29 @@ class _SumOfExponentials(torch.autograd.Function):
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """Squared Euclidean distances, ``n x D`` and ``m x D`` to ``n x m``, never below zero.
 
+    Raises:
+        ValueError: no matrices of real numbers, or rows of other widths.
+
     Example:
         >>> squared_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
         tensor([[25.]])
     """
+    x, y = _alike(x, y)
     origin = x.detach().mean(0)  # about which little is lost to rounding
     x, y = x - origin, y - origin
     squares = x.square().sum(1).unsqueeze(1) + y.square().sum(1)
     return torch.addmm(squares, x, y.mT, alpha=-2).clamp_min(0.0)
+
+
+def _alike(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Two sets of rows in one precision, the higher of theirs."""
+    for rows in (x, y):
+        if not isinstance(rows, Tensor) or rows.dim() != 2 or not rows.is_floating_point():
+            raise ValueError(f"got {described(rows)}; expected rows of real numbers, n x D and m x D")
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"got rows of shapes {tuple(x.shape)} and {tuple(y.shape)}; expected n x D and m x D")
+    kind = torch.promote_types(x.dtype, y.dtype)
+    return x.to(kind), y.to(kind)
 
 
 def mean_discrepancy(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool = False) -> Tensor:
@@ -142,15 +166,16 @@ def mean_discrepancy(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool = Fals
         unbiased: whether to return the U-statistic.
 
     Raises:
-        ValueError: rows of other widths, or fewer than two of them for the U-statistic.
+        ValueError: no matrices of real numbers, rows of other widths, no rows or fewer than two of them for the U-statistic, or
+            another kernel.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0]])
         >>> mean_discrepancy(x, x, GaussianKernels([1.0]))
         tensor(0.)
     """
-    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"got rows of shapes {tuple(x.shape)} and {tuple(y.shape)}; expected n x D and m x D")
+    check_kernel(kernel)
+    x, y = _alike(x, y)
     fewest = 2 if unbiased else 1
     if min(len(x), len(y)) < fewest:
         raise ValueError(f"got {len(x)} and {len(y)} rows; expected at least {fewest} of either set")
@@ -181,13 +206,21 @@ def moment(x: Tensor, degrees: Tensor | Sequence[int]) -> Tensor:
         degrees: the exponents $n_i$, ``D``.
 
     Raises:
-        ValueError: another number of exponents than columns.
+        ValueError: no rows of real numbers, or another number of exponents than columns.
 
     Example:
         >>> moment(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 2])
         tensor(26.)
     """
-    exponents = torch.as_tensor(degrees, device=x.device)
+    _alike(x, x)
+    if not len(x):
+        raise ValueError("got no rows; expected at least one")
+    try:
+        exponents = torch.as_tensor(degrees, device=x.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"degrees got {described(degrees)}; expected {x.shape[1]} numbers, one for every column"
+        ) from None
     if exponents.shape != x.shape[1:]:
         raise ValueError(f"degrees got {tuple(exponents.shape)}; expected {tuple(x.shape[1:])}, one for every column")
     return (x**exponents).prod(1).mean()
@@ -199,15 +232,18 @@ def median_squared_width(x: Tensor, rows: int = 1000) -> float:
     Where half of the rows are equal it is their mean squared distance, and where all are one.
 
     Raises:
-        ValueError: fewer than two rows.
+        ValueError: no rows of real numbers, fewer than two, or values that are not finite.
 
     Example:
         >>> median_squared_width(torch.tensor([[0.0], [1.0], [3.0]]))
         4.0
     """
-    x = x[:rows]
+    _alike(x, x)
+    x = x[: check_count("rows", rows, 2)].to(torch.promote_types(x.dtype, torch.float32))
     if len(x) < 2:
         raise ValueError(f"got {len(x)} rows; expected at least 2, whose distance tells the kernel's width")
+    if not bool(x.isfinite().all()):
+        raise ValueError("got rows with values that are NaN or infinite; drop those rows")
     squares = torch.nn.functional.pdist(x).square()
     found = float(squares.median()) or float(squares.mean())
     return found if found > 0 and math.isfinite(found) else 1.0

@@ -126,6 +126,24 @@ def test_widths_of_rows_that_are_equal():
 def test_what_is_refused():
     with pytest.raises(ValueError, match="expected n x D and m x D"):
         mean_discrepancy(X, Y[:, :1], KERNEL)
+    for rows in (X.long(), X[0], X.tolist(), None):
+        for call in (mean_discrepancy, lambda x, y, _: squared_distances(y, x), lambda x, *_: median_squared_width(x)):
+            with pytest.raises(ValueError, match="expected rows of real numbers, n x D"):
+                call(rows, Y, KERNEL)
+        with pytest.raises(ValueError, match="expected rows of real numbers, n x D"):
+            moment(rows, [1, 2])
+    with pytest.raises(ValueError, match="expected n x D and m x D"):
+        squared_distances(X, Y[:, :1])
+    with pytest.raises(ValueError, match=r"expected a discrepancy\.Kernel"):
+        mean_discrepancy(X, Y, "gaussian")
+    with pytest.raises(ValueError, match="got no rows"):
+        moment(X[:0], [1, 2])
+    with pytest.raises(ValueError, match="degrees got 'ab'; expected 2 numbers"):
+        moment(X, "ab")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        median_squared_width(torch.tensor([[0.0], [torch.nan]]))
+    with pytest.raises(ValueError, match="rows got -1"):
+        median_squared_width(X, rows=-1)
     with pytest.raises(ValueError, match="at least 2 of either set"):
         mean_discrepancy(X[:1], Y, KERNEL, unbiased=True)
     for widths in ((), 3.0, "1"):

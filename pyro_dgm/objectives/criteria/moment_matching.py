@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ... import processes
 from ...calls import warn_caller
 from ...checks import check_count, check_share
-from ...discrepancy import GaussianKernels, Kernel, mean_discrepancy, root
+from ...discrepancy import GaussianKernels, Kernel, check_kernel, mean_discrepancy, root
 from ...nets.modes import evaluating
 from ..objective import Objective, Turn
 from .generated import check_differentiable, counterparts
@@ -63,10 +63,8 @@ class MomentMatching(Objective):
         unbiased: bool = False,
         samples: int | None = None,
     ) -> None:
-        if kernel is not None and not isinstance(kernel, Kernel):
-            raise ValueError(
-                f"kernel got {kernel!r}; expected a discrepancy.Kernel, such as discrepancy.GaussianKernels((1.0,))"
-            )
+        if kernel is not None:
+            check_kernel(kernel)
         if root and unbiased:
             raise ValueError("root=True with unbiased=True; the unbiased statistic may be negative and has no root")
         self.kernel = GaussianKernels() if kernel is None else kernel

@@ -174,6 +174,16 @@ def test_models_are_sampled():
     assert parzen(rbm, bits, bits, n=100, widths=[0.5], space="bits").samples == 100
 
 
+def test_sets_of_other_precisions_are_compared_in_one():
+    """Arrays of NumPy are of double precision, and a model's samples are not."""
+    fake, real, rest = torch.randn(3, 20, 2, generator=torch.Generator().manual_seed(0)).unbind(0)
+    expected = nearest_neighbours(fake, real, rest, n=20)
+    for kind in (torch.float64, torch.float16):
+        found = nearest_neighbours(fake, real.to(kind), rest, n=20), nearest_neighbours(fake.to(kind), real, rest, n=20)
+        assert all(f.ratio == pytest.approx(expected.ratio, rel=1e-2) for f in found)
+        assert mmd_test(fake, real.to(kind)).value == pytest.approx(mmd_test(fake, real).value, abs=1e-2)
+
+
 def test_what_is_refused():
     for call, message in [
         (lambda: parzen(CENTRES, TEST, VALID), "at least 10000"),
@@ -183,6 +193,16 @@ def test_what_is_refused():
         (lambda: mmd_test(FAKE[:1], R), "at least two"),
         (lambda: parzen(CENTRES * torch.nan, TEST, VALID, n=3), "finite"),
         (lambda: nearest_neighbours(dgm.GAN.example()[0], dgm.GAN.example()[0], R), "expected rows"),
+        (lambda: nearest_neighbours(FAKE, R, R, n=-1), "n got -1; expected an integer of at least 1"),
+        (lambda: nearest_neighbours(FAKE[0], R, R, n=1), "samples got a Tensor of shape .* expected a matrix"),
+        (lambda: mmd_test(FAKE, R, n=-1), "n got -1; expected an integer of at least 1"),
+        (lambda: mmd_test(FAKE, R, n="3"), "n got '3'; expected an integer of at least 1"),
+        (lambda: mmd_test(FAKE, R, kernel="gaussian"), "expected a discrepancy.Kernel"),
+        (lambda: mmd_test(FAKE, R, seed=-1), "seed got -1"),
+        *[
+            (lambda w=w: parzen(CENTRES, TEST, VALID, n=3, widths=w), "widths got")
+            for w in ("ab", [math.nan], [[1.0]], None)
+        ],
     ]:
         with pytest.raises(ValueError, match=message):
             call()

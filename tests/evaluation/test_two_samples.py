@@ -172,6 +172,8 @@ def test_models_are_tested():
         (lambda: prd_of_laws([0.5, 0.4], [0.5, 0.5], [1.0]), "p got numbers"),
         (lambda: prd_of_laws([0.5, 0.5], [1.0], [1.0]), "2 states and q 1"),
         (lambda: prd_of_laws([1.0], [1.0], [0.0]), "positive"),
+        (lambda: prd_of_laws([1.0], "half", [1.0]), "q got 'half'; expected a sequence of numbers"),
+        (lambda: two_sample_test(FAKE[0], R), r"samples got a Tensor of shape \(2,\).*expected a matrix"),
         (lambda: parzen_references(R, R, R, n=10), "at least 10"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...checks import check_counts
 from ...extras import need
 from ...files import write_atomically
 
@@ -42,9 +43,9 @@ def fold(name: str, rows: np.ndarray, shape: Shape) -> np.ndarray:
     Raises:
         ValueError: the shape is no picture's, or does not fit the rows.
     """
-    shape = tuple(int(side) for side in shape)
+    shape = check_counts("shape", shape, "the sides of a picture", "(28, 28)")
     last = len(shape) == 3 and shape[0] not in (1, 3) and shape[2] in (1, 3)
-    if len(shape) not in (2, 3) or min(shape) < 1 or not (last or shape[:-2] in ((), (1,), (3,))):
+    if len(shape) not in (2, 3) or not (last or shape[:-2] in ((), (1,), (3,))):
         raise ValueError(
             f"shape got {shape}; expected (height, width), or three sides of which the first or the last, 1 or 3, are channels"
         )

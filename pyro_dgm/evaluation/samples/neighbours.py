@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...checks import check_count
+from ...checks import check_count, check_seed
 from ...discrepancy import squared_distances
 from ...models.shared.model import Model
 from .rows import at_random, check_same_width, rows_of
@@ -118,9 +118,10 @@ def nearest_neighbours(samples: Any, train: Any, held_out: Any, n: int = 1000, s
         >>> dgm.evaluation.nearest_neighbours(x[:5], x[:50], x[50:], n=5).ratio
         0.0
     """
+    check_seed(seed)
     made, trained, rest = rows_of(samples, "samples", n), rows_of(train, "train"), rows_of(held_out, "held_out")
     check_same_width(samples=made, train=trained, held_out=rest)
-    rest = at_random(rest, len(made), seed)
+    made, rest = made.to(trained), at_random(rest, len(made), seed).to(trained)
     (index, distances), (_, others) = _nearest(made, trained), _nearest(rest, trained)
     return NearestNeighbours(index, distances, others, float(distances.median() / others.median()))
 

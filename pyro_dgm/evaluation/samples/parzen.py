@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checks import check_count, check_seed
+from ...checks import check_count, check_seed, shown
 from ...data import Split
 from ...discrepancy import squared_distances
 from .neighbours import ROWS_AT_ONCE
@@ -120,9 +120,7 @@ def parzen(
     stated = str(test.space) if isinstance(test, Split) and space is None else space
     centres, rows, chosen_by = rows_of(samples, "samples", n), rows_of(test, "test"), rows_of(valid, "valid")
     check_same_width(samples=centres, test=rows, valid=chosen_by)
-    tried = sorted(float(w) for w in np.atleast_1d(np.asarray(widths, dtype=float)))
-    if not tried or tried[0] <= 0:
-        raise ValueError(f"widths got {list(widths)}; expected positive numbers")
+    tried = _checked(widths)
     means = [float(values.mean()) for values in _log_densities(centres, chosen_by[:CHOOSING_ROWS], tried)]
     best = max(range(len(tried)), key=means.__getitem__)
     if len(tried) > 1 and best in (0, len(tried) - 1):
@@ -136,6 +134,17 @@ def parzen(
         float(values.mean()), error, float(values.median()), tried[best], len(centres), len(rows), rows.shape[1], stated,
         tuple(tried),
     )  # fmt: skip
+
+
+def _checked(widths: Any) -> list[float]:
+    """The widths in order."""
+    try:
+        tried = sorted(np.atleast_1d(np.asarray(widths, dtype=float)).tolist())
+    except (TypeError, ValueError):
+        tried = []
+    if isinstance(widths, str) or not tried or not all(isinstance(w, float) and 0 < w < math.inf for w in tried):
+        raise ValueError(f"widths got {shown(widths)}; expected positive numbers, such as (0.1, 0.2, 0.5)")
+    return tried
 
 
 def _log_densities(centres: Tensor, rows: Tensor, widths: Sequence[float]) -> list[Tensor]:

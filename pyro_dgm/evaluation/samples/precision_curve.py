@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checks import check_count, check_seed
+from ...checks import check_count, check_seed, described, shown
 from ...extras import need
 from ...models.shared.model import Model
 from .rows import check_same_width, rows_of
@@ -54,17 +54,24 @@ def prd_of_laws(p: Any, q: Any, slopes: Sequence[float] | Tensor) -> tuple[Tenso
         >>> prd_of_laws([0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [1.0])
         (tensor([0.5000], dtype=torch.float64), tensor([0.5000], dtype=torch.float64))
     """
-    laws = [torch.as_tensor(law, dtype=torch.float64) for law in (p, q)]
+    laws = [_numbers("p", p), _numbers("q", q)]
     for name, law in zip("pq", laws, strict=True):
         if law.dim() != 1 or not bool((law >= 0).all()) or not abs(float(law.sum()) - 1) < 1e-6:
             raise ValueError(f"{name} got numbers of shape {tuple(law.shape)} that are no probabilities with the sum 1")
     if len(laws[0]) != len(laws[1]):
         raise ValueError(f"p has {len(laws[0])} states and q {len(laws[1])}; expected laws on one set")
-    steep = torch.as_tensor(slopes, dtype=torch.float64)
+    steep = _numbers("slopes", slopes)
     if steep.dim() != 1 or not bool(((steep > 0) & steep.isfinite()).all()):
-        raise ValueError(f"slopes got {slopes}; expected positive numbers")
+        raise ValueError(f"slopes got {shown(slopes)}; expected positive numbers")
     precision = torch.minimum(steep.unsqueeze(1) * laws[0], laws[1]).sum(1)
     return precision, precision / steep
+
+
+def _numbers(name: str, values: Any) -> Tensor:
+    try:
+        return torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} got {described(values)}; expected a sequence of numbers") from None
 
 
 def precision_curve(

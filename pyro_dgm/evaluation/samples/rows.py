@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checks import check_count, check_seed
+from ...checks import check_count, check_seed, described
 from ...data import Split
 from ...data.rows import as_rows
 from ...inference.registration import unregistered
@@ -28,22 +28,26 @@ def rows_of(rows: Any, name: str, n: int | None = None) -> Tensor:
         n: a number of rows, or None for all.
 
     Raises:
-        ValueError: no rows, fewer than n, or values that are not finite.
+        ValueError: no rows, a single one without its dimension, fewer than n, or values that are not finite.
     """
+    n = None if n is None else check_count("n", n)
     if isinstance(rows, Model):
         if n is None:
             raise ValueError(f"{name} got the model {type(rows).__name__}; expected rows")
         with unregistered(), evaluating(rows), torch.no_grad():
-            counts = [min(SAMPLED_AT_ONCE, n - start) for start in range(0, check_count("n", n), SAMPLED_AT_ONCE)]
+            counts = [min(SAMPLED_AT_ONCE, n - start) for start in range(0, n, SAMPLED_AT_ONCE)]
             found = torch.cat([rows.sample(count) for count in counts])
     else:
-        found = as_rows(rows.x if isinstance(rows, Split) else rows, name).flatten(1)
+        found = as_rows(rows.x if isinstance(rows, Split) else rows, name)
+        if found.dim() < 2:
+            raise ValueError(f"{name} got {described(found)}; expected a matrix of rows x columns")
+        found = found.flatten(1)
         if n is not None and len(found) < n:
             raise ValueError(f"{name} has {len(found)} rows; expected at least {n}")
         found = found[:n]
     if not len(found) or not bool(found.isfinite().all()):
         raise ValueError(f"{name} holds no rows, or values that are not finite; expected a matrix of numbers")
-    return found.detach().cpu()
+    return found.detach().cpu().to(torch.promote_types(found.dtype, torch.float32))
 
 
 def at_random(rows: Tensor, n: int | None, seed: int) -> Tensor:
@@ -52,7 +56,7 @@ def at_random(rows: Tensor, n: int | None, seed: int) -> Tensor:
     >>> at_random(torch.arange(3.0), 5, seed=0), len(at_random(torch.arange(9.0), 5, seed=0))
     (tensor([0., 1., 2.]), 5)
     """
-    if n is None or n >= len(rows):
+    if n is None or check_count("n", n) >= len(rows):
         return rows
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(check_seed(seed)))[:n]]
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...checks import check_count
-from ...discrepancy import GaussianKernels, Kernel, median_squared_width
+from ...checks import check_count, check_seed
+from ...discrepancy import GaussianKernels, Kernel, check_kernel, median_squared_width
 from ...models.shared.model import Model
 from .rows import at_random, check_same_width, rows_of
 
@@ -43,7 +43,7 @@ def mmd_test(
         seed: seed of the permutations, and of the choice of rows.
 
     Raises:
-        ValueError: rows of other widths, or fewer than two of either set.
+        ValueError: rows of other widths, fewer than two of either set, or another kernel.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -52,6 +52,9 @@ def mmd_test(
         True
     """
     check_count("permutations", permutations)
+    check_seed(seed)
+    if kernel is not None:
+        check_kernel(kernel)
     real = at_random(rows_of(data, "data"), n, seed)
     made = at_random(rows_of(samples, "samples", n if isinstance(samples, Model) else None), n, seed)
     check_same_width(samples=made, data=real)

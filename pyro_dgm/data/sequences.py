@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..checks import check_count, described
+
 
 def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
     r"""Sequences of $T_i$ frames as rows of equal width.
@@ -21,19 +23,18 @@ def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
 
     Raises:
         ValueError: no sequences; or one that is no floating-point matrix, has no frames, another D than the first, more than
-            ``length`` frames, or a value that is NaN or infinite. The message gives its number.
+            ``length`` frames, or a value that is NaN or infinite, by its number; or a length that is no whole number.
 
     Example:
         >>> pad([torch.tensor([[5.0], [6.0]]), torch.tensor([[7.0]])])
         tensor([[5., 1., 6., 1.],
                 [7., 1., 0., 0.]])
     """
-    if len(sequences) == 0:
-        raise ValueError("pad got no sequences; expected at least one tensor of frames x values")
+    check_sequences("pad", sequences)
     for number, sequence in enumerate(sequences):
         _check_sequence(number, sequence, sequences[0])
     longest = max(map(len, sequences))
-    if length is not None and length < longest:
+    if length is not None and (length := check_count("length", length, 0, "the number of frames per row")) < longest:
         number = next(i for i, sequence in enumerate(sequences) if len(sequence) > length)
         raise ValueError(
             f"pad got length={length}, but sequence {number} has {len(sequences[number])} frames; give at least {longest}, "
@@ -45,6 +46,18 @@ def pad(sequences: Sequence[Tensor], length: int | None = None) -> Tensor:
         row[: len(sequence), :features] = sequence
         row[: len(sequence), features] = 1
     return rows.flatten(1)
+
+
+def check_sequences(name: str, sequences: Sequence[Tensor]) -> None:
+    """Refuse what holds no sequences.
+
+    Raises:
+        ValueError: none, or something that has no length.
+    """
+    if not hasattr(sequences, "__len__"):
+        raise ValueError(f"{name} got {described(sequences)}; expected a list of tensors of frames x values")
+    if len(sequences) == 0:
+        raise ValueError(f"{name} got no sequences; expected at least one tensor of frames x values")
 
 
 def _check_sequence(number: int, sequence: Tensor, first: Tensor) -> None:
@@ -78,15 +91,18 @@ def unpad(rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
         The values, ``... x T x D``, and the booleans ``present``, ``... x T``.
 
     Raises:
-        ValueError: a width that is no multiple of D + 1; a sequence with a NaN or infinite value, with marks of existence
-            that are not ones followed by zeros, without frames, or with values other than 0 after its end. The message
-            gives its number.
+        ValueError: no tensor; a width that is no multiple of D + 1; a sequence with a NaN or infinite value, with marks of
+            existence that are not ones followed by zeros, without frames, or with values other than 0 after its end. The
+            message gives its number.
 
     Example:
         >>> values, present = unpad(torch.tensor([[5.0, 1.0, 6.0, 1.0], [7.0, 1.0, 0.0, 0.0]]), features=1)
         >>> [frames[exists].flatten().tolist() for frames, exists in zip(values, present)]
         [[5.0, 6.0], [7.0]]
     """
+    if not isinstance(rows, Tensor):
+        raise ValueError(f"got {described(rows)}; expected a tensor of rows, as dgm.data.pad makes them")
+    features = check_count("features", features, 0, "the number of values per frame")
     width = rows.shape[-1] if rows.ndim else 0
     if features < 1 or width == 0 or width % (features + 1):
         raise ValueError(

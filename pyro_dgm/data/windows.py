@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..checks import check_count
 from .dataset import Dataset, Split
-from .sequences import unpad
+from .sequences import check_sequences, unpad
 from .space import Space
 
 
@@ -35,8 +35,7 @@ def windows(sequences: Sequence[Tensor], order: int) -> Tensor:
                 [2., 3., 4.]])
     """
     order = check_count("order", order, 0, "the frames before a frame")
-    if len(sequences) == 0:
-        raise ValueError("windows got no sequences; expected at least one tensor of frames x values")
+    check_sequences("windows", sequences)
     for number, sequence in enumerate(sequences):
         if not isinstance(sequence, Tensor) or sequence.dim() != 2 or sequence.shape[1] != sequences[0].shape[-1]:
             got = tuple(sequence.shape) if isinstance(sequence, Tensor) else type(sequence).__name__

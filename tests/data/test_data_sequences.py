@@ -46,6 +46,8 @@ def spoilt(number: int, value: torch.Tensor) -> list[torch.Tensor]:
     ("given", "message"),
     [
         ([], "no sequences"),
+        (None, "pad got None; expected a list of tensors"),
+        (iter(ragged()), "pad got a list_iterator; expected a list of tensors"),
         (spoilt(2, torch.zeros(0, 2).double()), "sequence 2 has no frames"),
         (spoilt(1, torch.zeros(4, 3).double()), "sequence 1 has 3 values per frame and sequence 0 has 2"),
         (spoilt(3, torch.tensor([[0.0, 0.0], [0.0, torch.nan]])), "sequence 3 has a NaN .* frame 1"),
@@ -64,6 +66,9 @@ def test_pad_refuses(given: list[torch.Tensor], message: str) -> None:
 def test_pad_refuses_a_short_length() -> None:
     with pytest.raises(ValueError, match="length=4, but sequence 2 has 5 frames; give at least 5"):
         pad(ragged(), 4)
+    for length in ("9", 9.5, -1):
+        with pytest.raises(ValueError, match=f"length got {length!r}; expected the number of frames per row"):
+            pad(ragged(), length)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +92,13 @@ def test_unpad_refuses(row: list[float], message: str) -> None:
 def test_unpad_refuses_widths(width: int, features: int) -> None:
     with pytest.raises(ValueError, match="expected rows x"):
         unpad(torch.zeros(3, width), features)
+
+
+def test_unpad_refuses_what_is_no_tensor_or_number() -> None:
+    with pytest.raises(ValueError, match=r"got an ndarray of shape \(3, 6\).*; expected a tensor of rows"):
+        unpad(np.zeros((3, 6)), 2)
+    with pytest.raises(ValueError, match="features got '2'; expected the number of values per frame"):
+        unpad(torch.zeros(3, 6), "2")
 
 
 def write_chorales(path: Path, **changes: np.ndarray) -> None:

@@ -1,6 +1,8 @@
 """One conversion of rows for everything that takes data: arrays, tables, sparse rows, torch's datasets, other precisions."""
 
+import contextlib
 import json
+import math
 
 import numpy as np
 import pandas
@@ -223,3 +225,26 @@ def test_every_model_is_made_of_numpys_numbers(cls):
     options = cls.example()[0].options()
     again = cls(**{name: of_numpy(value) for name, value in options.items()})
     assert json.dumps(again.options()) == json.dumps(options)
+
+
+def of_another_kind(value):
+    """What an option of this kind is never."""
+    if isinstance(value, bool) or value is None:
+        return []
+    if isinstance(value, int | float):
+        return ["0.5", math.nan, [0.5]]
+    return ["ab"] if isinstance(value, str) else ["ab", [0.5, "a"]]
+
+
+@pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
+def test_every_model_refuses_options_of_another_kind(cls):
+    """In words: a check of the package, and no error of torch's, nor a model that fails when it is used."""
+    options = cls.example()[0].options()
+    for name, value in options.items():
+        for wrong in of_another_kind(value):
+            with pytest.raises(ValueError, match=" got ") as error:
+                cls(**options | {name: wrong})
+            assert "pyro_dgm" in str(error.traceback[-1].path), name
+        if not isinstance(value, bool):
+            with contextlib.suppress(ValueError):  # None is what an option is by default, or is refused
+                cls(**options | {name: None})

@@ -155,6 +155,7 @@ def test_supervised_generator_learns_a_drawing():
     ("make", "message"),
     [(lambda: dgm.AffineGenerator(0), "at least 1"), (lambda: dgm.InverseTransform(1, bins=0), "bins"),
      (lambda: dgm.FlowGenerator(1), "at least 2"), (lambda: dgm.FlowGenerator(3, layers=0), "at least 1"),
+     (lambda: dgm.FlowGenerator(3, hidden=()), r"hidden got \(\); expected the units of every hidden layer"),
      (lambda: dgm.SupervisedGenerator(3, 0), "at least 1"), (lambda: dgm.SupervisedGenerator(3, 1, output="t"), "one of"),
      (lambda: dgm.AffineGenerator(2).evidence(torch.zeros(1, 2), "ais"), "exact"),
      (lambda: dgm.AffineGenerator(2).impute(torch.zeros(1, 2), torch.tensor([True, False]), draws=1), "at least 2")],

@@ -225,8 +225,10 @@ def _checked(picture: Sequence[int], size: int | Sequence[int]) -> tuple[tuple[i
             f"picture got {picture!r}; expected (height, width) or (channels, height, width), each at least 1"
         )
     *first, height, width = picture
-    if len(sides) != 2 or any(
-        type(k) is not int or not 1 <= k <= n for k, n in zip(sides, (height, width), strict=True)
+    if (
+        not isinstance(sides, Sequence)
+        or len(sides) != 2
+        or any(type(k) is not int or not 1 <= k <= n for k, n in zip(sides, (height, width), strict=True))
     ):
         raise ValueError(
             f"size got {size!r}; expected height and width of a filter, from 1 to those of {height} x {width}"

@@ -37,7 +37,7 @@ class Unit(ABC):
     switches: ClassVar[slice] = slice(0)
 
     def __init__(self, *shape: int) -> None:
-        if len(shape) <= self.inner_dim or any(not isinstance(n, int) or n < 1 for n in shape):
+        if len(shape) <= self.inner_dim or any(type(n) is not int or n < 1 for n in shape):
             raise ValueError(
                 f"{type(self).__name__} got shape {shown(shape)}; expected at least {self.inner_dim + 1} positive integers, "
                 f"as in {type(self).__name__}({', '.join(['784', '10'][: self.inner_dim + 1])})"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...autoregressive import AutoregressiveDistribution, MaskedNetwork, Network, check_order, plain_order
-from ...checks import check_choice, check_columns, check_count, check_counts
+from ...checks import check_choice, check_columns, check_count, check_counts, check_seed
 from ...objectives.criteria.next_mask import NextMask
 from ...objectives.objective import Elbo, Objective
 from ..shared.autoregressive import AutoregressiveModel, column_options
@@ -46,7 +46,7 @@ class MADE(AutoregressiveModel):
 
     Raises:
         ValueError: fewer than two columns, no hidden unit or mask, masks that would all be the same, an unknown
-            family, activation, choice of orders or degrees, an order that is no permutation.
+            family, activation, choice of orders or degrees, an order that is no permutation, a seed that is no number.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -79,7 +79,8 @@ class MADE(AutoregressiveModel):
             raise ValueError(
                 "all masks would be the same: choose orders='all' or degrees='random', or masks=1 for a single one"
             )
-        self.visible, self.hidden, self.context, self.seed = visible, check_counts("hidden", hidden), context, seed
+        self.visible, self.hidden, self.context = visible, check_counts("hidden", hidden), context
+        self.seed = check_seed(seed)
         self.output, self.order, self.masks, self.orders = output, plain_order(order), masks, orders
         self.degrees, self.activation, self.direct = degrees, activation, direct
         self.declare(output, visible)

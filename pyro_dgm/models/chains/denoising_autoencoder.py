@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_counts
+from ...checks import check_choice, check_counts
 from ...energy import Clamp, State
 from ...nets.bodies import ACTIVATIONS, Convolutions, TransposedConvolutions, mlp
 from ...nets.ladder import TiedAutoencoder
@@ -86,6 +86,7 @@ class DenoisingAutoencoder(RebuildingModel):
     ) -> None:
         super().__init__(visible, 0, output, corruption, level, levels, shared_noise)
         self.hidden = check_counts("hidden", hidden, "the units of at least one hidden layer", "(2000,)")
+        check_choice("activation", activation, ACTIVATIONS)
         self.channels = check_body(body, shape, channels, self.visible)
         self.body, self.shape, self.activation = body, shape, activation
         self.tied, self.masks = bool(tied), bool(masks)

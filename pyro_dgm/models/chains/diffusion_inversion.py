@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_belongs, check_choice, check_columns, check_count, check_counts
+from ...checks import check_belongs, check_choice, check_columns, check_count, check_counts, check_share
 from ...distributions.exact_bits import ExactBits
 from ...nets.scaling import ColumnScaling
 from ...nets.timed import TimedConvolutions, TimedPerceptron
@@ -106,9 +106,8 @@ class DiffusionInversion(LatentVariableModel):
         check_choice("output", output, ("binary", "gaussian"))
         check_choice("last_step", last_step, ("learned", "fixed"))
         check_belongs("output", output, ["binary"], rate=rate)
+        check_share("rate", 0.5 if rate is None else rate, "the share of ones in noise")
         self.rate = 0.5 if rate is None else float(rate)
-        if not 0 < self.rate < 1:
-            raise ValueError(f"rate got {rate!r}; expected the share of ones in noise, between 0 and 1")
         self.output, self.last_step, self.activation = output, last_step, activation
         self.hidden = check_counts("hidden", hidden, "the units of at least one hidden layer", "(500, 500)")
         self.channels = check_body(body, shape, channels, self.visible)

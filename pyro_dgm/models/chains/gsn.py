@@ -88,8 +88,8 @@ class GSN(RebuildingModel):
         self.hidden = check_counts("hidden", hidden, "the units of at least one hidden layer", "(1500, 1500)")
         check_choice("activation", activation, ACTIVATIONS)
         self.activation, self.tied = activation, bool(tied)
-        each = [0.0] * (len(self.hidden) - 1) + [noise] if isinstance(noise, int | float) else list(noise)
-        if len(each) != len(self.hidden):
+        each = [0.0] * (len(self.hidden) - 1) + [noise] if isinstance(noise, int | float) else noise
+        if not isinstance(each, Sequence) or len(each) != len(self.hidden):
             raise ValueError(
                 f"noise got {noise!r}; expected a number, or one for each of {len(self.hidden)} hidden layers"
             )

@@ -192,14 +192,14 @@ def _shape(visible: int, shape: Sequence[int] | None, needed: bool) -> tuple[int
             raise ValueError(f"attention over {visible} columns, which make no square, needs shape=(height, width)")
         return (side, side) if side**2 == visible else (1, visible)
     sides = tuple(shape) if isinstance(shape, Sequence) else ()
-    if len(sides) != 2 or min(sides) < 1 or math.prod(sides) != visible:
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides) or math.prod(sides) != visible:
         raise ValueError(f"shape got {shape!r}; expected a height and a width whose product is visible, {visible}")
     return sides[0], sides[1]
 
 
 def _attention(attention: Sequence[int], shape: tuple[int, int]) -> tuple[int, int]:
     filters = tuple(attention) if isinstance(attention, Sequence) else ()
-    if len(filters) != 2 or not all(1 <= size <= max(shape) for size in filters):
+    if len(filters) != 2 or not all(isinstance(size, int) and 1 <= size <= max(shape) for size in filters):
         raise ValueError(
             f"attention got {attention!r}; expected filters along a side of the read and of the write window, as in (2, 5), each "
             f"from 1 to the picture's longer side, {max(shape)}, or None"

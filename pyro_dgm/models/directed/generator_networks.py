@@ -171,10 +171,10 @@ class FlowGenerator(ExplicitModel):
     Args:
         visible: the number of columns, at least 2.
         layers: the number of coupling transforms.
-        hidden: units of the hidden layers of their networks.
+        hidden: units of the hidden layers of their networks, at least one.
 
     Raises:
-        ValueError: fewer than two columns, or a number below one.
+        ValueError: fewer than two columns, no hidden layer, or a number below one.
 
     Example:
         >>> import pyro_dgm as dgm
@@ -188,7 +188,7 @@ class FlowGenerator(ExplicitModel):
             check_columns(visible, 2),
             check_count("layers", layers, what="the number of coupling transforms"),
         )
-        self.visible, self.layers, self.hidden = visible, layers, check_counts("hidden", hidden, fewest=0)
+        self.visible, self.layers, self.hidden = visible, layers, check_counts("hidden", hidden)
         split = visible // 2
         sizes = [visible - split, visible - split]
         self.networks = nn.ModuleList(DenseNN(split, list(hidden), sizes) for _ in range(layers))

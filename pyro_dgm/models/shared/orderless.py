@@ -13,7 +13,7 @@ from ... import progress
 from ...autoregressive import AutoregressiveDistribution, Network, OrderEnsemble
 from ...autoregressive.conditionals import check_context_columns
 from ...autoregressive.orderless import Body, OrderOfBody, random_orders
-from ...checks import check_columns, check_orders
+from ...checks import check_columns, check_orders, check_seed
 from ...objectives.criteria.order_agnostic import OrderAgnostic, random_subsets, subset_loss
 from ...objectives.objective import Objective
 from .autoregressive import AutoregressiveModel, column_options
@@ -59,7 +59,7 @@ class OrderlessModel(AutoregressiveModel):
             check_orders(orders),
             check_context_columns(context),
         )
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.declare(output, self.visible)
 
     def options(self) -> dict[str, Any]:

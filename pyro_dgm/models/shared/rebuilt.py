@@ -53,8 +53,9 @@ class RebuiltColumns(nn.Module, ABC):
             self.level: float | None = None
         elif isinstance(named, str):
             check_choice("corruption", named, (*self.corruptions, "none"))
-            self.level = self.corruptions[named] if level is None else float(level)
-            self.check_level(named, self.level)
+            level = self.corruptions[named] if level is None else level
+            self.check_level(named, level)
+            self.level = float(level)
         elif not callable(named):
             raise ValueError(
                 f"corruption got {named!r}; expected one of {', '.join(map(repr, self.corruptions))}, or a function of rows"

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_count
+from ...checks import check_choice, check_count, check_positive
 from ...energy import Binary, BoltzmannDistribution, Factored, Gaussian, Graph, Unit
 from ...energy.mean_field import mean_field
 from ..shared.given_columns import PairColumns
@@ -27,6 +27,7 @@ class GatedMachine(PairColumns):
         hidden = check_count("hidden", hidden, what="the number of hidden units")
         factors = check_count("factors", factors, what="the number of factors")
         check_choice("unit", unit, UNITS)
+        check_positive("spread", spread, "the standard deviation of the first weights")
         self.hidden, self.factors, self.unit, self.spread = hidden, factors, unit, spread
         layers = {"visible": UNITS[unit](outputs), "hidden": Binary(hidden), "input": UNITS[input_unit](self.inputs)}
         self._graph = Graph(layers, [Factored(["visible", "hidden", "input"], factors)])

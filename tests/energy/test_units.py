@@ -116,7 +116,7 @@ def test_gaussian_without_a_normaliser_says_so():
         assert "negative" in dgm.Gaussian(2).check(torch.zeros(2), torch.tensor([-1.0, bad]))
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (-3,), (2.5,)])
+@pytest.mark.parametrize("shape", [(), (0,), (-3,), (2.5,), (True,)])
 def test_bad_shapes(shape):
     with pytest.raises(ValueError, match="positive integers"):
         dgm.Binary(*shape)

@@ -1,6 +1,7 @@
 """One conversion of rows for everything that takes data: arrays, tables, sparse rows, torch's datasets, other precisions."""
 
 import contextlib
+import inspect
 import json
 import math
 
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.data.rows import as_rows, as_split
+from pyro_dgm.models.shared import Model
 
 QUIET = {"epochs": 1, "batch_size": 4, "progress": False}
 
@@ -248,3 +250,27 @@ def test_every_model_refuses_options_of_another_kind(cls):
         if not isinstance(value, bool):
             with contextlib.suppress(ValueError):  # None is what an option is by default, or is refused
                 cls(**options | {name: None})
+
+
+@pytest.mark.parametrize("cls", registry.models().values(), ids=registry.models())
+def test_every_model_refuses_counts_that_are_none(cls):
+    """A chain of -1 sweeps would be its first state, without a word."""
+    model, x = cls.example()
+    calls = {"sample": (2,), "sample_means": (2,), "hidden_features": (x,), "reconstruct": (x,), "filled": (x,)}
+    own = {name for name in dir(model) if getattr(cls, name, None) is not getattr(Model, name, None)}
+    for name in calls.keys() & own:
+        for count in {"sweeps", "steps", "rounds"} & inspect.signature(getattr(model, name)).parameters.keys():
+            for wrong in (-1, 2.5, "3"):
+                with pytest.raises(ValueError, match=f"{count} got {wrong!r}; expected"):
+                    getattr(model, name)(*calls[name], **{count: wrong})
+
+
+@models("reconstruct")
+def test_every_model_says_what_rows_it_rebuilds(cls):
+    model, x = cls.example()
+    for call in (model.reconstruct, model.hidden_features):
+        with contextlib.suppress(ValueError):  # a model that takes shorter rows, or refuses them in words
+            call(x[:, :-1])
+    for call in (model.reconstruct, model.hidden_features):  # of a GSN as many rows as columns came back
+        with pytest.raises(ValueError, match=f"got {x.shape[1]} numbers, as one row has"):
+            call(x[0])

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..checks import check_count
 from .graph import Block
 from .machine import Clamp, Machine, placed
 
@@ -73,7 +74,7 @@ def mean_field(
             values in place of their means.
 
     Raises:
-        ValueError: there is a layer known in part, and some layer is coupled within itself.
+        ValueError: there is a layer known in part, and some layer is coupled within itself; or a negative number of rounds.
 
     Example:
         >>> import torch, pyro_dgm as dgm
@@ -107,7 +108,7 @@ def mean_field(
         statistics[layer] = with_known(layer, machine.flat(layer, shaped) if start is None else start[layer])
     outer, conditioned = _conditioned(machine, free, statistics)
     watched = None if torch.is_grad_enabled() else _watched(machine, free)
-    for number in range(rounds):
+    for number in range(check_count("rounds", rounds, 0)):
         parts, before = [], None if watched is None else statistics[watched]
         for block in (block for colour in machine.colours for block in colour if block.layer not in fixed):
             layer = block.layer

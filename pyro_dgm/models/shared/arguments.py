@@ -17,6 +17,7 @@ from ...data.precision import in_precision
 from ...data.rows import as_booleans, as_rows
 from ...data.stored import StoredRows
 from ...native import out_of_autocast
+from .blamed_rows import blame_rows
 
 TAKE_ROWS = (
     "bound", "classifier_input", "complete", "condition", "condition_with_details", "conditional_log_prob", "evidence",
@@ -24,6 +25,9 @@ TAKE_ROWS = (
     "reconstruct",
 )  # fmt: skip
 """Methods of models whose first argument, ``x`` or ``rows``, holds rows, and ``known`` (if they have it) booleans."""
+
+COUNTS = {"sweeps": "the sweeps of a chain", "steps": "the steps of a chain", "rounds": "the rounds of mean field"}
+"""Arguments of these methods that count what may be nothing at all; None, where it is the default, stands for a number."""
 
 
 def rows_for(model: Any, x: Any, name: str = "x") -> Tensor:
@@ -69,9 +73,23 @@ def _converting(method: Callable[..., Any], convert: Callable[[Any, dict[str, An
         plain = {name: _plain(value) for name, value in options.items()}
         call = bound(signature, owner, map(_plain, args), plain, hidden=1)
         convert(args[0], call.arguments)
-        return method(*call.args, **call.kwargs)
+        if method.__name__ != "__init__":
+            for name in COUNTS.keys() & call.arguments.keys():
+                if call.arguments[name] is not None or signature.parameters[name].default is not None:
+                    call.arguments[name] = check_count(name, call.arguments[name], 0, COUNTS[name])
+        try:
+            return method(*call.args, **call.kwargs)
+        except (IndexError, RuntimeError, ZeroDivisionError) as error:
+            _blame(args[0], call.arguments, error)
+            raise
 
     return converting
+
+
+def _blame(model: Any, arguments: dict[str, Any], error: Exception) -> None:
+    """Raise an error that says what is wrong with the rows that a method failed on; return where nothing is."""
+    if isinstance(rows := arguments.get("x"), Tensor):
+        blame_rows(model, rows, error)
 
 
 def _plain(value: Any) -> Any:
@@ -84,7 +102,12 @@ def _plain(value: Any) -> Any:
 def _rows_and_booleans(model: nn.Module, arguments: dict[str, Any]) -> None:
     first = next((name for name in itertools.islice(arguments, 1, 2) if name in ("x", "rows")), None)
     if first is not None:
-        arguments[first] = rows_for(model, arguments[first], first)
+        arguments[first] = rows = rows_for(model, arguments[first], first)
+        if rows.dim() < 2 and "known" not in arguments:
+            raise ValueError(
+                f"{type(model).__name__} got {rows.numel()} numbers, as one row has; expected rows, as {first}.unsqueeze(0) has "
+                "them"
+            )
     if "known" in arguments:
         known = as_booleans(arguments["known"])
         arguments["known"] = known.to(arguments["x"].device) if isinstance(known, Tensor) else known

@@ -103,7 +103,7 @@ def _rows_and_booleans(model: nn.Module, arguments: dict[str, Any]) -> None:
     first = next((name for name in itertools.islice(arguments, 1, 2) if name in ("x", "rows")), None)
     if first is not None:
         arguments[first] = rows = rows_for(model, arguments[first], first)
-        if rows.dim() < 2 and "known" not in arguments:
+        if rows.dim() == 1 and "known" not in arguments:
             raise ValueError(
                 f"{type(model).__name__} got {rows.numel()} numbers, as one row has; expected rows, as {first}.unsqueeze(0) has "
                 "them"

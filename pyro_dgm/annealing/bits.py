@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ..energy.machine import State
 from ..mcmc.engines.bits import holds_bits, packed
 from ..mcmc.engines.engine import steps_at_once
 from ..native import steps_pay, sweeps_pay
-from .units import AnnealingPath
+from .units import AnnealingPath, reverse_ais
 
 if TYPE_CHECKING:
     from ..energy.boltzmann import BoltzmannDistribution
@@ -53,11 +53,14 @@ class AnnealedBits:
         base = {block.layer: path.base_of(block)[0] for colour in path.machine.colours for block in colour}
         self.base = [base[name] for name in self.names]
 
-    def log_weights(self, levels: Tensor, state: State) -> Tensor:
-        """Log weights of annealing states through inverse temperatures, ``rows``: those of all steps between two levels."""
+    def log_weights(self, levels: Tensor, state: State) -> Tensor | None:
+        """Log weights of annealing states through inverse temperatures, ``rows``: the sum over all steps between two levels.
+
+        None where states hold other numbers than bits.
+        """
         words = self.bits.pack([state[name] for name in self.names])
         if words is None:
-            raise ValueError("annealing got states of units of bits that are neither zeros nor ones")
+            return None
         rows = words[0].shape[1]
         total, most = levels.new_zeros(rows), steps_at_once(self.dist, rows)
         for step in progress.steps(range(len(levels) - 1), "temperatures"):
@@ -66,12 +69,16 @@ class AnnealedBits:
         return total.to(self.base[0])
 
     def forward(self, betas: Tensor, chains: int) -> Tensor:
-        """Log weights as of ``forward_ais``."""
-        return self.log_weights(betas.double(), self.path.start(chains, torch.Size()))
+        """Log weights as of ``forward_ais``, from draws of the base, which are bits."""
+        return cast(Tensor, self.log_weights(betas.double(), self.path.start(chains, torch.Size())))
 
     def reverse(self, betas: Tensor, state: State) -> Tensor:
-        """Log weights as of ``reverse_ais``: the first step leaves the temperature where it is, and adds nothing."""
-        return self.log_weights(torch.cat([betas[-1:], betas.flip(0)]).double(), state)
+        """Log weights as of ``reverse_ais``, which takes states that hold other numbers than bits, such as grey levels.
+
+        The loop's first step leaves the temperature where it is, and adds nothing.
+        """
+        found = self.log_weights(torch.cat([betas[-1:], betas.flip(0)]).double(), state)
+        return reverse_ais(self.path, betas, state) if found is None else found
 
 
 def log_weights(

@@ -112,8 +112,9 @@ def log_partition(
     if warmup is not None and not reverse and base is not None:
         raise ValueError(f"warmup got {warmup!r} without a reverse run, and only that one has a warm-up: leave it out")
     betas = ladder(1000 if temperatures is None else temperatures)
-    by_loop = _takes_loop(dist, engine or "auto", chains, len(betas) * (1 + reverse))
-    anneal = bits.log_weights if by_loop else _log_weights(engine_for(dist, engine or "auto", chains))
+    engine = checked_engine(engine or "auto")
+    by_loop = _takes_loop(dist, engine, chains, len(betas) * (1 + reverse))
+    anneal = bits.log_weights if by_loop else _log_weights(engine_for(dist, engine, chains))
     mine = processes.share(chains, "chains")
     with torch.no_grad(), processes.own_stream():
         batch = batch_shape(machine)
@@ -151,7 +152,6 @@ def asks_to_anneal(options: Mapping[str, Any]) -> bool:
 
 def _takes_loop(dist: BoltzmannDistribution, engine: str, chains: int, steps: int) -> bool:
     """Whether the compiled loop over words of bits anneals."""
-    engine = checked_engine(engine)
     against = {"auto": "torch", "compiled": "jax"}.get(engine)
     return against is not None and bits.loop_pays(dist, chains, steps, against)
 

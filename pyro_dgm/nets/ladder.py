@@ -43,8 +43,8 @@ class Ladder(nn.Module):
 
     def up(self, layer: int, below: Tensor) -> Tensor:
         """What a layer, from 1, gets from the one below it, with its bias: ``... x units``."""
-        affine = first_affine if layer == 1 else _affine
-        return affine(below, self.weights[layer - 1], self.biases[layer])
+        weight, bias = self.weights[layer - 1], self.biases[layer]
+        return first_affine(below, weight, bias) if layer == 1 else F.linear(below, weight.t(), bias)
 
     def down(self, layer: int, values: Tensor) -> Tensor:
         """What the layer below gets from a layer, from 1, without a bias."""
@@ -155,10 +155,6 @@ class TiedAutoencoder(nn.Module):
             h = self.ladder.down(layer, h) + self.ladder.biases[layer - 1]
             h = self.nonlinear(h) if layer > 1 else h
         return h
-
-
-def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.linear(x, weight.t(), bias)
 
 
 def _uniform(inputs: int, outputs: int) -> nn.Parameter:

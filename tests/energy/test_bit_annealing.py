@@ -145,5 +145,13 @@ def test_sweeps_from_rows_that_are_no_bits():
     moved = bits.sweeper(dist)(state, 3)
     assert moved["visible"].shape == (40, 100)
     assert set(moved["visible"].unique().tolist()) == {0.0, 1.0}
-    with pytest.raises(ValueError, match="neither zeros nor ones"):
-        AnnealedBits(dist, path_of(dist)).log_weights(torch.linspace(0, 1, 3).double(), state)
+
+
+def test_reverse_runs_may_start_at_grey_levels():
+    """As torch's do: without a warm-up, rows of the base are where half of the chains start."""
+    dist, grey = sized(100, 80, scale=0.15), torch.rand(40, 100)
+    loop, torch_s = (
+        dgm.log_partition(dist, "ais", chains=200, temperatures=200, base=grey, warmup=0, engine=name)
+        for name in ("auto", "torch")
+    )
+    assert abs(float(loop.upper - torch_s.upper)) < 5 * float(loop.stderr_upper.hypot(torch_s.stderr_upper))

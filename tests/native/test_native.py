@@ -307,7 +307,7 @@ def test_products_with_weights_that_are_not_finite_are_left_to_torch(way_of_bits
     weight[place] = value
     assert products.product_of_bits(x, weight, None) is None
     weight[place] = 3e38
-    assert products.product_of_bits(x[:, :300] * 0 + torch.eye(70, 300), weight, None) is not None
+    assert products.product_of_bits(torch.eye(70, 300), weight, None) is not None
 
 
 @pytest.mark.parametrize("place", [(0, 0), (31, 40), (99, 63), (50, 64), (99, 69)])

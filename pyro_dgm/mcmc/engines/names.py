@@ -28,8 +28,8 @@ def checked_engine(engine: str) -> str:
 def engine_for(dist: EnergyDistribution, engine: str, rows: int) -> str:
     """The engine that anneals states of a distribution, ``"torch"`` or ``"jax"``.
 
-    ``"compiled"`` is torch for large machines of bits, whose products and draws are compiled loops of this package, and JAX
-    for all others; ``"auto"`` is torch, which compiles nothing that takes seconds.
+    It is asked where no loop of this package anneals the whole path. ``"compiled"`` is torch for large machines of bits, whose
+    products and draws are compiled loops, and JAX for all others; ``"auto"`` is torch, which compiles nothing that takes seconds.
 
     Args:
         dist: an energy distribution.

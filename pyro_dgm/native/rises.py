@@ -58,7 +58,6 @@ def weigh_and_draw(data: Any) -> None:
     width = padded(columns)
     eta, own, nothing = np.zeros(width, np.float32), np.zeros(width, np.float32), np.zeros(TILE, np.float32)
     inverse, bits = np.empty(TILE, np.float32), np.empty(width, np.float32)
-    room, change = inverse.ctypes.data, nothing.ctypes.data
     first, end = own_part(rows)
     for i in range(first, end):
         copy(fields[i], own[:columns])
@@ -67,9 +66,10 @@ def weigh_and_draw(data: Any) -> None:
         ties = state + gamma * np.uint64(width // 4)
         for row in range(width // TILE):
             logits = eta.ctypes.data + row * BYTES
-            ones, ties = draw_word(logits, state, ties, gamma, room)
+            ones, ties = draw_word(logits, state, ties, gamma, inverse.ctypes.data)
             write_word(ones, bits.ctypes.data + row * BYTES)
             state += gamma * np.uint64(WORDS)
-            total += rise(room, change, own.ctypes.data + row * BYTES, step, logits)
+            field = own.ctypes.data + row * BYTES
+            total += rise(inverse.ctypes.data, nothing.ctypes.data, field, step, logits)
         summed[i] = total
         copy(bits, fields[i])

@@ -58,12 +58,12 @@ def quick_compilation():
 @pytest.fixture(params=["tables", "units"])
 def way_of_bits(request, monkeypatch):
     """Bits are multiplied by tables of sums, or by matrix units where the processor has them."""
-    from pyro_dgm.native import packed, products
+    from pyro_dgm.native import few_sweeps, layer_sums, packed, products
 
     by_units = request.param == "units"
     if by_units and not products.multiplies_by_units():
         pytest.skip("the processor has no matrix units (AMX)")
-    for module in (products, packed):
+    for module in (products, packed, few_sweeps, layer_sums):
         monkeypatch.setattr(module, "multiplies_by_units", lambda: by_units)
     return request.param
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .colouring import checked_colouring, colour
-from .interactions import Interaction, Multiway
-from .units import Gaussian, Unit
+from .interactions import Dense, Interaction, Multiway
+from .units import Binary, Gaussian, Unit
 
 
 class Block(NamedTuple):
@@ -197,6 +197,12 @@ class Graph:
         """The number of the colour that is best summed out: the one with the most atoms, and the first of equals."""
         sizes = [self.size(colour) for colour in self.colours]
         return sizes.index(max(sizes))
+
+    @cached_property
+    def paired_bits(self) -> bool:
+        """Whether the graph is two flat layers of bits and one dense matrix between them."""
+        flat = all(type(unit) is Binary and unit.event_dim == 1 for unit in self.layers.values())
+        return flat and len(self.layers) == 2 and [type(i) for i in self.interactions] == [Dense]
 
 
 def as_multiway(interaction: Interaction) -> Multiway:

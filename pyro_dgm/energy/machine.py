@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .graph import Block, Colour, Graph
 from .joint_blocks import marginal_fields
+from .paired_bits import sum_over_paired_bits
 
 State = dict[str, Tensor]
 Clamp = Mapping[str, tuple[Tensor, Tensor]]
@@ -120,7 +121,6 @@ class Machine:
         state: State,
         clamp: Clamp | None = None,
         skip: frozenset[str] = frozenset(),
-        first: Sequence[tuple[Tensor, ...]] | None = None,
     ) -> State:
         """Make one Gibbs sweep over the colours, in order; returns a new state.
 
@@ -128,19 +128,18 @@ class Machine:
             state: every layer, ``chains x layer shape``.
             clamp: ``{layer: (mask, value)}``: entries held at a value.
             skip: layers left as they are.
-            first: the fields of the first colour's blocks, where they are known already.
         """
         state, replaced = dict(state), set[str]()
         statistics = self.statistics(state)
         for colour in self.colours:
-            known_fields = [None] * len(colour) if first is None or colour is not self.colours[0] else first
-            for block, eta in zip(colour, known_fields, strict=True):
+            for block in colour:
                 if block.layer in skip:
                     continue
-                fresh = eta is None and bool(self.graph.touching[block.layer])
+                fresh = bool(self.graph.touching[block.layer])
                 if (other := self.graph.joint.get(block.layer)) and other not in skip and other not in (clamp or {}):
                     eta = marginal_fields(self.graph, self.fields, block.layer, other, statistics)
-                eta = self.fields(block, statistics) if eta is None else eta
+                else:
+                    eta = self.fields(block, statistics)
                 state[block.layer] = self.draw_block(
                     block, eta, state[block.layer], clamp, fresh, block.layer in replaced
                 )
@@ -203,19 +202,19 @@ class Machine:
         statistics = self.statistics(state)
         return [self.fields(block, statistics) for block in colour]
 
-    def collapsed(
-        self, colour: Colour, state: Mapping[str, Tensor], fields: Sequence[tuple[Tensor, ...]] | None = None
-    ) -> Tensor:
+    def collapsed(self, colour: Colour, state: Mapping[str, Tensor]) -> Tensor:
         r"""$\log \sum_{colour} e^{-E}$: the units of one colour summed out, the others as in ``state``; ``batch_shape``.
 
-        Layers that lie in the colour as a whole need not be in ``state``. ``fields`` are those of the colour's blocks,
-        where they are known already.
+        Layers that lie in the colour as a whole need not be in ``state``.
         """
+        if self.graph.paired_bits:
+            found = sum_over_paired_bits(self.graph, self.biases, self.weights, colour, state)
+            if found is not None:
+                return found
         statistics, whole = self.without(colour, self.statistics(state))
         total = self.value(statistics, whole)
-        for number, block in enumerate(colour):
-            eta = self.fields(block, statistics) if fields is None else fields[number]
-            total = total + self.log_partition(block, eta)
+        for block in colour:
+            total = total + self.log_partition(block, self.fields(block, statistics))
         return total
 
     def log_partition(self, block: Block, eta: tuple[Tensor, ...]) -> Tensor:

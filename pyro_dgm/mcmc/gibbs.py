@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..energy import Block, BoltzmannDistribution, Clamp, NotEnumerable, State
 from ..native import PRECISIONS, check_precision
+from .bit_layers import swept
 from .clamping import by_layer, expanded
 from .kernel import EnergyKernel, check_layers, fitted
 
@@ -61,21 +62,18 @@ class BlockGibbs(EnergyKernel):
         return first_states(self.dist, self.clamp, chains)
 
     def sample(self, params: State) -> State:
-        with torch.no_grad(), PRECISIONS[self.precision]():
-            return self.machine.sweep(params, self.clamp)
+        return self.move(params, 1)
 
-    def sample_and_weigh(self, params: State, first: int) -> tuple[State, Tensor]:
-        """As in the base class, with the fields of the first colour computed once, for its draw and for its sum."""
-        plain = self.clamp is None and self.precision == "float32" and type(self).sample is BlockGibbs.sample
-        if not plain:
-            return super().sample_and_weigh(params, first)
-        machine = self.machine
+    def move(self, params: State, steps: int) -> State:
         with torch.no_grad():
-            fields = machine.colour_fields(machine.colours[0], params)
-            witness_fields = [tuple(e[first:] for e in torch.broadcast_tensors(*eta)) for eta in fields]
-            witnesses = {layer: x[first:] for layer, x in params.items()}
-            weight = machine.collapsed(machine.colours[0], witnesses, witness_fields)
-            return machine.sweep(params, first=fields), weight
+            plain = self.clamp is None and self.precision == "float32"
+            found = swept(self.dist, params, steps) if plain else None
+            if found is not None:
+                return found
+            with PRECISIONS[self.precision]():
+                for _ in range(steps):
+                    params = self.machine.sweep(params, self.clamp)
+        return params
 
     def scalars(self, params: State) -> dict[str, Tensor]:
         with torch.no_grad():

@@ -72,6 +72,12 @@ class ChainsKernel(MCMCKernel):
     def sample(self, params: State) -> State:
         """One step of every chain; no gradient is recorded."""
 
+    def move(self, params: State, steps: int) -> State:
+        """The chains after some steps; no gradient is recorded."""
+        for _ in range(steps):
+            params = self.sample(params)
+        return params
+
     @abstractmethod
     def scalars(self, params: State) -> dict[str, Tensor]:
         """Scalars of a draw that are worth diagnosing, by name: ``chains x batch_shape``."""
@@ -114,11 +120,6 @@ class EnergyKernel(ChainsKernel):
             ValueError: a chain of this kernel keeps more than one draw.
         """
         return self.dist.around(x)
-
-    def sample_and_weigh(self, params: State, first: int) -> tuple[State, Tensor]:
-        """One step of every chain, and ``dist.collapsed`` before that step of the chains from number ``first`` on."""
-        witnesses = {layer: x[first:] for layer, x in self.draws(params).items()}
-        return self.sample(params), self.dist.collapsed(witnesses)
 
 
 def check_layers(kernel: ChainsKernel, dist: EnergyDistribution) -> None:

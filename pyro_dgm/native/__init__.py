@@ -2,19 +2,21 @@
 
 Other rooms import from here and from no file inside. A loop takes neither another device nor another precision, and small
 sizes do not pay. There ``bernoulli`` and ``linear`` fall back to plain torch; ``draw_at_temperatures``, ``weigh_and_draw``,
-``swap_replicas`` and ``bit_log_probs`` return None; before ``PackedBits`` and the recursion callers ask ``moves_bits``,
-``steps_pay``, ``sweeps_pay`` and ``recursion_pays``, and networks ask ``multiplies_bits``. Importing this room compiles nothing
-and does not import Numba.
+``swap_replicas``, ``sweep_bits``, ``bit_log_probs`` and ``log_sum_of_layer`` return None; before ``PackedBits`` and the
+recursion callers ask ``moves_bits``, ``steps_pay``, ``sweeps_pay`` and ``recursion_pays``, and networks ask
+``multiplies_bits``. Importing this room compiles nothing and does not import Numba.
 
-Inside: ``draws``, ``log_probs``, ``products``, ``precision``, ``packed``, ``columns`` and ``swaps`` are the door; ``processor``
-says what the processor is and when a loop pays; the other files are loops.
+Inside: ``draws``, ``log_probs``, ``layer_sums``, ``products``, ``precision``, ``packed``, ``few_sweeps``, ``columns`` and
+``swaps`` are the door; ``processor`` says what the processor is and when a loop pays; the other files are loops.
 """
 
 from .columns import recursion_backward, recursion_forward
 from .draws import bernoulli, bernoulli_, draw_at_temperatures, weigh_and_draw
+from .few_sweeps import sweep_bits
 from .guard import runs_at_once
+from .layer_sums import log_sum_of_layer
 from .log_probs import bit_log_probs
-from .packed import PackedBits
+from .packed import Flow, PackedBits
 from .precision import PRECISIONS, check_precision, has_bfloat16_products, out_of_autocast
 from .processor import (
     moves_bits,
@@ -31,6 +33,7 @@ from .swaps import swap_replicas
 
 __all__ = [
     "PRECISIONS",
+    "Flow",
     "PackedBits",
     "bernoulli",
     "bernoulli_",
@@ -39,6 +42,7 @@ __all__ = [
     "draw_at_temperatures",
     "has_bfloat16_products",
     "linear",
+    "log_sum_of_layer",
     "moves_bits",
     "multiplies_bfloat16",
     "multiplies_bits",
@@ -50,6 +54,7 @@ __all__ = [
     "runs_at_once",
     "steps_pay",
     "swap_replicas",
+    "sweep_bits",
     "sweeps_pay",
     "vector_instructions",
     "weigh_and_draw",

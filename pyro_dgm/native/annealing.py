@@ -146,6 +146,6 @@ def anneal_bits(data: Any) -> None:
     """
     head = carray(data[0], _HEAD, np.int64)
     layers, blocks = head[1], head[2]
-    numbers = carray(data[0], _HEAD + layers + blocks + 2 * head[3], np.int64)[_HEAD:]
+    numbers = carray(data[0], _HEAD + layers + blocks + 3 * head[3], np.int64)[_HEAD:]
     layout = layout_of(head[0], layers, blocks, _BASES + 2 * layers, numbers, head[5])
     anneal(data, layout, head[6], head[4])

@@ -52,7 +52,8 @@ def _product(factors: Any) -> Any:
 
 
 @compiled
-def _row(logits: Any, bits: Any, slopes: Any, factors: Any) -> Any:
+def weigh_row(logits: Any, bits: Any, slopes: Any, factors: Any) -> Any:
+    """The log-probability of a row of bits; writes its derivatives by the logits."""
     _slopes(logits, bits, slopes, factors)
     total = 0.0
     for start in range(0, logits.size, BLOCK):
@@ -77,4 +78,4 @@ def weigh_bits(data: Any) -> None:
     spare, factors = np.empty(columns, np.float32), np.empty(columns, np.float32)
     first, end = own_part(rows)
     for i in range(first, end):
-        log_probs[i] = _row(logits[i], bits[i % different], slopes[i] if kept else spare, factors)
+        log_probs[i] = weigh_row(logits[i], bits[i % different], slopes[i] if kept else spare, factors)

@@ -35,33 +35,13 @@ class PackedBits:
     def __init__(self, biases: Sequence[Tensor], order: Sequence[int], flows: Iterable[Flow]) -> None:
         self.biases = [bias.detach().flatten().clone() for bias in biases]
         self.order, flows = list(order), list(flows)
-        self._check(flows)
+        check_parts(self.biases, self.order, flows)
         self.in_units = multiplies_by_units()
         lay_out = _terms if self.in_units else _tiled
         self.weights = [lay_out(_whole(weight.detach())) for _, _, weight in flows]
         self.counts = len(self.biases), len(self.order), len(flows)
-        flow_ends = [number for place, source, _ in flows for number in (place, source)]
+        flow_ends = [number for place, source, _ in flows for number in (place, source, 0)]
         self.numbers = [*(len(bias) for bias in self.biases), *self.order, *flow_ends]
-
-    def _check(self, flows: Sequence[Flow]) -> None:
-        """Refuse parts that do not fit one another."""
-        layers, blocks = range(len(self.biases)), range(len(self.order))
-        for bias in self.biases:
-            check_array("a layer's bias", bias, torch.float32, (max(1, len(bias)),))
-        for place, source, weight in flows:
-            if not (place in blocks and source in layers and self.order[place] in layers):
-                raise ValueError(
-                    f"a flow got block {place} and layer {source}, in the order {self.order}; expected numbers of "
-                    f"{len(blocks)} blocks and {len(layers)} layers"
-                )
-            check_array(
-                "a flow's weight",
-                weight,
-                torch.float32,
-                (len(self.biases[source]), len(self.biases[self.order[place]])),
-            )
-        if not all(layer in layers for layer in self.order):
-            raise ValueError(f"order got {self.order}; expected numbers of {len(layers)} layers")
 
     def pack(self, states: Sequence[Tensor]) -> list[Tensor] | None:
         """Words of all layers' bits, ``tiles x rows``, from ``rows x columns``; None where there are numbers other than bits."""
@@ -226,3 +206,23 @@ def _terms(weight: Tensor) -> Tensor:
     numbers = torch.stack(terms).bfloat16()
     tiles = numbers.unflatten(1, (-1, TILE // 2, 2)).unflatten(-1, (-1, 2, TILE // 2))
     return tiles.permute(4, 1, 0, 5, 2, 6, 3).contiguous()
+
+
+def check_parts(biases: Sequence[Tensor], order: Sequence[int], flows: Sequence[Flow]) -> None:
+    """Refuse parts of a machine of bits that do not fit one another.
+
+    Raises:
+        ValueError: they do not.
+    """
+    layers, blocks = range(len(biases)), range(len(order))
+    for bias in biases:
+        check_array("a layer's bias", bias, torch.float32, (max(1, len(bias)),))
+    for place, source, weight in flows:
+        if not (place in blocks and source in layers and order[place] in layers):
+            raise ValueError(
+                f"a flow got block {place} and layer {source}, in the order {order}; expected numbers of "
+                f"{len(blocks)} blocks and {len(layers)} layers"
+            )
+        check_array("a flow's weight", weight, torch.float32, (len(biases[source]), len(biases[order[place]])))
+    if not all(layer in layers for layer in order):
+        raise ValueError(f"order got {order}; expected numbers of {len(layers)} layers")

@@ -103,21 +103,29 @@ def product_of_bits(x: Tensor, weight: Tensor, plus: Tensor | None, columns_firs
         return None
     if source[0, 0].item() not in (0.0, 1.0):
         return None  # as of means and other real numbers, without a pass through all of them
-    from . import bit_products, tables, team, unit_products
+    from . import bit_products, tables, team
 
     in_units = multiplies_by_units()
-    tiles, strips = -(-inner // tables.TILE), -(-columns // tables.TILE)
+    tiles = -(-inner // tables.TILE)
     words, flag = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
     plus = x.new_empty(0) if plus is None else plus
     product = x.new_empty(columns, rows) if columns_first else x.new_empty(rows, columns)
-    chunk = unit_products.UNIT_CHUNK if in_units else tables.CHUNK
-    chunks = max(-(-rows // chunk), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // strips))
-    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks, across, columns_first)
+    sizes = (rows, inner, columns, tiles, transposed, plus.numel(), chunks_of(rows, columns), across, columns_first)
     loop = bit_products.multiply_bits_by_units if in_units else bit_products.multiply_bits_by_tables
     team.run_team(loop, (source, words, matrix, plus, product, flag), *sizes)
     if flag.item():
         return None
     return product.t() if columns_first else product
+
+
+def chunks_of(rows: int, columns: int) -> int:
+    """How many chunks of rows a product of bits is cut into: few, and enough for all threads."""
+    from . import tables, unit_products
+
+    chunk = unit_products.UNIT_CHUNK if multiplies_by_units() else tables.CHUNK
+    return max(
+        -(-rows // chunk), min(rows // processor.TABLE_ROWS, 2 * torch.get_num_threads() // -(-columns // tables.TILE))
+    )
 
 
 @functools.cache

@@ -18,12 +18,23 @@ from .draw_vectors import WORDS
 from .machine_code import compiled
 from .matrix_units import STRIP
 from .random_bits import BLOCK, draw_word, increment, stream
-from .tables import CHUNK, TABLE, add_tiles, aligned, aligned_halves, begin_sums, halves_of, join_halves
+from .tables import (
+    CHUNK,
+    TABLE,
+    add_tiles,
+    aligned,
+    aligned_halves,
+    begin_sums,
+    copy_block,
+    halves_of,
+    join_halves,
+    look_up_rows,
+)
 from .team import for_a_team, meet, own_part
-from .unit_products import add_terms, place_of, room_for_units, whole_blocks
+from .unit_products import DEPTH, add_terms, place_of, room_for_units, split_strip, whole_blocks
 from .vectors import BYTES, HALF, TILE
 
-_HEAD = 6
+HEAD = 6
 PIECE = BLOCK // TILE
 """Rows of a block of random bits."""
 
@@ -45,9 +56,14 @@ def draw_words(logits: Any, height: Any, seeds: Any, gamma: Any, part: Any, edge
             state += gamma * np.uint64(WORDS)
 
 
+PACKED, AS_IT_IS, TRANSPOSED = 0, 1, 2
+"""Forms of a flow's weights: laid out for the loop, a matrix from which the loop takes what it needs, or the transpose of one."""
+
+
 class Layout(NamedTuple):
     """The layout of a machine of bits in memory: sizes of the layers, the layer of every block, the block that every flow leads
-    to and the layer that it comes from; the pointers where words and weights begin; whether matrix units multiply."""
+    to, the layer that it comes from and the form of its weights; the pointers where words and weights begin; whether matrix
+    units multiply."""
 
     rows: Any
     sizes: Any
@@ -59,18 +75,67 @@ class Layout(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A member's own memory for products: a table and sums in halves, or what matrix units need and one row in halves."""
+    """A member's own memory for products: a table and sums in halves, or what matrix units need and one row in halves; and one
+    or two tiles of weights that are not laid out."""
 
     table: Any
     halves: Any
     room: Any
+    tile: Any
+    pair: Any
 
 
 @compiled
 def work_for(layout: Any) -> Any:
     """Memory for the products of a machine."""
-    rows = 1 if layout.in_units else min(layout.rows, CHUNK)
-    return Work(aligned(1 if layout.in_units else TABLE), aligned_halves(rows), room_for_units(0))
+    loose = False
+    for flow in range(layout.ends.size // 3):
+        loose |= layout.ends[3 * flow + 2] != PACKED
+    rows, depth = 1 if layout.in_units else min(layout.rows, CHUNK), DEPTH if loose and layout.in_units else 0
+    table, halves = aligned(1 if layout.in_units else TABLE), aligned_halves(rows)
+    return Work(table, halves, room_for_units(depth), aligned_halves(TILE), aligned_halves(2 * TILE if loose else 1))
+
+
+@compiled
+def add_flow_by_units(
+    data: Any, layout: Any, flow: Any, strip: Any, top: Any, height: Any, work: Any, before: Any, after: Any
+) -> None:
+    """Write sums at one place, plus what a flow contributes to a strip of its block, to another, by matrix units."""
+    source, form = layout.ends[3 * flow + 1], layout.ends[3 * flow + 2]
+    size, columns = layout.sizes[source], layout.sizes[layout.order[layout.ends[3 * flow]]]
+    inner = tiles(size)
+    words = carray(data[layout.words + source], (inner, layout.rows), np.uint32)
+    if form == PACKED:
+        strips = tiles(columns)
+        terms = carray(data[layout.weights + flow], (strips, inner * STRIP), np.uint8)[strip].ctypes.data
+        add_terms(words, 0, inner, top, height, terms, work.room, before, after)
+        return
+    shape = (size, columns) if form == AS_IT_IS else (columns, size)
+    weight, terms = carray(data[layout.weights + flow], shape, np.float32), work.room.terms.ctypes.data
+    for tile in range(0, inner, DEPTH):
+        deep = min(DEPTH, inner - tile)
+        split_strip(weight, form == TRANSPOSED, tile, deep, strip * TILE, work.tile, terms)
+        add_terms(words, tile, deep, top, height, terms, work.room, after if tile else before, after)
+
+
+@compiled
+def add_flow_by_tables(data: Any, layout: Any, flow: Any, strip: Any, top: Any, height: Any, work: Any) -> None:
+    """Add what a flow contributes to a strip of its block to a member's sums, by tables."""
+    source, form = layout.ends[3 * flow + 1], layout.ends[3 * flow + 2]
+    size, columns = layout.sizes[source], layout.sizes[layout.order[layout.ends[3 * flow]]]
+    inner, halves = tiles(size), halves_of(columns, strip)
+    words = carray(data[layout.words + source], (inner, layout.rows), np.uint32)
+    if form == PACKED:
+        weight = carray(data[layout.weights + flow], (tiles(columns), 2, inner, TILE, TILE // 2), np.float32)
+        add_tiles(words, weight[strip], halves, top, height, work.table, work.halves)
+        return
+    loose = carray(data[layout.weights + flow], (size, columns) if form == AS_IT_IS else (columns, size), np.float32)
+    for tile in range(0, inner, 2):
+        block = work.pair if tile + 1 < inner else work.tile
+        copy_block(loose, form == TRANSPOSED, tile * TILE, strip * TILE, block)
+        for half in range(halves):
+            target = work.halves[half].ctypes.data
+            look_up_rows(block[half].ctypes.data, HALF, words, tile, top, height, work.table, target)
 
 
 @compiled
@@ -81,23 +146,16 @@ def write_fields(
 
     The target is the address of rows of 32 numbers, whole blocks of 32 rows.
     """
-    size = layout.sizes[layout.order[place]]
-    strips, halves = tiles(size), halves_of(size, strip)
     begin_sums(plus, strip * TILE, 1 if layout.in_units else height, work.halves)
     before = place_of(work.halves[0].ctypes.data, work.halves[1].ctypes.data, 0)
     after = place_of(target, target + HALF, BYTES)
-    for flow in range(layout.ends.size // 2):
-        if layout.ends[2 * flow] == place:
-            source = layout.ends[2 * flow + 1]
-            inner = tiles(layout.sizes[source])
-            source_words = carray(data[layout.words + source], (inner, layout.rows), np.uint32)
+    for flow in range(layout.ends.size // 3):
+        if layout.ends[3 * flow] == place:
             if layout.in_units:
-                terms = carray(data[layout.weights + flow], (strips, inner * STRIP), np.uint8)[strip].ctypes.data
-                add_terms(source_words, 0, inner, top, height, terms, work.room, before, after)
+                add_flow_by_units(data, layout, flow, strip, top, height, work, before, after)
                 before = after
             else:
-                weight = carray(data[layout.weights + flow], (strips, 2, inner, TILE, TILE // 2), np.float32)
-                add_tiles(source_words, weight[strip], halves, top, height, work.table, work.halves)
+                add_flow_by_tables(data, layout, flow, strip, top, height, work)
     if not layout.in_units:
         join_halves(work.halves, height, target, BYTES)
     elif before.stride == 0:
@@ -143,10 +201,11 @@ def sweep_bits(data: Any) -> None:
     """Gibbs sweeps of layers of bits with dense couplings: the members share every block, and wait for one another after it.
 
     Behind the first pointer: rows, layers, blocks, flows, sweeps, whether matrix units multiply; the layers' sizes; the layer of
-    every block; the block that every flow leads to, and the layer that it comes from. Behind the others: two seeds; biases; words
-    of bits ``tiles x rows``; the flows' weights ``strips x 2 x tiles x 32 x 16``, or their terms.
+    every block; the block that every flow leads to, the layer that it comes from, and the form of its weights. Behind the others:
+    two seeds; biases; words of bits ``tiles x rows``; the flows' weights ``strips x 2 x tiles x 32 x 16``, or their terms, or
+    matrices.
     """
-    head = carray(data[0], _HEAD, np.int64)
+    head = carray(data[0], HEAD, np.int64)
     layers, blocks, flows = head[1], head[2], head[3]
-    numbers = carray(data[0], _HEAD + layers + blocks + 2 * flows, np.int64)[_HEAD:]
+    numbers = carray(data[0], HEAD + layers + blocks + 3 * flows, np.int64)[HEAD:]
     sweep(data, layout_of(head[0], layers, blocks, 2 + layers, numbers, head[5]), head[4])

@@ -187,7 +187,7 @@ def temper_bits(data: Any) -> None:
     """
     head = carray(data[0], _HEAD, np.int64)
     layers, blocks = head[1], head[2]
-    numbers = carray(data[0], _HEAD + layers + blocks + 2 * head[3], np.int64)[_HEAD:]
+    numbers = carray(data[0], _HEAD + layers + blocks + 3 * head[3], np.int64)[_HEAD:]
     layout = layout_of(head[0], layers, blocks, _BASES + 2 * layers, numbers, head[7])
     tempered = Tempered(head[5], head[6], _BASES, _BASES + layers, layout.weights + head[3])
     temper(data, layout, tempered, head[4])

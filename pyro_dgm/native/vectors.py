@@ -171,6 +171,18 @@ def _word_of_bits(typing_context: Any, source: Any) -> Any:
     return types.UniTuple(types.uint32, 2)(types.intp), generate
 
 
+def _numbers_of_word(typing_context: Any, word: Any, target: Any) -> Any:
+    """Write 32 numbers, 1 where the bits of a word are set and 0 elsewhere."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        chosen = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), TILE))
+        ones, zeros = (ir.Constant(_ROW, [ir.Constant(_FLOAT, v)] * TILE) for v in (1.0, 0.0))
+        save(builder, builder.select(chosen, ones, zeros), arguments[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.uint32, types.intp), generate
+
+
 def _interpolate_row(typing_context: Any, base: Any, difference: Any, field: Any, beta: Any, target: Any) -> Any:
     """Write base + beta (difference + field)."""
 
@@ -219,3 +231,4 @@ add_zeros_of_pair: Any = _add_zeros(2 * TILE)
 transpose_square: Any = intrinsic(_transpose_square)
 copy_half: Any = intrinsic(_copy_half)
 word_of_bits: Any = intrinsic(_word_of_bits)
+numbers_of_word: Any = intrinsic(_numbers_of_word)

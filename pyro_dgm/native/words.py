@@ -10,7 +10,7 @@ from numba import carray
 from .machine_code import compiled, vectors
 from .processor import TILE
 from .team import for_a_team, own_part
-from .vectors import word_of_bits
+from .vectors import BYTES, numbers_of_word, word_of_bits
 
 
 @compiled
@@ -66,13 +66,22 @@ def read_bits(data: Any) -> None:
         carray(data[3], 1, np.int64)[0] = 1
 
 
+@compiled
+def write_rows_of_bits(words: Any, first: Any, end: Any, x: Any) -> None:
+    """Write the numbers that words of bits stand for, in some of the rows."""
+    whole = x.shape[1] // TILE
+    for i in range(first, end):
+        row = x.ctypes.data + i * x.shape[1] * 4
+        for tile in range(whole):
+            numbers_of_word(words[tile, i], row + tile * BYTES)
+        for j in range(x.shape[1] - whole * TILE):
+            x[i, whole * TILE + j] = np.float32((words[whole, i] >> np.uint32(j)) & np.uint32(1))
+
+
 @for_a_team
 def write_bits(data: Any) -> None:
     """The inverse of ``read_bits``: the numbers that words of bits stand for."""
     sizes = carray(data[0], 3, np.int64)
     x, words = carray(data[1], (sizes[0], sizes[1]), np.float32), carray(data[2], (sizes[2], sizes[0]), np.uint32)
     first, end = own_part(sizes[0])
-    for i in range(first, end):
-        for tile in range(sizes[2]):
-            for j in range(min(TILE, sizes[1] - tile * TILE)):
-                x[i, tile * TILE + j] = np.float32((words[tile, i] >> np.uint32(j)) & np.uint32(1))
+    write_rows_of_bits(words, first, end, x)

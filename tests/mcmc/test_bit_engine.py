@@ -7,7 +7,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles.small_machines import CHAINS, Table, colours, full, joined, labels, normal, parted, small_rbm, variation
+from oracles.small_machines import (
+    CHAINS,
+    Table,
+    certain,
+    colours,
+    deep,
+    full,
+    joined,
+    labels,
+    normal,
+    small_rbm,
+    states,
+    variation,
+)
 
 import pyro_dgm as dgm
 from pyro_dgm.energy import Binary, BoltzmannDistribution, Dense, Graph
@@ -20,31 +33,6 @@ from pyro_dgm.native import team as loops
 pytestmark = pytest.mark.usefixtures("way_of_bits")
 
 
-def deep() -> BoltzmannDistribution:
-    """Three layers in a row, two couplings between the same two, and a layer over two dimensions."""
-    layers = {"top": Binary(2), "visible": Binary(2, 2), "middle": Binary(3)}
-    couplings = [Dense("visible", "middle"), Dense("middle", "top"), Dense("middle", "visible")]
-    biases = {name: (normal(*unit.shape, seed=unit.shape.numel()),) for name, unit in layers.items()}
-    weights = [normal(4, 3, seed=5), normal(3, 2, seed=6), normal(3, 4, seed=7)]
-    return BoltzmannDistribution(Graph(layers, couplings), biases, weights)
-
-
-def certain(*sizes: int) -> BoltzmannDistribution:
-    """A row of layers whose logits are odd multiples of a thousand, so that chance has no say and sums have no rounding."""
-    layers = {f"l{i}": Binary(size) for i, size in enumerate(sizes)}
-    couplings = [Dense(f"l{i}", f"l{i + 1}") for i in range(len(sizes) - 1)]
-    generator = torch.Generator().manual_seed(8)
-    weights = [
-        2000.0 * (2 * torch.randint(-9, 9, size, generator=generator) + 1)
-        for size in zip(sizes[:-1], sizes[1:], strict=True)
-    ]
-    biases = {
-        name: (1000.0 * (2 * torch.randint(-99, 99, (size,), generator=generator) + 1),)
-        for name, size in zip(layers, sizes, strict=True)
-    }
-    return BoltzmannDistribution(Graph(layers, couplings), biases, weights, visible="l0")
-
-
 def engine_of(dist: BoltzmannDistribution) -> BitGibbs:
     engine = BitGibbs(dgm.BlockGibbs(dist))
     engine.begin()
@@ -55,10 +43,6 @@ def tempering_of(dist: BoltzmannDistribution, betas, base=None) -> BitTempering:
     engine = BitTempering(dgm.ParallelTempering(dist, betas, base=base))
     engine.begin()
     return engine
-
-
-def states(dist, rows):
-    return {name: torch.from_numpy(x) for name, x in parted(dist, rows).items()}
 
 
 @pytest.mark.parametrize("build", [small_rbm, deep])

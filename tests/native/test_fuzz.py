@@ -177,6 +177,28 @@ def fuzz_packed_bits(odd):
     assert all(((x == 0) | (x == 1)).all() for x in machine.unpack(words))
 
 
+def fuzz_sweep_bits(odd):
+    sizes = odd.size(1, 33, 64), odd.size(1, 40, 1100)
+    weight, rows = odd.real(*sizes), odd.size(0, 1, 11, 100)
+    flows = [(odd.wrong(0, 2, -1), odd.wrong(0, 2), weight), (1, 1, weight.t())]
+    states = [odd.bits(rows, n) for n in sizes]
+    swept = native.sweep_bits([odd.real(n) for n in sizes], [1, odd.wrong(0, 2)], flows, states, odd.size(0, 1, 3))
+    assert swept is None or all(((x == 0) | (x == 1)).all() for x in swept)
+
+
+def fuzz_log_sum_of_layer(odd):
+    rows, inner, columns = odd.size(0, 1, 32, 45, 300), odd.size(2, 64, 90), odd.size(1, 32, 70)
+    x, bias, plus = odd.bits(rows, inner), odd.real(inner), odd.real(columns)
+    weight = odd.real(inner, columns) if odd.size(True, False) else odd.real(columns, inner).t()
+    found = native.log_sum_of_layer(x, weight, bias, plus)
+    if odd.fits and found is not None:
+        fields = x.double() @ weight.double() + plus.double()
+        expected = x.double() @ bias.double() + torch.nn.functional.softplus(fields).sum(-1)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
+        if found.requires_grad:
+            found.sum().backward()
+
+
 def fuzz_recursion(odd):
     rows, columns, features = odd.size(0, 1, 9, 20), odd.size(1, 2, 7), odd.size(1, 1, 3)
     units, numbers = odd.size(1, 8, 300), odd.size(1, 2, 8)

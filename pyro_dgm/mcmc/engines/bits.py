@@ -10,9 +10,9 @@ import torch
 from pyro.ops.streaming import StreamingStats
 from torch import Tensor
 
-from ...energy import Binary, BoltzmannDistribution, Dense, EnergyDistribution, Machine, State
-from ...energy.graph import Colour
-from ...native import PackedBits, moves_bits, steps_pay, sweeps_pay
+from ...energy import State
+from ...native import steps_pay, sweeps_pay
+from ..bit_layers import holds_bits, packed
 from ..gibbs import BlockGibbs
 from ..kernel import ChainsKernel, EnergyKernel
 from ..tempering import ParallelTempering
@@ -179,35 +179,3 @@ class BitTempering(BitEngine):
         state = self.state(words, params)
         kernel.took(state, steps, rate, climbing, climbed)
         return state
-
-
-def holds_bits(dist: EnergyDistribution) -> bool:
-    """Whether a distribution is one machine of bits with dense couplings alone, in a precision that the loop has."""
-    if not isinstance(dist, BoltzmannDistribution):
-        return False
-    graph = dist.machine.graph
-    return (
-        moves_bits(dist.parameters())
-        and not dist.batch_shape
-        and all(type(unit) is Binary for unit in graph.layers.values())
-        and all(type(interaction) is Dense for interaction in graph.interactions)
-        and all(block.atoms is None for colour in graph.colours for block in colour)
-    )
-
-
-def packed(machine: Machine, colours: Sequence[Colour] | None = None) -> PackedBits:
-    """A machine that ``holds_bits``, in the form that the loop reads; layers are numbered in the graph's order.
-
-    Args:
-        machine: the machine.
-        colours: its colours in the order in which they are drawn, by default the graph's.
-    """
-    graph = machine.graph
-    names = list(graph.layers)
-    order = [block.layer for colour in colours or graph.colours for block in colour]
-    flows = []
-    for place, name in enumerate(order):
-        for number, end in graph.touching[name]:
-            source, weight = graph.interactions[number].ends[1 - end].layer, machine.weights[number]
-            flows.append((place, names.index(source), weight if end == 1 else weight.t()))
-    return PackedBits([machine.biases[name][0] for name in names], [names.index(name) for name in order], flows)

@@ -77,9 +77,7 @@ class TorchEngine(Engine):
         """Nothing to do: the kernel reads both at every sweep."""
 
     def advance(self, params: State, sweeps: int) -> State:
-        for _ in range(sweeps):
-            params = self.kernel.sample(params)
-        return params
+        return self.kernel.move(params, sweeps)
 
     def collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None

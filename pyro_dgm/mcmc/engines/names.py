@@ -6,7 +6,7 @@ from ...deprecation import deprecated
 from ...energy import EnergyDistribution
 from ...extras import need
 from ...native import steps_pay
-from .bits import holds_bits
+from ..bit_layers import holds_bits
 
 ENGINES = ("auto", "torch", "compiled", "jax")
 

@@ -111,9 +111,7 @@ class EnergyModel(ProbabilisticModel):
             return x
         rows, dist = x[holes], self()
         kernel = self._clamped_kernel(dist, rows.nan_to_num(), ~rows.isnan())
-        state = kernel.start(len(rows))
-        for _ in range(sweeps):
-            state = kernel.sample(state)
+        state = kernel.move(kernel.start(len(rows)), sweeps)
         whole = x.clone()
         whole[holes] = torch.where(rows.isnan(), self.joined(state).to(x), rows)
         return whole

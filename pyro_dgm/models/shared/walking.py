@@ -150,10 +150,7 @@ class WalkingModel(ConditionalsByChain):
     def walked(self, n: int, steps: int, clamp: Clamping = None) -> State:
         """The states of chains after some steps from the data's means."""
         kernel = ModelChain(self, clamp)
-        state = kernel.start(check_count("n", n))
-        for _ in range(check_count("steps", steps, what="the steps of a chain")):
-            state = kernel.sample(state)
-        return state
+        return kernel.move(kernel.start(check_count("n", n)), check_count("steps", steps, what="the steps of a chain"))
 
     def _label_clamp(self, n: int, labels: Tensor | int) -> dict[str, tuple[Tensor, Tensor]]:
         if not self.classes:

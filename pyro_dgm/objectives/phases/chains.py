@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable
@@ -80,17 +81,30 @@ class ChainsPhase(NegativePhase):
             self.centring[site].update(fn, value)
         with torch.no_grad():
             state = self.negatives(site, fn, value)
-        visible = state[fn.visible]
+        visible, watched = state[fn.visible], self.watched(site)
         stackable = value.shape[1:] == visible.shape[1:] == fn.event_shape and value.dtype == visible.dtype
         exact = fn.restricted and self.positive in (None, "exact")
         if exact and stackable and not fn.parameter_batch_shape and self.sums_out:
-            # One product for data and negatives together.
-            both = fn.free_energy(torch.cat([value, visible]))
-            free_energy, collapsed = both[: len(value)], -both[len(value) :]
+            # One product for all of them.
+            rows = [value, visible] if watched is None else [value, visible, watched[fn.visible]]
+            free_energy, *others = fn.free_energy(torch.cat(rows)).split([len(part) for part in rows])
+            collapsed = -others[0]
+            seen = None if watched is None else -others[1].detach()
         else:
             free_energy, collapsed = data_free_energy(fn, value, self.positive), self.collapsed(fn, state)
+            with torch.no_grad():
+                seen = None if watched is None else fn.collapsed(watched)
         _check_reached(site, collapsed)
+        if seen is not None:
+            self.see(site, fn, value, seen)
         return free_energy, self.surrogate(site, fn, collapsed)
+
+    def watched(self, site: str) -> State | None:
+        """States of the chains before their last step whose log-probabilities under the present parameters are asked for."""
+        return None
+
+    def see(self, site: str, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
+        """Take note of the log-probabilities of the states that were ``watched``, up to log Z."""
 
     @property
     def sums_out(self) -> bool:
@@ -168,6 +182,8 @@ def _check_reached(site: str, collapsed: Tensor) -> None:
         NotFinite: some chain has such an energy.
     """
     collapsed = collapsed.detach()
+    if math.isfinite(collapsed.sum().item()):  # which is quicker, and finite only if all are
+        return
     bad = ~collapsed.isfinite()
     if bool(bad.any()):
         raise NotFinite(

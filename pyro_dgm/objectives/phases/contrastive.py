@@ -45,10 +45,7 @@ class CD(ChainsPhase):
 
     def negatives(self, site: str, fn: EnergyDistribution, value: Tensor) -> State:
         kernel = self.chains_kernel(site, fn)
-        state = kernel.around(value.detach())
-        for _ in range(self.k):
-            state = kernel.sample(state)
-        return state
+        return kernel.move(kernel.around(value.detach()), self.k)
 
     def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
         return collapsed

@@ -79,6 +79,7 @@ class PCD(ChainsPhase):
         self.total = check_count("chains", chains, what="the number of persistent chains")
         self.chains: dict[str, State] = {}
         self.tracking: dict[str, Tracking] = {}
+        self._watched: dict[str, State] = {}
         self.fast, self.fast_decay = fast, fast_decay
         self.follow = self.estimates = bool(follow)
         self.fast_weights: dict[str, FastWeights] = {}
@@ -102,40 +103,31 @@ class PCD(ChainsPhase):
         kernel = self.chains_kernel(site, fn)
         if not self._fits(site, fn, kernel):
             self._start(site, fn, kernel, value)
-        before = None
-        if self.fast is not None:
-            state, before = self._fast_step(site, fn, kernel, value)
-        elif self.follow:
-            state, before = kernel.sample_and_weigh(self.chains[site], self.number)
-        else:
-            state = kernel.sample(self.chains[site])
-        for _ in range(self.k - 1 if self.fast is None else 0):
-            state = kernel.sample(state)
-        if before is not None:
-            self.tracking[site].follow(fn, value, before)
+        state = self.chains[site]
+        if self.follow:
+            self._watched[site] = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
+        state = kernel.move(state, self.k) if self.fast is None else self._fast_step(site, fn, kernel, value)
         self.chains[site] = state
         return kernel.draws(state)
 
-    def _fast_step(
-        self, site: str, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor
-    ) -> tuple[State, Tensor | None]:
-        """Move the chains with the fast weights and the witnesses without them, and let the fast weights learn.
+    def watched(self, site: str) -> State | None:
+        return self._watched.pop(site, None)
 
-        Returns the chains and the witnesses' log-probabilities before the step, up to log Z; None where there are none.
-        """
+    def see(self, site: str, fn: EnergyDistribution, value: Tensor, collapsed: Tensor) -> None:
+        self.tracking[site].follow(fn, value, collapsed)
+
+    def _fast_step(self, site: str, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor) -> State:
+        """Move the chains with the fast weights and the witnesses without them, and let the fast weights learn."""
         if not fn.layered:
             raise ValueError(f"site {site!r} is a {type(fn).__name__}, which has no fast weights; pass fast=None")
         slices = slice(None, self.number), slice(self.number, None)
         chains, witnesses = ({layer: x[rows] for layer, x in self.chains[site].items()} for rows in slices)
-        before = fn.collapsed(kernel.draws(witnesses)) if self.follow else None
         weights = self.fast_weights.setdefault(site, FastWeights(self.fast or 0.0, self.fast_decay))
         moving = self.chains_kernel(site, weights.apply(site, fn))
         for _ in range(self.k):
             chains, witnesses = moving.sample(chains), kernel.sample(witnesses) if self.follow else {}
         weights.update(fn, value, moving.draws(chains), self.positive)
-        if before is None:
-            return chains, None
-        return {layer: torch.cat([x, witnesses[layer]]) for layer, x in chains.items()}, before
+        return {layer: torch.cat([x, witnesses[layer]]) for layer, x in chains.items()} if self.follow else chains
 
     def surrogate(self, site: str, fn: EnergyDistribution, collapsed: Tensor) -> Tensor:
         if not self.follow:
@@ -146,7 +138,7 @@ class PCD(ChainsPhase):
                 drawn = fn.collapsed(self.chains_kernel(site, fn).draws(self.chains[site]))
         self.tracking[site].leave(drawn[self.number :], drawn.mean(0))
         surrogate = average_to(collapsed[: self.number], fn.parameter_batch_shape)
-        return surrogate - surrogate.detach() + self.tracking[site].state["log_z"]
+        return surrogate - surrogate.detach() + self.tracking[site].log_z
 
     def sampler(self, site: str, fn: EnergyDistribution) -> Callable[[torch.Size], Tensor] | None:
         if site not in self.chains or fn.parameter_batch_shape or fn.known:

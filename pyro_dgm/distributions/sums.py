@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pyro.distributions import Bernoulli, Independent, Normal
+from pyro.distributions import Bernoulli, Delta, Independent, Normal
 from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -53,6 +53,8 @@ def summed_log_prob(fn: Any, value: Tensor) -> Tensor:
         if logits.shape != value.shape:
             logits, value = torch.broadcast_tensors(logits, value)
         return -binary_cross_entropy_with_logits(logits, value, reduction="sum")
+    if type(fn) is Delta and value is fn.v:  # which it would compare with itself, number by number
+        return fn.log_density.expand(fn.batch_shape).sum()
     total: Tensor = fn.log_prob(value).sum()
     return total
 

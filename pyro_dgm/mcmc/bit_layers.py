@@ -61,7 +61,7 @@ def packed(machine: Machine, colours: Sequence[Colour] | None = None) -> PackedB
 
 
 def swept(dist: BoltzmannDistribution, state: State, sweeps: int) -> State | None:
-    """The state after some Gibbs sweeps, by matrices as they are; None where that does not pay, or for other machines."""
+    """The state after some Gibbs sweeps in one call; None where that does not pay, or for other machines."""
     if not holds_bits(dist) or state.keys() != dist.shapes.keys():
         return None
     flat = [state[name].flatten(1) for name in dist.machine.graph.layers]

@@ -14,6 +14,9 @@ from .bit_layers import swept
 from .clamping import by_layer, expanded
 from .kernel import EnergyKernel, check_layers, fitted
 
+AT_ONCE = 100
+"""The most sweeps that are made in one call: none is interrupted."""
+
 Clamping = Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None
 
 
@@ -62,14 +65,21 @@ class BlockGibbs(EnergyKernel):
         return first_states(self.dist, self.clamp, chains)
 
     def sample(self, params: State) -> State:
-        return self.move(params, 1)
+        return self._moved(params, 1)
 
     def move(self, params: State, steps: int) -> State:
+        as_here = type(self).sample is BlockGibbs.sample
+        return self._moved(params, steps) if as_here else super().move(params, steps)
+
+    def _moved(self, params: State, steps: int) -> State:
+        plain = self.clamp is None and self.precision == "float32"
         with torch.no_grad():
-            plain = self.clamp is None and self.precision == "float32"
-            found = swept(self.dist, params, steps) if plain else None
-            if found is not None:
-                return found
+            while steps and plain:
+                count = min(steps, AT_ONCE)
+                found = swept(self.dist, params, count)
+                if found is None:
+                    break
+                params, steps = found, steps - count
             with PRECISIONS[self.precision]():
                 for _ in range(steps):
                     params = self.machine.sweep(params, self.clamp)

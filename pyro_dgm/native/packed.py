@@ -37,8 +37,7 @@ class PackedBits:
         self.order, flows = list(order), list(flows)
         check_parts(self.biases, self.order, flows)
         self.in_units = multiplies_by_units()
-        lay_out = _terms if self.in_units else _tiled
-        self.weights = [lay_out(_whole(weight.detach())) for _, _, weight in flows]
+        self.weights = laid_out([weight.detach() for _, _, weight in flows])
         self.counts = len(self.biases), len(self.order), len(flows)
         flow_ends = [number for place, source, _ in flows for number in (place, source, 0)]
         self.numbers = [*(len(bias) for bias in self.biases), *self.order, *flow_ends]
@@ -183,29 +182,21 @@ def _padded(x: Tensor) -> Tensor:
     return pad(x.detach(), (0, -len(x) % TILE))
 
 
-def _whole(weight: Tensor) -> Tensor:
-    """A copy with zeros up to whole tiles on either side."""
-    rows, columns = weight.shape
-    return pad(weight, (0, -columns % TILE, 0, -rows % TILE))
+def laid_out(weights: Sequence[Tensor]) -> list[Tensor]:
+    """Matrices in the form in which loops over many steps read them: terms of matrix units, or tiles for tables of sums."""
+    from . import layouts, team
+    from .matrix_units import STRIP
 
-
-def _tiled(weight: Tensor) -> Tensor:
-    """Half tiles of 32 x 16, by the strip of columns, its half and the tile of rows."""
-    return weight.unflatten(0, (-1, TILE)).unflatten(-1, (-1, 2, TILE // 2)).permute(2, 3, 0, 1, 4).contiguous()
-
-
-def _terms(weight: Tensor) -> Tensor:
-    """Three numbers of bfloat16 whose sum is the weight, each with as many binary digits as are left of it.
-
-    They lie as matrix units read them: by strip of columns, tile of rows, term, half of the strip, pair of rows and column.
-    """
-    rest, terms = weight, []
-    for _ in range(3):
-        terms.append((rest.view(torch.int32) & -(1 << 16)).view(torch.float32))
-        rest = rest - terms[-1]
-    numbers = torch.stack(terms).bfloat16()
-    tiles = numbers.unflatten(1, (-1, TILE // 2, 2)).unflatten(-1, (-1, 2, TILE // 2))
-    return tiles.permute(4, 1, 0, 5, 2, 6, 3).contiguous()
+    in_units = multiplies_by_units()
+    whole = [w.resolve_neg() for w in weights]
+    matrices = [w if w.is_contiguous() or w.t().is_contiguous() else w.contiguous() for w in whole]
+    transposed = [not w.is_contiguous() for w in matrices]
+    stored = [w.t() if across else w for w, across in zip(matrices, transposed, strict=True)]
+    size, dtype = (STRIP // 2, torch.bfloat16) if in_units else (TILE * TILE, torch.float32)
+    rooms = [w.new_empty(-(-w.shape[1] // TILE), -(-w.shape[0] // TILE), size, dtype=dtype) for w in weights]
+    shapes = [number for w, across in zip(stored, transposed, strict=True) for number in (*w.shape, across)]
+    team.run_team(layouts.lay_out_weights, (*stored, *rooms), len(stored), in_units, *shapes)
+    return rooms
 
 
 def check_parts(biases: Sequence[Tensor], order: Sequence[int], flows: Sequence[Flow]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pyro.distributions import Bernoulli
+from pyro.distributions import Bernoulli, Delta
 from torch.nn.functional import softplus
 
 from pyro_dgm import native
@@ -158,3 +158,11 @@ def test_log_probs_of_other_laws_and_shapes_are_their_own():
     x = torch.rand(6, 40).round()
     for fn in (Bernoulli(logits=torch.randn(6, 40)), Bernoulli(logits=torch.randn(40)).expand([6, 40]).to_event(2)):
         torch.testing.assert_close(sums.log_probs(fn, x), fn.log_prob(x))
+
+
+def test_points_of_mass_are_not_compared_with_themselves():
+    v, density = torch.randn(3, 5), torch.randn(3)
+    point = Delta(v, log_density=density, event_dim=1)
+    assert torch.equal(sums.summed_log_prob(point, point.v), density.sum())
+    assert sums.summed_log_prob(point, v + 1) == -torch.inf
+    assert torch.equal(sums.summed_log_prob(Delta(v, event_dim=1), v), torch.tensor(0.0))

@@ -34,9 +34,9 @@ def test_gibbs_sweep(benchmark, chains):
     rbm = dgm.RBM(784, 500)
     with torch.no_grad():
         rbm.weight.normal_(0, 0.05)
-        machine = rbm().machine
+        kernel = dgm.BlockGibbs(rbm())
         W, b, c = rbm.weight, rbm.visible_bias, rbm.hidden_bias
-        state = machine.neutral_state((chains,))
+        state = kernel.start(chains)
         v, h = state["visible"], state["hidden"]
 
         def hand_written():
@@ -47,7 +47,7 @@ def test_gibbs_sweep(benchmark, chains):
             benchmark,
             f"Gibbs sweep 784×500, {chains} chains, against its two `addmm`",
             "≤ 1.1",
-            sweep=lambda: machine.sweep(state),
+            sweep=lambda: kernel.sample(state),
             hand_written=hand_written,
             addmm=lambda: (torch.addmm(c, v, W), torch.addmm(b, h, W.t())),
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -55,9 +56,14 @@ def parts_of(machine: Machine, colours: Sequence[Colour] | None = None) -> Parts
     return Parts([machine.biases[name][0] for name in names], [names.index(name) for name in order], flows)
 
 
-def packed(machine: Machine, colours: Sequence[Colour] | None = None) -> PackedBits:
-    """The machine in the form that loops over many steps read."""
-    return PackedBits(*parts_of(machine, colours))
+def packed(machine: Machine, colours: Sequence[Colour] | None = None, steps: float = math.inf) -> PackedBits:
+    """The machine in the form that loops over so many steps read."""
+    return PackedBits(*parts_of(machine, colours), steps)
+
+
+def unpacked(bits: PackedBits, words: Sequence[Tensor], layers: Iterable[str], like: State) -> State:
+    """The state that some words stand for, in the shapes of another state."""
+    return {name: x.view(like[name].shape) for name, x in zip(layers, bits.unpack(words), strict=True)}
 
 
 def swept(dist: BoltzmannDistribution, state: State, sweeps: int) -> State | None:

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..energy import BoltzmannDistribution, State
 from ..energy.temperatures import evenly
 from ..energy.temperatures import temperatures as ladder
+from ..native import PackedBits, multiplies_bits
+from .bit_layers import holds_bits, packed, unpacked
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
 from .kernel import EnergyKernel, check_layers
 from .replicas import Natural, Remade, Replicas, at_every_temperature, average, leading_shape, product_base
@@ -91,6 +93,38 @@ class ParallelTempering(EnergyKernel):
 
     def sample(self, params: State) -> State:
         self._check(params)
+        moved = self._by_loop(params)
+        return self._by_torch(params) if moved is None else moved
+
+    def _by_loop(self, params: State) -> State | None:
+        """A step by the compiled loop; None where that does not pay, or for other machines and states."""
+        machine, rows = self.gibbs.machine, params[self.visible].shape[0] * len(self.tuning["betas"])
+        if self.clamp is not None or len(machine.colours) != 2 or not holds_bits(self.dist):
+            return None
+        if not all(multiplies_bits(rows, weight.numel()) for weight in machine.weights):
+            return None
+        bits = packed(machine, steps=1)
+        words = bits.pack([params[name] for name in machine.graph.layers])
+        return None if words is None else self.temper(bits, params, words, 1)
+
+    def temper(self, bits: PackedBits, params: State, words: Sequence[Tensor], steps: int) -> State:
+        """The chains after some steps by the compiled loop, between which the temperatures are not adapted.
+
+        Args:
+            bits: the machine.
+            params: the chains' state.
+            words: its bits, which are overwritten.
+            steps: the number of steps.
+        """
+        machine, betas = self.gibbs.machine, self.tuning["betas"]
+        from_base, trips = self.trips(params, (words[0].shape[1] // len(betas),))
+        base = [self.base[name][0] for name in machine.graph.layers]
+        rate, climbing, climbed = bits.temper(words, base, len(machine.colours[0]), betas, from_base, trips, steps)
+        state = unpacked(bits, words, machine.graph.layers, params)
+        self.took(state, steps, rate, climbing, climbed)
+        return state
+
+    def _by_torch(self, params: State) -> State:
         with torch.no_grad():
             replicas, colours, clamp = self.replicas, self.gibbs.machine.colours, at_every_temperature(self.clamp)
             state, statistics = dict(params), replicas.statistics(params)

@@ -10,12 +10,9 @@ from torch import Tensor
 from . import processor
 from .draws import seeds
 from .guard import is_plain
-from .packed import Flow, check_parts, laid_out
+from .packed import Flow, check_parts, weights_for
 from .precision import rounds_products
 from .products import multiplies_by_units
-
-LAID_OUT = 3
-"""The fewest sweeps for which weights are laid out first, which takes as long as half a sweep and makes one half as long."""
 
 
 def sweep_bits(
@@ -48,17 +45,14 @@ def sweep_bits(
     if not (rows and all(processor.multiplies_bits(rows, weight.numel()) for weight in stored)):
         return None
     from . import short_sweeps, team
-    from . import sweeps as loops
 
     words = [
         x.new_empty(-(-size // processor.TILE), rows, dtype=torch.int32) for x, size in zip(states, sizes, strict=True)
     ]
     moved, flag = [torch.empty_like(x) for x in states], torch.zeros(1, dtype=torch.int64)
-    forms = [loops.AS_IT_IS if weight.is_contiguous() else loops.TRANSPOSED for _, _, weight in flows]
-    if sweeps >= LAID_OUT:
-        stored, forms = laid_out([weight for _, _, weight in flows]), [loops.PACKED] * len(flows)
+    arrays, forms = weights_for([weight.detach() for _, _, weight in flows], sweeps)
     ends = [number for (place, source, _), form in zip(flows, forms, strict=True) for number in (place, source, form)]
     counts = (rows, len(biases), len(order), len(flows), sweeps, multiplies_by_units())
-    tensors = (seeds(), *biases, *words, *stored, *states, *moved, flag)
+    tensors = (seeds(), *biases, *words, *arrays, *states, *moved, flag)
     team.run_team(short_sweeps.sweep_numbers, tensors, *counts, *sizes, *order, *ends)
     return None if flag.item() else moved

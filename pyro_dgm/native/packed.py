@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -18,7 +19,7 @@ Flow = tuple[int, int, Tensor]
 
 
 class PackedBits:
-    """A machine of bits with dense couplings: copies of its biases, and of its weights in tiles.
+    """A machine of bits with dense couplings: copies of its biases, and of its weights as loops over many steps read them.
 
     Between steps, states are words of 32 bits of a layer, ``tiles x rows``; products of words with weights are looked up in
     tables of sums, and torch's threads share every block. Words of torch's generator seed every call.
@@ -27,20 +28,25 @@ class PackedBits:
         biases: one vector per layer, in single precision.
         order: the layer of every block, in the order in which they are drawn.
         flows: the couplings at every block.
+        steps: how many steps will be made. For few of them weights stay as they are, where their memory lies flat.
 
     Raises:
         ValueError: parts that do not fit one another.
     """
 
-    def __init__(self, biases: Sequence[Tensor], order: Sequence[int], flows: Iterable[Flow]) -> None:
+    def __init__(
+        self, biases: Sequence[Tensor], order: Sequence[int], flows: Iterable[Flow], steps: float = math.inf
+    ) -> None:
         self.biases = [bias.detach().flatten().clone() for bias in biases]
         self.order, flows = list(order), list(flows)
         check_parts(self.biases, self.order, flows)
         self.in_units = multiplies_by_units()
-        self.weights = laid_out([weight.detach() for _, _, weight in flows])
+        self.weights, forms = weights_for([weight.detach() for _, _, weight in flows], steps)
         self.counts = len(self.biases), len(self.order), len(flows)
-        flow_ends = [number for place, source, _ in flows for number in (place, source, 0)]
-        self.numbers = [*(len(bias) for bias in self.biases), *self.order, *flow_ends]
+        ends = [
+            number for (place, source, _), form in zip(flows, forms, strict=True) for number in (place, source, form)
+        ]
+        self.numbers = [*(len(bias) for bias in self.biases), *self.order, *ends]
 
     def pack(self, states: Sequence[Tensor]) -> list[Tensor] | None:
         """Words of all layers' bits, ``tiles x rows``, from ``rows x columns``; None where there are numbers other than bits."""
@@ -182,19 +188,34 @@ def _padded(x: Tensor) -> Tensor:
     return pad(x.detach(), (0, -len(x) % TILE))
 
 
-def laid_out(weights: Sequence[Tensor]) -> list[Tensor]:
-    """Matrices in the form in which loops over many steps read them: terms of matrix units, or tiles for tables of sums."""
-    from . import layouts, team
-    from .matrix_units import STRIP
+LAID_OUT = 3
+"""The fewest steps for which weights are laid out first, which takes as long as half a step and makes one half as long."""
 
-    in_units = multiplies_by_units()
+
+def weights_for(weights: Sequence[Tensor], steps: float) -> tuple[list[Tensor], list[int]]:
+    """Matrices in the form in which loops over so many steps read them, and the forms' numbers."""
+    from .sweeps import AS_IT_IS, PACKED, TRANSPOSED
+
     whole = [w.resolve_neg() for w in weights]
     matrices = [w if w.is_contiguous() or w.t().is_contiguous() else w.contiguous() for w in whole]
-    transposed = [not w.is_contiguous() for w in matrices]
-    stored = [w.t() if across else w for w, across in zip(matrices, transposed, strict=True)]
+    forms = [AS_IT_IS if w.is_contiguous() else TRANSPOSED for w in matrices]
+    stored = [w if w.is_contiguous() else w.t() for w in matrices]
+    return (stored, forms) if steps < LAID_OUT else (_laid_out(stored, forms), [PACKED] * len(forms))
+
+
+def _laid_out(stored: Sequence[Tensor], forms: Sequence[int]) -> list[Tensor]:
+    """Terms of matrix units, or tiles for tables of sums."""
+    from . import layouts, team
+    from .matrix_units import STRIP
+    from .sweeps import TRANSPOSED
+
+    in_units, across = multiplies_by_units(), [form == TRANSPOSED for form in forms]
     size, dtype = (STRIP // 2, torch.bfloat16) if in_units else (TILE * TILE, torch.float32)
-    rooms = [w.new_empty(-(-w.shape[1] // TILE), -(-w.shape[0] // TILE), size, dtype=dtype) for w in weights]
-    shapes = [number for w, across in zip(stored, transposed, strict=True) for number in (*w.shape, across)]
+    rooms = []
+    for w, turned in zip(stored, across, strict=True):
+        inner, columns = reversed(w.shape) if turned else w.shape
+        rooms.append(w.new_empty(-(-columns // TILE), -(-inner // TILE), size, dtype=dtype))
+    shapes = [number for w, turned in zip(stored, across, strict=True) for number in (*w.shape, turned)]
     team.run_team(layouts.lay_out_weights, (*stored, *rooms), len(stored), in_units, *shapes)
     return rooms
 

@@ -8,7 +8,9 @@ import torch
 from oracles.small_machines import CHAINS, Table, certain, colours, deep, joined, small_rbm, states, variation
 
 import pyro_dgm as dgm
+from pyro_dgm.mcmc import tempering
 from pyro_dgm.mcmc.bit_layers import swept
+from pyro_dgm.mcmc.engines.bits import BitTempering
 from pyro_dgm.native import processor
 
 pytestmark = pytest.mark.usefixtures("way_of_bits")
@@ -16,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("way_of_bits")
 
 @pytest.fixture(autouse=True)
 def _any_size(monkeypatch):
-    monkeypatch.setattr(processor, "multiplies_bits", lambda *_, **__: True)
+    for module in (processor, tempering):
+        monkeypatch.setattr(module, "multiplies_bits", lambda *_, **__: True)
 
 
 @pytest.mark.parametrize("build", [small_rbm, deep])
@@ -86,3 +89,34 @@ def test_what_is_no_state_of_bits_is_left_to_torch():
     assert swept(dist, {"l0": bits["l0"]}, 1) is None
     assert swept(dist, {name: x.double() for name, x in bits.items()}, 1) is None
     assert swept(dgm.GaussianRBM(70, 45)(), bits, 1) is None
+
+
+@pytest.mark.parametrize("build", [deep, lambda: dgm.RBM(1100, 70)(), lambda: dgm.RBM(45, 90)()])
+def test_a_step_of_tempering_is_that_of_the_engine(build):
+    """The same bits, swap rates and trips from the same seed, whether weights are laid out or stay as they are."""
+    dist, found = build(), []
+    params = dgm.ParallelTempering(dist, 4).start(20)
+    for loop in (True, False):
+        kernel = dgm.ParallelTempering(dist, 4)
+        engine = BitTempering(kernel)
+        engine.begin()
+        torch.manual_seed(5)
+        state = kernel.sample(params) if loop else engine.advance(params, 1)
+        found.append((state, kernel.tuning["rate"], kernel._trips[1:]))
+    (ours, rate, trips), (theirs, expected, expected_trips) = found
+    assert all(torch.equal(x, theirs[name]) for name, x in ours.items())
+    assert torch.equal(rate, expected)
+    assert all(map(torch.equal, trips, expected_trips))
+    assert not torch.equal(ours["visible"], params["visible"])
+
+
+def test_tempered_chains_that_are_no_bits_go_by_torch(monkeypatch):
+    kernel, calls = dgm.ParallelTempering(dgm.RBM(70, 50)(), 3), []
+    monkeypatch.setattr(kernel, "_by_torch", lambda params: calls.append(params) or params)
+    state = kernel.start(12)
+    kernel.sample(state)
+    assert calls == []
+    kernel.sample({name: x + 0.5 for name, x in state.items()})
+    clamped = dgm.ParallelTempering(dgm.RBM(70, 50)(), 3, clamp=(torch.arange(70) < 30, torch.ones(70)))
+    assert clamped.sample(clamped.start(12))["visible"][..., :30].all()
+    assert len(calls) == 1

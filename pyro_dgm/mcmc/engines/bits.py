@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...energy import State
 from ...native import steps_pay, sweeps_pay
-from ..bit_layers import holds_bits, packed
+from ..bit_layers import holds_bits, packed, unpacked
 from ..gibbs import BlockGibbs
 from ..kernel import ChainsKernel, EnergyKernel
 from ..tempering import ParallelTempering
@@ -89,11 +89,6 @@ class BitEngine(Engine):
     def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
         """The chains after some steps, from the words of their bits, which are overwritten."""
 
-    def state(self, words: Sequence[Tensor], like: State) -> State:
-        """The chains' state that some words stand for, in the shapes of another state."""
-        states = zip(self.names, self.bits.unpack(words), strict=True)
-        return {name: x.view(like[name].shape) for name, x in states}
-
     def collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
     ) -> Collected:
@@ -125,7 +120,7 @@ class BitGibbs(BitEngine):
 
     def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
         self.bits.sweep(words, steps)
-        return self.state(words, params)
+        return unpacked(self.bits, words, self.names, params)
 
     def collect(
         self, params: State, draws: int, thinning: int, layers: Sequence[str], moments: StreamingStats | None
@@ -145,7 +140,9 @@ class BitGibbs(BitEngine):
             name: x.unflatten(0, (draws, -1)).transpose(0, 1).unflatten(-1, params[name].shape[1:])
             for name, x in ((self.names[place], x) for place, x in zip(places, history, strict=True))
         }
-        return Collected(self.state(words, params), {layer: chains[layer] for layer in layers}, None)
+        return Collected(
+            unpacked(self.bits, words, self.names, params), {layer: chains[layer] for layer in layers}, None
+        )
 
 
 class BitTempering(BitEngine):
@@ -159,11 +156,6 @@ class BitTempering(BitEngine):
     def rows(self) -> int:
         return self.kernel.num_chains * len(self.kernel.tuning["betas"])
 
-    def begin(self) -> None:
-        super().begin()
-        self.base = [self.kernel.base[name][0] for name in self.names]
-        self.early = len(self.kernel.gibbs.machine.colours[0])
-
     def advance(self, params: State, sweeps: int) -> State:
         self.kernel._check(params)
         while sweeps:
@@ -173,9 +165,4 @@ class BitTempering(BitEngine):
         return params
 
     def move(self, params: State, words: Sequence[Tensor], steps: int) -> State:
-        kernel, betas = self.kernel, self.kernel.tuning["betas"]
-        from_base, trips = kernel.trips(params, (words[0].shape[1] // len(betas),))
-        rate, climbing, climbed = self.bits.temper(words, self.base, self.early, betas, from_base, trips, steps)
-        state = self.state(words, params)
-        kernel.took(state, steps, rate, climbing, climbed)
-        return state
+        return self.kernel.temper(self.bits, params, words, steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -188,6 +188,22 @@ def shared(name: Any, inputs: tuple[Tensor, ...], compute: Callable[[], Part]) -
         known = _current.parts[name] = (inputs, compute())
     found: Part = known[1]
     return found
+
+
+def share_all(
+    names: Sequence[Any], inputs: Sequence[tuple[Tensor, ...]], compute: Callable[[], Iterable[Part]]
+) -> None:
+    """Compute several parts at once that ``shared`` will find in the other program; nothing outside of light runs.
+
+    A network that the model applies frame by frame takes all frames of the guide's states in one product.
+
+    Args:
+        names: of the parts, as the other program calls them.
+        inputs: the tensors of each, as for ``shared``.
+        compute: the function that computes all of them.
+    """
+    if _current is not None:
+        _current.parts |= dict(zip(names, zip(inputs, compute(), strict=True), strict=True))
 
 
 @contextmanager

@@ -309,6 +309,22 @@ def test_what_guide_and_model_share_is_computed_once(monkeypatch):
     assert len(strokes) == 2 * draw.steps - 1
 
 
+def test_the_prior_of_all_frames_is_one_run_of_its_network():
+    vrnn, x = dgm.VariationalRNN.example()
+    runs = []
+    vrnn.prior_network.register_forward_hook(lambda module, inputs, output: runs.append(output.shape))
+    objective = vrnn.objective()
+    objective.attach(vrnn)
+    light = step(vrnn, objective.loss, x)
+    assert len(runs) == 1
+    assert runs[0][0] > 1
+    frames = runs[0][0]
+    runs.clear()
+    objective._steps._term = None
+    assert_same(light, step(vrnn, objective.loss, x))
+    assert len(runs) == frames
+
+
 def test_parts_are_shared_by_the_tensors_that_they_depend_on():
     model = Own(
         lambda self, x: _observed_beside(self, x, [x, x.clone()]),

@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 from ...checks import check_choice, check_count
 from ...data.sequences import checked_frames, join_frames, split_frames, unpad
 from ...distributions.padded_frames import PaddedFrames, join
-from ...inference.light import shared
+from ...inference.light import share_all, shared
 from ...inference.particles import given_values
 from ...nets.bodies import mlp
 from ...nets.scaling import ColumnScaling
@@ -159,7 +159,7 @@ class VariationalRNN(LatentVariableModel):
         with self.data_plate(x, size):
             for t in range(steps):
                 with _where(present[..., t]):
-                    z = pyro.sample(f"z{t + 1}", self.prior(h))
+                    z = pyro.sample(f"z{t + 1}", self._frame_prior(t, h))
                 if draw:
                     inputs.append(join(code := self.code(z), h))
                     drawn.append(self.observe(self.decoder(inputs[-1])).sample())
@@ -177,11 +177,19 @@ class VariationalRNN(LatentVariableModel):
     def infer(self, x: Tensor, size: int | None = None) -> None:
         h = shared("start", (), self.start)
         values, described, present = shared("split", (x,), lambda: self._split(x))
+        states = []
         with self.data_plate(x, size):
             for t in range(values.shape[-2]):
+                states.append(h)
                 with _where(present[..., t]):
                     z = pyro.sample(f"z{t + 1}", self.encode(described[..., t, :], h))
                 _, h = self._frame(t, z, described, h)
+        names, inputs = [("prior", t) for t in range(len(states))], [(state,) for state in states]
+        share_all(names, inputs, lambda: self.prior_network(torch.stack(torch.broadcast_tensors(*states))))
+
+    def _frame_prior(self, t: int, h: Tensor) -> dist.TorchDistribution:
+        """``prior`` before a frame, whose network the guide may have run for all frames at once."""
+        return _normal(shared(("prior", t), (h,), lambda: self.prior_network(h))).to_event(1)
 
     def _frame(self, t: int, z: Tensor, described: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """The code of a frame's latents and the state after the frame, which guide and model share."""

@@ -125,7 +125,7 @@ def anneal(data: Any, layout: Any, early: Any, steps: Any) -> None:
     for place in range(layout.order.size):
         total += tiles(layout.sizes[layout.order[place]])
     rises = carray(data[3], (total, layout.rows), np.float64)
-    gamma, done = increment(seeds[1]), 0
+    gamma, done = increment(seeds[1]), np.int64(0)
     fields = aligned(whole_blocks(min(layout.rows, CHUNK)))
     room = Room(work_for(layout), fields, aligned(1), aligned(1), aligned(1)[0])
     for step in range(steps):

@@ -55,10 +55,11 @@ class _LayerSum(torch.autograd.Function):
         tiles, chunks = -(-inner // tables.TILE), chunks_of(rows, columns)
         words, flag = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
         fields, slopes, found = x.new_empty(rows, columns), x.new_empty(rows if kept else 0, columns), x.new_empty(rows)
+        by_units = multiplies_by_units()
         team.run_team(
-            layer_sum_loops.sum_out_layer,
+            layer_sum_loops.sum_out_by_units if by_units else layer_sum_loops.sum_out_by_tables,
             (x, words, weight.t() if transposed else weight, bias, plus, fields, found, slopes, flag),
-            *(rows, inner, columns, tiles, transposed, chunks, multiplies_by_units(), kept),
+            *(rows, inner, columns, tiles, transposed, chunks, kept),
         )
         if flag.item():
             return None
@@ -88,10 +89,11 @@ def _gradients(x: Tensor, slopes: Tensor, of_rows: Tensor, across: bool) -> tupl
     words, flag = x.new_empty(tiles, inner, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
     by_weight = x.new_empty(columns, inner) if across else x.new_empty(inner, columns)
     by_bias, by_plus, weighted = x.new_empty(inner), x.new_empty(columns), torch.empty_like(slopes)
+    by_units = multiplies_by_units()
     team.run_team(
-        layer_sum_loops.differentiate_layer_sum,
+        layer_sum_loops.differentiate_by_units if by_units else layer_sum_loops.differentiate_by_tables,
         (x, words, slopes, of_rows, weighted, by_weight, by_bias, by_plus, flag),
-        *(rows, inner, columns, tiles, across, chunks_of(inner, columns), multiplies_by_units()),
+        *(rows, inner, columns, tiles, across, chunks_of(inner, columns)),
     )
     if flag.item():
         return None

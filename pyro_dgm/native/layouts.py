@@ -25,7 +25,7 @@ def lay_out(weight: Any, transposed: Any, in_units: Any, target: Any) -> None:
     first, end = own_part(strips)
     for strip in range(first, end):
         if in_units:
-            split_strip(weight, transposed, 0, inner, strip * TILE, block, target + strip * inner * STRIP)
+            split_strip(weight, transposed, np.int64(0), inner, strip * TILE, block, target + strip * inner * STRIP)
         else:
             for tile in range(inner):
                 copy_block(weight, transposed, tile * TILE, strip * TILE, block)
@@ -45,4 +45,4 @@ def lay_out_weights(data: Any) -> None:
     for place in range(number):
         stored = carray(data[1 + place], (shapes[3 * place], shapes[3 * place + 1]), np.float32)
         room = carray(data[1 + number + place], 1, np.float32)
-        lay_out(stored, shapes[3 * place + 2] != 0, in_units, room.ctypes.data)
+        lay_out(stored, shapes[3 * place + 2], in_units, np.int64(room.ctypes.data))

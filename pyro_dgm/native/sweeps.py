@@ -108,13 +108,13 @@ def add_flow_by_units(
     if form == PACKED:
         strips = tiles(columns)
         terms = carray(data[layout.weights + flow], (strips, inner * STRIP), np.uint8)[strip].ctypes.data
-        add_terms(words, 0, inner, top, height, terms, work.room, before, after)
+        add_terms(words, np.int64(0), inner, top, height, terms, work.room, before, after)
         return
     shape = (size, columns) if form == AS_IT_IS else (columns, size)
-    weight, terms = carray(data[layout.weights + flow], shape, np.float32), work.room.terms.ctypes.data
+    weight, terms = carray(data[layout.weights + flow], shape, np.float32), np.int64(work.room.terms.ctypes.data)
     for tile in range(0, inner, DEPTH):
         deep = min(DEPTH, inner - tile)
-        split_strip(weight, form == TRANSPOSED, tile, deep, strip * TILE, work.tile, terms)
+        split_strip(weight, np.int64(form == TRANSPOSED), tile, deep, strip * TILE, work.tile, terms)
         add_terms(words, tile, deep, top, height, terms, work.room, after if tile else before, after)
 
 
@@ -132,10 +132,10 @@ def add_flow_by_tables(data: Any, layout: Any, flow: Any, strip: Any, top: Any, 
     loose = carray(data[layout.weights + flow], (size, columns) if form == AS_IT_IS else (columns, size), np.float32)
     for tile in range(0, inner, 2):
         block = work.pair if tile + 1 < inner else work.tile
-        copy_block(loose, form == TRANSPOSED, tile * TILE, strip * TILE, block)
+        copy_block(loose, np.int64(form == TRANSPOSED), tile * TILE, strip * TILE, block)
         for half in range(halves):
             target = work.halves[half].ctypes.data
-            look_up_rows(block[half].ctypes.data, HALF, words, tile, top, height, work.table, target)
+            look_up_rows(np.int64(block[half].ctypes.data), HALF, words, tile, top, height, work.table, target)
 
 
 @compiled

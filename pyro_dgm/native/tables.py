@@ -199,7 +199,7 @@ def multiply_by_tables(
             copy_block(weight, transposed, tile * TILE, left, block)
             for half in range(halves_of(columns, task % strips)):
                 target = sums[half].ctypes.data
-                look_up_rows(block[half].ctypes.data, HALF, words, tile, top, height, table, target)
+                look_up_rows(np.int64(block[half].ctypes.data), HALF, words, tile, top, height, table, target)
                 if paired:
                     add_zeros_of_pair(table.ctypes.data, zeros.ctypes.data)
                 else:

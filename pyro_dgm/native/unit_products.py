@@ -154,7 +154,7 @@ def multiply_by_units(
     own, start = aligned_halves(whole_blocks(chunk)), aligned_halves(1)
     own_place = place_of(own[0].ctypes.data, own[1].ctypes.data, HALF)
     start_place = place_of(start[0].ctypes.data, start[1].ctypes.data, 0)
-    nothing, terms = np.float32(0), room.terms.ctypes.data
+    nothing, terms = np.float32(0), np.int64(room.terms.ctypes.data)
     first, end = own_part(chunks * strips)
     for task in range(first, end):
         top, left = task // strips * chunk, task % strips * TILE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import cmath
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -143,8 +143,8 @@ class EnergyDistribution(TorchDistribution, ABC):
             NotFinite: some are; the message names the first.
         """
         with torch.no_grad():
-            # Sums are cheap. They are finite only if all entries are; if they overflowed, the loop below finds nothing.
-            if all(map(math.isfinite, torch.stack([p.sum() for p in self.parameters()]).tolist())):
+            # One sum is cheap. It is finite only if all entries are; if it overflowed, the loop below finds nothing.
+            if cmath.isfinite(torch.as_tensor(sum(p.sum() for p in self.parameters())).item()):
                 return
             for name, parameter in zip(self.parameter_names(), self.parameters(), strict=True):
                 bad = parameter[~parameter.isfinite()]

@@ -70,7 +70,9 @@ def swept(dist: BoltzmannDistribution, state: State, sweeps: int) -> State | Non
     """The state after some Gibbs sweeps in one call; None where that does not pay, or for other machines."""
     if not holds_bits(dist) or state.keys() != dist.shapes.keys():
         return None
-    flat = [state[name].flatten(1) for name in dist.machine.graph.layers]
+    if any(state[name].dim() != 1 + len(shape) for name, shape in dist.shapes.items()):
+        return None
+    flat = [state[name].flatten(1).contiguous() for name in dist.machine.graph.layers]
     found = sweep_bits(*parts_of(dist.machine), flat, sweeps)
     if found is None:
         return None

@@ -70,7 +70,7 @@ class VectorizedMCMC(MCMC):
         keep: ``"draws"``; or ``"moments"``, which keeps the count, mean and variance of every chain's states, and draws of
             their scalars (energies) alone.
         disable_progbar: no progress bar.
-        engine: ``"torch"`` calls the kernel for every sweep. ``"auto"`` is a compiled loop of this package where it is faster,
+        engine: ``"torch"`` has the kernel move its chains. ``"auto"`` is a compiled loop of this package where it is faster,
             for ``dgm.BlockGibbs`` and ``dgm.ParallelTempering`` of machines of bits with dense couplings and without a clamp:
             at least 32 states (chains, at all temperatures) of a large machine, or at least 1000 sweeps of ``dgm.BlockGibbs`` of
             a smaller one or of four chains or more; moments are taken between its calls. Else torch.

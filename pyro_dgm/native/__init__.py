@@ -3,8 +3,8 @@
 Other rooms import from here and from no file inside. A loop takes neither another device nor another precision, and small
 sizes do not pay. There ``bernoulli`` and ``linear`` fall back to plain torch; ``draw_at_temperatures``, ``weigh_and_draw``,
 ``swap_replicas``, ``sweep_bits``, ``bit_log_probs`` and ``log_sum_of_layer`` return None; before ``PackedBits`` and the
-recursion callers ask ``moves_bits``, ``steps_pay``, ``sweeps_pay`` and ``recursion_pays``, and networks ask
-``multiplies_bits``. Importing this room compiles nothing and does not import Numba.
+recursion callers ask ``moves_bits``, ``steps_pay``, ``sweeps_pay`` and ``recursion_pays``, and networks and a
+step of tempering ask ``multiplies_bits``. Importing this room compiles nothing and does not import Numba.
 
 Inside: ``draws``, ``log_probs``, ``layer_sums``, ``products``, ``precision``, ``packed``, ``few_sweeps``, ``columns`` and
 ``swaps`` are the door; ``processor`` says what the processor is and when a loop pays; the other files are loops.

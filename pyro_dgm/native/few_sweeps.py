@@ -42,7 +42,7 @@ def sweep_bits(
     rows, sizes = states[0].shape[0], [len(bias) for bias in biases]
     if [state.shape for state in states] != [(rows, size) for size in sizes] or rounds_products():
         return None
-    if not (rows and all(processor.multiplies_bits(rows, weight.numel()) for weight in stored)):
+    if not (rows and stored and all(processor.multiplies_bits(rows, weight.numel()) for weight in stored)):
         return None
     from . import short_sweeps, team
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import processor
-from .guard import is_plain
+from .guard import is_plain, runs_at_once
 from .precision import rounds_products
 from .products import chunks_of, multiplies_by_units
 
@@ -63,17 +63,19 @@ class _LayerSum(torch.autograd.Function):
         )
         if flag.item():
             return None
-        ctx.save_for_backward(x, weight, bias, plus, slopes)
+        ctx.save_for_backward(x, weight, plus, slopes)
         return found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        x, weight, _, plus, slopes = ctx.saved_tensors
-        of_rows = gradients[0]
+        x, weight, plus, slopes = ctx.saved_tensors
+        of_rows = gradients[0].contiguous()
         if torch.is_grad_enabled():  # to be differentiated again
             slopes = -torch.sigmoid(torch.addmm(plus, x, weight))
-        elif processor.multiplies_bits(x.shape[1], slopes.numel(), across=True):
-            found = _gradients(x, slopes, of_rows.contiguous(), across=not weight.is_contiguous())
+        elif (
+            runs_at_once() and is_plain(of_rows) and processor.multiplies_bits(x.shape[1], slopes.numel(), across=True)
+        ):
+            found = _gradients(x, slopes, of_rows, across=not weight.is_contiguous())
             if found is not None:
                 return None, *found
         weighted = -of_rows.unsqueeze(-1) * slopes

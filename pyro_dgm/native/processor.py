@@ -124,7 +124,7 @@ def multiplies_bits(rows: int, weights: int, across: bool = False) -> bool:
     if has_matrix_units():
         return rows >= UNIT_ROWS and products >= (WIDE_PRODUCT if across else UNIT_PRODUCT)
     if _widest() == "AVX2":
-        return products >= LARGE_PRODUCT
+        return rows >= TABLE_ROWS and products >= LARGE_PRODUCT
     if splits_vectors():
         return rows >= SPLIT_ROWS and products >= SPLIT_PRODUCT
     return _widest() == "AVX512" and not is_amd() and not across and rows >= WIDE_ROWS and products >= WIDE_PRODUCT

@@ -135,8 +135,13 @@ def multiplies_by_units() -> bool:
         return False
     from . import bit_products, team
 
-    x, weight = torch.arange(64.0).expand(32, 64).remainder(3.0).eq(1.0).float(), torch.arange(2048.0).view(64, 32) * 97
-    words, product, flag = torch.empty(2, 32, dtype=torch.int32), torch.empty(32, 32), torch.zeros(1, dtype=torch.int64)
+    like = torch.zeros(1, dtype=torch.float32, device="cpu")  # whatever the caller's defaults are
+    x, weight = (
+        torch.arange(64).expand(32, 64).remainder(3).eq(1).to(like),
+        torch.arange(2048).view(64, 32).to(like) * 97,
+    )
+    words, product = like.new_empty(2, 32, dtype=torch.int32), like.new_empty(32, 32)
+    flag = like.new_zeros(1, dtype=torch.int64)
     sizes = (32, 64, 32, 2, False, 0, 1, False, False)
     team.run_team(bit_products.multiply_bits_by_units, (x, words, weight, x.new_empty(0), product, flag), *sizes)
     return bool(flag == 0) and torch.equal(product.double(), x.double() @ weight.double())

@@ -1,7 +1,8 @@
 """The compiled loop behind many Gibbs sweeps of binary layers; imported at its first use.
 
 States are words of bits, ``tiles x rows`` for every layer: the words of one tile lie side by side, as a table of sums takes
-them. Weights are half tiles of 32 x 16, ``strips x 2 x tiles``: half a strip reads its tiles one behind the other. A block is
+them. For many sweeps weights are half tiles of 32 x 16, ``strips x 2 x tiles`` (half a strip reads its tiles one behind the
+other), or terms of matrix units; for few they are the matrices, of which tiles or terms are made where they are used. A block is
 cut into strips and chunks of 512 rows, which the team's members share; their sums, logits and bits stay in the nearest caches,
 and only words go back to memory. After every block all members wait, since the next block reads it. Cost: twenty-six additions of
 16 columns per pair of tiles and row (see ``tables``), and the draws of bits.

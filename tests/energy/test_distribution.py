@@ -1,12 +1,14 @@
 """Energy distributions refuse parameters that make no sense."""
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
+from torch.distributions import constraints
 
 import pyro_dgm as dgm
-from pyro_dgm.energy import NotFinite
+from pyro_dgm.energy import EnergyDistribution, NotFinite
 
 GRAPH = dgm.Graph({"visible": dgm.Binary(3), "hidden": dgm.Gaussian(2)}, [dgm.Dense("visible", "hidden")])
 GOOD = {"visible": (torch.zeros(3),), "hidden": (torch.zeros(2), torch.full((2,), -0.5))}
@@ -89,3 +91,30 @@ def test_free_energies_name_their_parameters():
 def test_a_state_without_a_layer():
     with pytest.raises(ValueError, match="lacks the layers"):
         dgm.RBM.example()[0]().energy({"visible": torch.zeros(6)})
+
+
+def test_a_distribution_without_parameters():
+    class Standard(EnergyDistribution):
+        arg_constraints: ClassVar = {}
+        support = constraints.real_vector
+
+        def energy(self, state):
+            return self.free_energy(state[self.visible])
+
+        def free_energy(self, x):
+            return x.square().sum(-1) / 2
+
+        def exact_log_partition(self):
+            return torch.tensor(math.log(2 * math.pi))
+
+        def parameters(self):
+            return ()
+
+        def parameter_names(self):
+            return []
+
+        def _copy(self, batch_shape):
+            return Standard(batch_shape, self.event_shape)
+
+    found = Standard(torch.Size(), torch.Size([2]), validate_args=True).log_prob(torch.zeros(3, 2))
+    torch.testing.assert_close(found, torch.full((3,), -math.log(2 * math.pi)))

@@ -8,6 +8,7 @@ import torch
 from oracles.small_machines import CHAINS, Table, certain, colours, deep, joined, small_rbm, states, variation
 
 import pyro_dgm as dgm
+from pyro_dgm.energy import Binary, BoltzmannDistribution, Graph
 from pyro_dgm.mcmc import tempering
 from pyro_dgm.mcmc.bit_layers import swept
 from pyro_dgm.mcmc.engines.bits import BitTempering
@@ -76,6 +77,29 @@ def test_kernels_take_them_where_nothing_is_clamped(monkeypatch):
     clamped = dgm.BlockGibbs(rbm(), clamp=(known, torch.ones(70)))
     assert clamped.sample(state)["visible"][:, :30].all()
     assert calls == [1, 4]
+
+
+def test_chains_around_data_are_swept_too():
+    """Their hidden units are zeros that take no memory."""
+    rbm = dgm.RBM(70, 50)
+    state = rbm().around((torch.rand(40, 70) < 0.5).float())
+    assert not state["hidden"].is_contiguous()
+    assert swept(rbm(), state, 1) is not None
+
+
+def test_states_of_other_dimensions_are_left_to_torch():
+    """One state alone, or chains in two dimensions."""
+    dist = certain(70, 45)
+    for shape in ((), (3, 5), (1, 5), (5, 1)):
+        state = {name: (torch.rand(*shape, len(b)) < 0.5).float() for name, (b,) in dist.machine.biases.items()}
+        expected = dist.machine.sweep(state)
+        assert swept(dist, state, 1) is None
+        assert all(torch.equal(x, expected[name]) for name, x in dgm.BlockGibbs(dist).sample(state).items())
+
+
+def test_a_machine_without_couplings_is_left_to_torch():
+    dist = BoltzmannDistribution(Graph({"visible": Binary(70)}, []), {"visible": (torch.zeros(70),)}, ())
+    assert swept(dist, {"visible": torch.zeros(40, 70)}, 1) is None
 
 
 def test_what_is_no_state_of_bits_is_left_to_torch():

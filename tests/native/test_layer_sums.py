@@ -116,3 +116,26 @@ def test_free_energies_of_machines_of_bits_go_by_it(monkeypatch):
     torch.testing.assert_close(free_energy.double(), expected, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(found.double(), torch.autograd.grad(expected.sum(), wide[0])[0], rtol=1e-4, atol=1e-4)
     assert calls == [1]
+
+
+def test_gradients_that_lie_otherwise_in_memory():
+    """Batches of gradients, which have no memory of their own, and negative views."""
+    x, *parameters = parts(40, 70, 50)
+    found, many = log_sum_of_layer(x, *parameters), torch.randn(3, 40)
+    batch = torch.autograd.grad(found, parameters, many, is_grads_batched=True, retain_graph=True)
+    for number, of_rows in enumerate(many):
+        expected = torch.autograd.grad(found, parameters, of_rows, retain_graph=True)
+        views = torch.autograd.grad(found, parameters, torch._neg_view(-of_rows), retain_graph=True)
+        for one, other, view in zip(expected, batch, views, strict=True):
+            torch.testing.assert_close(other[number], one, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(view, one, rtol=1e-4, atol=1e-4)
+
+
+def test_a_bias_may_change_before_the_backward_pass():
+    """The gradient does not depend on it."""
+    x, *parameters = parts(40, 70, 50)
+    found = log_sum_of_layer(x, *parameters)
+    expected = torch.autograd.grad(found.sum(), parameters, retain_graph=True)
+    with torch.no_grad():
+        parameters[1].add_(1)
+    assert all(map(torch.equal, expected, torch.autograd.grad(found.sum(), parameters)))

@@ -16,6 +16,7 @@ from pyro.optim import SGD
 import pyro_dgm as dgm
 from pyro_dgm.energy import exact_sample
 from pyro_dgm.objectives.estimators.multi_sample import IWAE
+from pyro_dgm.objectives.phases import tracking
 
 
 def elbo():
@@ -284,3 +285,49 @@ def test_chains_out_of_reach_stop_the_step(follow):
     ):
         svi.step(x)
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_a_first_step_that_is_interrupted_leaves_nothing_behind(monkeypatch):
+    """While log Z is found for the first time: the phase can be saved, and starts anew."""
+    rbm, phase, x = dgm.RBM(30, 20), dgm.PCD(chains=20), torch.randint(0, 2, (10, 30)).float()
+
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "anchor", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            phase.terms("x", rbm(), x)
+    assert phase.get_extra_state()["tracked"] == {}
+    assert all(term.isfinite().all() for term in phase.terms("x", rbm(), x))
+
+
+def test_a_saved_phase_goes_on_from_the_same_numbers():
+    """None is rounded: anchors come when log Z has travelled far, in a resumed run at the same step."""
+    torch.manual_seed(0)
+    rbm, phase, x = dgm.RBM(30, 20), dgm.PCD(chains=20), torch.randint(0, 2, (10, 30)).float()
+    for _ in range(5):
+        phase.terms("x", rbm(), x)
+        with torch.no_grad():
+            rbm.weight.add_(0.01 * torch.randn(30, 20))
+    other = dgm.PCD(chains=20)
+    other.load_state_dict(pickle.loads(pickle.dumps(phase.state_dict())))
+    ours, theirs = (vars(p.tracking["x"]) for p in (phase, other))
+    assert ours["_travelled"] == theirs["_travelled"] > 0
+    assert [vars(entry) for entry in ours["_entries"]] == [vars(entry) for entry in theirs["_entries"]]
+
+
+def test_changes_whose_squares_overflow_are_large_steps():
+    followed = tracking.Followed()
+    assert followed.follow([0.0, 1e200]) == tracking.ANCHOR_NATS
+    assert not followed.trusted
+
+
+def test_log_z_of_machines_whose_energies_lie_otherwise_in_memory():
+    """Of a batch in two dimensions, as products of broadcast parameters may leave them."""
+    flat, permuted = tracking.Tracking(), tracking.Tracking()
+    law, changes = dgm.FreeEnergyDistribution(lambda x: x.sum(-1), (torch.zeros(1),), (1,)), torch.randn(2, 10, 2, 3)
+    for followed, turn in ((flat, lambda t: t), (permuted, lambda t: t.permute(2, 0, 1).contiguous().permute(1, 2, 0))):
+        followed.begin(law, torch.zeros(1, 1), turn(changes[0]))
+        followed.follow(law, torch.zeros(1, 1), turn(changes[1]))
+    assert torch.equal(flat.log_z, permuted.log_z)

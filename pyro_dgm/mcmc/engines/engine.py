@@ -69,7 +69,7 @@ class Engine(ABC):
 
 
 class TorchEngine(Engine):
-    """Calls the kernel for every sweep."""
+    """Has the kernel move its chains."""
 
     block = 1
 

@@ -184,13 +184,13 @@ class PCD(ChainsPhase):
         return known and all(shape == leading_shape + fn.shapes[layer] for layer, shape in shapes.items())
 
     def _start(self, site: str, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor) -> None:
-        state = self.chains[site] = self._first(fn, kernel, value)
+        state, tracking = self._first(fn, kernel, value), Tracking()
+        if self.follow:  # which takes its time, and may be interrupted
+            witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
+            tracking.begin(fn, value, fn.collapsed(witnesses))
+            self.tracking[site] = tracking
+        self.chains[site] = state
         self.fast_weights.pop(site, None)
-        if not self.follow:
-            return
-        witnesses = {layer: x[self.number :] for layer, x in kernel.draws(state).items()}
-        self.tracking[site] = Tracking()
-        self.tracking[site].begin(fn, value, fn.collapsed(witnesses))
 
     def _first(self, fn: EnergyDistribution, kernel: EnergyKernel, value: Tensor) -> State:
         """The first states of the chains: data rows, which a trained machine's chains would be near, or the kernel's start."""

@@ -59,7 +59,9 @@ class Followed:
         # The logarithm of a mean over few is too small by half of its relative variance, which would add up step by step.
         change = top + math.log(mean) + variance / (2 * number * mean * mean)
         centre = sum(changes) / number
-        self.trusted = sum((change - centre) ** 2 for change in changes) < TRUSTED * (number - 1)
+        deviations = [change - centre for change in changes]
+        # A power that overflows is an error, where a product is infinite.
+        self.trusted = sum(deviation * deviation for deviation in deviations) < TRUSTED * (number - 1)
         self.log_z += change
         return abs(change) if self.trusted else ANCHOR_NATS
 
@@ -120,11 +122,12 @@ class Tracking:
             return torch.tensor(found, dtype=torch.bool if name == "trusted" else torch.float64).view(shape)
 
         known = all(entry.entropy is not None for entry in self._entries)
-        counts = {"steps": self._steps, "age": self._age, "rough": self._rough, "travelled": self._travelled}
+        counts = {"steps": self._steps, "age": self._age, "rough": self._rough}
         return {
             "collapsed": self._collapsed,
             **{name: of_entries(name) for name in ("log_z", "trusted", *(("entropy",) if known else ()))},
             **{name: torch.tensor(count) for name, count in counts.items()},
+            "travelled": torch.tensor(self._travelled, dtype=torch.float64),
         }
 
     @property
@@ -146,7 +149,7 @@ class Tracking:
             self._anchor(fn, value)
             return
         changes = processes.gather(collapsed - self._collapsed)
-        columns = changes.view(len(changes), -1).t().tolist()
+        columns = changes.reshape(len(changes), -1).t().tolist()
         self._travelled += max(entry.follow(column) for entry, column in zip(self._entries, columns, strict=True))
         self._steps, self._age = self._steps + 1, self._age + 1
         least = min(max(self._age / 2, FIRST_STEPS), ANCHOR_STEPS)

@@ -120,10 +120,10 @@ def test_streams_are_odd_and_irregular():
 
 
 def test_seeds_of_one_call_are_different_words(monkeypatch):
-    products.multiplies_by_units()  # which asks once, by a loop that must run
     """Of draws and of swaps in tempering, and of two draws; in inference mode or not."""
     from pyro_dgm.native import team
 
+    products.multiplies_by_units()  # which asks once, by a loop that must run
     given = []
     monkeypatch.setattr(team, "run_team", lambda loop, tensors, *_: given.append(tensors[0].tolist()))
     machine = PackedBits(

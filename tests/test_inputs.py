@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 import pyro_dgm as dgm
 from pyro_dgm import registry
 from pyro_dgm.data.rows import as_rows, as_split
-from pyro_dgm.models.shared import Model
+from pyro_dgm.models.shared import Model, arguments
+from pyro_dgm.models.shared.energy_based import EnergyModel
 
 QUIET = {"epochs": 1, "batch_size": 4, "progress": False}
 
@@ -274,3 +275,121 @@ def test_every_model_says_what_rows_it_rebuilds(cls):
     for call in (model.reconstruct, model.hidden_features):  # of a GSN as many rows as columns came back
         with pytest.raises(ValueError, match=f"got {x.shape[1]} numbers, as one row has"):
             call(x[0])
+
+
+PARTS = [
+    (cls, name)
+    for cls in registry.models().values()
+    for name in arguments.PARTS
+    if name != "sample" and inspect.isfunction(inspect.getattr_static(cls, name, None))
+]
+
+
+def fitting(model, x, method):
+    """Arguments that the method takes: rows, inputs, outputs, or zeros where it takes codes."""
+    parts = {"x": x[:, : model.visible]} if hasattr(model, "visible") else {}
+    if hasattr(model, "inputs"):
+        parts |= {"given": x[:, : model.inputs], "outputs": x[:, model.inputs :]}
+    names = [name for name in inspect.signature(getattr(model, method)).parameters if name in arguments.WIDTHS]
+    return [parts[n] if n in parts else torch.zeros(len(x), arguments.WIDTHS[n](model)[0]) for n in names]
+
+
+@pytest.mark.parametrize(("cls", "name"), PARTS, ids=[f"{cls.__name__}.{name}" for cls, name in PARTS])
+def test_what_shows_a_models_parts_takes_rows_that_fit(cls, name):
+    """Of another width torch said that matrices cannot be multiplied; one column was spread over all, and NaN passed on."""
+    model, x = cls.example()
+    if cls is dgm.DenoisingAutoencoder:
+        model, x = cls(4, corruption="gaussian", output="gaussian"), torch.rand(5, 4)
+    if name == "pooled" and getattr(model, "pool", 1) is None:
+        pytest.skip("a machine without regions")
+    right, method = fitting(model, x, name), getattr(model, name)
+    torch.manual_seed(1)
+    method(*(value.double().numpy() for value in right))
+    for place, value in enumerate(right):
+        for wrong in (value[:, :-1], torch.cat([value, value], 1), value[:, :1] if value.shape[1] > 1 else value[0, 0]):
+            if wrong.shape[-1:] not in {(width,) for width in arguments.WIDTHS["x"](model)}:
+                with pytest.raises(ValueError, match=r"got data of shape .*; expected rows x"):
+                    method(*right[:place], wrong, *right[place + 1 :])
+        with pytest.raises(ValueError, match="got NaN or infinite values, first in row 0"):
+            method(*right[:place], value * torch.nan, *right[place + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (dgm.VAE, "encode"), (dgm.ConditionalVAE, "encode"), (dgm.ShapedGSN, "encode"), (dgm.ClassRBM, "scores"),
+        (dgm.TwoGroupRBM, "scores"), (dgm.LAPGAN, "pyramid"), (dgm.ContractiveAutoencoder, "rebuilding_cost"),
+        (dgm.OrderlessNADE, "column_log_probs"),
+    ],
+)  # fmt: skip
+def test_steps_of_training_blame_their_rows(cls, name):
+    model, x = cls.example()
+    method = getattr(model, name)
+    known = () if name != "column_log_probs" else (torch.ones_like(x).bool(),)
+    method(x, *known)
+    with pytest.raises(ValueError, match=r"got data of shape .*; expected rows x"):
+        method(x[:, :-1], *(k[:, :-1] for k in known))
+    with pytest.raises(ValueError, match=r"got ndarray; expected a tensor of rows"):
+        method(x.numpy(), *known)
+    if known:
+        with pytest.raises(ValueError, match=r"known got torch.int64 .*; expected booleans"):
+            method(x, known[0].long())
+
+
+def test_scores_of_classes_leave_a_label_out():
+    for model, x in (dgm.ClassRBM.example(), dgm.TwoGroupRBM.example()):
+        assert torch.equal(model.scores(x), model.scores(x[:, : model.visible]))
+
+
+@models("condition")
+def test_rows_to_be_filled_are_rows_of_the_model(cls):
+    """Rows of any width came back as they were where nothing was missing."""
+    model, x = cls.example()
+    if isinstance(model, EnergyModel):
+        assert torch.equal(model.filled(x), x)
+        for wrong in (x[:, :1], torch.cat([x, x, x], 1), x[None]):
+            with pytest.raises(ValueError, match="got data of shape"):
+                model.filled(wrong)
+
+
+def test_classes_are_predicted_from_rows_of_the_machine():
+    """A DBM took the first columns of rows of any width, and NaN for probabilities."""
+    model = dgm.DBM(5, (4, 3), classes=3)
+    for call in (model.predict_proba, model.classifier_input):
+        assert torch.equal(call(torch.zeros(4, 5)), call(torch.zeros(4, 8)))
+        for width in (4, 6, 7, 9):
+            with pytest.raises(ValueError, match=rf"got data of shape \(4, {width}\); expected rows x \(5,\)"):
+                call(torch.zeros(4, width))
+        with pytest.raises(ValueError, match="got NaN"):
+            call(torch.full((4, 5), torch.nan))
+
+
+@pytest.mark.parametrize("cls", [dgm.DBN, dgm.ConvolutionalDBN])
+def test_layers_are_counted_from_the_rows_up(cls):
+    """Layer 9 was the highest, and layer -1 another one."""
+    model, x = cls.example()
+    assert torch.equal(model.posterior(x), model.posterior(x, 2))
+    for wrong in (-1, 3, 1.5, "1"):
+        with pytest.raises(ValueError, match=rf"layer got {wrong!r}; expected"):
+            model.posterior(x, wrong)
+
+
+@pytest.mark.parametrize("hidden", [3, 20])
+def test_a_conditional_machine_refuses_inputs_and_sweeps_in_words(hidden):
+    model = dgm.ConditionalRBM(6, 3, hidden)
+    for wrong in (0, -1, 2.5, "3", None):
+        with pytest.raises(ValueError, match=f"sweeps got {wrong!r}; expected"):
+            model.mean(torch.zeros(2, 3), sweeps=wrong)
+    assert model.sample(2, sweeps=2, given=np.zeros(3)).shape == (2, 6)
+    with pytest.raises(ValueError, match="given got NaN"):
+        model.sample(2, given=torch.full((3,), torch.nan))
+    assert model.extend(np.zeros((1, 2, 3), dtype=int), 2, sweeps=2).shape == (1, 2, 3)
+    with pytest.raises(ValueError, match="frames got NaN"):
+        model.extend(torch.full((1, 2, 3), torch.nan), 2)
+
+
+def test_given_codes_are_as_many_as_rows():
+    model, _ = dgm.SupervisedGenerator.example()
+    assert model.sample(2, codes=np.zeros((2, model.codes))).shape == (2, model.visible + model.codes)
+    with pytest.raises(ValueError, match=r"codes got \(3, 2\); expected those of 2 rows, \(2, 2\)"):
+        model.sample(2, codes=torch.zeros(3, model.codes))

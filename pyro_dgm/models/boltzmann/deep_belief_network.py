@@ -107,8 +107,16 @@ class DBN(DeepBeliefModel):
                 h = pyro.sample(f"hidden{k}", dist.Bernoulli(logits=linear(h, R, r)).to_event(1))
 
     def posterior(self, x: Tensor, layer: int | None = None) -> Tensor:
-        """Probabilities of a hidden layer on an upward pass with means in place of samples (20.22-23), to be used as features."""
-        layer = len(self.hidden) if layer is None else layer
+        """Probabilities of a hidden layer on an upward pass with means in place of samples (20.22-23), to be used as features.
+
+        Args:
+            x: rows.
+            layer: the number of the layer, from 1; by default the highest. With 0 the rows come back.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        layer = self.layer_number(layer)
         with torch.no_grad():
             h = x
             for R, r in self.upward()[:layer]:

@@ -145,11 +145,17 @@ class DBM(VariationalMachine):
         """Mean-field probabilities of the classes given visible rows: ``rows x classes``.
 
         Raises:
-            ValueError: the machine has no label layer.
+            ValueError: the machine has no label layer; rows of another width, or NaN.
         """
         if not self.classes:
             raise ValueError("this DBM has no labels; make it with classes=10, say, and train it on labelled rows")
-        return self.mean_field(x[..., : self.visible], rounds).statistics["label"][0]
+        return self.mean_field(self._columns(x), rounds).statistics["label"][0]
+
+    def _columns(self, x: Tensor) -> Tensor:
+        """The visible columns of rows with labels or without."""
+        columns = x[:, : self.visible] if x.shape[1:] == (self.visible + self.classes,) else x
+        check_rows(columns, torch.Size([self.visible]), type(self).__name__)
+        return columns
 
     def without_labels(self) -> DBM:
         """A copy of this machine without the label layer, for features that do not depend on it (figure 20.4 d)."""
@@ -161,7 +167,7 @@ class DBM(VariationalMachine):
 
     def classifier_input(self, x: Tensor, rounds: int = 50) -> Tensor:
         """The input of ``to_mlp``'s network: rows joined with the mean-field means of their second hidden layer."""
-        x = x[..., : self.visible]
+        x = self._columns(x)
         return torch.cat([x, self.without_labels().posterior(x, rounds)[1]], -1)
 
     def to_mlp(self, classes: int, dropout: float = 0.0) -> nn.Module:

@@ -109,6 +109,8 @@ class SupervisedGenerator(ExplicitModel):
         with torch.no_grad():
             if codes is None:
                 return self().sample((n,))
+            if codes.shape != (n, self.codes):
+                raise ValueError(f"codes got {tuple(codes.shape)}; expected those of {n} rows, ({n}, {self.codes})")
             return torch.cat([self.observe(codes).sample(), codes], -1)
 
     def impute(self, x: Tensor, known: Tensor, draws: int = 500) -> Tensor:

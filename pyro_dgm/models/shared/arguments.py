@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from ...autoregressive.conditionals import check_known
 from ...calls import bound
-from ...checks import check_count
+from ...checks import check_count, check_rows
 from ...data.precision import in_precision
 from ...data.rows import as_booleans, as_rows
 from ...data.stored import StoredRows
 from ...native import out_of_autocast
-from .blamed_rows import blame_rows
+from .blamed_rows import FAILURES, blame_rows
 
 TAKE_ROWS = (
     "bound", "classifier_input", "complete", "condition", "condition_with_details", "conditional_log_prob", "evidence",
@@ -25,6 +26,25 @@ TAKE_ROWS = (
     "reconstruct",
 )  # fmt: skip
 """Methods of models whose first argument, ``x`` or ``rows``, holds rows, and ``known`` (if they have it) booleans."""
+
+PARTS = (
+    "contraction", "decode", "detectors", "free_energy_exact", "inputs_given", "mean", "outputs_given", "pooled", "posterior",
+    "residuals", "responsibilities", "sample", "score", "switches", "transform", "transformation",
+)  # fmt: skip
+"""Methods that show the parts of this package's models; their arguments, of any batch shape, are those of ``WIDTHS``."""
+
+STEPS = ("column_log_probs", "encode", "pyramid", "rebuilding_cost", "scores")
+"""Methods of this kind that training calls at every step: what they are given is looked at where they fail."""
+
+WIDTHS: dict[str, Callable[[Any], Sequence[int]]] = {
+    "x": lambda model: (model.visible, model.visible + (getattr(model, "classes", 0) or 0)),
+    "given": lambda model: (model.inputs,),
+    "outputs": lambda model: (model.visible - model.inputs,),
+    "codes": lambda model: (model.codes,),
+    "z": lambda model: (model.latent + (getattr(model, "classes", 0) or 0),),
+    "h": lambda model: (model.hidden if isinstance(model.hidden, int) else model.hidden[-1],),
+}
+"""How many columns such arguments have, by their names: the first is what is expected."""
 
 COUNTS = {"sweeps": "the sweeps of a chain", "steps": "the steps of a chain", "rounds": "the rounds of mean field"}
 """Arguments of these methods that count what may be nothing at all; None, where it is the default, stands for a number."""
@@ -60,6 +80,13 @@ def convert_arguments(cls: type) -> None:
     for name in ("sample", "sample_means"):
         if inspect.isfunction(method := vars(cls).get(name)):
             setattr(cls, name, _converting(method, _count))
+    if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:  # elsewhere these names may mean anything
+        for name in PARTS:
+            if inspect.isfunction(method := vars(cls).get(name)):
+                setattr(cls, name, _converting(method, _fitting))
+        for name in STEPS:
+            if inspect.isfunction(method := vars(cls).get(name)) and "x" in inspect.signature(method).parameters:
+                setattr(cls, name, _blaming(method))
 
 
 def _converting(method: Callable[..., Any], convert: Callable[[Any, dict[str, Any]], None]) -> Callable[..., Any]:
@@ -92,6 +119,25 @@ def _blame(model: Any, arguments: dict[str, Any], error: Exception) -> None:
         blame_rows(model, rows, error)
 
 
+def _blaming(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, whose errors say what is wrong with the rows that it failed on."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def blaming(*args: Any, **options: Any) -> Any:
+        try:
+            return method(*args, **options)
+        except FAILURES as error:
+            owner = f"{type(args[0]).__name__}.{method.__name__}"
+            given = bound(signature, owner, args, options, hidden=1).arguments
+            blame_rows(args[0], given["x"], error)
+            if "known" in given:
+                check_known(given["x"], given["known"])
+            raise
+
+    return blaming
+
+
 def _plain(value: Any) -> Any:
     """A number of NumPy as one of Python, also in a list or tuple; anything else as it is."""
     if type(value) in (list, tuple):
@@ -111,6 +157,16 @@ def _rows_and_booleans(model: nn.Module, arguments: dict[str, Any]) -> None:
     if "known" in arguments:
         known = as_booleans(arguments["known"])
         arguments["known"] = known.to(arguments["x"].device) if isinstance(known, Tensor) else known
+
+
+def _fitting(model: nn.Module, arguments: dict[str, Any]) -> None:
+    for name in WIDTHS.keys() & arguments.keys():
+        if arguments[name] is not None:
+            arguments[name] = value = rows_for(model, arguments[name], name)
+            widths, owner = WIDTHS[name](model), type(model).__name__ + ("" if name == "x" else f": {name}")
+            width = next((width for width in widths if value.shape[-1:] == (width,)), widths[0])
+            if value.shape[-1:] != (width,) or value.numel():
+                check_rows(value.flatten(0, -2) if value.dim() > 1 else value.unsqueeze(0), (width,), owner)
 
 
 def _count(model: nn.Module, arguments: dict[str, Any]) -> None:

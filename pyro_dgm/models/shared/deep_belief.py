@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...annealing import log_partition
-from ...checks import check_choice
+from ...checks import check_choice, check_count
 from ...energy import BoltzmannDistribution, LogPartition, log_states
 from ...energy.enumeration import LARGEST
 from ...objectives import PCD
@@ -42,6 +42,19 @@ class DeepBeliefModel(LatentVariableModel):
     def depth(self) -> int:
         """The number of hidden layers."""
         return len(self.hidden)
+
+    def layer_number(self, layer: int | None) -> int:
+        """The number of a layer, from 1; by default the highest's, and 0 for the rows.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        number = self.depth if layer is None else check_count("layer", layer, 0, "the number of a layer")
+        if number > self.depth:
+            raise ValueError(
+                f"layer got {number}; expected at most {self.depth}, the highest layer's, or 0 for the rows"
+            )
+        return number
 
     @abstractmethod
     def top(self) -> BoltzmannDistribution:

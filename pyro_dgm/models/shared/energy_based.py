@@ -105,7 +105,14 @@ class EnergyModel(ProbabilisticModel):
         Args:
             x: rows.
             sweeps: the length of the chains.
+
+        Raises:
+            ValueError: rows of another width.
         """
+        if x.shape[1:] != (shape := self.row_shape(x)):
+            raise ValueError(
+                f"{type(self).__name__} got data of shape {tuple(x.shape)}; expected rows x {tuple(shape)}"
+            )
         holes = x.isnan().flatten(1).any(1)
         if not bool(holes.any()):
             return x

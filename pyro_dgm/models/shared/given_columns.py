@@ -54,6 +54,9 @@ class PairColumns(BoltzmannModel):
         given, outputs = x.split([self.inputs, self.visible - self.inputs], -1)
         return given, outputs
 
+    def row_shape(self, x: Tensor) -> torch.Size:
+        return torch.Size([self.visible])
+
 
 class GivenColumnsModel(PairColumns):
     r"""A Boltzmann model of outputs given inputs, $p(y \mid x) = e^{-F(y; x)} / Z(x)$: every row has a machine of its own.
@@ -95,10 +98,10 @@ class GivenColumnsModel(PairColumns):
             ValueError: inputs of another shape.
         """
         given = self.no_inputs(n) if given is None else given
-        if not isinstance(given, Tensor) or given.shape not in ((self.inputs,), (n, self.inputs)):
-            got = tuple(given.shape) if isinstance(given, Tensor) else repr(given)
+        if given.shape not in ((self.inputs,), (n, self.inputs)):
             raise ValueError(
-                f"given got {got}; expected the inputs of {n} rows, ({n}, {self.inputs}), or of all, ({self.inputs},)"
+                f"given got {tuple(given.shape)}; expected the inputs of {n} rows, ({n}, {self.inputs}), or of all, "
+                f"({self.inputs},)"
             )
         given = given.expand(n, self.inputs)
         with torch.no_grad():

@@ -35,8 +35,9 @@ class LabelledModel(LabelColumns):
         r"""$\log p(x, y) + \log Z$ of every class y: ``batch_shape x classes``, in nats.
 
         Args:
-            x: visible columns, ``batch_shape x visible``.
+            x: visible columns, ``batch_shape x visible``; a label behind them is ignored.
         """
+        x = self.observed(x)["visible"]
         each = torch.eye(self.classes, dtype=x.dtype, device=x.device).unsqueeze(-2)
         return log_sum(self().machine, {"visible": x.unsqueeze(-2), "label": each})
 

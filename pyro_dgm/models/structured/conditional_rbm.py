@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from ...checks import check_choice, check_count
 from ...columns import constant, linear_prediction, location_and_variance
 from ...energy import Binary, BoltzmannDistribution, Dense, Gaussian, Graph
+from ..shared.arguments import rows_for
 from ..shared.examples import bits, seeded
 from ..shared.given_columns import GivenColumnsModel
+from ..shared.rows import check_rows
 
 _LISTED = 12
 """The most hidden units whose states are listed for a mean."""
@@ -106,8 +108,9 @@ class ConditionalRBM(GivenColumnsModel):
             sweeps: the length of the chain.
 
         Raises:
-            ValueError: no sweeps.
+            ValueError: no sweeps; inputs of another width, or NaN.
         """
+        sweeps = check_count("sweeps", sweeps, what="the sweeps of a chain")
         machine, block = self(given).machine, self._graph.block("visible")
         unit = machine.graph.layers["visible"]
         if self.hidden <= _LISTED:
@@ -116,7 +119,6 @@ class ConditionalRBM(GivenColumnsModel):
             states = {"hidden": ((numbers.view(-1, 1, 1) >> bits) & 1).to(self.weight)}
             share = torch.softmax(machine.collapsed((block,), states), 0).unsqueeze(-1)
             return (share * unit.mean(*machine.colour_fields((block,), states)[0])[0]).sum(0)
-        sweeps = check_count("sweeps", sweeps)
         state, total = machine.neutral_state((len(given),)), torch.zeros((), device=given.device)
         for sweep in range(sweeps):
             state = machine.sweep(state)
@@ -137,7 +139,7 @@ class ConditionalRBM(GivenColumnsModel):
             The new frames, ``sequences x length x outputs``.
 
         Raises:
-            ValueError: inputs that are no whole number of frames, frames of another shape, or too few of them.
+            ValueError: inputs that are no whole number of frames, frames of another shape, or too few of them, or NaN.
         """
         outputs = self.visible - self.inputs
         order, rest = divmod(self.inputs, outputs)
@@ -145,11 +147,15 @@ class ConditionalRBM(GivenColumnsModel):
             raise ValueError(
                 f"extend needs inputs of whole frames; this machine has {self.inputs} for frames of {outputs}"
             )
-        if not isinstance(frames, Tensor) or frames.dim() != 3 or frames.shape[2] != outputs or frames.shape[1] < order:
-            got = tuple(frames.shape) if isinstance(frames, Tensor) else repr(frames)
-            raise ValueError(f"frames got {got}; expected sequences x T x {outputs}, with T at least {order}")
+        frames = rows_for(self, frames, "frames")
+        if frames.dim() != 3 or frames.shape[2] != outputs or frames.shape[1] < order:
+            raise ValueError(
+                f"frames got {tuple(frames.shape)}; expected sequences x T x {outputs}, with T at least {order}"
+            )
+        frames = frames[:, frames.shape[1] - order :]
+        check_rows(frames, frames.shape[1:], "frames")
         length, sweeps = check_count("length", length), check_count("sweeps", sweeps)
-        past = list(frames[:, frames.shape[1] - order :].unbind(1))
+        past = list(frames.unbind(1))
         for _ in range(length):
             machine = self(torch.cat(past[-order:], -1)).machine
             state = {**machine.neutral_state((len(frames),)), "visible": past[-1].to(self.weight)}

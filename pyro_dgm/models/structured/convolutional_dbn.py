@@ -174,8 +174,11 @@ class ConvolutionalDBN(DeepBeliefModel):
 
         Returns:
             ``rows x filters x height x width`` of the regions; with layer 0 the rows.
+
+        Raises:
+            ValueError: there is no such layer.
         """
-        layer = self.depth if layer is None else layer
+        layer = self.layer_number(layer)
         with torch.no_grad():
             below = x
             for number in range(1, layer + 1):

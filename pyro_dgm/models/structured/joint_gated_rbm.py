@@ -111,9 +111,6 @@ class JointGatedRBM(GatedMachine):
     def joined(self, state: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([state[layer] for layer in _LAYERS], -1)
 
-    def row_shape(self, x: Tensor) -> torch.Size:
-        return torch.Size([self.visible])
-
     def generate(self, x: Tensor | None = None, size: int | None = None) -> Tensor:
         rows = LayerRows(self(), _LAYERS)
         with self.data_plate(x, size):

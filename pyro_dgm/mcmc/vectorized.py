@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -17,7 +17,7 @@ from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict
 from torch import Tensor
 
 from .. import processes, progress
-from ..checks import check_choice, check_count
+from ..checks import check_choice, check_count, described, shown
 from ..energy import State
 from ..extras import need
 from ..native import out_of_autocast
@@ -115,6 +115,15 @@ class VectorizedMCMC(MCMC):
                 f"kernel got {type(kernel).__name__}; expected a kernel of pyro_dgm, such as dgm.BlockGibbs(rbm()). "
                 "Pyro's own kernels run under pyro.infer.MCMC"
             )
+        if initial_params is not None and not (
+            isinstance(initial_params, Mapping) and all(isinstance(x, Tensor) for x in initial_params.values())
+        ):
+            raise ValueError(
+                f"initial_params got {described(initial_params)}; expected first states by layer, {{layer: tensor}}, as "
+                "kernel.start(num_chains) has them"
+            )
+        if save_params is not None and (isinstance(save_params, str) or not isinstance(save_params, Sequence)):
+            raise ValueError(f"save_params got {shown(save_params)}; expected a list of layers, as in ['visible']")
         check_choice("keep", keep, ("draws", "moments"))
         engine = checked_engine(engine)
         # The base class is told of one chain: it would start a process for each of several.
@@ -256,6 +265,8 @@ class VectorizedMCMC(MCMC):
     def get_samples(self, num_samples: int | None = None, group_by_chain: bool = False) -> dict[str, Tensor]:
         """The kept draws of every layer, chain after chain or ``chains x draws x batch_shape x layer shape``."""
         self._drawn()
+        if num_samples is not None:
+            num_samples = check_count("num_samples", num_samples, what="the number of draws")
         return super().get_samples(num_samples, group_by_chain)
 
     def diagnostics(self) -> dict[str, Any]:

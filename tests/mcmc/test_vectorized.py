@@ -3,6 +3,7 @@
 import functools
 import gc
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -180,3 +181,24 @@ def test_effective_sizes_of_units_beside_one_that_never_changes(capsys):
     for unit in (0, 5):
         assert rows[f"visible[{unit}]"] == [f"{found[name][unit]:.2f}" for name in ("n_eff", "r_hat")]
     assert "constant in all chains, without n_eff and r_hat: 1 of 6 units of visible\n" in said
+
+
+@pytest.mark.parametrize("wrong", [[1], torch.zeros(3, 4), {"visible": [[0.0] * 4] * 3}, {"visible": np.zeros((3, 4))}])
+def test_first_states_are_tensors_by_layer(wrong):
+    with pytest.raises(ValueError, match=r"initial_params got .*; expected first states by layer"):
+        dgm.VectorizedMCMC(dgm.BlockGibbs(dgm.RBM(4, 3)()), 2, num_chains=3, initial_params=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["visible", 5])
+def test_layers_to_keep_are_a_list(wrong):
+    """A text was taken for its letters."""
+    with pytest.raises(ValueError, match=f"save_params got {wrong!r}; expected a list of layers"):
+        dgm.VectorizedMCMC(dgm.BlockGibbs(dgm.RBM(4, 3)()), 2, save_params=wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "3"])
+def test_draws_that_are_taken_are_counted(wrong):
+    mcmc = dgm.VectorizedMCMC(dgm.BlockGibbs(dgm.RBM(4, 3)()), 2, 1, disable_progbar=True)
+    mcmc.run()
+    with pytest.raises(ValueError, match=f"num_samples got {wrong!r}; expected the number of draws"):
+        mcmc.get_samples(wrong)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..checks import check_count
 from ..energy import Block, BoltzmannDistribution, Clamp, NotEnumerable, State
 from ..native import PRECISIONS, check_precision
 from .bit_layers import swept
@@ -69,7 +70,7 @@ class BlockGibbs(EnergyKernel):
 
     def move(self, params: State, steps: int) -> State:
         as_here = type(self).sample is BlockGibbs.sample
-        return self._moved(params, steps) if as_here else super().move(params, steps)
+        return self._moved(params, check_count("steps", steps, 0)) if as_here else super().move(params, steps)
 
     def _moved(self, params: State, steps: int) -> State:
         plain = self.clamp is None and self.precision == "float32"

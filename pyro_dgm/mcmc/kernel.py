@@ -12,6 +12,7 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 
 from .. import processes
+from ..checks import check_count
 from ..energy import Clamp, EnergyDistribution, State
 
 
@@ -73,8 +74,12 @@ class ChainsKernel(MCMCKernel):
         """One step of every chain; no gradient is recorded."""
 
     def move(self, params: State, steps: int) -> State:
-        """The chains after some steps; no gradient is recorded."""
-        for _ in range(steps):
+        """The chains after some steps; no gradient is recorded.
+
+        Raises:
+            ValueError: a negative number of steps.
+        """
+        for _ in range(check_count("steps", steps, 0)):
             params = self.sample(params)
         return params
 

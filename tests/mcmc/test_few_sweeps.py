@@ -144,3 +144,13 @@ def test_tempered_chains_that_are_no_bits_go_by_torch(monkeypatch):
     clamped = dgm.ParallelTempering(dgm.RBM(70, 50)(), 3, clamp=(torch.arange(70) < 30, torch.ones(70)))
     assert clamped.sample(clamped.start(12))["visible"][..., :30].all()
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("make", [dgm.BlockGibbs, lambda dist: dgm.ParallelTempering(dist, 3)])
+@pytest.mark.parametrize("wrong", [-1, 1.5, "2"])
+def test_steps_are_counted(make, wrong):
+    kernel = make(dgm.RBM(4, 3)())
+    state = kernel.start(2)
+    with pytest.raises(ValueError, match="steps got"):
+        kernel.move(state, wrong)
+    assert kernel.move(state, 0) is state

@@ -91,7 +91,7 @@ def test_the_best_reconstruction_is_the_score_of_smoothed_data():
         model.score(x), torch.tensor([[0.0845460578], [0.0270372159]]).double(), rtol=1e-8, atol=1e-9
     )
     with pytest.raises(ValueError, match="score needs corruption='gaussian'"):
-        dgm.DenoisingAutoencoder(2).score(x)
+        dgm.DenoisingAutoencoder(1).score(x)
 
 
 def test_tied_sigmoid_units_have_a_gaussian_rbm_s_energy():

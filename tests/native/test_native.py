@@ -472,6 +472,14 @@ def test_tables_of_sums_are_chosen_where_they_were_measured_to_be_faster(
     assert processor.multiplies_bits(rows, weights, across) == found
 
 
+def test_tables_are_made_for_no_few_rows(monkeypatch):
+    """However many weights there are: a table's sums are as many as those of 32 rows."""
+    monkeypatch.setattr(processor, "has_matrix_units", lambda: False)
+    monkeypatch.setattr(processor, "_widest", lambda: "AVX2")
+    assert not processor.multiplies_bits(1, 1 << 24)
+    assert processor.multiplies_bits(32, 1 << 18)
+
+
 def test_the_kernel_choice_is_a_function_of_the_machine():
     """A choice by timing would break bit-identical resumption."""
     assert products._fastest() is products._fastest.__wrapped__()

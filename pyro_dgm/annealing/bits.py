@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import progress
 from ..energy.machine import State
 from ..mcmc.bit_layers import holds_bits, packed
-from ..mcmc.engines.engine import steps_at_once
+from ..mcmc.kernel import steps_at_once
 from ..native import steps_pay, sweeps_pay
 from .units import AnnealingPath, reverse_ais
 

@@ -53,7 +53,9 @@ def summed_log_prob(fn: Any, value: Tensor) -> Tensor:
         if logits.shape != value.shape:
             logits, value = torch.broadcast_tensors(logits, value)
         return -binary_cross_entropy_with_logits(logits, value, reduction="sum")
-    if type(fn) is Delta and value is fn.v:  # which it would compare with itself, number by number
+    if (
+        type(fn) is Delta and value is fn.v and value.is_floating_point()
+    ):  # which it would compare with itself, number by number
         return fn.log_density.expand(fn.batch_shape).sum()
     total: Tensor = fn.log_prob(value).sum()
     return total

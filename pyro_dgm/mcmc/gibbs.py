@@ -13,10 +13,7 @@ from ..energy import Block, BoltzmannDistribution, Clamp, NotEnumerable, State
 from ..native import PRECISIONS, check_precision
 from .bit_layers import swept
 from .clamping import by_layer, expanded
-from .kernel import EnergyKernel, check_layers, fitted
-
-AT_ONCE = 100
-"""The most sweeps that are made in one call: none is interrupted."""
+from .kernel import EnergyKernel, check_layers, fitted, steps_at_once
 
 Clamping = Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor] | None
 
@@ -76,7 +73,7 @@ class BlockGibbs(EnergyKernel):
         plain = self.clamp is None and self.precision == "float32"
         with torch.no_grad():
             while steps and plain:
-                count = min(steps, AT_ONCE)
+                count = min(steps, steps_at_once(self.dist, len(params[self.visible])))
                 found = swept(self.dist, params, count)
                 if found is None:
                     break

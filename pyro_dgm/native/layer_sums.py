@@ -39,7 +39,8 @@ def log_sum_of_layer(x: Tensor, weight: Tensor, bias: Tensor, plus: Tensor) -> T
         return None
     if x[0, 0].item() not in (0.0, 1.0):
         return None
-    found: Tensor | None = _LayerSum.apply(x, *parameters)
+    kept = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
+    found: Tensor | None = _LayerSum.apply(x, *parameters, kept)
     return found
 
 
@@ -47,10 +48,10 @@ class _LayerSum(torch.autograd.Function):
     """The loop, and its gradient by another."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, plus: Tensor) -> Tensor | None:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, plus: Tensor, kept: bool) -> Tensor | None:
         from . import layer_sum_loops, tables, team
 
-        (rows, inner), columns, kept = x.shape, weight.shape[1], any(ctx.needs_input_grad)
+        (rows, inner), columns = x.shape, weight.shape[1]
         transposed = not weight.is_contiguous()
         tiles, chunks = -(-inner // tables.TILE), chunks_of(rows, columns)
         words, flag = x.new_empty(tiles, rows, dtype=torch.int32), x.new_zeros(1, dtype=torch.int64)
@@ -77,9 +78,9 @@ class _LayerSum(torch.autograd.Function):
         ):
             found = _gradients(x, slopes, of_rows, across=not weight.is_contiguous())
             if found is not None:
-                return None, *found
+                return None, *found, None
         weighted = -of_rows.unsqueeze(-1) * slopes
-        return None, x.t() @ weighted, of_rows @ x, weighted.sum(0)
+        return None, x.t() @ weighted, of_rows @ x, weighted.sum(0), None
 
 
 def _gradients(x: Tensor, slopes: Tensor, of_rows: Tensor, across: bool) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
-from pyro_dgm.mcmc.engines.engine import WORK, steps_at_once
+from pyro_dgm.mcmc.kernel import WORK, steps_at_once
 
 az = pytest.importorskip("arviz")
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import softplus
 
 import pyro_dgm as dgm
-from pyro_dgm.native import layer_sums, log_sum_of_layer, processor
+from pyro_dgm.native import layer_sums, log_sum_of_layer, processor, team
 
 pytestmark = pytest.mark.usefixtures("way_of_bits")
 
@@ -139,3 +139,14 @@ def test_a_bias_may_change_before_the_backward_pass():
     with torch.no_grad():
         parameters[1].add_(1)
     assert all(map(torch.equal, expected, torch.autograd.grad(found.sum(), parameters)))
+
+
+def test_derivatives_are_kept_where_they_can_be_asked_for(monkeypatch):
+    kept, run = [], team.run_team
+    monkeypatch.setattr(team, "run_team", lambda *a: kept.append(a[-1]) or run(*a))
+    x, *parameters = parts(40, 70, 50)
+    expected = log_sum_of_layer(x, *parameters)
+    with torch.no_grad():
+        assert torch.equal(log_sum_of_layer(x, *parameters), expected)
+    assert torch.equal(log_sum_of_layer(x, *(p.detach() for p in parameters)), expected)
+    assert kept == [True, False, False]

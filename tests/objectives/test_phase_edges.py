@@ -331,3 +331,20 @@ def test_log_z_of_machines_whose_energies_lie_otherwise_in_memory():
         followed.begin(law, torch.zeros(1, 1), turn(changes[0]))
         followed.follow(law, torch.zeros(1, 1), turn(changes[1]))
     assert torch.equal(flat.log_z, permuted.log_z)
+
+
+def test_witnesses_of_infinite_energy_leave_the_gradient_alone():
+    """At zero this energy and its derivative are infinite; witnesses that were there before the step count for log Z alone."""
+
+    class Away(dgm.HMC):
+        def start(self, chains):
+            return {"visible": torch.zeros(chains, 2)}
+
+        def sample(self, params):
+            return {"visible": torch.ones_like(params["visible"])}
+
+    weight = torch.ones(1, requires_grad=True)
+    law = dgm.FreeEnergyDistribution(lambda x: (weight / x.abs()).sum(-1), (weight,), (2,))
+    free_energy, log_z = dgm.PCD(chains=20, kernel=Away).terms("x", law, torch.full((3, 2), 2.0))
+    (free_energy.mean() + log_z).backward()
+    torch.testing.assert_close(weight.grad, torch.tensor([1.0 - 2.0]))

@@ -14,9 +14,9 @@ from ...energy import State
 from ...native import steps_pay, sweeps_pay
 from ..bit_layers import holds_bits, packed, unpacked
 from ..gibbs import BlockGibbs
-from ..kernel import ChainsKernel, EnergyKernel
+from ..kernel import ChainsKernel, EnergyKernel, steps_at_once
 from ..tempering import ParallelTempering
-from .engine import Collected, Engine, one_draw, steps_at_once
+from .engine import Collected, Engine, one_draw
 
 LONG_RUN = 1000
 """The fewest sweeps of a small machine, at some 0.1 ms each, for which the loop is loaded unasked: that takes half a second."""

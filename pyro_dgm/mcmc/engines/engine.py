@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pyro.ops.streaming import StreamingStats
 from torch import Tensor
 
-from ...energy import EnergyDistribution, State
+from ...energy import State
 from ..kernel import ChainsKernel
 
 
@@ -25,23 +25,6 @@ class Collected(NamedTuple):
     params: State
     kept: dict[str, Tensor]
     moments: StreamingStats | None
-
-
-WORK = 1e9
-"""The most multiplications of one call of compiled code, a fraction of a second: Ctrl-C waits for its end."""
-
-
-def steps_at_once(dist: EnergyDistribution, states: int) -> int:
-    """The number of sweeps of some states whose work is about ``WORK``: a function of sizes alone, so that runs repeat.
-
-    Args:
-        dist: the distribution whose states they are.
-        states: the number of states that a sweep moves (chains, at all temperatures).
-    """
-    weights = dist.parameters()
-    # A drawn unit costs about as much as twenty multiplications, and the start of a sweep as much as a hundred thousand.
-    work = states * (sum(w.numel() for w in weights) + 20 * sum(s.numel() for s in dist.shapes.values()))
-    return max(1, int(WORK / (work + 1e5)))
 
 
 class Engine(ABC):

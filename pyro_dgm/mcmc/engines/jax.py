@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ...energy import BoltzmannDistribution, State
 from ..gibbs import BlockGibbs
-from ..kernel import ChainsKernel, EnergyKernel
+from ..kernel import ChainsKernel, EnergyKernel, steps_at_once
 from ..replicas import at_every_temperature
 from ..tempering import ParallelTempering
-from .engine import Collected, Engine, steps_at_once
+from .engine import Collected, Engine
 
 if TYPE_CHECKING:
     from ...in_jax._listing import Listing

@@ -85,18 +85,16 @@ class ChainsPhase(NegativePhase):
         stackable = value.shape[1:] == visible.shape[1:] == fn.event_shape and value.dtype == visible.dtype
         exact = fn.restricted and self.positive in (None, "exact")
         if exact and stackable and not fn.parameter_batch_shape and self.sums_out:
-            # One product for all of them.
-            rows = [value, visible] if watched is None else [value, visible, watched[fn.visible]]
+            # One product for all of them; without layers a free energy may have an infinite derivative where it is infinite.
+            rows = [value, visible, *([watched[fn.visible]] if watched and fn.layered else [])]
             free_energy, *others = fn.free_energy(torch.cat(rows)).split([len(part) for part in rows])
-            collapsed = -others[0]
-            seen = None if watched is None else -others[1].detach()
+            collapsed, *seen = (-other for other in others)
         else:
-            free_energy, collapsed = data_free_energy(fn, value, self.positive), self.collapsed(fn, state)
-            with torch.no_grad():
-                seen = None if watched is None else fn.collapsed(watched)
+            free_energy, collapsed, seen = data_free_energy(fn, value, self.positive), self.collapsed(fn, state), []
         _check_reached(site, collapsed)
-        if seen is not None:
-            self.see(site, fn, value, seen)
+        if watched:
+            with torch.no_grad():
+                self.see(site, fn, value, seen[0].detach() if seen else fn.collapsed(watched))
         return free_energy, self.surrogate(site, fn, collapsed)
 
     def watched(self, site: str) -> State | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, Self, get_args
 
 import pyro
@@ -17,6 +18,7 @@ from ...native import linear
 from ...objectives.estimators.multi_sample import VIMCO, BidirectionalHelmholtz, ReweightedWakeSleep
 from ...objectives.estimators.score_function import NVIL
 from ...objectives.objective import Elbo, Objective
+from ..shared.bidirectional import bidirectional_evidence
 from ..shared.evidence import Evidence
 from ..shared.examples import bits, seeded
 from ..shared.latent import METHODS, LatentVariableModel
@@ -69,7 +71,12 @@ class SBN(LatentVariableModel):
     """
 
     guide_needs_rows = True
-    evidence_methods = {"exact": {}, **METHODS, "mean field": {"rounds": 20}}
+    evidence_methods = {
+        "exact": {},
+        **METHODS,
+        "mean field": {"rounds": 20},
+        "bidirectional": {"particles": 1000, "draws": 10_000, "rows": 4000},
+    }
 
     def __init__(self, visible: int, hidden: Sequence[int] = (200, 200), autoregressive: bool = False) -> None:
         super().__init__()
@@ -150,21 +157,30 @@ class SBN(LatentVariableModel):
 
         Args:
             x: data.
-            method: ``"exact"``, the default where no options are given; ``"importance"`` or ``"ais"``, as for other models; or
-                ``"mean field"``, the deterministic lower bound of Saul, Jaakkola and Jordan (1996) (``dgm.SaulBound``).
-            options: ``rounds``, the rounds of updates of the mean-field bound; or those of ``LatentVariableModel.evidence``.
+            method: ``"exact"``, the default where no options are given; ``"importance"`` or ``"ais"``, as for other models;
+                ``"mean field"``, the deterministic lower bound of Saul, Jaakkola and Jordan (1996) (``dgm.SaulBound``); or
+                ``"bidirectional"``, an estimate of another law's $\log p^*(x)$: that of network and guide taken together as a
+                bidirectional Helmholtz machine (``dgm.BidirectionalHelmholtz``).
+            options: ``rounds``, the rounds of updates of the mean-field bound; ``particles`` and ``draws``, those of the guide
+                per row and those of the network behind log Z of the bidirectional law; or those of
+                ``LatentVariableModel.evidence``.
 
         Raises:
             ValueError: an exact sum over more than 16 latent bits; a mean-field bound of autoregressive layers.
         """
         if method is None and not options and sum(self.hidden) <= _LARGEST:
             method = "exact"
-        if method not in ("mean field", "exact"):
-            return super().evidence(x, method, **options)
-        chosen = self.method_options(method, options)
-        return (
-            self._mean_field(x, **chosen) if method == "mean field" else Evidence.exact(self._exact(x), "enumeration")
-        )
+        if method == "exact":
+            return Evidence.exact(self._exact(x, **self.method_options(method, options)), "enumeration")
+        if method == "mean field":
+            return self._mean_field(x, **self.method_options(method, options))
+        if method == "bidirectional":
+            return self._bidirectional(x, **self.method_options(method, options))
+        return super().evidence(x, method, **options)
+
+    def _bidirectional(self, x: Tensor, particles: int, draws: int, rows: int) -> Evidence:
+        weights = partial(self._log_weights, self.model, particles=particles, rows=rows)
+        return bidirectional_evidence(self, x, weights, draws, particles)
 
     @torch.no_grad()
     def _mean_field(self, x: Tensor, rounds: int) -> Evidence:

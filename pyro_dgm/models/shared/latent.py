@@ -196,22 +196,24 @@ class LatentVariableModel(ChainModel):
 
     def _importance_weighted(self, model: Any, x: Tensor, particles: int, rows: int) -> Evidence:
         """The bound under ``model``, the model's program or one with handlers around it."""
-        particles = check_count("particles", particles)
-        mine = processes.share(particles, "particles")
         normalisers = AnnealedNormalisers()
-        normalised = normalisers.around(model)
+        batches = self._log_weights(normalisers.around(model), x, particles, rows)
+        method = f"importance-weighted lower bound, K={particles}{normalisers.said()}"
+        return _bound(batches, method, {"particles": particles})
+
+    def _log_weights(self, model: Any, x: Tensor, particles: int, rows: int) -> list[Tensor]:
+        """Log weights of draws from the guide under a program, in batches of ``particles x rows``."""
+        mine = processes.share(check_count("particles", particles), "particles")
 
         def weights(batch: Tensor) -> Tensor:
             chunk = max(rows // len(batch), 1)
             counts = (min(chunk, mine - start) for start in range(0, mine, chunk))
-            chunks = [log_weights(normalised, self.guide, batch, particles=count) for count in counts]
+            chunks = [log_weights(model, self.guide, batch, particles=count) for count in counts]
             return processes.gather(torch.cat(chunks))
 
         # Distributions would check their parameters for every particle; the data were checked once.
         with torch.no_grad(), pyro.validation_enabled(False), processes.own_stream():
-            batches = [weights(batch) for batch in progress.steps(x.split(WEIGHED_ROWS), "batches of rows")]
-        method = f"importance-weighted lower bound, K={particles}{normalisers.said()}"
-        return _bound(batches, method, {"particles": particles})
+            return [weights(batch) for batch in progress.steps(x.split(WEIGHED_ROWS), "batches of rows")]
 
     def _annealed(self, x: Tensor, temperatures: Any, chains: int, num_steps: int, rows: int) -> Evidence:
         """The bound by annealing from the guide."""

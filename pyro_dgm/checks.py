@@ -109,13 +109,14 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def check_memory(values: Mapping[str, Any], columns: int, owner: str) -> None:
+def check_memory(values: Mapping[str, Any], columns: int, owner: str, what: str = "data of {} columns") -> None:
     """Refuse counts, such as units, chains or particles, of which each has a number per column: more than memory holds.
 
     Args:
         values: options by name, of which integers and lists of integers are counts.
         columns: the number of columns of the data.
         owner: the name of what takes the options, for the message.
+        what: what the columns are of, for the message.
 
     Raises:
         ValueError: a count (or two neighbours in a list, such as the units of layers that meet) that asks for more than the
@@ -134,8 +135,8 @@ def check_memory(values: Mapping[str, Any], columns: int, owner: str) -> None:
         for below, count in zip((columns, *counts), counts, strict=False):
             if (size := 4 * abs(count) * max(below, 1)) > most:
                 raise ValueError(
-                    f"{owner}: {name} got {reprlib.repr(value)}, which asks for {size / 1e9:.3g} GB for data of {columns} "
-                    "columns; choose a smaller number"
+                    f"{owner}: {name} got {reprlib.repr(value)}, which asks for {size / 1e9:.3g} GB for {what.format(columns)}; "
+                    "choose a smaller number"
                 )
 
 

@@ -32,6 +32,7 @@ class _Path:
         self.mixed = FreeEnergyDistribution(self.free_energy, dist.parameters(), dist.event_shape)
         self.pilot = HMC(self.mixed, 0.2, num_steps, target_acceptance=0.8)
         self.main = HMC(self.mixed, 0.2, num_steps, target_acceptance=None)
+        self.pilot.trusted = self.main.trusted = True
 
     def free_energy(self, x: Tensor) -> Tensor:
         return torch.lerp(-self.base.log_prob(x), self.dist.free_energy(x), self.beta)

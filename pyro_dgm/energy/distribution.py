@@ -18,7 +18,7 @@ from ..native import out_of_autocast
 from .enumeration import NotEnumerable
 from .figure import LogPartition
 from .machine import State
-from .support import in_support
+from .support import in_support, unfit
 
 Terms = Callable[["EnergyDistribution", Tensor], tuple[Tensor, Tensor]]
 """From a distribution and a value to F(x) and log Z."""
@@ -97,10 +97,7 @@ class EnergyDistribution(TorchDistribution, ABC):
 
     def misfit(self, layer: str, state: Tensor) -> str | None:
         """The reason why a tensor is no state of a layer, whatever its dimensions in front; None where it is one."""
-        if state.is_complex():
-            return "holds complex numbers; expected real ones"
-        bad = state[~state.isfinite()]
-        return f"holds {float(bad[0]):g}; expected finite numbers" if len(bad) else None
+        return unfit(state)
 
     @property
     def restricted(self) -> bool:

@@ -22,3 +22,16 @@ def in_support(support: Any, value: Tensor) -> bool:
     if base is constraints.boolean:
         return torch.equal(value * value, value)  # in a third of the time of the constraint's own check
     return bool(support.check(value).all())
+
+
+def unfit(state: Tensor) -> str | None:
+    """The reason why a tensor cannot hold states: other numbers than finite ones; None where it can.
+
+    Example:
+        >>> unfit(torch.tensor([0.0, torch.nan]))
+        'holds nan; expected finite numbers'
+    """
+    if state.is_complex():
+        return "holds complex numbers; expected real ones"
+    bad = state[~state.isfinite()]
+    return f"holds {float(bad[0]):g}; expected finite numbers" if len(bad) else None

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
+
+from ..checks import check_memory, shown
+
+LADDER = 10
+"""The numbers that a ladder and sums along it keep for every temperature."""
 
 Spacing = Callable[[int], Tensor]
 """From a number of inverse temperatures to their values, from 0 to 1 in double precision."""
@@ -36,7 +42,9 @@ def sigmoid(number: int) -> Tensor:
     return (levels - levels[0]) / (levels[-1] - levels[0])
 
 
-def temperatures(ladder: int | Sequence[float] | Tensor, spacing: Spacing = quartered, whole: bool = True) -> Tensor:
+def temperatures(
+    ladder: int | Sequence[float] | Tensor, spacing: Spacing = quartered, whole: bool = True, numbers: int = 0
+) -> Tensor:
     """Inverse temperatures in increasing order, in double precision; the last of them is 1.
 
     Args:
@@ -44,25 +52,27 @@ def temperatures(ladder: int | Sequence[float] | Tensor, spacing: Spacing = quar
         spacing: from their number to their values, if only the number is given.
         whole: the ladder must go from exactly 0 up to 1, as a path to anneal along; else, as for tempered chains, it may start
             above 0 and be given from 1 downwards.
+        numbers: how many numbers a user of the ladder keeps for every temperature.
 
     Raises:
-        ValueError: fewer than two, out of order, or other ends.
+        ValueError: fewer than two, more than memory holds, out of order, or other ends.
 
     Example:
         >>> temperatures(3), temperatures([1, 0.2], whole=False)
         (tensor([0.0000, 0.5000, 1.0000], dtype=torch.float64), tensor([0.2000, 1.0000], dtype=torch.float64))
     """
-    if isinstance(ladder, int) and not isinstance(ladder, bool):
+    if isinstance(ladder, Integral) and not isinstance(ladder, bool):
         if ladder < 2:
             raise ValueError(f"temperatures got {ladder}; expected at least 2 (the two ends of the path)")
-        return spacing(ladder)
+        check_memory({"temperatures": int(ladder)}, LADDER + numbers, "a ladder", "{} numbers each")
+        return spacing(int(ladder))
     try:
         betas = torch.as_tensor(ladder, dtype=torch.float64).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         betas = torch.empty(())
     if betas.dim() != 1 or len(betas) < 2:
         raise ValueError(
-            f"temperatures got {ladder!r}; expected their number, or at least 2 inverse temperatures as in [0, 0.5, 1]"
+            f"temperatures got {shown(ladder)}; expected their number, or at least 2 inverse temperatures as in [0, 0.5, 1]"
         )
     if not whole and bool((betas.diff() < 0).all()):
         betas = betas.flip(0)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..checks import shown
 
 
 def by_layer(visible: str, clamp: object) -> Mapping[str, Sequence[Tensor]]:
@@ -29,6 +32,28 @@ def by_layer(visible: str, clamp: object) -> Mapping[str, Sequence[Tensor]]:
                 "and the values there"
             )
     return named
+
+
+def tensors_of(layer: str, pair: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    """A clamp's mask and value of a layer as tensors on a device.
+
+    Raises:
+        ValueError: no arrays of real numbers, or a mask that is not boolean.
+    """
+    found = []
+    for name, entries in zip(("mask", "value"), pair, strict=True):
+        try:
+            found.append(torch.as_tensor(entries, device=device))
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"the clamp's {name} of {layer!r} got {shown(entries)}; expected a tensor or an array of numbers"
+            ) from None
+    mask, value = found
+    if mask.dtype != torch.bool:
+        raise ValueError(f"the clamp's mask of {layer!r} has dtype {mask.dtype}; expected bool, True where known")
+    if value.is_complex():
+        raise ValueError(f"the clamp's value of {layer!r} has dtype {value.dtype}; expected real numbers")
+    return mask, value
 
 
 def expanded(layer: str, clamp: Sequence[Tensor], shape: torch.Size) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ class BlockGibbs(EnergyKernel):
         super().__init__(dist)
         check_layers(self, dist)
         check_precision(precision, dist.parameters()[0])
-        self.precision = precision
+        self.precision, self.shapes = precision, dist.shapes
         self.machine = dist.machine
         self.clamp = checked_clamp(dist, clamp)
 

@@ -54,6 +54,7 @@ class HMC(GradientKernel):
         target_acceptance: float | None = 0.65,
     ) -> None:
         super().__init__(dist, step_size, target_acceptance)
+        self.shapes = {dist.visible: dist.event_shape}
         self.num_steps = check_count("num_steps", num_steps, what="the number of leapfrog steps")
         self.clamp = _checked(dist, clamp)
 
@@ -115,7 +116,7 @@ class GibbsLangevin(GradientKernel):
     ) -> None:
         super().__init__(dist, step_size, target_acceptance)
         check_layers(self, dist)
-        self._gibbs = BlockGibbs(dist)
+        self._gibbs, self.shapes = BlockGibbs(dist), dist.shapes
         self.clamp = checked_clamp(dist, clamp)
 
     def start(self, chains: int) -> State:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 
 from .. import processes
-from ..checks import check_count
+from ..checks import check_count, described
 from ..energy import Clamp, EnergyDistribution, State
+from .clamping import tensors_of
+from .states import look_at_arguments
 
 WORK = 1e9
 """The most multiplications of one call of compiled code, a fraction of a second: Ctrl-C waits for its end."""
@@ -28,8 +31,13 @@ def steps_at_once(dist: EnergyDistribution, states: int) -> int:
     """
     weights = dist.parameters()
     # A drawn unit costs about as much as twenty multiplications, and the start of a sweep as much as a hundred thousand.
-    work = states * (sum(w.numel() for w in weights) + 20 * sum(s.numel() for s in dist.shapes.values()))
+    work = states * (sum(w.numel() for w in weights) + 20 * units_of(dist))
     return max(1, int(WORK / (work + 1e5)))
+
+
+def units_of(dist: EnergyDistribution) -> int:
+    """The number of units of a state."""
+    return sum(shape.numel() for shape in dist.shapes.values())
 
 
 class ChainsKernel(MCMCKernel):
@@ -42,10 +50,18 @@ class ChainsKernel(MCMCKernel):
     Attributes:
         visible: the layer whose draws are rows of data.
         clamp: ``{layer: (mask, value)}``: the entries that are held; None if all are free.
+        shapes: the shapes of the layers of a state without chains, as far as they are known.
+        trusted: whether all states come from the kernel itself, so that ``sample`` and ``move`` do not look at them.
     """
 
     model = None
     visible: str = "visible"
+    shapes: Mapping[str, torch.Size] = MappingProxyType({})
+    trusted = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        look_at_arguments(cls)
 
     def __init__(self) -> None:
         self.transforms: dict[str, object] = {}
@@ -61,25 +77,33 @@ class ChainsKernel(MCMCKernel):
         return self.start(self.num_chains) if self._initial is None else self._initial
 
     @initial_params.setter
-    def initial_params(self, params: State) -> None:
+    def initial_params(self, params: State | None) -> None:
+        if params is not None and not (
+            isinstance(params, Mapping) and all(isinstance(x, Tensor) for x in params.values())
+        ):
+            raise ValueError(
+                f"initial_params got {described(params)}; expected first states by layer, {{layer: tensor}}, as "
+                "kernel.start(num_chains) has them"
+            )
         self._initial = params
 
     @contextlib.contextmanager
     def sharing(self, chains: int) -> Iterator[None]:
-        """A block in which the kernel has only this process's share of the chains, with their first states and clamp.
+        """A block in which the kernel has only this process's share of the chains, with their first states and clamp, and
+        trusts them.
 
         Args:
             chains: the number of chains in this process.
         """
-        everyones = self.num_chains, self._initial, self.clamp
+        everyones = self.num_chains, self._initial, self.clamp, self.trusted
         first, clamp = self._initial or {}, self.clamp or {}
-        self.num_chains = chains
+        self.num_chains, self.trusted = chains, True
         self._initial = {layer: processes.part(x) for layer, x in first.items()} or None
         self.clamp = {layer: (_part(mask), _part(value)) for layer, (mask, value) in clamp.items()} or None
         try:
             yield
         finally:
-            self.num_chains, self._initial, self.clamp = everyones
+            self.num_chains, self._initial, self.clamp, self.trusted = everyones
 
     @abstractmethod
     def start(self, chains: int) -> State:
@@ -111,6 +135,11 @@ class ChainsKernel(MCMCKernel):
         """The reason why the states of a layer are impossible, to follow its name; None if they are possible."""
         return None
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The type of states; None where it is not known."""
+        return None
+
     def chain_diagnostics(self, chains: int) -> list[dict[str, Any]]:
         """``diagnostics`` for each of a number of chains, with the figures of that chain alone where the kernel has them."""
         return [self.diagnostics()] * chains
@@ -133,6 +162,10 @@ class EnergyKernel(ChainsKernel):
 
     def misfit(self, layer: str, value: Tensor) -> str | None:
         return self.dist.misfit(layer, value)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        return next((p.dtype for p in self.dist.parameters()), None)
 
     def around(self, x: Tensor) -> State:
         """A state of the chains whose visible units are at given rows, one chain per row.
@@ -161,12 +194,10 @@ def fitted(dist: EnergyDistribution, layer: str, mask: Tensor, value: Tensor) ->
     Dimensions of ``chains x batch_shape x layer shape`` that a tensor lacked are added with length 1.
 
     Raises:
-        ValueError: a mask that is not boolean, or a shape that does not fit.
+        ValueError: no arrays of real numbers, a mask that is not boolean, or a shape that does not fit.
     """
     like, shape = dist.parameters()[0], dist.shapes[layer]
-    mask, value = torch.as_tensor(mask, device=like.device), torch.as_tensor(value, device=like.device)
-    if mask.dtype != torch.bool:
-        raise ValueError(f"the clamp's mask of {layer!r} has dtype {mask.dtype}; expected bool, True where known")
+    mask, value = tensors_of(layer, (mask, value), like.device)
     missing = []
     for name, tensor in (("mask", mask), ("value", value)):
         missing.append(1 + len(dist.batch_shape) + len(shape) - tensor.dim())

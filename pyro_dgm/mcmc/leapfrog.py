@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from ..checks import check_positive, check_share
 from ..energy import EnergyDistribution
 from .kernel import EnergyKernel
 
@@ -38,12 +39,12 @@ class GradientKernel(EnergyKernel):
                 f"{type(self).__name__} needs real-valued visible units; the distribution's support is {dist.support}. "
                 "Use dgm.BlockGibbs for units with discrete states"
             )
-        if not 0 < step_size < math.inf:
-            raise ValueError(f"step_size got {step_size!r}; expected a positive number")
-        if target_acceptance is not None and not 0 < target_acceptance < 1:
-            raise ValueError(
-                f"target_acceptance got {target_acceptance!r}; expected a rate between 0 and 1, or None to keep the step size"
+        check_positive("step_size", step_size, "the first step of a trajectory")
+        if target_acceptance is not None:
+            check_share(
+                "target_acceptance", target_acceptance, "the rate that the step size aims at, or None to keep it"
             )
+            target_acceptance = float(target_acceptance)
         self.step_size, self.target_acceptance = float(step_size), target_acceptance
         self._warm_up: int | None = None
         self._fixed = target_acceptance is None

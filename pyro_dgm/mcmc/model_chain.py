@@ -99,3 +99,7 @@ class ModelChain(ChainsKernel):
 
     def misfit(self, layer: str, value: Tensor) -> str | None:
         return self.walker.misfit(layer, value)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        return next((p.dtype for p in self.walker.parameters()), None)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..checks import check_count, check_share
+from ..checks import check_count, check_share, shown
 from ..energy import BoltzmannDistribution, NotEnumerable, State
 from ..energy.mean_field import mean_field
 from .clamping import expanded
@@ -61,9 +61,8 @@ class PredictionChain(ChainsKernel):
         self.dist, self.known = dist, float(known)
         self.rounds = check_count("rounds", rounds, what="the rounds of mean field")
         self.visible = dist.visible
-        self.layers = [dist.visible] if layers is None else list(layers)
-        if strange := sorted(set(self.layers) - set(dist.machine.graph.layers)):
-            raise ValueError(f"layers names {strange}; there are {list(dist.machine.graph.layers)}")
+        self.layers = [dist.visible] if layers is None else _checked(layers, dist)
+        self.shapes = {layer: dist.shapes[layer] for layer in self.layers}
         self.clamp = checked_clamp(dist, clamp)
         if strange := sorted(set(self.clamp or {}) - set(self.layers)):
             raise ValueError(f"clamp names {strange}, over which the chain does not go; it goes over {self.layers}")
@@ -100,3 +99,21 @@ class PredictionChain(ChainsKernel):
 
     def misfit(self, layer: str, value: Tensor) -> str | None:
         return self.dist.misfit(layer, value)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        return self.dist.parameters()[0].dtype
+
+
+def _checked(layers: Sequence[str], dist: BoltzmannDistribution) -> list[str]:
+    """The names of layers of a machine, that of its rows among them.
+
+    Raises:
+        ValueError: no sequence of names, one that the machine lacks, or none of the visible layer.
+    """
+    known, named = list(dist.machine.graph.layers), isinstance(layers, list | tuple)
+    if not named or dist.visible not in layers or any(layer not in known for layer in layers):
+        raise ValueError(
+            f"layers got {shown(layers)}; expected some of {known} with {dist.visible!r}, as in [{dist.visible!r}]"
+        )
+    return list(dict.fromkeys(layers))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..checks import shown
 from ..energy import Clamp, Colour, Machine, State
 from ..energy.path import Fields, Natural, TemperedPath
 from ..energy.tempered_units import at_each, draw
@@ -135,13 +136,15 @@ def product_base(machine: Machine, base: Natural | None) -> dict[str, tuple[Tens
     like = next(iter(machine.biases.values()))[0].detach()
     own = {layer: machine.shaped(machine.graph.block(layer), biases) for layer, biases in machine.biases.items()}
     layers = machine.graph.layers
-    named = {} if base is None else dict(base)
+    named = {} if base is None else base
+    if not isinstance(named, Mapping):
+        raise ValueError(f"base got {shown(base)}; expected natural parameters by layer, {{layer: (tensor, ...)}}")
     if unknown := set(named) - set(layers):
         raise ValueError(f"base names the layers {sorted(unknown)}; there are {list(layers)}")
     naturals = {}
     for layer, unit in layers.items():
         given = layer in named
-        natural = tuple(torch.as_tensor(b).to(like) for b in named[layer]) if given else unit.featureless(*own[layer])
+        natural = _tensors(layer, named[layer], like) if given else unit.featureless(*own[layer])
         if len(natural) != len(unit.statistics) or any(b.shape != unit.shape for b in natural):
             raise ValueError(
                 f"base of {layer!r} has shapes {[tuple(b.shape) for b in natural]}; expected a tuple with one tensor of shape "
@@ -153,6 +156,13 @@ def product_base(machine: Machine, base: Natural | None) -> dict[str, tuple[Tens
             raise ValueError(f"base of {layer!r} has no normaliser: {reason}")
         naturals[layer] = natural
     return naturals
+
+
+def _tensors(layer: str, natural: Any, like: Tensor) -> tuple[Tensor, ...]:
+    try:
+        return tuple(torch.as_tensor(b).to(like) for b in natural)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"base of {layer!r} got {shown(natural)}; expected a tuple of tensors") from None
 
 
 def at_every_temperature(clamp: Clamp | None) -> Clamp | None:

@@ -14,7 +14,7 @@ from ..energy.temperatures import temperatures as ladder
 from ..native import PackedBits, multiplies_bits
 from .bit_layers import holds_bits, packed, unpacked
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
-from .kernel import EnergyKernel, check_layers
+from .kernel import EnergyKernel, check_layers, units_of
 from .replicas import Natural, Remade, Replicas, at_every_temperature, average, leading_shape, product_base
 from .swapping import equalised, exchange, swaps
 
@@ -71,10 +71,10 @@ class ParallelTempering(EnergyKernel):
     ) -> None:
         super().__init__(dist)
         check_layers(self, dist)
-        self.gibbs = BlockGibbs(dist)
+        self.gibbs, self.shapes = BlockGibbs(dist), dist.shapes
         self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)
-        betas = ladder(temperatures, evenly, whole=False).to(dist.parameters()[0].device)
+        betas = ladder(temperatures, evenly, whole=False, numbers=units_of(dist)).to(dist.parameters()[0].device)
         self.tuning = {"betas": betas, "rate": torch.zeros_like(betas[1:]), "steps": torch.zeros_like(betas[0])}
         self._parameters = dist.parameters()
         self._replicas = Remade(lambda: Replicas(self.gibbs.machine, self.base, self.tuning["betas"]))

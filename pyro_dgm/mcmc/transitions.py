@@ -13,7 +13,7 @@ from ..energy import BoltzmannDistribution, Clamp, Colour, Machine, State
 from ..energy.temperatures import evenly
 from ..energy.temperatures import temperatures as ladder
 from .gibbs import BlockGibbs, Clamping, checked_clamp, first_states
-from .kernel import EnergyKernel, check_layers
+from .kernel import EnergyKernel, check_layers, units_of
 from .replicas import Fields, Natural, Remade, Replicas, at_every_temperature, average, leading_shape, product_base
 
 
@@ -59,10 +59,12 @@ class TemperedTransitions(EnergyKernel):
     ) -> None:
         super().__init__(dist)
         check_layers(self, dist)
-        self.gibbs = BlockGibbs(dist)
+        self.gibbs, self.shapes = BlockGibbs(dist), dist.shapes
         self.clamp = checked_clamp(dist, clamp)
         self.base = product_base(dist.machine, base)
-        betas = ladder(temperatures, evenly, whole=False).flip(0).to(dist.parameters()[0].device)
+        betas = (
+            ladder(temperatures, evenly, whole=False, numbers=units_of(dist)).flip(0).to(dist.parameters()[0].device)
+        )
         self._parameters = dist.parameters()
         self._levels: Remade[list[Replicas]] = Remade(
             lambda: [Replicas(dist.machine, self.base, beta) for beta in betas.split(1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -17,7 +17,7 @@ from pyro.ops.streaming import CountMeanVarianceStats, StatsOfDict
 from torch import Tensor
 
 from .. import processes, progress
-from ..checks import check_choice, check_count, described, shown
+from ..checks import check_choice, check_count, check_memory, check_share, shown
 from ..energy import State
 from ..extras import need
 from ..native import out_of_autocast
@@ -26,6 +26,9 @@ from .engines.engine import Engine, TorchEngine
 from .engines.names import checked_engine
 from .kernel import ChainsKernel
 from .leapfrog import GradientKernel
+
+FEWEST = 4
+"""The fewest draws of a chain from which its agreement with itself can be told."""
 
 _ONE_RUN = threading.RLock()
 
@@ -65,7 +68,7 @@ class VectorizedMCMC(MCMC):
         warmup_steps: sweeps that are dropped first (default: ``num_samples``).
         num_chains: the number of chains, which is the leading dimension of every state.
         thinning: sweeps between two kept draws.
-        initial_params: first states, ``{layer: num_chains x batch_shape x layer shape}``.
+        initial_params: first states, ``{layer: num_chains x batch_shape x layer shape}``, of numbers of any type.
         save_params: the layers to keep (default: all).
         keep: ``"draws"``; or ``"moments"``, which keeps the count, mean and variance of every chain's states, and draws of
             their scalars (energies) alone.
@@ -115,16 +118,11 @@ class VectorizedMCMC(MCMC):
                 f"kernel got {type(kernel).__name__}; expected a kernel of pyro_dgm, such as dgm.BlockGibbs(rbm()). "
                 "Pyro's own kernels run under pyro.infer.MCMC"
             )
-        if initial_params is not None and not (
-            isinstance(initial_params, Mapping) and all(isinstance(x, Tensor) for x in initial_params.values())
-        ):
-            raise ValueError(
-                f"initial_params got {described(initial_params)}; expected first states by layer, {{layer: tensor}}, as "
-                "kernel.start(num_chains) has them"
-            )
         if save_params is not None and (isinstance(save_params, str) or not isinstance(save_params, Sequence)):
             raise ValueError(f"save_params got {shown(save_params)}; expected a list of layers, as in ['visible']")
         check_choice("keep", keep, ("draws", "moments"))
+        per_draw = kernel.shapes.get(kernel.visible, torch.Size()).numel() if keep == "draws" else 1
+        check_memory({"num_samples": num_samples, "num_chains": num_chains}, per_draw, "VectorizedMCMC")
         engine = checked_engine(engine)
         # The base class is told of one chain: it would start a process for each of several.
         super().__init__(
@@ -137,7 +135,7 @@ class VectorizedMCMC(MCMC):
         self._layers = None if save_params is None else list(save_params)
         self._progress = not disable_progbar
         kernel.num_chains = num_chains
-        kernel.initial_params = initial_params  # type: ignore[assignment]
+        kernel.initial_params = initial_params
         self._engine = None if engine == "auto" else _engine(kernel, engine)
 
     @out_of_autocast
@@ -181,8 +179,7 @@ class VectorizedMCMC(MCMC):
     def _run(self, *args: Any, **kwargs: Any) -> None:
         kernel: ChainsKernel = self.kernel
         kernel.setup(self.warmup_steps, *args, **kwargs)
-        params = kernel.initial_params
-        self._check(params)
+        params = self._check(kernel.initial_params)
         layers = self._layers or sorted(kernel.draws(params))
         self.moments: Any = StatsOfDict(default=CountMeanVarianceStats)
         draws: dict[str, Tensor] = {}
@@ -234,7 +231,8 @@ class VectorizedMCMC(MCMC):
                 draws[name] = value.new_empty((self.num_chains, self.num_samples, *value.shape[2:]))
             draws[name][:, start : start + value.shape[1]] = value
 
-    def _check(self, params: State) -> None:
+    def _check(self, params: State) -> State:
+        """First states in the type and on the device of the kernel's own, checked."""
         for layer, value in params.items():
             if value.shape[:1] != (self.num_chains,):
                 raise ValueError(
@@ -252,10 +250,12 @@ class VectorizedMCMC(MCMC):
                     )
                 if reason := self.kernel.misfit(layer, value):
                     raise ValueError(f"initial_params[{layer!r}] {reason}")
+            params = {layer: value.to(expected[layer]) for layer, value in params.items()}
         drawn = self.kernel.draws(params)
         unknown = set(self._layers or ()) - set(drawn)
         if unknown:
             raise ValueError(f"save_params names {sorted(unknown)}; the layers are {sorted(drawn)}")
+        return params
 
     def _drawn(self) -> dict[str, Tensor]:
         if self._samples is None:
@@ -274,8 +274,15 @@ class VectorizedMCMC(MCMC):
 
         A unit that never changed in any chain has NaN for both. ``divergences`` has the numbers of the draws with a divergent
         transition, none for kernels that have no such thing.
+
+        Raises:
+            ValueError: fewer than four draws per chain.
         """
         draws = self._drawn()
+        if draws and self.num_samples < FEWEST:
+            raise ValueError(
+                f"there are {self.num_samples} draws per chain; expected at least {FEWEST} to diagnose: take more num_samples"
+            )
         none: dict[str, list[int]] = {f"chain {chain}": [] for chain in range(self.num_chains)}
         found: dict[str, Any] = {"divergences": none, **super().diagnostics()}
         for name, x in draws.items():
@@ -286,6 +293,7 @@ class VectorizedMCMC(MCMC):
 
     def summary(self, prob: float = 0.9) -> None:
         """Print a table of all units, as Pyro does, and how many never changed: these have NaN for n_eff and r_hat."""
+        check_share("prob", prob, "the share of the draws that an interval holds")
         draws, found = self._drawn(), self.diagnostics()
         rows: dict[str, list[float]] = {}
         columns: list[str] = []
@@ -314,7 +322,7 @@ class VectorizedMCMC(MCMC):
         Args:
             rows: about how many draws go through the kernel at once; it bounds the memory and changes nothing else.
         """
-        draws = self._drawn()
+        draws, rows = self._drawn(), check_count("rows", rows, what="the draws that go through the kernel at once")
         if self.scalars:
             return self.scalars
         missing = set(self.kernel.draws(self.last_params)) - set(draws)

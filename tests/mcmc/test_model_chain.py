@@ -175,7 +175,7 @@ class TestRefusals:
         model, _ = dgm.DenoisingAutoencoder.example()
         first = model.opening(torch.full((2, 4), torch.nan))
         mcmc = dgm.VectorizedMCMC(dgm.ModelChain(model), 2, 1, num_chains=2, initial_params=first)
-        with pytest.raises(ValueError, match="not finite"):
+        with pytest.raises(ValueError, match="holds nan; expected finite numbers"):
             mcmc.run()
 
 

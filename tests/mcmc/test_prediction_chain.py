@@ -111,7 +111,7 @@ def test_labels_stay_or_go_as_a_whole():
         (lambda: dgm.PredictionChain(dgm.RBM(2, 2)), r"call the model: PredictionChain\(dbm\(\)\)"),
         (lambda: dgm.PredictionChain(dgm.RBM(2, 2)(), known=1.0), "known got 1"),
         (lambda: dgm.PredictionChain(dgm.RBM(2, 2)(), rounds=0), "rounds got 0"),
-        (lambda: dgm.PredictionChain(dgm.RBM(2, 2)(), layers=["top"]), "layers names"),
+        (lambda: dgm.PredictionChain(dgm.RBM(2, 2)(), layers=["top"]), "layers got"),
         (
             lambda: dgm.PredictionChain(dgm.RBM(2, 2)(), clamp={"hidden": (torch.ones(2).bool(), torch.ones(2))}),
             "over which the chain does not go",

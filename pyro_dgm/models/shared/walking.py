@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ...checks import check_count
 from ...energy import Clamp, State
+from ...energy.support import unfit
 from ...mcmc import ModelChain, VectorizedMCMC
-from ...mcmc.clamping import by_layer
+from ...mcmc.clamping import by_layer, tensors_of
 from ...mcmc.gibbs import Clamping
 from .chain_details import Step
 from .conditioning import ConditionalsByChain
@@ -103,11 +104,7 @@ class WalkingModel(ConditionalsByChain):
         for layer, (mask, value) in by_layer("visible", clamp).items():
             if layer not in sizes:
                 raise ValueError(f"clamp names the layer {layer!r}; rows of {type(self).__name__} hold {list(sizes)}")
-            mask, value = torch.as_tensor(mask, device=like.device), torch.as_tensor(value, device=like.device)
-            if mask.dtype != torch.bool:
-                raise ValueError(
-                    f"the clamp's mask of {layer!r} has dtype {mask.dtype}; expected bool, True where known"
-                )
+            mask, value = tensors_of(layer, (mask, value), like.device)
             for name, tensor in (("mask", mask), ("value", value)):
                 if tensor.dim() not in (1, 2) or tensor.shape[-1] != sizes[layer]:
                     raise ValueError(
@@ -127,7 +124,7 @@ class WalkingModel(ConditionalsByChain):
 
     def misfit(self, layer: str, value: Tensor) -> str | None:
         """The reason why the states of a layer are impossible; None if they are possible."""
-        return None if bool(value.isfinite().all()) else "has entries that are not finite"
+        return unfit(value)
 
     def sample(self, n: int, steps: int = 200, labels: Tensor | int | None = None) -> Tensor:
         """Draw ``n`` rows, the last states of as many chains that started from the data's means.
@@ -178,6 +175,7 @@ class WalkingModel(ConditionalsByChain):
         values, masks = self.observed(x), self.observed(known.expand(x.shape))
         clamp = {layer: (masks[layer], value) for layer, value in values.items()}
         kernel = ModelChain(self, clamp)
+        kernel.trusted = True
         state = kernel.start(len(x))
         while True:
             state = kernel.sample(state)

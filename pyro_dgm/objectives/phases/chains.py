@@ -118,6 +118,7 @@ class ChainsPhase(NegativePhase):
         make = default_kernel(fn) if self.kernel is None else self.kernel
         # One set of chains, however many rows the plate has; and of all layers, since log Z is that of their joint law.
         kernel = make(fn.unconditional().expand(fn.parameter_batch_shape))
+        kernel.trusted = True
         kernel.tuning = self.tuning.setdefault(site, kernel.tuning)
         return kernel
 

@@ -29,8 +29,11 @@ ENTRIES = 1 << 24
 
 def free_colours(machine: Machine, fixed: Mapping[str, Tensor]) -> list[Colour]:
     """The colours restricted to layers outside ``fixed``, the one with the most states first."""
-    free = (tuple(b for b in colour if b.layer not in fixed) for colour in machine.colours)
-    return sorted((colour for colour in free if colour), key=lambda colour: _log_count(machine, colour), reverse=True)
+    restricted = (tuple(b for b in colour if b.layer not in fixed) for colour in machine.colours)
+    free = [colour for colour in restricted if colour]
+    if len(free) > 1:  # which colour comes first is no question at every step of a restricted machine
+        free.sort(key=lambda colour: _log_count(machine, colour), reverse=True)
+    return free
 
 
 def _log_count(machine: Machine, colour: Colour) -> float:

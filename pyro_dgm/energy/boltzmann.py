@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .. import progress
+from ..checks import check_choice, check_count
 from ..native import out_of_autocast
 from .conditional import conditional, given_entries
-from .distribution import EnergyDistribution, NoNormaliser
+from .distribution import EnergyDistribution
 from .enumeration import NotEnumerable, batch_shape, drawable, exact_sample, log_sum
 from .graph import Block, Graph
-from .interactions import Interaction
 from .machine import Machine, State
 from .moments import listable, listed, mean_and_variance
-from .normaliser import improper
+from .parameters import blame_parameters, check_shapes, check_values, ends_of
 
 SETTLING = 10
 """Sweeps that hidden layers get around visible rows before chains start from them."""
@@ -38,8 +38,8 @@ class BoltzmannDistribution(EnergyDistribution):
         validate_args: as in every torch distribution.
 
     Raises:
-        ValueError: shapes that do not fit; with ``validate_args``, parameters that are not finite (``NotFinite``) or have no
-            normaliser, or couplings that are not symmetric.
+        ValueError: no graph, parameters or visible layer; shapes, types or batches that do not fit; with ``validate_args``,
+            parameters that are not finite (``NotFinite``) or have no normaliser, or couplings that are not symmetric.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
@@ -52,14 +52,19 @@ class BoltzmannDistribution(EnergyDistribution):
         visible: str = "visible",
         validate_args: bool | None = None,
     ) -> None:
-        _check_shapes(graph, biases, weights)
-        self.machine = Machine(graph, biases, weights)
+        try:
+            check_shapes(graph, biases, weights)
+            self.machine = Machine(graph, biases, weights)
+            self.parameter_batch_shape = batch_shape(self.machine)
+        except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+            blame_parameters(graph, biases, weights, error)
+            raise
+        check_choice("visible", visible, graph.layers)
         self.visible = visible
         self.known: Mapping[str, Tensor] = {}
-        self.parameter_batch_shape = batch_shape(self.machine)
         super().__init__(self.parameter_batch_shape, graph.layers[visible].shape, validate_args=validate_args)
         if self._validate_args:
-            _check_values(graph, biases, weights)
+            check_values(graph, biases, weights)
 
     @constraints.dependent_property
     def support(self) -> constraints.Constraint:
@@ -75,7 +80,7 @@ class BoltzmannDistribution(EnergyDistribution):
         biases = [
             f"the bias of {layer!r} for {name}" for layer, unit in graph.layers.items() for name in unit.statistics
         ]
-        return biases + [f"the weight between {_ends(interaction)}" for interaction in graph.interactions]
+        return biases + [f"the weight between {ends_of(interaction)}" for interaction in graph.interactions]
 
     def with_machine(self, machine: Machine) -> BoltzmannDistribution:
         """A copy with other parameters of the same shapes."""
@@ -292,6 +297,7 @@ class BoltzmannDistribution(EnergyDistribution):
     @out_of_autocast
     def sample_state(self, sample_shape: Sequence[int] = (), sweeps: int = 1000) -> State:
         """Draws of all layers, as ``sample`` makes them: ``{layer: sample_shape x batch_shape x layer shape}``."""
+        sweeps = check_count("sweeps", sweeps, 0, "the sweeps of a chain")
         shape = torch.Size(sample_shape) + self.batch_shape
         layers = self.machine.graph.layers.items()
         with torch.no_grad():
@@ -316,36 +322,3 @@ def _or_not_implemented() -> Iterator[None]:
         yield
     except NotEnumerable as reason:
         raise NotImplementedError(str(reason)) from None
-
-
-def _check_shapes(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:
-    for layer, unit in graph.layers.items():
-        for name, bias in zip(unit.statistics, biases[layer], strict=True):
-            if bias.shape[bias.dim() - unit.event_dim :] != unit.shape:
-                raise ValueError(
-                    f"the bias of {layer!r} for {name} has shape {tuple(bias.shape)}; "
-                    f"its last dimensions must be {tuple(unit.shape)}"
-                )
-    if len(weights) != len(graph.interactions):
-        raise ValueError(f"got {len(weights)} weights; the graph has {len(graph.interactions)} interactions")
-    for interaction, shape, weight in zip(graph.interactions, graph.weight_shapes, weights, strict=True):
-        if weight.shape[weight.dim() - len(shape) :] != shape:
-            raise ValueError(
-                f"the weight between {_ends(interaction)} has shape {tuple(weight.shape)}; its last dimensions must be "
-                f"{tuple(shape)}"
-            )
-
-
-def _check_values(graph: Graph, biases: Mapping[str, tuple[Tensor, ...]], weights: Sequence[Tensor]) -> None:
-    for layer, unit in graph.layers.items():
-        if reason := unit.check(*biases[layer]):
-            raise NoNormaliser(f"layer {layer!r} has no normaliser: {reason}")
-    for interaction, weight in zip(graph.interactions, weights, strict=True):
-        if reason := interaction.check(weight):
-            raise ValueError(f"the weight between {_ends(interaction)} is not allowed: {reason}")
-    if reason := improper(graph, biases, weights):
-        raise NoNormaliser(f"biases and weights have no normaliser: {reason}")
-
-
-def _ends(interaction: Interaction) -> str:
-    return " and ".join(end.layer for end in interaction.ends)

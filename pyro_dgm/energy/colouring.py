@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import shown
 from .interactions import Interaction
 from .units import Unit
 
@@ -34,11 +35,18 @@ def checked_colouring(
     Raises:
         ValueError: it names other layers than the graph has, has no whole number for every atom, or is not proper.
     """
+    if not isinstance(colouring, Mapping):
+        raise ValueError(
+            f"colouring got {shown(colouring)}; expected colours by layer, as {{{next(iter(layers))!r}: 0, ...}}"
+        )
     if set(colouring) != set(layers):
-        raise ValueError(f"colouring names the layers {sorted(colouring)}; expected {sorted(layers)}")
+        raise ValueError(f"colouring names the layers {list(colouring)}; expected {sorted(layers)}")
     by_layer = {}
     for layer, unit in layers.items():
-        numbers = torch.as_tensor(colouring[layer])
+        try:
+            numbers = torch.as_tensor(colouring[layer])
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"colouring of {layer!r} got {shown(colouring[layer])}; expected whole numbers") from None
         if numbers.is_floating_point() or numbers.dtype == torch.bool or numbers.shape not in ((), (unit.atoms,)):
             raise ValueError(
                 f"colouring of {layer!r} got {numbers.dtype} of shape {tuple(numbers.shape)}; expected one whole number, or "

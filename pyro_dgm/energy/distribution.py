@@ -13,7 +13,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
-from ..checks import other_precision
+from ..checks import described, other_precision, shown
 from ..native import out_of_autocast
 from .enumeration import NotEnumerable
 from .figure import LogPartition
@@ -213,10 +213,22 @@ class EnergyDistribution(TorchDistribution, ABC):
         return other
 
     def with_log_partition(self, value: Tensor | float | LogPartition) -> EnergyDistribution:
-        """A copy with a known log Z, so that ``log_prob`` has a value; it cannot be trained through."""
+        """A copy with a known log Z, so that ``log_prob`` has a value; it cannot be trained through.
+
+        Raises:
+            ValueError: log Z is no finite number.
+        """
         other = self.expand(self.batch_shape)
-        tensor = value.value if isinstance(value, LogPartition) else torch.as_tensor(value)
-        other._log_partition = tensor.detach().to(self.parameters()[0])
+        number = value.value if isinstance(value, LogPartition) else value
+        try:
+            tensor = torch.as_tensor(number).detach()
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"log Z got {shown(number)}; expected a number, or what dgm.log_partition returns"
+            ) from None
+        if reason := unfit(tensor):
+            raise ValueError(f"log Z got {shown(number)}: it {reason}")
+        other._log_partition = tensor.to(self.parameters()[0])
         return other
 
     @out_of_autocast
@@ -228,6 +240,8 @@ class EnergyDistribution(TorchDistribution, ABC):
                 the gradient of log Z was needed and no negative phase was bound.
             ValueError: values outside the support, or of another precision than the parameters.
         """
+        if not isinstance(value, Tensor):
+            raise ValueError(f"log_prob got {described(value)}; expected a tensor of rows")
         if value.is_complex():
             raise ValueError(f"log_prob got complex numbers, {value.dtype}; expected real ones")
         value = self.whole(value)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .colouring import checked_colouring, colour
+from .graph_parts import couplings, pairs, units
 from .interactions import Dense, Interaction, Multiway
 from .units import Binary, Gaussian, Unit
 
@@ -41,8 +42,8 @@ class Graph:
             summed out, and then the other. The switch is a single finite unit, or has one beside every unit of the other.
 
     Raises:
-        ValueError: an interaction names a layer that the graph lacks, or does not fit its layers; a colouring that does not fit
-            the layers, or gives coupled atoms one colour.
+        ValueError: no units by name, or no couplings; an interaction names a layer that the graph lacks, or does not fit its
+            layers; a colouring that does not fit the layers, or gives coupled atoms one colour.
 
     Example:
         >>> from pyro_dgm.energy import Binary, Dense
@@ -58,12 +59,9 @@ class Graph:
         colouring: Mapping[str, int | Sequence[int] | Tensor] | None = None,
         joint: Iterable[tuple[str, str]] = (),
     ) -> None:
-        self.layers = dict(layers)
-        self.joint = dict(joint)
+        self.layers, self.joint = units(layers), pairs(joint)
         self._on_device: dict[torch.device, tuple[Colour, ...]] = {}
-        self.interactions = tuple(interactions)
-        if not self.layers:
-            raise ValueError("a graph needs at least one layer, as in Graph({'visible': Binary(4)}, [])")
+        self.interactions = couplings(interactions)
         for interaction in self.interactions:
             for end in interaction.ends:
                 if end.layer not in self.layers:

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..units import Unit
-from .dense import end_of
-from .interaction import Interaction, Statistics
+from .interaction import Interaction, Statistics, end_of
 
 PADDINGS = ("valid", "full")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...native import linear, runs_at_once
 from ..units import Unit
-from .interaction import End, Interaction, Statistics
+from .interaction import Interaction, Statistics, end_of
 
 
 class Dense(Interaction):
@@ -117,7 +117,3 @@ def product(x: Tensor, weight: Tensor, indices: Tensor | None = None, plus: Tens
     own = runs_at_once() and not torch.is_grad_enabled() and plus.dtype == result.dtype
     fits = result.dim() >= plus.dim() and result.shape[result.dim() - plus.dim() :] == plus.shape
     return result.add_(plus) if own and fits else result + plus
-
-
-def end_of(end: str | tuple[str, int]) -> End:
-    return End(end) if isinstance(end, str) else End(*end)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...checks import check_count
+from ...checks import check_count, shown
 from ..units import Unit
 from .dense import product
 from .interaction import End, Interaction, Statistics
@@ -34,8 +34,8 @@ class Factored(Multiway):
     """
 
     def __init__(self, ends: Sequence[str | tuple[str, int]], factors: int) -> None:
-        if len(ends) < 2:
-            raise ValueError(f"Factored got the ends {list(ends)}; expected two layers or more")
+        if not isinstance(ends, list | tuple) or len(ends) < 2:
+            raise ValueError(f"Factored got the ends {shown(ends)}; expected two layers or more, as in ['a', 'b', 'c']")
         self.ends = distinct(*ends)
         self.factors = check_count("factors", factors, what="the number of factors")
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...checks import check_count, shown
 from ..units import Unit
 
 Statistics = Mapping[str, tuple[Tensor, ...]]
@@ -19,6 +20,20 @@ class End(NamedTuple):
 
     layer: str
     statistic: int = 0
+
+
+def end_of(end: str | tuple[str, int]) -> End:
+    """An end of its layer's name, or of that and the number of a statistic.
+
+    Raises:
+        ValueError: something else.
+    """
+    parts = (end, 0) if isinstance(end, str) else end
+    if not isinstance(parts, list | tuple) or len(parts) != 2 or not isinstance(parts[0], str):
+        raise ValueError(
+            f"an interaction got the end {shown(end)}; expected the name of a layer, or (layer, statistic)"
+        )
+    return End(parts[0], check_count(f"the statistic of the end at {parts[0]!r}", parts[1], 0))
 
 
 class Interaction(ABC):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..units import Unit
-from .dense import Dense, end_of, product
-from .interaction import Interaction, Statistics
+from .dense import Dense, product
+from .interaction import Interaction, Statistics, end_of
 from .multiway import Multiway, Range, distinct
 
 

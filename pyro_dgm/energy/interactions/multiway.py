@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..units import Unit
 from .dense import Dense, product
-from .interaction import End, Interaction, Statistics
+from .interaction import End, Interaction, Statistics, end_of
 
 Range = tuple[Tensor, Tensor]
 
@@ -117,7 +117,7 @@ def distinct(*ends: str | tuple[str, int]) -> tuple[End, ...]:
     Raises:
         ValueError: a layer is named twice.
     """
-    named = tuple(End(end) if isinstance(end, str) else End(*end) for end in ends)
+    named = tuple(map(end_of, ends))
     layers = [end.layer for end in named]
     if len(set(layers)) < len(layers):
         raise ValueError(f"a coupling of several layers got {layers}; expected layers that all differ")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..units import Unit
-from .interaction import End, Interaction, Statistics
+from .interaction import Interaction, Statistics, end_of
 
 
 class Sparse(Interaction):
@@ -25,7 +25,7 @@ class Sparse(Interaction):
 
     def __init__(self, first: str, second: str, edges: Tensor | Sequence[Sequence[int]]) -> None:
         edges = edge_list(edges)
-        self.ends = (End(first), End(second))
+        self.ends = (end_of(first), end_of(second))
         if first == second:
             if (edges[:, 0] == edges[:, 1]).any():
                 raise ValueError("edges couple a unit to itself; drop them and put their weight into the bias")

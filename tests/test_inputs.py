@@ -312,6 +312,11 @@ def test_what_shows_a_models_parts_takes_rows_that_fit(cls, name):
                     method(*right[:place], wrong, *right[place + 1 :])
         with pytest.raises(ValueError, match="got NaN or infinite values, first in row 0"):
             method(*right[:place], value * torch.nan, *right[place + 1 :])
+        with pytest.raises(ValueError, match=r"got None; expected a tensor"):
+            method(*right[:place], None, *right[place + 1 :])
+        if len(right) > 1:
+            with pytest.raises(ValueError, match=r"got .* of \(.*\) rows and .* rows; expected as many of each"):
+                method(*right[:place], value[:2], *right[place + 1 :])
 
 
 @pytest.mark.parametrize(
@@ -331,9 +336,28 @@ def test_steps_of_training_blame_their_rows(cls, name):
         method(x[:, :-1], *(k[:, :-1] for k in known))
     with pytest.raises(ValueError, match=r"got ndarray; expected a tensor of rows"):
         method(x.numpy(), *known)
+    with pytest.raises(ValueError, match=rf"{cls.__name__}\.{name} got None; expected a tensor of rows"):
+        method(None, *known)
     if known:
         with pytest.raises(ValueError, match=r"known got torch.int64 .*; expected booleans"):
             method(x, known[0].long())
+
+
+def test_what_is_scored_is_known():
+    """Scores of NaN were NaN, for which log_prob and predict_proba refuse them; training looks at no number."""
+    model, x = dgm.OrderlessNADE.example()
+    for wrong in (torch.nan, torch.inf):
+        for known in (torch.ones_like(x).bool(), torch.zeros(x.shape[1]).bool()):
+            with pytest.raises(ValueError, match="NaN"):
+                model.column_log_probs(torch.full_like(x, wrong), known)
+    for model, x in (dgm.ClassRBM.example(), dgm.TwoGroupRBM.example()):
+        for wrong in (torch.nan, torch.inf):
+            with pytest.raises(ValueError, match="got NaN"):
+                model.scores(torch.full_like(x, wrong))
+        unlabelled = torch.cat([x[:, : model.visible], torch.full((len(x), model.classes), torch.nan)], 1)
+        assert torch.equal(model.scores(unlabelled), model.scores(x))
+        with pytest.raises(ValueError, match="expected a tensor of rows"):
+            model.scores("rows")
 
 
 def test_scores_of_classes_leave_a_label_out():

@@ -245,6 +245,8 @@ def check_context_columns(context: int) -> int:
 
 def check_context(context: Tensor, columns: int) -> None:
     """Refuse a context, ``batch_shape x C``, of another width than the model was made for."""
+    if not isinstance(context, Tensor):
+        raise ValueError(f"context got {shown(context)}; expected a tensor, ... x {columns}")
     if context.shape[-1:] != (columns,):
         made = f"{columns} columns of context" if columns else "no context"
         raise ValueError(

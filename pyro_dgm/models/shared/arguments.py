@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ...autoregressive.conditionals import check_known
@@ -33,7 +34,7 @@ PARTS = (
 )  # fmt: skip
 """Methods that show the parts of this package's models; their arguments, of any batch shape, are those of ``WIDTHS``."""
 
-STEPS = ("column_log_probs", "encode", "pyramid", "rebuilding_cost", "scores")
+STEPS = ("column_log_probs", "column_terms", "encode", "label_scores", "pyramid", "rebuilding_cost", "scores")
 """Methods of this kind that training calls at every step: what they are given is looked at where they fail."""
 
 WIDTHS: dict[str, Callable[[Any], Sequence[int]]] = {
@@ -83,7 +84,7 @@ def convert_arguments(cls: type) -> None:
     if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:  # elsewhere these names may mean anything
         for name in PARTS:
             if inspect.isfunction(method := vars(cls).get(name)):
-                setattr(cls, name, _converting(method, _fitting))
+                setattr(cls, name, _converting(method, _fitting(method)))
         for name in STEPS:
             if inspect.isfunction(method := vars(cls).get(name)) and "x" in inspect.signature(method).parameters:
                 setattr(cls, name, _blaming(method))
@@ -130,6 +131,8 @@ def _blaming(method: Callable[..., Any]) -> Callable[..., Any]:
         except FAILURES as error:
             owner = f"{type(args[0]).__name__}.{method.__name__}"
             given = bound(signature, owner, args, options, hidden=1).arguments
+            if given["x"] is None and signature.parameters["x"].default is not None:
+                raise ValueError(f"{owner} got None; expected a tensor of rows") from error
             blame_rows(args[0], given["x"], error)
             if "known" in given:
                 check_known(given["x"], given["known"])
@@ -159,14 +162,29 @@ def _rows_and_booleans(model: nn.Module, arguments: dict[str, Any]) -> None:
         arguments["known"] = known.to(arguments["x"].device) if isinstance(known, Tensor) else known
 
 
-def _fitting(model: nn.Module, arguments: dict[str, Any]) -> None:
-    for name in WIDTHS.keys() & arguments.keys():
-        if arguments[name] is not None:
+def _fitting(method: Callable[..., Any]) -> Callable[[Any, dict[str, Any]], None]:
+    """The conversion of the rows and codes that a method takes, which fit the model and one another."""
+    parameters = inspect.signature(method).parameters
+
+    def fitting(model: nn.Module, arguments: dict[str, Any]) -> None:
+        owner, batches = type(model).__name__, dict[str, torch.Size]()
+        for name in (name for name in parameters if name in WIDTHS and name in arguments):
+            if arguments[name] is None and parameters[name].default is None:
+                continue
             arguments[name] = value = rows_for(model, arguments[name], name)
-            widths, owner = WIDTHS[name](model), type(model).__name__ + ("" if name == "x" else f": {name}")
+            widths = WIDTHS[name](model)
             width = next((width for width in widths if value.shape[-1:] == (width,)), widths[0])
             if value.shape[-1:] != (width,) or value.numel():
-                check_rows(value.flatten(0, -2) if value.dim() > 1 else value.unsqueeze(0), (width,), owner)
+                whose = owner if name == "x" else f"{owner}: {name}"
+                check_rows(value.flatten(0, -2) if value.dim() > 1 else value.unsqueeze(0), (width,), whose)
+            batches[name] = value.shape[:-1]
+        try:
+            torch.broadcast_shapes(*batches.values())
+        except RuntimeError:
+            got = " and ".join(f"{name} of {tuple(batch)} rows" for name, batch in batches.items())
+            raise ValueError(f"{owner}.{method.__name__} got {got}; expected as many of each, or one for all") from None
+
+    return fitting
 
 
 def _count(model: nn.Module, arguments: dict[str, Any]) -> None:

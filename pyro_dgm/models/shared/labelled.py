@@ -36,8 +36,16 @@ class LabelledModel(LabelColumns):
 
         Args:
             x: visible columns, ``batch_shape x visible``; a label behind them is ignored.
+
+        Raises:
+            ValueError: rows of another width, or none, and visible columns that are NaN or infinite.
         """
-        x = self.observed(x)["visible"]
+        columns = self.observed(x)["visible"]
+        check_rows(columns.reshape(-1, columns.shape[-1]), torch.Size([self.visible]), type(self).__name__)
+        return self.label_scores(columns)
+
+    def label_scores(self, x: Tensor) -> Tensor:
+        """``scores`` of visible columns that nobody looks at, for steps of training."""
         each = torch.eye(self.classes, dtype=x.dtype, device=x.device).unsqueeze(-2)
         return log_sum(self().machine, {"visible": x.unsqueeze(-2), "label": each})
 
@@ -54,7 +62,7 @@ class LabelledModel(LabelColumns):
             x = x[:, : self.visible]
         check_rows(x, torch.Size([self.visible]), type(self).__name__)
         with torch.no_grad():
-            return torch.cat([torch.softmax(self.scores(rows), -1) for rows in x.split(ROWS_AT_ONCE)])
+            return torch.cat([torch.softmax(self.label_scores(rows), -1) for rows in x.split(ROWS_AT_ONCE)])
 
     @property
     def labels(self) -> Program:
@@ -77,7 +85,7 @@ class LabelledModel(LabelColumns):
             return self._label(seen["visible"], seen)
 
     def _label(self, columns: Tensor, seen: dict[str, Tensor]) -> Tensor:
-        given = dist.OneHotCategorical(logits=self.scores(columns))
+        given = dist.OneHotCategorical(logits=self.label_scores(columns))
         return pyro.sample("label", given, obs=seen["label"].squeeze(-2) if "label" in seen else None)
 
     def objective(  # type: ignore[override]
@@ -150,7 +158,7 @@ class LabelledModel(LabelColumns):
             rows = splits[1][self.has_label(splits[1])]
             if len(rows):
                 seen = self.observed(rows)
-                log_p, truth = torch.log_softmax(self.scores(seen["visible"]), -1), seen["label"].squeeze(-2)
+                log_p, truth = torch.log_softmax(self.label_scores(seen["visible"]), -1), seen["label"].squeeze(-2)
                 figures["valid_log_label"] = float((log_p * truth).sum(-1).mean())
                 figures["valid_error"] = float((log_p.argmax(-1) != truth.argmax(-1)).double().mean())
         return figures

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from ... import progress
 from ...autoregressive import AutoregressiveDistribution, Network, OrderEnsemble
-from ...autoregressive.conditionals import check_context_columns
+from ...autoregressive.conditionals import check_context, check_context_columns, check_known
 from ...autoregressive.orderless import Body, OrderOfBody, random_orders
 from ...checks import check_columns, check_orders, check_seed
 from ...objectives.criteria.order_agnostic import OrderAgnostic, random_subsets, subset_loss
 from ...objectives.objective import Objective
 from .autoregressive import AutoregressiveModel, column_options
 from .evidence import Evidence
-from .rows import filled_by_others
+from .rows import check_rows, filled_by_others
 
 CHUNK = 500
 """Rows that are scored at once: their units of a layer stay in the processor's cache."""
@@ -121,7 +121,17 @@ class OrderlessModel(AutoregressiveModel):
 
         Returns:
             ``rounds x rows x D``.
+
+        Raises:
+            ValueError: rows of another width, or none; columns that are NaN or infinite.
         """
+        check_rows(x, torch.Size([self.visible]), type(self).__name__)
+        if context is not None:
+            check_context(context, self.context)
+        return self.column_terms(x, check_known(x, known), context)
+
+    def column_terms(self, x: Tensor, known: Tensor, context: Tensor | None = None) -> Tensor:
+        """``column_log_probs`` of rows that nobody looks at, for steps of training."""
         numbers = torch.stack(self.body.predictions(self.conditionals.encode(x), known, context))
         return self.conditionals.log_prob(numbers, x)
 

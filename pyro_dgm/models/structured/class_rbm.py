@@ -68,8 +68,7 @@ class ClassRBM(LabelledModel):
         }
         return BoltzmannDistribution(self._graph, biases, (self.weight, self.label_weight))
 
-    def scores(self, x: Tensor) -> Tensor:
-        x = self.observed(x)["visible"]
+    def label_scores(self, x: Tensor) -> Tensor:
         fields = F.linear(x, self.weight.mT, self.hidden_bias).unsqueeze(-2) + self.label_weight
         visible = (x @ self.visible_bias).unsqueeze(-1)
         return visible + self.label_bias + F.softplus(fields).sum(-1)

@@ -13,7 +13,7 @@ from ..objective import Objective
 class SubsetPredictor(Protocol):
     """A model of every column given any known columns."""
 
-    def column_log_probs(self, x: Tensor, known: Tensor) -> Tensor:
+    def column_terms(self, x: Tensor, known: Tensor) -> Tensor:
         """Log-probabilities of all columns given the known ones: ``rounds x rows x D``."""
         ...
 
@@ -64,7 +64,7 @@ def subset_loss(model: SubsetPredictor, x: Tensor, known: Tensor) -> Tensor:
     """
     observed = ~x.isnan()
     known = known & observed
-    terms = model.column_log_probs(torch.where(observed, x, 0.0), known).mean(0)
+    terms = model.column_terms(torch.where(observed, x, 0.0), known).mean(0)
     scored = observed & ~known
     share = observed.sum(-1) / scored.sum(-1).clamp_min(1)
     return -torch.where(scored, terms, 0.0).sum(-1) * share

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from .. import advice
+from ..checks import check_seed
 from .bits import as_bits, nearer_bits
-from .dataset import Dataset
+from .dataset import Dataset, check_dataset
 from .space import Space
 from .streams import stream
 
@@ -53,7 +54,8 @@ def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
         seed: the seed of the draws of "fixed" and "stochastic".
 
     Raises:
-        ValueError: if `how` is unknown, the data are binary already, or a level is outside [0, 1].
+        ValueError: if `how` is unknown, the dataset or the seed is none, the data are binary already, or a level is outside
+            [0, 1].
 
     >>> from pyro_dgm.data import Split
     >>> grey = Split(torch.tensor([[0.2, 0.9]]), Space("unit interval", "grey levels"))
@@ -62,6 +64,8 @@ def binarise(dataset: Dataset, how: str, seed: int = 0) -> Dataset:
     (tensor([[0., 1.]]), 'binary (threshold 0.5)')
     """
     check_name(how)
+    check_dataset(dataset, "binarise")
+    seed = check_seed(seed)
     splits = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
     for part, split in splits.items():
         if split.space.support == "binary":

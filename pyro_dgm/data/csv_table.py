@@ -63,7 +63,7 @@ def _scanned(stream: IO[str]) -> tuple[np.ndarray, Words, list[int], list[list[s
     words: Words = {}
     lines: list[int] = []
     top: list[list[str]] = []
-    for line, fields in enumerate(csv.reader(stream), start=1):
+    for line, fields in enumerate(csv.reader(stream, strict=True), start=1):
         if not fields:
             continue
         if top and len(fields) != len(top[0]):

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..checks import check_count, check_memory
+from ..checks import check_count, check_memory, described
 from .precision import in_precision
 from .space import Space
 from .stored import StoredRows, row_by_row
@@ -78,6 +78,18 @@ class Split:
             return Split(in_precision(self.x, device_or_dtype, "rows"), self.space, self.labels)
         labels = None if self.labels is None else self.labels.to(device_or_dtype)
         return Split(self.x.to(device_or_dtype), self.space, labels)
+
+
+def check_dataset(dataset: Any, owner: str) -> None:
+    """Refuse what is no dataset.
+
+    Raises:
+        ValueError: the message says how to make one.
+    """
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"{owner} got {described(dataset)}; expected a Dataset, as dgm.data.load makes it, or Dataset.of_rows of a tensor"
+        )
 
 
 def _redraw_columns(

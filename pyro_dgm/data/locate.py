@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..checks import shown
+
 VARIABLE = "PYRO_DGM_DATA"
 """The environment variable that names the folder of data files."""
 
@@ -11,9 +13,14 @@ VARIABLE = "PYRO_DGM_DATA"
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
     """The folder of data files: `data_dir`, else the environment variable PYRO_DGM_DATA, else None.
 
+    Raises:
+        ValueError: `data_dir` is no path.
+
     >>> data_folder("somewhere").name
     'somewhere'
     """
+    if data_dir is not None and (not isinstance(data_dir, str | os.PathLike) or data_dir == ""):
+        raise ValueError(f"data_dir got {shown(data_dir)}; expected the path of a folder")
     folder = data_dir if data_dir is not None else os.environ.get(VARIABLE) or None
     return None if folder is None else Path(folder).expanduser()
 

@@ -18,6 +18,10 @@ SPLIT_SEED = 0
 """The seed of the permutation by which rows are dealt into splits."""
 
 
+LARGEST = 2**31
+"""The largest label."""
+
+
 def permutation(count: int) -> np.ndarray:
     """The fixed order in which data without published splits are dealt into splits.
 
@@ -134,12 +138,16 @@ def labels_of(path: Path, part: str, arrays: Mapping[str, np.ndarray | MappedArr
         return None
     if array.dtype.kind == "f":
         array = np.where(np.isnan(array), UNLABELLED, array)
-        if (np.isfinite(array) & (array == np.rint(array))).all():
+        if ((np.abs(array) <= LARGEST) & (array == np.rint(array))).all():
             array = array.astype(np.int64)
     if array.shape != (count,) or array.dtype.kind not in "biu":
         raise ValueError(
             f"{path}: '{part}_labels' is {array.dtype} of shape {array.shape}; expected {count} whole numbers, "
             "one for each row, or NaN for a row without label."
+        )
+    if len(strange := array[(array < UNLABELLED) | (array > LARGEST)]):
+        raise ValueError(
+            f"{path}: '{part}_labels' has the value {strange[0]}; expected classes from 0, or -1 for a row without"
         )
     return torch.from_numpy(array.astype(np.int64))
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from ..checks import described
+from ..checks import described, shown
 from ..files import write_atomically
 from .mapped import AT_ONCE, MappedArray
 from .reading import read_array
@@ -38,13 +38,14 @@ def pack(source: Any, target: str | os.PathLike[str]) -> None:
     >>> {name: array.shape for name, array in np.load(path).items()}
     {'train': (20, 3), 'train_width': ()}
     """
-    path = Path(target).expanduser()
-    if path.suffix != ".npz":
-        raise ValueError(f"target got {os.fspath(target)!r}; expected a path that ends in .npz")
+    path = Path(target).expanduser() if isinstance(target, str | os.PathLike) else None
+    if path is None or path.suffix != ".npz":
+        raise ValueError(f"target got {shown(target)}; expected a path that ends in .npz")
     is_path = isinstance(source, str | os.PathLike)
     array = read_array(source, stay=True) if is_path else source
     if isinstance(array, torch.Tensor):
-        array = array.detach().cpu().numpy()
+        dense = array.detach().cpu().to_dense() if array.layout != torch.strided else array.detach().cpu()
+        array = (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
     name = os.fspath(source) if is_path else "source"
     if (
         not isinstance(array, np.ndarray | MappedArray)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import check_count, check_positive, check_rows, check_seed, described
 from ..columns import has_missing, mean_and_deviation
 from .dataset import Dataset, Split
 from .space import Space
@@ -44,7 +45,7 @@ def standardise(dataset: Dataset, seed: int = 0) -> Dataset:
     >>> str(standardise(Dataset("toy", grey, grey, grey, (1,))).test.space)
     'real (dequantised, standardised)'
     """
-    splits = _splits(dataset)
+    splits, seed = _splits(dataset), check_seed(seed)
     if dataset.test.space.support == "binary":
         raise ValueError(
             f"Dataset {dataset.name!r} holds {dataset.test.space}; expected grey levels or real numbers: leave the "
@@ -140,6 +141,15 @@ def _decimals(mean: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
     return found
 
 
+WHITENING = {
+    "scale": "the standard deviation of every whitened component",
+    "floor": "the contrast that is added to that of a row",
+    "components": "the number of components that are kept",
+    "epsilon": "the variance that is added to that of a component",
+}
+"""What the numbers of a whitening are."""
+
+
 class Whitening(NamedTuple):
     """A map that normalises rows for brightness and contrast, and whitens them by principal components.
 
@@ -169,15 +179,20 @@ class Whitening(NamedTuple):
         of little variance, which are mostly noise, stay below ``scale``.
 
         Raises:
-            ValueError: more components than centred rows have, a component without variance while ``epsilon`` is 0, or a
-                negative ``epsilon``.
+            ValueError: no rows of finite numbers, more components than centred rows have, a component without variance while
+                ``epsilon`` is 0, or a scale, floor or ``epsilon`` out of range.
         """
-        if not 0 <= epsilon < math.inf:
-            raise ValueError(f"whitening got epsilon={epsilon!r}; expected a variance to add, 0 or more")
-        if not 1 <= components < rows.shape[1]:
-            raise ValueError(
-                f"whitening got components={components}; expected 1 to {rows.shape[1] - 1}, as many as centred rows can have"
-            )
+        _check_numbers(rows, "whitening")
+        for name, value, zero in (("scale", scale, False), ("floor", floor, True), ("epsilon", epsilon, True)):
+            check_positive(name, value, WHITENING[name], zero)
+        most = rows.shape[1] - 1
+        components = check_count(
+            "components", components, 1, WHITENING["components"], f" and at most {most}, as centred rows have"
+        )
+        if components > most:
+            raise ValueError(f"components got {components}; expected at most {most}, as many as centred rows can have")
+        if len(rows) < 2:
+            raise ValueError(f"whitening got {len(rows)} rows; expected at least 2, which have a variance")
         normalised = normalise(rows, floor)
         values, vectors = torch.linalg.eigh(normalised.T.cov())
         variances, basis = values.flip(0)[:components] + epsilon, vectors.flip(1)[:, :components]
@@ -190,7 +205,14 @@ class Whitening(NamedTuple):
         return cls(normalised.mean(0), basis, scale * variances.rsqrt(), floor)
 
     def apply(self, rows: Tensor) -> Tensor:
-        """Whitened rows, ``rows x kept``."""
+        """Whitened rows, ``rows x kept``.
+
+        Raises:
+            ValueError: rows of another width or precision, or of other numbers than finite ones.
+        """
+        _check_numbers(rows, "whitening", len(self.mean))
+        if rows.dtype != self.mean.dtype:
+            raise ValueError(f"whitening got rows of {rows.dtype}; expected {self.mean.dtype}, as those it was made of")
         return (normalise(rows, self.floor) - self.mean) @ self.components * self.gains
 
     @property
@@ -198,8 +220,25 @@ class Whitening(NamedTuple):
         return float(self.gains.log().sum())
 
     def pictures(self, filters: Tensor) -> Tensor:
-        """Filters of components, ``kept x filters``, as pictures of whitened pixels, ``filters x columns``."""
+        """Filters of components, ``kept x filters``, as pictures of whitened pixels, ``filters x columns``.
+
+        Raises:
+            ValueError: filters of another number of components.
+        """
+        kept = len(self.gains)
+        if not isinstance(filters, Tensor) or filters.dim() != 2 or len(filters) != kept:
+            raise ValueError(
+                f"pictures got {described(filters)}; expected a tensor of filters, {kept} components x filters"
+            )
         return (self.components @ filters).T
+
+
+def _check_numbers(rows: Tensor, name: str, columns: int | None = None) -> None:
+    """Refuse what are no rows of finite numbers of floating point."""
+    width = rows.shape[-1] if columns is None and isinstance(rows, Tensor) and rows.dim() else columns or 0
+    check_rows(rows, (width,), name)
+    if not rows.is_floating_point():
+        raise ValueError(f"{name} got rows of {rows.dtype}; expected floating-point numbers, as rows.float() has them")
 
 
 def normalise(rows: Tensor, floor: float = 0.03) -> Tensor:
@@ -254,7 +293,7 @@ def whiten_pixels(dataset: Dataset, epsilon: float = 0.01, scale: float = 1.0, s
     >>> str(whiten_pixels(Dataset("toy", grey, grey, grey, (2, 2))).test.space)
     'real (normalised, whitened pixels, epsilon 0.01)'
     """
-    dataset = _grey(dataset)
+    dataset, seed = _grey(dataset), check_seed(seed)
     columns = dataset.train.x.shape[1]
     whitening = Whitening.of(dataset.train.x, columns - 1, scale, epsilon=epsilon)
 

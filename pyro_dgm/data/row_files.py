@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import check_choice, described
 from .dataset import Split
 from .npz import infer_space, labels_of, rows_of
 from .pictures import read_pictures
@@ -119,8 +120,11 @@ def read_rows(
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be read, or holds no rows of finite numbers.
     """
-    if name in names():
+    if isinstance(name, str) and name in names():
+        check_choice("part", part, ("train", "valid", "test"))
         return getattr(load(name, data_dir), part)
+    if columns is not None and not isinstance(columns, Columns):
+        raise ValueError(f"columns got {described(columns)}; expected those of a table, as dataset.columns has them")
     path = Path(located(name, data_dir))
     arrays: dict[str, Any] = {}
     if path.suffix == ".npz":

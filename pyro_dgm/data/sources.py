@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..calls import says_what_it_takes
-from ..checks import described
+from ..checks import check_seed, described, shown
 from ..extras import need
 from .binarise import binarise, check_name
 from .csv_table import read_table
@@ -25,7 +25,7 @@ from .locate import data_folder, find
 from .made import before_noise, heartbeat, shifted_dots, swiss_roll, turned_noise
 from .npz import dataset_of, permutation, read_npz, unpack
 from .pictures import read_pictures
-from .preprocessing import preprocess
+from .preprocessing import check_how, preprocess
 from .reading import read_array, read_arrays, read_parquet
 from .sequence_sets import jsb_chorales, motion_capture, nottingham
 from .space import Space
@@ -115,6 +115,7 @@ def load(
     ((8, 8), 1197, 300, 300, 'binary (threshold 0.5)')
     """
     _check_one(binarisation, preprocessing)
+    seed = check_seed(seed)
     read = _read(name_or_path, data_folder(data_dir), labels)
     dataset = changed(read, binarisation, seed, preprocessing)
     named = isinstance(name_or_path, str | os.PathLike)
@@ -141,16 +142,26 @@ def changed(
     """
     _check_one(binarisation, preprocessing)
     if preprocessing is not None:
-        how = {"how": preprocessing} if isinstance(preprocessing, str) else preprocessing
-        if how.get("how") != "standardised":
-            _check_complete(dataset, str(how.get("how")))
-        return preprocess(dataset, **how).single()
+        how = {"how": preprocessing} if isinstance(preprocessing, str) else dict(preprocessing)
+        name = how.pop("how")
+        if name != "standardised":
+            _check_complete(dataset, name)
+        return preprocess(dataset, name, **how).single()
     dataset = dataset.single()
     return dataset if binarisation is None else binarise(dataset, binarisation, seed)
 
 
 def _check_one(binarisation: str | None, preprocessing: str | dict[str, Any] | None) -> None:
-    """Refuse an unknown binarisation, or one beside a preprocessing."""
+    """Refuse an unknown binarisation or preprocessing, or one beside the other."""
+    if preprocessing is not None:
+        options = preprocessing if isinstance(preprocessing, dict) else {"how": preprocessing}
+        how = options.get("how")
+        if not isinstance(how, str) or "dataset" in options or not all(isinstance(name, str) for name in options):
+            raise ValueError(
+                f"preprocessing got {shown(preprocessing)}; expected a name, or a dictionary with it under 'how', as "
+                "{'how': 'whitened', 'components': 32}"
+            )
+        check_how(how)
     if binarisation is not None:
         check_name(binarisation)
         if preprocessing is not None:
@@ -220,8 +231,11 @@ def located(name: str, data_dir: str | os.PathLike[str] | None = None) -> str:
 
 def _found(name: str, folder: Path | None) -> Path:
     """The file of a data set that is named by its path."""
+    if not isinstance(name, str | os.PathLike):
+        raise ValueError(f"a data set got {described(name)} for its name; expected a name or a path")
+    name = os.fspath(name)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path
     if not name.endswith(ENDINGS):
         raise ValueError(

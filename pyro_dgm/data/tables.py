@@ -101,6 +101,8 @@ class Columns:
             field.name: Column(field.name, field.kind, _levels(field, where, field.name == labels)) for field in fields
         }
         label = None if labels is None else made.pop(labels)
+        if not fields:
+            raise ValueError(f"{where} has no rows; expected lines of values")
         if not made:
             raise ValueError(f"{where} has no columns but that of the labels; expected at least one more")
         place = None if label is None or names[-1] == labels else names.index(label.name)

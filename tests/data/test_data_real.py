@@ -121,9 +121,9 @@ def test_patches_of_one_square_stay_together() -> None:
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [("squared", "standardised, whitened, zca"), ({"how": "whitened", "components": 64}, "1 to 63"),
-     ({"how": "whitened", "pieces": 3}, "pieces"), ({"how": "zca", "epsilon": -1.0}, "epsilon=-1.0"),
-     ({"how": "whitened", "components": 0}, "1 to 63")],
+    [("squared", "standardised, whitened, zca"), ({"how": "whitened", "components": 64}, "at most 63"),
+     ({"how": "whitened", "pieces": 3}, "pieces"), ({"how": "zca", "epsilon": -1.0}, "epsilon.*-1.0"),
+     ({"how": "whitened", "components": 0}, "at most 63")],
 )  # fmt: skip
 def test_bad_preprocessing(how, message) -> None:
     with pytest.raises(ValueError, match=message):

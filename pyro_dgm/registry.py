@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from . import signatures
-from .checks import check_memory, check_seed
+from .checks import check_memory, check_seed, described
 
 GROUP = "pyro_dgm.models"
 """The group of entry points under which other packages announce their models, ``name = "module:Class"``."""
@@ -75,6 +75,8 @@ def model(name: str) -> type:
         ValueError: there is no such model (the message lists all); or the file does not exist, cannot be run or has no such
             class.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"model got {described(name)}; expected a name, such as 'rbm', or path/to/file.py:Class")
     path, colon, cls = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _from_file(Path(path).expanduser(), cls)

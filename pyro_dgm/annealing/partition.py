@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..checks import check_belongs, check_choice, check_count, check_rows
+from ..checks import check_belongs, check_choice, check_count, check_memory, check_rows
 from ..energy.enumeration import batch_shape, drawable, exact_sample, log_sum
 from ..energy.figure import LogPartition
 from ..energy.machine import Machine, State
@@ -106,6 +106,7 @@ def log_partition(
     chains = check_count(
         "chains", 100 if chains is None else chains, 2, why=", without which annealing cannot tell its error"
     )
+    check_memory({"chains": chains}, dist.event_shape.numel(), "log_partition")
     reverse = True if reverse is None else reverse
     if method == "bridge" and not reverse:
         raise ValueError("bridge sampling needs both runs; drop reverse=False, or use method='ais'")

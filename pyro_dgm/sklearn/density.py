@@ -10,7 +10,9 @@ from sklearn.base import DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from ..models.shared.abilities import check_options
 from .estimator import ModelEstimator
+from .validation import checked_options
 
 
 class DensityEstimator(DensityMixin, ModelEstimator):
@@ -70,11 +72,19 @@ class DensityEstimator(DensityMixin, ModelEstimator):
     def _lacks(cls, model: Any) -> str | None:
         return cls._lacks_ability(model, "evidence", "has no likelihood")
 
+    def _evidence(self) -> dict[str, Any]:
+        return checked_options("evidence", self.evidence, "{'method': 'ais'}")
+
+    def _check_questions(self) -> None:
+        options = self._evidence()
+        method = options.pop("method", None)
+        check_options(self.model_, options, self.model_.evidence_arguments(method))
+
     def score_samples(self, X: Any) -> np.ndarray:
         r"""$\log p(x)$ of rows, in nats."""
         _, x = self._rows(X)
         with self._seeded(), torch.no_grad():
-            found = self.model_.evidence(self._bits(x), **(self.evidence or {}))
+            found = self.model_.evidence(self._bits(x), **self._evidence())
         self.kind_ = found.kind
         return np.asarray(found.values.numpy() + self.units_.log_determinant)
 

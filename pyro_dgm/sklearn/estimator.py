@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .. import registry
-from ..checks import shown
 from ..data import Dataset, Space, Split
 from ..data.binarise import binarise
 from ..data.bits import nearer_bits
@@ -22,7 +21,7 @@ from ..inference.random_state import seeded, seeded_by
 from ..train.fit import fit
 from ..train.schedules import PLATEAU
 from .units import Units, refuses
-from .validation import validated
+from .validation import checked_options, validated
 
 CHOSEN = {
     "data": "the rows of the estimator's fit",
@@ -104,7 +103,11 @@ class ModelEstimator(BaseEstimator):
         training = _checked_training(self.training)
         generator = check_random_state(self.random_state)
         classes = 0 if labels is None else int(labels.max()) + 1
-        chosen = {**(self.options or {}), **({"classes": classes} if classes else {})}
+        objective_options = checked_options("objective", self.objective, "{'kind': 'cd', 'k': 5}")
+        chosen = {
+            **checked_options("options", self.options, "{'hidden': 50}"),
+            **({"classes": classes} if classes else {}),
+        }
         if not classes and chosen.get("classes"):
             raise ValueError(
                 f"options got classes={chosen['classes']}; expected none: rows with labels are for ModelClassifier"
@@ -112,6 +115,7 @@ class ModelEstimator(BaseEstimator):
         seed = int(generator.randint(2**31 - 1))  # torch's versions draw different large integers
         with seeded_by(generator):
             self.model_ = registry.build(self.model, chosen, X.shape[1] + classes, seed, labels=classes)
+            self._check_questions()
             if not classes and self.model_.given_columns() is not None:
                 raise ValueError(
                     f"model got {self.model!r}, which models some columns of a row given others (inputs, or lengths of "
@@ -138,7 +142,7 @@ class ModelEstimator(BaseEstimator):
                 drawn = binarise(data, "stochastic", seed)
                 data = Dataset("rows", drawn.train, drawn.valid, drawn.test, data.shape, drawn.redraw)
             data = data.labelled(classes) if classes else data
-            objective = registry.criterion(self.model_, dict(self.objective or {}), X.shape[1])
+            objective = registry.criterion(self.model_, objective_options, X.shape[1])
             self.history_ = fit(
                 self.model_, data, objective=objective, epochs=self.epochs, batch_size=self.batch_size,
                 learning_rate=self.learning_rate, seed=seed, progress=False, **training,
@@ -148,6 +152,9 @@ class ModelEstimator(BaseEstimator):
         self.seed_ = seed
         self.n_iter_ = len(self.history_)
         return self
+
+    def _check_questions(self) -> None:
+        """Refuse settings of what the trained model will be asked, before it is trained."""
 
     def _rows(self, X: Any) -> tuple[np.ndarray, Tensor]:
         """Validated rows, and the same as the model takes them."""
@@ -179,13 +186,12 @@ def _checked_training(training: Any) -> dict[str, Any]:
     Raises:
         ValueError: what is no dictionary of them.
     """
-    if training is not None and not isinstance(training, dict):
-        raise ValueError(f"training got {shown(training)}; expected a dictionary, as {{'decay': 'linear'}}")
-    for name in training or {}:
+    found = checked_options("training", training, "{'decay': 'linear'}")
+    for name in found:
         if name not in TRAINING:
             why = CHOSEN.get(name, "an argument of its own" if name in inspect.signature(fit).parameters else "unknown")
             raise ValueError(f"training got {name!r}, which is {why}; expected some of {', '.join(TRAINING)}")
-    return training or {}
+    return found
 
 
 def _needs_validation(training: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
+from ..checks import check_count
 from .estimator import ModelEstimator
 
 
@@ -63,6 +64,7 @@ class ModelImputer(OneToOneFeatureMixin, TransformerMixin, ModelEstimator):
 
     def fit(self, X: Any, y: Any = None) -> ModelImputer:
         """Train on rows, ``n x features``; ``y`` is ignored."""
+        check_count("draws", self.draws, what="the draws or particles that are averaged")
         cls, X = self._model_class(), self._validated(X, reset=True)
         if not cls.takes_missing:
             X = X[~np.isnan(X).any(1)]

@@ -10,11 +10,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import check_choice, check_count, check_positive
-from ..columns import mean_and_deviation
+from ..checks import check_choice, check_count, check_memory, check_positive
 from ..inference.random_state import seeded_by
 from ..models.structured.class_rbm import ClassRBM
 from .model_classifier import numbered_classes
+from .units import location_and_scale
 from .validation import validated
 
 CRITERIA = ("discriminative", "hybrid", "generative")
@@ -107,13 +107,14 @@ class RBMClassifier(ClassifierMixin, BaseEstimator):
                     "Scale X, as with sklearn.preprocessing.MinMaxScaler, or take criterion='discriminative'"
                 )
             return np.zeros(X.shape[1]), np.ones(X.shape[1])
-        mean, deviation = (numbers.numpy() for numbers in mean_and_deviation(torch.tensor(X, dtype=torch.float64)))
+        mean, deviation = location_and_scale(X)
         return mean, np.where(deviation > 0, deviation, np.inf)
 
     def _scaled(self, X: np.ndarray) -> torch.Tensor:
         return torch.tensor((X - self.offset_) / self.scale_, dtype=torch.float64)
 
     def _train(self, x: torch.Tensor, label: torch.Tensor) -> None:
+        check_memory({"hidden": int(self.hidden)}, x.shape[1], type(self).__name__)
         self.rbm_ = ClassRBM(x.shape[1], label.shape[1], int(self.hidden))
         criterion: Any = self.criterion
         objective = self.rbm_.objective(criterion, self.generative if criterion == "hybrid" else None)
@@ -122,7 +123,7 @@ class RBMClassifier(ClassifierMixin, BaseEstimator):
         steps = self.n_iter * -(-len(x) // self.batch_size)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
         for _ in range(self.n_iter):
-            for rows in torch.randperm(len(x)).split(self.batch_size):
+            for rows in torch.randperm(len(x)).split(int(self.batch_size)):
                 columns = x[rows] if self.criterion == "discriminative" else torch.bernoulli(x[rows])
                 optimiser.zero_grad()
                 objective.loss(torch.cat([columns, label[rows]], 1)).backward()

@@ -11,14 +11,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import check_choice, check_count, check_positive
+from ..checks import check_choice, check_count, check_memory, check_positive
 from ..data.bits import nearer_bits
 from ..inference.random_state import seeded_by
 from ..models.boltzmann.rbm import RBM
 from ..objectives import PseudoLikelihood, RatioMatching
 from ..objectives.objective import Objective
 from .units import clipped
-from .validation import validated
+from .validation import checked_options, validated
 
 OBJECTIVES = ("pcd", "cd", "exact", "pseudolikelihood", "ratio matching")
 
@@ -91,7 +91,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             self._start(X)
             for number in range(self.n_iter):
                 order = torch.randperm(len(X))
-                losses = [self._step(X[rows]) * len(rows) for rows in order.split(self.batch_size)]
+                losses = [self._step(X[rows]) * len(rows) for rows in order.split(int(self.batch_size))]
                 if self.verbose:
                     print(f"[{type(self).__name__}] pass {number + 1}, loss {sum(losses) / len(X):.2f}")
         self.n_iter_ = self.n_iter
@@ -194,13 +194,14 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _start(self, x: torch.Tensor) -> None:
         """Make the machine, and prepare its training."""
+        check_memory({"n_components": int(self.n_components)}, x.shape[1], type(self).__name__)
         self.rbm_ = RBM(x.shape[1], int(self.n_components))
         self.rbm_.initialise(x)
         self._prepare_training()
 
     def _prepare_training(self) -> None:
         """Make the criterion and the optimiser; an unpickled estimator starts them afresh."""
-        options = dict(self.objective_options or {})
+        options = checked_options("objective_options", self.objective_options, "{'k': 5}")
         criteria: dict[str, type[Objective]] = {"pseudolikelihood": PseudoLikelihood, "ratio matching": RatioMatching}
         try:
             if self.objective in criteria:

@@ -34,6 +34,22 @@ def _range(low: float) -> str:
     return f"({low:g}, 1), " if low else ""
 
 
+def location_and_scale(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations of the known values of columns.
+
+    Raises:
+        ValueError: values so large that their squares are infinite.
+    """
+    mean, deviation = (numbers.numpy() for numbers in mean_and_deviation(torch.tensor(X, dtype=torch.float64)))
+    if not np.isfinite(deviation).all():
+        place = int(np.argmin(np.isfinite(deviation)))
+        raise ValueError(
+            f"X has values up to {np.nanmax(np.abs(X[:, place])):g} in column {place}, whose variance is beyond all numbers; "
+            "expected smaller ones: divide the column by a constant"
+        )
+    return mean, deviation
+
+
 class Units(NamedTuple):
     """What columns are shifted and divided by.
 
@@ -68,7 +84,7 @@ class Units(NamedTuple):
                 return cls(np.zeros(X.shape[1]), np.ones(X.shape[1]), False, None)
             bits = not low and not any(takes(0.0, grey) for grey in (0.3, *GREYS))
             return cls(np.zeros(X.shape[1]), np.ones(X.shape[1]), bits, low)
-        mean, deviation = (numbers.numpy() for numbers in mean_and_deviation(torch.tensor(X, dtype=torch.float64)))
+        mean, deviation = location_and_scale(X)
         return cls(mean, np.where(deviation > 0, deviation, 1.0), False, None)
 
     def apply(self, X: np.ndarray, name: str) -> Tensor:

@@ -7,7 +7,26 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+from ..checks import shown
 from ..data.frames import fields_of, is_frame
+
+
+def checked_options(name: str, options: Any, example: str) -> dict[str, Any]:
+    """Options by name, none where there are none.
+
+    Args:
+        name: the estimator's argument.
+        options: its value.
+        example: a value for the message.
+
+    Raises:
+        ValueError: no dictionary with names.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise ValueError(f"{name} got {shown(options)}; expected a dictionary, as {example}")
+    return dict(options)
 
 
 def validated(estimator: Any, X: Any, y: Any = "no_validation", **options: Any) -> Any:

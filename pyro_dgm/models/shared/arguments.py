@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...autoregressive.conditionals import check_known
 from ...calls import bound
-from ...checks import check_count, check_rows
+from ...checks import check_count, check_memory, check_rows
 from ...data.precision import in_precision
 from ...data.rows import as_booleans, as_rows
 from ...data.stored import StoredRows
@@ -189,3 +189,5 @@ def _fitting(method: Callable[..., Any]) -> Callable[[Any, dict[str, Any]], None
 
 def _count(model: nn.Module, arguments: dict[str, Any]) -> None:
     arguments["n"] = check_count("n", arguments["n"], what="the number of rows to draw")
+    if isinstance(columns := getattr(model, "visible", None), int):
+        check_memory({"n": arguments["n"]}, columns, type(model).__name__)

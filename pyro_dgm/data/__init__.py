@@ -4,11 +4,11 @@ from .binarise import binarise
 from .dataset import Dataset, Split
 from .packing import pack
 from .preprocessing import preprocess
-from .real import Whitening
 from .row_files import read_rows
 from .sequences import pad, unpad
 from .sources import load, located, names
 from .space import Space
+from .whitening import Whitening
 from .windows import windows
 
 __all__ = [

@@ -7,7 +7,8 @@ import torch
 
 from pyro_dgm import data
 from pyro_dgm.data import Dataset, Space, Split, Whitening
-from pyro_dgm.data.real import normalise, standardise
+from pyro_dgm.data.real import standardise
+from pyro_dgm.data.whitening import normalise
 
 
 def grey(rows: int = 400, columns: int = 9) -> Dataset:

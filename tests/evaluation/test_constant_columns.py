@@ -105,7 +105,7 @@ def test_dequantised_grey_levels_and_whitened_ones():
         before, x = found.test.space.before, found.train.x.double()
         assert before.startswith(f"real (normalised, {min(columns, 8)} components")
         # Log-determinants of covariances differ by twice that of the map.
-        normalised = dgm.data.real.normalise(grey.train.x).double()
+        normalised = dgm.data.whitening.normalise(grey.train.x).double()
         values = torch.linalg.eigvalsh(normalised.T.cov()).flip(0)[: min(columns, 8)]
         after = torch.linalg.slogdet(x.T.cov())[1]
         shift = 0.5 * float(values.log().sum() - after)  # the noise of equal pixels has the scale 1

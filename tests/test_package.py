@@ -195,7 +195,7 @@ def test_figures_of_other_protocols_share_no_axis():
         ),
         *("vae-stochastic-mnist", "vae-long-stochastic-mnist", "sbn-3hl-nvil-long-binarized-mnist"),
         *("diffusion-heartbeat", "dbm-redrawn-mnist", "dbn-redrawn-mnist"),
-        *("sbn-3hl-rws-redrawn-mnist", "sbn-3hl-rws-long-redrawn-mnist"),
+        *("sbn-3hl-rws-redrawn-mnist", "sbn-3hl-rws-long-redrawn-mnist", "sbn-3hl-rws-50-redrawn-mnist"),
         *("sbn-3hl-rws-binarized-mnist", "sbn-3hl-wake-sleep-binarized-mnist", "sbn-3hl-nvil-binarized-mnist"),
     }  # what was published is called a bound, or marked as one
     assert {name for name, row in rows.items() if row.bound} == bounds & rows.keys()

@@ -33,7 +33,7 @@ WIDE_PRODUCT, WIDE_ROWS = 1 << 25, 100
 SPLIT_PRODUCT, SPLIT_ROWS = 14 << 20, 64
 """Multiplications, and the fewest rows, where vectors of AVX-512 are split."""
 
-UNIT_PRODUCT, UNIT_ROWS = 12 << 20, 64
+UNIT_PRODUCT, UNIT_ROWS = 1 << 24, 64
 """The same for products by matrix units."""
 
 TABLE_ROWS = 32

@@ -155,7 +155,9 @@ def test_labels_that_are_no_numbers_of_classes(tmp_path, wrong):
     with pytest.raises(ValueError, match="or NaN for a row without label"):
         dgm.data.load(semi(tmp_path, labels))
     with pytest.raises(ValueError, match=r"needs labels 0 to 2 for every row of 'semi', or -1"):
-        dgm.data.load(semi(tmp_path, np.arange(60) % 3 - 2)).labelled(3)
+        dgm.data.load(semi(tmp_path, np.arange(60) % 3 + 1)).labelled(3)
+    with pytest.raises(ValueError, match="'train_labels' has the value -2; expected classes from 0, or -1"):
+        dgm.data.load(semi(tmp_path, np.arange(60) % 3 - 2))
 
 
 def test_the_best_epoch_is_not_the_one_with_most_errors():

@@ -1,6 +1,7 @@
 """Data sets in NumPy's npz files, plain or with eight bits packed to a byte."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from .tables import UNLABELLED
 SPLIT_SEED = 0
 """The seed of the permutation by which rows are dealt into splits."""
 
-
 LARGEST = 2**31
 """The largest label."""
+
+PARTS = ("train", "valid", "test")
+"""The splits that a file may have."""
+
+OTHER_NAMES = {"val": "valid", "validation": "valid", "dev": "valid"}
+"""What others call a split."""
 
 
 def permutation(count: int) -> np.ndarray:
@@ -76,7 +82,8 @@ def dataset_of(path: Path, arrays: Mapping[str, np.ndarray | MappedArray]) -> Da
             f"{path} has no array 'train', only: {', '.join(arrays) or 'nothing'}; write the rows with "
             "numpy.savez(path, train=rows) (and valid, test where they exist)."
         )
-    present: list[str] = [part for part in ("train", "valid", "test") if part in arrays]
+    _refuse_slips(path, arrays)
+    present: list[str] = [part for part in PARTS if part in arrays]
     rows = {part: rows_of(path, part, arrays) for part in present}
     labels = {part: labels_of(path, part, arrays, len(rows[part])) for part in rows}
     space = infer_space([matrix(array) for array in rows.values()])
@@ -87,6 +94,18 @@ def dataset_of(path: Path, arrays: Mapping[str, np.ndarray | MappedArray]) -> Da
             raise ValueError(f"{path}: rows of {part!r} have shape {array.shape[1:]}, rows of 'train' {shape}.")
     splits = {part: Split(matrix(array), space, labels[part]) for part, array in rows.items()}
     return Dataset(path.stem, splits["train"], splits["valid"], splits["test"], shape)
+
+
+def _refuse_slips(path: Path, names: Iterable[str]) -> None:
+    """Refuse arrays with nearly the name of a split: left aside, its rows would be dealt out of ``train``."""
+    known = [part + what for part in PARTS for what in ("", "_width", "_labels")]
+    for name in names:
+        part, _, what = name.partition("_")
+        other = OTHER_NAMES.get(part, part) + (f"_{what}" if what else "")
+        letters = [meant for meant in known if sorted(meant) == sorted(other)]
+        meant = letters or difflib.get_close_matches(other, known, 1, 0.85)
+        if name not in known and meant:
+            raise ValueError(f"{path} has an array {name!r}; expected {meant[0]!r}: rename it, or leave it out")
 
 
 def infer_space(parts: list[torch.Tensor]) -> Space:

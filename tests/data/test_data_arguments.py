@@ -161,3 +161,27 @@ def test_bits_are_packed_from_whatever_holds_them(tmp_path):
     for target in (5, None, tmp_path / "t.npy"):
         with pytest.raises(ValueError, match=r"target got .*; expected a path that ends in \.npz"):
             data.pack(bits, target)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("tset", "test"),
+        ("val", "valid"),
+        ("validation_labels", "valid_labels"),
+        ("trian_labels", "train_labels"),
+        ("tests", "test"),
+    ],
+)
+def test_an_array_with_nearly_the_name_of_a_split_is_refused(tmp_path, name, meant):
+    """It was left aside, and the test rows were dealt out of the training rows."""
+    rows = np.eye(30, 4)
+    np.savez(tmp_path / "slip.npz", train=rows, **{name: rows})
+    with pytest.raises(ValueError, match=f"has an array '{name}'; expected '{meant}': rename it"):
+        data.load(str(tmp_path / "slip.npz"))
+
+
+def test_arrays_of_other_names_are_left_aside(tmp_path):
+    rows, more = np.eye(30, 4), ("names", "test_names", "train_ids", "columns", "weights")
+    np.savez(tmp_path / "more.npz", train=rows, **dict.fromkeys(more, rows))
+    assert len(data.load(str(tmp_path / "more.npz")).train) == 24

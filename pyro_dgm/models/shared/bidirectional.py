@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ... import processes
 from ...annealing.weights import log_mean_exp
-from ...checks import check_count
+from ...checks import check_count, check_memory
 from ...inference.importance import per_datum
 from ...inference.pareto import pareto
 from ...inference.sites import site_of_rows, traced
@@ -37,8 +37,12 @@ def bidirectional_evidence(model: Any, x: Tensor, weights: Weights, draws: int, 
         weights: the log weights of draws from the guide, of given rows.
         draws: the number of draws of the model.
         particles: the number of draws from the guide per row, K.
+
+    Raises:
+        ValueError: fewer than two draws of the model, or more than memory holds.
     """
     draws = check_count("draws", draws, 2, what="the number of draws of the model behind log Z")
+    check_memory({"draws": draws}, x[0].numel(), "log_likelihood")
     sums, errors = _log_roots(weights(x))
     # All processes take the same draws, since they share the particles of every row.
     with torch.no_grad(), pyro.validation_enabled(False), processes.one_stream():

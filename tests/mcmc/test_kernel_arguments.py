@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import pyro_dgm as dgm
+from pyro_dgm.energy.support import unfit
+from pyro_dgm.mcmc import states
 
 ROW = torch.ones(4)
 KNOWN = torch.tensor([True, True, False, False])
@@ -52,6 +54,21 @@ def test_states_that_cannot_be_are_refused(make, wrong, message):
         with pytest.raises(ValueError, match=message):
             call(bad)
         call(state)
+
+
+@every_kernel
+def test_a_state_of_its_own_is_looked_at_again_once_written_over(make, monkeypatch):
+    """A loop of single steps looked through every state, half a sweep of 100 chains long."""
+    looked = list[int]()
+    monkeypatch.setattr(states, "unfit", lambda value: looked.append(1) or unfit(value))
+    kernel = make()
+    state = kernel.sample(kernel.start(3))
+    looked.clear()
+    state = kernel.move(kernel.sample(state), 2)
+    assert not looked
+    next(iter(state.values())).view(-1)[0] = torch.nan
+    with pytest.raises(ValueError, match="holds nan; expected finite numbers"):
+        kernel.sample(state)
 
 
 @every_kernel

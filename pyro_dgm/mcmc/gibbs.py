@@ -28,8 +28,8 @@ class BlockGibbs(EnergyKernel):
             ``chains x batch_shape x layer shape``.
         precision: ``"float32"`` (products in the parameters' own precision), or ``"bfloat16"``: weights and real-valued states
             are rounded to bfloat16 in the products, and sums are in single precision. Conditional probabilities are then
-            off by some $10^{-3}$ (figures in tutorials/decisions), and a sweep of spins or real units takes about half as long; one
-            of bits takes no less. It is meant for negative phases and pictures, not for figures.
+            off by some $10^{-3}$ (figures in tutorials/decisions), and a sweep of spins or real units takes about half as long;
+            one of bits takes no less. It is meant for negative phases and pictures, not for figures.
 
     Raises:
         ValueError: the distribution has no layers; the clamp is no pair of mask and value, names a layer that the graph

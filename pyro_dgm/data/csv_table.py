@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Collection
 from typing import IO
 
@@ -134,4 +135,7 @@ def _field(name: str, numbers: np.ndarray, words: dict[int, str], lines: list[in
     found = [words.get(row) for row in range(start, start + len(numbers))]
     if {word.lower() for word in words.values()} <= set(BOOLEANS):
         return Field(name, "boolean", np.array([math.nan if w is None else BOOLEANS[w.lower()] for w in found]))
+    if all(re.fullmatch(r"[+-]?[\d.]*\d,\d+(e[+-]?\d+)?", word, re.IGNORECASE) for word in words.values()):
+        row, word = next(iter(words.items()))
+        raise ValueError(f"line {lines[row]}: column {name!r} has numbers with commas, {word!r}; write decimals with a point")
     return Field(name, "text", np.array(found, dtype=object))

@@ -121,7 +121,8 @@ class Dataset:
             labelled rows from memory, with the dataset before the change as its ``source``.
 
     Raises:
-        ValueError: if a split is empty, widths differ, a value is infinite (NaN is a missing value), or `shape` does not fit.
+        ValueError: if a split is empty or has missing values (NaN) alone, widths differ, a value is infinite, or `shape` does not
+            fit.
 
     >>> split = Split(torch.eye(4), Space("binary"))
     >>> data = Dataset("toy", split, split, split, (2, 2))
@@ -151,6 +152,8 @@ class Dataset:
                 raise ValueError(
                     f"{where} has {split.x.shape[1]} columns but 'train' has {self.visible}; give all splits the same."
                 )
+            if not isinstance(split.x, StoredRows) and split.x[:1].isnan().all() and split.x.isnan().all():
+                raise ValueError(f"{where} has missing values (NaN) alone; expected rows with known ones")
             infinite = torch.zeros(1, 1) if isinstance(split.x, StoredRows) else torch.isinf(split.x)
             if infinite.any():  # those of a file were looked for when it was opened
                 row = int(infinite.any(1).nonzero()[0])

@@ -60,12 +60,13 @@ def _looking(method: Callable[..., Any]) -> Callable[..., Any]:
 def _is_own(kernel: Any, params: Any) -> bool:
     """Whether a state is the one that the kernel returned last, with no entry written over since."""
     own = _returned.get(kernel)
-    return (
-        own is not None
-        and isinstance(params, Mapping)
-        and own.keys() == params.keys()
-        and all(value is own[layer][0]() and value._version == own[layer][1] for layer, value in params.items())
-    )
+    if own is None or not isinstance(params, Mapping) or own.keys() != params.keys():
+        return False
+    for layer, (last, version) in own.items():
+        value = last()
+        if value is None or value is not params[layer] or value._version != version:
+            return False
+    return True
 
 
 def check_state(kernel: Any, params: Any) -> None:

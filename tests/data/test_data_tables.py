@@ -61,6 +61,7 @@ def test_columns_have_types(tmp_path, text, named, kinds):
         (",a\n0,2\n1,3\n", r"line 1 has no name for column 1; .* to_csv\(path, index=False\)"),
         ("\n,0,1\n0,5,2\n1,4,3\n", r"line 2 has no name for column 1; .* to_csv\(path, index=False\)"),
         ("a,\n1,2\n", "line 1 has no name for column 2"),
+        ('a,b\n1,"2,5"\n2,"3,5"\n', "line 2: column 'b' has numbers with commas, '2,5'; write decimals with a point"),
         ("a,b\n1,2\n2_1,3\n", "line 3: '2_1' in column 'a', where other lines have numbers"),
         ("who\n" + "".join(f"name{i}\n" for i in range(9)), "9 different texts in 9 rows"),
     ],

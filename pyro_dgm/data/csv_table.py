@@ -137,5 +137,7 @@ def _field(name: str, numbers: np.ndarray, words: dict[int, str], lines: list[in
         return Field(name, "boolean", np.array([math.nan if w is None else BOOLEANS[w.lower()] for w in found]))
     if all(re.fullmatch(r"[+-]?[\d.]*\d,\d+(e[+-]?\d+)?", word, re.IGNORECASE) for word in words.values()):
         row, word = next(iter(words.items()))
-        raise ValueError(f"line {lines[row]}: column {name!r} has numbers with commas, {word!r}; write decimals with a point")
+        raise ValueError(
+            f"line {lines[row]}: column {name!r} has numbers with commas, {word!r}; write decimals with a point"
+        )
     return Field(name, "text", np.array(found, dtype=object))

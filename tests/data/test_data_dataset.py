@@ -85,7 +85,9 @@ def test_dataset_refuses_bad_splits() -> None:
     with pytest.raises(ValueError, match="split 'test' has 5 columns but 'train' has 4"):
         Dataset("toy", split(3), split(1), split(1, 5), (4,))
     unknown = Split(torch.full((2, 4), torch.nan), Space("binary"))
-    with pytest.raises(ValueError, match=r"split 'test' has missing values \(NaN\) alone; expected rows with known ones"):
+    with pytest.raises(
+        ValueError, match=r"split 'test' has missing values \(NaN\) alone; expected rows with known ones"
+    ):
         Dataset("toy", split(3), split(1), unknown, (4,))
     with pytest.raises(ValueError, match=r"shape \(3, 2\) has product 6 but rows have 4.*\(4,\)"):
         Dataset("toy", split(3), split(1), split(1), (3, 2))

@@ -49,6 +49,18 @@ def ratios(benchmark, what, aim, rounds=30, pause=0.0, **functions):
     print(f"\n{what}: " + ", ".join(f"{n} {m * 1e3:.2f} ms ({found.get(n, 1):.2f})" for n, m in medians.items()))
 
 
+def chain(kernel, chains):
+    """A function that moves a kernel's chains on by one step, each from where the last one left them."""
+    state = kernel.start(chains)
+
+    def step():
+        nonlocal state
+        state = kernel.sample(state)
+        return state
+
+    return step
+
+
 def fit_step(model, objective, x, optimiser, learning_rate):
     """A training step as ``fit`` makes it, with its optimiser, of a batch whose rows were checked."""
     objective.attach(model)

@@ -7,40 +7,36 @@ from torch.nn import functional as F
 
 import pyro_dgm as dgm
 
-from .speed import ratios
+from .speed import chain, ratios
 from .test_generator_speed import stepped
 
 
 def test_denoising_chain_step(benchmark):
     """500 chains of 784-2000-784: corruption, two products, two non-linearities and a draw, against the two products."""
     model = dgm.DenoisingAutoencoder(784, hidden=(2000,), tied=True)
-    kernel = dgm.ModelChain(model)
-    state = kernel.start(500)
+    step = chain(dgm.ModelChain(model), 500)
+    x = step()["visible"]
     weight, bias, top = model.autoencoder.ladder.weights[0].detach(), torch.zeros(784), torch.zeros(2000)
 
     def products():
-        torch.addmm(bias, torch.addmm(top, state["visible"], weight), weight.t())
+        torch.addmm(bias, torch.addmm(top, x, weight), weight.t())
 
     ratios(
-        benchmark, "denoising chain, a step of 500 chains, 784-2000-784", "", ours=lambda: kernel.sample(state),
-        products=products,
+        benchmark, "denoising chain, a step of 500 chains, 784-2000-784", "", ours=step, products=products,
     )  # fmt: skip
 
 
 def test_gsn_chain_step(benchmark):
     """100 chains of 784-1500-1500, against its four products."""
     model = dgm.GSN(784)
-    kernel = dgm.ModelChain(model)
-    state = kernel.start(100)
+    step = chain(dgm.ModelChain(model), 100)
     low, high = (w.detach() for w in model.ladder.weights)
-    x, h = state["visible"], torch.randn(100, 1500)
+    x, h = step()["visible"], torch.randn(100, 1500)
 
     def products():
         x @ low, h @ high.t(), h @ high, h @ low.t()
 
-    ratios(
-        benchmark, "GSN, a step of 100 chains, 784-1500-1500", "", ours=lambda: kernel.sample(state), products=products
-    )
+    ratios(benchmark, "GSN, a step of 100 chains, 784-1500-1500", "", ours=step, products=products)
 
 
 def test_walkback_step(benchmark):

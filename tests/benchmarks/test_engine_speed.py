@@ -6,7 +6,7 @@ import torch
 import pyro_dgm as dgm
 from pyro_dgm.native import precision
 
-from .speed import ratios
+from .speed import chain, ratios
 
 pytestmark = pytest.mark.benchmark(group="ratio")
 
@@ -116,14 +116,12 @@ def test_bfloat16(benchmark, chains):
     if not precision.has_bfloat16_products():
         pytest.skip("no units for products of bfloat16 matrices")
     dist = large_rbm()()
-    reduced, single = dgm.BlockGibbs(dist, precision="bfloat16"), dgm.BlockGibbs(dist)
-    state = single.start(chains)
     ratios(
         benchmark,
         f'Gibbs sweep 784×500, {chains} chains, `precision="bfloat16"` against float32',
         "≤ 0.67",
-        bfloat16=lambda: reduced.sample(state),
-        float32=lambda: single.sample(state),
+        bfloat16=chain(dgm.BlockGibbs(dist, precision="bfloat16"), chains),
+        float32=chain(dgm.BlockGibbs(dist), chains),
     )
 
 

@@ -23,21 +23,9 @@ from pyro_dgm.annealing.partition import base_from_rows
 from pyro_dgm.energy.temperatures import temperatures as ladder
 from pyro_dgm.native import draws, products
 
-from .speed import fit_step, pcd_by_svi, ratios
+from .speed import chain, fit_step, pcd_by_svi, ratios
 
 pytestmark = pytest.mark.benchmark(group="ratio")
-
-
-def chain(kernel, chains):
-    """A function that moves a kernel's chains on by one step, each from where the last one left them."""
-    state = kernel.start(chains)
-
-    def step():
-        nonlocal state
-        state = kernel.sample(state)
-        return state
-
-    return step
 
 
 @pytest.mark.parametrize("chains", [100, 500, 2000])
